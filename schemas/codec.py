@@ -1,0 +1,129 @@
+"""Bytes on a topic to columns and back: the Confluent wire format (a zero byte, the schema's id in four bytes, Avro).
+
+Nobody registers a schema here: ids are looked up, and provisioning (`infra`) is the only place that makes them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from schemas import avro
+from schemas.columns import Columns
+from schemas.decoding import decode, decode_one
+from schemas.encoding import Constant, Input, encode
+from schemas.errors import UndecodableRecord
+
+_HEAD = struct.Struct(">bI")
+HEAD_BYTES = _HEAD.size
+
+
+class SchemaIds(Protocol):
+    """The registry as the codec needs it. Both calls wait a bounded time and keep what they learnt."""
+
+    def schema_of(self, schema_id: int) -> dict[str, Any]:
+        """Raises UndecodableRecord where no such id exists, RetryLater where the registry did not answer."""
+        ...
+
+    def id_of(self, subject: str, schema: dict[str, Any]) -> int:
+        """Raises SchemaRefused where the schema was not provisioned under the subject."""
+        ...
+
+
+def head(schema_id: int) -> bytes:
+    return _HEAD.pack(0, schema_id)
+
+
+def schema_id_of(value: bytes | None) -> int:
+    """Raises UndecodableRecord where the value does not start as the wire format says."""
+    if value is None:
+        raise UndecodableRecord("the value is null")
+    if len(value) < HEAD_BYTES:
+        raise UndecodableRecord(f"the value has {len(value)} bytes; the wire format starts with {HEAD_BYTES}")
+    magic, schema_id = _HEAD.unpack_from(value)
+    if magic != 0:
+        raise UndecodableRecord(f"the value starts with byte {value[0]:#04x}, not with the wire format's zero")
+    return int(schema_id)
+
+
+class Decoder:
+    """Values of one topic as columns of our newest schema of the record, whichever version wrote them."""
+
+    def __init__(self, record: str, ids: SchemaIds) -> None:
+        self._reader = avro.schema(record)
+        self._ids = ids
+
+    def decode(self, values: Sequence[bytes | None]) -> tuple[Columns, dict[int, UndecodableRecord]]:
+        """Columns of the rows that decode, in order, and the error of each other row by its index.
+
+        Raises RetryLater where an id has not been seen yet and the registry does not answer.
+        """
+        heads = {value[:HEAD_BYTES] for value in values if value is not None}
+        if len(heads) == 1 and None not in values:
+            (common,) = heads
+            if len(common) == HEAD_BYTES and common[0] == 0:
+                return self._decode_all(schema_id_of(common), [value[HEAD_BYTES:] for value in values if value is not None])
+        writers: dict[int, list[int]] = {}
+        failures: dict[int, UndecodableRecord] = {}
+        for row, value in enumerate(values):
+            try:
+                writers.setdefault(schema_id_of(value), []).append(row)
+            except UndecodableRecord as error:
+                failures[row] = error
+        return self._decode_mixed(values, writers, failures)
+
+    def _decode_all(self, schema_id: int, bodies: list[bytes]) -> tuple[Columns, dict[int, UndecodableRecord]]:
+        try:
+            writer = self._ids.schema_of(schema_id)
+        except UndecodableRecord as error:
+            return Columns(0, {}), dict.fromkeys(range(len(bodies)), error)
+        return decode(bodies, writer, self._reader)
+
+    def _decode_mixed(
+        self, values: Sequence[bytes | None], writers: dict[int, list[int]], failures: dict[int, UndecodableRecord]
+    ) -> tuple[Columns, dict[int, UndecodableRecord]]:
+        """Several versions in one batch: find the bad rows, then read the good ones as one version."""
+        records: dict[int, dict[str, Any]] = {}
+        for schema_id, rows in writers.items():
+            try:
+                writer = self._ids.schema_of(schema_id)
+            except UndecodableRecord as error:
+                failures.update(dict.fromkeys(rows, error))
+                continue
+            for row in rows:
+                value = values[row]
+                assert value is not None
+                try:
+                    records[row] = decode_one(value[HEAD_BYTES:], writer, self._reader)
+                except UndecodableRecord as error:
+                    failures[row] = error
+        ordered = [records[row] for row in sorted(records)]
+        names = [field["name"] for field in self._reader["fields"]]
+        bodies = encode({name: [record[name] for record in ordered] for name in names}, len(ordered), self._reader)
+        return decode(bodies, self._reader, self._reader)[0], failures
+
+
+class Encoder:
+    """Columns as values of one topic."""
+
+    def __init__(self, record: str, subject: str, ids: SchemaIds) -> None:
+        self._schema = avro.schema(record)
+        self._head = head(ids.id_of(subject, self._schema))
+
+    def encode(self, columns: Mapping[str, Input], n: int) -> list[bytes]:
+        """See `schemas.encoding.encode`."""
+        return encode(columns, n, self._schema, self._head)
+
+    def encode_one(self, record: Any) -> bytes:
+        """One generated dataclass, for side streams and clients."""
+        return self.encode({name: Constant(value) for name, value in asdict(record).items()}, 1)[0]
+
+
+def read_any(value: bytes | None, ids: SchemaIds) -> dict[str, Any]:
+    """One value with whatever schema wrote it, for people and side streams. Raises UndecodableRecord, RetryLater."""
+    schema_id = schema_id_of(value)
+    assert value is not None
+    writer = ids.schema_of(schema_id)
+    return decode_one(value[HEAD_BYTES:], writer, writer)

@@ -1,0 +1,93 @@
+"""Every error of ours, one tree. The class says what becomes of the record, or of the process.
+
+MillraceError
+├── RecordError            the record is set aside: dead letter, and a `failed` answer to its caller
+│   ├── UndecodableRecord     its bytes do not say what its schema says
+│   ├── InvalidRequest        it decodes, but asks for something that cannot be done
+│   ├── RecordTooLarge        it, its headers or its result pass a limit
+│   └── PoisonRecord          the task failed on it, alone, again and again, or died of it
+├── RetryLater             the record is tried again after a delay: what failed may come back
+├── TransactionAborted     the transaction did not happen: the loop goes back to the committed offsets
+├── Fenced                 another process has taken this one's place: it stops
+└── Stop                   the process stops, and says why
+    ├── BadSettings           a setting has a value that cannot be used
+    ├── BrokerUnavailable     no broker or registry answered within the limit
+    ├── SchemaRefused         a schema would break those who read or write the topic
+    ├── ModelRefused          a model folder is incomplete, changed or of a kind that is not loaded
+    ├── DeadLetterUnwritable  a record could be neither processed nor set aside
+    └── TooManyFailures       so many records failed in a row that the fault must be ours
+"""
+
+from __future__ import annotations
+
+
+class MillraceError(Exception):
+    """Root of the tree. `code` is stable and short: it travels in headers, results and metrics."""
+
+    code = "error"
+
+
+class RecordError(MillraceError):
+    code = "invalid"
+
+
+class UndecodableRecord(RecordError):
+    code = "undecodable"
+
+
+class InvalidRequest(RecordError):
+    code = "invalid"
+
+
+class RecordTooLarge(RecordError):
+    code = "too-large"
+
+
+class PoisonRecord(RecordError):
+    code = "poison"
+
+
+class RetryLater(MillraceError):
+    code = "retry"
+
+
+class TransactionAborted(MillraceError):
+    """`indefinite` is true where it is unknown whether the broker committed: the producer must be rebuilt."""
+
+    code = "aborted"
+
+    def __init__(self, message: str, *, indefinite: bool = False) -> None:
+        super().__init__(message)
+        self.indefinite = indefinite
+
+
+class Fenced(MillraceError):
+    code = "fenced"
+
+
+class Stop(MillraceError):
+    code = "stop"
+
+
+class BadSettings(Stop):
+    code = "bad-settings"
+
+
+class BrokerUnavailable(Stop):
+    code = "broker-unavailable"
+
+
+class SchemaRefused(Stop):
+    code = "schema-refused"
+
+
+class ModelRefused(Stop):
+    code = "model-refused"
+
+
+class DeadLetterUnwritable(Stop):
+    code = "dead-letter-unwritable"
+
+
+class TooManyFailures(Stop):
+    code = "too-many-failures"

@@ -1,0 +1,213 @@
+"""Every topic of Millrace, once. Provisioning, dead-letter and retry names, checks and tests derive from this page.
+
+A new topic is one block here, brought by the work that writes and reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+from schemas.errors import BadSettings
+from schemas.generated import Content, ModelUpdate, ModerationVerdict, PredictionLog, SwapAck, WorkerStatus
+
+R = TypeVar("R", covariant=True)
+
+KIB = 1024
+DAY_MS = 24 * 3600 * 1000
+FOREVER_MS = -1
+MAX_NAME_CHARS = 249  # Kafka's own limit
+
+
+class Guarantee(Enum):
+    """What a read_committed reader may rely on."""
+
+    NONE = "none"  # written by producers that are not ours
+    EXACTLY_ONCE = "exactly once"  # one Kafka transaction with the offsets that it came from
+    AT_LEAST_ONCE = "at least once"  # repeats carry the same request id and input offset
+
+
+class Compatibility(Enum):
+    """Schema Registry compatibility levels that we use."""
+
+    FULL_TRANSITIVE = "FULL_TRANSITIVE"  # a reader or a writer is not ours
+    BACKWARD_TRANSITIVE = "BACKWARD_TRANSITIVE"  # inside
+
+
+class Order(Enum):
+    RELAXED = "relaxed"  # a record that must wait goes to a retry topic; later ones pass it
+    STRICT = "strict"  # it is retried in place, and its partition waits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic(Generic[R]):
+    """One topic. `record` is None where values keep the schema of the topic that they are copies of."""
+
+    name: str
+    record: type[R] | None
+    key: str
+    partitions: int
+    retention_ms: int
+    guarantee: Guarantee
+    compatibility: Compatibility
+    owner: str
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    order: Order = Order.RELAXED
+    max_record_bytes: int = 1024 * KIB
+
+    @property
+    def subject(self) -> str:
+        return f"{self.name}-value"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consumption:
+    """A group of ours that reads a topic through the loop: it has retry and dead-letter topics there."""
+
+    topic: Topic[object]
+    group: str  # also the name of the task, where a worker reads it
+    retry_delays_ms: tuple[int, ...]
+    results: Topic[object] | None = None
+    key_field: str = ""  # of the record, where clients take the key from it
+
+    def retry_topics(self) -> tuple[str, ...]:
+        return tuple(retry_name(self.topic.name, self.group, delay_ms) for delay_ms in self.retry_delays_ms)
+
+    @property
+    def dead_letter_topic(self) -> str:
+        return dead_letter_name(self.topic.name, self.group)
+
+
+def retry_name(topic: str, group: str, delay_ms: int) -> str:
+    delay = f"{delay_ms // 1000}s" if delay_ms % 1000 == 0 else f"{delay_ms}ms"
+    return _checked(f"{topic}-{group}-retry-{delay}")
+
+
+def dead_letter_name(topic: str, group: str) -> str:
+    return _checked(f"{topic}-{group}-dlq")
+
+
+def _checked(name: str) -> str:
+    if len(name) > MAX_NAME_CHARS:
+        raise BadSettings(f"topic name {name[:40]}… has {len(name)} characters; Kafka allows {MAX_NAME_CHARS}")
+    return name
+
+
+CONTENT = Topic(
+    name="content-v1",
+    record=Content,
+    key="content_id",
+    partitions=4,
+    retention_ms=7 * DAY_MS,
+    guarantee=Guarantee.NONE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="moderation",
+    writers=("producers",),
+    readers=("moderation worker",),
+)
+MODERATION_VERDICTS = Topic(
+    name="moderation-verdicts-v1",
+    record=ModerationVerdict,
+    key="content_id, as the request's key",
+    partitions=4,
+    retention_ms=7 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="moderation",
+    writers=("moderation worker",),
+    readers=("clients", "sinks"),
+)
+REPLIES: Topic[object] = Topic(
+    name="replies-v1",
+    record=None,
+    key="as the request's key",
+    partitions=32,
+    retention_ms=DAY_MS,
+    guarantee=Guarantee.AT_LEAST_ONCE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="streams",
+    writers=("moderation worker",),
+    readers=("clients",),
+)
+PREDICTION_LOG = Topic(
+    name="prediction-log-v1",
+    record=PredictionLog,
+    key="worker",
+    partitions=4,
+    retention_ms=7 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="inference_workers",
+    writers=("moderation worker",),
+    readers=("request command",),
+)
+MODEL_UPDATES = Topic(
+    name="model-updates-v1",
+    record=ModelUpdate,
+    key="model",
+    partitions=1,
+    retention_ms=FOREVER_MS,
+    guarantee=Guarantee.AT_LEAST_ONCE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="training_triggers",
+    writers=("models command",),
+    readers=("moderation worker",),
+)
+SWAP_ACKS = Topic(
+    name="swap-acks-v1",
+    record=SwapAck,
+    key="model",
+    partitions=1,
+    retention_ms=7 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="inference_workers",
+    writers=("moderation worker",),
+    readers=("models command",),
+)
+WORKER_STATUS = Topic(
+    name="worker-status-v1",
+    record=WorkerStatus,
+    key="process",
+    partitions=1,
+    retention_ms=3600 * 1000,
+    guarantee=Guarantee.AT_LEAST_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="streams",
+    writers=("moderation worker",),
+    readers=("status command",),
+)
+
+CATALOGUE: tuple[Topic[object], ...] = (
+    CONTENT,
+    MODERATION_VERDICTS,
+    REPLIES,
+    PREDICTION_LOG,
+    MODEL_UPDATES,
+    SWAP_ACKS,
+    WORKER_STATUS,
+)
+
+CONSUMPTIONS: tuple[Consumption, ...] = (
+    Consumption(
+        topic=CONTENT, group="moderation", retry_delays_ms=(1_000, 10_000), results=MODERATION_VERDICTS, key_field="content_id"
+    ),
+)
+
+
+def topic(name: str) -> Topic[object]:
+    """Raises BadSettings where the catalogue has no such topic."""
+    for candidate in CATALOGUE:
+        if candidate.name == name:
+            return candidate
+    raise BadSettings(f"no topic {name} in schemas/topics.py; it has {', '.join(t.name for t in CATALOGUE)}")
+
+
+def consumption(task: str) -> Consumption:
+    """Raises BadSettings where no task has that name."""
+    for candidate in CONSUMPTIONS:
+        if candidate.group == task:
+            return candidate
+    raise BadSettings(f"no task {task!r}; there are: {', '.join(c.group for c in CONSUMPTIONS)}")
