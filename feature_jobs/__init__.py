@@ -1,0 +1,1 @@
+"""PyFlink jobs and the feature repository. Empty until the first lands; see README.md."""

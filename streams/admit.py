@@ -1,0 +1,135 @@
+"""Admission: what was polled becomes requests, or is turned away before it costs anything. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from itertools import chain
+
+from schemas.errors import InvalidRequest, RecordError, RecordTooLarge
+from streams import headers as h
+from streams.ids import derived
+from streams.rows import Origin, Polled, Rows
+
+MAX_HEADERS = 64
+MAX_HEADER_BYTES = 32 * 1024
+MAX_ID_BYTES = 128
+DEFAULT_PRIORITY = 4
+_NO_HEADERS: dict[str, bytes] = {}
+
+
+@dataclass(slots=True)
+class Admitted:
+    """rows: to be computed. refused: row indices of `all_rows` with the reason. all_rows: everything polled."""
+
+    all_rows: Rows
+    rows: Rows
+    refused: list[tuple[int, RecordError]] = field(default_factory=list)
+
+
+def admit(polled: Polled, max_record_bytes: int, own_retry_topics: Collection[str], epoch: int) -> Admitted:
+    """Ids, deadlines, priorities and origins from headers; only a retry topic of our own is believed on origins."""
+    n = len(polled)
+    maps = [dict(headers) if headers else _NO_HEADERS for headers in polled.headers]
+    raw_ids = [found.get(h.CE_ID) for found in maps]
+    rows = Rows(
+        places=polled.places,
+        offsets=polled.offsets,
+        keys=polled.keys,
+        values=polled.values,
+        headers=maps,
+        timestamps_ms=polled.timestamps_ms,
+        request_ids=[],
+        deadlines_ms=[0] * n,
+        priorities=[DEFAULT_PRIORITY] * n,
+        origins=[(topic, number, offset) for (topic, number), offset in zip(polled.places, polled.offsets, strict=True)],
+        attempts=[0] * n,
+        redrives=[0] * n,
+        epoch=epoch,
+    )
+    plain = _ids_if_plain(polled, maps, raw_ids, max_record_bytes, own_retry_topics)
+    if plain is not None:
+        rows.request_ids = plain
+        return Admitted(rows, rows)
+    rows.request_ids = [""] * n
+    refused: list[tuple[int, RecordError]] = []
+    for i in range(n):
+        try:
+            _admit_one(rows, i, raw_ids[i], len(polled.headers[i] or ()), max_record_bytes, own_retry_topics)
+        except RecordError as error:
+            refused.append((i, error))
+    if not refused:
+        return Admitted(rows, rows)
+    bad = {i for i, _ in refused}
+    return Admitted(rows, rows.take([i for i in range(n) if i not in bad]), refused)
+
+
+def _ids_if_plain(
+    polled: Polled,
+    maps: list[dict[str, bytes]],
+    raw_ids: list[bytes | None],
+    max_record_bytes: int,
+    own_retry_topics: Collection[str],
+) -> list[str] | None:
+    """The ids where no row needs a closer look (most batches), told in a few calls a batch; else None."""
+    special = any(h.DEADLINE_MS in found or h.PRIORITY in found for found in maps)
+    if special or None in raw_ids or any(topic in own_retry_topics for topic, _ in set(polled.places)):
+        return None
+    sizes = map(len, chain.from_iterable(map(dict.values, maps)))
+    if max(map(len, filter(None, polled.headers))) > MAX_HEADERS or max(sizes) > MAX_HEADER_BYTES // MAX_HEADERS:
+        return None
+    if max(map(len, filter(None, polled.values)), default=0) > max_record_bytes:
+        return None
+    try:
+        ids = [raw.decode() for raw in raw_ids if raw]
+    except UnicodeDecodeError:
+        return None
+    return ids if len(ids) == len(maps) and max(map(len, ids)) <= MAX_ID_BYTES else None
+
+
+def _admit_one(
+    rows: Rows, i: int, raw_id: bytes | None, headers: int, max_record_bytes: int, own_retry_topics: Collection[str]
+) -> None:
+    """Fill row i. Raises RecordError; the row has an id all the same."""
+    found, value = rows.headers[i], rows.values[i]
+    retried = rows.places[i][0] in own_retry_topics
+    rows.request_ids[i] = derived(*rows.origins[i], rows.timestamps_ms[i])
+    if retried:
+        rows.origins[i] = _origin(found, rows.origins[i])
+        rows.attempts[i] = number(found, h.ATTEMPT, 0)
+        rows.redrives[i] = number(found, h.REDRIVE, 0)
+    if raw_id and len(raw_id) <= MAX_ID_BYTES:
+        try:
+            rows.request_ids[i] = raw_id.decode()
+        except UnicodeDecodeError:
+            raise InvalidRequest(f"header {h.CE_ID} is not UTF-8") from None
+    if h.DEADLINE_MS in found:
+        rows.deadlines_ms[i] = number(found, h.DEADLINE_MS)
+    if h.PRIORITY in found:
+        rows.priorities[i] = min(9, max(0, number(found, h.PRIORITY)))
+    if value is not None and len(value) > max_record_bytes:
+        raise RecordTooLarge(f"the value has {len(value)} bytes; the topic takes {max_record_bytes}")
+    if headers > MAX_HEADERS:
+        raise RecordTooLarge(f"the record has {headers} headers; {MAX_HEADERS} are allowed")
+    if sum(map(len, found.values())) > MAX_HEADER_BYTES:
+        raise RecordTooLarge(f"the headers have more than {MAX_HEADER_BYTES} bytes")
+
+
+def number(found: dict[str, bytes], name: str, default: int | None = None) -> int:
+    """A header that holds a decimal number. Raises InvalidRequest."""
+    raw = found.get(name)
+    if raw is None and default is not None:
+        return default
+    try:
+        if raw is None or len(raw) > 19:
+            raise ValueError
+        return int(raw)
+    except ValueError:
+        raise InvalidRequest(f"header {name} is {raw!r:.60}, not a whole number") from None
+
+
+def _origin(found: dict[str, bytes], fallback: Origin) -> Origin:
+    topic = found.get(h.ORIGIN_TOPIC)
+    if topic is None:
+        return fallback
+    return topic.decode(), number(found, h.ORIGIN_PARTITION), number(found, h.ORIGIN_OFFSET)

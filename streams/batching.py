@@ -1,0 +1,157 @@
+"""Micro-batches: closed by count, cost, age, or the earliest deadline of a member. Pure; time is passed in."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from streams.rows import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """max_wait_ms 0 means: never wait for company; a batch is what came in while the last one was computed."""
+
+    max_rows: int = 64
+    max_cost: float = 8 * 1024 * 1024
+    max_wait_ms: float = 0.0
+
+
+class CostLine:
+    """ms = a + b * cost, fitted as batches are timed: least squares with older batches fading out.
+
+    The recursive form with a forgetting factor (Ljung, System Identification, ch. 11), so that a slower or busier
+    machine is noticed within some fifty batches.
+    """
+
+    FORGET = 0.95
+
+    def __init__(self) -> None:
+        self._n = self._x = self._y = self._xx = self._xy = 0.0
+
+    def observe(self, cost: float, ms: float) -> None:
+        keep = self.FORGET
+        self._n = self._n * keep + 1
+        self._x = self._x * keep + cost
+        self._y = self._y * keep + ms
+        self._xx = self._xx * keep + cost * cost
+        self._xy = self._xy * keep + cost * ms
+
+    def predict_ms(self, cost: float) -> float:
+        """0 before the first observation; never negative."""
+        if self._n == 0:
+            return 0.0
+        spread = self._n * self._xx - self._x * self._x
+        if spread <= 1e-9 * self._n * self._xx:  # all batches alike: a line through the origin and their mean
+            return self._y / self._x * cost if self._x else self._y / self._n
+        slope = max(0.0, (self._n * self._xy - self._x * self._y) / spread)
+        return max(0.0, (self._y - slope * self._x) / self._n + slope * cost)
+
+
+Cost = Callable[[Sequence[bytes | None]], list[int]]
+
+
+def value_bytes(values: Sequence[bytes | None]) -> list[int]:
+    """The cost of each record where the task says nothing better: its size."""
+    return [0 if value is None else len(value) for value in values]
+
+
+class Batcher:
+    """Rows that wait, by priority, oldest first. What waits is bounded by the loop's look-ahead."""
+
+    def __init__(self, limits: BatchLimits, line: CostLine, cost: Cost = value_bytes) -> None:
+        self._limits = limits
+        self._line = line
+        self._cost = cost
+        self._waiting: dict[int, deque[tuple[float, Rows]]] = {}  # priority: when they came, and they
+        self._n = 0
+        self._earliest_deadline_ms = 0
+
+    def __len__(self) -> int:
+        return self._n
+
+    def clear(self) -> None:
+        self._waiting.clear()
+        self._n = 0
+        self._earliest_deadline_ms = 0
+
+    def add(self, rows: Rows, now_s: float) -> None:
+        if not len(rows):
+            return
+        self._n += len(rows)
+        deadline_ms = min((deadline for deadline in rows.deadlines_ms if deadline), default=0)
+        if deadline_ms and (not self._earliest_deadline_ms or deadline_ms < self._earliest_deadline_ms):
+            self._earliest_deadline_ms = deadline_ms
+        first = rows.priorities[0]
+        if rows.priorities.count(first) == len(rows):
+            self._waiting.setdefault(first, deque()).append((now_s, rows))
+            return
+        for priority in set(rows.priorities):
+            chosen = rows.take([i for i, p in enumerate(rows.priorities) if p == priority])
+            self._waiting.setdefault(priority, deque()).append((now_s, chosen))
+
+    def due_in_s(self, now_s: float, now_ms: int) -> float | None:
+        """Seconds until a batch must close though it is not full; 0 where it must now, None where nothing waits."""
+        if not self._n:
+            return None
+        if self._n >= self._limits.max_rows:
+            return 0.0
+        oldest_s = min(queue[0][0] for queue in self._waiting.values() if queue)
+        by_age_s = oldest_s + self._limits.max_wait_ms / 1000 - now_s
+        if self._earliest_deadline_ms:
+            spare_ms = self._earliest_deadline_ms - now_ms - self._line.predict_ms(self._waiting_cost())
+            by_age_s = min(by_age_s, spare_ms / 1000)
+        return max(0.0, by_age_s)
+
+    def close(self, now_s: float, now_ms: int) -> Rows | None:
+        """The next batch if one must close now: highest priority first, then oldest."""
+        due_in_s = self.due_in_s(now_s, now_ms)
+        if due_in_s is None or (due_in_s > 0 and self._waiting_cost() < self._limits.max_cost):
+            return None
+        parts: list[Rows] = []
+        n, cost = 0, 0.0
+        for priority in sorted(self._waiting, reverse=True):
+            queue = self._waiting[priority]
+            while queue:
+                came_s, rows = queue[0]
+                taken, cost = self._fit(rows, n, cost)
+                n += taken
+                if taken == len(rows):
+                    parts.append(rows)
+                    queue.popleft()
+                    continue
+                if taken:
+                    parts.append(rows.slice(0, taken))
+                    queue[0] = (came_s, rows.slice(taken, len(rows)))
+                return self._closed(parts, n)
+            del self._waiting[priority]
+        return self._closed(parts, n)
+
+    def _fit(self, rows: Rows, n: int, cost: float) -> tuple[int, float]:
+        """How many of the rows still fit a batch of n rows, and the cost with them. One row always fits alone."""
+        costs = self._cost(rows.values[: self._limits.max_rows - n])
+        if cost + sum(costs) <= self._limits.max_cost:
+            return len(costs), cost + sum(costs)
+        taken = 0
+        for more in costs:
+            if cost + more > self._limits.max_cost and n + taken > 0:
+                break
+            cost += more
+            taken += 1
+        return taken, cost
+
+    def _closed(self, parts: list[Rows], n: int) -> Rows:
+        self._n -= n
+        if self._earliest_deadline_ms:
+            left = (d for queue in self._waiting.values() for _, rows in queue for d in rows.deadlines_ms if d)
+            self._earliest_deadline_ms = min(left, default=0)
+        if len(parts) == 1:
+            return parts[0]
+        batch = Rows.empty(parts[0].epoch)
+        for part in parts:
+            batch.extend(part)
+        return batch
+
+    def _waiting_cost(self) -> float:
+        return float(sum(sum(self._cost(rows.values)) for queue in self._waiting.values() for _, rows in queue))

@@ -1,0 +1,132 @@
+"""Topics on real Kafka: what is there, what is missing, who lags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported at run time
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from schemas.errors import BrokerUnavailable
+from streams.clock import SystemClock
+from streams.kafka import errors
+from streams.kafka.config import KafkaAddress
+from streams.rows import Place
+
+LIMIT_S = 20.0
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+class KafkaAdmin:
+    def __init__(self, address: KafkaAddress) -> None:
+        self._clock = SystemClock()
+        self._admin = AdminClient({"bootstrap.servers": address.bootstrap, "log_level": 2}, logger=None)
+
+    def brokers(self, limit_s: float = 5.0) -> int:
+        """Number of brokers that answer. Raises BrokerUnavailable."""
+        try:
+            return len(self._admin.list_topics(timeout=limit_s).brokers)
+        except KafkaException as raised:
+            raise errors.of_read(raised, "look for brokers") from raised
+
+    def partitions(self) -> dict[str, int]:
+        """Number of partitions of each topic."""
+        try:
+            return {name: len(found.partitions) for name, found in self._admin.list_topics(timeout=LIMIT_S).topics.items()}
+        except KafkaException as raised:
+            raise errors.of_read(raised, "list topics") from raised
+
+    def create(self, specs: Sequence[TopicSpec], replication: int = 1) -> list[str]:
+        """Create those that are missing; the names of those that were. Raises BrokerUnavailable."""
+        new = [NewTopic(s.name, s.partitions, replication_factor=replication, config=dict(s.config)) for s in specs]
+        created: list[str] = []
+        if not new:
+            return created
+        for name, future in self._admin.create_topics(new, operation_timeout=LIMIT_S).items():
+            try:
+                future.result(LIMIT_S)
+                created.append(name)
+            except KafkaException as raised:
+                if errors.kafka_error(raised).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise errors.of_read(raised, f"create topic {name}") from raised
+        self._wait_for_leaders([(spec.name, number) for spec in specs for number in range(spec.partitions)])
+        return created
+
+    def _wait_for_leaders(self, places: Sequence[Place]) -> None:
+        """A topic that was just made is not at once ready to be read and written: wait for that, with a limit."""
+        until_s = self._clock.monotonic_s() + LIMIT_S
+        while True:
+            try:
+                self.ends(places)
+                return
+            except BrokerUnavailable:
+                if self._clock.monotonic_s() > until_s:
+                    raise
+                self._clock.sleep(0.1)
+
+    def config_of(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        found: dict[str, dict[str, str]] = {}
+        for resource, future in self._admin.describe_configs(resources).items():
+            entries = future.result(LIMIT_S)
+            found[resource.name] = {name: entry.value for name, entry in entries.items()}
+        return found
+
+    def ends(self, places: Sequence[Place]) -> dict[Place, int]:
+        """Offset behind the last record of each place."""
+        return self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def firsts(self, places: Sequence[Place]) -> dict[Place, int]:
+        """Offset of the first record kept."""
+        return self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    def offsets_at(self, places: Sequence[Place], at_ms: int) -> dict[Place, int]:
+        """Offset of the first record at or after a time; the end where there is none."""
+        found = self._offsets(places, OffsetSpec.for_timestamp(at_ms))
+        ends = self.ends([place for place, offset in found.items() if offset < 0])
+        return {place: offset if offset >= 0 else ends[place] for place, offset in found.items()}
+
+    def _offsets(self, places: Sequence[Place], which: OffsetSpec) -> dict[Place, int]:
+        if not places:
+            return {}
+        asked = {TopicPartition(*place): which for place in places}
+        try:
+            return {(p.topic, p.partition): f.result(LIMIT_S).offset for p, f in self._admin.list_offsets(asked).items()}
+        except KafkaException as raised:
+            raise errors.of_read(raised, "offsets") from raised
+
+    def committed(self, group: str) -> dict[Place, int]:
+        """Committed offsets of a group; empty where there is none."""
+        request = [ConsumerGroupTopicPartitions(group)]
+        try:
+            (future,) = self._admin.list_consumer_group_offsets(request, require_stable=True).values()
+            found = future.result(LIMIT_S).topic_partitions
+        except KafkaException as raised:
+            raise errors.of_read(raised, f"offsets of group {group}") from raised
+        return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+
+
+def wait_for_broker(address: KafkaAddress, limit_s: float) -> None:
+    """Raises BrokerUnavailable where none answers within the limit."""
+    consumer = Consumer({"bootstrap.servers": address.bootstrap, "group.id": "probe", "log_level": 0}, logger=None)
+    try:
+        consumer.list_topics(timeout=limit_s)
+    except KafkaException as raised:
+        raise BrokerUnavailable(
+            f"no broker answered at {address.bootstrap} in {limit_s:.0f} s: {errors.kafka_error(raised).str()}"
+        ) from raised
+    finally:
+        consumer.close()

@@ -1,0 +1,107 @@
+"""All records of a topic for one process, on real Kafka, behind `streams.broker.Broadcast`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from schemas.errors import BrokerUnavailable
+from streams.clock import Clock
+from streams.kafka import errors
+from streams.kafka.config import KafkaAddress, broadcast_config
+from streams.kafka.source import _HARMLESS, CALL_LIMIT_S, columns
+from streams.rows import Place, Polled
+
+
+class KafkaBroadcast:
+    """Reads from `start`: `first` for all that is kept, `end` for what comes from now on, or given offsets."""
+
+    def __init__(
+        self,
+        address: KafkaAddress,
+        topic: str,
+        clock: Clock,
+        start: str | dict[Place, int] = "first",
+        partitions: Iterable[int] | None = None,
+    ) -> None:
+        self._topic = topic
+        self._clock = clock
+        self._consumer = Consumer(broadcast_config(address), logger=None)
+        try:
+            found = self._consumer.list_topics(topic, timeout=CALL_LIMIT_S).topics[topic]
+            if found.error is not None:
+                raise KafkaException(found.error)
+            numbers = sorted(found.partitions) if partitions is None else list(partitions)
+            self._ends: dict[Place, int] = {}
+            starts: dict[Place, int] = {}
+            for number in numbers:
+                low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=CALL_LIMIT_S)
+                place = (topic, number)
+                self._ends[place] = high
+                match start:
+                    case "first":
+                        starts[place] = low
+                    case "end":
+                        starts[place] = high
+                    case dict():
+                        starts[place] = max(low, min(high, start.get(place, low)))
+                    case _:
+                        raise ValueError(f"start is first, end or offsets, not {start!r}")
+            self._positions = starts
+            self._consumer.assign([TopicPartition(t, p, offset) for (t, p), offset in starts.items()])
+        except KafkaException as raised:
+            self._consumer.close()
+            raise errors.of_read(raised, f"read {topic}") from raised
+
+    def read_to_end(self, limit_s: float) -> Polled:
+        until_s = self._clock.monotonic_s() + limit_s
+        gathered = Polled()
+        while any(self._positions[place] < end for place, end in self._ends.items()):
+            if self._clock.monotonic_s() > until_s:
+                raise BrokerUnavailable(f"{self._topic} was not read to its end in {limit_s:.0f} s")
+            _append(gathered, self._take(0.2))
+        return gathered
+
+    def poll(self) -> Polled:
+        return self._take(0.0)
+
+    def wait(self, wait_s: float) -> Polled:
+        """Like `poll`, but waits for a first record."""
+        return self._take(wait_s)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _take(self, wait_s: float) -> Polled:
+        try:
+            first = self._consumer.poll(wait_s)
+            messages = [] if first is None else [first, *self._consumer.consume(1000, 0)]
+        except KafkaException as raised:
+            raise errors.of_read(raised, f"read {self._topic}") from raised
+        good = [message for message in messages if self._is_record(message)]
+        polled = columns(good) if good else Polled()
+        for place, offset in zip(polled.places, polled.offsets, strict=True):
+            self._positions[place] = offset + 1
+        return polled
+
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        place = (message.topic() or "", message.partition() or 0)
+        if error.code() == KafkaError._PARTITION_EOF:  # also passes the markers of transactions at the end
+            self._positions[place] = max(self._positions[place], message.offset() or 0)
+            return False
+        if error.code() in _HARMLESS:
+            return False
+        raise BrokerUnavailable(f"{self._topic} can no longer be read from where it stood: {error.str()}")
+
+
+def _append(gathered: Polled, more: Polled) -> None:
+    gathered.places += more.places
+    gathered.offsets += more.offsets
+    gathered.keys += more.keys
+    gathered.values += more.values
+    gathered.headers += more.headers
+    gathered.timestamps_ms += more.timestamps_ms

@@ -1,0 +1,63 @@
+"""Errors of the Kafka client, translated: which end they mean for a transaction or the process."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError, KafkaException
+
+from schemas.errors import BrokerUnavailable, Fenced, MillraceError, TransactionAborted
+
+_FENCED = {
+    KafkaError._FENCED,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.FENCED_INSTANCE_ID,
+}
+_NOT_A_MEMBER = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.FENCED_MEMBER_EPOCH,
+    KafkaError.STALE_MEMBER_EPOCH,
+}
+_INDEFINITE = {
+    KafkaError._TIMED_OUT,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._STATE,
+    KafkaError._CONFLICT,
+    KafkaError._PURGE_QUEUE,
+    KafkaError._PURGE_INFLIGHT,
+}
+
+
+def kafka_error(raised: KafkaException) -> KafkaError:
+    error = raised.args[0]
+    assert isinstance(error, KafkaError)
+    return error
+
+
+def of_transaction(raised: KafkaException, doing: str) -> MillraceError:
+    """What a failed transaction call means. Anything not known to be definite is indefinite: the producer is rebuilt
+    (the advice of Jepsen's Bufstream report, which holds for every Kafka client)."""
+    error = kafka_error(raised)
+    words = f"{doing}: {error.name()}: {error.str()}"
+    if error.code() in _FENCED:
+        return Fenced(f"{words}. Another process runs with the same transactional.id")
+    if error.code() in _NOT_A_MEMBER:
+        return TransactionAborted(f"{words}. The group has moved on; the records go to their present owner")
+    if error.fatal():
+        return TransactionAborted(words, indefinite=True)
+    if error.txn_requires_abort() and error.code() not in _INDEFINITE:
+        return TransactionAborted(words)
+    return TransactionAborted(words, indefinite=True)
+
+
+def of_commit(raised: KafkaException) -> MillraceError:
+    error = kafka_error(raised)
+    return TransactionAborted(f"commit of offsets: {error.name()}: {error.str()}")
+
+
+def of_read(raised: KafkaException, doing: str) -> BrokerUnavailable:
+    error = kafka_error(raised)
+    return BrokerUnavailable(f"{doing}: {error.name()}: {error.str()}")

@@ -1,0 +1,182 @@
+"""A producer on real Kafka, behind `streams.broker.Sink`: transactional, or idempotent without transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from schemas.errors import BrokerUnavailable, Fenced, TransactionAborted
+from streams.broker import Commit
+from streams.kafka import errors
+from streams.kafka.config import KafkaAddress, producer_config
+from streams.kafka.source import generation_of
+from streams.rows import OutRecords, Place
+
+START_LIMIT_S = 30.0
+QUEUE_LIMIT_S = 30.0
+HANG_S = 2.0  # past a call's own timeout
+
+
+class KafkaSink:
+    """`transactional_id` must be stable for a worker slot: a restart then fences its predecessor at once."""
+
+    def __init__(self, address: KafkaAddress, transactional_id: str | None) -> None:
+        self._config = producer_config(address, transactional_id)
+        self._transactional = transactional_id is not None
+        self._log = structlog.get_logger().bind(producer=transactional_id or "idempotent")
+        self._hangs = False
+        self._failed: set[str] = set()
+        self._failure: str | None = None
+        self._in_transaction = False
+        self._producer = self._new()
+
+    def _new(self) -> Producer:
+        hooks = {"on_delivery": self._on_delivery, "error_cb": self._on_error}
+        producer = Producer(self._config | hooks, logger=None)
+        if self._transactional:
+            try:
+                producer.init_transactions(START_LIMIT_S)
+            except KafkaException as raised:
+                raise errors.of_read(raised, "start of transactions") from raised
+        return producer
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        """A fatal error (we were fenced) comes out of whichever call serves callbacks, at times wrapped by the
+        interpreter as SystemError when another callback ran after it."""
+        try:
+            yield
+        except KafkaException as raised:
+            raise errors.of_transaction(raised, doing) from raised
+        except SystemError as raised:
+            if isinstance(raised.__cause__, KafkaException):
+                raise errors.of_transaction(raised.__cause__, doing) from raised
+            raise
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._TRANSPORT:  # one for each try to connect; "all brokers down" says it once
+            self._log.info("producer", code=error.name(), cause=error.str())
+
+    def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
+        """Called for failures only (`delivery.report.only.error`)."""
+        if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            self._failed.add(message.topic())
+            self._failure = f"{message.topic()}: {error.name()}: {error.str()}"
+
+    def produce(self, out: OutRecords) -> None:
+        produce: Any = self._producer.produce
+        topic = out.topic
+        partitions: Sequence[int] = [-1] * len(out) if out.partitions is None else out.partitions
+        for key, value, headers, partition in zip(out.keys, out.values, out.headers, partitions, strict=True):
+            try:
+                produce(topic, value, key, partition, headers=headers)
+            except BufferError:
+                self._wait_for_room()
+                produce(topic, value, key, partition, headers=headers)
+            except KafkaException as raised:
+                if errors.kafka_error(raised).code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                    self._failed.add(topic)
+                raise errors.of_transaction(raised, f"produce to {topic}") from raised
+
+    def _wait_for_room(self) -> None:
+        with self._translated("wait for room in the queue"):
+            left = self._producer.flush(QUEUE_LIMIT_S)
+        if left > 0:
+            raise TransactionAborted(f"the producer's queue did not empty in {QUEUE_LIMIT_S:.0f} s", indefinite=True)
+
+    def flush(self, limit_s: float) -> None:
+        with self._translated("flush"):
+            left = self._producer.flush(limit_s)
+        if left > 0:
+            raise TransactionAborted(f"records were not acknowledged in {limit_s:.0f} s", indefinite=True)
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise TransactionAborted(f"a record was not delivered: {failure}")
+
+    def begin(self) -> None:
+        with self._translated("begin of a transaction"):
+            self._producer.begin_transaction()
+        self._in_transaction = True
+        self._failure = None
+
+    def commit(self, positions: Mapping[Place, Commit], membership: bytes, limit_s: float) -> None:
+        if generation_of(membership) < 0:
+            # A classic group accepts it, with a live member beside us: results would double.
+            raise TransactionAborted("the consumer has not joined the group; its metadata fences nothing")
+        self.flush(limit_s)  # thirteen times faster than leaving it to the next call (research, feasibility-kafka 6)
+        offsets = [TopicPartition(t, p, c.offset, c.note) for (t, p), c in positions.items()]
+        producer = self._producer
+
+        def end() -> None:
+            with self._translated("commit of a transaction"):
+                producer.send_offsets_to_transaction(offsets, membership, limit_s)
+                producer.commit_transaction(limit_s)
+
+        self._bounded(end, limit_s)
+        self._in_transaction = False
+
+    def _bounded(self, call: Callable[[], None], limit_s: float) -> None:
+        """Some calls of the client outlast their own timeout: after a broker restart `send_offsets_to_transaction` was
+        seen to hang for good. Such a producer is left behind with its thread, and its successor fences it."""
+        raised: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                call()
+            except BaseException as error:
+                raised.append(error)
+
+        thread = Thread(target=run, name="commit", daemon=True)
+        thread.start()
+        thread.join(limit_s + HANG_S)
+        if thread.is_alive():
+            self._hangs = True
+            raise TransactionAborted(f"the commit did not return in {limit_s + HANG_S:.0f} s", indefinite=True)
+        if raised:
+            raise raised[0]
+
+    def abort(self, limit_s: float) -> None:
+        if not self._in_transaction:
+            return
+        self._producer.purge()
+        with self._translated("abort of a transaction"):
+            self._producer.abort_transaction(limit_s)
+        self._in_transaction = False
+        self._failure = None
+
+    def rebuild(self) -> None:
+        if not self._hangs:
+            self._producer.purge()
+            self._producer.close()
+        self._hangs = False
+        self._in_transaction = False
+        self._failure = None
+        try:
+            self._producer = self._new()
+        except BrokerUnavailable:
+            raise
+        except KafkaException as raised:
+            raise errors.of_read(raised, "start of a new producer") from raised
+
+    def failed_topics(self) -> set[str]:
+        failed, self._failed = self._failed, set()
+        return failed
+
+    def close(self) -> None:
+        if self._hangs:
+            return
+        if self._in_transaction:
+            try:
+                self.abort(5.0)
+            except (TransactionAborted, Fenced):
+                self._in_transaction = False  # the broker aborts it at its timeout
+        try:
+            self.flush(5.0)
+        except (TransactionAborted, Fenced) as error:
+            self._log.warning("records were not delivered at the end", cause=str(error))
+        self._producer.close()

@@ -1,0 +1,256 @@
+"""A member of a consumer group on real Kafka, behind `streams.broker.Source`."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from schemas.errors import BrokerUnavailable
+from streams.broker import Commit, Listener
+from streams.clock import SystemClock
+from streams.kafka import errors
+from streams.kafka.config import KafkaAddress, consumer_config
+from streams.metrics import Metrics
+from streams.rows import Place, Polled
+
+CALL_LIMIT_S = 10.0
+RESTART_S = 30.0
+_METADATA_HEAD = b"CGMDv2:"  # librdkafka's serialized group metadata; the generation follows as an int32
+_PASSING = {
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._WAIT_COORD,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+}
+_HARMLESS = {
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._PARTITION_EOF,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError._MAX_POLL_EXCEEDED,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+}
+
+
+def generation_of(membership: bytes) -> int:
+    """The generation (or member epoch) in serialized group metadata; -1 where the member has not joined."""
+    if not membership.startswith(_METADATA_HEAD) or len(membership) < len(_METADATA_HEAD) + 4:
+        return -1
+    (generation,) = struct.unpack_from("<i", membership, len(_METADATA_HEAD))
+    return int(generation)
+
+
+class KafkaSource:
+    def __init__(self, address: KafkaAddress, group: str, metrics: Metrics) -> None:
+        self._address = address
+        self._metrics = metrics
+        self._clock = SystemClock()
+        self._log = structlog.get_logger().bind(group=group)
+        self._consumer = Consumer(consumer_config(address, group) | {"error_cb": self._on_event}, logger=None)
+        self._listener: Listener | None = None
+        self._starting: dict[Place, int] | None = None  # inside an assignment: where each partition will start
+        self._raised: BaseException | None = None
+        self._member: bytes | None = None  # kept while nothing changes; an older one is refused, never wrongly accepted
+        self._closed = False
+
+    @property
+    def commits_on_revoke(self) -> bool:
+        return self._address.protocol == "classic" and self._address.assignor != "cooperative-sticky"
+
+    def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
+        self._listener = listener
+        self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def poll(self, max_records: int, wait_s: float) -> Polled:
+        # Read before the poll: inside it a rebalance may already have given the records away, and the newer
+        # generation would then vouch for records of the older one.
+        if self._member is None:
+            self._member = self._membership()
+        membership = self._member
+        try:
+            first = self._consumer.poll(wait_s)
+            messages = [] if first is None else [first]
+            if first is not None and max_records > 1:
+                messages += self._consumer.consume(max_records - 1, 0)
+        except KafkaException as raised:
+            raise errors.of_read(raised, "poll") from raised
+        self._reraise()
+        good = [message for message in messages if message.error() is None]
+        if len(good) != len(messages):
+            for message in messages:
+                if message.error() is not None:
+                    self._on_error(message)
+        if not good:
+            return Polled()
+        polled = columns(good)
+        # The first records may come in the very poll that joined the group; nothing was given away in it.
+        polled.membership = membership or self._membership()
+        return polled
+
+    def _membership(self) -> bytes | None:
+        metadata: Any = self._consumer.consumer_group_metadata()
+        return metadata if metadata is not None and generation_of(metadata) >= 0 else None
+
+    def _on_event(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._TRANSPORT:  # one for each try to connect; "all brokers down" says it once
+            self._log.info("consumer", code=error.name(), cause=error.str())
+
+    def _on_error(self, message: Message) -> None:
+        error = message.error()
+        assert error is not None
+        if error.code() == KafkaError._AUTO_OFFSET_RESET or error.code() == KafkaError.OFFSET_OUT_OF_RANGE:
+            self._on_gap((message.topic() or "", message.partition() or 0))
+        elif error.fatal() or error.code() not in _HARMLESS:
+            raise BrokerUnavailable(f"consumer: {error.name()}: {error.str()}")
+        else:
+            self._log.info("consumer", code=error.name(), cause=error.str())
+
+    def _on_gap(self, place: Place) -> None:
+        """The position is no longer in the log: say how many records are gone, then go on at the first that is."""
+        (start,) = self.committed([place]).values()
+        self.seek({place: start.offset})
+
+    # --- positions ----------------------------------------------------------------------------------------------
+
+    def assignment(self) -> set[Place]:
+        if self._closed:
+            return set()
+        held = {(p.topic, p.partition) for p in self._consumer.assignment()}
+        return held | (self._starting.keys() if self._starting is not None else set())
+
+    def committed(self, places: Iterable[Place]) -> dict[Place, Commit]:
+        asked = [TopicPartition(*place) for place in places]
+        if not asked:
+            return {}
+        # As long as a dead member's transaction is open its offsets are not stable, and the broker lets us wait for it:
+        # up to the transaction timeout, and what a restart of the broker takes.
+        until_s = self._clock.monotonic_s() + self._address.transaction_timeout_ms / 1000 + RESTART_S
+        while True:
+            try:
+                return self._committed(asked)
+            except KafkaException as raised:
+                if self._clock.monotonic_s() > until_s or errors.kafka_error(raised).code() not in _PASSING:
+                    raise errors.of_read(raised, "committed offsets") from raised
+                self._log.info("committed offsets are not to be had yet", cause=errors.kafka_error(raised).str())
+                self._clock.sleep(0.2)
+
+    def _committed(self, asked: list[TopicPartition]) -> dict[Place, Commit]:
+        found: dict[Place, Commit] = {}
+        for answer in self._consumer.committed(asked, timeout=CALL_LIMIT_S):
+            if answer.error is not None:
+                raise KafkaException(answer.error)
+            low, high = self._consumer.get_watermark_offsets(answer, timeout=CALL_LIMIT_S)
+            place = (answer.topic, answer.partition)
+            if answer.offset < 0:
+                found[place] = Commit(low)
+            elif answer.offset < low:
+                lost = low - answer.offset
+                self._metrics.add("lost_records", lost)
+                self._log.error("records deleted before they were read", place=place, lost=lost, first=low)
+                found[place] = Commit(low)
+            else:
+                # With nothing to read, nothing there can have killed an earlier owner: the note says nothing.
+                found[place] = Commit(min(answer.offset, high), (answer.metadata or "") if answer.offset < high else "")
+        return found
+
+    def commit(self, positions: Mapping[Place, Commit]) -> None:
+        if not positions:
+            return
+        offsets = [TopicPartition(t, p, c.offset, c.note) for (t, p), c in positions.items()]
+        try:
+            for answer in self._consumer.commit(offsets=offsets, asynchronous=False) or ():
+                if answer.error is not None:
+                    raise KafkaException(answer.error)
+        except KafkaException as raised:
+            raise errors.of_commit(raised) from raised
+
+    def seek(self, positions: Mapping[Place, int]) -> None:
+        self._member = None
+        for place, offset in positions.items():
+            if self._starting is not None and place in self._starting:
+                self._starting[place] = offset
+                continue
+            try:
+                self._consumer.seek(TopicPartition(*place, offset))
+            except KafkaException as raised:
+                raise errors.of_read(raised, f"seek of {place} to {offset}") from raised
+
+    def pause(self, places: Iterable[Place]) -> None:
+        self._consumer.pause([TopicPartition(*place) for place in places])
+
+    def resume(self, places: Iterable[Place]) -> None:
+        self._consumer.resume([TopicPartition(*place) for place in places])
+
+    def close(self) -> None:
+        if not self._closed:
+            self._consumer.close()
+            self._closed = True
+
+    # --- the group's changes, called inside poll and close ------------------------------------------------------
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._starting = {(p.topic, p.partition): 0 for p in partitions}
+        self._member = None
+        try:
+            assert self._listener is not None
+            self._listener.assigned(list(self._starting))
+            starts = [TopicPartition(topic, partition, offset) for (topic, partition), offset in self._starting.items()]
+            if self._address.protocol == "consumer" or self._address.assignor == "cooperative-sticky":
+                consumer.incremental_assign(starts)
+            else:
+                consumer.assign(starts)
+        except BaseException as error:  # an exception in a callback of the client is lost unless it is kept
+            self._raised = error
+        finally:
+            self._starting = None
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._on_gone(partitions, lost=False)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._on_gone(partitions, lost=True)
+
+    def _on_gone(self, partitions: list[TopicPartition], *, lost: bool) -> None:
+        self._member = None
+        try:
+            assert self._listener is not None
+            self._listener.revoked([(p.topic, p.partition) for p in partitions], lost=lost)
+        except BaseException as error:
+            self._raised = error
+
+    def _reraise(self) -> None:
+        if self._raised is not None:
+            error, self._raised = self._raised, None
+            raise error
+
+
+def columns(messages: Sequence[Any]) -> Polled:
+    """Messages of the client as columns: one method call a field, no object of ours a record."""
+    return Polled(
+        places=list(zip([m.topic() for m in messages], [m.partition() for m in messages], strict=True)),
+        offsets=[m.offset() for m in messages],
+        keys=[m.key() for m in messages],
+        values=[m.value() for m in messages],
+        headers=[m.headers() for m in messages],
+        timestamps_ms=[m.timestamp()[1] for m in messages],
+    )

@@ -1,0 +1,207 @@
+"""The state of the in-memory broker: logs, transactions, groups. One lock, so threads may share it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import RLock
+
+from schemas.errors import Fenced, TransactionAborted
+from streams.broker import Commit
+from streams.clock import Clock
+from streams.headers import HeaderList
+from streams.memory.murmur2 import partition_of
+from streams.rows import OutRecords, Place
+
+
+@dataclass(slots=True)
+class Entry:
+    """One slot of a log. `transaction` is None outside of one; a marker is a slot that no reader sees."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: HeaderList
+    timestamp_ms: int
+    transaction: Transaction | None = None
+    marker: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Transaction:
+    producer: str
+    epoch: int
+    state: str = "open"  # open, committed, aborted
+    places: set[Place] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Member:
+    name: str
+    topics: tuple[str, ...]
+    generation: int = -1
+    assigned: set[Place] = field(default_factory=set)
+    must_revoke: bool = False
+    lost: bool = False
+
+
+@dataclass(slots=True)
+class Group:
+    generation: int = 0
+    members: dict[str, Member] = field(default_factory=dict)
+    committed: dict[Place, Commit] = field(default_factory=dict)
+    rebalancing: bool = False
+
+
+class MemoryBroker:
+    def __init__(self, clock: Clock, max_record_bytes: int = 1024 * 1024) -> None:
+        self.clock = clock
+        self.max_record_bytes = max_record_bytes
+        self.lock = RLock()
+        self.logs: dict[Place, list[Entry]] = {}
+        self.partitions: dict[str, int] = {}
+        self.groups: dict[str, Group] = {}
+        self.epochs: dict[str, int] = {}
+        self.open: dict[str, Transaction] = {}
+        self.refusing: set[str] = set()  # topics that take no records, as when a disk is full
+
+    # --- topics -------------------------------------------------------------------------------------------------
+
+    def create(self, topic: str, partitions: int) -> None:
+        with self.lock:
+            self.partitions[topic] = partitions
+            for number in range(partitions):
+                self.logs.setdefault((topic, number), [])
+
+    def append(self, out: OutRecords, transaction: Transaction | None) -> None:
+        """Raises TransactionAborted where the topic is unknown or refuses, or a record is too large."""
+        with self.lock:
+            count = self.partitions.get(out.topic)
+            if count is None or out.topic in self.refusing:
+                raise TransactionAborted(f"{out.topic} takes no records")
+            partitions = out.partitions or [partition_of(key, count) for key in out.keys]
+            for key, value, headers, number in zip(out.keys, out.values, out.headers, partitions, strict=True):
+                if value is not None and len(value) > self.max_record_bytes:
+                    raise TransactionAborted(f"{out.topic}: a record has {len(value)} bytes")
+                place = (out.topic, partition_of(key, count) if number < 0 else number)
+                self.logs[place].append(Entry(key, value, list(headers), self.clock.now_ms(), transaction))
+                if transaction is not None:
+                    transaction.places.add(place)
+
+    def stable_end(self, place: Place) -> int:
+        """The last stable offset: a read_committed reader stops at the first record of an open transaction."""
+        log = self.logs[place]
+        for offset, entry in enumerate(log):
+            if entry.transaction is not None and entry.transaction.state == "open":
+                return offset
+        return len(log)
+
+    def visible(self, place: Place, start: int, limit: int) -> list[tuple[int, Entry]]:
+        found: list[tuple[int, Entry]] = []
+        log = self.logs[place]
+        for offset in range(start, self.stable_end(place)):
+            entry = log[offset]
+            if entry.marker or (entry.transaction is not None and entry.transaction.state == "aborted"):
+                continue
+            found.append((offset, entry))
+            if len(found) == limit:
+                break
+        return found
+
+    def records(self, topic: str) -> list[tuple[Place, int, Entry]]:
+        """All that a read_committed reader sees of a topic: for tests."""
+        with self.lock:
+            places = [place for place in self.logs if place[0] == topic]
+            return [(place, o, e) for place in places for o, e in self.visible(place, 0, len(self.logs[place]))]
+
+    # --- transactions -------------------------------------------------------------------------------------------
+
+    def fence(self, producer: str) -> int:
+        """A producer with this id starts: older ones are fenced, and what they left open is aborted."""
+        with self.lock:
+            self.epochs[producer] = self.epochs.get(producer, -1) + 1
+            left = self.open.pop(producer, None)
+            if left is not None:
+                self._end(left, "aborted")
+            return self.epochs[producer]
+
+    def begin(self, producer: str, epoch: int) -> Transaction:
+        with self.lock:
+            self._check(producer, epoch)
+            self.open[producer] = Transaction(producer, epoch)
+            return self.open[producer]
+
+    def _check(self, producer: str, epoch: int) -> None:
+        if self.epochs.get(producer) != epoch:
+            raise Fenced(f"another process runs with transactional id {producer}")
+
+    def abort(self, transaction: Transaction) -> None:
+        with self.lock:
+            self._check(transaction.producer, transaction.epoch)
+            self.open.pop(transaction.producer, None)
+            self._end(transaction, "aborted")
+
+    def commit(
+        self, transaction: Transaction, group: str, positions: Mapping[Place, Commit], member: str, generation: int
+    ) -> None:
+        with self.lock:
+            self._check(transaction.producer, transaction.epoch)
+            self.check_member(group, member, generation)
+            self.groups[group].committed.update(positions)
+            self.open.pop(transaction.producer, None)
+            self._end(transaction, "committed")
+
+    def _end(self, transaction: Transaction, state: str) -> None:
+        transaction.state = state
+        for place in transaction.places:
+            self.logs[place].append(Entry(None, None, [], self.clock.now_ms(), transaction, marker=True))
+
+    # --- groups -------------------------------------------------------------------------------------------------
+
+    def check_member(self, group: str, member: str, generation: int) -> None:
+        """As a classic group does: an unknown member with no generation is let through (the hole the loop must not
+        step into), a late one is refused. Raises TransactionAborted."""
+        if generation < 0:
+            return
+        found = self.groups[group].members.get(member)
+        if found is None or found.generation != generation or self.groups[group].generation != generation:
+            raise TransactionAborted(f"generation {generation} of {member} is not the group's")
+
+    def join(self, group: str, member: str, topics: Sequence[str]) -> None:
+        with self.lock:
+            self.groups.setdefault(group, Group()).members[member] = Member(member, tuple(topics))
+            self._rebalance(group)
+
+    def leave(self, group: str, member: str) -> None:
+        with self.lock:
+            self.groups[group].members.pop(member, None)
+            self._rebalance(group)
+
+    def expel(self, group: str, member: str) -> None:
+        """As when a member's session times out: the group goes on without it; it learns so at its next poll."""
+        with self.lock:
+            gone = self.groups[group].members.pop(member)
+            gone.lost = True
+            self._rebalance(group)
+
+    def _rebalance(self, group: str) -> None:
+        state = self.groups[group]
+        state.rebalancing = True
+        for member in state.members.values():
+            member.must_revoke = bool(member.assigned)
+        self.settle(group)
+
+    def settle(self, group: str) -> None:
+        """Give out partitions once every member has revoked its own (eager protocol)."""
+        state = self.groups[group]
+        if not state.rebalancing or any(member.must_revoke for member in state.members.values()):
+            return
+        state.rebalancing = False
+        state.generation += 1
+        members = sorted(state.members.values(), key=lambda member: member.name)
+        for member in members:
+            member.generation = state.generation
+            member.assigned = set()
+        places = sorted({place for place in self.logs if any(place[0] in member.topics for member in members)})
+        for i, place in enumerate(places):
+            if members:
+                members[i % len(members)].assigned.add(place)

@@ -1,0 +1,134 @@
+"""Every metric: name, kind, unit in the name, help. A process serves them for Prometheus; dashboards derive from here.
+
+Each loop has its own `Metrics` (no globals), so several can run in one process; labels tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from threading import Lock
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+
+class Kind(Enum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True)
+class Metric:
+    kind: Kind
+    exported: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+CATALOGUE: Final[dict[str, Metric]] = {
+    "records_in": Metric(Kind.COUNTER, "millrace_records_in_total", "Records polled from request and retry topics."),
+    "records_out": Metric(Kind.COUNTER, "millrace_records_out_total", "Records committed: results, logs, dead letters."),
+    "batches": Metric(Kind.COUNTER, "millrace_batches_total", "Micro-batches given to the step."),
+    "dead_letters": Metric(Kind.COUNTER, "millrace_dead_letters_total", "Records set aside.", ("code",)),
+    "retries": Metric(Kind.COUNTER, "millrace_retries_total", "Records put off for another try."),
+    "expired": Metric(Kind.COUNTER, "millrace_expired_total", "Requests whose deadline passed before the work began."),
+    "aborts": Metric(Kind.COUNTER, "millrace_aborts_total", "Transactions that were aborted."),
+    "rebalances": Metric(Kind.COUNTER, "millrace_rebalances_total", "Assignments received from the group."),
+    "lost_records": Metric(Kind.COUNTER, "millrace_lost_records_total", "Records that retention deleted before they were read."),
+    "swaps": Metric(Kind.COUNTER, "millrace_model_swaps_total", "Model versions swapped in or refused.", ("outcome",)),
+    "batch_size": Metric(Kind.HISTOGRAM, "millrace_batch_rows", "Rows of a micro-batch.", buckets=_SIZES),
+    "step_seconds": Metric(Kind.HISTOGRAM, "millrace_step_seconds", "Time of a batch in the step.", buckets=_SECONDS),
+    "commit_seconds": Metric(Kind.HISTOGRAM, "millrace_commit_seconds", "Time of a commit.", buckets=_SECONDS),
+    "queue_seconds": Metric(
+        Kind.HISTOGRAM, "millrace_queue_seconds", "From the broker's timestamp to the start of the batch.", buckets=_SECONDS
+    ),
+    "in_flight": Metric(Kind.GAUGE, "millrace_in_flight_records", "Records polled and not yet released."),
+}
+
+
+class _Histogram:
+    __slots__ = ("counts", "edges", "sum")
+
+    def __init__(self, buckets: Sequence[float]) -> None:
+        self.edges = np.array(buckets)
+        self.counts = np.zeros(len(buckets) + 1, np.int64)
+        self.sum = 0.0
+
+    def observe(self, values: Sequence[float] | npt.NDArray[Any]) -> None:
+        self.counts += np.bincount(np.searchsorted(self.edges, values), minlength=len(self.counts))
+        self.sum += float(np.sum(values))
+
+
+class Metrics:
+    """Counters, gauges and histograms of one loop; a Prometheus collector. Names come from the catalogue only."""
+
+    def __init__(self, **labels: str) -> None:
+        self._labels = labels
+        self._numbers: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._histograms: dict[str, _Histogram] = {}
+        self._lock = Lock()
+
+    def add(self, name: str, amount: float, **labels: str) -> None:
+        key = (name, tuple(labels[label] for label in CATALOGUE[name].labels))
+        with self._lock:
+            self._numbers[key] = self._numbers.get(key, 0.0) + amount
+
+    def set(self, name: str, value: float) -> None:
+        with self._lock:
+            self._numbers[name, ()] = value
+
+    def observe(self, name: str, *values: float) -> None:
+        self.observe_all(name, values)
+
+    def observe_all(self, name: str, values: Sequence[float] | npt.NDArray[Any]) -> None:
+        with self._lock:
+            histogram = self._histograms.get(name)
+            if histogram is None:
+                histogram = self._histograms[name] = _Histogram(CATALOGUE[name].buckets)
+            histogram.observe(values)
+
+    def total(self, name: str) -> float:
+        """Sum over all labels."""
+        with self._lock:
+            return sum(value for (found, _), value in self._numbers.items() if found == name)
+
+    def sum_of(self, name: str) -> float:
+        """Sum of all values that a histogram observed."""
+        with self._lock:
+            histogram = self._histograms.get(name)
+            return 0.0 if histogram is None else histogram.sum
+
+    def collect(self) -> Iterator[Any]:
+        """What prometheus_client asks of a collector."""
+        names, values = tuple(self._labels), tuple(self._labels.values())
+        with self._lock:
+            numbers = dict(self._numbers)
+            histograms = {name: (h.counts.copy(), h.edges, h.sum) for name, h in self._histograms.items()}
+        for name, metric in CATALOGUE.items():
+            if metric.kind is Kind.HISTOGRAM:
+                if name in histograms:
+                    counts, edges, total = histograms[name]
+                    histogram = HistogramMetricFamily(metric.exported, metric.help, labels=names)
+                    histogram.add_metric(values, _cumulative(counts, edges), total)
+                    yield histogram
+                continue
+            numbered: Any = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+            family = numbered(metric.exported.removesuffix("_total"), metric.help, labels=(*names, *metric.labels))
+            for (found, labels), value in numbers.items():
+                if found == name:
+                    family.add_metric((*values, *labels), value)
+            yield family
+
+
+def _cumulative(counts: Any, edges: Iterable[float]) -> list[tuple[str, float]]:
+    sums = np.cumsum(counts).tolist()
+    return [(str(edge), total) for edge, total in zip([*edges, "+Inf"], sums, strict=True)]

@@ -1,0 +1,156 @@
+"""Schema registry client: Confluent's REST API, as little of it as we use. Ids are kept once learnt, so a registry
+that is down hurts only schemas never seen before."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from threading import Lock
+from typing import Any
+
+from schemas.errors import BrokerUnavailable, RetryLater, SchemaRefused, UndecodableRecord
+from streams.clock import Clock, SystemClock
+
+_JSON = "application/vnd.schemaregistry.v1+json"
+_NOT_FOUND = (404,)
+
+
+class RegistryAnswer(Exception):
+    """An HTTP status that is not success, with the registry's words."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Registry:
+    """Waits at most `limit_s` a try, `tries` times. Raises BrokerUnavailable where nothing answers."""
+
+    def __init__(self, url: str, limit_s: float = 5.0, tries: int = 3, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._url = url.rstrip("/")
+        self._limit_s = limit_s
+        self._tries = tries
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is ours: never through a proxy
+        self._schemas: dict[int, dict[str, Any]] = {}
+        self._unknown: dict[int, float] = {}
+        self._lock = Lock()
+
+    # --- schemas.codec.SchemaIds --------------------------------------------------------------------------------
+
+    def schema_of(self, schema_id: int) -> dict[str, Any]:
+        with self._lock:
+            found = self._schemas.get(schema_id)
+            asked_s = self._unknown.get(schema_id)
+        if found is not None:
+            return found
+        if asked_s is not None and self._clock.monotonic_s() - asked_s < 5.0:  # a flood of one bad id is asked about once
+            raise UndecodableRecord(f"the registry knows no schema with id {schema_id}")
+        try:
+            answer = self._call("GET", f"/schemas/ids/{schema_id}")
+        except RegistryAnswer as refused:
+            if refused.status in _NOT_FOUND:
+                with self._lock:
+                    if len(self._unknown) > 10_000:
+                        self._unknown.clear()
+                    self._unknown[schema_id] = self._clock.monotonic_s()
+                raise UndecodableRecord(f"the registry knows no schema with id {schema_id}") from refused
+            raise RetryLater(f"the registry answers {refused.status}: {refused}") from refused
+        except BrokerUnavailable as error:
+            raise RetryLater(str(error)) from error
+        schema: dict[str, Any] = json.loads(answer["schema"])
+        with self._lock:
+            self._schemas[schema_id] = schema
+        return schema
+
+    def id_of(self, subject: str, schema: dict[str, Any]) -> int:
+        try:
+            answer = self._call("POST", f"/subjects/{subject}", {"schema": json.dumps(schema)})
+        except RegistryAnswer as refused:
+            raise SchemaRefused(
+                f"the registry has not our schema of {subject} ({refused}): provision it with `./millrace topics --provision`"
+            ) from refused
+        schema_id = int(answer["id"])
+        with self._lock:
+            self._schemas[schema_id] = schema
+        return schema_id
+
+    # --- provisioning -------------------------------------------------------------------------------------------
+
+    def subjects(self) -> list[str]:
+        found: list[str] = self._call("GET", "/subjects")
+        return found
+
+    def register(self, subject: str, schema: dict[str, Any]) -> int:
+        """Raises SchemaRefused where the subject's compatibility forbids it."""
+        try:
+            return int(self._call("POST", f"/subjects/{subject}/versions", {"schema": json.dumps(schema)})["id"])
+        except RegistryAnswer as refused:
+            raise SchemaRefused(f"{subject}: {refused}") from refused
+
+    def latest(self, subject: str) -> dict[str, Any] | None:
+        try:
+            answer = self._call("GET", f"/subjects/{subject}/versions/latest")
+        except RegistryAnswer as refused:
+            if refused.status in _NOT_FOUND:
+                return None
+            raise BrokerUnavailable(f"registry: {refused}") from refused
+        schema: dict[str, Any] = json.loads(answer["schema"])
+        return schema
+
+    def set_compatibility(self, subject: str, level: str) -> None:
+        self._call("PUT", f"/config/{subject}", {"compatibility": level})
+
+    def compatibility(self, subject: str) -> str:
+        return str(self._call("GET", f"/config/{subject}")["compatibilityLevel"])
+
+    # --- HTTP ---------------------------------------------------------------------------------------------------
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._url + path, data, {"Content-Type": _JSON, "Accept": _JSON}, method=method)
+        cause: Exception = TimeoutError()
+        for attempt in range(self._tries):
+            try:
+                with self._opener.open(request, timeout=self._limit_s) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                message = _message(error)
+                if error.code < 500:
+                    raise RegistryAnswer(error.code, message) from error
+                cause = RegistryAnswer(error.code, message)
+            except (OSError, ValueError) as error:  # refused, reset, timed out; or a body that is not JSON
+                cause = error
+            if attempt + 1 < self._tries:
+                self._clock.sleep(0.1 * 2**attempt)
+        raise BrokerUnavailable(f"the schema registry at {self._url} does not answer: {cause}") from cause
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error).get("message", error.reason))
+    except (ValueError, AttributeError, OSError):
+        return str(error.reason)
+
+
+class MemoryRegistry:
+    """The same in memory, for tests and runs without a server."""
+
+    def __init__(self) -> None:
+        self._schemas: list[tuple[str, dict[str, Any]]] = []
+
+    def register(self, subject: str, schema: dict[str, Any]) -> int:
+        if (subject, schema) not in self._schemas:
+            self._schemas.append((subject, schema))
+        return self._schemas.index((subject, schema)) + 1
+
+    def schema_of(self, schema_id: int) -> dict[str, Any]:
+        if not 0 < schema_id <= len(self._schemas):
+            raise UndecodableRecord(f"the registry knows no schema with id {schema_id}")
+        return self._schemas[schema_id - 1][1]
+
+    def id_of(self, subject: str, schema: dict[str, Any]) -> int:
+        if (subject, schema) not in self._schemas:
+            raise SchemaRefused(f"the registry has not our schema of {subject}")
+        return self._schemas.index((subject, schema)) + 1

@@ -1,0 +1,157 @@
+"""The process shell: logging, signals, metrics address, status, exit codes. Every long-lived process starts here.
+
+Exit codes: 0 after a clean stop, 1 after `Stop` (the reason is the log's last line), 3 when another process took the
+place (`Fenced`). A loop that stands still past `STALL_LIMIT_S` ends the process with a stack trace, so that the
+group and the keeper notice.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from threading import Event
+from types import FrameType
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, start_http_server
+
+from schemas.codec import Encoder, SchemaIds
+from schemas.errors import Fenced, Stop, TransactionAborted
+from schemas.generated import WorkerStatus
+from schemas.topics import WORKER_STATUS
+from streams.broker import Sink
+from streams.clock import Clock
+from streams.headers import cloud_event
+from streams.ids import uuid7
+from streams.loop import Loop
+from streams.metrics import Metrics
+from streams.rows import OutRecords
+
+STALL_LIMIT_S = 240.0  # under max.poll.interval.ms, so that the process ends before the group gives it up
+STATUS_EVERY_S = 1.0
+
+
+def configure_logging(json_lines: bool) -> None:
+    """One line an event on standard error: JSON for programs, columns for people."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+class Status:
+    """Implements `streams.loop.Follower`: once a second, what this process is doing, on `worker-status-v1`."""
+
+    def __init__(
+        self,
+        loop: Callable[[], Loop],
+        sink: Sink,
+        ids: SchemaIds,
+        clock: Clock,
+        metrics: Metrics,
+        process: str,
+        task: str,
+        address: str,
+        versions: Callable[[], dict[str, str]],
+    ) -> None:
+        self._loop, self._sink, self._clock, self._metrics = loop, sink, clock, metrics
+        self._process, self._task, self._address, self._versions = process, task, address, versions
+        self._encoder = Encoder("worker-status", WORKER_STATUS.subject, ids)
+        self._sent_s = float("-inf")
+        self._busy_s = 0.0
+
+    def follow(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._sent_s >= STATUS_EVERY_S:
+            faulthandler.dump_traceback_later(STALL_LIMIT_S, exit=True)
+            self.send("running", now_s)
+
+    def send(self, state: str, now_s: float) -> None:
+        """Best effort: a status that cannot be sent is not worth a worker."""
+        busy_s = self._metrics.sum_of("step_seconds")
+        elapsed_s = max(1e-9, now_s - self._sent_s)
+        share = min(1.0, (busy_s - self._busy_s) / elapsed_s) if elapsed_s < 3600 else 0.0
+        self._sent_s, self._busy_s = now_s, busy_s
+        assignment = self._loop().assignment
+        self._metrics.set("in_flight", assignment.in_flight_records)
+        total = self._metrics.total
+        status = WorkerStatus(
+            process=self._process, kind="worker", task=self._task, state=state, at_ms=self._clock.now_ms(), pid=os.getpid(),
+            metrics_address=self._address, records_in=int(total("records_in")), records_out=int(total("records_out")),
+            dead_letters=int(total("dead_letters")), retries=int(total("retries")), expired=int(total("expired")),
+            batches=int(total("batches")), busy_share=share, in_flight=assignment.in_flight_records,
+            paused_partitions=tuple(f"{topic}/{number}" for topic, number in assignment.pauses.stopped),
+            versions=self._versions(),
+        )  # fmt: skip
+        headers = cloud_event([uuid7(status.at_ms)], "worker-status", self._process)
+        records = OutRecords(WORKER_STATUS.name, [self._process.encode()], [self._encoder.encode_one(status)], headers)
+        try:
+            self._sink.produce(records)
+        except TransactionAborted as error:
+            structlog.get_logger().warning("status not sent", cause=str(error))
+
+
+def serve_metrics(*metrics: Metrics) -> str:
+    """Prometheus on a free loopback port; its address."""
+    registry = CollectorRegistry()
+    for one in metrics:
+        registry.register(one)
+    server, _ = start_http_server(0, "127.0.0.1", registry)
+    return f"127.0.0.1:{server.server_port}"
+
+
+def spare_the_collector() -> None:
+    """What lives as long as the process is taken out of Python's cyclic collector, which otherwise walks it again and
+    again while batches come and go (a quarter of the worker's time); cycles of requests are rare and still found."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+def stop_event() -> Event:
+    """Set by SIGTERM and SIGINT; a second signal ends the process at once. SIGUSR1 writes the stacks of all threads."""
+    stopping = Event()
+    faulthandler.register(signal.SIGUSR1)
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    return stopping
+
+
+def run(loop: Loop, stopping: Event) -> int:
+    """Run a loop to its end; the exit code."""
+    log = structlog.get_logger()
+    spare_the_collector()
+    try:
+        loop.run(stopping.is_set)
+    except Fenced as fenced:
+        log.error("stopped", code=fenced.code, cause=str(fenced))
+        return 3
+    except Stop as stop:
+        log.error("stopped", code=stop.code, cause=str(stop))
+        return 1
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    log.info("stopped", code="clean")
+    return 0

@@ -1,0 +1,120 @@
+"""The step seam: what the loop asks of a task, and the step that most tasks use.
+
+A step takes batches with `submit` and gives outcomes with `completed`: any number, in any order, any time later. The
+loop never knows whether the work ran inline, on a thread, in a child process or at a remote server.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Protocol
+
+from schemas.errors import MillraceError, PoisonRecord, RecordError, RetryLater, Stop
+from streams.batching import CostLine, value_bytes
+from streams.clock import Clock
+from streams.outcome import Defer, Outcome, Reject
+from streams.rows import OutRecords, Rows
+
+
+class Step(Protocol):
+    def submit(self, batch: Rows) -> None:
+        """Take a batch. May compute it here; then the outcomes are there at the next `completed`."""
+        ...
+
+    def completed(self, wait_s: float) -> list[Outcome]:
+        """Outcomes since the last call; waits at most `wait_s` for a first one. Each row ends exactly once.
+
+        Raises Stop, and nothing else: a failure of a record is an outcome.
+        """
+        ...
+
+    def busy(self) -> bool:
+        """True while a submitted row has no outcome yet."""
+        ...
+
+    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
+        """Records that tell the callers of these rows why they get no result."""
+        ...
+
+    def close(self) -> None: ...
+
+
+Process = Callable[[Rows], list[Outcome]]
+Answer = Callable[[Rows, str, str, str], list[OutRecords]]
+
+
+class BatchStep:
+    """Runs a function over batches: inline while they are short, on one thread when they are predicted to be long.
+
+    A batch that fails is split in halves until the culprit is alone, so its neighbours are answered (`bisect`).
+    Inline work keeps the loop from polling; past `hand_off_ms` a thread takes it, so that the group's poll interval,
+    heartbeats of the process and revocations are served meanwhile.
+    """
+
+    def __init__(self, process: Process, answer: Answer, clock: Clock, line: CostLine, hand_off_ms: float = 1_000.0) -> None:
+        self._process = process
+        self._clock = clock
+        self._line = line
+        self._hand_off_ms = hand_off_ms
+        self._done: deque[Outcome] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+        self._running: set[Future[list[Outcome]]] = set()
+        self.answer = answer
+
+    def submit(self, batch: Rows) -> None:
+        cost = float(sum(value_bytes(batch.values)))
+        if self._line.predict_ms(cost) <= self._hand_off_ms and not self._running:
+            self._done.extend(self._timed(batch, cost))
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, "step")
+        self._running.add(self._pool.submit(self._timed, batch, cost))
+
+    def completed(self, wait_s: float) -> list[Outcome]:
+        if self._running:
+            finished, self._running = wait(self._running, 0 if self._done else wait_s, FIRST_COMPLETED)
+            for future in finished:
+                self._done.extend(future.result())
+        outcomes = list(self._done)
+        self._done.clear()
+        return outcomes
+
+    def busy(self) -> bool:
+        return bool(self._running)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _timed(self, batch: Rows, cost: float) -> list[Outcome]:
+        started_s = self._clock.monotonic_s()
+        outcomes = bisect(self._process, batch)
+        self._line.observe(cost, (self._clock.monotonic_s() - started_s) * 1000)
+        return outcomes
+
+
+def bisect(process: Process, batch: Rows) -> list[Outcome]:
+    """Outcomes of a batch whose bad rows are found by halving: log2(n) more calls for one bad row."""
+    try:
+        return process(batch)
+    except Stop:
+        raise
+    except Exception as error:  # anything a model or its preprocessing may raise: the record's fate, not the loop's
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            return [*bisect(process, batch.slice(0, middle)), *bisect(process, batch.slice(middle, len(batch)))]
+        return [_fate(batch, error)]
+
+
+def _fate(row: Rows, error: Exception) -> Outcome:
+    match error:
+        case RetryLater():
+            return Defer(row, error, "task")
+        case RecordError():
+            return Reject(row, error, "task")
+        case MillraceError():
+            return Reject(row, PoisonRecord(str(error)), "task")
+        case _:
+            return Reject(row, PoisonRecord(f"{type(error).__name__}: {error}"), "task")
