@@ -1,0 +1,108 @@
+"""A model version is a folder: weights, config, signature, card, and a manifest with a digest of each file.
+
+Nothing is loaded that the manifest does not name or whose digest differs, and nothing that can run code: no pickle,
+no Python. The manifest's own sha256 is the version's digest: it travels in `model-updates-v1`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import ModelRefused
+
+MANIFEST = "manifest.json"
+ALLOWED = {".safetensors", ".onnx", ".json", ".md", ".png", ".txt"}
+MAX_FILE_BYTES = 20 * 1024**3
+SHIPPED = Path(__file__).parents[1] / "shipped"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder whose every file was checked. coverage: the categories or classes it was trained to tell."""
+
+    path: Path
+    name: str
+    version: str
+    digest: str
+    config: dict[str, Any]
+    signature: dict[str, Any]
+
+    @property
+    def coverage(self) -> tuple[str, ...]:
+        return tuple(self.config.get("coverage", ()))
+
+
+def resolve(uri: str) -> Path:
+    """The folder of `shipped:NAME` or `file:PATH`. Raises ModelRefused."""
+    scheme, _, rest = uri.partition(":")
+    if scheme == "shipped" and rest and "/" not in rest and not rest.startswith("."):
+        return SHIPPED / rest
+    if scheme == "file" and rest:
+        return Path(rest)
+    raise ModelRefused(f"model source {uri!r} is not of a kind that is loaded: use shipped:NAME or file:PATH")
+
+
+def open_folder(path: Path, digest: str | None = None) -> ModelFolder:
+    """Check every file and read the descriptions. Raises ModelRefused with the file and the reason."""
+    manifest_file = path / MANIFEST
+    if not manifest_file.is_file():
+        raise ModelRefused(f"{path} has no {MANIFEST}: it is not a model folder, or it was not written whole")
+    raw = manifest_file.read_bytes()
+    found = hashlib.sha256(raw).hexdigest()
+    if digest is not None and digest != found:
+        raise ModelRefused(f"{manifest_file} has sha256 {found}; {digest} was announced")
+    manifest = _json(manifest_file, raw)
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not files:
+        raise ModelRefused(f"{manifest_file} names no files")
+    for name, expected in files.items():
+        _check_file(path, name, expected)
+    strangers = {file.name for file in path.iterdir()} - files.keys() - {MANIFEST}
+    if strangers:
+        raise ModelRefused(f"{path} holds what its manifest does not name: {', '.join(sorted(strangers))}")
+    return ModelFolder(
+        path=path,
+        name=str(manifest["name"]),
+        version=str(manifest["version"]),
+        digest=found,
+        config=_json(path / "config.json"),
+        signature=_json(path / "signature.json"),
+    )
+
+
+def _check_file(path: Path, name: str, expected: str) -> None:
+    file = path / name
+    if Path(name).name != name or file.is_symlink():
+        raise ModelRefused(f"{name!r} leads out of {path}")
+    if file.suffix not in ALLOWED:
+        raise ModelRefused(f"{file} is of a kind that is never loaded; allowed are {', '.join(sorted(ALLOWED))}")
+    if not file.is_file():
+        raise ModelRefused(f"{file} is missing: the folder was not written whole")
+    if file.stat().st_size > MAX_FILE_BYTES:
+        raise ModelRefused(f"{file} is larger than {MAX_FILE_BYTES} bytes")
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != expected:
+        raise ModelRefused(f"{file} has sha256 {found}; the manifest says {expected}: it was changed or cut")
+
+
+def _json(file: Path, raw: bytes | None = None) -> dict[str, Any]:
+    try:
+        read = json.loads(file.read_bytes() if raw is None else raw)
+    except (OSError, ValueError) as error:
+        raise ModelRefused(f"{file} cannot be read: {error}") from error
+    if not isinstance(read, dict):
+        raise ModelRefused(f"{file} does not hold an object")
+    return read
+
+
+def write_manifest(path: Path, name: str, version: str) -> str:
+    """Name every file with its digest; the last step of writing a folder. Returns the version's digest."""
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(path.iterdir()) if file.name != MANIFEST}
+    raw = json.dumps({"name": name, "version": version, "files": files}, indent=2).encode() + b"\n"
+    (path / MANIFEST).write_bytes(raw)
+    return hashlib.sha256(raw).hexdigest()

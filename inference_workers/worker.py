@@ -1,0 +1,179 @@
+"""What is done to a batch of requests, in order: decode, check, predict, encode, and where the answers go.
+
+The loop (`streams/loop.py`) brings batches and commits what comes out; the task (`tasks/`) knows its model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from inference_workers.live import Live
+from inference_workers.task import Prediction, Task, Version
+from schemas.codec import Decoder, Encoder, SchemaIds
+from schemas.encoding import Constant, Input
+from schemas.errors import RecordError, RecordTooLarge
+from schemas.topics import PREDICTION_LOG, REPLIES
+from streams import headers as h
+from streams.clock import Clock
+from streams.metrics import Metrics
+from streams.outcome import Emit, Outcome, Reject
+from streams.rows import OutRecords, Rows
+
+
+class TaskStep:
+    """`process` and `answer` of a task, for `streams.step.BatchStep`. Pure but for the model, the clock and metrics."""
+
+    def __init__(self, task: Task, live: Live, ids: SchemaIds, clock: Clock, worker: str, metrics: Metrics) -> None:
+        record = task.consumption.topic.record
+        assert record is not None and task.results.record is not None
+        self._task, self._live, self._clock, self._worker, self._metrics = task, live, clock, worker, metrics
+        self._result_record: str = task.results.record.RECORD
+        self._decoder = Decoder(getattr(record, "RECORD", ""), ids)
+        self._encoder = Encoder(self._result_record, task.results.subject, ids)
+        self._log_encoder = Encoder("prediction-log", PREDICTION_LOG.subject, ids)
+
+    def process(self, rows: Rows) -> list[Outcome]:
+        """One batch through the task. Rows that cannot be answered are told apart before the model sees them."""
+        columns, undecodable = self._decoder.decode(rows.values)
+        outcomes: list[Outcome] = _rejects(rows, undecodable, "decode")
+        rows = _without(rows, undecodable)
+        refused = self._task.check(columns)
+        outcomes += _rejects(rows, refused, "check")
+        if refused:
+            columns = columns.take([row for row in range(len(rows)) if row not in refused])
+            rows = _without(rows, refused)
+        if not len(rows):
+            return outcomes
+        version = self._live.current
+        started_ms, started_s = self._clock.now_ms(), self._clock.monotonic_s()
+        prediction = self._task.predict(columns, version)
+        compute_ms = (self._clock.monotonic_s() - started_s) * 1000
+        queue_ms = np.maximum(0, started_ms - np.array(rows.timestamps_ms)).astype(np.float32)
+        self._metrics.observe_all("queue_seconds", queue_ms / 1000)
+        origin = self._origin(rows)
+        result = self._result(rows, origin, version, prediction, queue_ms, compute_ms)
+        values = self._encoder.encode(result, len(rows))
+        too_large = _too_large(values, self._task.results.max_record_bytes)
+        if too_large:
+            if len(rows) == 1:
+                return [*outcomes, Reject(rows, too_large[0], "encode")]
+            raise too_large[min(too_large)]  # halved until it is alone
+        records = [
+            *self._records(rows, values),
+            self._log(rows, origin, version, prediction, started_ms, compute_ms),
+            *self._live.announcement(rows),
+        ]
+        return [*outcomes, Emit(rows, records)]
+
+    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
+        """Results that say why there is none."""
+        columns = self._origin(rows) | {
+            "status": Constant(status),
+            "error_code": Constant(code),
+            "error_message": Constant(message[:1000]),
+        }
+        return self._records(rows, self._encoder.encode(columns, len(rows)))
+
+    def _origin(self, rows: Rows) -> dict[str, Input]:
+        topics, *numbers = zip(*rows.origins, strict=True)
+        partitions, offsets = np.array(numbers, np.int64)
+        return {
+            "request_id": rows.request_ids,
+            "origin_topic": Constant(topics[0]) if topics.count(topics[0]) == len(topics) else list(topics),
+            "origin_partition": partitions,
+            "origin_offset": offsets,
+            "redrive": np.array(rows.redrives, np.int64),
+        }
+
+    def _result(
+        self, rows: Rows, origin: dict[str, Input], version: Version, prediction: Prediction, queue_ms: Any, compute_ms: float
+    ) -> Mapping[str, Input]:
+        folder = version.folder
+        used = {"name": folder.name, "version": folder.version, "arm": version.arm, "compute_ms": compute_ms}
+        return origin | {
+            "status": Constant("ok"),
+            "batch_size": Constant(len(rows)),
+            "queue_ms": queue_ms,
+            "compute_ms": Constant(compute_ms),
+            "models": Constant([used]),
+            **prediction.results,
+        }
+
+    def _records(self, rows: Rows, values: list[bytes]) -> list[OutRecords]:
+        """The results, and a copy of each for the caller who named a partition of its own."""
+        headers = h.cloud_event(rows.request_ids, self._result_record, self._worker)
+        replies: list[tuple[int, int]] = []
+        for i in [i for i, found in enumerate(rows.headers) if h.REPLY_TO in found or h.TRACEPARENT in found]:
+            found = rows.headers[i]
+            if h.TRACEPARENT in found:
+                headers[i].append((h.TRACEPARENT, found[h.TRACEPARENT]))
+            partition = reply_partition(found.get(h.REPLY_TO, b""))
+            if partition is not None:
+                replies.append((i, partition))
+        out = [OutRecords(self._task.results.name, rows.keys, values, headers)]
+        if replies:
+            chosen = [i for i, _ in replies]
+            out.append(OutRecords(
+                REPLIES.name, [rows.keys[i] for i in chosen], [values[i] for i in chosen],
+                [headers[i] for i in chosen], [partition for _, partition in replies],
+            ))  # fmt: skip
+        return out
+
+    def _log(
+        self, rows: Rows, origin: dict[str, Input], version: Version, prediction: Prediction, started_ms: int, compute_ms: float
+    ) -> OutRecords:
+        outputs = prediction.outputs
+        columns: dict[str, Input] = {
+            name: Constant(value)
+            for name, value in {
+                "worker": self._worker,
+                "task": self._task.name,
+                "model": version.folder.name,
+                "version": version.folder.version,
+                "arm": version.arm,
+                "started_ms": started_ms,
+                "compute_ms": compute_ms,
+                "request_ids": rows.request_ids,
+                "origin_topic": self._task.consumption.topic.name,
+                "origin_partitions": np.asarray(origin["origin_partition"], "<i4").tobytes(),
+                "origin_offsets": np.asarray(origin["origin_offset"], "<i8").tobytes(),
+                "outputs": np.ascontiguousarray(outputs).tobytes(),
+                "outputs_dtype": outputs.dtype.str,
+                "outputs_shape": list(outputs.shape),
+                "signals": [
+                    {"name": name, "values": np.asarray(values, "<f4").tobytes()} for name, values in prediction.signals.items()
+                ],
+            }.items()
+        }
+        value = self._log_encoder.encode(columns, 1)
+        header = h.cloud_event(rows.request_ids[:1], "prediction-log", self._worker)
+        return OutRecords(PREDICTION_LOG.name, [self._worker.encode()], [value[0]], header)
+
+
+def reply_partition(raw: bytes) -> int | None:
+    """The partition in `replies-v1/N`; None for any other topic, so that nobody writes where they like."""
+    topic, _, number = raw.decode(errors="replace").partition("/")
+    if topic != REPLIES.name or not number.isdigit() or len(number) > 4 or int(number) >= REPLIES.partitions:
+        return None
+    return int(number)
+
+
+def _rejects(rows: Rows, errors: Mapping[int, RecordError], step: str) -> list[Outcome]:
+    return [Reject(rows.take([row]), error, step) for row, error in errors.items()]
+
+
+def _without(rows: Rows, gone: Mapping[int, RecordError]) -> Rows:
+    return rows if not gone else rows.take([row for row in range(len(rows)) if row not in gone])
+
+
+def _too_large(values: Sequence[bytes], limit: int) -> dict[int, RecordError]:
+    if max(map(len, values)) <= limit:
+        return {}
+    return {
+        row: RecordTooLarge(f"the result has {len(value)} bytes; its topic takes {limit}")
+        for row, value in enumerate(values)
+        if len(value) > limit
+    }
