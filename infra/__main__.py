@@ -1,0 +1,6 @@
+"""`./millrace COMMAND`."""
+
+from infra.cli import main
+
+if __name__ == "__main__":
+    main()

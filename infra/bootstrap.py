@@ -1,0 +1,124 @@
+"""Makes the private Python environment from `uv.lock`. Standard library only: it runs before anything is installed.
+
+`python infra/bootstrap.py ROOT STAMP "GROUPS"`; called by `./millrace`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+UV_VERSION = "0.13.9"
+STACK_DOWNLOAD_MB = 204  # Kafka's jars and the registry, fetched after this by the commands that need them
+STACK_DISK_MB = 215
+STACK_MEMORY_MB = 1_300
+LIMIT_S = 1_800
+
+
+def main() -> int:
+    root, stamp, groups = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3].split()
+    home = stamp.parent.parent
+    download_mb, packages = _size(root / "uv.lock", groups)
+    stack = "" if groups else f" + {STACK_DOWNLOAD_MB} MB for Kafka and the schema registry"
+    free_gb = shutil.disk_usage(root).free / 1e9
+    need_gb = (download_mb * 3.2 + STACK_DISK_MB) / 1000
+    print(f"Setting up Millrace in {home} ({platform.system()} {platform.machine()}, Python {platform.python_version()})")
+    print(f"  download  at most {download_mb:.0f} MB in {packages} packages{stack}; what is cached is not fetched again")
+    print(f"  disk      about {need_gb:.1f} GB, {free_gb:.0f} GB free")
+    print(f"  memory    about {STACK_MEMORY_MB / 1000:.1f} GB while the stack runs")
+    if free_gb < need_gb * 1.1:
+        print(f"Not enough room on the disk of {root}: {need_gb:.1f} GB are needed.", file=sys.stderr)
+        return 1
+    home.mkdir(parents=True, exist_ok=True)
+    begun = time.perf_counter()
+    uv = _uv(home)
+    command = [uv, "sync", "--frozen", "--inexact", "--project", str(root), "--python", sys.executable]
+    for group in groups:
+        command += ["--group", group]
+    if not sys.stderr.isatty():
+        command.append("--quiet")
+    code = _run(command, {"UV_PROJECT_ENVIRONMENT": str(home / "env")})
+    if code != 0:
+        print(
+            "The packages could not be installed; uv's words are above. Without a network nothing can be set up; behind a "
+            "proxy set HTTPS_PROXY (and SSL_CERT_FILE for its certificate), then run the same command again.",
+            file=sys.stderr,
+        )
+        return 1
+    print(f"  ✓ environment  {time.perf_counter() - begun:.1f} s")
+    return 0
+
+
+def _run(command: list[str], env: dict[str, str]) -> int:
+    try:
+        return subprocess.run(command, env={**os.environ, **env}, timeout=LIMIT_S, check=False).returncode
+    except subprocess.TimeoutExpired:
+        print(f"{command[0]} was not done in {LIMIT_S} s", file=sys.stderr)
+        return 1
+
+
+def _uv(home: Path) -> str:
+    """uv from the PATH, or our own copy in a private folder."""
+    found = shutil.which("uv")
+    if found:
+        return found
+    own = home / "uv"
+    if not (own / "bin" / "uv").exists():
+        print(f"  uv {UV_VERSION} is fetched into {own}")
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--root-user-action=ignore",
+            "--target",
+            str(own),
+        ]
+        if _run([*pip, f"uv=={UV_VERSION}"], {}) != 0:
+            sys.exit(
+                "uv could not be fetched with pip; its words are above. Set-up needs a network: behind a proxy set "
+                "HTTPS_PROXY. With uv on the PATH pip is not needed. Then run the same command again."
+            )
+    return str(own / "bin" / "uv")
+
+
+def _size(lock: Path, groups: list[str]) -> tuple[float, int]:
+    """Megabytes to download at most, and the number of packages, of the core and some groups."""
+    packages = {package["name"]: package for package in tomllib.loads(lock.read_text())["package"]}
+    root = packages["millrace"]
+    wanted = [dep["name"] for dep in root["dependencies"]]
+    for group in groups:
+        wanted += [dep["name"] for dep in root.get("dev-dependencies", {}).get(group, [])]
+    seen: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name in seen or name not in packages:
+            continue
+        seen.add(name)
+        wanted += [dep["name"] for dep in packages[name].get("dependencies", [])]
+    return sum(_wheel_bytes(packages[name]) for name in seen) / 1e6, len(seen)
+
+
+def _wheel_bytes(package: dict[str, Any]) -> int:
+    """The wheel for this Python on Linux x86-64, or the one for any machine."""
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    sizes = [0]
+    for wheel in package.get("wheels", []):
+        name = wheel["url"].rpartition("/")[2]
+        ours = "x86_64" in name and "manylinux" in name and any(python in name for python in (tag, "abi3", "py3-none"))
+        if ours or "none-any" in name:
+            sizes.append(wheel.get("size", 0))
+    return max(sizes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The project's own checks: each gate by name, with its time; nothing is changed but by `fix`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from infra import console
+from infra.local import stack
+from infra.settings import ROOT, StackSettings
+
+PACKAGES = ("schemas", "streams", "processors", "inference_workers", "feature_jobs", "training_triggers", "infra", "tests")
+
+
+def _tool(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+def _gates() -> list[tuple[str, list[str]]]:
+    return [
+        ("format", [_tool("ruff"), "format", "--check", "--diff", "--quiet", "."]),
+        ("lint", [_tool("ruff"), "check", "--quiet", "."]),
+        ("types", [_tool("mypy"), *PACKAGES]),
+        ("import order", [_tool("lint-imports"), "--no-cache"]),
+        ("generated files", [sys.executable, "-m", "schemas.generate", "--check"]),
+    ]
+
+
+def check() -> int:
+    """0 where every gate passes; all run, so that one command tells all that is wrong."""
+    failed = []
+    for name, command in _gates():
+        begun = time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        mark = "[green]✓[/]" if done.returncode == 0 else "[red]✗[/]"
+        console.out.print(f"  {mark} {name:<18}[dim]{time.perf_counter() - begun:5.1f} s[/]")
+        if done.returncode != 0:
+            failed.append(name)
+            print((done.stdout + done.stderr).rstrip())
+    if failed:
+        console.out.print(f"[red]failed[/]: {', '.join(failed)}. `./millrace fix` mends format, some lint and generated files")
+    return 1 if failed else 0
+
+
+def fix() -> int:
+    for command in ([_tool("ruff"), "check", "--fix", "--quiet", "."], [_tool("ruff"), "format", "--quiet", "."]):
+        subprocess.run(command, cwd=ROOT, check=False)
+    return subprocess.run([sys.executable, "-m", "schemas.generate"], cwd=ROOT, check=False).returncode
+
+
+def test(settings: StackSettings, arguments: list[str]) -> int:
+    """The checks, then pytest over everything. What needs data that is not there is named by pytest's summary."""
+    free_gb = shutil.disk_usage(ROOT).free / 1e9
+    console.out.print(f"tests of unit, contract, property, integration and chaos; {free_gb:.0f} GB of disk free")
+    stack.fetch(settings)
+    code = 0 if arguments else check()
+    command = [sys.executable, "-m", "pytest", *arguments]
+    env = {**os.environ, "MILLRACE_HOME": settings.home, "MILLRACE_DATA": settings.data}
+    return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode or code

@@ -1,0 +1,268 @@
+"""The command line. Each command is a few lines here; what it does lives in a module of its own, imported when run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from infra.settings import ROOT, StackSettings
+from schemas.errors import MillraceError
+from streams.settings import load
+
+app = typer.Typer(
+    no_args_is_help=True,
+    name="millrace",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Event-driven machine learning on Kafka. Start with `./millrace demo`.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Settings and where each value comes from.")
+models_app = typer.Typer(no_args_is_help=True, help="Models: train, promote, see who is live.")
+app.add_typer(config_app, name="config")
+app.add_typer(models_app, name="models")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+
+
+def settings() -> StackSettings:
+    return load(StackSettings, os.environ)
+
+
+def main() -> None:
+    """Errors of ours end with their words and exit code 1; Ctrl-C with 130."""
+    try:
+        app(prog_name="./millrace")
+    except MillraceError as error:
+        print(f"{error.code}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _python(*arguments: str, **env: str) -> int:
+    """Run a command of another package: they are never imported here."""
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env={**os.environ, **env}, check=False).returncode
+
+
+# --- the stack ----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    count: Annotated[int, typer.Option(help="Number of texts.")] = 400,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
+) -> None:
+    """Start everything, send real texts, watch the verdicts, sum up."""
+    from infra import demo as run
+
+    run.run(settings(), count, keep)
+
+
+@app.command()
+def up() -> None:
+    """Start broker, registry and workers; what is up already is left alone. Data of last time is kept."""
+    from infra import console
+    from infra.local import stack
+
+    running = stack.up(settings())
+    console.out.print(f"\n  Kafka {running.bootstrap}\n  registry {running.registry}\n  `./millrace down` stops them")
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started, and nothing else. Data is kept."""
+    from infra import console
+    from infra.local import stack
+
+    stopped = stack.down(settings())
+    console.out.print(f"stopped: {', '.join(stopped)}" if stopped else "nothing of ours was running")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Processes of the stack, and what each worker says of itself."""
+    from infra import inspect
+
+    inspect.status(settings(), as_json)
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="A process of `status`; all of them if left out.")] = "",
+    lines: Annotated[int, typer.Option(help="Lines from the end.")] = 30,
+) -> None:
+    """The last lines of the processes' logs."""
+    from infra import inspect
+
+    inspect.logs(settings(), name, lines)
+
+
+@app.command()
+def clean() -> None:
+    """Stop the stack and remove everything that set-up and the stack wrote, data included."""
+    from infra.local import stack
+
+    stack.clean(settings())
+    print(f"removed {settings().home}")
+
+
+@app.command()
+def setup() -> None:
+    """Fetch all that `up` and `demo` need, and start nothing."""
+    from infra.local import stack
+
+    stack.fetch(settings())
+    print("ready: `./millrace demo`")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What is missing, who holds a port, how much memory there is, and the command that mends it."""
+    from infra import doctor as run
+
+    sys.exit(run.run(settings(), as_json))
+
+
+# --- requests and topics ------------------------------------------------------------------------------------------
+
+
+@app.command()
+def send(
+    task: Annotated[str, typer.Argument(help="A task, for instance moderation.")],
+    text: Annotated[list[str] | None, typer.Option(help="The text; may be given more than once.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file whose content is the text.")] = None,
+    jsonl: Annotated[Path | None, typer.Option(help="A file with one request a line, as JSON; - is standard input.")] = None,
+    deadline_ms: Annotated[int, typer.Option(help="How long anybody waits.")] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Send requests and print the answers, in the order of the input. Reads texts from standard input if given none."""
+    from infra import send as run
+
+    sys.exit(run.run(settings(), task, run.requests(task, text or [], file, jsonl), deadline_ms, as_json))
+
+
+@app.command()
+def tail(
+    topic: Annotated[str, typer.Argument(help="A topic of the catalogue, or a retry or dead-letter topic.")],
+    limit: Annotated[int, typer.Option("--limit", "-n", help="Stop after so many records; 0 goes on.")] = 0,
+    first: Annotated[bool, typer.Option("--first", help="From the first record kept, not from now on.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Decoded records of a topic, live."""
+    from infra import inspect
+
+    inspect.tail(settings(), topic, limit, first, as_json)
+
+
+@app.command()
+def topics(
+    provision: Annotated[bool, typer.Option("--provision", help="Create and register what is missing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Every topic of the catalogue: records, guarantee, lag."""
+    from infra import inspect
+
+    inspect.topics(settings(), provision, as_json)
+
+
+@app.command()
+def request(request_id: str, as_json: Json = False) -> None:
+    """One request's way through the topics: request, batch, result, dead letter."""
+    from infra import inspect
+
+    sys.exit(inspect.request(settings(), request_id, as_json))
+
+
+# --- settings and models ------------------------------------------------------------------------------------------
+
+
+@config_app.command("show")
+def config_show(as_json: Json = False) -> None:
+    """Every setting: its value, and whether a variable or the default gave it."""
+    from infra import inspect
+
+    inspect.config(as_json)
+
+
+@models_app.command("train")
+def models_train(
+    name: Annotated[str, typer.Argument(help="A model: moderation-text.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the public data sets.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Model folder to write; the shipped one if left out.")] = None,
+    version: str = "1",
+) -> None:
+    """Train a model on public data and write its folder, with card and digests."""
+    target = out or ROOT / "inference_workers" / "shipped" / name
+    where = data or Path(settings().data)
+    sys.exit(_python("-m", "training_triggers", "train", name, "--data", str(where), "--out", str(target), "--version", version))
+
+
+@models_app.command("promote")
+def models_promote(
+    name: Annotated[str, typer.Argument(help="A model: moderation-text.")],
+    folder: Annotated[str, typer.Argument(help="Its new version: a model folder, or shipped:NAME.")],
+    reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by hand",
+    as_json: Json = False,
+) -> None:
+    """Write a version to model-updates-v1; every worker loads it, swaps between two batches, and says so."""
+    from infra import models
+
+    models.promote(settings(), name, folder, reason, as_json)
+
+
+@models_app.command("history")
+def models_history(name: str, as_json: Json = False) -> None:
+    """Who was live when and why, and at which offsets workers swapped."""
+    from infra import models
+
+    models.history(settings(), name, as_json)
+
+
+# --- the project's own checks -------------------------------------------------------------------------------------
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def test(context: typer.Context) -> None:
+    """All tests, those on real servers included. Further words go to pytest."""
+    from infra import checks
+
+    sys.exit(checks.test(settings(), context.args))
+
+
+@app.command()
+def check() -> None:
+    """Format, lint, types, import order, generated files. Changes nothing."""
+    from infra import checks
+
+    sys.exit(checks.check())
+
+
+@app.command()
+def fix() -> None:
+    """Format, mend what lint can mend, write generated files."""
+    from infra import checks
+
+    sys.exit(checks.fix())
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
+    """A benchmark beside its references: worker."""
+    extra = ["--json"] if as_json else []
+    sys.exit(_python("-m", f"tests.benchmarks.{name}", *context.args, *extra, MILLRACE_HOME=settings().home))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def chaos(context: typer.Context) -> None:
+    """Kill, freeze and restart at random for a while, then check the ledger. `--seconds`, `--seed`."""
+    sys.exit(_python("-m", "tests.chaos.storm", *context.args, MILLRACE_HOME=settings().home))
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, default=str, ensure_ascii=False), flush=True)

@@ -1,0 +1,67 @@
+"""What people see: steps with a tick and a time, tables with units. Colours only on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+
+__all__ = ["download", "err", "escape", "out", "step", "table"]
+
+_PIPED_WIDTH = 180
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def step(words: str) -> Iterator[Callable[[str], None]]:
+    """One line: what is being done, then a tick with its time, or a cross. Yields a function for a closing remark."""
+    remark: list[str] = []
+    begun = time.perf_counter()
+    try:
+        if out.is_terminal:
+            with out.status(words):
+                yield remark.append
+        else:
+            yield remark.append
+    except BaseException:
+        out.print(f"  [red]✗[/] {words}")
+        raise
+    tail = f"  [dim]{remark[-1]}[/]" if remark else ""
+    out.print(f"  [green]✓[/] {words:<34} [dim]{time.perf_counter() - begun:5.1f} s[/]{tail}")
+
+
+@contextmanager
+def download(words: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal; elsewhere a line for each quarter."""
+    if out.is_terminal:
+        columns = ("  {task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=out, transient=True) as progress:
+            task = progress.add_task(words, total=total_bytes)
+            yield lambda n: progress.advance(task, n)
+        return
+    done, shown = [0], [0]
+
+    def advance(n: int) -> None:
+        done[0] += n
+        quarter = 4 * done[0] // max(1, total_bytes)
+        if quarter > shown[0]:
+            shown[0] = quarter
+            out.print(f"    {words}: {done[0] / 1e6:.0f} of {total_bytes / 1e6:.0f} MB")
+
+    yield advance
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+    made = Table(title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False, box=None, padding=(0, 2))
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", header_style="dim", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    out.print(made)

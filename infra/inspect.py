@@ -1,0 +1,287 @@
+"""Looking at what runs and flows: status, logs, tail, topics, one request's way, settings."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from infra import console
+from infra.local import processes, state
+from infra.provision import provision, specs
+from infra.settings import StackSettings
+from schemas.codec import read_any
+from schemas.errors import BadSettings, MillraceError
+from schemas.topics import CATALOGUE, CONSUMPTIONS, PREDICTION_LOG, WORKER_STATUS
+from streams.clock import SystemClock
+from streams.ids import time_ms_of
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.registry import Registry
+from streams.rows import Polled
+from streams.settings import origins
+
+READ_LIMIT_S = 15.0
+
+
+def addresses(settings: StackSettings) -> tuple[KafkaAddress, Registry]:
+    if settings.bootstrap and settings.registry:
+        return KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry)
+    running = state.require(settings.run_folder)
+    return KafkaAddress(bootstrap=running.bootstrap), Registry(running.registry)
+
+
+def _json(value: Any) -> None:
+    print(json.dumps(value, default=_readable, ensure_ascii=False), flush=True)
+
+
+def _readable(value: Any) -> Any:
+    return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+
+
+# --- processes ----------------------------------------------------------------------------------------------------
+
+
+def status(settings: StackSettings, as_json: bool) -> None:
+    running = state.read(settings.run_folder)
+    said = _said(settings) if running.up else {}
+    rows: list[dict[str, Any]] = [
+        {
+            "process": process.name,
+            "pid": process.pid,
+            "state": "running" if process.alive() else "stopped",
+            "address": process.address,
+            **{
+                k: said.get(process.name, {}).get(k)
+                for k in ("records_in", "dead_letters", "in_flight", "busy_share", "versions", "metrics_address")
+            },
+        }
+        for process in running.processes
+    ]
+    if as_json:
+        _json({"up": running.up, "processes": rows})
+        return
+    if not rows:
+        console.out.print("nothing was started: `./millrace up`")
+        return
+    columns = ("process", "pid", "state", "address", "records in", "dead letters", "in flight", "busy", "live version")
+    console.table("processes", columns, [
+        (
+            row["process"], str(row["pid"]), row["state"], row["address"] or row["metrics_address"] or "",
+            *("" if row[k] is None else str(row[k]) for k in ("records_in", "dead_letters", "in_flight")),
+            "" if row["busy_share"] is None else f"{100 * row['busy_share']:.0f} %",
+            ", ".join(f"{model} {version}" for model, version in (row["versions"] or {}).items()),
+        )
+        for row in rows
+    ], right=("pid", "records in", "dead letters", "in flight", "busy"))  # fmt: skip
+
+
+def _said(settings: StackSettings) -> dict[str, dict[str, Any]]:
+    """The last status of each worker."""
+    try:
+        address, ids = addresses(settings)
+        reader = KafkaBroadcast(address, WORKER_STATUS.name, SystemClock())
+        polled = reader.read_to_end(READ_LIMIT_S)
+        reader.close()
+    except MillraceError as error:
+        console.err.print(f"no worker status: {error}")
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for value in polled.values:
+        record = read_any(value, ids)
+        found[record["process"]] = record
+    return found
+
+
+def logs(settings: StackSettings, name: str, lines: int) -> None:
+    folder = settings.run_folder / "logs"
+    files = sorted(folder.glob("*.log")) if folder.exists() else []
+    chosen = [file for file in files if name in ("", file.stem)]
+    if not chosen:
+        raise BadSettings(f"no log of {name or 'anything'} in {folder}; there are: {', '.join(f.stem for f in files) or 'none'}")
+    for file in chosen:
+        console.out.print(f"[bold]{file.stem}[/]  [dim]{file}[/]")
+        print(processes.log_tail(file, lines).partition("\n")[2])
+
+
+# --- topics -------------------------------------------------------------------------------------------------------
+
+
+def topics(settings: StackSettings, make: bool, as_json: bool) -> None:
+    address, registry = addresses(settings)
+    admin = KafkaAdmin(address)
+    if make:
+        done = provision(admin, registry)
+        console.err.print(f"made {len(done.created_topics)} topics, registered {len(done.registered)} schemas")
+    there = admin.partitions()
+    wanted = specs()
+    places = [(spec.name, n) for spec in wanted for n in range(there.get(spec.name, 0))]
+    ends, firsts = admin.ends(places), admin.firsts(places)
+    committed = {c.group: admin.committed(c.group) for c in CONSUMPTIONS}
+    catalogue = {topic.name: topic for topic in CATALOGUE}
+    rows: list[dict[str, Any]] = []
+    for spec in wanted:
+        mine = [place for place in places if place[0] == spec.name]
+        lag = {
+            group: sum(max(0, ends[p] - offsets.get(p, firsts[p])) for p in mine)
+            for group, offsets in committed.items()
+            if any(p in offsets for p in mine)
+        }
+        topic = catalogue.get(spec.name)
+        rows.append({
+            "topic": spec.name,
+            "partitions": there.get(spec.name, 0),
+            "offsets": sum(ends[p] - firsts[p] for p in mine),
+            "lag": lag,
+            "guarantee": topic.guarantee.value if topic else "exactly once",
+            "writers": topic.writers if topic else ("loop",),
+            "readers": topic.readers if topic else ("loop", "operator"),
+        })  # fmt: skip
+    if as_json:
+        for row in rows:
+            _json(row)
+        return
+    console.table(
+        "topics  [dim](offsets count the markers of transactions too)[/]",
+        ("topic", "partitions", "offsets", "lag", "guarantee", "written by", "read by"),
+        [
+            (row["topic"], str(row["partitions"]), str(row["offsets"]), ", ".join(f"{n} ({g})" for g, n in row["lag"].items()),
+             row["guarantee"], ", ".join(row["writers"]), ", ".join(row["readers"]))
+            for row in rows
+        ],
+        right=("partitions", "offsets", "lag"),
+    )  # fmt: skip
+
+
+def _decoded(polled: Polled, ids: Registry) -> list[dict[str, Any]]:
+    """Records as people read them; one that does not decode says why."""
+    found = []
+    for i, (place, offset) in enumerate(zip(polled.places, polled.offsets, strict=True)):
+        try:
+            value: Any = read_any(polled.values[i], ids)
+        except MillraceError as error:
+            value = {"not_decoded": str(error), "bytes": len(polled.values[i] or b"")}
+        found.append({
+            "topic": place[0], "partition": place[1], "offset": offset, "timestamp_ms": polled.timestamps_ms[i],
+            "key": (polled.keys[i] or b"").decode(errors="replace"),
+            "headers": {name: raw.decode(errors="replace") for name, raw in polled.headers[i] or ()},
+            "value": value,
+        })  # fmt: skip
+    return found
+
+
+def tail(settings: StackSettings, topic: str, limit: int, first: bool, as_json: bool) -> None:
+    address, ids = addresses(settings)
+    if topic not in KafkaAdmin(address).partitions():
+        raise BadSettings(f"there is no topic {topic}: `./millrace topics` lists them")
+    reader = KafkaBroadcast(address, topic, SystemClock(), "first" if first else "end")
+    if not as_json:
+        console.err.print(f"[dim]{topic}, {'from the first record' if first else 'from now on'}; Ctrl-C ends it[/]")
+    shown = 0
+    try:
+        while not limit or shown < limit:
+            for record in _decoded(reader.wait(0.5), ids):
+                _show(record, as_json)
+                shown += 1
+                if limit and shown >= limit:
+                    break
+    finally:
+        reader.close()
+
+
+def _show(record: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _json(record)
+        return
+    when = time.strftime("%H:%M:%S", time.localtime(record["timestamp_ms"] / 1000))
+    body = json.dumps(record["value"], default=_readable, ensure_ascii=False)
+    console.out.print(
+        f"[cyan]{record['partition']}@{record['offset']}[/] [dim]{when} {console.escape(record['key'])}[/] {console.escape(body)}"
+    )
+
+
+# --- one request --------------------------------------------------------------------------------------------------
+
+
+def request(settings: StackSettings, request_id: str, as_json: bool) -> int:
+    """Every record that names the request, in time order. A UUIDv7 tells where to start reading."""
+    address, ids = addresses(settings)
+    at_ms = time_ms_of(request_id)
+    admin = KafkaAdmin(address)
+    found: list[dict[str, Any]] = []
+    for name in _topics_of_requests():
+        start: str | dict[tuple[str, int], int] = "first"
+        if at_ms is not None:
+            places = [(name, n) for n in range(admin.partitions().get(name, 0))]
+            start = admin.offsets_at(places, max(0, at_ms - 5_000))
+        reader = KafkaBroadcast(address, name, SystemClock(), start)
+        records = _decoded(reader.read_to_end(READ_LIMIT_S), ids)
+        reader.close()
+        found += [record for record in records if _names(record, request_id)]
+    found.sort(key=lambda record: record["timestamp_ms"])
+    for record in found:
+        _show_way(record, as_json)
+    if not found:
+        console.err.print(f"no topic names request {request_id}: it was not sent, or retention has passed")
+    return 0 if found else 1
+
+
+def _topics_of_requests() -> list[str]:
+    names: list[str] = []
+    for taken in CONSUMPTIONS:
+        names += [taken.topic.name, *taken.retry_topics(), taken.dead_letter_topic]
+        if taken.results is not None:
+            names.append(taken.results.name)
+    return [*names, PREDICTION_LOG.name]
+
+
+def _names(record: dict[str, Any], request_id: str) -> bool:
+    value = record["value"]
+    if "request_ids" in value:
+        return request_id in value["request_ids"]
+    return request_id in (record["headers"].get("ce_id"), value.get("request_id"))
+
+
+def _show_way(record: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _json(record)
+        return
+    when = time.strftime("%H:%M:%S", time.localtime(record["timestamp_ms"] / 1000)) + f".{record['timestamp_ms'] % 1000:03d}"
+    console.out.print(f"[bold]{record['topic']}[/] [cyan]{record['partition']}@{record['offset']}[/] [dim]{when}[/]")
+    cause = {name: text for name, text in record["headers"].items() if name.startswith("error-") or name == "attempt"}
+    body = {k: v for k, v in record["value"].items() if k not in ("request_ids", "signals")}
+    if len(record["value"].get("request_ids", ())) > 1:
+        body = {"batch": len(record["value"]["request_ids"]), **body}
+    for name, value in {**cause, **body}.items():
+        if value not in (None, [], ()):
+            console.out.print(
+                f"    [dim]{name:<18}[/] {console.escape(json.dumps(value, default=_readable, ensure_ascii=False))}"
+            )
+
+
+# --- settings -----------------------------------------------------------------------------------------------------
+
+
+def config(as_json: bool) -> None:
+    import os
+
+    kinds: list[tuple[str, Callable[[], Any]]] = [
+        ("stack", lambda: StackSettings),
+        ("worker", lambda: _settings_of("inference_workers")),
+    ]
+    for title, kind in kinds:
+        found = origins(kind(), os.environ)
+        if as_json:
+            for one in found:
+                _json({"part": title, "name": one.name, "value": one.value, "origin": one.origin, "help": one.help})
+            continue
+        console.table(title, ("variable", "value", "origin", "what it is"), [(o.name, o.value, o.origin, o.help) for o in found])
+        console.out.print()
+
+
+def _settings_of(package: str) -> Any:
+    """The settings class of another package, by name: a program that only prints them needs no more of it."""
+    return import_module(f"{package}.settings").WorkerSettings

@@ -1,0 +1,151 @@
+"""Child processes: started with their own log, waited for with a limit, stopped by pid and by nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from schemas.errors import Stop
+
+LOG_TAIL_LINES = 15
+
+
+class ProcessFailed(Stop):
+    code = "process-failed"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A process that we started. `born` tells it from a later one that was given the same pid."""
+
+    name: str
+    pid: int
+    born: float
+    log: str
+    address: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def alive(self) -> bool:
+        try:
+            process = psutil.Process(self.pid)
+            return bool(abs(process.create_time() - self.born) < 1.0 and process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.Error:
+            return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def start(
+    name: str, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, address: str = "", cwd: Path | None = None
+) -> Started:
+    """In a session of its own, so that a Ctrl-C of the terminal reaches only us and we decide the order of stopping."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=cwd,
+            env={**os.environ, **(env or {})},
+        )  # fmt: skip
+    try:
+        born = psutil.Process(process.pid).create_time()
+    except psutil.Error:
+        born = time.time()
+    _children[process.pid] = process
+    return Started(name, process.pid, born, str(log), address)
+
+
+_children: dict[int, subprocess.Popen[bytes]] = {}  # reaped when they end, so that no zombie stays
+
+
+def wait_until(
+    ready: Callable[[], bool], started: Started, limit_s: float, tick: Callable[[float], None] = lambda s: None
+) -> float:
+    """Seconds until `ready`. Raises ProcessFailed with the log's last lines when it ends or the limit passes."""
+    begun = time.perf_counter()
+    while True:
+        elapsed = time.perf_counter() - begun
+        tick(elapsed)
+        if not is_running(started):
+            raise ProcessFailed(f"{started.name} ended while it started. {log_tail(Path(started.log))}")
+        if ready():
+            return time.perf_counter() - begun
+        if elapsed > limit_s:
+            raise ProcessFailed(f"{started.name} was not ready in {limit_s:.0f} s. {log_tail(Path(started.log))}")
+        time.sleep(0.1)
+
+
+def is_running(started: Started) -> bool:
+    child = _children.get(started.pid)
+    if child is not None and child.poll() is not None:
+        return False
+    return started.alive()
+
+
+def log_tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
+    if not log.exists() or not log.stat().st_size:
+        return f"Its log {log} is empty."
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 8192))
+        tail = file.read().decode(errors="replace").splitlines()[-lines:]
+    return f"The last lines of {log}:\n  " + "\n  ".join(tail)
+
+
+def stop(started: Started, limit_s: float = 15.0) -> None:
+    """SIGTERM, then after the limit SIGKILL; the process's whole session, as it is its leader."""
+    if not started.alive():
+        _reap(started.pid)
+        return
+    _signal(started.pid, signal.SIGTERM)
+    until = time.perf_counter() + limit_s
+    while time.perf_counter() < until and is_running(started):
+        time.sleep(0.05)
+    if started.alive():
+        _signal_group(started.pid, signal.SIGKILL)
+    _reap(started.pid)
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _signal_group(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _reap(pid: int) -> None:
+    child = _children.pop(pid, None)
+    if child is not None:
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            _children[pid] = child

@@ -1,0 +1,57 @@
+"""What runs: one JSON file, written whole. Only processes in it are ever stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.local.processes import Started
+from schemas.errors import Stop
+
+
+class NotUp(Stop):
+    code = "not-up"
+
+
+@dataclass
+class State:
+    """bootstrap, registry: addresses, of servers of ours or of others. processes: what we started, in order."""
+
+    bootstrap: str = ""
+    registry: str = ""
+    processes: list[Started] = field(default_factory=list)
+
+    @property
+    def up(self) -> bool:
+        return bool(self.bootstrap and self.registry) and all(
+            p.alive() for p in self.processes if p.name in ("kafka", "registry")
+        )
+
+    def find(self, name: str) -> Started | None:
+        return next((process for process in self.processes if process.name == name), None)
+
+
+def read(run_folder: Path) -> State:
+    file = run_folder / "state.json"
+    if not file.exists():
+        return State()
+    found = json.loads(file.read_text())
+    return State(found["bootstrap"], found["registry"], [Started(**process) for process in found["processes"]])
+
+
+def write(run_folder: Path, state: State) -> None:
+    run_folder.mkdir(parents=True, exist_ok=True)
+    body = {"bootstrap": state.bootstrap, "registry": state.registry, "processes": [p.as_dict() for p in state.processes]}
+    staging = run_folder / "state.json.part"
+    staging.write_text(json.dumps(body, indent=2) + "\n")
+    os.replace(staging, run_folder / "state.json")
+
+
+def require(run_folder: Path) -> State:
+    """Raises NotUp with the command that mends it."""
+    state = read(run_folder)
+    if not state.up:
+        raise NotUp("the stack is not up: start it with `./millrace up`")
+    return state

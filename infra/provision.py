@@ -1,0 +1,114 @@
+"""Make the broker and the registry equal to `schemas/topics.py`; nobody else creates a topic or registers a schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from schemas import avro
+from schemas.errors import SchemaRefused
+from schemas.topics import CATALOGUE, CONSUMPTIONS, FOREVER_MS, Consumption, Topic
+from streams.deadletter import ROOM_BYTES
+from streams.kafka.admin import KafkaAdmin, TopicSpec
+from streams.registry import Registry
+
+
+@dataclass
+class Provisioned:
+    """What provisioning did, or, when only checking, what it would do."""
+
+    created_topics: list[str] = field(default_factory=list)
+    registered: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+
+def _config(topic: Topic[object], extra_bytes: int = 0) -> dict[str, str]:
+    return {
+        "retention.ms": str(topic.retention_ms),
+        "cleanup.policy": "delete",
+        "message.timestamp.type": "LogAppendTime",  # so that replayed history is not deleted by its age
+        "max.message.bytes": str(topic.max_record_bytes + ROOM_BYTES + extra_bytes),
+    }
+
+
+def specs(topics: Iterable[Topic[object]] = CATALOGUE, consumptions: Iterable[Consumption] = CONSUMPTIONS) -> list[TopicSpec]:
+    wanted = [TopicSpec(topic.name, topic.partitions, _config(topic)) for topic in topics]
+    for consumption in consumptions:
+        source = consumption.topic
+        for name in consumption.retry_topics():
+            wanted.append(TopicSpec(name, source.partitions, _config(source, ROOM_BYTES)))
+        kept = _config(source, ROOM_BYTES) | {"retention.ms": str(FOREVER_MS)}  # a dead letter waits for a person
+        wanted.append(TopicSpec(consumption.dead_letter_topic, source.partitions, kept))
+    return wanted
+
+
+def provision(
+    admin: KafkaAdmin,
+    registry: Registry,
+    topics: Iterable[Topic[object]] = CATALOGUE,
+    consumptions: Iterable[Consumption] = CONSUMPTIONS,
+    *,
+    check_only: bool = False,
+) -> Provisioned:
+    """Raises SchemaRefused where a schema would break those who read or write its topic; then nothing was created."""
+    done = Provisioned()
+    topics = list(topics)
+    there = admin.partitions()
+    wanted = specs(topics, consumptions)
+    missing = [spec for spec in wanted if spec.name not in there]
+    for spec in wanted:
+        if spec.name in there and there[spec.name] != spec.partitions:
+            done.differences.append(f"{spec.name} has {there[spec.name]} partitions, the catalogue says {spec.partitions}")
+    for topic in topics:
+        if topic.record is not None:
+            _schema(registry, topic, done, check_only)
+    if check_only:
+        done.created_topics = [spec.name for spec in missing]
+    else:
+        done.created_topics = admin.create(missing)
+    return done
+
+
+def _schema(registry: Registry, topic: Topic[object], done: Provisioned, check_only: bool) -> None:
+    record = getattr(topic.record, "RECORD", "")
+    wanted = avro.schema(record)
+    latest = registry.latest(topic.subject)
+    if latest == wanted:
+        return
+    done.registered.append(topic.subject)
+    if check_only:
+        return
+    try:
+        registry.register(topic.subject, wanted)
+    except SchemaRefused as refused:
+        raise SchemaRefused(explain(topic, latest or {}, wanted, str(refused))) from refused
+    registry.set_compatibility(topic.subject, topic.compatibility.value)
+
+
+def explain(topic: Topic[object], latest: dict[str, object], wanted: dict[str, object], said: str) -> str:
+    """The registry's refusal in words a person understands: which field, and what would be allowed."""
+    old, new = _fields(latest), _fields(wanted)
+    causes = []
+    for name in sorted(new.keys() - old.keys()):
+        if "default" not in new[name]:
+            causes.append(f"field {name} is new and has no default: old records could not be read")
+    for name in sorted(old.keys() - new.keys()):
+        if "default" not in old[name]:
+            causes.append(f"field {name} is gone and had no default: those who still read it would fail")
+    for name in sorted(old.keys() & new.keys()):
+        if old[name]["type"] != new[name]["type"]:
+            causes.append(f"field {name} changed from {old[name]['type']} to {new[name]['type']}")
+    if not causes:
+        causes.append(re.sub(r"\b(?:[\w$]+\.)+(\w+)", r"\1", said))
+    return (
+        f"the new schema of {topic.name} would break readers or writers ({topic.compatibility.value}): "
+        + "; ".join(causes)
+        + ". Give new fields a default, keep old ones, or make a new topic with the next version"
+    )
+
+
+def _fields(schema: dict[str, object]) -> dict[str, dict[str, object]]:
+    fields = schema.get("fields", [])
+    assert isinstance(fields, list)
+    return {field["name"]: field for field in fields}

@@ -1,0 +1,31 @@
+"""Settings of the local stack and the command line, read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from streams.settings import setting
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    home: str = setting(str(ROOT / ".millrace"), "folder of everything that set-up and the stack write")
+    bootstrap: str | None = setting(None, "a Kafka broker that runs already; none is started then")
+    registry: str | None = setting(None, "a schema registry that runs already; none is started then")
+    workers: int = setting(1, "number of moderation workers")
+    data: str = setting(str(ROOT.parent / "shared" / "data"), "folder of the public data sets, for training and model tests")
+
+    @property
+    def home_folder(self) -> Path:
+        return Path(self.home)
+
+    @property
+    def jars(self) -> Path:
+        return self.home_folder / "jars"
+
+    @property
+    def run_folder(self) -> Path:
+        return self.home_folder / "run"
