@@ -1,0 +1,99 @@
+"""The task of the benchmark: an MLP 32-256-256-2 on 32 floats, or a heavier one of about a millisecond a record.
+
+Plain numpy on one thread, so that our loop and the references spend the same on the model, to the instruction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from inference_workers.networks.folder import ModelFolder
+from inference_workers.task import Prediction, Version
+from schemas import avro
+from schemas.columns import Columns
+from schemas.errors import RecordError
+from schemas.topics import Compatibility, Consumption, Guarantee, Topic
+
+avro.FOLDERS.append(Path(__file__).parent / "records")
+WIDTH = 32
+Floats = npt.NDArray[np.float32]
+
+
+class Mlp:
+    """`heavy` repeats the middle layer, at width 512, until a record costs about a millisecond."""
+
+    def __init__(self, heavy: int = 0) -> None:
+        random = np.random.default_rng(1)
+        width = 512 if heavy else 256
+        sizes = [(WIDTH, width), *[(width, width)] * max(1, heavy), (width, 2)]
+        self.layers = [(random.standard_normal(size) / np.sqrt(size[0])).astype(np.float32) for size in sizes]
+
+    def __call__(self, x: Floats) -> Floats:
+        for layer in self.layers[:-1]:
+            x = np.maximum(x @ layer, 0)
+        logits: Floats = x @ self.layers[-1]
+        return logits
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        return {"logits": self(inputs["tensor"])}
+
+    def close(self) -> None:
+        return
+
+
+@dataclass
+class TensorRequest:
+    RECORD: ClassVar[str] = "tensor-request"
+
+
+@dataclass
+class TensorResult:
+    RECORD: ClassVar[str] = "tensor-result"
+
+
+def topic(name: str, record: type[Any], partitions: int = 1) -> Topic[Any]:
+    return Topic(
+        name=name, record=record, key="name", partitions=partitions, retention_ms=-1, guarantee=Guarantee.EXACTLY_ONCE,
+        compatibility=Compatibility.BACKWARD_TRANSITIVE, owner="tests", writers=("benchmark",), readers=("benchmark",),
+    )  # fmt: skip
+
+
+REQUESTS = topic("tensor-requests-v1", TensorRequest)
+RESULTS = topic("tensor-results-v1", TensorResult)
+
+
+class TensorTask:
+    name = "tensor"
+    results = RESULTS
+    model = "mlp"
+    default_uri = "none"
+
+    def __init__(self, group: str) -> None:
+        self.consumption = Consumption(topic=REQUESTS, group=group, retry_delays_ms=(), results=RESULTS, key_field="name")
+
+    def load(self, folder: ModelFolder) -> Mlp:
+        return Mlp()
+
+    def check(self, columns: Columns) -> dict[int, RecordError]:
+        return {}
+
+    def predict(self, columns: Columns, version: Version) -> Prediction:
+        logits = version.backend.run({"tensor": columns.matrix("tensor", "<f4", WIDTH)})["logits"]
+        return Prediction({"logits": logits.astype("<f4")}, logits.astype("<f4"))
+
+
+class Fixed:
+    """A model that never changes, in place of `inference_workers.live.Live`."""
+
+    def __init__(self, model: Mlp) -> None:
+        folder = ModelFolder(Path("."), "mlp", "1", "", {}, {})
+        self.current = Version(folder, model)
+
+    def announcement(self, rows: Any) -> list[Any]:
+        return []

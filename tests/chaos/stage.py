@@ -1,0 +1,193 @@
+"""A stage for chaos: real moderation workers as processes, requests sent to them, and the ledger of what readers saw."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from infra.local import processes
+from infra.settings import ROOT
+from schemas.codec import Encoder, read_any
+from schemas.topics import CONTENT, consumption
+from streams import headers as h
+from streams.clock import SystemClock
+from streams.headers import HeaderList
+from streams.ids import uuid7
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.kafka.sink import KafkaSink
+from streams.registry import Registry
+from streams.rows import OutRecords, Place
+from tests.ledger import End, Key, problems
+
+TAKEN = consumption("moderation")
+
+
+class Worker:
+    """One worker process, not kept: when it dies it stays dead until the test starts another."""
+
+    def __init__(self, bootstrap: str, registry: str, log: Path, slot: int = 0, **env: str) -> None:
+        self._log = log
+        self._from = log.stat().st_size if log.exists() else 0
+        settings = {
+            "MILLRACE_BOOTSTRAP": bootstrap, "MILLRACE_REGISTRY": registry, "MILLRACE_SESSION_TIMEOUT_MS": "3000",
+            "PYTHONPATH": str(ROOT), **env,
+        }  # fmt: skip
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "inference_workers", "--task", "moderation", "--slot", str(slot)],
+                env={**os.environ, **settings}, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+
+    def said(self, words: str) -> bool:
+        with self._log.open("rb") as file:
+            file.seek(self._from)
+            return words.encode() in file.read()
+
+    def wait_assigned(self, limit_s: float = 40.0) -> None:
+        until(lambda: self.said('"event": "assigned"') or self.process.poll() is not None, limit_s, "a worker with partitions")
+
+    def wait_dead(self, limit_s: float = 60.0) -> int:
+        return self.process.wait(limit_s)
+
+    def signal(self, number: int) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """A clean stop, as an operator would; SIGKILL after the limit."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait(10)
+
+    def log_tail(self) -> str:
+        return processes.log_tail(self._log)
+
+
+class Stage:
+    """Everything that is asked and answered from now on; earlier records of the topics do not count."""
+
+    def __init__(self, bootstrap: str, registry: str, folder: Path) -> None:
+        self.address, self.ids, self._folder = KafkaAddress(bootstrap=bootstrap), Registry(registry), folder
+        self.bootstrap, self.registry = bootstrap, registry
+        self._admin = KafkaAdmin(self.address)
+        self._encoder = Encoder("content", CONTENT.subject, self.ids)
+        self._sink = KafkaSink(self.address, None)
+        self._starts = {name: self._ends(name) for name in (CONTENT.name, self.results, TAKEN.dead_letter_topic)}
+        self._workers: list[Worker] = []
+        self.sent = 0
+
+    @property
+    def results(self) -> str:
+        assert TAKEN.results is not None
+        return TAKEN.results.name
+
+    def _ends(self, topic: str) -> dict[Place, int]:
+        partitions = self._admin.partitions()[topic]
+        return self._admin.ends([(topic, number) for number in range(partitions)])
+
+    def worker(self, slot: int = 0, **env: str) -> Worker:
+        made = Worker(self.bootstrap, self.registry, self._folder / f"worker-{slot}.log", slot, **env)
+        self._workers.append(made)
+        return made
+
+    def text(self, *texts: str | None, headers: HeaderList | None = None) -> None:
+        ids = [f"c-{self.sent + i}" for i in range(len(texts))]
+        self.raw(*self._encoder.encode({"content_id": ids, "text": list(texts)}, len(texts)), headers=headers)
+
+    def raw(self, *values: bytes | None, headers: HeaderList | None = None) -> None:
+        """Any bytes, spread evenly over the partitions."""
+        partitions = [(self.sent + i) % CONTENT.partitions for i in range(len(values))]
+        made: list[HeaderList] = []
+        for _ in values:
+            ((*event,),) = h.cloud_event([uuid7(SystemClock().now_ms())], "content", "test")
+            made.append([*event, *(headers or [])])
+        keys: list[bytes | None] = [str(self.sent + i).encode() for i in range(len(values))]
+        self._sink.produce(OutRecords(CONTENT.name, keys, list(values), made, partitions))
+        self._sink.flush(30)
+        self.sent += len(values)
+
+    def ends(self) -> list[End]:
+        found = []
+        for result in self.answers():
+            origin = (result["origin_topic"], result["origin_partition"], result["origin_offset"])
+            found.append(End(origin, result["redrive"], result["status"]))
+        return found
+
+    def answers(self) -> list[dict[str, Any]]:
+        return [read_any(value, self.ids) for value in self._read(self.results)[1]]
+
+    def letters(self) -> list[dict[str, str]]:
+        """Headers of each dead letter."""
+        return [
+            {name: value.decode(errors="replace") for name, value in headers or ()}
+            for headers in self._read(TAKEN.dead_letter_topic)[2]
+        ]
+
+    def _read(self, topic: str) -> tuple[list[tuple[Place, int]], list[bytes | None], list[HeaderList | None]]:
+        reader = KafkaBroadcast(self.address, topic, SystemClock(), dict(self._starts[topic]))
+        polled = reader.read_to_end(30)
+        reader.close()
+        return list(zip(polled.places, polled.offsets, strict=True)), polled.values, polled.headers
+
+    def wait_answered(self, limit_s: float = 60.0) -> None:
+        try:
+            until(lambda: len({end.origin for end in self.ends()}) >= self.sent, limit_s, f"{self.sent} answers")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {len(self.ends())} came. {self._stacks()}") from error
+
+    def settle(self) -> None:
+        """One fresh worker finishes what is left."""
+        for worker in self._workers:
+            worker.stop()
+        self.worker().wait_assigned()
+        self.wait_answered(120)
+
+    def _stacks(self) -> str:
+        """What each live worker was doing, and the ends of their logs."""
+        for worker in self._workers:
+            worker.signal(signal.SIGUSR1)
+        time.sleep(0.5)
+        return "\n".join(worker.log_tail() for worker in self._workers)
+
+    def problems(self, *, may_repeat: bool = False) -> list[str]:
+        asked: list[Key] = [((place[0], place[1], offset), 0) for place, offset in self._read(CONTENT.name)[0]]
+        dead: list[Key] = [
+            ((one["origin-topic"], int(one["origin-partition"]), int(one["origin-offset"])), int(one["redrive"]))
+            for one in self.letters()
+        ]
+        return problems(asked, self.ends(), dead, may_repeat=may_repeat)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+        self._sink.close()
+
+
+def until(done: Callable[[], bool], limit_s: float, what: str) -> None:
+    deadline = time.perf_counter() + limit_s
+    while not done():
+        if time.perf_counter() > deadline:
+            raise AssertionError(f"no {what} in {limit_s:.0f} s")
+        time.sleep(0.2)
+
+
+@contextmanager
+def staged(bootstrap: str, registry: str, folder: Path) -> Iterator[Stage]:
+    stage = Stage(bootstrap, registry, folder)
+    try:
+        yield stage
+    finally:
+        stage.close()

@@ -1,0 +1,83 @@
+"""`./millrace chaos`: workers and broker killed, frozen and restarted at random from a printed seed; then the ledger."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+from streams.service import configure_logging
+from tests.chaos.stage import Stage, Worker, staged
+from tests.conftest import Servers, start_servers
+
+
+def storm(servers: Servers, stage: Stage, seconds: float, seed: int) -> Counter[str]:
+    """Requests flow all the while; every second or so something bad happens. What happened, counted."""
+    chance, done = random.Random(seed), Counter[str]()
+    slots: dict[int, Worker] = {slot: stage.worker(slot) for slot in range(2)}
+    for worker in slots.values():
+        worker.wait_assigned()
+    frozen: dict[int, float] = {}
+    until_s = time.perf_counter() + seconds
+    while time.perf_counter() < until_s:
+        stage.text(*[f"text {stage.sent + i}" for i in range(chance.randint(1, 60))])
+        now = time.perf_counter()
+        for slot in [slot for slot, end in frozen.items() if end < now]:
+            slots[slot].signal(signal.SIGCONT)
+            del frozen[slot]
+        slot = chance.choice(list(slots))
+        match chance.choices(("nothing", "kill", "stop", "freeze", "broker"), (6, 3, 2, 2, 0.4))[0]:
+            case "kill":
+                slots[slot].signal(signal.SIGKILL)
+                done["killed"] += 1
+            case "stop":
+                slots[slot].signal(signal.SIGTERM)
+                done["stopped"] += 1
+            case "freeze":
+                slots[slot].signal(signal.SIGSTOP)
+                frozen[slot] = now + chance.uniform(0.5, 6.0)
+                done["frozen"] += 1
+            case "broker":
+                servers.restart_kafka(kill=chance.random() < 0.5)
+                done["broker restarted"] += 1
+        for number, worker in slots.items():
+            if worker.process.poll() is not None:
+                slots[number] = stage.worker(number)
+                done["started again"] += 1
+        time.sleep(chance.uniform(0.1, 1.0))
+    for worker in slots.values():
+        worker.signal(signal.SIGCONT)
+    return done
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./millrace chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    chosen = parser.parse_args()
+    configure_logging(json_lines=True)
+    print(f"seed {chosen.seed}, {chosen.seconds:.0f} s", flush=True)
+    with (
+        contextmanager(start_servers)() as servers,
+        tempfile.TemporaryDirectory() as folder,
+        staged(servers.bootstrap, servers.registry, Path(folder)) as stage,
+    ):
+        done = storm(servers, stage, chosen.seconds, chosen.seed)
+        print("  " + ", ".join(f"{what} {n} times" for what, n in done.items()), flush=True)
+        stage.settle()
+        found = stage.problems()
+        results, letters = len(stage.ends()), len(stage.letters())
+        print(f"  {stage.sent} requests, {results} results, {letters} dead letters, {len(found)} problems")
+    for problem in found[:20]:
+        print(f"  {problem}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

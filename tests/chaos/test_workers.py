@@ -1,0 +1,113 @@
+"""Real workers on real Kafka, killed, frozen and starved; then the ledger. The short form of `./millrace chaos`."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.stage import Stage, staged
+from tests.conftest import Servers
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def stage(servers: Servers, tmp_path: Path) -> Iterator[Stage]:
+    with staged(servers.bootstrap, servers.registry, tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("point", ["polled:3", "computed:3", "produced:3", "committed:1"])
+def test_kill_9_at_each_step_of_the_loop(stage: Stage, point: str) -> None:
+    doomed = stage.worker(MILLRACE_KILL_AT=point)
+    doomed.wait_assigned()
+    stage.text(*[f"text number {i}" for i in range(150)])
+    assert doomed.wait_dead() == -signal.SIGKILL
+    stage.worker().wait_assigned()
+    stage.text(*[f"later text {i}" for i in range(50)])
+    stage.wait_answered()
+    assert stage.problems() == []
+
+
+def test_kill_9_between_flush_and_commit_repeats_but_loses_nothing_at_least_once(stage: Stage) -> None:
+    doomed = stage.worker(MILLRACE_DELIVERY="at-least-once", MILLRACE_KILL_AT="flushed:1")
+    doomed.wait_assigned()
+    stage.text(*[f"text number {i}" for i in range(100)])
+    assert doomed.wait_dead() == -signal.SIGKILL
+    stage.worker(MILLRACE_DELIVERY="at-least-once").wait_assigned()
+    stage.wait_answered()
+    assert stage.problems(may_repeat=True) == []
+    assert any(problem.startswith("doubled") for problem in stage.problems())
+
+
+def test_a_worker_frozen_past_its_session_answers_nothing_twice(stage: Stage) -> None:
+    frozen, other = stage.worker(0), stage.worker(1)
+    frozen.wait_assigned()
+    other.wait_assigned()
+    stage.text(*[f"text number {i}" for i in range(100)])
+    frozen.signal(signal.SIGSTOP)
+    stage.text(*[f"while frozen {i}" for i in range(200)])
+    time.sleep(6)
+    frozen.signal(signal.SIGCONT)
+    stage.text(*[f"after {i}" for i in range(100)])
+    stage.wait_answered()
+    assert stage.problems() == []
+
+
+def test_three_workers_come_and_go(stage: Stage) -> None:
+    workers = [stage.worker(slot) for slot in range(2)]
+    for worker in workers:
+        worker.wait_assigned()
+    stage.text(*[f"text number {i}" for i in range(300)])
+    third = stage.worker(2)
+    stage.text(*[f"more {i}" for i in range(300)])
+    third.wait_assigned()
+    workers[0].signal(signal.SIGKILL)
+    stage.text(*[f"still more {i}" for i in range(300)])
+    assert workers[1].stop() == 0
+    stage.wait_answered()
+    assert stage.problems() == []
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_broker_restart_loses_and_doubles_nothing(servers: Servers, stage: Stage, kill: bool) -> None:
+    stage.worker().wait_assigned()
+    stage.text(*[f"text number {i}" for i in range(200)])
+    servers.restart_kafka(kill=kill)
+    stage.text(*[f"after the restart {i}" for i in range(200)])
+    stage.wait_answered(90)
+    assert stage.problems() == []
+
+
+def test_a_record_that_kills_the_process_is_found_and_set_aside(stage: Stage) -> None:
+    """The word makes the task kill its process, as a fault in a native library would."""
+    stage.worker().stop()  # the group's offsets are written, so that what follows is the first thing unread
+    stage.text(*[f"before {i}" for i in range(20)], "this is a lethal text", *[f"after {i}" for i in range(20)])
+    deaths = 0
+    for _ in range(6):
+        worker = stage.worker(MILLRACE_KILL_ON="lethal text")
+        try:
+            stage.wait_answered(25)
+            break
+        except AssertionError:
+            assert worker.wait_dead(5) == -signal.SIGKILL, worker.log_tail()
+            deaths += 1
+    assert 2 <= deaths <= 3
+    assert stage.problems() == []
+    (letter,) = stage.letters()
+    assert letter["error-step"] == "quarantine"
+    assert "signal 9" in letter["error-message"]
+
+
+def test_a_clean_stop_leaves_nothing_behind_for_the_next(stage: Stage) -> None:
+    worker = stage.worker()
+    worker.wait_assigned()
+    stage.text(*[f"text number {i}" for i in range(500)])
+    assert worker.stop() == 0
+    stage.worker().wait_assigned()
+    stage.wait_answered()
+    assert stage.problems() == []

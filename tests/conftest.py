@@ -1,0 +1,77 @@
+"""Real servers, started once for a whole session, in a temporary folder, on free ports; stopped by pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from infra.local import kafka, processes, registry
+from infra.local.processes import Started
+from infra.provision import provision
+from infra.settings import StackSettings
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.config import KafkaAddress
+from streams.registry import Registry
+from streams.service import configure_logging
+from streams.settings import load
+
+
+@dataclass
+class Servers:
+    bootstrap: str
+    registry: str
+    folder: Path
+    jars: Path
+    kafka_process: Started
+    registry_process: Started
+
+    @property
+    def address(self) -> KafkaAddress:
+        return KafkaAddress(bootstrap=self.bootstrap)
+
+    def restart_kafka(self, *, kill: bool) -> None:
+        """The same broker again: same data, same port."""
+        if kill:
+            os.kill(self.kafka_process.pid, 9)
+        processes.stop(self.kafka_process)
+        port = int(self.bootstrap.rpartition(":")[2])
+        self.kafka_process = kafka.start_kafka(self.folder / "kafka", self.jars, self.folder / "kafka.log", port)
+        processes.wait_until(lambda: kafka.answers(self.bootstrap), self.kafka_process, kafka.START_LIMIT_S)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logging() -> None:
+    configure_logging(json_lines=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    yield from start_servers()
+
+
+def start_servers() -> Iterator[Servers]:
+    """A broker and a registry with everything of the catalogue. `./millrace test` has fetched what this needs."""
+    jars = load(StackSettings, os.environ).jars
+    folder = Path(tempfile.mkdtemp(prefix="millrace-test-"))
+    started: list[Started] = []
+    try:
+        started.append(registry.start_registry(folder / "registry", jars, folder / "registry.log"))
+        started.append(kafka.start_kafka(folder / "kafka", jars, folder / "kafka.log"))
+        processes.wait_until(lambda: kafka.answers(started[1].address), started[1], kafka.START_LIMIT_S)
+        processes.wait_until(lambda: registry.answers(started[0].address), started[0], registry.START_LIMIT_S)
+        made = Servers(started[1].address, started[0].address, folder, jars, started[1], started[0])
+        provision(KafkaAdmin(made.address), Registry(made.registry))
+        try:
+            yield made
+        finally:
+            started[1] = made.kafka_process
+    finally:
+        for process in reversed(started):
+            processes.stop(process)
+        shutil.rmtree(folder, ignore_errors=True)

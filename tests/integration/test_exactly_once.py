@@ -1,0 +1,219 @@
+"""The loop on real Kafka, through rebalances; and the proof that the ledger would see a broken one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from streams.broker import Commit
+from streams.kafka.sink import KafkaSink
+from streams.kafka.source import KafkaSource, generation_of
+from streams.loop import Delivery, Loop
+from streams.release import Ended
+from streams.rows import Rows
+from tests.conftest import Servers
+from tests.echo import Echo
+from tests.real import RealWorld
+
+pytestmark = pytest.mark.real
+PROTOCOLS = [("classic", "range"), ("classic", "cooperative-sticky"), ("consumer", "range")]
+
+
+@contextmanager
+def running(*loops: Loop) -> Iterator[None]:
+    """Each loop on a thread of its own until the block ends; what a thread raised is raised here."""
+    stop, raised = threading.Event(), []
+
+    def run(loop: Loop) -> None:
+        try:
+            while not stop.is_set():
+                loop.run_once()
+            loop._drain()
+            loop.source.close()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=run, args=(loop,)) for loop in loops]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+    if raised:
+        raise raised[0]
+
+
+def until(done: Callable[[], bool], limit_s: float = 30.0) -> None:
+    deadline = time.perf_counter() + limit_s
+    while not done():
+        if time.perf_counter() > deadline:
+            pytest.fail(f"not done in {limit_s} s")
+        time.sleep(0.1)
+
+
+def answered(world: RealWorld, n: int) -> Callable[[], bool]:
+    return lambda: len({end.origin for end in world.ends()}) >= n
+
+
+@pytest.mark.parametrize(("protocol", "assignor"), PROTOCOLS)
+def test_a_third_worker_joins_and_one_leaves_in_mid_batch(servers: Servers, protocol: str, assignor: str) -> None:
+    world = RealWorld(replace(servers.address, protocol=protocol, assignor=assignor, session_timeout_ms=6_000))
+    slow = Echo()
+    slow.on_batch = lambda rows: time.sleep(0.05)
+    loops = [world.loop(slow, slot=slot) for slot in range(2)]
+    late = world.loop(slow, slot=2)
+    with running(*loops):
+        world.send(*[f"v{i}".encode() for i in range(400)])
+        until(answered(world, 50))
+        with running(late):
+            world.send(*[f"w{i}".encode() for i in range(400)])
+            until(answered(world, 500), 60)
+        until(answered(world, 800), 60)
+    assert world.problems() == []
+
+
+@pytest.mark.parametrize("delivery", list(Delivery))
+def test_poison_invalid_and_retried_records_all_end_once(servers: Servers, delivery: Delivery) -> None:
+    world = RealWorld(servers.address)
+    values = [b"poison" if i % 17 == 0 else b"invalid" if i % 13 == 0 else b"later" if i % 11 == 0 else b"v" for i in range(200)]
+    with running(world.loop(Echo(), delivery=delivery)):
+        world.send(*values)
+        until(answered(world, 200))
+    assert world.problems(may_repeat=delivery is Delivery.AT_LEAST_ONCE) == []
+
+
+def test_a_worker_that_stood_still_past_its_poll_interval_doubles_nothing(servers: Servers) -> None:
+    assert _stand_still(servers, lambda loop: None) == []
+
+
+# --- the ledger sees what is broken ---------------------------------------------------------------------------------
+
+
+def _dropping(loop: Loop) -> None:
+    hold: Callable[[Ended], None] = loop.outbox.hold
+
+    def broken(ended: Ended) -> None:
+        hold(Ended(ended.rows, [] if b"5" in (ended.rows.values[0] or b"") else ended.records))
+
+    loop.outbox.hold = broken  # type: ignore[method-assign]
+
+
+def _duplicating(loop: Loop) -> None:
+    hold: Callable[[Ended], None] = loop.outbox.hold
+    loop.outbox.hold = lambda ended: hold(Ended(ended.rows, [*ended.records, *ended.records]))  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("break_it", "word"), [(_dropping, "missing"), (_duplicating, "doubled")])
+def test_the_ledger_catches_a_worker_that(servers: Servers, break_it: Callable[[Loop], None], word: str) -> None:
+    world = RealWorld(servers.address)
+    loop = world.loop(Echo())
+    break_it(loop)
+    with running(loop):
+        world.send(*[f"v{i}".encode() for i in range(40)])
+        until(lambda: loop.metrics.total("records_in") >= 40)
+        time.sleep(0.5)
+    assert any(problem.startswith(word) for problem in world.problems())
+
+
+def test_the_ledger_catches_a_worker_that_commits_early(servers: Servers) -> None:
+    """Offsets first, results later: what is in flight when it dies is lost."""
+    world = RealWorld(servers.address, partitions=1)
+
+    class Died(BaseException):
+        pass
+
+    def die(rows: Rows) -> None:
+        loop.source.commit({rows.places[0]: Commit(rows.offsets[-1] + 1)})
+        raise Died
+
+    echo = Echo()
+    loop = world.loop(echo)
+    world.send(*[f"v{i}".encode() for i in range(8)])
+    echo.on_batch = die
+    with pytest.raises(Died):
+        _run(loop, passes=100)
+    loop._dropped()
+    loop.assignment._claimed.clear()  # it died: nobody clears its claims
+    loop.source.close()
+    with running(world.loop(Echo(), slot=1)):
+        time.sleep(2)
+    assert any(problem.startswith("missing") for problem in world.problems())
+
+
+def _run(loop: Loop, passes: int) -> None:
+    for _ in range(passes):
+        loop.run_once()
+
+
+def _membership_at_commit_time(loop: Loop) -> None:
+    """Works on as if nothing was revoked, and asks for the group's metadata only when it commits."""
+    source, assignment = loop.source, loop.assignment
+    assert isinstance(source, KafkaSource)
+    assignment.revoked = lambda places, *, lost: None  # type: ignore[method-assign]
+    commit = loop.sink.commit
+
+    def late(positions: Any, membership: bytes, limit_s: float) -> None:
+        newest = membership
+        until_s = time.perf_counter() + 20
+        while generation_of(newest) in (-1, generation_of(membership)) and time.perf_counter() < until_s:
+            source.poll(1, 0.1)
+            newest = source._membership() or newest
+        commit(positions, newest, limit_s)
+
+    loop.sink.commit = late  # type: ignore[method-assign]
+
+
+def _membership_of_a_stranger(loop: Loop) -> None:
+    """Sends the metadata of a consumer that has not joined: a classic group takes it."""
+    loop.assignment.revoked = lambda places, *, lost: None  # type: ignore[method-assign]
+    sink = loop.sink
+    assert isinstance(sink, KafkaSink)
+
+    def unfenced(positions: Any, membership: bytes, limit_s: float) -> None:
+        from confluent_kafka import TopicPartition
+
+        group = loop.consumption.group.encode()
+        sink.flush(limit_s)
+        offsets = [TopicPartition(t, p, c.offset) for (t, p), c in positions.items()]
+        sink._producer.send_offsets_to_transaction(offsets, b"CGMDv2:\xff\xff\xff\xff" + group + b"\x00\x00\x01", limit_s)
+        sink._producer.commit_transaction(limit_s)
+        sink._in_transaction = False
+
+    sink.commit = unfenced  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("break_it", [_membership_at_commit_time, _membership_of_a_stranger])
+def test_the_ledger_catches_a_worker_with(servers: Servers, break_it: Callable[[Loop], None]) -> None:
+    assert any(problem.startswith("doubled") for problem in _stand_still(servers, break_it))
+
+
+def _stand_still(servers: Servers, break_it: Callable[[Loop], None]) -> list[str]:
+    """One worker stands in a batch past its poll interval; another takes over and answers; the first goes on."""
+    address = replace(servers.address, session_timeout_ms=1_500, max_poll_interval_ms=2_000)
+    world = RealWorld(address)
+    still, moved = Echo(), threading.Event()
+
+    def stand(rows: Rows) -> None:
+        still.on_batch = lambda rows: None
+        moved.wait(30)
+
+    still.on_batch = stand
+    first = world.loop(still, slot=0)
+    break_it(first)
+    world.send(*[f"v{i}".encode() for i in range(20)])
+    with running(first):
+        until(lambda: bool(still.batches))
+        with running(world.loop(Echo(), slot=1)):
+            until(answered(world, 20))
+            moved.set()
+            time.sleep(4)
+    return world.problems()

@@ -1,0 +1,53 @@
+"""Provisioning on a real broker and registry: made once, checked after, and a breaking schema refused in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import pytest
+
+from infra.provision import provision
+from schemas import avro
+from schemas.errors import SchemaRefused
+from schemas.topics import CATALOGUE, CONTENT
+from streams.kafka.admin import KafkaAdmin
+from streams.registry import Registry
+from tests.conftest import Servers
+
+pytestmark = pytest.mark.real
+
+
+@dataclass
+class Changed:
+    RECORD: ClassVar[str] = "content"
+
+
+def test_what_is_there_is_left_alone_and_config_is_as_the_catalogue_says(servers: Servers) -> None:
+    admin, registry = KafkaAdmin(servers.address), Registry(servers.registry)
+    again = provision(admin, registry)
+    assert (again.created_topics, again.registered, again.differences) == ([], [], [])
+    config = admin.config_of([topic.name for topic in CATALOGUE])
+    assert {found["message.timestamp.type"] for found in config.values()} == {"LogAppendTime"}
+    for topic in CATALOGUE:
+        if topic.record is not None:
+            assert registry.compatibility(topic.subject) == topic.compatibility.value
+
+
+def test_a_schema_that_would_break_readers_is_refused_and_nothing_is_made(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin, registry = KafkaAdmin(servers.address), Registry(servers.registry)
+    broken: dict[str, Any] = avro.schema("content")
+    broken = {**broken, "fields": [*broken["fields"], {"name": "language", "type": "string"}]}
+    monkeypatch.setattr(avro, "schema", lambda record, version=None: broken)
+    topic = replace(CONTENT, record=Changed)  # type: ignore[arg-type]
+    with pytest.raises(SchemaRefused, match="field language is new and has no default"):
+        provision(admin, registry, [topic], [])
+    assert len(registry.latest(CONTENT.subject)["fields"]) == 4  # type: ignore[index]
+
+
+def test_a_difference_in_partitions_is_told(servers: Servers) -> None:
+    wider = replace(CONTENT, partitions=8)
+    found = provision(KafkaAdmin(servers.address), Registry(servers.registry), [wider], [], check_only=True)
+    assert found.differences == ["content-v1 has 4 partitions, the catalogue says 8"]

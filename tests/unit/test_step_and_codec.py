@@ -1,0 +1,103 @@
+"""The step that hands long batches to a thread, the codec with a registry that fails, and the reply address."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from inference_workers.worker import reply_partition
+from schemas import avro
+from schemas.codec import Decoder, Encoder, read_any, schema_id_of
+from schemas.errors import RetryLater, Stop, UndecodableRecord
+from schemas.topics import REPLIES
+from streams.batching import CostLine
+from streams.clock import SystemClock
+from streams.outcome import Emit, Outcome
+from streams.registry import MemoryRegistry, Registry
+from streams.rows import Rows
+from streams.step import BatchStep, bisect
+from tests.property.test_loop_parts import rows_of
+
+
+def _rows(n: int) -> Rows:
+    return rows_of([(("t", 0), i) for i in range(n)])
+
+
+def test_a_batch_that_will_take_long_goes_to_a_thread_and_the_caller_goes_on() -> None:
+    line = CostLine()
+    line.observe(4.0, 5_000.0)
+
+    def slow(rows: Rows) -> list[Outcome]:
+        time.sleep(0.2)
+        return [Emit(rows)]
+
+    step = BatchStep(slow, lambda *_: [], SystemClock(), line, hand_off_ms=100)
+    step.submit(_rows(4))
+    assert step.busy()
+    assert step.completed(0.0) == []
+    assert len(step.completed(5.0)) == 1
+    assert not step.busy()
+    step.close()
+
+
+def test_halving_asks_a_logarithm_of_times_for_one_bad_row() -> None:
+    calls: list[int] = []
+
+    def process(rows: Rows) -> list[Outcome]:
+        calls.append(len(rows))
+        if 37 in rows.offsets:
+            raise ValueError("bad")
+        return [Emit(rows)]
+
+    outcomes = bisect(process, _rows(64))
+    assert sum(len(outcome.rows) for outcome in outcomes) == 64
+    assert len(calls) == 1 + 2 * 6
+
+
+def test_what_stops_the_process_is_not_halved() -> None:
+    def process(rows: Rows) -> list[Outcome]:
+        raise Stop("the model is gone")
+
+    with pytest.raises(Stop):
+        bisect(process, _rows(8))
+
+
+def test_a_registry_that_does_not_answer_hurts_only_what_was_never_seen() -> None:
+    down = Registry("http://127.0.0.1:9", limit_s=0.2, tries=1)
+    good = MemoryRegistry()
+    good.register("s", avro.schema("content"))
+    value = Encoder("content", "s", good).encode({"content_id": ["c"], "text": ["t"]}, 1)[0]
+    with pytest.raises(RetryLater):
+        Decoder("content", down).decode([value])
+    down._schemas[schema_id_of(value)] = avro.schema("content")
+    assert Decoder("content", down).decode([value])[0].text("text") == ["t"]
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\0\0", b"\x01\0\0\0\x01rest", b"\0\0\0\0\x63rest"])
+def test_values_that_are_not_in_the_wire_format_say_why(value: bytes | None) -> None:
+    with pytest.raises(UndecodableRecord, match=r"null|bytes|starts with|no schema"):
+        read_any(value, MemoryRegistry())
+
+
+def test_versions_of_a_record_may_be_mixed_in_one_batch() -> None:
+    ids = MemoryRegistry()
+    old: dict[str, Any] = {**avro.schema("content"), "fields": avro.schema("content")["fields"][:2]}
+    ids.register("s", avro.schema("content"))
+    ids.register("s", old)
+    new_value = Encoder("content", "s", ids).encode({"content_id": ["new"], "text": ["a"], "kind": ["post"]}, 1)[0]
+    old_value = b"\0\0\0\0\x02" + b"\x06old" + b"\x02\x02b"
+    columns, failures = Decoder("content", ids).decode([new_value, old_value, b"junk"])
+    assert set(failures) == {2}
+    assert columns.text("content_id") == ["new", "old"]
+    assert columns.text("kind") == ["post", None]
+
+
+@pytest.mark.parametrize(
+    ("raw", "partition"),
+    [(b"replies-v1/3", 3), (b"replies-v1/32", None), (b"content-v1/0", None), (b"replies-v1/-1", None), (b"\xff/1", None)],
+)
+def test_workers_reply_to_the_reply_topic_only(raw: bytes, partition: int | None) -> None:
+    assert REPLIES.partitions == 32
+    assert reply_partition(raw) == partition
