@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -262,7 +261,3 @@ def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
 def chaos(context: typer.Context) -> None:
     """Kill, freeze and restart at random for a while, then check the ledger. `--seconds`, `--seed`."""
     sys.exit(_python("-m", "tests.chaos.storm", *context.args, MILLRACE_HOME=settings().home))
-
-
-def print_json(value: Any) -> None:
-    print(json.dumps(value, default=str, ensure_ascii=False), flush=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from schemas.avro import parsed
 from schemas.columns import Array, Slices
-from schemas.varints import length_prefix, varint, varints
+from schemas.varints import varint, varints
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,8 @@ def _encode_bytes(values: list[bytes] | Array) -> list[Piece]:
         return [varint(size), _cut(values, size)]
     lengths = list(map(len, values))
     if lengths and lengths.count(lengths[0]) == len(lengths):
-        return [length_prefix(lengths[0]), values]
-    return [list(map(length_prefix, lengths)), values]
+        return [varint(lengths[0]), values]
+    return [list(map(varint, lengths)), values]
 
 
 def _cut(values: Array, size: int) -> list[bytes]:

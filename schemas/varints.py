@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +13,7 @@ _MAX_BYTES = 10  # of a 64-bit varint
 
 @lru_cache(maxsize=65_536)
 def varint(value: int) -> bytes:
+    """One varint; cached, as lengths repeat and a cached call is the fastest way that stays in Python."""
     rest = (value << 1) ^ (value >> 63)
     out = bytearray()
     while rest > 0x7F:
@@ -21,10 +21,6 @@ def varint(value: int) -> bytes:
         rest >>= 7
     out.append(rest)
     return bytes(out)
-
-
-# Lengths repeat, so a cached call is the fastest way that stays in Python.
-length_prefix: Callable[[int], bytes] = varint
 
 
 def varints(values: Ints) -> list[bytes]:

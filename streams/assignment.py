@@ -103,8 +103,7 @@ class Assignment:
         self._metrics.add("rebalances", 1)
         if not places:
             return
-        committed = self._source.committed(places)
-        self._source.seek({place: position.offset for place, position in committed.items()})
+        committed = self._seek_to_committed(places)
         claims: dict[Place, Commit] = {}
         for place, position in committed.items():
             earlier = claims_in(position.note)
@@ -123,7 +122,7 @@ class Assignment:
         if not lost and self._source.commits_on_revoke:
             self.before_revoke()
         unclaim = {place: Commit(self._claimed[place]) for place in places if place in self._claimed}
-        if unclaim and not lost and self.in_flight_records >= 0:
+        if unclaim and not lost:
             try:
                 self._source.commit(unclaim)
             except TransactionAborted as error:
@@ -138,8 +137,12 @@ class Assignment:
         """Drop everything in flight and go back to the committed offsets. Raises BrokerUnavailable."""
         self._forget(())
         self.must_rewind = False
-        committed = self._source.committed(self._source.assignment())
+        self._seek_to_committed(self._source.assignment())
+
+    def _seek_to_committed(self, places: Iterable[Place]) -> dict[Place, Commit]:
+        committed = self._source.committed(places)
         self._source.seek({place: position.offset for place, position in committed.items()})
+        return committed
 
     def _forget(self, places: Sequence[Place]) -> None:
         self.epoch += 1

@@ -45,7 +45,3 @@ class ManualClock:
     def sleep(self, seconds: float) -> None:
         self._now_ms += seconds * 1000
         self._monotonic_s += seconds
-
-    def set_wall(self, now_ms: int) -> None:
-        """Step the wall clock alone, back or ahead, as a machine's may."""
-        self._now_ms = float(now_ms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from streams.rows import Place
 
@@ -64,9 +64,6 @@ class OffsetTracker:
         """None where nothing of the place was polled."""
         partition = self._partitions.get(place)
         return None if partition is None else partition.lowest_unfinished()
-
-    def places(self) -> Iterable[Place]:
-        return self._partitions.keys()
 
     def forget(self, place: Place) -> None:
         self._partitions.pop(place, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,20 +38,23 @@ def servers(settings: StackSettings, running: state.State) -> None:
     """Broker and registry, started side by side or taken from the settings; `running` and its file are kept current."""
     run = settings.run_folder
     old_kafka, old_registry = running.find("kafka"), running.find("registry")
-    if settings.bootstrap:
-        running.bootstrap = settings.bootstrap
-    elif old_kafka is None or not old_kafka.alive():
+    if not settings.bootstrap and (old_kafka is None or not old_kafka.alive()):
         _replace(running, kafka.start_kafka(run / "kafka", settings.jars, run / "logs" / "kafka.log", _port(old_kafka)))
-        running.bootstrap = _address(running, "kafka")
-    if settings.registry:
-        running.registry = settings.registry
-    elif old_registry is None or not old_registry.alive():
+    if not settings.registry and (old_registry is None or not old_registry.alive()):
         started = registry.start_registry(run / "registry", settings.jars, run / "logs" / "registry.log", _port(old_registry))
         _replace(running, started)
-        running.registry = _address(running, "registry")
+    running.bootstrap = settings.bootstrap or _address(running, "kafka")
+    running.registry = settings.registry or _address(running, "registry")
     state.write(run, running)
     with ThreadPoolExecutor(2) as pool:
-        waits = [pool.submit(_wait_kafka, running), pool.submit(_wait_registry, running)]
+        waits = [
+            pool.submit(
+                _wait, running.find("kafka"), running.bootstrap, kafka.answers, kafka.START_LIMIT_S, "MILLRACE_BOOTSTRAP"
+            ),
+            pool.submit(
+                _wait, running.find("registry"), running.registry, registry.answers, registry.START_LIMIT_S, "MILLRACE_REGISTRY"
+            ),
+        ]
         with console.step("Kafka broker") as remark:
             waits[0].result()
             remark(running.bootstrap)
@@ -60,20 +63,12 @@ def servers(settings: StackSettings, running: state.State) -> None:
             remark(running.registry)
 
 
-def _wait_kafka(running: state.State) -> None:
-    found = running.find("kafka")
-    if found is not None and found.address == running.bootstrap:
-        processes.wait_until(lambda: kafka.answers(running.bootstrap), found, kafka.START_LIMIT_S)
-    elif not kafka.answers(running.bootstrap):
-        raise BrokerUnavailable(f"no Kafka broker answers at {running.bootstrap} (MILLRACE_BOOTSTRAP)")
-
-
-def _wait_registry(running: state.State) -> None:
-    found = running.find("registry")
-    if found is not None and found.address == running.registry:
-        processes.wait_until(lambda: registry.answers(running.registry), found, registry.START_LIMIT_S)
-    elif not registry.answers(running.registry):
-        raise BrokerUnavailable(f"no schema registry answers at {running.registry} (MILLRACE_REGISTRY)")
+def _wait(found: Started | None, address: str, answers: Callable[[str], bool], limit_s: float, variable: str) -> None:
+    """Our own process gets time to start; a server of somebody else's must answer now."""
+    if found is not None and found.address == address:
+        processes.wait_until(lambda: answers(address), found, limit_s)
+    elif not answers(address):
+        raise BrokerUnavailable(f"nothing answers at {address}, which {variable} names")
 
 
 def _port(old: Started | None) -> int | None:

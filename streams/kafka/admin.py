@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported at run time
     AdminClient,
     ConfigResource,
@@ -117,16 +117,3 @@ class KafkaAdmin:
         except KafkaException as raised:
             raise errors.of_read(raised, f"offsets of group {group}") from raised
         return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
-
-
-def wait_for_broker(address: KafkaAddress, limit_s: float) -> None:
-    """Raises BrokerUnavailable where none answers within the limit."""
-    consumer = Consumer({"bootstrap.servers": address.bootstrap, "group.id": "probe", "log_level": 0}, logger=None)
-    try:
-        consumer.list_topics(timeout=limit_s)
-    except KafkaException as raised:
-        raise BrokerUnavailable(
-            f"no broker answered at {address.bootstrap} in {limit_s:.0f} s: {errors.kafka_error(raised).str()}"
-        ) from raised
-    finally:
-        consumer.close()
