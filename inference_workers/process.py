@@ -1,4 +1,4 @@
-"""Wires one worker process: settings to broker, registry, model, step and loop."""
+"""Wires one worker process: settings to broker, registry, models, step and loop, once for each task it hosts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from inference_workers.failpoints import kill_at, kill_on
-from inference_workers.live import Live
-from inference_workers.settings import WorkerSettings
+from inference_workers.live import Models
+from inference_workers.settings import MediaSettings, WorkerSettings
 from inference_workers.task import Task, find_task
 from inference_workers.worker import TaskStep
 from schemas.codec import SchemaIds
-from schemas.errors import MillraceError
+from schemas.errors import BadSettings, MillraceError
 from schemas.topics import MODEL_UPDATES
 from streams.batching import Batcher, BatchLimits, CostLine
 from streams.claims import Quarantine
@@ -23,12 +23,13 @@ from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource
-from streams.loop import Delivery, Loop, LoopLimits
+from streams.loop import Delivery, Follower, Loop, LoopLimits
 from streams.metrics import Metrics
 from streams.registry import Registry
 from streams.rows import OutRecords
-from streams.service import Status, configure_logging, run, serve_metrics, stop_event
+from streams.service import Status, Watchdog, configure_logging, run, serve_metrics, stop_event
 from streams.settings import load
+from streams.shares import Shares
 from streams.step import BatchStep
 
 
@@ -41,9 +42,17 @@ def _address(settings: WorkerSettings) -> KafkaAddress:
     )
 
 
-def _step(task: Task, live: Live, ids: SchemaIds, worker: str, metrics: Metrics, line: CostLine) -> BatchStep:
-    work = TaskStep(task, live, ids, SystemClock(), worker, metrics)
-    return BatchStep(kill_on(os.environ, work.process), work.answer, SystemClock(), line)
+def _step(
+    task: Task, models: Models, ids: SchemaIds, worker: str, metrics: Metrics, line: CostLine, shares: Shares | None
+) -> BatchStep:
+    media = load(MediaSettings, os.environ, task.name).reader()
+    if task.reads_media:
+        media.start()
+    work = TaskStep(task, models, media, ids, SystemClock(), worker, metrics)
+    process = kill_on(os.environ, work.process)
+    if shares is not None:
+        process = shares.shared(task.name, process)
+    return BatchStep(process, work.answer, SystemClock(), line, closing=media.close)
 
 
 def suspect_step(task_name: str, settings: WorkerSettings, worker: str) -> BatchStep:
@@ -51,31 +60,37 @@ def suspect_step(task_name: str, settings: WorkerSettings, worker: str) -> Batch
     configure_logging(settings.log_json)
     task, ids, metrics = find_task(task_name), Registry(settings.registry), Metrics()
     updates = KafkaBroadcast(_address(settings), MODEL_UPDATES.name, SystemClock())
-    live = Live(task, updates, ids, SystemClock(), worker, metrics, _drop, settings.model_uri)
-    return _step(task, live, ids, worker, metrics, CostLine())
+    models = Models(task, updates, ids, SystemClock(), worker, metrics, _drop, settings.sources())
+    return _step(task, models, ids, worker, metrics, CostLine(), None)
 
 
 def _drop(records: OutRecords) -> None:
     """A child reports nothing; its parent does."""
 
 
-def make_loop(task_name: str, slot: int, settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loop:
-    """Everything of one worker, ready to run. Raises BrokerUnavailable, SchemaRefused, ModelRefused."""
+def make_loop(
+    task_name: str,
+    slot: int,
+    settings: WorkerSettings,
+    failpoint: Callable[[str], None],
+    watchdog: Watchdog,
+    shares: Shares | None = None,
+) -> Loop:
+    """Everything of one task, ready to run. Raises BrokerUnavailable, SchemaRefused, ModelRefused."""
     task, clock, worker = find_task(task_name), SystemClock(), f"{task_name}-{slot}"
     ids, address = Registry(settings.registry), _address(settings)
     metrics, line = Metrics(worker=worker, task=task_name), CostLine()
     side = KafkaSink(address, None)
-    live = Live(
-        task, KafkaBroadcast(address, MODEL_UPDATES.name, clock), ids, clock, worker, metrics, side.produce, settings.model_uri
-    )
+    updates = KafkaBroadcast(address, MODEL_UPDATES.name, clock)
+    models = Models(task, updates, ids, clock, worker, metrics, side.produce, settings.sources())
     exactly_once = settings.delivery is Delivery.EXACTLY_ONCE
     group = task.consumption.group
-    followers: list[Live | Status] = [live]
+    followers: list[Follower] = [models, watchdog.of(worker)]
     loop = Loop(
         consumption=task.consumption,
         source=KafkaSource(address, group, metrics),
         sink=KafkaSink(address, f"millrace-{group}-{slot}" if exactly_once else None),
-        step=_step(task, live, ids, worker, metrics, line),
+        step=_step(task, models, ids, worker, metrics, line, shares),
         batcher=Batcher(BatchLimits(settings.max_batch, settings.max_batch_kib * 1024, settings.max_wait_ms), line),
         clock=clock,
         limits=LoopLimits(
@@ -90,25 +105,44 @@ def make_loop(task_name: str, slot: int, settings: WorkerSettings, failpoint: Ca
         followers=followers,
         failpoint=failpoint,
     )
-    versions = {task.model: live}
-    followers.append(Status(
-        lambda: loop, side, ids, clock, metrics, worker, task_name, serve_metrics(metrics),
-        lambda: {model: held.current.folder.version for model, held in versions.items()},
-    ))  # fmt: skip
+    followers.append(
+        Status(lambda: loop, side, ids, clock, metrics, worker, "worker", task_name, serve_metrics(metrics), models.versions)
+    )
     return loop
 
 
+def shares_of(words: Sequence[str]) -> dict[str, float]:
+    """`moderation:3` to the task and its share of the device; 1 where none is given. Raises BadSettings."""
+    found: dict[str, float] = {}
+    for word in words:
+        name, _, weight = word.partition(":")
+        try:
+            found[name] = float(weight or 1)
+        except ValueError:
+            found[name] = 0.0
+        if not found[name] > 0:
+            raise BadSettings(f"--task {word}: a share is a number above 0, as in {name}:3")
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="inference_workers", description="Run one inference worker.")
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--slot", type=int, default=0, help="number of this worker; names its transactional id")
+    parser = argparse.ArgumentParser(prog="inference_workers", description="Run a worker process.")
+    parser.add_argument(
+        "--task", required=True, action="append", help="a task it answers; may be given more than once, with shares: vision:2"
+    )
+    parser.add_argument("--slot", type=int, default=0, help="number of this worker; names its transactional ids")
     chosen = parser.parse_args(arguments)
     stopping = stop_event()
     try:
-        settings = load(WorkerSettings, os.environ, chosen.task)
-        configure_logging(settings.log_json)
-        loop = make_loop(chosen.task, chosen.slot, settings, kill_at(os.environ))
+        weights = shares_of(chosen.task)
+        shares = Shares(weights, SystemClock()) if len(weights) > 1 else None
+        failpoint, watchdog = kill_at(os.environ), Watchdog(SystemClock())
+        loops: list[Loop] = []
+        for name in weights:
+            settings = load(WorkerSettings, os.environ, name)
+            configure_logging(settings.log_json)
+            loops.append(make_loop(name, chosen.slot, settings, failpoint, watchdog, shares))
     except MillraceError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1
-    return run(loop, stopping)
+    return run(loops, stopping)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inference_workers.media.child import DecodingChild
+from inference_workers.media.formats import Caps
+from inference_workers.media.reader import MediaReader
+from schemas.errors import BadSettings
+from streams.blobs import Blobs
 from streams.loop import Delivery
 from streams.settings import setting
 
@@ -22,5 +27,40 @@ class WorkerSettings:
     session_timeout_ms: int = setting(10_000, "after this long without a heartbeat the group goes on without the worker")
     transaction_timeout_ms: int = setting(15_000, "after this long the broker aborts an open transaction")
     max_failures_in_a_row: int = setting(100, "so many failed records in a row stop the worker")
-    model_uri: str | None = setting(None, "model folder to start with, instead of the task's own")
+    models: str = setting("", "sources to start with, instead of the task's own: name=uri, separated by commas")
     log_json: bool = setting(True, "logs as JSON lines; false for columns")
+
+    def sources(self) -> dict[str, str]:
+        """Of each model that is named, where it comes from. Raises BadSettings."""
+        found = {}
+        for one in self.models.replace(",", " ").split():
+            name, equals, uri = one.partition("=")
+            if not equals or not uri:
+                raise BadSettings(f"MILLRACE_MODELS has {one!r}; it takes name=uri, for instance vision-digits=hf:ID")
+            found[name] = uri
+        return found
+
+
+@dataclass(frozen=True)
+class MediaSettings:
+    """Of what requests bring: where it may lie, and what is decoded at most."""
+
+    blob_roots: str = setting("", "roots of claim checks, file:///folder or s3://bucket/prefix, separated by spaces")
+    image_mib: int = setting(20, "most MiB of an image")
+    video_mib: int = setting(64, "most MiB of a video")
+    sound_mib: int = setting(32, "most MiB of a sound")
+    megapixels: int = setting(40, "most million pixels of an image or frame")
+    frames: int = setting(8, "most frames sampled from a video")
+    video_s: float = setting(600.0, "longest video, seconds")
+    sound_s: float = setting(120.0, "longest sound, seconds")
+    decoder_mib: int = setting(768, "memory that decoding may take, MiB")
+    decode_limit_s: float = setting(20.0, "longest time to decode a file, seconds")
+
+    def reader(self) -> MediaReader:
+        mib = 1024 * 1024
+        caps = Caps(
+            image_bytes=self.image_mib * mib, video_bytes=self.video_mib * mib, sound_bytes=self.sound_mib * mib,
+            pixels=self.megapixels * 1_000_000, frames=self.frames, video_s=self.video_s, sound_s=self.sound_s,
+        )  # fmt: skip
+        child = DecodingChild(caps, self.decoder_mib * mib, self.decode_limit_s)
+        return MediaReader(Blobs(self.blob_roots.split()), caps, child)

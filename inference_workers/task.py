@@ -5,7 +5,7 @@ A task module defines `TASK`, an object that keeps the `Task` protocol; the work
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from inference_workers.backends.backend import Backend
+from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
 from schemas.columns import Columns
 from schemas.encoding import Input
@@ -26,40 +27,62 @@ class Version:
     """A model version that is loaded and warm."""
 
     folder: ModelFolder
-    backend: Backend
+    backend: Any  # the one that the task's `load` gave: it knows its kind
     arm: str = "live"
+
+
+Versions = Mapping[str, Version]  # by the model's name in the task
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one model did with a batch. Entry i of each array belongs to request `rows[i]`, None: to request i.
+
+    outputs: what the prediction log keeps, shape (entries, …). signals: named numbers for drift detectors, float32
+    (entries,). parts: which part of its request each entry is; empty where every request is one part.
+    """
+
+    version: Version
+    outputs: npt.NDArray[Any]
+    compute_ms: float
+    rows: Sequence[int] | None = None
+    parts: Sequence[str] = ()
+    signals: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model says of a batch of n requests.
-
-    results: the task's own fields of the result record, a column each. outputs: what the prediction log keeps,
-    shape (n, …). signals: named numbers for drift detectors, float32 of shape (n,).
-    """
+    """What is said of a batch of n requests. results: the task's own fields of the result record, a column each."""
 
     results: Mapping[str, Input]
-    outputs: npt.NDArray[Any]
-    signals: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    uses: Sequence[Use]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """inputs: of the requests that can be answered, in order. refused: the error of each other one, by row."""
+
+    inputs: Sequence[Any]
+    refused: Mapping[int, RecordError]
 
 
 class Task(Protocol):
     name: str
     consumption: Consumption
     results: Topic[Any]
-    model: str  # name of the model that answers
-    default_uri: str  # its folder where no model update has named another
+    reads_media: bool  # whether its requests bring images, videos or sounds
+    models: Mapping[str, str]  # the models that answer, and the source of each where no update has named another
 
-    def load(self, folder: ModelFolder) -> Backend:
+    def load(self, folder: ModelFolder, model: str) -> Backend:
         """Load a checked folder and warm it up. Raises ModelRefused where it does not fit the task."""
         ...
 
-    def check(self, columns: Columns) -> dict[int, RecordError]:
-        """Requests that decode but cannot be answered, by row."""
+    def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
+        """Decoded requests to what `predict` takes. Raises RetryLater where a store does not answer."""
         ...
 
-    def predict(self, columns: Columns, version: Version) -> Prediction:
-        """Answer all rows. May raise anything: the batch is then halved until the culprit is alone."""
+    def predict(self, inputs: Sequence[Any], versions: Versions) -> Prediction:
+        """Answer all. May raise anything: the batch is then halved until the culprit is alone."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What is done to a batch of requests, in order: decode, check, predict, encode, and where the answers go.
+"""What is done to a batch of requests, in order: decode, prepare, predict, encode, and where the answers go.
 
 The loop (`streams/loop.py`) brings batches and commits what comes out; the task (`tasks/`) knows its model.
 """
@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from inference_workers.live import Live
-from inference_workers.task import Prediction, Task, Version
+from inference_workers.live import Models
+from inference_workers.media.reader import MediaReader
+from inference_workers.task import Prediction, Task, Use
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.encoding import Constant, Input
 from schemas.errors import RecordError, RecordTooLarge
@@ -24,12 +25,15 @@ from streams.rows import OutRecords, Rows
 
 
 class TaskStep:
-    """`process` and `answer` of a task, for `streams.step.BatchStep`. Pure but for the model, the clock and metrics."""
+    """`process` and `answer` of a task, for `streams.step.BatchStep`. Pure but for models, media, clock and metrics."""
 
-    def __init__(self, task: Task, live: Live, ids: SchemaIds, clock: Clock, worker: str, metrics: Metrics) -> None:
+    def __init__(
+        self, task: Task, models: Models, media: MediaReader, ids: SchemaIds, clock: Clock, worker: str, metrics: Metrics
+    ) -> None:
         record = task.consumption.topic.record
         assert record is not None and task.results.record is not None
-        self._task, self._live, self._clock, self._worker, self._metrics = task, live, clock, worker, metrics
+        self._task, self._models, self._media = task, models, media
+        self._clock, self._worker, self._metrics = clock, worker, metrics
         self._result_record: str = task.results.record.RECORD
         self._decoder = Decoder(getattr(record, "RECORD", ""), ids)
         self._encoder = Encoder(self._result_record, task.results.subject, ids)
@@ -40,21 +44,21 @@ class TaskStep:
         columns, undecodable = self._decoder.decode(rows.values)
         outcomes: list[Outcome] = _rejects(rows, undecodable, "decode")
         rows = _without(rows, undecodable)
-        refused = self._task.check(columns)
-        outcomes += _rejects(rows, refused, "check")
-        if refused:
-            columns = columns.take([row for row in range(len(rows)) if row not in refused])
-            rows = _without(rows, refused)
         if not len(rows):
             return outcomes
-        version = self._live.current
+        versions = self._models.current
         started_ms, started_s = self._clock.now_ms(), self._clock.monotonic_s()
-        prediction = self._task.predict(columns, version)
+        prepared = self._task.prepare(columns, versions, self._media)
+        outcomes += _rejects(rows, prepared.refused, "prepare")
+        rows = _without(rows, prepared.refused)
+        if not len(rows):
+            return outcomes
+        prediction = self._task.predict(prepared.inputs, versions)
         compute_ms = (self._clock.monotonic_s() - started_s) * 1000
         queue_ms = np.maximum(0, started_ms - np.array(rows.timestamps_ms)).astype(np.float32)
         self._metrics.observe_all("queue_seconds", queue_ms / 1000)
         origin = self._origin(rows)
-        result = self._result(rows, origin, version, prediction, queue_ms, compute_ms)
+        result = _result(rows, origin, prediction, queue_ms, compute_ms)
         values = self._encoder.encode(result, len(rows))
         too_large = _too_large(values, self._task.results.max_record_bytes)
         if too_large:
@@ -63,8 +67,8 @@ class TaskStep:
             raise too_large[min(too_large)]  # halved until it is alone
         records = [
             *self._records(rows, values),
-            self._log(rows, origin, version, prediction, started_ms, compute_ms),
-            *self._live.announcement(rows),
+            *(self._log(rows, origin, use, started_ms) for use in prediction.uses),
+            *self._models.announcements(rows),
         ]
         return [*outcomes, Emit(rows, records)]
 
@@ -88,20 +92,6 @@ class TaskStep:
             "redrive": np.array(rows.redrives, np.int64),
         }
 
-    def _result(
-        self, rows: Rows, origin: dict[str, Input], version: Version, prediction: Prediction, queue_ms: Any, compute_ms: float
-    ) -> Mapping[str, Input]:
-        folder = version.folder
-        used = {"name": folder.name, "version": folder.version, "arm": version.arm, "compute_ms": compute_ms}
-        return origin | {
-            "status": Constant("ok"),
-            "batch_size": Constant(len(rows)),
-            "queue_ms": queue_ms,
-            "compute_ms": Constant(compute_ms),
-            "models": Constant([used]),
-            **prediction.results,
-        }
-
     def _records(self, rows: Rows, values: list[bytes]) -> list[OutRecords]:
         """The results, and a copy of each for the caller who named a partition of its own."""
         headers = h.cloud_event(rows.request_ids, self._result_record, self._worker)
@@ -122,35 +112,67 @@ class TaskStep:
             ))  # fmt: skip
         return out
 
-    def _log(
-        self, rows: Rows, origin: dict[str, Input], version: Version, prediction: Prediction, started_ms: int, compute_ms: float
-    ) -> OutRecords:
-        outputs = prediction.outputs
+    def _log(self, rows: Rows, origin: dict[str, Input], use: Use, started_ms: int) -> OutRecords:
+        """One record: this batch through one model."""
+        outputs, folder, which = use.outputs, use.version.folder, use.rows
+        partitions, offsets = np.asarray(origin["origin_partition"], "<i4"), np.asarray(origin["origin_offset"], "<i8")
+        request_ids = rows.request_ids
+        if which is not None:
+            partitions, offsets, request_ids = partitions[which], offsets[which], [request_ids[row] for row in which]
         columns: dict[str, Input] = {
             name: Constant(value)
             for name, value in {
                 "worker": self._worker,
                 "task": self._task.name,
-                "model": version.folder.name,
-                "version": version.folder.version,
-                "arm": version.arm,
+                "model": folder.name,
+                "version": folder.version,
+                "arm": use.version.arm,
                 "started_ms": started_ms,
-                "compute_ms": compute_ms,
-                "request_ids": rows.request_ids,
+                "compute_ms": use.compute_ms,
+                "request_ids": request_ids,
                 "origin_topic": self._task.consumption.topic.name,
-                "origin_partitions": np.asarray(origin["origin_partition"], "<i4").tobytes(),
-                "origin_offsets": np.asarray(origin["origin_offset"], "<i8").tobytes(),
+                "origin_partitions": partitions.tobytes(),
+                "origin_offsets": offsets.tobytes(),
                 "outputs": np.ascontiguousarray(outputs).tobytes(),
                 "outputs_dtype": outputs.dtype.str,
                 "outputs_shape": list(outputs.shape),
-                "signals": [
-                    {"name": name, "values": np.asarray(values, "<f4").tobytes()} for name, values in prediction.signals.items()
-                ],
+                "signals": [{"name": name, "values": np.asarray(v, "<f4").tobytes()} for name, v in use.signals.items()],
+                "parts": list(use.parts),
             }.items()
         }
         value = self._log_encoder.encode(columns, 1)
-        header = h.cloud_event(rows.request_ids[:1], "prediction-log", self._worker)
+        header = h.cloud_event(request_ids[:1], "prediction-log", self._worker)
         return OutRecords(PREDICTION_LOG.name, [self._worker.encode()], [value[0]], header)
+
+
+def _result(
+    rows: Rows, origin: dict[str, Input], prediction: Prediction, queue_ms: Any, compute_ms: float
+) -> Mapping[str, Input]:
+    return origin | {
+        "status": Constant("ok"),
+        "batch_size": Constant(len(rows)),
+        "queue_ms": queue_ms,
+        "compute_ms": Constant(compute_ms),
+        "models": _models_of(len(rows), prediction.uses),
+        **prediction.results,
+    }
+
+
+def _models_of(n: int, uses: Sequence[Use]) -> Input:
+    """Which models had a part in each result: the same for all where each model saw every request."""
+    named = [
+        {
+            "name": use.version.folder.name,
+            "version": use.version.folder.version,
+            "arm": use.version.arm,
+            "compute_ms": use.compute_ms,
+        }
+        for use in uses
+    ]
+    if all(use.rows is None for use in uses):
+        return Constant(named)
+    seen = [range(n) if use.rows is None else set(use.rows) for use in uses]
+    return [[name for name, rows in zip(named, seen, strict=True) if row in rows] for row in range(n)]
 
 
 def reply_partition(raw: bytes) -> int | None:

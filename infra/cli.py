@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Settings and where each value comes from.")
 models_app = typer.Typer(no_args_is_help=True, help="Models: train, promote, see who is live.")
+review_app = typer.Typer(no_args_is_help=True, help="Content items that wait for a person.")
+app.add_typer(review_app, name="review")
 app.add_typer(config_app, name="config")
 app.add_typer(models_app, name="models")
 
@@ -112,8 +114,10 @@ def clean() -> None:
 
 
 @app.command()
-def setup() -> None:
-    """Fetch all that `up` and `demo` need, and start nothing."""
+def setup(
+    groups: Annotated[list[str] | None, typer.Argument(help="Further parts: mlflow, huggingface, views, s3, train.")] = None,
+) -> None:
+    """Fetch all that `up` and `demo` need, and start nothing. Further parts are fetched by name."""
     from infra.local import stack
 
     stack.fetch(settings())
@@ -133,17 +137,51 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def send(
-    task: Annotated[str, typer.Argument(help="A task, for instance moderation.")],
-    text: Annotated[list[str] | None, typer.Option(help="The text; may be given more than once.")] = None,
-    file: Annotated[Path | None, typer.Option(help="A file whose content is the text.")] = None,
-    jsonl: Annotated[Path | None, typer.Option(help="A file with one request a line, as JSON; - is standard input.")] = None,
+    task: Annotated[str, typer.Argument(help="moderation, vision, translation or transcription.")],
+    text: Annotated[list[str] | None, typer.Option(help="A text; may be given more than once.")] = None,
+    file: Annotated[list[Path] | None, typer.Option(help="A file whose content is a text.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="A picture; may be given more than once.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A video, for moderation.")] = None,
+    audio: Annotated[list[Path] | None, typer.Option(help="A sound, for transcription.")] = None,
+    source: Annotated[str, typer.Option(help="Language of the text, for translation.")] = "en",
+    target: Annotated[str, typer.Option(help="Language that is wanted.")] = "fr",
+    top: Annotated[int, typer.Option(help="How many classes to name, for vision.")] = 5,
+    author: Annotated[str | None, typer.Option(help="Who wrote the item, for moderation.")] = None,
+    jsonl: Annotated[
+        Path | None, typer.Option(help='One request a line, as JSON; {"file": "path"} stands for media; - is standard input.')
+    ] = None,
     deadline_ms: Annotated[int, typer.Option(help="How long anybody waits.")] = 10_000,
     as_json: Json = False,
 ) -> None:
     """Send requests and print the answers, in the order of the input. Reads texts from standard input if given none."""
     from infra import send as run
 
-    sys.exit(run.run(settings(), task, run.requests(task, text or [], file, jsonl), deadline_ms, as_json))
+    given = run.Given(
+        text or [], file or [], image or [], video, audio or [], source=source, target=target, top=top, author=author, jsonl=jsonl
+    )
+    sys.exit(run.run(settings(), task, given, deadline_ms, as_json))
+
+
+@review_app.command("list")
+def review_list(as_json: Json = False) -> None:
+    """Content items that wait for a person."""
+    from infra import review
+
+    review.show(settings(), as_json)
+
+
+@review_app.command("decide")
+def review_decide(
+    content_id: str,
+    action: Annotated[str, typer.Argument(help="allow or remove.")],
+    category: Annotated[list[str] | None, typer.Option(help="What the item truly is; what was flagged, if left out.")] = None,
+    note: Annotated[str | None, typer.Option(help="Why, in words.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Decide on an item: it comes back as a label, and as the item's action."""
+    from infra import review
+
+    review.decide(settings(), content_id, action, category or [], note, as_json)
 
 
 @app.command()
@@ -191,7 +229,7 @@ def config_show(as_json: Json = False) -> None:
 
 @models_app.command("train")
 def models_train(
-    name: Annotated[str, typer.Argument(help="A model: moderation-text.")],
+    name: Annotated[str, typer.Argument(help="A model, for instance vision-digits.")],
     data: Annotated[Path | None, typer.Option(help="Folder of the public data sets.")] = None,
     out: Annotated[Path | None, typer.Option(help="Model folder to write; the shipped one if left out.")] = None,
     version: str = "1",
@@ -202,17 +240,55 @@ def models_train(
     sys.exit(_python("-m", "training_triggers", "train", name, "--data", str(where), "--out", str(target), "--version", version))
 
 
+@models_app.command("register")
+def models_register(
+    folder: Annotated[Path, typer.Argument(help="A model folder.")],
+    metrics: Annotated[Path | None, typer.Option(help="JSON object of measured figures.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a folder a version in the MLflow registry, with its config, card, signature, figures and curve."""
+    _trigger("register", str(folder), *(["--metrics", str(metrics)] if metrics else []), as_json=as_json)
+
+
+@models_app.command("list")
+def models_list(
+    name: Annotated[str, typer.Argument(help="A model; all of them if left out.")] = "", as_json: Json = False
+) -> None:
+    """Versions in the MLflow registry, and which is the champion."""
+    _trigger("list", *([name] if name else []), as_json=as_json)
+
+
 @models_app.command("promote")
 def models_promote(
-    name: Annotated[str, typer.Argument(help="A model: moderation-text.")],
-    folder: Annotated[str, typer.Argument(help="Its new version: a model folder, or shipped:NAME.")],
+    name: Annotated[str, typer.Argument(help="A model, for instance vision-digits.")],
+    source: Annotated[str, typer.Argument(help="Its version: a folder, shipped:NAME, hf:ID, or a number of the registry.")],
     reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by hand",
     as_json: Json = False,
 ) -> None:
     """Write a version to model-updates-v1; every worker loads it, swaps between two batches, and says so."""
+    _trigger("promote", name, source, "--reason", reason, as_json=as_json)
+
+
+@models_app.command("rollback")
+def models_rollback(
+    name: Annotated[str, typer.Argument(help="A model.")],
+    reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by hand",
+    as_json: Json = False,
+) -> None:
+    """Bring back the version that answered before the last promotion."""
+    _trigger("rollback", name, "--reason", reason, as_json=as_json)
+
+
+@models_app.command("reconcile")
+def models_reconcile() -> None:
+    """Move the registry's aliases to where model-updates-v1 says, once; `up` keeps a process that does it always."""
+    _trigger("reconcile", "--once", as_json=False)
+
+
+def _trigger(*words: str, as_json: bool) -> None:
     from infra import models
 
-    models.promote(settings(), name, folder, reason, as_json)
+    sys.exit(_python("-m", "training_triggers", *words, *(["--json"] if as_json else []), **models.where(settings())))
 
 
 @models_app.command("history")

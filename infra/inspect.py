@@ -45,32 +45,30 @@ def _readable(value: Any) -> Any:
 # --- processes ----------------------------------------------------------------------------------------------------
 
 
+_SAID = ("records_in", "dead_letters", "in_flight", "busy_share", "versions", "metrics_address")
+
+
 def status(settings: StackSettings, as_json: bool) -> None:
     running = state.read(settings.run_folder)
     said = _said(settings) if running.up else {}
-    rows: list[dict[str, Any]] = [
-        {
-            "process": process.name,
-            "pid": process.pid,
-            "state": "running" if process.alive() else "stopped",
-            "address": process.address,
-            **{
-                k: said.get(process.name, {}).get(k)
-                for k in ("records_in", "dead_letters", "in_flight", "busy_share", "versions", "metrics_address")
-            },
-        }
-        for process in running.processes
-    ]
+    rows: list[dict[str, Any]] = []
+    for process in running.processes:
+        base = {"process": process.name, "pid": process.pid, "state": "running" if process.alive() else "stopped"}
+        names, _, slot = process.name.rpartition("-")
+        loops = [f"{part.partition(':')[0]}-{slot}" for part in names.split("+")] if names else [process.name]
+        for loop in loops:
+            about = said.get(loop, {})
+            rows.append({**base, "loop": loop, "address": process.address, **{k: about.get(k) for k in _SAID}})
     if as_json:
         _json({"up": running.up, "processes": rows})
         return
     if not rows:
         console.out.print("nothing was started: `./millrace up`")
         return
-    columns = ("process", "pid", "state", "address", "records in", "dead letters", "in flight", "busy", "live version")
+    columns = ("loop", "pid", "state", "address", "records in", "dead letters", "in flight", "busy", "live version")
     console.table("processes", columns, [
         (
-            row["process"], str(row["pid"]), row["state"], row["address"] or row["metrics_address"] or "",
+            row["loop"], str(row["pid"]), row["state"], row["address"] or row["metrics_address"] or "",
             *("" if row[k] is None else str(row[k]) for k in ("records_in", "dead_letters", "in_flight")),
             "" if row["busy_share"] is None else f"{100 * row['busy_share']:.0f} %",
             ", ".join(f"{model} {version}" for model, version in (row["versions"] or {}).items()),
@@ -270,7 +268,9 @@ def config(as_json: bool) -> None:
 
     kinds: list[tuple[str, Callable[[], Any]]] = [
         ("stack", lambda: StackSettings),
-        ("worker", lambda: _settings_of("inference_workers")),
+        ("worker", lambda: _settings_of("inference_workers", "WorkerSettings")),
+        ("media", lambda: _settings_of("inference_workers", "MediaSettings")),
+        ("processors", lambda: _settings_of("processors", "ProcessorSettings")),
     ]
     for title, kind in kinds:
         found = origins(kind(), os.environ)
@@ -282,6 +282,6 @@ def config(as_json: bool) -> None:
         console.out.print()
 
 
-def _settings_of(package: str) -> Any:
-    """The settings class of another package, by name: a program that only prints them needs no more of it."""
-    return import_module(f"{package}.settings").WorkerSettings
+def _settings_of(package: str, name: str) -> Any:
+    """A settings class of another package, by name: a program that only prints them needs no more of it."""
+    return getattr(import_module(f"{package}.settings"), name)

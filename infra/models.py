@@ -1,61 +1,33 @@
-"""`./millrace models promote | history`: the topic is the truth, and the only thing that is written."""
+"""`./millrace models history`: what the topics say of a model. Training and promotion are `training_triggers`' own."""
 
 from __future__ import annotations
 
-import getpass
-import hashlib
 import json
 import time
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from infra import console
 from infra.inspect import addresses
-from infra.settings import ROOT, StackSettings
-from schemas.codec import Encoder, read_any
-from schemas.errors import ModelRefused
-from schemas.generated import ModelUpdate
+from infra.local import state
+from infra.settings import StackSettings
+from schemas.codec import read_any
 from schemas.topics import MODEL_UPDATES, SWAP_ACKS
 from streams.clock import SystemClock
-from streams.headers import cloud_event
-from streams.ids import uuid7
 from streams.kafka.broadcast import KafkaBroadcast
-from streams.kafka.sink import KafkaSink
-from streams.rows import OutRecords
 
 READ_LIMIT_S = 15.0
 
 
-def promote(settings: StackSettings, name: str, folder: str, reason: str, as_json: bool) -> None:
-    """Write one model update. The folder is only read for its version and digest: workers check it whole."""
-    path = (
-        ROOT / "inference_workers" / "shipped" / folder.removeprefix("shipped:")
-        if folder.startswith("shipped:")
-        else Path(folder).resolve()
-    )
-    manifest = path / "manifest.json"
-    if not manifest.is_file():
-        raise ModelRefused(f"{path} has no manifest.json: it is not a model folder")
-    raw = manifest.read_bytes()
-    found = json.loads(raw)
-    if found.get("name") != name:
-        raise ModelRefused(f"{path} is a version of {found.get('name')}, not of {name}")
-    clock = SystemClock()
-    update = ModelUpdate(
-        model=name, version=found["version"], uri=folder if folder.startswith("shipped:") else f"file:{path}",
-        digest=hashlib.sha256(raw).hexdigest(), reason=reason, actor=getpass.getuser(), decided_ms=clock.now_ms(),
-    )  # fmt: skip
-    address, ids = addresses(settings)
-    sink = KafkaSink(address, None)
-    value = Encoder("model-update", MODEL_UPDATES.subject, ids).encode_one(update)
-    headers = cloud_event([uuid7(update.decided_ms)], "model-update", "models command")
-    sink.produce(OutRecords(MODEL_UPDATES.name, [name.encode()], [value], headers))
-    sink.flush(10.0)
-    if as_json:
-        print(json.dumps(asdict(update)))
-    else:
-        console.out.print(f"{name} {update.version} is announced; `./millrace models history {name}` shows who swapped")
+def where(settings: StackSettings) -> dict[str, str]:
+    """The variables that tell another package's command where the servers are."""
+    address, _ = addresses(settings)
+    running = state.read(settings.run_folder)
+    mlflow = settings.mlflow if settings.mlflow not in (None, "local") else running.mlflow
+    return {
+        "MILLRACE_BOOTSTRAP": address.bootstrap,
+        "MILLRACE_REGISTRY": settings.registry or running.registry,
+        "MILLRACE_MLFLOW": mlflow or "",
+    }
 
 
 def history(settings: StackSettings, name: str, as_json: bool) -> None:

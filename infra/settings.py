@@ -15,12 +15,21 @@ class StackSettings:
     home: str = setting(str(ROOT / ".millrace"), "folder of everything that set-up and the stack write")
     bootstrap: str | None = setting(None, "a Kafka broker that runs already; none is started then")
     registry: str | None = setting(None, "a schema registry that runs already; none is started then")
-    workers: int = setting(1, "number of moderation workers")
+    processes: str = setting(
+        "moderation vision+translation+transcription policy+decisions", "what `up` starts: one process a word, + joins tasks"
+    )
+    workers: int = setting(1, "copies of each worker process")
+    blobs: str | None = setting(None, "root of claim checks: file:///folder or s3://bucket/prefix; a folder of ours if not set")
+    mlflow: str | None = setting(None, "address of an MLflow server that runs already, or `local` to start one")
     data: str = setting(str(ROOT.parent / "shared" / "data"), "folder of the public data sets, for training and model tests")
 
     @property
     def home_folder(self) -> Path:
         return Path(self.home)
+
+    @property
+    def blob_root(self) -> str:
+        return self.blobs or (self.home_folder.resolve() / "blobs").as_uri()
 
     @property
     def jars(self) -> Path:

@@ -42,21 +42,22 @@ def examples(record: str) -> dict[str, dict[str, Any]]:
     return {file.stem: json.loads(file.read_text()) for file in sorted((_folder(record) / "examples").glob("*.json"))}
 
 
-def with_bytes(value: Any, kind: Any) -> Any:
-    """Replace the JSON spelling of `bytes` (latin-1 text, as the Avro specification says) by bytes."""
+def from_json(value: Any, kind: Any) -> Any:
+    """A value as JSON spells it: `bytes` are latin-1 text, as the Avro specification says, and fields that are left out
+    have their defaults."""
     match kind:
         case "bytes":
             return value.encode("latin-1") if isinstance(value, str) else value
         case list():
             if value is None:
                 return None
-            return with_bytes(value, next(branch for branch in kind if branch != "null"))
+            return from_json(value, next(branch for branch in kind if branch != "null"))
         case {"type": "record", "fields": fields}:
-            return {f["name"]: with_bytes(value[f["name"]], f["type"]) for f in fields if f["name"] in value}
+            return {f["name"]: from_json(value[f["name"]] if f["name"] in value else f["default"], f["type"]) for f in fields}
         case {"type": "array", "items": items}:
-            return [with_bytes(item, items) for item in value]
+            return [from_json(item, items) for item in value]
         case {"type": "map", "values": values}:
-            return {key: with_bytes(item, values) for key, item in value.items()}
+            return {key: from_json(item, values) for key, item in value.items()}
         case _:
             return value
 

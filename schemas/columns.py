@@ -86,6 +86,31 @@ class Columns:
         assert isinstance(column, Slices)
         return column.to_text()
 
+    def nested(self, name: str) -> list[Any]:
+        """Values of an array or record field, as Python has them."""
+        column = self.fields[name]
+        assert isinstance(column, list)
+        return column
+
+    def numbers(self, name: str) -> list[int]:
+        column = self.fields[name]
+        assert isinstance(column, np.ndarray)
+        found: list[int] = column.tolist()
+        return found
+
+    def records(self) -> list[dict[str, Any]]:
+        """One dictionary a row: for streams of records that are few or nested."""
+        values: dict[str, list[Any]] = {}
+        for name, column in self.fields.items():
+            match column:
+                case Slices():
+                    values[name] = list(column.to_text())
+                case list():
+                    values[name] = column
+                case _:
+                    values[name] = column.tolist()
+        return [{name: found[row] for name, found in values.items()} for row in range(self.n)]
+
     def take(self, rows: Sequence[int]) -> Columns:
         picked = np.asarray(rows, np.int64)
         fields: dict[str, Column] = {}

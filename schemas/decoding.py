@@ -1,8 +1,8 @@
 """Avro bodies of a whole batch to columns in a few numpy calls a field.
 
 Reading one record costs a Python call or more for each field; here a field of all n records is read at once: a
-cursor for each record walks over the one buffer that holds them all. Flat records only (numbers, text, bytes, and
-these or null); others, and small batches, go through fastavro one by one with the same result.
+cursor for each record walks over the one buffer that holds them all. Flat records only (numbers, text, bytes, these or
+null, and nested fields that are absent); others, and small batches, go through fastavro one by one with the same result.
 """
 
 from __future__ import annotations
@@ -27,17 +27,39 @@ Failures = dict[int, UndecodableRecord]
 
 
 def is_flat(schema: dict[str, Any]) -> bool:
+    """True where every field can be read by column. Of an array or an optional record only its absence can."""
     flat = {"string", "bytes", "int", "long", "float", "double", "boolean"}
-    return all(
-        (isinstance(kind, str) and kind in flat) or kind in (["null", "string"], ["null", "bytes"])
-        for kind in (field["type"] for field in schema["fields"])
-    )
+    return all((isinstance(kind, str) and kind in flat) or _nullable(kind) or _may_be_absent(kind) for kind in _kinds(schema))
+
+
+def _kinds(schema: dict[str, Any]) -> list[Any]:
+    return [field["type"] for field in schema["fields"]]
+
+
+def _nullable(kind: Any) -> bool:
+    return kind in (["null", "string"], ["null", "bytes"])
+
+
+def _may_be_absent(kind: Any) -> bool:
+    """An array (empty) or an optional record (null): one zero byte where it is absent."""
+    match kind:
+        case {"type": "array"} | ["null", {"type": "record"}]:
+            return True
+        case _:
+            return False
+
+
+class _NotAbsent(Exception):
+    """A nested value is there: the batch is read record by record."""
 
 
 def decode(bodies: Sequence[bytes], writer: dict[str, Any], reader: dict[str, Any]) -> tuple[Columns, Failures]:
     """Columns of the good rows, in order, and the error of each bad row by its index in `bodies`."""
     if len(bodies) >= _SMALL and writer == reader and is_flat(writer):
-        columns, bad = _by_column(bodies, writer)
+        try:
+            columns, bad = _by_column(bodies, writer)
+        except _NotAbsent:
+            return _by_row(bodies, writer, reader)
         if not bad:
             return columns, {}
         # Rare, so not worth a fast path: read the good rows alone, and ask fastavro for the words.
@@ -111,6 +133,11 @@ def _read(
     match kind:
         case "string" | "bytes":
             return _read_slices(joined, buffer, cursor, limits, bad, None)
+        case {"type": "array"} | ["null", {"type": "record"}]:
+            if buffer[np.minimum(cursor, len(joined))].any():
+                raise _NotAbsent
+            absent: list[Any] = [[] if isinstance(kind, dict) else None for _ in range(len(cursor))]
+            return absent, cursor + 1
         case ["null", _]:
             branch, cursor = read_varints(buffer, cursor)
             bad |= (branch != 0) & (branch != 1)

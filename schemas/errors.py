@@ -4,6 +4,7 @@ MillraceError
 ├── RecordError            the record is set aside: dead letter, and a `failed` answer to its caller
 │   ├── UndecodableRecord     its bytes do not say what its schema says
 │   ├── InvalidRequest        it decodes, but asks for something that cannot be done
+│   ├── MediaRefused          its image, video or sound is missing, changed, too large or not readable
 │   ├── RecordTooLarge        it, its headers or its result pass a limit
 │   └── PoisonRecord          the task failed on it, alone, again and again, or died of it
 ├── RetryLater             the record is tried again after a delay: what failed may come back
@@ -37,6 +38,10 @@ class UndecodableRecord(RecordError):
 
 class InvalidRequest(RecordError):
     code = "invalid"
+
+
+class MediaRefused(RecordError):
+    code = "media"
 
 
 class RecordTooLarge(RecordError):

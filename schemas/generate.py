@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def _default(field: dict[str, Any]) -> str:
             return " = ()"
         case {}:
             return " = dataclasses.field(default_factory=dict)"
+        case str() as text:
+            return f" = {json.dumps(text)}"
         case value:
             return f" = {value!r}"
 

@@ -7,6 +7,56 @@ from typing import Any, ClassVar
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """An image, a video or a sound: inline up to 512 KiB, above that by reference (a claim check).
+
+    data: The file itself; null where it travels by reference.
+    uri: Where it lies, under a root or bucket that workers allow: file:// or s3://.
+    sha256: Digest of the file, hexadecimal; required with uri.
+    size: Bytes of the file; required with uri.
+    """
+
+    data: bytes | None = None
+    uri: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Media:
+        return cls(
+            data=d["data"],
+            uri=d["uri"],
+            sha256=d["sha256"],
+            size=d["size"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Video:
+    """A video, as Media: Avro wants a name for each use.
+
+    data: The file itself; null where it travels by reference.
+    uri: Where it lies, under a root or bucket that workers allow: file:// or s3://.
+    sha256: Digest of the file, hexadecimal; required with uri.
+    size: Bytes of the file; required with uri.
+    """
+
+    data: bytes | None = None
+    uri: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Video:
+        return cls(
+            data=d["data"],
+            uri=d["uri"],
+            sha256=d["sha256"],
+            size=d["size"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """One content item that people see and that moderation judges.
 
@@ -14,6 +64,8 @@ class Content:
     text: The text as its author wrote it.
     author_id: Who wrote it.
     kind: Where it appears: comment, message, listing, review, post.
+    images: Its pictures, in the order people see them.
+    video: Its video.
     """
 
     RECORD: ClassVar[str] = "content"
@@ -22,6 +74,8 @@ class Content:
     text: str | None = None
     author_id: str | None = None
     kind: str | None = None
+    images: tuple[Media, ...] = ()
+    video: Video | None = None
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Content:
@@ -30,6 +84,93 @@ class Content:
             text=d["text"],
             author_id=d["author_id"],
             kind=d["kind"],
+            images=tuple(Media.from_dict(item) for item in d["images"]),
+            video=None if d["video"] is None else Video.from_dict(d["video"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ContentAction:
+    """What is to happen to a content item: the last action of an item holds.
+
+    content_id: The item; also the key.
+    action: allow, review or remove.
+    reasons: Why, each a rule and what met it: spam 0.97 in image 2 passes 0.95.
+    decided_by: policy, or the reviewer.
+    request_id: Request whose verdict led to it.
+    policy: Digest of the rules that were in force; empty for a reviewer.
+    decided_ms: When, milliseconds since the epoch: the broker's time of the record that led to it.
+    """
+
+    RECORD: ClassVar[str] = "content-action"
+
+    content_id: str
+    author_id: str | None = None
+    action: str
+    reasons: tuple[str, ...] = ()
+    decided_by: str
+    request_id: str
+    policy: str = ""
+    decided_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ContentAction:
+        return cls(
+            content_id=d["content_id"],
+            author_id=d["author_id"],
+            action=d["action"],
+            reasons=tuple(d["reasons"]),
+            decided_by=d["decided_by"],
+            request_id=d["request_id"],
+            policy=d["policy"],
+            decided_ms=d["decided_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """The truth about a request, whenever somebody learns it. Readers take the first of each request and source.
+
+    request_id: The request that it is about; also the key.
+    source: Who says so: review, or a producer's own word.
+    task: moderation, vision, …
+    truth: What holds and what does not, by category or class.
+    text: The right text, for translation and transcription.
+    content_id: The content item, for moderation.
+    action: What the reviewer decided: allow or remove.
+    actor: The person or program.
+    note: Why, in words.
+    labelled_ms: When, milliseconds since the epoch.
+    """
+
+    RECORD: ClassVar[str] = "label"
+
+    request_id: str
+    source: str
+    task: str
+    truth: dict[str, bool] = dataclasses.field(default_factory=dict)
+    text: str | None = None
+    content_id: str | None = None
+    author_id: str | None = None
+    action: str | None = None
+    actor: str | None = None
+    note: str | None = None
+    labelled_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Label:
+        return cls(
+            request_id=d["request_id"],
+            source=d["source"],
+            task=d["task"],
+            truth=d["truth"],
+            text=d["text"],
+            content_id=d["content_id"],
+            author_id=d["author_id"],
+            action=d["action"],
+            actor=d["actor"],
+            note=d["note"],
+            labelled_ms=d["labelled_ms"],
         )
 
 
@@ -115,7 +256,7 @@ class FeatureUse:
 class Deciding:
     """The part and category that weighed most.
 
-    part: Which part of the item: text.
+    part: Which part of the item: text, image 2, video at 4.2 s.
     """
 
     part: str
@@ -133,17 +274,19 @@ class Deciding:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CategoryVerdict:
-    """What the model says of one category.
+    """The worst that any part says of one category.
 
     category: hate_speech, harassment, violence, sexual_content, self_harm, spam or misinformation.
     probability: 0 to 1.
     threshold: Flagged above it.
+    part: The part that says it.
     """
 
     category: str
     probability: float
     threshold: float
     flagged: bool
+    part: str = "text"
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> CategoryVerdict:
@@ -152,6 +295,37 @@ class CategoryVerdict:
             probability=d["probability"],
             threshold=d["threshold"],
             flagged=d["flagged"],
+            part=d["part"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PartVerdict:
+    """One part of the item: what weighed most in it, or why it was not judged.
+
+    part: text, image 1, video at 4.2 s.
+    category: What weighed most.
+    not_covered: Categories that the model of this part was not trained to tell.
+    error_code: Why it was not judged, as a short stable word.
+    error_message: The same for a person.
+    """
+
+    part: str
+    category: str | None = None
+    probability: float | None = None
+    not_covered: tuple[str, ...] = ()
+    error_code: str | None = None
+    error_message: str | None = None
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> PartVerdict:
+        return cls(
+            part=d["part"],
+            category=d["category"],
+            probability=d["probability"],
+            not_covered=tuple(d["not_covered"]),
+            error_code=d["error_code"],
+            error_message=d["error_message"],
         )
 
 
@@ -173,8 +347,10 @@ class ModerationVerdict:
     content_id: Id of the item that was judged.
     flagged: True when any category passed its threshold.
     deciding: What decided: the category furthest past, or nearest to, its threshold.
-    categories: Every category the model covers.
-    not_covered: Categories that the model was not trained to tell.
+    categories: Every category that a model of one of its parts covers.
+    not_covered: Categories that no model of its parts was trained to tell.
+    parts: Every part of the item.
+    author_id: Who wrote it.
     """
 
     RECORD: ClassVar[str] = "moderation-verdict"
@@ -197,6 +373,8 @@ class ModerationVerdict:
     deciding: Deciding | None = None
     categories: tuple[CategoryVerdict, ...] = ()
     not_covered: tuple[str, ...] = ()
+    parts: tuple[PartVerdict, ...] = ()
+    author_id: str | None = None
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> ModerationVerdict:
@@ -219,6 +397,8 @@ class ModerationVerdict:
             deciding=None if d["deciding"] is None else Deciding.from_dict(d["deciding"]),
             categories=tuple(CategoryVerdict.from_dict(item) for item in d["categories"]),
             not_covered=tuple(d["not_covered"]),
+            parts=tuple(PartVerdict.from_dict(item) for item in d["parts"]),
+            author_id=d["author_id"],
         )
 
 
@@ -247,11 +427,13 @@ class PredictionLog:
     worker: Process that computed the batch.
     started_ms: Start of the batch, milliseconds since the epoch.
     compute_ms: Time of the batch in this model, milliseconds.
+    request_ids: Of each entry; a request with several parts has several.
     origin_partitions: int32 little-endian, one a request.
     origin_offsets: int64 little-endian, one a request.
     outputs: The model's output, row-major.
-    outputs_shape: First the number of requests.
+    outputs_shape: First the number of entries.
     signals: Named drift signals.
+    parts: Which part of its request each entry is; empty where every request is one entry.
     """
 
     RECORD: ClassVar[str] = "prediction-log"
@@ -271,6 +453,7 @@ class PredictionLog:
     outputs_dtype: str
     outputs_shape: tuple[int, ...]
     signals: tuple[Signal, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> PredictionLog:
@@ -290,6 +473,7 @@ class PredictionLog:
             outputs_dtype=d["outputs_dtype"],
             outputs_shape=tuple(d["outputs_shape"]),
             signals=tuple(Signal.from_dict(item) for item in d["signals"]),
+            parts=tuple(d["parts"]),
         )
 
 
@@ -341,6 +525,290 @@ class SwapAck:
             reason=d["reason"],
             loaded_ms=d["loaded_ms"],
             first_offsets=tuple(FirstOffset.from_dict(item) for item in d["first_offsets"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptionRequest:
+    """Speech to be written down.
+
+    audio: The sound: WAV, FLAC or OGG.
+    """
+
+    RECORD: ClassVar[str] = "transcription-request"
+
+    audio: Media
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TranscriptionRequest:
+        return cls(
+            audio=Media.from_dict(d["audio"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """One word.
+
+    start_s: Seconds from the start of the sound.
+    probability: 0 to 1, mean over its frames.
+    """
+
+    text: str
+    start_s: float
+    end_s: float
+    probability: float
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Word:
+        return cls(
+            text=d["text"],
+            start_s=d["start_s"],
+            end_s=d["end_s"],
+            probability=d["probability"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptionResult:
+    """What was said, and when.
+
+    request_id: Id of the request: its ce_id header, or one made from topic, partition and offset.
+    status: ok, refused, expired, failed or busy.
+    error_code: Why there is no answer, as a short stable word.
+    error_message: Why there is no answer, for a person.
+    origin_topic: Topic of the request as it first came.
+    redrive: 0, or the number of the redrive whose answer this is; it supersedes lower ones.
+    batch_size: Number of requests computed together.
+    queue_ms: From the broker's timestamp to the start of the batch, milliseconds.
+    compute_ms: Time of the batch in the task, milliseconds.
+    models: Models that made the result.
+    features: Features that the models saw.
+    text: All words.
+    words: The words with their times.
+    duration_s: Length of the sound, seconds.
+    """
+
+    RECORD: ClassVar[str] = "transcription-result"
+
+    request_id: str
+    status: str
+    error_code: str | None = None
+    error_message: str | None = None
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    redrive: int = 0
+    batch_size: int = 0
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0
+    models: tuple[ModelUse, ...] = ()
+    features: tuple[FeatureUse, ...] = ()
+    text: str | None = None
+    words: tuple[Word, ...] = ()
+    duration_s: float = 0.0
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TranscriptionResult:
+        return cls(
+            request_id=d["request_id"],
+            status=d["status"],
+            error_code=d["error_code"],
+            error_message=d["error_message"],
+            origin_topic=d["origin_topic"],
+            origin_partition=d["origin_partition"],
+            origin_offset=d["origin_offset"],
+            redrive=d["redrive"],
+            batch_size=d["batch_size"],
+            queue_ms=d["queue_ms"],
+            compute_ms=d["compute_ms"],
+            models=tuple(ModelUse.from_dict(item) for item in d["models"]),
+            features=tuple(FeatureUse.from_dict(item) for item in d["features"]),
+            text=d["text"],
+            words=tuple(Word.from_dict(item) for item in d["words"]),
+            duration_s=d["duration_s"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TranslationRequest:
+    """A text to be translated.
+
+    source: Language of the text, ISO 639-1: en, fr.
+    target: Language that is wanted.
+    """
+
+    RECORD: ClassVar[str] = "translation-request"
+
+    text: str
+    source: str
+    target: str
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TranslationRequest:
+        return cls(
+            text=d["text"],
+            source=d["source"],
+            target=d["target"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TranslationResult:
+    """A translated text.
+
+    request_id: Id of the request: its ce_id header, or one made from topic, partition and offset.
+    status: ok, refused, expired, failed or busy.
+    error_code: Why there is no answer, as a short stable word.
+    error_message: Why there is no answer, for a person.
+    origin_topic: Topic of the request as it first came.
+    redrive: 0, or the number of the redrive whose answer this is; it supersedes lower ones.
+    batch_size: Number of requests computed together.
+    queue_ms: From the broker's timestamp to the start of the batch, milliseconds.
+    compute_ms: Time of the batch in the task, milliseconds.
+    models: Models that made the result.
+    features: Features that the models saw.
+    text: The translation.
+    score: Mean log-probability of a token, natural logarithm: nearer to 0 is surer.
+    truncated: True where the text was longer than the model reads and its end is missing.
+    """
+
+    RECORD: ClassVar[str] = "translation-result"
+
+    request_id: str
+    status: str
+    error_code: str | None = None
+    error_message: str | None = None
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    redrive: int = 0
+    batch_size: int = 0
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0
+    models: tuple[ModelUse, ...] = ()
+    features: tuple[FeatureUse, ...] = ()
+    text: str | None = None
+    source: str | None = None
+    target: str | None = None
+    score: float = 0.0
+    truncated: bool = False
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TranslationResult:
+        return cls(
+            request_id=d["request_id"],
+            status=d["status"],
+            error_code=d["error_code"],
+            error_message=d["error_message"],
+            origin_topic=d["origin_topic"],
+            origin_partition=d["origin_partition"],
+            origin_offset=d["origin_offset"],
+            redrive=d["redrive"],
+            batch_size=d["batch_size"],
+            queue_ms=d["queue_ms"],
+            compute_ms=d["compute_ms"],
+            models=tuple(ModelUse.from_dict(item) for item in d["models"]),
+            features=tuple(FeatureUse.from_dict(item) for item in d["features"]),
+            text=d["text"],
+            source=d["source"],
+            target=d["target"],
+            score=d["score"],
+            truncated=d["truncated"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VisionRequest:
+    """A picture to be classified.
+
+    image: The picture.
+    top: How many classes to name, the likeliest first; 1 to 100.
+    """
+
+    RECORD: ClassVar[str] = "vision-request"
+
+    image: Media
+    top: int = 5
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> VisionRequest:
+        return cls(
+            image=Media.from_dict(d["image"]),
+            top=d["top"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ClassProbability:
+    """One class a model can tell.
+
+    probability: 0 to 1; all classes of the model add up to 1.
+    """
+
+    label: str
+    probability: float
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ClassProbability:
+        return cls(
+            label=d["label"],
+            probability=d["probability"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VisionResult:
+    """What a picture shows.
+
+    request_id: Id of the request: its ce_id header, or one made from topic, partition and offset.
+    status: ok, refused, expired, failed or busy.
+    error_code: Why there is no answer, as a short stable word.
+    error_message: Why there is no answer, for a person.
+    origin_topic: Topic of the request as it first came.
+    redrive: 0, or the number of the redrive whose answer this is; it supersedes lower ones.
+    batch_size: Number of requests computed together.
+    queue_ms: From the broker's timestamp to the start of the batch, milliseconds.
+    compute_ms: Time of the batch in the task, milliseconds.
+    models: Models that made the result.
+    features: Features that the models saw.
+    classes: The likeliest classes, likeliest first.
+    """
+
+    RECORD: ClassVar[str] = "vision-result"
+
+    request_id: str
+    status: str
+    error_code: str | None = None
+    error_message: str | None = None
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    redrive: int = 0
+    batch_size: int = 0
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0
+    models: tuple[ModelUse, ...] = ()
+    features: tuple[FeatureUse, ...] = ()
+    classes: tuple[ClassProbability, ...] = ()
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> VisionResult:
+        return cls(
+            request_id=d["request_id"],
+            status=d["status"],
+            error_code=d["error_code"],
+            error_message=d["error_message"],
+            origin_topic=d["origin_topic"],
+            origin_partition=d["origin_partition"],
+            origin_offset=d["origin_offset"],
+            redrive=d["redrive"],
+            batch_size=d["batch_size"],
+            queue_ms=d["queue_ms"],
+            compute_ms=d["compute_ms"],
+            models=tuple(ModelUse.from_dict(item) for item in d["models"]),
+            features=tuple(FeatureUse.from_dict(item) for item in d["features"]),
+            classes=tuple(ClassProbability.from_dict(item) for item in d["classes"]),
         )
 
 

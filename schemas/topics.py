@@ -10,7 +10,22 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from schemas.errors import BadSettings
-from schemas.generated import Content, ModelUpdate, ModerationVerdict, PredictionLog, SwapAck, WorkerStatus
+from schemas.generated import (
+    Content,
+    ContentAction,
+    Label,
+    ModelUpdate,
+    ModerationVerdict,
+    PredictionLog,
+    SwapAck,
+    TranscriptionRequest,
+    TranscriptionResult,
+    TranslationRequest,
+    TranslationResult,
+    VisionRequest,
+    VisionResult,
+    WorkerStatus,
+)
 
 R = TypeVar("R", covariant=True)
 
@@ -117,6 +132,102 @@ MODERATION_VERDICTS = Topic(
     compatibility=Compatibility.FULL_TRANSITIVE,
     owner="moderation",
     writers=("moderation worker",),
+    readers=("clients", "policy", "sinks"),
+)
+CONTENT_ACTIONS = Topic(
+    name="content-actions-v1",
+    record=ContentAction,
+    key="content_id",
+    partitions=4,
+    retention_ms=90 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="moderation",
+    writers=("policy", "decisions"),
+    readers=("producers", "strikes view", "review command"),
+)
+LABELS = Topic(
+    name="labels-v1",
+    record=Label,
+    key="request_id",
+    partitions=4,
+    retention_ms=90 * DAY_MS,
+    guarantee=Guarantee.AT_LEAST_ONCE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="moderation",
+    writers=("producers", "review command"),
+    readers=("decisions",),
+)
+VISION_REQUESTS = Topic(
+    name="vision-requests-v1",
+    record=VisionRequest,
+    key="the caller's",
+    partitions=4,
+    retention_ms=7 * DAY_MS,
+    guarantee=Guarantee.NONE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="vision",
+    writers=("producers",),
+    readers=("vision worker",),
+)
+VISION_RESULTS = Topic(
+    name="vision-results-v1",
+    record=VisionResult,
+    key="as the request's key",
+    partitions=4,
+    retention_ms=7 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="vision",
+    writers=("vision worker",),
+    readers=("clients", "sinks"),
+)
+TRANSLATION_REQUESTS = Topic(
+    name="translation-requests-v1",
+    record=TranslationRequest,
+    key="the caller's",
+    partitions=4,
+    retention_ms=7 * DAY_MS,
+    guarantee=Guarantee.NONE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="translation",
+    writers=("producers",),
+    readers=("translation worker",),
+)
+TRANSLATION_RESULTS = Topic(
+    name="translation-results-v1",
+    record=TranslationResult,
+    key="as the request's key",
+    partitions=4,
+    retention_ms=7 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="translation",
+    writers=("translation worker",),
+    readers=("clients", "sinks"),
+)
+TRANSCRIPTION_REQUESTS = Topic(
+    name="transcription-requests-v1",
+    record=TranscriptionRequest,
+    key="the caller's",
+    partitions=4,
+    retention_ms=7 * DAY_MS,
+    guarantee=Guarantee.NONE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="transcription",
+    writers=("producers",),
+    readers=("transcription worker",),
+)
+TRANSCRIPTION_RESULTS = Topic(
+    name="transcription-results-v1",
+    record=TranscriptionResult,
+    key="as the request's key",
+    partitions=4,
+    retention_ms=7 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="transcription",
+    writers=("transcription worker",),
     readers=("clients", "sinks"),
 )
 REPLIES: Topic[object] = Topic(
@@ -128,7 +239,7 @@ REPLIES: Topic[object] = Topic(
     guarantee=Guarantee.AT_LEAST_ONCE,
     compatibility=Compatibility.FULL_TRANSITIVE,
     owner="streams",
-    writers=("moderation worker",),
+    writers=("workers",),
     readers=("clients",),
 )
 PREDICTION_LOG = Topic(
@@ -140,7 +251,7 @@ PREDICTION_LOG = Topic(
     guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="inference_workers",
-    writers=("moderation worker",),
+    writers=("workers",),
     readers=("request command",),
 )
 MODEL_UPDATES = Topic(
@@ -153,7 +264,7 @@ MODEL_UPDATES = Topic(
     compatibility=Compatibility.FULL_TRANSITIVE,
     owner="training_triggers",
     writers=("models command",),
-    readers=("moderation worker",),
+    readers=("workers", "reconcile"),
 )
 SWAP_ACKS = Topic(
     name="swap-acks-v1",
@@ -164,7 +275,7 @@ SWAP_ACKS = Topic(
     guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="inference_workers",
-    writers=("moderation worker",),
+    writers=("workers",),
     readers=("models command",),
 )
 WORKER_STATUS = Topic(
@@ -176,13 +287,21 @@ WORKER_STATUS = Topic(
     guarantee=Guarantee.AT_LEAST_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="streams",
-    writers=("moderation worker",),
+    writers=("workers", "policy"),
     readers=("status command",),
 )
 
 CATALOGUE: tuple[Topic[object], ...] = (
     CONTENT,
     MODERATION_VERDICTS,
+    CONTENT_ACTIONS,
+    LABELS,
+    VISION_REQUESTS,
+    VISION_RESULTS,
+    TRANSLATION_REQUESTS,
+    TRANSLATION_RESULTS,
+    TRANSCRIPTION_REQUESTS,
+    TRANSCRIPTION_RESULTS,
     REPLIES,
     PREDICTION_LOG,
     MODEL_UPDATES,
@@ -190,11 +309,28 @@ CATALOGUE: tuple[Topic[object], ...] = (
     WORKER_STATUS,
 )
 
-CONSUMPTIONS: tuple[Consumption, ...] = (
+RETRY_DELAYS_MS = (1_000, 10_000)
+
+# What clients ask for: a worker answers each.
+TASKS: tuple[Consumption, ...] = (
     Consumption(
-        topic=CONTENT, group="moderation", retry_delays_ms=(1_000, 10_000), results=MODERATION_VERDICTS, key_field="content_id"
+        topic=CONTENT,
+        group="moderation",
+        retry_delays_ms=RETRY_DELAYS_MS,
+        results=MODERATION_VERDICTS,
+        key_field="content_id",
+    ),
+    Consumption(topic=VISION_REQUESTS, group="vision", retry_delays_ms=RETRY_DELAYS_MS, results=VISION_RESULTS),
+    Consumption(topic=TRANSLATION_REQUESTS, group="translation", retry_delays_ms=RETRY_DELAYS_MS, results=TRANSLATION_RESULTS),
+    Consumption(
+        topic=TRANSCRIPTION_REQUESTS, group="transcription", retry_delays_ms=RETRY_DELAYS_MS, results=TRANSCRIPTION_RESULTS
     ),
 )
+# What processors make of records on the way.
+POLICY = Consumption(topic=MODERATION_VERDICTS, group="policy", retry_delays_ms=RETRY_DELAYS_MS, results=CONTENT_ACTIONS)
+DECISIONS = Consumption(topic=LABELS, group="decisions", retry_delays_ms=RETRY_DELAYS_MS, results=CONTENT_ACTIONS)
+
+CONSUMPTIONS: tuple[Consumption, ...] = (*TASKS, POLICY, DECISIONS)
 
 
 def topic(name: str) -> Topic[object]:
@@ -207,7 +343,7 @@ def topic(name: str) -> Topic[object]:
 
 def consumption(task: str) -> Consumption:
     """Raises BadSettings where no task has that name."""
-    for candidate in CONSUMPTIONS:
+    for candidate in TASKS:
         if candidate.group == task:
             return candidate
-    raise BadSettings(f"no task {task!r}; there are: {', '.join(c.group for c in CONSUMPTIONS)}")
+    raise BadSettings(f"no task {task!r}; there are: {', '.join(c.group for c in TASKS)}")

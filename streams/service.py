@@ -13,8 +13,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
-from threading import Event
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Event, Thread
 from types import FrameType
 from typing import Any
 
@@ -29,7 +30,7 @@ from streams.broker import Sink
 from streams.clock import Clock
 from streams.headers import cloud_event
 from streams.ids import uuid7
-from streams.loop import Loop
+from streams.loop import Follower, Loop
 from streams.metrics import Metrics
 from streams.rows import OutRecords
 
@@ -55,6 +56,35 @@ def configure_logging(json_lines: bool) -> None:
     )
 
 
+class Watchdog:
+    """Ends the process with a stack trace when one of its loops has stood still past STALL_LIMIT_S."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen_s: dict[str, float] = {}
+        self._armed_s = float("-inf")
+
+    def of(self, loop: str) -> Follower:
+        """What the loop of that name calls between batches."""
+        return _Watched(self, loop)
+
+    def saw(self, loop: str) -> None:
+        now_s = self._seen_s[loop] = self._clock.monotonic_s()
+        if now_s - self._armed_s >= 1.0:
+            self._armed_s = now_s
+            left_s = STALL_LIMIT_S - (now_s - min(list(self._seen_s.values())))
+            faulthandler.dump_traceback_later(max(0.1, left_s), exit=True)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    watchdog: Watchdog
+    loop: str
+
+    def follow(self) -> None:
+        self.watchdog.saw(self.loop)
+
+
 class Status:
     """Implements `streams.loop.Follower`: once a second, what this process is doing, on `worker-status-v1`."""
 
@@ -66,12 +96,13 @@ class Status:
         clock: Clock,
         metrics: Metrics,
         process: str,
+        kind: str,
         task: str,
         address: str,
         versions: Callable[[], dict[str, str]],
     ) -> None:
         self._loop, self._sink, self._clock, self._metrics = loop, sink, clock, metrics
-        self._process, self._task, self._address, self._versions = process, task, address, versions
+        self._process, self._kind, self._task, self._address, self._versions = process, kind, task, address, versions
         self._encoder = Encoder("worker-status", WORKER_STATUS.subject, ids)
         self._sent_s = float("-inf")
         self._busy_s = 0.0
@@ -79,7 +110,6 @@ class Status:
     def follow(self) -> None:
         now_s = self._clock.monotonic_s()
         if now_s - self._sent_s >= STATUS_EVERY_S:
-            faulthandler.dump_traceback_later(STALL_LIMIT_S, exit=True)
             self.send("running", now_s)
 
     def send(self, state: str, now_s: float) -> None:
@@ -92,7 +122,7 @@ class Status:
         self._metrics.set("in_flight", assignment.in_flight_records)
         total = self._metrics.total
         status = WorkerStatus(
-            process=self._process, kind="worker", task=self._task, state=state, at_ms=self._clock.now_ms(), pid=os.getpid(),
+            process=self._process, kind=self._kind, task=self._task, state=state, at_ms=self._clock.now_ms(), pid=os.getpid(),
             metrics_address=self._address, records_in=int(total("records_in")), records_out=int(total("records_out")),
             dead_letters=int(total("dead_letters")), retries=int(total("retries")), expired=int(total("expired")),
             batches=int(total("batches")), busy_share=share, in_flight=assignment.in_flight_records,
@@ -139,10 +169,27 @@ def stop_event() -> Event:
     return stopping
 
 
-def run(loop: Loop, stopping: Event) -> int:
-    """Run a loop to its end; the exit code."""
-    log = structlog.get_logger()
+def run(loops: Sequence[Loop], stopping: Event) -> int:
+    """Run loops to their end, each on a thread of its own but the first; the exit code. Where one fails, all stop."""
     spare_the_collector()
+    codes = [0] * len(loops)
+
+    def one(number: int) -> None:
+        codes[number] = _run_one(loops[number], stopping)
+        stopping.set()
+
+    threads = [Thread(target=one, args=(number,), name=f"loop-{number}") for number in range(1, len(loops))]
+    for thread in threads:
+        thread.start()
+    one(0)
+    for thread in threads:
+        thread.join()
+    faulthandler.cancel_dump_traceback_later()
+    return max(codes)
+
+
+def _run_one(loop: Loop, stopping: Event) -> int:
+    log = structlog.get_logger().bind(worker=loop.worker)
     try:
         loop.run(stopping.is_set)
     except Fenced as fenced:
@@ -151,7 +198,8 @@ def run(loop: Loop, stopping: Event) -> int:
     except Stop as stop:
         log.error("stopped", code=stop.code, cause=str(stop))
         return 1
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+    except Exception:  # a fault of ours: the other loops must not go on without it
+        log.exception("stopped", code="fault")
+        return 1
     log.info("stopped", code="clean")
     return 0

@@ -53,8 +53,17 @@ class BatchStep:
     heartbeats of the process and revocations are served meanwhile.
     """
 
-    def __init__(self, process: Process, answer: Answer, clock: Clock, line: CostLine, hand_off_ms: float = 1_000.0) -> None:
-        self._process = process
+    def __init__(
+        self,
+        process: Process,
+        answer: Answer,
+        clock: Clock,
+        line: CostLine,
+        hand_off_ms: float = 1_000.0,
+        closing: Callable[[], None] = lambda: None,
+    ) -> None:
+        """closing: called at the end, for what the process function holds."""
+        self._process, self._closing = process, closing
         self._clock = clock
         self._line = line
         self._hand_off_ms = hand_off_ms
@@ -87,6 +96,7 @@ class BatchStep:
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+        self._closing()
 
     def _timed(self, batch: Rows, cost: float) -> list[Outcome]:
         started_s = self._clock.monotonic_s()

@@ -1,42 +1,148 @@
-"""Command line of this package; `./millrace models train` runs it."""
+"""Commands of this package; `./millrace models …` runs them."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import MillraceError
+from training_triggers.settings import TriggerSettings
+
+NAMES = ("moderation-text", "moderation-image", "vision-digits", "translation-en-fr", "transcription-digits")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="training_triggers", description="Train a model and write its folder.")
+    parser = argparse.ArgumentParser(prog="training_triggers", description="Train, register, promote and roll back models.")
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train")
-    train.add_argument("name", choices=["moderation-text"])
+    train = commands.add_parser("train", help="train a model and write its folder")
+    train.add_argument("name", choices=NAMES)
     train.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     train.add_argument("--out", type=Path, required=True, help="model folder to write")
     train.add_argument("--version", default="1")
+    register = commands.add_parser("register", help="make a folder a version in the MLflow registry")
+    register.add_argument("folder", type=Path)
+    register.add_argument("--metrics", type=Path, help="JSON object of measured figures")
+    promote = commands.add_parser("promote", help="make a version the one that answers")
+    promote.add_argument("name")
+    promote.add_argument("source")
+    promote.add_argument("--reason", required=True)
+    rollback = commands.add_parser("rollback", help="bring the version before the last promotion back")
+    rollback.add_argument("name")
+    rollback.add_argument("--reason", required=True)
+    listing = commands.add_parser("list", help="versions in the MLflow registry")
+    listing.add_argument("name", nargs="?")
+    reconcile = commands.add_parser("reconcile", help="keep the registry's alias at what the topic says")
+    reconcile.add_argument("--once", action="store_true")
+    for one in (register, promote, rollback, listing):
+        one.add_argument("--json", action="store_true", dest="as_json")
     chosen = parser.parse_args()
     try:
-        _train_moderation_text(chosen.data, chosen.out, chosen.version)
+        COMMANDS[chosen.command](chosen)
     except MillraceError as error:
         sys.exit(f"{error.code}: {error}")
 
 
-def _train_moderation_text(data_folder: Path, out: Path, version: str) -> None:
-    from training_triggers.trainers import moderation_data, moderation_text  # heavy: only when something is trained
+def _settings() -> TriggerSettings:
+    from streams.settings import load
+
+    return load(TriggerSettings, os.environ)
+
+
+def _train(chosen: argparse.Namespace) -> None:
+    from training_triggers.trainers import train  # heavy: only when something is trained
 
     def say(line: str) -> None:
         print(line, flush=True)
 
-    data = moderation_data.load(data_folder)
-    say(f"{len(data.texts)} texts")
-    report = moderation_text.cross_validate(data, say)
-    for category, by_source in report.measured.items():
-        pooled = by_source["pooled"]
-        reference = report.reference_auprc[category]["pooled"]
-        covered = "covered" if category in report.coverage else "not covered"
-        say(f"{category:15} AUPRC {pooled.auprc:.3f}, reference {reference:.3f}, {covered}")
-    digest = moderation_text.write(moderation_text.train(data, say), report, out, version)
-    say(f"wrote {out}, digest {digest}")
+    digest = train.TRAIN[chosen.name](chosen.data, chosen.out, chosen.version, say)
+    say(f"wrote {chosen.out}, digest {digest}")
+
+
+def _register(chosen: argparse.Namespace) -> None:
+    from training_triggers.registry import ModelRegistry
+
+    metrics: dict[str, float] = json.loads(chosen.metrics.read_text()) if chosen.metrics else {}
+    found = ModelRegistry(_settings().mlflow).register(chosen.folder, metrics)
+    if chosen.as_json:
+        print(json.dumps(asdict(found)))
+    else:
+        print(f"{found.name} {found.version} is version {found.number} of the registry, digest {found.digest[:12]}")
+
+
+def _connected() -> tuple[Any, Any, Any, Any]:
+    """sink, broadcast of model updates, registry of schemas, clock."""
+    from schemas.topics import MODEL_UPDATES
+    from streams.clock import SystemClock
+    from streams.kafka.broadcast import KafkaBroadcast
+    from streams.kafka.config import KafkaAddress
+    from streams.kafka.sink import KafkaSink
+    from streams.registry import Registry
+
+    settings, clock = _settings(), SystemClock()
+    address = KafkaAddress(bootstrap=settings.bootstrap)
+    return KafkaSink(address, None), KafkaBroadcast(address, MODEL_UPDATES.name, clock), Registry(settings.registry), clock
+
+
+def _promote(chosen: argparse.Namespace) -> None:
+    from training_triggers.promotion import announce, find_source
+
+    source = find_source(chosen.name, chosen.source, _settings().mlflow)
+    sink, _, ids, clock = _connected()
+    _said(chosen, announce(chosen.name, source, chosen.reason, sink, ids, clock))
+
+
+def _rollback(chosen: argparse.Namespace) -> None:
+    from training_triggers.promotion import announce, before, updates
+
+    sink, broadcast, ids, clock = _connected()
+    source = before(chosen.name, updates(broadcast, ids), f"shipped:{chosen.name}")
+    _said(chosen, announce(chosen.name, source, f"rollback: {chosen.reason}", sink, ids, clock))
+
+
+def _said(chosen: argparse.Namespace, update: Any) -> None:
+    if chosen.as_json:
+        print(json.dumps(asdict(update)))
+    else:
+        print(f"{update.model} {update.version} is announced; `./millrace models history {update.model}` shows who swapped")
+
+
+def _list(chosen: argparse.Namespace) -> None:
+    from training_triggers.registry import ModelRegistry
+
+    registry = ModelRegistry(_settings().mlflow)
+    for name in [chosen.name] if chosen.name else registry.names():
+        for one in registry.versions(name):
+            if chosen.as_json:
+                print(json.dumps(asdict(one)))
+                continue
+            figures = "  ".join(f"{key} {value:.4g}" for key, value in sorted(one.metrics.items())[:4])
+            print(
+                f"{name:<22} {one.number:>4}  {one.version:<8} {'champion' if one.champion else '':<9} {one.digest[:12]}  {figures}"
+            )
+
+
+def _reconcile(chosen: argparse.Namespace) -> None:
+    from streams.service import configure_logging, stop_event
+    from training_triggers.reconcile import run
+    from training_triggers.registry import ModelRegistry
+
+    settings, stopping = _settings(), stop_event()
+    configure_logging(settings.log_json)
+    _, broadcast, ids, clock = _connected()
+    run(ModelRegistry(settings.mlflow), broadcast, ids, clock, stopping.is_set, chosen.once)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "train": _train,
+    "register": _register,
+    "promote": _promote,
+    "rollback": _rollback,
+    "list": _list,
+    "reconcile": _reconcile,
+}

@@ -1,19 +1,75 @@
-"""What runs a network: one protocol for ONNX Runtime, torch and remote servers, one contract suite."""
+"""What runs a network, and what a task sees of it.
+
+`Network` is arrays in, arrays out: one protocol for ONNX Runtime, torch and remote servers, one contract suite. A task
+speaks of texts, pictures and sounds: the scorers below, made by `choose.py` for whatever the model's source is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
+from inference_workers.networks.pictures import Fit, Pixels
+from inference_workers.networks.speech import Floats, Heard
+
 Arrays = Mapping[str, npt.NDArray[Any]]
+Logits = npt.NDArray[np.float64]
 
 
-class Backend(Protocol):
+class Network(Protocol):
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Outputs by name. Raises InvalidRequest for inputs that the signature does not allow, RetryLater where a
         server did not answer."""
         ...
 
     def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """What a version holds: one of the four below."""
+
+    def close(self) -> None: ...
+
+
+class TextScorer(Backend, Protocol):
+    labels: tuple[str, ...]
+
+    def logits(self, texts: Sequence[str]) -> Logits:
+        """Shape (n, labels)."""
+        ...
+
+
+class PictureScorer(Backend, Protocol):
+    labels: tuple[str, ...]
+    fit: Fit  # how pictures must be brought to size
+
+    def logits(self, pictures: Sequence[Pixels]) -> Logits:
+        """Shape (n, labels)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """score: mean log-probability of a token. truncated: the text was longer than the model reads."""
+
+    text: str
+    score: float
+    truncated: bool
+
+
+class Translating(Backend, Protocol):
+    pairs: frozenset[tuple[str, str]]  # (source, target) languages; empty where the model does not say
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]: ...
+
+
+class Listening(Backend, Protocol):
+    rate_hz: int
+
+    def hear(self, sounds: Sequence[Floats]) -> list[list[Heard]]:
+        """Words of each sound, with times in seconds."""
+        ...

@@ -12,19 +12,19 @@ from inference_workers.networks.folder import ModelFolder
 from schemas.errors import ModelRefused
 
 
-class OnnxBackend:
+class OnnxNetwork:
     """One thread a worker process: more throughput is more processes, as thread barriers collapse on shared cores."""
 
-    def __init__(self, folder: ModelFolder, threads: int = 1) -> None:
+    def __init__(self, folder: ModelFolder, file: str = "model.onnx", threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        file = folder.path / "model.onnx"
+        path = folder.path / file
         try:
-            self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime raises kinds of its own that it does not export
-            raise ModelRefused(f"{file} is not a model that ONNX Runtime can run: {error}") from error
+            raise ModelRefused(f"{path} is not a model that ONNX Runtime can run: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:

@@ -22,7 +22,10 @@ SHIPPED = Path(__file__).parents[1] / "shipped"
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder whose every file was checked. coverage: the categories or classes it was trained to tell."""
+    """A folder whose every file was checked. coverage: the categories or classes it was trained to tell.
+
+    huggingface: it is in that layout, so its digest is that of its files, and it has no manifest.
+    """
 
     path: Path
     name: str
@@ -30,6 +33,7 @@ class ModelFolder:
     digest: str
     config: dict[str, Any]
     signature: dict[str, Any]
+    huggingface: bool = False
 
     @property
     def coverage(self) -> tuple[str, ...]:
@@ -43,7 +47,7 @@ def resolve(uri: str) -> Path:
         return SHIPPED / rest
     if scheme == "file" and rest:
         return Path(rest)
-    raise ModelRefused(f"model source {uri!r} is not of a kind that is loaded: use shipped:NAME or file:PATH")
+    raise ModelRefused(f"model source {uri!r} is not of a kind that is loaded: use shipped:, file:, hf: or models:/")
 
 
 def open_folder(path: Path, digest: str | None = None) -> ModelFolder:

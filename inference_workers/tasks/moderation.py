@@ -1,89 +1,224 @@
-"""Moderation: one verdict on one content item, over the seven categories of `CATEGORIES`.
+"""Moderation: one verdict on one content item, whatever it is made of, over the seven categories of `CATEGORIES`.
 
-What the model was not trained to tell comes back as `not_covered`, never as a made-up number.
+All texts of a micro-batch run as one batch, all images and sampled frames as another, whichever item they came from. The
+verdict names the part that decided. A part that cannot be read does not lose the item, and what a model was not trained
+to tell comes back as `not_covered`, never as a made-up number.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from inference_workers.backends.backend import Backend
-from inference_workers.backends.onnx import OnnxBackend
+from inference_workers.backends.backend import Backend, Logits, PictureScorer, TextScorer
+from inference_workers.backends.choose import picture_scorer, text_scorer
+from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
-from inference_workers.networks.ngrams import words_and_chars
-from inference_workers.task import Prediction, Version
+from inference_workers.networks.pictures import Pixels
+from inference_workers.task import Prediction, Prepared, Use, Version, Versions
+from inference_workers.tasks.vision import brightness, warm_up
 from schemas.columns import Columns
-from schemas.encoding import Constant
-from schemas.errors import InvalidRequest, ModelRefused, RecordError
+from schemas.errors import InvalidRequest, MediaRefused, ModelRefused, RecordError
 from schemas.topics import MODERATION_VERDICTS, consumption
 
 CATEGORIES = ("hate_speech", "harassment", "violence", "sexual_content", "self_harm", "spam", "misinformation")
 DEFAULT_THRESHOLD = 0.7
+MAX_IMAGES = 64
+TEXT, IMAGE = "moderation-text", "moderation-image"
+
+
+@dataclass(slots=True)
+class Item:
+    """One content item, its media decoded. pictures: name and pixels of each image and frame that could be read."""
+
+    content_id: str | None
+    author_id: str | None
+    text: str | None
+    pictures: list[tuple[str, Pixels]] = field(default_factory=list)
+    unread: list[tuple[str, MediaRefused]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """All parts that one model judged. rows: the item of each part. margins: how far past its threshold, in logits."""
+
+    use: Use
+    labels: tuple[str, ...]
+    thresholds: list[float]
+    rows: list[int]
+    parts: list[str]
+    probabilities: list[list[float]]
+    margins: npt.NDArray[np.float64]
+    not_covered: list[str]
 
 
 class Moderation:
     name = "moderation"
     consumption = consumption("moderation")
     results = MODERATION_VERDICTS
-    model = "moderation-text"
-    default_uri = "shipped:moderation-text"
+    reads_media = True
+    models: Mapping[str, str] = {TEXT: f"shipped:{TEXT}", IMAGE: f"shipped:{IMAGE}"}
 
-    def load(self, folder: ModelFolder) -> Backend:
+    def load(self, folder: ModelFolder, model: str) -> Backend:
         unknown = set(folder.coverage) - set(CATEGORIES)
         if unknown or not folder.coverage:
             raise ModelRefused(f"{folder.path}: coverage must name categories of moderation, not {sorted(unknown)}")
-        backend = OnnxBackend(folder)
-        logits = backend.run(_inputs(["warm up", "a second text, so that the batch has more than one row"]))["logits"]
+        if model == IMAGE:
+            pictures = picture_scorer(folder)
+            warm_up(pictures, folder)
+            return pictures
+        texts = text_scorer(folder)
+        logits = texts.logits(["warm up", "a second text, so that the batch has more than one row"])
         if logits.shape != (2, len(folder.coverage)) or not np.isfinite(logits).all():
             raise ModelRefused(f"{folder.path}: logits of shape {logits.shape} for {len(folder.coverage)} categories")
-        return backend
+        return texts
 
-    def check(self, columns: Columns) -> dict[int, RecordError]:
-        missing = InvalidRequest("the content item has no text: there is nothing that this worker can judge")
-        return {row: missing for row, text in enumerate(columns.text("text")) if not (text and text.strip())}
+    def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
+        texts = [text if text and text.strip() else None for text in columns.text("text")]
+        items = [
+            Item(content_id, author_id, text)
+            for content_id, author_id, text in zip(columns.text("content_id"), columns.text("author_id"), texts, strict=True)
+        ]
+        refused: dict[int, RecordError] = {}
+        images, videos = columns.nested("images"), columns.nested("video")
+        for row, (item, pictures, video) in enumerate(zip(items, images, videos, strict=True)):
+            if item.text is None and not pictures and video is None:
+                refused[row] = InvalidRequest("the content item has no text, image or video: there is nothing to judge")
+            elif len(pictures) > MAX_IMAGES:
+                refused[row] = InvalidRequest(f"the content item has {len(pictures)} images; at most {MAX_IMAGES} are judged")
+        good = [row for row in range(len(items)) if row not in refused]
+        _read_pictures(items, [(row, images[row]) for row in good if images[row]], versions, media)
+        _read_videos(items, [(row, videos[row]) for row in good if videos[row] is not None], versions, media)
+        for row in good:
+            item = items[row]
+            if item.text is None and not item.pictures:
+                refused[row] = MediaRefused("; ".join(f"{part}: {error}" for part, error in item.unread))
+        return Prepared([item for row, item in enumerate(items) if row not in refused], refused)
 
-    def predict(self, columns: Columns, version: Version) -> Prediction:
-        texts = [text or "" for text in columns.text("text")]
-        covered = version.folder.coverage
-        logits = version.backend.run(_inputs(texts))["logits"].astype(np.float64)
-        if not np.isfinite(logits).all():
-            raise ValueError("the model's answer is not a number")
-        probabilities = 1.0 / (1.0 + np.exp(-logits))
-        saved = version.folder.config.get("thresholds", {})
-        thresholds = np.array([float(saved.get(category, DEFAULT_THRESHOLD)) for category in covered])
-        flagged = probabilities > thresholds
-        weighed = np.argmax(logits - np.log(thresholds / (1.0 - thresholds)), axis=1)  # furthest past its threshold
+    def predict(self, inputs: Sequence[Item], versions: Versions) -> Prediction:
+        scored = [*_score_texts(inputs, versions[TEXT]), *_score_pictures(inputs, versions[IMAGE])]
+        verdicts = [_verdict(item, scored, places) for item, places in zip(inputs, _places(scored, len(inputs)), strict=True)]
         return Prediction(
             results={
-                "content_id": columns.text("content_id"),
-                "flagged": [any(hits) for hits in flagged.tolist()],
-                "deciding": [
-                    {"part": "text", "category": covered[best], "probability": row[best]}
-                    for best, row in zip(weighed.tolist(), probabilities.tolist(), strict=True)
-                ],
-                "categories": [
-                    [
-                        {"category": name, "probability": p, "threshold": limit, "flagged": hit}
-                        for name, p, limit, hit in zip(covered, row, thresholds.tolist(), hits, strict=True)
-                    ]
-                    for row, hits in zip(probabilities.tolist(), flagged.tolist(), strict=True)
-                ],
-                "not_covered": Constant([category for category in CATEGORIES if category not in covered]),
+                "content_id": [item.content_id for item in inputs],
+                "author_id": [item.author_id for item in inputs],
+                **{name: [verdict[name] for verdict in verdicts] for name in verdicts[0]},
             },
-            outputs=probabilities.astype("<f4"),
-            signals={"text_chars": np.array([len(text) for text in texts], "<f4")},
+            uses=[one.use for one in scored],
         )
 
 
-def _inputs(texts: list[str]) -> dict[str, Any]:
-    words, chars = words_and_chars(texts)
+def _read_pictures(items: list[Item], given: list[tuple[int, Any]], versions: Versions, media: MediaReader) -> None:
+    """All images of the batch at once, each into its item."""
+    if not given:
+        return
+    flat = [(row, f"image {number}", one) for row, images in given for number, one in enumerate(images, 1)]
+    decoded = media.pictures([one for _, _, one in flat], versions[IMAGE].backend.fit)
+    for (row, part, _), pixels in zip(flat, decoded, strict=True):
+        if isinstance(pixels, MediaRefused):
+            items[row].unread.append((part, pixels))
+        else:
+            items[row].pictures.append((part, pixels))
+
+
+def _read_videos(items: list[Item], given: list[tuple[int, Any]], versions: Versions, media: MediaReader) -> None:
+    if not given:
+        return
+    decoded = media.frames([one for _, one in given], versions[IMAGE].backend.fit)
+    for (row, _), frames in zip(given, decoded, strict=True):
+        if isinstance(frames, MediaRefused):
+            items[row].unread.append(("video", frames))
+        else:
+            items[row].pictures.extend((f"video at {at_s:.1f} s", pixels) for at_s, pixels in frames)
+
+
+def _score_texts(items: Sequence[Item], version: Version) -> list[Scored]:
+    rows = [row for row, item in enumerate(items) if item.text is not None]
+    if not rows:
+        return []
+    texts = [items[row].text or "" for row in rows]
+    scorer: TextScorer = version.backend
+    begun_s = time.perf_counter()
+    logits = scorer.logits(texts)
+    compute_ms = (time.perf_counter() - begun_s) * 1000
+    signals = {"text_chars": np.array([len(text) for text in texts], "<f4")}
+    return [_scored(version, scorer.labels, logits, compute_ms, rows, ["text"] * len(rows), len(items), signals)]
+
+
+def _score_pictures(items: Sequence[Item], version: Version) -> list[Scored]:
+    found = [(row, part, pixels) for row, item in enumerate(items) for part, pixels in item.pictures]
+    if not found:
+        return []
+    pictures = [pixels for _, _, pixels in found]
+    scorer: PictureScorer = version.backend
+    begun_s = time.perf_counter()
+    logits = scorer.logits(pictures)
+    compute_ms = (time.perf_counter() - begun_s) * 1000
+    rows, parts = [row for row, _, _ in found], [part for _, part, _ in found]
+    return [_scored(version, scorer.labels, logits, compute_ms, rows, parts, 0, brightness(pictures))]
+
+
+def _scored(
+    version: Version,
+    labels: tuple[str, ...],
+    logits: Logits,
+    compute_ms: float,
+    rows: list[int],
+    parts: list[str],
+    n: int,
+    signals: Mapping[str, npt.NDArray[Any]],
+) -> Scored:
+    """n: the number of items where each of them has exactly this one part, else another number."""
+    saved = version.folder.config.get("thresholds", {})
+    thresholds = np.array([float(saved.get(label, DEFAULT_THRESHOLD)) for label in labels])
+    probabilities = 1.0 / (1.0 + np.exp(-logits))
+    each_its_own = len(rows) == n
+    use = Use(
+        version, probabilities.astype("<f4"), compute_ms, None if each_its_own else rows, () if each_its_own else parts, signals
+    )
+    margins = logits - np.log(thresholds / (1.0 - thresholds))
+    not_covered = [category for category in CATEGORIES if category not in labels]
+    return Scored(use, labels, thresholds.tolist(), rows, parts, probabilities.tolist(), margins, not_covered)
+
+
+def _places(scored: Sequence[Scored], n: int) -> list[list[tuple[int, int]]]:
+    """For each item, where its parts are: the model's number in `scored`, and the entry there."""
+    places: list[list[tuple[int, int]]] = [[] for _ in range(n)]
+    for number, one in enumerate(scored):
+        for entry, row in enumerate(one.rows):
+            places[row].append((number, entry))
+    return places
+
+
+def _verdict(item: Item, scored: Sequence[Scored], places: list[tuple[int, int]]) -> dict[str, Any]:
+    worst: dict[str, tuple[float, dict[str, Any]]] = {}  # category: margin, and what is said of it
+    parts: list[dict[str, Any]] = []
+    for number, entry in places:
+        model = scored[number]
+        margins, probabilities, part = model.margins[entry], model.probabilities[entry], model.parts[entry]
+        best = int(margins.argmax())
+        parts.append({
+            "part": part, "category": model.labels[best], "probability": probabilities[best], "not_covered": model.not_covered,
+        })  # fmt: skip
+        for k, category in enumerate(model.labels):
+            if category not in worst or margins[k] > worst[category][0]:
+                worst[category] = margins[k], {
+                    "category": category, "probability": probabilities[k], "threshold": model.thresholds[k],
+                    "flagged": bool(margins[k] > 0), "part": part,
+                }  # fmt: skip
+    _, decided = max(worst.values(), key=lambda found: found[0])
+    parts += [{"part": part, "error_code": error.code, "error_message": str(error)} for part, error in item.unread]
     return {
-        "word_buckets": words.buckets,
-        "word_counts": words.counts,
-        "char_buckets": chars.buckets,
-        "char_counts": chars.counts,
+        "flagged": any(said["flagged"] for _, said in worst.values()),
+        "deciding": {name: decided[name] for name in ("part", "category", "probability")},
+        "categories": [worst[category][1] for category in CATEGORIES if category in worst],
+        "not_covered": [category for category in CATEGORIES if category not in worst],
+        "parts": parts,
     }
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+import urllib.request
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from infra import console
-from infra.local import jars, kafka, processes, registry, state
+from infra.local import jars, kafka, mlflow, processes, registry, state
 from infra.local.processes import Started
 from infra.provision import Provisioned, provision
 from infra.settings import ROOT, StackSettings
-from schemas.errors import BrokerUnavailable
+from schemas.errors import BadSettings, BrokerUnavailable
+from schemas.topics import DECISIONS, POLICY, TASKS
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
@@ -96,37 +99,139 @@ def topics(running: state.State) -> Provisioned:
     return done
 
 
-def worker(settings: StackSettings, running: state.State, task: str, slot: int, env: Mapping[str, str] | None = None) -> None:
-    """Start one kept worker and wait until it holds its partitions."""
-    name = f"{task}-{slot}"
+def process(settings: StackSettings, running: state.State, names: str, slot: int) -> Callable[[], None] | None:
+    """Start one kept process; a function that waits until it holds its partitions. None where it runs already.
+
+    names: tasks or processors, joined by +. Raises BadSettings for one that there is not."""
+    if names == "views":
+        return _views(settings, running, slot)
+    name = f"{names}-{slot}"
     old = running.find(name)
     if old is not None and old.alive():
-        return
+        return None
     log = settings.run_folder / "logs" / f"{name}.log"
     offset = log.stat().st_size if log.exists() else 0
-    with console.step(f"{task} worker {slot}"):
-        command = [sys.executable, "-m", "infra.local.keeper", name]
-        command += [sys.executable, "-m", "inference_workers", "--task", task, "--slot", str(slot)]
-        where = {"MILLRACE_BOOTSTRAP": running.bootstrap, "MILLRACE_REGISTRY": running.registry, "PYTHONPATH": str(ROOT)}
-        started = processes.start(name, command, log, {**where, **(env or {})})
-        _replace(running, started)
+    command = [sys.executable, "-m", "infra.local.keeper", name, sys.executable, "-m", *_arguments(names), "--slot", str(slot)]
+    started = processes.start(name, command, log, _where(settings, running))
+    _replace(running, started)
+    state.write(settings.run_folder, running)
+    loops = [f"{part.partition(':')[0]}-{slot}" for part in names.split("+")]
+
+    def wait() -> None:
+        processes.wait_until(lambda: _assigned(log, offset, loops), started, WORKER_LIMIT_S)
+
+    return wait
+
+
+def _mlflow(settings: StackSettings, running: state.State) -> None:
+    """The model registry, where one is wanted, and the process that keeps its aliases right."""
+    if settings.mlflow is None:
+        return
+    if settings.mlflow != "local":
+        running.mlflow = settings.mlflow
         state.write(settings.run_folder, running)
-        processes.wait_until(lambda: _assigned(log, offset), started, WORKER_LIMIT_S)
+        return
+    run, old = settings.run_folder, running.find("mlflow")
+    with console.step("MLflow") as remark:
+        if old is None or not old.alive():
+            _replace(running, mlflow.start_mlflow(run / "mlflow", run / "logs" / "mlflow.log", _port(old)))
+        running.mlflow = _address(running, "mlflow")
+        state.write(run, running)
+        started = running.find("mlflow")
+        assert started is not None
+        processes.wait_until(lambda: mlflow.answers(running.mlflow), started, mlflow.START_LIMIT_S)
+        remark(running.mlflow)
+    keeper = running.find("reconcile")
+    if keeper is None or not keeper.alive():
+        command = [
+            sys.executable,
+            "-m",
+            "infra.local.keeper",
+            "reconcile",
+            sys.executable,
+            "-m",
+            "training_triggers",
+            "reconcile",
+        ]
+        _replace(running, processes.start("reconcile", command, run / "logs" / "reconcile.log", _where(settings, running)))
+        state.write(run, running)
 
 
-def _assigned(log: Path, offset: int) -> bool:
+def _where(settings: StackSettings, running: state.State) -> dict[str, str]:
+    """What a process of ours is told of the others."""
+    return {
+        "MILLRACE_BOOTSTRAP": running.bootstrap, "MILLRACE_REGISTRY": running.registry, "PYTHONPATH": str(ROOT),
+        "MILLRACE_BLOB_ROOTS": settings.blob_root, "MILLRACE_MLFLOW": running.mlflow,
+    }  # fmt: skip
+
+
+def _views(settings: StackSettings, running: state.State, slot: int) -> Callable[[], None] | None:
+    """The Faust process of derived views, with its page on a port of its own."""
+    name = f"views-{slot}"
+    old = running.find(name)
+    if old is not None and old.alive():
+        return None
+    if importlib.util.find_spec("faust") is None:
+        raise BadSettings("MILLRACE_PROCESSES names views and faust is not here: `./millrace setup views` fetches it")
+    port = (None if old is None else _port(old)) or processes.free_port()
+    page, folder = f"http://127.0.0.1:{port}", settings.run_folder / name
+    faust = [sys.executable, "-W", "ignore", "-m", "processors.views", "worker", "--loglevel", "warn", "--web-port", str(port)]
+    command = [sys.executable, "-m", "infra.local.keeper", name, *faust]
+    where = {**_where(settings, running), "MILLRACE_VIEWS_FOLDER": str(folder)}
+    started = processes.start(name, command, settings.run_folder / "logs" / f"{name}.log", where, page)
+    _replace(running, started)
+    state.write(settings.run_folder, running)
+
+    def wait() -> None:
+        processes.wait_until(lambda: _says(f"{page}/strikes/nobody"), started, WORKER_LIMIT_S)
+
+    return wait
+
+
+def _says(page: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(page, timeout=2) as found:
+            return bool(found.status == 200)
+    except OSError:
+        return False
+
+
+def _arguments(names: str) -> list[str]:
+    parts = names.split("+")
+    tasks, processors = {taken.group for taken in TASKS}, {POLICY.group, DECISIONS.group}
+    if all(part.partition(":")[0] in tasks for part in parts):
+        return ["inference_workers", *(word for part in parts for word in ("--task", part))]
+    if all(part in processors for part in parts):
+        return ["processors", *parts]
+    raise BadSettings(
+        f"MILLRACE_PROCESSES has {names!r}; a process runs tasks ({', '.join(sorted(tasks))}) or processors "
+        f"({', '.join(sorted(processors))}), joined by +, or views"
+    )
+
+
+def _assigned(log: Path, offset: int, loops: Sequence[str]) -> bool:
     with log.open("rb") as file:
         file.seek(offset)
-        return b'"event": "assigned"' in file.read()
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if '"event": "assigned"' in line]
+    return all(any(f'"worker": "{loop}"' in line for line in lines) for loop in loops)
 
 
 def up(settings: StackSettings) -> state.State:
+    """Start what is not up: servers side by side, then all processes side by side."""
     fetch(settings)
     running = state.read(settings.run_folder)
     servers(settings, running)
     topics(running)
-    for slot in range(settings.workers):
-        worker(settings, running, "moderation", slot)
+    _mlflow(settings, running)
+    waits = []
+    for names in settings.processes.split():
+        copies = 1 if names == "views" or names.startswith((POLICY.group, DECISIONS.group)) else settings.workers
+        waits += [(names, slot, process(settings, running, names, slot)) for slot in range(copies)]
+    for names, slot, wait in waits:
+        if wait is not None:
+            with console.step(f"{names.replace('+', ', ')} {slot}" if slot else names.replace("+", ", ")):
+                wait()
     return running
 
 

@@ -17,10 +17,12 @@ class NotUp(Stop):
 
 @dataclass
 class State:
-    """bootstrap, registry: addresses, of servers of ours or of others. processes: what we started, in order."""
+    """bootstrap, registry, mlflow: addresses, of servers of ours or of others; mlflow may be empty. processes: what we
+    started, in order."""
 
     bootstrap: str = ""
     registry: str = ""
+    mlflow: str = ""
     processes: list[Started] = field(default_factory=list)
 
     @property
@@ -38,12 +40,16 @@ def read(run_folder: Path) -> State:
     if not file.exists():
         return State()
     found = json.loads(file.read_text())
-    return State(found["bootstrap"], found["registry"], [Started(**process) for process in found["processes"]])
+    started = [Started(**process) for process in found["processes"]]
+    return State(found["bootstrap"], found["registry"], found.get("mlflow", ""), started)
 
 
 def write(run_folder: Path, state: State) -> None:
     run_folder.mkdir(parents=True, exist_ok=True)
-    body = {"bootstrap": state.bootstrap, "registry": state.registry, "processes": [p.as_dict() for p in state.processes]}
+    body = {
+        "bootstrap": state.bootstrap, "registry": state.registry, "mlflow": state.mlflow,
+        "processes": [p.as_dict() for p in state.processes],
+    }  # fmt: skip
     staging = run_folder / "state.json.part"
     staging.write_text(json.dumps(body, indent=2) + "\n")
     os.replace(staging, run_folder / "state.json")

@@ -5,6 +5,7 @@ Plain numpy on one thread, so that our loop and the references spend the same on
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
-from inference_workers.task import Prediction, Version
+from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from schemas import avro
 from schemas.columns import Columns
-from schemas.errors import RecordError
 from schemas.topics import Compatibility, Consumption, Guarantee, Topic
 
 avro.FOLDERS.append(Path(__file__).parent / "records")
@@ -71,29 +72,32 @@ RESULTS = topic("tensor-results-v1", TensorResult)
 class TensorTask:
     name = "tensor"
     results = RESULTS
-    model = "mlp"
-    default_uri = "none"
+    reads_media = False
+    models: ClassVar[Mapping[str, str]] = {"mlp": "none"}
 
     def __init__(self, group: str) -> None:
         self.consumption = Consumption(topic=REQUESTS, group=group, retry_delays_ms=(), results=RESULTS, key_field="name")
 
-    def load(self, folder: ModelFolder) -> Mlp:
+    def load(self, folder: ModelFolder, model: str) -> Mlp:
         return Mlp()
 
-    def check(self, columns: Columns) -> dict[int, RecordError]:
-        return {}
+    def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
+        return Prepared(columns.matrix("tensor", "<f4", WIDTH), {})  # type: ignore[arg-type]
 
-    def predict(self, columns: Columns, version: Version) -> Prediction:
-        logits = version.backend.run({"tensor": columns.matrix("tensor", "<f4", WIDTH)})["logits"]
-        return Prediction({"logits": logits.astype("<f4")}, logits.astype("<f4"))
+    def predict(self, inputs: Any, versions: Versions) -> Prediction:
+        version = versions["mlp"]
+        begun_s = time.perf_counter()
+        logits = version.backend.run({"tensor": inputs})["logits"].astype("<f4")
+        compute_ms = (time.perf_counter() - begun_s) * 1000
+        return Prediction({"logits": logits}, [Use(version, logits, compute_ms)])
 
 
 class Fixed:
-    """A model that never changes, in place of `inference_workers.live.Live`."""
+    """A model that never changes, in place of `inference_workers.live.Models`."""
 
     def __init__(self, model: Mlp) -> None:
         folder = ModelFolder(Path("."), "mlp", "1", "", {}, {})
-        self.current = Version(folder, model)
+        self.current = {"mlp": Version(folder, model)}
 
-    def announcement(self, rows: Any) -> list[Any]:
+    def announcements(self, rows: Any) -> list[Any]:
         return []

@@ -22,11 +22,13 @@ import fastavro
 import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from inference_workers.media.reader import MediaReader
 from inference_workers.worker import TaskStep
 from schemas import avro
 from schemas.codec import head
 from schemas.topics import PREDICTION_LOG
 from streams.batching import Batcher, BatchLimits, CostLine
+from streams.blobs import Blobs
 from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.kafka.config import KafkaAddress, consumer_config, producer_config
@@ -79,7 +81,8 @@ def make_loop(bootstrap: str, registry: str, group: str, heavy: int, delivery: D
         CostLine(),
     )
     task = TensorTask(group)
-    step = TaskStep(task, Fixed(Mlp(heavy)), ids, clock, "bench-0", metrics)  # type: ignore[arg-type]
+    models, media = Fixed(Mlp(heavy)), MediaReader(Blobs(()))
+    step = TaskStep(task, models, media, ids, clock, "bench-0", metrics)  # type: ignore[arg-type]
     exactly_once = delivery is Delivery.EXACTLY_ONCE
     return Loop(
         consumption=task.consumption,

@@ -95,10 +95,27 @@ def test_what_is_the_same_for_all_rows_is_written_once_and_defaults_fill_the_res
     schema = avro.schema("content")
     made = encode({"content_id": ["a", "b"], "text": Constant("t")}, 2, schema)
     assert [fastavro.schemaless_reader(BytesIO(body), avro.parsed(schema), None) for body in made] == [
-        {"content_id": name, "text": "t", "author_id": None, "kind": None} for name in "ab"
+        {"content_id": name, "text": "t", "author_id": None, "kind": None, "images": [], "video": None} for name in "ab"
     ]
 
 
 def test_only_flat_records_go_by_the_column() -> None:
     assert is_flat(FLAT)
-    assert not is_flat(avro.schema("moderation-verdict"))
+    assert is_flat(avro.schema("content"))
+    assert not is_flat(avro.schema("swap-ack") | {"fields": [{"name": "m", "type": {"type": "map", "values": "int"}}]})
+
+
+@given(st.lists(st.tuples(st.text(max_size=8), st.booleans(), st.booleans()), min_size=13, max_size=40))
+def test_nested_values_are_read_wherever_one_is_there(rows: list[tuple[str, bool, bool]]) -> None:
+    schema = avro.schema("content")
+    media = {"data": b"\x00x", "uri": None, "sha256": None, "size": None}
+    records = [
+        {"content_id": text, "text": None, "author_id": text, "kind": None, "images": [media] * image, "video": media if video else None}
+        for text, image, video in rows
+    ]  # fmt: skip
+    bodies = encode({name: [record[name] for record in records] for name in records[0]}, len(records), schema)
+    columns, failures = decode(bodies, schema, schema)
+    assert not failures
+    assert columns.nested("images") == [record["images"] for record in records]
+    assert columns.nested("video") == [record["video"] for record in records]
+    assert columns.text("author_id") == [text for text, _, _ in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from inference_workers.networks.folder import SHIPPED, open_folder
+from inference_workers.networks.folder import SHIPPED, ModelFolder, open_folder
 from inference_workers.task import Version
-from inference_workers.tasks.moderation import TASK
+from inference_workers.tasks.moderation import TASK, Item
 from infra.demo import texts
 from infra.settings import StackSettings
-from schemas.columns import Columns, Slices
 from streams.settings import load
 from training_triggers.trainers import moderation_data, moderation_text
 from training_triggers.trainers.evaluation import average_precision, measure, threshold_for
@@ -51,15 +51,17 @@ def test_training_twice_gives_the_same_folder_and_it_answers(tmp_path: Path) -> 
     ]
     assert digests[0] == digests[1]
     folder = open_folder(tmp_path / "0", digests[0])
-    version = Version(folder, TASK.load(folder))
-    found = TASK.predict(_columns(["call now to claim your prize", "lovely weather today"]), version)
-    assert found.outputs.shape == (2, 2)
-    assert found.outputs[0, 1] > 0.5 > found.outputs[1, 1]
+    found = _outputs(folder, ["call now to claim your prize", "lovely weather today"])
+    assert found.shape == (2, 2)
+    assert found[0, 1] > 0.5 > found[1, 1]
 
 
-def _columns(given: list[str]) -> Columns:
-    raw = Slices.of([text.encode() for text in given])
-    return Columns(len(given), {"content_id": raw, "text": raw})
+def _outputs(folder: ModelFolder, given: list[str]) -> Any:
+    """The probabilities that the task gives, (n, coverage)."""
+    image = open_folder(SHIPPED / "moderation-image")
+    versions = {f.name: Version(f, TASK.load(f, f.name)) for f in (folder, image)}
+    (use,) = TASK.predict([Item("c", None, text) for text in given], versions).uses
+    return use.outputs
 
 
 @given(
@@ -101,11 +103,8 @@ def test_the_shipped_model_flags_few_texts_of_other_sources() -> None:
     """On texts it was trained on too, so this guards the shipped file; held-out figures are in the model card."""
     data = moderation_data.load(DATA)
     folder = open_folder(SHIPPED / "moderation-text")
-    version = Version(folder, TASK.load(folder))
     chosen = np.random.default_rng(5).permutation(len(data.texts))[:6000]
-    outputs = np.concatenate([
-        TASK.predict(_columns([data.texts[i] for i in chosen[at : at + 256]]), version).outputs for at in range(0, 6000, 256)
-    ])  # fmt: skip
+    outputs = _outputs(folder, [data.texts[i] for i in chosen])
     homes = {
         "hate_speech": "tweets",
         "harassment": "tweets",

@@ -87,14 +87,14 @@ def test_a_model_that_does_not_fit_the_task_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     write_manifest(folder, "moderation-text", "1")
     with pytest.raises(ModelRefused, match="logits of shape"):
-        TASK.load(open_folder(folder))
+        TASK.load(open_folder(folder), "moderation-text")
 
 
 def test_bytes_that_are_no_onnx_model_are_refused(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(b"not a model")
     write_manifest(folder, "moderation-text", "1")
     with pytest.raises(ModelRefused, match="not a model that ONNX Runtime can run"):
-        TASK.load(open_folder(folder))
+        TASK.load(open_folder(folder), "moderation-text")
 
 
 @pytest.mark.parametrize("uri", ["shipped:../x", "shipped:", "http://somewhere/model", "moderation-text"])

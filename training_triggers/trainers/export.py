@@ -1,17 +1,19 @@
-"""A trained model as a folder: safetensors, ONNX by torch's dynamo exporter, card, signature, manifest.
+"""A trained network as a model folder: safetensors, ONNX by torch's dynamo exporter, card, signature, manifest.
 
-The ONNX file is run at batches of 1, 3 and 64 and several widths; its logits must be torch's within ATOL.
+Each ONNX file is run on inputs of several shapes; its answers must be torch's within ATOL.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,62 +22,66 @@ import onnx
 import onnxruntime
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from inference_workers.networks.folder import write_manifest
-from inference_workers.networks.hashed_linear import INPUTS, HashedLinear
-from inference_workers.networks.ngrams import CHAR_BITS, WORD_BITS
 from schemas.errors import ModelRefused
-from training_triggers.trainers.card import moderation_card
-from training_triggers.trainers.moderation_data import CATEGORIES
-from training_triggers.trainers.moderation_text import NAME, Report, Weights
 
 ATOL = 1e-4
 OPSET = 20
 
 
-def network_of(weights: Weights, coverage: tuple[str, ...]) -> HashedLinear:
-    chosen = [CATEGORIES.index(category) for category in coverage]
-    network = HashedLinear(2**WORD_BITS, 2**CHAR_BITS, len(coverage))
-    network.load_state_dict({
-        "word_weights": torch.tensor(weights.word[:, chosen]).half(),
-        "word_idf": torch.tensor(weights.word_idf).half(),
-        "char_weights": torch.tensor(weights.char[:, chosen]).half(),
-        "char_idf": torch.tensor(weights.char_idf).half(),
-        "bias": torch.tensor(weights.bias[chosen]),
-    })  # fmt: skip
-    return network.eval()
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX file. cases: inputs to compare on, the first is traced. shapes: per input, dimension number to its name."""
+
+    file: str
+    network: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    cases: Sequence[tuple[Tensor, ...]]
+    shapes: Sequence[Mapping[int, str]]
+    half: bool = False  # large tables are kept in 16 bits and widened when the file is loaded
 
 
-def example(n: int, word_width: int, char_width: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
-    random = torch.Generator().manual_seed(seed)
-    made = []
-    for width, bits in ((word_width, WORD_BITS), (char_width, CHAR_BITS)):
-        made.append(torch.randint(0, 2**bits, (n, width), generator=random))
-        made.append(torch.randint(0, 4, (n, width), generator=random).float())
-    return tuple(made)
+@dataclass(frozen=True)
+class Artifact:
+    """What a version consists of. files: further ones, by name."""
+
+    name: str
+    weights: Mapping[str, Tensor]
+    graphs: Sequence[Graph]
+    config: Mapping[str, Any]
+    signature: Mapping[str, Any]
+    card: Callable[[float], str]  # gets the largest difference between ONNX and torch
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def export(network: HashedLinear, file: Path) -> float:
+def export(graph: Graph, file: Path) -> float:
     """Write the ONNX file; the largest difference to torch. Raises ModelRefused where it passes ATOL."""
-    n, words, chars = (torch.export.Dim(name, min=1, max=2**20) for name in ("n", "words", "chars"))
-    shapes = ({0: n, 1: words}, {0: n, 1: words}, {0: n, 1: chars}, {0: n, 1: chars})
+    names = {name for shape in graph.shapes for name in shape.values()}
+    dims = {name: torch.export.Dim(name, min=1, max=2**20) for name in sorted(names)}
+    dynamic = tuple({at: dims[name] for at, name in shape.items()} for shape in graph.shapes)
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            network, example(3, 7, 40), input_names=list(INPUTS), output_names=["logits"], dynamo=True,
-            dynamic_shapes=shapes, opset_version=OPSET, external_data=False, verbose=False,
+            graph.network, graph.cases[0], input_names=list(graph.inputs), output_names=list(graph.outputs), dynamo=True,
+            dynamic_shapes=dynamic, opset_version=OPSET, external_data=False, verbose=False,
         )  # fmt: skip
     assert program is not None
     program.save(str(file))
     without_traces(file)
+    if graph.half:
+        in_halves(file)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     worst = 0.0
-    for batch, word_width, char_width in ((1, 1, 1), (1, 30, 250), (3, 7, 40), (64, 50, 900), (64, 1, 300)):
-        inputs = example(batch, word_width, char_width, seed=batch + char_width)
+    for case in graph.cases:
         with torch.no_grad():
-            expected = network(*inputs).numpy()
-        feeds = {name: value.numpy() for name, value in zip(INPUTS, inputs, strict=True)}
-        worst = max(worst, float(np.abs(session.run(None, feeds)[0] - expected).max()))
+            answer = graph.network(*case)
+        feeds = {name: value.numpy() for name, value in zip(graph.inputs, case, strict=True)}
+        expected = answer if isinstance(answer, tuple) else (answer,)
+        for found, wanted in zip(session.run(None, feeds), expected, strict=True):
+            worst = max(worst, float(np.abs(found - wanted.numpy()).max()))
     if worst > ATOL:
         raise ModelRefused(f"{file}: ONNX and torch differ by {worst:.2e}; {ATOL} is allowed")
     return worst
@@ -95,35 +101,53 @@ def without_traces(file: Path) -> None:
     onnx.save(model, str(file))
 
 
+def in_halves(file: Path) -> None:
+    """Weights in 16 bits behind a cast to 32: half the file, the same arithmetic. They must have 16-bit values already."""
+    model = onnx.load(str(file))
+    casts = []
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < 64:
+            continue
+        small = values.astype(np.float16)
+        if not np.array_equal(small.astype(np.float32), values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(small, f"{name}_half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], name=f"{name}_cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(file))
+
+
+def rounded(network: nn.Module) -> nn.Module:
+    """The network with every weight rounded to what 16 bits can hold: what is shipped is what was measured."""
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            if tensor.dtype == torch.float32:
+                tensor.copy_(tensor.half().float())
+    return network
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter writes its progress to standard output; our own says enough."""
-    with Path(os.devnull).open("w") as sink:
-        import contextlib
-
-        with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-            yield
+    with Path(os.devnull).open("w") as sink, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+        yield
 
 
-def write_moderation_text(weights: Weights, report: Report, folder: Path, version: str) -> str:
-    """Written beside the target and moved there whole, so that no reader sees half a folder."""
-    network = network_of(weights, report.coverage)
-    staging = Path(tempfile.mkdtemp(prefix=f"{NAME}-", dir=folder.parent if folder.parent.exists() else None))
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, staging / "model.safetensors")
-    difference = export(network, staging / "model.onnx")
-    config = {
-        "task": "moderation", "network": "hashed_linear", "word_bits": WORD_BITS, "char_bits": CHAR_BITS,
-        "coverage": list(report.coverage), "not_covered_because": report.not_covered_because,
-        "thresholds": {category: report.thresholds[category] for category in report.coverage},
-    }  # fmt: skip
-    signature = {
-        "inputs": {name: {"dtype": "int64" if "buckets" in name else "float32", "shape": ["n", "width"]} for name in INPUTS},
-        "outputs": {"logits": {"dtype": "float32", "shape": ["n", len(report.coverage)]}},
-    }
-    (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (staging / "signature.json").write_text(json.dumps(signature, indent=2) + "\n")
-    (staging / "MODEL_CARD.md").write_text(moderation_card(report, version, difference))
-    digest = write_manifest(staging, NAME, version)
+def write(artifact: Artifact, folder: Path, version: str) -> str:
+    """Written beside the target and moved there whole, so that no reader sees half a folder. The version's digest."""
+    staging = Path(tempfile.mkdtemp(prefix=f"{artifact.name}-", dir=folder.parent if folder.parent.exists() else None))
+    save_file({name: value.contiguous() for name, value in artifact.weights.items()}, staging / "model.safetensors")
+    difference = max(export(graph, staging / graph.file) for graph in artifact.graphs)
+    for name, content in artifact.files.items():
+        (staging / name).write_bytes(content)
+    (staging / "config.json").write_text(json.dumps(artifact.config, indent=2, ensure_ascii=False) + "\n")
+    (staging / "signature.json").write_text(json.dumps(artifact.signature, indent=2) + "\n")
+    (staging / "MODEL_CARD.md").write_text(artifact.card(difference))
+    digest = write_manifest(staging, artifact.name, version)
     if folder.exists():
         shutil.rmtree(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -132,3 +156,8 @@ def write_moderation_text(weights: Weights, report: Report, folder: Path, versio
     for file in folder.iterdir():
         file.chmod(0o644)
     return digest
+
+
+def halves(network: nn.Module) -> dict[str, Tensor]:
+    """The state to save: 32-bit tensors of a `rounded` network in 16 bits."""
+    return {name: value.half() if value.dtype == torch.float32 else value for name, value in network.state_dict().items()}

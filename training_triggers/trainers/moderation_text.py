@@ -193,6 +193,42 @@ def _home(truth: npt.NDArray[np.bool_], sources: npt.NDArray[np.str_]) -> str:
 
 def write(weights: Weights, report: Report, folder: Path, version: str) -> str:
     """Write the whole model folder; its digest. See `training_triggers.trainers.export`."""
-    from training_triggers.trainers.export import write_moderation_text  # torch: seconds to import
+    import torch  # seconds to import
 
-    return write_moderation_text(weights, report, folder, version)
+    from inference_workers.networks.hashed_linear import INPUTS, HashedLinear
+    from training_triggers.trainers import export
+    from training_triggers.trainers.card import moderation_card
+
+    chosen = [CATEGORIES.index(category) for category in report.coverage]
+    network = HashedLinear(2**WORD_BITS, 2**CHAR_BITS, len(report.coverage))
+    network.load_state_dict({
+        "word_weights": torch.tensor(weights.word[:, chosen]).half(),
+        "word_idf": torch.tensor(weights.word_idf).half(),
+        "char_weights": torch.tensor(weights.char[:, chosen]).half(),
+        "char_idf": torch.tensor(weights.char_idf).half(),
+        "bias": torch.tensor(weights.bias[chosen]),
+    })  # fmt: skip
+
+    def example(n: int, word_width: int, char_width: int) -> tuple[torch.Tensor, ...]:
+        random, made = torch.Generator().manual_seed(n + char_width), []
+        for width, bits in ((word_width, WORD_BITS), (char_width, CHAR_BITS)):
+            made.append(torch.randint(0, 2**bits, (n, width), generator=random))
+            made.append(torch.randint(0, 4, (n, width), generator=random).float())
+        return tuple(made)
+
+    sizes = ((3, 7, 40), (1, 1, 1), (1, 30, 250), (64, 50, 900), (64, 1, 300))
+    shapes = ({0: "n", 1: "words"}, {0: "n", 1: "words"}, {0: "n", 1: "chars"}, {0: "n", 1: "chars"})
+    graph = export.Graph("model.onnx", network.eval(), INPUTS, ("logits",), [example(*size) for size in sizes], shapes)
+    config = {
+        "task": "moderation", "network": "hashed_linear", "word_bits": WORD_BITS, "char_bits": CHAR_BITS,
+        "coverage": list(report.coverage), "not_covered_because": report.not_covered_because,
+        "thresholds": {category: report.thresholds[category] for category in report.coverage},
+    }  # fmt: skip
+    signature = {
+        "inputs": {name: {"dtype": "int64" if "buckets" in name else "float32", "shape": ["n", "width"]} for name in INPUTS},
+        "outputs": {"logits": {"dtype": "float32", "shape": ["n", len(report.coverage)]}},
+    }
+    artifact = export.Artifact(
+        NAME, network.state_dict(), [graph], config, signature, lambda worst: moderation_card(report, version, worst)
+    )
+    return export.write(artifact, folder, version)

@@ -1,0 +1,146 @@
+"""Models of other makers, by their Hugging Face id or a folder in that layout: `hf:ID`. Safetensors only, no remote code.
+
+transformers is imported here and nowhere else. A GPU is used where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForCTC,
+    AutoModelForImageClassification,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoProcessor,
+    AutoTokenizer,
+)
+
+from inference_workers.backends.backend import Logits, Translated
+from inference_workers.networks.folder import ModelFolder
+from inference_workers.networks.pictures import Fit, Pixels
+from inference_workers.networks.speech import Floats, Heard, best_path
+from schemas.errors import InvalidRequest, ModelRefused
+
+transformers.logging.set_verbosity_error()
+
+
+class _Loaded:
+    def __init__(self, folder: ModelFolder, kind: Any) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self._device.type == "cpu":
+            torch.set_num_threads(1)  # as every backend: more throughput is more processes
+        try:
+            loaded = kind.from_pretrained(folder.path, use_safetensors=True, trust_remote_code=False)
+        except Exception as error:  # transformers raises what it likes on files that do not fit
+            raise ModelRefused(f"{folder.name} cannot be loaded by {kind.__name__}: {error}") from error
+        self._model: Any = loaded.eval().to(self._device)
+
+    def _run(self, **inputs: Any) -> Any:
+        with torch.inference_mode():
+            return self._model(**{name: value.to(self._device) for name, value in inputs.items()})
+
+    def close(self) -> None:
+        return
+
+
+class Texts(_Loaded):
+    def __init__(self, folder: ModelFolder) -> None:
+        super().__init__(folder, AutoModelForSequenceClassification)
+        self.labels = folder.coverage
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
+
+    def logits(self, texts: Sequence[str]) -> Logits:
+        inputs = self._tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        found: Logits = self._run(**inputs).logits.double().cpu().numpy()
+        return found
+
+
+class Pictures(_Loaded):
+    def __init__(self, folder: ModelFolder) -> None:
+        super().__init__(folder, AutoModelForImageClassification)
+        self.labels = folder.coverage
+        self.fit = Fit("RGB")
+        self._processor: Any = AutoImageProcessor.from_pretrained(folder.path, trust_remote_code=False)
+
+    def logits(self, pictures: Sequence[Pixels]) -> Logits:
+        inputs = self._processor(list(pictures), return_tensors="pt")
+        found: Logits = self._run(pixel_values=inputs["pixel_values"]).logits.double().cpu().numpy()
+        return found
+
+
+class Translation(_Loaded):
+    """Pairs are not checked: Marian models know one, M2M100 is told the target's code. Others are not tried."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        super().__init__(folder, AutoModelForSeq2SeqLM)
+        self.pairs: frozenset[tuple[str, str]] = frozenset()
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
+        self._longest = int(getattr(self._model.config, "max_position_embeddings", None) or 512)
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]:
+        further: dict[str, Any] = {}
+        if hasattr(self._tokenizer, "get_lang_id"):
+            try:
+                self._tokenizer.src_lang = source
+                further["forced_bos_token_id"] = self._tokenizer.get_lang_id(target)
+            except KeyError as error:
+                raise InvalidRequest(f"the model does not know the language {error}") from error
+        lengths = [len(ids) for ids in self._tokenizer(list(texts)).input_ids]
+        inputs = self._tokenizer(list(texts), padding=True, truncation=True, max_length=self._longest, return_tensors="pt").to(
+            self._device
+        )
+        with torch.inference_mode():
+            out = self._model.generate(
+                **inputs, **further, num_beams=4, max_new_tokens=min(self._longest - 1, 2 * max(lengths) + 8),
+                output_scores=True, return_dict_in_generate=True,
+            )  # fmt: skip
+        scores = out.sequences_scores.tolist()
+        decoded = self._tokenizer.batch_decode(out.sequences, skip_special_tokens=True)
+        return [
+            Translated(text, score, length > self._longest) for text, score, length in zip(decoded, scores, lengths, strict=True)
+        ]
+
+
+class Speech(_Loaded):
+    """CTC models (wav2vec 2.0 and the like): letters become words at the word delimiter."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        super().__init__(folder, AutoModelForCTC)
+        self._processor: Any = AutoProcessor.from_pretrained(folder.path, trust_remote_code=False)
+        tokenizer = self._processor.tokenizer
+        self.rate_hz = int(self._processor.feature_extractor.sampling_rate)
+        self._delimiter = tokenizer.word_delimiter_token
+        self._vocabulary = tokenizer.convert_ids_to_tokens(list(range(self._model.config.vocab_size)))
+        self._silent = set(tokenizer.all_special_tokens) - {self._delimiter}
+        self._blank = int(tokenizer.pad_token_id)
+
+    def hear(self, sounds: Sequence[Floats]) -> list[list[Heard]]:
+        heard = []
+        for sound in sounds:  # one by one: not every such model masks its padding
+            inputs = self._processor(sound, sampling_rate=self.rate_hz, return_tensors="pt")
+            probabilities = self._run(input_values=inputs["input_values"]).logits[0].float().softmax(dim=-1).cpu().numpy()
+            frame_s = len(sound) / self.rate_hz / max(1, len(probabilities))
+            heard.append(self._words(best_path(probabilities, self._vocabulary, frame_s, self._blank)))
+        return heard
+
+    def _words(self, letters: list[Heard]) -> list[Heard]:
+        words: list[list[Heard]] = [[]]
+        for letter in letters:
+            if letter.text == self._delimiter:
+                words.append([])
+            elif letter.text not in self._silent:
+                words[-1].append(letter)
+        return [
+            Heard(
+                "".join(one.text for one in word), word[0].start_s, word[-1].end_s,
+                float(np.mean([one.probability for one in word])),
+            )
+            for word in words
+            if word
+        ]  # fmt: skip

@@ -1,0 +1,79 @@
+"""torch, for a GPU: the same networks from the same folder's safetensors. On a CPU ONNX Runtime is the lighter way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from inference_workers.backends.backend import Arrays
+from inference_workers.networks import convnet, hashed_linear, listener, translator
+from inference_workers.networks.folder import ModelFolder
+from schemas.errors import ModelRefused
+
+Config = Mapping[str, Any]
+
+
+def _hashed_linear(config: Config) -> nn.Module:
+    return hashed_linear.HashedLinear(2 ** config["word_bits"], 2 ** config["char_bits"], len(config["coverage"]))
+
+
+def _convnet(config: Config) -> nn.Module:
+    channels = 1 if config["pixels"]["mode"] == "L" else 3
+    return convnet.ConvNet(channels, len(config["coverage"]), tuple(config["widths"]))
+
+
+def _listener(config: Config) -> nn.Module:
+    from inference_workers.networks.speech import MELS
+
+    return listener.Listener(MELS, len(config["vocabulary"]))
+
+
+def _translator(config: Config) -> nn.Module:
+    return translator.Translator(translator.Shape(**config["shape"]))
+
+
+BUILD: Mapping[str, Callable[[Config], nn.Module]] = {
+    "hashed_linear": _hashed_linear,
+    "convnet": _convnet,
+    "listener": _listener,
+    "translator": _translator,
+}
+PART: Mapping[str, Callable[[Any], nn.Module]] = {"encoder.onnx": translator.Encode, "decoder.onnx": translator.Step}
+
+
+class TorchNetwork:
+    """`file` names the ONNX graph that it stands for: inputs and outputs are the same. Raises ModelRefused."""
+
+    def __init__(self, folder: ModelFolder, file: str = "model.onnx", device: str = "cpu") -> None:
+        network = BUILD[folder.config["network"]](folder.config)
+        state = load_file(str(folder.path / "model.safetensors"))
+        wanted = network.state_dict()
+        try:
+            network.load_state_dict({name: value.to(wanted[name].dtype) for name, value in state.items()})
+        except (KeyError, RuntimeError) as error:
+            raise ModelRefused(f"{folder.path}/model.safetensors does not fit its network: {error}") from error
+        self._device = torch.device(device)
+        self._network = (PART[file](network) if file in PART else network).eval().to(self._device)
+        graph = folder.signature if file == "model.onnx" else folder.signature[file]
+        self._inputs, self._outputs = tuple(graph["inputs"]), tuple(graph["outputs"])
+
+    def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        given = [torch.from_numpy(np.ascontiguousarray(inputs[name])).to(self._device) for name in self._inputs]
+        with torch.inference_mode():
+            answer = self._network(*given)
+        answers = answer if isinstance(answer, tuple) else (answer,)
+        return {name: value.cpu().numpy() for name, value in zip(self._outputs, answers, strict=True)}
+
+    def close(self) -> None:
+        return
+
+
+def gpu() -> str | None:
+    """The device to use where there is a GPU."""
+    return "cuda" if torch.cuda.is_available() else None

@@ -1,0 +1,57 @@
+"""Decoded pictures to a network's input: the same steps in training, in a worker and in the decoding child."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a picture is brought to size: whole, centred, never stretched; bars take the colour of its edge's median.
+
+    mode: RGB or L. height, width: 0 keeps the size, down to `max_side` on the longer side.
+    """
+
+    mode: str = "RGB"
+    height: int = 0
+    width: int = 0
+    max_side: int = 1024
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> Fit:
+        found = config["pixels"]
+        return cls(str(found["mode"]), int(found["height"]), int(found["width"]))
+
+
+def fit(picture: Image.Image, to: Fit) -> Pixels:
+    """uint8 of shape (height, width, channels). Turns it as its EXIF says, puts transparent ones on white."""
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
+        over = turned.convert("RGBA")
+        turned = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+    plain = turned.convert(to.mode)
+    if not to.height:
+        plain.thumbnail((to.max_side, to.max_side), Image.Resampling.BILINEAR)
+        return _with_channels(np.asarray(plain, np.uint8))
+    scale = min(to.width / plain.width, to.height / plain.height)
+    size = max(1, round(plain.width * scale)), max(1, round(plain.height * scale))
+    small = _with_channels(np.asarray(plain.resize(size, Image.Resampling.BILINEAR), np.uint8))
+    if size == (to.width, to.height):
+        return small
+    edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+    out = np.empty((to.height, to.width, small.shape[2]), np.uint8)
+    out[:] = np.median(edge, axis=0).astype(np.uint8)
+    top, left = (to.height - size[1]) // 2, (to.width - size[0]) // 2
+    out[top : top + size[1], left : left + size[0]] = small
+    return out
+
+
+def _with_channels(pixels: Pixels) -> Pixels:
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]

@@ -1,0 +1,50 @@
+"""Texts to token numbers and back, as the translation model sees them; shared with its trainer.
+
+A source text starts with a token for the language that is wanted, `<2fr>`; both languages share one vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+PAD, START, END, UNKNOWN = 0, 1, 2, 3
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
+
+
+class Texts:
+    """Raises ValueError where the tokenizer lacks a language's token."""
+
+    def __init__(self, file: Path, languages: Sequence[str]) -> None:
+        self._tokenizer = Tokenizer.from_file(str(file))
+        self._wanted = {}
+        for language in languages:
+            number = self._tokenizer.token_to_id(f"<2{language}>")
+            if number is None:
+                raise ValueError(f"{file} has no token <2{language}>")
+            self._wanted[language] = number
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
+
+    def encode(self, texts: Sequence[str], target: Sequence[str], limit: int) -> tuple[list[list[int]], list[bool]]:
+        """Token numbers of each text, at most `limit` of them, and whether a text was cut."""
+        found = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        rows = [[self._wanted[language], *ids[: limit - 2], END] for ids, language in zip(found, target, strict=True)]
+        return rows, [len(ids) > limit - 2 for ids in found]
+
+    def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return [text.strip() for text in self._tokenizer.decode_batch([list(row) for row in rows], skip_special_tokens=True)]
+
+
+def pad(rows: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    """int64 of shape (n, longest), filled with PAD."""
+    out = np.full((len(rows), max(map(len, rows), default=1)), PAD, np.int64)
+    for at, row in enumerate(rows):
+        out[at, : len(row)] = row
+    return out

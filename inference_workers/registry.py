@@ -1,0 +1,69 @@
+"""The MLflow registry, as workers read it: `models:/NAME@alias` or `models:/NAME/version` to a folder. The only place in
+this package that imports mlflow.
+
+A worker asks once, when it loads; `model-updates-v1` never names an alias, so that all workers hold the same version.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from schemas.errors import ModelRefused
+
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+
+
+def located(uri: str) -> tuple[Path, str]:
+    """Folder and digest of a registered version. Raises ModelRefused where the registry has none or does not answer."""
+    address = os.environ.get("MILLRACE_MLFLOW", "")
+    if not address:
+        raise ModelRefused(f"{uri} is in the MLflow registry, and MILLRACE_MLFLOW names no server")
+    try:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+    except ImportError as error:
+        raise ModelRefused(f"{uri} needs mlflow, which is not here: `./millrace setup mlflow`") from error
+    name, at, alias = uri.removeprefix("models:/").partition("@")
+    client = MlflowClient(tracking_uri=address, registry_uri=address)
+    try:
+        if at:
+            found = client.get_model_version_by_alias(name, alias)
+        else:
+            name, _, number = name.partition("/")
+            found = client.get_model_version(name, number)
+    except MlflowException as error:
+        raise ModelRefused(f"{uri}: the registry at {address} says: {error}") from error
+    digest = found.tags.get("digest", "")
+    if not digest:
+        raise ModelRefused(f"{uri} was registered without a digest: nothing says what it must be")
+    source = urlsplit(found.source or "")
+    if source.scheme in ("", "file"):
+        return Path(unquote(source.path)), digest
+    return _fetched(found.source or "", digest, address), digest
+
+
+def _fetched(source: str, digest: str, address: str) -> Path:
+    """A copy of what the server keeps, by digest: fetched once, moved into place whole, and checked by whoever opens it."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    home = Path(os.environ.get("MILLRACE_HOME", ".millrace")) / "models"
+    target = home / digest
+    if target.is_dir():
+        return target
+    home.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=home))
+    try:
+        fetched = Path(download_artifacts(artifact_uri=source, dst_path=str(scratch), tracking_uri=address))
+        if not target.exists():
+            fetched.rename(target)
+    except (MlflowException, OSError) as error:
+        raise ModelRefused(f"{source} cannot be fetched: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target

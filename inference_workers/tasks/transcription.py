@@ -1,0 +1,74 @@
+"""Transcription: speech to words with times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from inference_workers.backends.backend import Backend, Listening
+from inference_workers.backends.choose import listening
+from inference_workers.media.reader import MediaReader
+from inference_workers.networks.folder import ModelFolder
+from inference_workers.networks.speech import Floats
+from inference_workers.task import Prediction, Prepared, Use, Versions
+from schemas.columns import Columns
+from schemas.errors import MediaRefused, RecordError
+from schemas.topics import TRANSCRIPTION_RESULTS, consumption
+
+MODEL = "transcription-digits"
+
+
+class Transcription:
+    name = "transcription"
+    consumption = consumption("transcription")
+    results = TRANSCRIPTION_RESULTS
+    reads_media = True
+    models: Mapping[str, str] = {MODEL: f"shipped:{MODEL}"}
+
+    def load(self, folder: ModelFolder, model: str) -> Backend:
+        backend = listening(folder)
+        noise = np.random.default_rng(0).standard_normal(backend.rate_hz).astype(np.float32) * 0.01
+        backend.hear([noise, noise[: backend.rate_hz // 2]])
+        return backend
+
+    def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
+        sounds = media.sounds(columns.nested("audio"), versions[MODEL].backend.rate_hz)
+        refused: dict[int, RecordError] = {row: one for row, one in enumerate(sounds) if isinstance(one, MediaRefused)}
+        return Prepared([one for one in sounds if not isinstance(one, MediaRefused)], refused)
+
+    def predict(self, inputs: Sequence[Floats], versions: Versions) -> Prediction:
+        version = versions[MODEL]
+        backend: Listening = version.backend
+        begun_s = time.perf_counter()
+        heard = backend.hear(inputs)
+        compute_ms = (time.perf_counter() - begun_s) * 1000
+        durations_s = np.array([len(sound) / backend.rate_hz for sound in inputs], "<f4")
+        surest = np.array([np.mean([word.probability for word in words]) if words else 0.0 for words in heard], "<f4")
+        return Prediction(
+            results={
+                "text": [" ".join(word.text for word in words) for words in heard],
+                "words": [
+                    [
+                        {"text": word.text, "start_s": word.start_s, "end_s": word.end_s, "probability": word.probability}
+                        for word in words
+                    ]
+                    for words in heard
+                ],
+                "duration_s": durations_s,
+            },
+            uses=[
+                Use(
+                    version, surest[:, None], compute_ms,
+                    signals={
+                        "duration_s": durations_s,
+                        "loudness": np.array([np.sqrt(np.mean(sound**2)) for sound in inputs], "<f4"),
+                        "words": np.array([len(words) for words in heard], "<f4"),
+                    },
+                )
+            ],
+        )  # fmt: skip
+
+
+TASK = Transcription()

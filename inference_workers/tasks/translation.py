@@ -1,0 +1,92 @@
+"""Translation: a text from one language into another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from inference_workers.backends.backend import Backend, Translated, Translating
+from inference_workers.backends.choose import translating
+from inference_workers.media.reader import MediaReader
+from inference_workers.networks.folder import ModelFolder
+from inference_workers.task import Prediction, Prepared, Use, Versions
+from schemas.columns import Columns
+from schemas.errors import InvalidRequest, ModelRefused, RecordError
+from schemas.topics import TRANSLATION_RESULTS, consumption
+
+MODEL = "translation-en-fr"
+MAX_CHARS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    text: str
+    source: str
+    target: str
+
+
+class Translation:
+    name = "translation"
+    consumption = consumption("translation")
+    results = TRANSLATION_RESULTS
+    reads_media = False
+    models: Mapping[str, str] = {MODEL: f"shipped:{MODEL}"}
+
+    def load(self, folder: ModelFolder, model: str) -> Backend:
+        backend = translating(folder)
+        source, target = min(backend.pairs, default=("en", "fr"))
+        answers = backend.translate(["Hello.", "A second one, so that there is a batch."], source, target)
+        if len(answers) != 2:
+            raise ModelRefused(f"{folder.path}: {len(answers)} answers to two texts")
+        return backend
+
+    def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
+        pairs = versions[MODEL].backend.pairs
+        inputs: list[Asked] = []
+        refused: dict[int, RecordError] = {}
+        asked = zip(columns.text("text"), columns.text("source"), columns.text("target"), strict=True)
+        for row, (text, source, target) in enumerate(asked):
+            if not text or not text.strip():
+                refused[row] = InvalidRequest("the text is empty: there is nothing to translate")
+            elif len(text) > MAX_CHARS:
+                refused[row] = InvalidRequest(f"the text has {len(text)} characters; at most {MAX_CHARS} are read")
+            elif pairs and (source, target) not in pairs:
+                known = ", ".join(sorted(f"{one} to {other}" for one, other in pairs))
+                refused[row] = InvalidRequest(f"{source} to {target} is not a pair of this model; it has {known}")
+            else:
+                inputs.append(Asked(text, source or "", target or ""))
+        return Prepared(inputs, refused)
+
+    def predict(self, inputs: Sequence[Asked], versions: Versions) -> Prediction:
+        version = versions[MODEL]
+        backend: Translating = version.backend
+        begun_s = time.perf_counter()
+        found: list[Translated | None] = [None] * len(inputs)
+        for pair in {(one.source, one.target) for one in inputs}:
+            rows = [i for i, one in enumerate(inputs) if (one.source, one.target) == pair]
+            for i, answer in zip(rows, backend.translate([inputs[i].text for i in rows], *pair), strict=True):
+                found[i] = answer
+        compute_ms = (time.perf_counter() - begun_s) * 1000
+        answers = [one for one in found if one is not None]
+        scores = np.array([one.score for one in answers], "<f4")
+        return Prediction(
+            results={
+                "text": [one.text for one in answers],
+                "source": [one.source for one in inputs],
+                "target": [one.target for one in inputs],
+                "score": scores,
+                "truncated": [one.truncated for one in answers],
+            },
+            uses=[
+                Use(
+                    version, scores[:, None], compute_ms,
+                    signals={"text_chars": np.array([len(one.text) for one in inputs], "<f4"), "score": scores},
+                )
+            ],
+        )  # fmt: skip
+
+
+TASK = Translation()

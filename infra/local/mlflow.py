@@ -1,0 +1,38 @@
+"""The MLflow server as a child process: tracking and model registry on loopback, SQLite, no job execution (which would
+be eight processes and a gigabyte more)."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from infra.local.processes import Started, free_port, start
+from schemas.errors import BadSettings
+
+START_LIMIT_S = 120.0
+
+
+def start_mlflow(folder: Path, log: Path, port: int | None = None) -> Started:
+    """Raises BadSettings where mlflow is not installed."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise BadSettings("MILLRACE_MLFLOW is `local` and mlflow is not here: `./millrace setup mlflow` fetches it")
+    port = port or free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--no-serve-artifacts", "--default-artifact-root", (folder / "artifacts").as_uri(),
+    ]  # fmt: skip
+    env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
+    return start("mlflow", command, log, env, f"http://127.0.0.1:{port}", cwd=folder)
+
+
+def answers(address: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{address}/health", timeout=2) as found:
+            return bool(found.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

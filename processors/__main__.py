@@ -1,0 +1,8 @@
+"""`python -m processors policy decisions`."""
+
+import sys
+
+from processors.process import main
+
+if __name__ == "__main__":
+    sys.exit(main())

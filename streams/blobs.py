@@ -1,0 +1,177 @@
+"""Claim checks: what is too large for a record lies in a store, and the record carries its URI, sha256 and size.
+
+(Hohpe and Woolf, Enterprise Integration Patterns, "Claim Check".) Only allow-listed roots are read, no link leads out of
+them, and what was changed since is refused. Files are opened with care here; buckets go through fsspec.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from schemas.errors import BadSettings, MediaRefused, RetryLater
+
+INLINE_BYTES = 512 * 1024  # up to here a file travels inside its record
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Where an object lies and what it must be. sha256: hexadecimal."""
+
+    uri: str
+    sha256: str
+    size: int
+
+
+class Blobs:
+    """Reads under `roots`, writes under the first of them. roots: file:///folder or s3://bucket/prefix."""
+
+    def __init__(self, roots: Sequence[str]) -> None:
+        self.roots = tuple(root.rstrip("/") for root in roots)
+        for root in self.roots:
+            if not root.startswith(("file:///", "s3://")):
+                raise BadSettings(f"{root!r} is no root of claim checks: use file:///folder or s3://bucket/prefix")
+
+    def fetch(self, reference: Reference, max_bytes: int) -> bytes:
+        """The object, checked. Raises MediaRefused with the reason, RetryLater where the store does not answer."""
+        if not 0 <= reference.size <= max_bytes:
+            raise MediaRefused(f"{reference.uri} is said to have {reference.size} bytes; at most {max_bytes} are read")
+        scheme = urlsplit(reference.uri).scheme
+        if scheme not in ("file", "s3"):
+            raise MediaRefused(f"{reference.uri} is of a kind that is not read: use file:// or s3://")
+        data = _read_file(self._allowed_file(reference.uri), reference) if scheme == "file" else self._read_s3(reference)
+        if len(data) != reference.size:
+            raise MediaRefused(f"{reference.uri} does not have the {reference.size} bytes that were announced: it was changed")
+        found = hashlib.sha256(data).hexdigest()
+        if found != reference.sha256.lower():
+            raise MediaRefused(f"{reference.uri} has sha256 {found}, not the announced one: it was changed")
+        return data
+
+    def put(self, data: bytes) -> Reference:
+        """Store under the first root, named by digest: the same content twice is one object."""
+        digest = hashlib.sha256(data).hexdigest()
+        uri = f"{self.roots[0]}/{digest[:2]}/{digest}"
+        if uri.startswith("s3://"):
+            with _s3_errors(uri):
+                _s3().pipe_file(uri, data)
+            return Reference(uri, digest, len(data))
+        file = _path(uri)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            handle, staging = tempfile.mkstemp(dir=file.parent)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+            os.replace(staging, file)
+        os.utime(file)  # its lifetime starts anew
+        return Reference(file.as_uri(), digest, len(data))
+
+    def clean(self, older_than_s: float, now_s: float) -> int:
+        """Remove objects of the first root that were written longer ago than that; how many. The lifetime must cover
+        the retention of the topics that refer to them."""
+        root = self.roots[0]
+        if root.startswith("s3://"):
+            with _s3_errors(root):
+                found = _s3().find(root, detail=True)
+                old = [name for name, info in found.items() if now_s - info["LastModified"].timestamp() > older_than_s]
+                if old:
+                    _s3().rm(old)
+            return len(old)
+        gone = 0
+        for file in _path(root).glob("??/*"):
+            try:
+                if now_s - file.stat(follow_symlinks=False).st_mtime > older_than_s:
+                    file.unlink()
+                    gone += 1
+            except FileNotFoundError:
+                continue
+        return gone
+
+    def _allowed_file(self, uri: str) -> Path:
+        path = Path(os.path.realpath(_path(uri)))
+        for root in self.roots:
+            if root.startswith("file:") and path.is_relative_to(os.path.realpath(_path(root))):
+                return path
+        raise MediaRefused(f"{uri} does not lie under a root that this worker reads (MILLRACE_BLOB_ROOTS)")
+
+    def _read_s3(self, reference: Reference) -> bytes:
+        uri = reference.uri
+        if ".." in uri.split("/") or not any(uri.startswith(f"{root}/") for root in self.roots if root.startswith("s3:")):
+            raise MediaRefused(f"{uri} does not lie under a bucket that this worker reads (MILLRACE_BLOB_ROOTS)")
+        with _s3_errors(uri):
+            found: bytes = _s3().cat_file(uri, start=0, end=reference.size + 1)
+        return found
+
+
+def _path(uri: str) -> Path:
+    return Path(unquote(urlsplit(uri).path))
+
+
+def _read_file(path: Path, reference: Reference) -> bytes:
+    """A regular file, not a link that took its place since, and never more of it than was announced."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise MediaRefused(f"{reference.uri} cannot be opened: {error.strerror}") from error
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise MediaRefused(f"{reference.uri} is not a file")
+        return stream.read(reference.size + 1)
+
+
+def _s3() -> Any:
+    """fsspec's S3 file system; keys, region and endpoint come from the AWS variables."""
+    import fsspec
+
+    try:
+        return fsspec.filesystem("s3", default_fill_cache=False, use_listings_cache=False)
+    except ImportError as error:
+        raise BadSettings("s3:// needs the s3 group: ./millrace setup s3") from error
+
+
+class _s3_errors:  # noqa: N801  # used as a function
+    """What the store says, as our errors: what is missing or forbidden is refused, anything else is tried again."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        match error:
+            case FileNotFoundError() | PermissionError():
+                raise MediaRefused(f"{self._uri} cannot be read: {error}") from error
+            case None | BadSettings():
+                return
+            case Exception():
+                raise RetryLater(f"{self._uri}: the store does not answer: {error}") from error
+
+
+def split_media(fields: dict[str, Any], blobs: Blobs | None) -> dict[str, Any]:
+    """A media field for these bytes under "data": as it is while small, else by reference. Raises MediaRefused."""
+    data: bytes = fields["data"]
+    if len(data) <= INLINE_BYTES:
+        return fields
+    if blobs is None or not blobs.roots:
+        raise MediaRefused(f"{len(data)} bytes are more than the {INLINE_BYTES} that travel inline, and no store is set")
+    reference = blobs.put(data)
+    return {"uri": reference.uri, "sha256": reference.sha256, "size": reference.size}
+
+
+def references(fields: Any) -> Iterator[Reference]:
+    """All references in a record's fields, however deep."""
+    if isinstance(fields, dict):
+        if fields.get("uri") and fields.get("sha256"):
+            yield Reference(fields["uri"], fields["sha256"], int(fields.get("size") or 0))
+        for value in fields.values():
+            yield from references(value)
+    elif isinstance(fields, (list, tuple)):
+        for value in fields:
+            yield from references(value)

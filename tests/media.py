@@ -1,0 +1,73 @@
+"""Small files of every kind that requests bring, good and hostile. Drawn here: nothing is shipped."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+from PIL import Image, ImageDraw
+
+
+def digit_seven() -> bytes:
+    picture = Image.new("L", (200, 200), 255)
+    ImageDraw.Draw(picture).line([(60, 50), (140, 50), (95, 160)], fill=0, width=16, joint="curve")
+    return encoded(picture)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind)
+    return out.getvalue()
+
+
+def noise(side: int = 300, kind: str = "JPEG") -> bytes:
+    pixels = np.random.default_rng(3).integers(0, 256, (side, side, 3), np.uint8)
+    return encoded(Image.fromarray(pixels), kind)
+
+
+def png_header(width: int, height: int, data: bytes = b"") -> bytes:
+    """A PNG that says it has that many pixels, whatever follows."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def video(seconds: float = 4.0, last_at_s: float | None = None, bright_from_s: float = 2.0) -> bytes:
+    """Ten frames a second, dark and then bright; `last_at_s` puts the last frame that late, so the header says so."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream: Any = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        count = int(seconds * 10)
+        for i in range(count):
+            pixels = np.full((120, 160, 3), 220 if i / 10 >= bright_from_s else 30, np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = i if last_at_s is None or i < count - 1 else int(last_at_s * 10)
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return out.getvalue()
+
+
+def sound(seconds: float = 1.0, rate_hz: int = 8000, kind: str = "WAV") -> bytes:
+    samples = 0.3 * np.sin(np.arange(int(seconds * rate_hz)) * 440 * 2 * np.pi / rate_hz)
+    return sound_of(samples.astype(np.float32), rate_hz, kind)
+
+
+def sound_of(samples: Any, rate_hz: int = 8000, kind: str = "WAV") -> bytes:
+    out = io.BytesIO()
+    soundfile.write(out, samples, rate_hz, format=kind)
+    return out.getvalue()
+
+
+def inline(data: bytes) -> dict[str, Any]:
+    return {"data": data, "uri": None, "sha256": None, "size": None}

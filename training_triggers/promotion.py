@@ -1,0 +1,108 @@
+"""Promotion and rollback: one record on `model-updates-v1`, which is the truth. What MLflow shows follows it (`reconcile.py`)."""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference_workers.networks.checkpoint import open_checkpoint
+from inference_workers.networks.folder import ModelFolder, open_folder, resolve
+from schemas.codec import Encoder, SchemaIds, read_any
+from schemas.errors import ModelRefused
+from schemas.generated import ModelUpdate
+from schemas.topics import MODEL_UPDATES
+from streams.broker import Broadcast, Sink
+from streams.clock import Clock
+from streams.headers import cloud_event
+from streams.ids import uuid7
+from streams.rows import OutRecords
+
+READ_LIMIT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A version as it is announced: never by an alias, so that all workers hold the same."""
+
+    folder: ModelFolder
+    uri: str
+
+
+def find_source(name: str, source: str, mlflow: str) -> Source:
+    """A folder's path, `shipped:NAME`, `hf:ID`, or a number or alias of the MLflow registry: `3`, `models:/NAME@ALIAS`.
+
+    The folder is checked whole. Raises ModelRefused."""
+    if source.isdigit() or source.startswith("models:/"):
+        found = _registered(name, source, mlflow)
+    elif source.startswith("hf:"):
+        return Source(open_checkpoint(source.removeprefix("hf:")), source)
+    elif source.startswith("shipped:"):
+        found = Source(open_folder(resolve(source)), source)
+    else:
+        path = Path(source.removeprefix("file:")).resolve()
+        found = Source(open_folder(path), f"file:{path}")
+    if found.folder.name != name:
+        raise ModelRefused(f"{source} is a version of {found.folder.name}, not of {name}")
+    return found
+
+
+def _registered(name: str, source: str, mlflow: str) -> Source:
+    try:
+        from training_triggers.registry import ModelRegistry  # seconds to import
+    except ImportError as error:
+        raise ModelRefused(f"{source} is in the MLflow registry: `./millrace setup mlflow` fetches its client") from error
+
+    versions = ModelRegistry(mlflow).versions(name)
+    number = source if source.isdigit() else source.removeprefix(f"models:/{name}").lstrip("/@")
+    chosen = [one for one in versions if one.number == number or (one.champion and number == "champion")]
+    if not chosen:
+        raise ModelRefused(
+            f"the registry has no version {source} of {name}; it has {', '.join(v.number for v in versions) or 'none'}"
+        )
+    one = chosen[0]
+    if one.uri.startswith(("file:", "/")):
+        path = Path(one.uri.removeprefix("file://"))
+        return Source(open_folder(path, one.digest), f"file:{path}")
+    return Source(_as_registered(name, one.version, one.digest), f"models:/{name}/{one.number}")
+
+
+def _as_registered(name: str, version: str, digest: str) -> ModelFolder:
+    """A version whose files lie with the server: each worker fetches and checks them."""
+    return ModelFolder(Path(), name, version, digest, {}, {})
+
+
+def announce(name: str, source: Source, reason: str, sink: Sink, ids: SchemaIds, clock: Clock) -> ModelUpdate:
+    """Write the update, and return when the broker has it."""
+    update = ModelUpdate(
+        model=name, version=source.folder.version, uri=source.uri, digest=source.folder.digest, reason=reason,
+        actor=getpass.getuser(), decided_ms=clock.now_ms(),
+    )  # fmt: skip
+    value = Encoder("model-update", MODEL_UPDATES.subject, ids).encode_one(update)
+    headers = cloud_event([uuid7(update.decided_ms)], "model-update", "models command")
+    sink.produce(OutRecords(MODEL_UPDATES.name, [name.encode()], [value], headers))
+    sink.flush(10.0)
+    return update
+
+
+def updates(broadcast: Broadcast, ids: SchemaIds) -> list[ModelUpdate]:
+    """All that were ever written, oldest first."""
+    return [ModelUpdate.from_dict(read_any(value, ids)) for value in broadcast.read_to_end(READ_LIMIT_S).values]
+
+
+def before(name: str, written: list[ModelUpdate], default_uri: str) -> Source:
+    """What answered before the last promotion of the model: the version that a rollback brings back.
+
+    A model that was promoted once goes back to what is shipped. Raises ModelRefused where nothing was promoted."""
+    mine = [update for update in written if update.model == name]
+    if not mine:
+        raise ModelRefused(f"no version of {name} was ever promoted: there is nothing to roll back")
+    earlier = [update for update in mine if update.digest != mine[-1].digest]
+    if not earlier:
+        return Source(open_folder(resolve(default_uri)), default_uri)
+    last = earlier[-1]
+    if last.uri.startswith("hf:"):
+        return Source(open_checkpoint(last.uri.removeprefix("hf:")), last.uri)
+    if last.uri.startswith("models:/"):
+        return Source(_as_registered(name, last.version, last.digest), last.uri)
+    return Source(open_folder(resolve(last.uri), last.digest), last.uri)
