@@ -14,13 +14,15 @@ from typing import Any
 from schemas.errors import BadSettings
 
 CATEGORIES = ("hate_speech", "harassment", "violence", "sexual_content", "self_harm", "spam", "misinformation")
+KINDS = ("text", "image", "video")
 ALLOW, REVIEW, REMOVE = "allow", "review", "remove"
 Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Rules:
-    """remove_at: by category, the probability from which a flagged item is removed without a person; inf for never.
+    """remove_at: by category, or kind of part and category (`image:spam`), the probability from which a flagged item is
+    removed without a person; inf for never.
     review_unjudged: an item with a part that could not be judged is looked at by a person."""
 
     remove_at: Mapping[str, float]
@@ -28,17 +30,29 @@ class Rules:
 
     @classmethod
     def parse(cls, remove_at: str, review_unjudged: bool) -> Rules:
-        """`default=0.95 self_harm=never`. Raises BadSettings."""
+        """`default=0.95 self_harm=never image:spam=never`. Raises BadSettings."""
         found: dict[str, float] = {}
         for word in remove_at.replace(",", " ").split():
             name, _, value = word.partition("=")
-            if name not in (*CATEGORIES, "default"):
-                raise BadSettings(f"MILLRACE_REMOVE_AT names {name!r}; categories are {', '.join(CATEGORIES)}, and default")
+            kind, colon, category = name.rpartition(":")
+            if category not in (*CATEGORIES, "default") or (colon and kind not in KINDS):
+                raise BadSettings(
+                    f"MILLRACE_REMOVE_AT names {name!r}; it takes {', '.join(CATEGORIES)} or default, alone or after "
+                    f"{', '.join(f'{kind}:' for kind in KINDS)}"
+                )
             try:
                 found[name] = math.inf if value == "never" else float(value)
             except ValueError:
                 raise BadSettings(f"MILLRACE_REMOVE_AT has {word!r}; it takes category=probability or =never") from None
-        return cls({category: found.get(category, found.get("default", math.inf)) for category in CATEGORIES}, review_unjudged)
+        return cls(found, review_unjudged)
+
+    def limit(self, part: str, category: str) -> float:
+        """The narrowest rule that is set: of the part's kind and category, of its kind, of the category, the default."""
+        kind = part.split(" ")[0]
+        for name in (f"{kind}:{category}", f"{kind}:default", category, "default"):
+            if name in self.remove_at:
+                return self.remove_at[name]
+        return math.inf
 
     @property
     def digest(self) -> str:
@@ -56,7 +70,7 @@ def decide(verdict: Record, rules: Rules) -> tuple[str, list[str]]:
             continue
         category, probability = found["category"], found["probability"]
         said = f"{category} {probability:.2f} in {found['part']}"
-        limit = rules.remove_at.get(category, math.inf)
+        limit = rules.limit(found["part"], category)
         if probability >= limit:
             removals.append(f"{said} passes {limit:.2f}, at which it is removed")
         else:

@@ -15,7 +15,8 @@ class ProcessorSettings:
     session_timeout_ms: int = setting(10_000, "after this long without a heartbeat the group goes on without the process")
     transaction_timeout_ms: int = setting(15_000, "after this long the broker aborts an open transaction")
     remove_at: str = setting(
-        "default=0.95 self_harm=never", "by category, the probability from which a flagged item is removed without a person"
+        "default=0.95 self_harm=never image:default=never video:default=never",
+        "by category, the probability from which a flagged item is removed without a person",
     )
     review_unjudged: bool = setting(True, "whether an item with a part that could not be judged is reviewed")
     blob_roots: str = setting("", "roots of claim checks; the first is kept clean")

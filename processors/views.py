@@ -62,6 +62,7 @@ app = faust.App(
     stream_wait_empty=False,
     web_bind="127.0.0.1",
     web_host="127.0.0.1",
+    node_hostname="127.0.0.1",  # where another worker sends a question on to the one that holds the author
 )
 app.transport = _CommittedTransport([app.conf.broker[0]], app, app.loop)
 

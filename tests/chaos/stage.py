@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,10 @@ TAKEN = consumption("moderation")
 class Worker:
     """One worker process, not kept: when it dies it stays dead until the test starts another."""
 
-    def __init__(self, bootstrap: str, registry: str, log: Path, slot: int = 0, **env: str) -> None:
+    def __init__(
+        self, bootstrap: str, registry: str, log: Path, slot: int = 0, tasks: Sequence[str] = ("moderation",), **env: str
+    ) -> None:
+        self._tasks = tasks
         self._log = log
         self._from = log.stat().st_size if log.exists() else 0
         settings = {
@@ -43,7 +46,7 @@ class Worker:
         }  # fmt: skip
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "inference_workers", "--task", "moderation", "--slot", str(slot)],
+                [sys.executable, "-m", "inference_workers", *(w for task in tasks for w in ("--task", task)), "--slot", str(slot)],
                 env={**os.environ, **settings}, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
             )  # fmt: skip
 
@@ -53,7 +56,13 @@ class Worker:
             return words.encode() in file.read()
 
     def wait_assigned(self, limit_s: float = 40.0) -> None:
-        until(lambda: self.said('"event": "assigned"') or self.process.poll() is not None, limit_s, "a worker with partitions")
+        until(lambda: self.assigned() or self.process.poll() is not None, limit_s, "a worker with partitions")
+
+    def assigned(self) -> bool:
+        """Every one of its loops holds partitions."""
+        lines = [line for line in self._log.read_bytes()[self._from :].splitlines() if b'"event": "assigned"' in line]
+        names = [task.partition(":")[0].encode() for task in self._tasks]
+        return all(any(b'"worker": "' + name + b"-" in line for line in lines) for name in names)
 
     def wait_dead(self, limit_s: float = 60.0) -> int:
         return self.process.wait(limit_s)
@@ -98,8 +107,8 @@ class Stage:
         partitions = self._admin.partitions()[topic]
         return self._admin.ends([(topic, number) for number in range(partitions)])
 
-    def worker(self, slot: int = 0, **env: str) -> Worker:
-        made = Worker(self.bootstrap, self.registry, self._folder / f"worker-{slot}.log", slot, **env)
+    def worker(self, slot: int = 0, tasks: Sequence[str] = ("moderation",), **env: str) -> Worker:
+        made = Worker(self.bootstrap, self.registry, self._folder / f"worker-{slot}.log", slot, tasks, **env)
         self._workers.append(made)
         return made
 

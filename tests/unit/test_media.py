@@ -64,7 +64,8 @@ def test_bytes_that_were_changed_are_pixels_or_a_reason_but_never_an_error(reade
 def test_every_format_is_told_by_its_bytes(reader: MediaReader, kind: str) -> None:
     (pixels,) = reader.pictures([inline(media.noise(64, kind))], SMALL)
     assert not isinstance(pixels, MediaRefused)
-    assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
+    assert pixels.shape == (32, 32, 3)
+    assert pixels.dtype == np.uint8
 
 
 def test_a_picture_is_fitted_whole_and_transparency_is_white(reader: MediaReader) -> None:

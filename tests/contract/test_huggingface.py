@@ -1,0 +1,139 @@
+"""The same tasks on checkpoints in the Hugging Face layout: tiny ones, randomly initialised and saved here. What is tested
+is that requests take the same way, not what such models say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from inference_workers.media.reader import MediaReader
+from inference_workers.sources import open_source
+from inference_workers.task import Prediction, Version, find_task
+from schemas.errors import ModelRefused
+from streams.blobs import Blobs
+from tests import media as files
+from tests.contract.test_tasks import columns_of
+
+
+@pytest.fixture(scope="module")
+def media() -> Iterator[MediaReader]:
+    reader = MediaReader(Blobs(()))
+    yield reader
+    reader.close()
+
+
+def tokenizer(folder: Path) -> Any:
+    made = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    made.train_from_iterator(["hello there how are you today my friend"], trainers.WordLevelTrainer(special_tokens=special))
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>", model_max_length=64
+    )
+    fast.save_pretrained(folder)
+    return fast
+
+
+def vision(folder: Path) -> None:
+    torch.manual_seed(1)
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=16,
+        id2label={0: "cat", 1: "dog", 2: "seal"}, label2id={"cat": 0, "dog": 1, "seal": 2},
+    )  # fmt: skip
+    transformers.ViTForImageClassification(config).save_pretrained(folder)
+    settings = {
+        "image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "do_resize": True,
+        "do_rescale": True, "do_normalize": True,
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+
+
+def texts(folder: Path) -> None:
+    torch.manual_seed(1)
+    words = tokenizer(folder)
+    labels = {0: "spam", 1: "violence"}
+    config = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=64, id2label=labels, label2id={label: i for i, label in labels.items()}, pad_token_id=0,
+    )  # fmt: skip
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+
+
+def translation(folder: Path) -> None:
+    torch.manual_seed(1)
+    words = tokenizer(folder)
+    config = transformers.BartConfig(
+        vocab_size=len(words), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, decoder_start_token_id=2, forced_eos_token_id=2,
+    )  # fmt: skip
+    transformers.BartForConditionalGeneration(config).save_pretrained(folder)
+
+
+def transcription(folder: Path) -> None:
+    torch.manual_seed(1)
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEF"]
+    (folder / "vocab.json").write_text(json.dumps({letter: i for i, letter in enumerate(letters)}))
+    words = transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
+    extractor = transformers.Wav2Vec2FeatureExtractor(sampling_rate=16_000)
+    transformers.Wav2Vec2Processor(feature_extractor=extractor, tokenizer=words).save_pretrained(folder)
+    config = transformers.Wav2Vec2Config(
+        vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        conv_dim=(16, 16), conv_stride=(5, 4), conv_kernel=(10, 8), num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2, pad_token_id=0,
+    )  # fmt: skip
+    transformers.Wav2Vec2ForCTC(config).save_pretrained(folder)
+
+
+SEVEN = {"data": files.digit_seven()}
+CASES: list[tuple[str, str, Any, list[dict[str, Any]]]] = [
+    ("vision", "vision-digits", vision, [{"image": SEVEN, "top": 3}, {"image": {"data": files.noise(90)}, "top": 1}]),
+    ("moderation", "moderation-text", texts, [{"content_id": "c", "text": "hello there"}]),
+    (
+        "translation", "translation-en-fr", translation,
+        [{"text": "hello my friend", "source": "en", "target": "de"}, {"text": "how are you", "source": "en", "target": "de"}],
+    ),
+    ("transcription", "transcription-digits", transcription, [{"audio": {"data": files.sound(0.5, 16_000)}}]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task_name", "model", "save", "requests"), CASES, ids=[case[0] for case in CASES])
+def test_a_checkpoint_answers_through_the_same_task(
+    task_name: str, model: str, save: Any, requests: list[dict[str, Any]], tmp_path: Path, media: MediaReader
+) -> None:
+    save(tmp_path)
+    task = find_task(task_name)
+    sources = {**task.models, model: f"hf:{tmp_path}"}
+    folders = {name: open_source(uri) for name, uri in sources.items()}
+    versions = {name: Version(folder, task.load(folder, name)) for name, folder in folders.items()}
+    prepared = task.prepare(columns_of(task, requests), versions, media)
+    assert prepared.refused == {}
+    prediction: Prediction = task.predict(prepared.inputs, versions)
+    assert prediction.uses[0].version.folder.name == str(tmp_path)
+    assert {len(column) for column in prediction.results.values() if isinstance(column, list)} == {len(requests)}
+    if task_name == "vision":
+        assert {found["label"] for found in prediction.results["classes"][0]} == {"cat", "dog", "seal"}  # type: ignore[index]
+    if task_name == "moderation":
+        assert set(prediction.results["not_covered"][0]) >= {"hate_speech"}  # type: ignore[index]
+
+
+def test_the_digest_is_that_of_the_files_and_only_safetensors_without_code_are_opened(tmp_path: Path) -> None:
+    vision(tmp_path)
+    found = open_source(f"hf:{tmp_path}")
+    assert open_source(f"hf:{tmp_path}", found.digest) == found
+    with pytest.raises(ModelRefused, match="was announced"):
+        open_source(f"hf:{tmp_path}", "0" * 64)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "code.Model"}}))
+    with pytest.raises(ModelRefused, match="run code of its own"):
+        open_source(f"hf:{tmp_path}")
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelRefused, match="no safetensors"):
+        open_source(f"hf:{tmp_path}")

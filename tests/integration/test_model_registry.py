@@ -1,0 +1,98 @@
+"""Models on a real MLflow server: registered with what was measured, promoted through the topic, the alias repaired."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference_workers.networks.folder import SHIPPED, write_manifest
+from inference_workers.sources import open_source
+from infra.local import mlflow, processes
+from infra.settings import ROOT
+from schemas.errors import ModelRefused
+from tests.chaos.stage import staged, until
+from tests.conftest import Servers
+
+pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore")]
+NAME = "translation-en-fr"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    started = mlflow.start_mlflow(folder / "home", folder / "mlflow.log")
+    try:
+        processes.wait_until(lambda: mlflow.answers(started.address), started, mlflow.START_LIMIT_S)
+        yield started.address
+    finally:
+        processes.stop(started)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    target = tmp_path / "candidate"
+    shutil.copytree(SHIPPED / NAME, target)
+    write_manifest(target, NAME, "2")
+    return target
+
+
+def models(servers: Servers, server: str, *words: str) -> subprocess.CompletedProcess[str]:
+    env = {
+        **os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry, "MILLRACE_MLFLOW": server,
+    }  # fmt: skip
+    command = [str(ROOT / "millrace"), "models", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
+
+
+def listed(servers: Servers, server: str) -> list[dict[str, Any]]:
+    done = models(servers, server, "list", NAME, "--json")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_version_is_registered_promoted_loaded_and_rolled_back(
+    servers: Servers, server: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = tmp_path / "figures.json"
+    figures.write_text(json.dumps({"bleu": 46.0}))
+    made = models(servers, server, "register", str(folder), "--metrics", str(figures), "--json")
+    assert made.returncode == 0, made.stderr
+    again = models(servers, server, "register", str(folder), "--json")
+    assert json.loads(again.stdout)["number"] == json.loads(made.stdout)["number"] == "1"
+    (version,) = listed(servers, server)
+    assert (version["version"], version["champion"], version["metrics"]) == ("2", False, {"bleu": 46.0})
+
+    monkeypatch.setenv("MILLRACE_MLFLOW", server)
+    with pytest.raises(ModelRefused, match="champion"):
+        open_source(f"models:/{NAME}@champion")
+    assert open_source(f"models:/{NAME}/1").digest == version["digest"]
+
+    with staged(servers.bootstrap, servers.registry, tmp_path) as stage:
+        worker = stage.worker(tasks=("translation",))
+        worker.wait_assigned()
+        assert models(servers, server, "promote", NAME, "1", "--reason", "test").returncode == 0
+        until(lambda: worker.said('"event": "swapped"'), 30, "swap")
+        assert models(servers, server, "reconcile").returncode == 0
+        assert listed(servers, server)[0]["champion"] is True
+        assert open_source(f"models:/{NAME}@champion").version == "2"
+
+        assert models(servers, server, "rollback", NAME, "--reason", "test").returncode == 0
+        until(lambda: worker.said('"version": "1", "previous": "2"'), 30, "swap back")
+        assert models(servers, server, "reconcile").returncode == 0
+        assert listed(servers, server)[0]["champion"] is False  # what answers is shipped, not registered
+
+    kept = Path(version["uri"].removeprefix("file://")) / "encoder.onnx"
+    raw = bytearray(kept.read_bytes())
+    raw[1000] ^= 1
+    kept.write_bytes(raw)
+    with pytest.raises(ModelRefused, match="changed or cut"):
+        open_source(f"models:/{NAME}/1")
+    refused = models(servers, server, "promote", NAME, "1")
+    assert refused.returncode == 1 and "changed or cut" in refused.stderr
+    assert "has no version 7" in models(servers, server, "promote", NAME, "7").stderr

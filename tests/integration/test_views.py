@@ -1,0 +1,135 @@
+"""Strikes per author in Faust, on a real broker: committed actions only, each counted once, right again after kill -9 and a
+rebalance."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local.processes import free_port
+from infra.settings import ROOT
+from schemas.codec import Encoder
+from schemas.generated import ContentAction
+from schemas.topics import CONTENT_ACTIONS
+from streams.kafka.sink import KafkaSink
+from streams.registry import Registry
+from streams.rows import OutRecords
+from tests.chaos.stage import until
+from tests.conftest import Servers
+
+pytestmark = pytest.mark.real
+
+
+class View:
+    """One Faust process with its page."""
+
+    def __init__(self, servers: Servers, folder: Path, number: int) -> None:
+        self.port = free_port()
+        env = {
+            **os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry,
+            "MILLRACE_VIEWS_FOLDER": str(folder / f"view-{number}"), "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        command = [sys.executable, "-W", "ignore", "-m", "processors.views", "worker", "--loglevel", "warn"]
+        with (folder / "views.log").open("ab") as log:
+            self.process = subprocess.Popen([*command, "--web-port", str(self.port)], env=env, cwd=folder, stdout=log, stderr=log)
+
+    def strikes(self, author: str) -> list[str] | None:
+        """None while it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/strikes/{author}", timeout=3) as found:
+                ids: list[str] = json.load(found)["content_ids"]
+                return ids
+        except OSError:
+            return None
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait(10)
+
+
+class Actions:
+    def __init__(self, servers: Servers) -> None:
+        self._encoder = Encoder("content-action", CONTENT_ACTIONS.subject, Registry(servers.registry))
+        self._plain = KafkaSink(servers.address, None)
+        self._transactional = KafkaSink(servers.address, f"test-{uuid.uuid4().hex[:8]}")
+
+    def send(self, *said: tuple[str, str, str], aborted: bool = False) -> None:
+        """(content, author, action), in one transaction: committed through no offsets, or aborted."""
+        values = [
+            self._encoder.encode_one(ContentAction(
+                content_id=content, author_id=author, action=action, decided_by="test", request_id="r", decided_ms=1
+            ))
+            for content, author, action in said
+        ]  # fmt: skip
+        records = OutRecords(CONTENT_ACTIONS.name, [content.encode() for content, _, _ in said], values, [[] for _ in said])
+        if aborted:
+            self._transactional.begin()
+            self._transactional.produce(records)
+            self._transactional.flush(20)
+            self._transactional.abort(20)
+        else:
+            self._plain.produce(records)
+            self._plain.flush(20)
+
+    def close(self) -> None:
+        self._plain.close()
+        self._transactional.close()
+
+
+@pytest.fixture
+def views(servers: Servers, tmp_path: Path) -> Iterator[Any]:
+    started: list[View] = []
+
+    def start() -> View:
+        started.append(View(servers, tmp_path, len(started)))
+        return started[-1]
+
+    yield start
+    for view in started:
+        view.stop()
+
+
+def test_strikes_are_right_after_aborted_records_a_kill_and_a_rebalance(servers: Servers, views: Any) -> None:
+    run = uuid.uuid4().hex[:6]
+    authors = [f"{run}-{number}" for number in range(12)]
+    actions = Actions(servers)
+    try:
+        first = views()
+        actions.send(*((f"{a}-{i}", a, "remove") for a in authors for i in range(5)))
+        actions.send(*((f"{a}-wrong", a, "remove") for a in authors), aborted=True)
+        actions.send(*((f"{a}-0", a, "allow") for a in authors))
+        expected = {a: sorted(f"{a}-{i}" for i in range(1, 5)) for a in authors}
+
+        def right(view: View) -> bool:
+            return all(view.strikes(author) == expected[author] for author in authors)
+
+        until(lambda: right(first), 60, "strikes")
+
+        first.process.kill()  # with what it had read and not yet committed
+        actions.send(*((f"{a}-5", a, "remove") for a in authors))
+        first.process.wait(10)
+        second = views()
+        actions.send(*((f"{a}-6", a, "remove") for a in authors))
+        expected = {a: sorted(f"{a}-{i}" for i in range(1, 7)) for a in authors}
+        until(lambda: right(second), 90, "strikes after kill -9")
+
+        third = views()  # partitions move; each page finds the worker that holds the author
+        actions.send(*((f"{a}-1", a, "allow") for a in authors), *((f"{a}-7", a, "remove") for a in authors))
+        expected = {a: sorted(f"{a}-{i}" for i in range(2, 8)) for a in authors}
+        until(lambda: right(third) and right(second), 90, "strikes after a rebalance")
+    finally:
+        actions.close()
