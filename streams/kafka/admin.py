@@ -21,6 +21,7 @@ from streams.kafka.config import KafkaAddress
 from streams.rows import Place
 
 LIMIT_S = 20.0
+LEADERS_LIMIT_S = 60.0  # one look-up alone may wait LIMIT_S on a broker that has just begun
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class KafkaAdmin:
 
     def _wait_for_leaders(self, places: Sequence[Place]) -> None:
         """A topic that was just made is not at once ready to be read and written: wait for that, with a limit."""
-        until_s = self._clock.monotonic_s() + LIMIT_S
+        until_s = self._clock.monotonic_s() + LEADERS_LIMIT_S
         while True:
             try:
                 self.ends(places)

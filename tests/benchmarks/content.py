@@ -1,0 +1,44 @@
+"""Requests of every task, the same for a seed: what `bench tasks` and `bench swap` send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from inference_workers.networks.speech import RATE_HZ
+from tests import media
+
+SENTENCES = (
+    "Where is the station?", "I would like a cup of coffee, please.", "She has never been to Paris.", "It is raining again.",
+    "Can you help me find my keys?", "He works in a small bank near the river.", "We will see each other tomorrow.", "Thank you.",
+)  # fmt: skip
+
+
+def requests(task: str, distinct: int = 32) -> list[dict[str, Any]]:
+    random = np.random.default_rng(5)
+    match task:
+        case "moderation":
+            return [
+                {"content_id": f"c-{i}", "text": SENTENCES[i % 8] * (1 + i % 4), "images": [{"data": _photo(random)}]}
+                for i in range(distinct)
+            ]
+        case "vision":
+            return [{"image": {"data": _photo(random)}, "top": 3} for _ in range(distinct)]
+        case "translation":
+            return [{"text": f"{SENTENCES[i % 8]}", "source": "en", "target": "fr"} for i in range(distinct)]
+        case _:
+            return [{"audio": {"data": _speech(random)}} for _ in range(distinct)]
+
+
+def _photo(random: np.random.Generator) -> bytes:
+    """320 × 240, smooth as photos are, JPEG."""
+    small = random.integers(0, 256, (12, 16, 3)).astype(np.uint8)
+    return media.encoded(Image.fromarray(small).resize((320, 240), Image.Resampling.BICUBIC), "JPEG")
+
+
+def _speech(random: np.random.Generator) -> bytes:
+    seconds = random.uniform(1.0, 3.0)
+    samples = random.standard_normal(int(seconds * RATE_HZ)) * np.sin(np.arange(int(seconds * RATE_HZ)) / 800) * 0.1
+    return media.sound_of(samples.astype(np.float32), RATE_HZ)
