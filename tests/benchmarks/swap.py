@@ -111,7 +111,7 @@ def figures_of(samples: list[Sample], announced: list[float], load_before: float
     ]  # fmt: skip
     answered = sorted(at for _, at, _ in samples)
     gap_ms = float(np.max(np.diff(answered))) * 1000
-    goal = max(2 * steady, steady + 30)
+    goal = float(max(2 * steady, steady + 30))
     seen = {version for _, _, version in samples}
     say(
         f"  steady p99 {steady:.1f} ms, worst p99 around a swap {max(around):.1f} ms, {len(samples)} answers by {len(seen)} versions"
@@ -119,7 +119,7 @@ def figures_of(samples: list[Sample], announced: list[float], load_before: float
     quiet = load_before < QUIET_LOAD
     return [
         figure("steady p99", float(steady), "ms", "printed", None, n=len(waits)),
-        figure("worst p99 of the 10 s around a swap", max(around), "ms", f"at most {goal:.1f} ms", max(around) <= goal if quiet else None,
+        figure("worst p99 of the 10 s around a swap", max(around), "ms", f"at most {goal:.1f} ms", bool(max(around) <= goal) if quiet else None,
                reference="steady p99", reference_value=round(float(steady), 2), ratio=round(max(around) / float(steady), 3),
                judged=quiet, all=[round(one, 1) for one in around]),
         figure("longest gap between two answers", gap_ms, "ms", "printed", None),
