@@ -18,7 +18,7 @@ from typing import Any
 UV_VERSION = "0.13.9"
 STACK_DOWNLOAD_MB = 204  # Kafka's jars and the registry, fetched after this by the commands that need them
 STACK_DISK_MB = 215
-STACK_MEMORY_MB = 1_300
+STACK_MEMORY_MB = 1_900
 LIMIT_S = 1_800
 
 

@@ -234,10 +234,14 @@ def models_train(
     out: Annotated[Path | None, typer.Option(help="Model folder to write; the shipped one if left out.")] = None,
     version: str = "1",
 ) -> None:
-    """Train a model on public data and write its folder, with card and digests."""
+    """Train a model on public data and write its folder, with card and digests; register it where MILLRACE_MLFLOW is set."""
+    from infra.local import state
+
     target = out or ROOT / "inference_workers" / "shipped" / name
-    where = data or Path(settings().data)
-    sys.exit(_python("-m", "training_triggers", "train", name, "--data", str(where), "--out", str(target), "--version", version))
+    where, chosen = data or Path(settings().data), settings().mlflow
+    mlflow = state.read(settings().run_folder).mlflow if chosen == "local" else chosen or ""
+    words = ("train", name, "--data", str(where), "--out", str(target), "--version", version)
+    sys.exit(_python("-m", "training_triggers", *words, MILLRACE_MLFLOW=mlflow))
 
 
 @models_app.command("register")
@@ -328,7 +332,7 @@ def fix() -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
-    """A benchmark beside its references: worker."""
+    """A benchmark beside its references: worker, tasks, swap."""
     extra = ["--json"] if as_json else []
     sys.exit(_python("-m", f"tests.benchmarks.{name}", *context.args, *extra, MILLRACE_HOME=settings().home))
 

@@ -20,7 +20,7 @@ NAMES = ("moderation-text", "moderation-image", "vision-digits", "translation-en
 def main() -> None:
     parser = argparse.ArgumentParser(prog="training_triggers", description="Train, register, promote and roll back models.")
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train a model and write its folder")
+    train = commands.add_parser("train", help="train a model, write its folder, register it where MILLRACE_MLFLOW names a server")
     train.add_argument("name", choices=NAMES)
     train.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     train.add_argument("--out", type=Path, required=True, help="model folder to write")
@@ -60,8 +60,13 @@ def _train(chosen: argparse.Namespace) -> None:
     def say(line: str) -> None:
         print(line, flush=True)
 
-    digest = train.TRAIN[chosen.name](chosen.data, chosen.out, chosen.version, say)
-    say(f"wrote {chosen.out}, digest {digest}")
+    made = train.TRAIN[chosen.name](chosen.data, chosen.out, chosen.version, say)
+    say(f"wrote {chosen.out}, digest {made.digest}")
+    if _settings().mlflow not in ("", "local"):
+        from training_triggers.registry import ModelRegistry
+
+        found = ModelRegistry(_settings().mlflow).register(chosen.out, made.metrics, made.losses)
+        say(f"registered as version {found.number} of {found.name}")
 
 
 def _register(chosen: argparse.Namespace) -> None:

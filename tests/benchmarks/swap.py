@@ -23,8 +23,8 @@ from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
 from streams.registry import Registry
 from tests.benchmarks.content import SENTENCES
-from tests.benchmarks.tasks import Worker, report
-from tests.benchmarks.worker import QUIET_LOAD, figure, say, servers
+from tests.benchmarks.tasks import Worker
+from tests.benchmarks.worker import QUIET_LOAD, figure, report, say, servers
 from training_triggers.promotion import announce, find_source
 
 MODEL = "moderation-text"

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -37,7 +36,7 @@ from streams.kafka.sink import KafkaSink
 from streams.registry import MemoryRegistry, Registry
 from streams.rows import OutRecords
 from tests.benchmarks.content import requests
-from tests.benchmarks.worker import QUIET_LOAD, _commit, figure, say, servers
+from tests.benchmarks.worker import QUIET_LOAD, figure, report, say, servers
 
 BATCH = 64
 GOAL = 0.9
@@ -237,21 +236,6 @@ def bench(bootstrap: str, registry: str, task: str, n: int, seconds: float, load
         figure(f"{task} latency p50 at {RATE_PER_S}/s", p50, "ms", "printed", None, judged=load_before < QUIET_LOAD, n=len(waits)),
         figure(f"{task} latency p99 at {RATE_PER_S}/s", p99, "ms", "printed", None, judged=load_before < QUIET_LOAD, n=len(waits)),
     ]  # fmt: skip
-
-
-def report(name: str, figures: list[dict[str, Any]], load_before: float, as_json: bool) -> None:
-    whole = {
-        "benchmark": name, "commit": _commit(),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "load_before": round(load_before, 2), "load_after": round(os.getloadavg()[0], 2), "figures": figures,
-    }  # fmt: skip
-    if as_json:
-        print(json.dumps(whole))
-        return
-    for one in figures:
-        mark = {True: "met", False: "MISSED", None: ""}[one["met"]]
-        beside = f"  {one['ratio']:.2f} x {one['reference_value']:.0f}" if "ratio" in one else ""
-        print(f"{one['name']:<42}{one['value']:>12.2f} {one['unit']:<14}{beside:<22} {one['goal']}  {mark}")
 
 
 def main() -> None:

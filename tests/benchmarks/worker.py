@@ -251,13 +251,17 @@ def main() -> None:
             figures += throughput(bootstrap, registry_url, chosen.count, chosen.rounds)
         if chosen.only in (None, "heavier"):
             figures += heavier(bootstrap, registry_url, min(6_000, chosen.count), chosen.rounds)
-    report = {
-        "benchmark": "worker", "commit": _commit(),
+    report("worker", figures, load_before, chosen.json)
+
+
+def report(name: str, figures: list[dict[str, Any]], load_before: float, as_json: bool) -> None:
+    whole = {
+        "benchmark": name, "commit": _commit(),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "load_before": round(load_before, 2), "load_after": round(os.getloadavg()[0], 2), "figures": figures,
     }  # fmt: skip
-    if chosen.json:
-        print(json.dumps(report))
+    if as_json:
+        print(json.dumps(whole))
         return
     for one in figures:
         mark = {True: "met", False: "MISSED", None: ""}[one["met"]]

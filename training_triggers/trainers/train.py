@@ -1,14 +1,24 @@
-"""Each model by name: train, measure, write its folder."""
+"""Each model by name: train, measure, write its folder, and say what was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 Say = Callable[[str], None]
 
 
-def _moderation_text(data_folder: Path, out: Path, version: str, say: Say) -> str:
+@dataclass(frozen=True)
+class Made:
+    """digest: of the folder. metrics: what was measured on held-out data. losses: of each epoch, where there are some."""
+
+    digest: str
+    metrics: Mapping[str, float]
+    losses: Sequence[float] = field(default_factory=list)
+
+
+def _moderation_text(data_folder: Path, out: Path, version: str, say: Say) -> Made:
     from training_triggers.trainers import moderation_data, moderation_text
 
     data = moderation_data.load(data_folder)
@@ -18,10 +28,11 @@ def _moderation_text(data_folder: Path, out: Path, version: str, say: Say) -> st
         pooled, reference = by_source["pooled"], report.reference_auprc[category]["pooled"]
         covered = "covered" if category in report.coverage else "not covered"
         say(f"{category:15} AUPRC {pooled.auprc:.3f}, reference {reference:.3f}, {covered}")
-    return moderation_text.write(moderation_text.train(data, say), report, out, version)
+    digest = moderation_text.write(moderation_text.train(data, say), report, out, version)
+    return Made(digest, {f"auprc_{category}": by_source["pooled"].auprc for category, by_source in report.measured.items()})
 
 
-def _moderation_image(data_folder: Path, out: Path, version: str, say: Say) -> str:
+def _moderation_image(data_folder: Path, out: Path, version: str, say: Say) -> Made:
     from training_triggers.trainers import picture_spam as image
 
     say(f"drawing {image.TRAIN} pictures")
@@ -29,20 +40,21 @@ def _moderation_image(data_folder: Path, out: Path, version: str, say: Say) -> s
     calibration = image.pictures("train", 10**6, image.CALIBRATE)
     report = image.report(network, calibration, image.pictures("held out", 0, image.HELD_OUT))
     say(f"held out: AUPRC {report.held_out.auprc:.3f}, precision {report.held_out.precision}, recall {report.held_out.recall}")
-    return image.write(network, report, out, version)
+    return Made(image.write(network, report, out, version), {"auprc_spam": report.held_out.auprc})
 
 
-def _vision_digits(data_folder: Path, out: Path, version: str, say: Say) -> str:
+def _vision_digits(data_folder: Path, out: Path, version: str, say: Say) -> Made:
     from training_triggers.trainers import digits
 
     train, held_out = digits.load(data_folder)
     network = digits.train(train, say)
     measured = digits.measure(network, held_out)
     say(f"held out: accuracy {measured.accuracy:.4f}, inverted {measured.accuracy_inverted:.4f}")
-    return digits.write(network, measured, len(train.labels), out, version)
+    digest = digits.write(network, measured, len(train.labels), out, version)
+    return Made(digest, {"accuracy": measured.accuracy, "accuracy_inverted": measured.accuracy_inverted})
 
 
-def _translation(data_folder: Path, out: Path, version: str, say: Say) -> str:
+def _translation(data_folder: Path, out: Path, version: str, say: Say) -> Made:
     from training_triggers.trainers import translation, translation_data
 
     data = translation_data.load(data_folder)
@@ -50,10 +62,14 @@ def _translation(data_folder: Path, out: Path, version: str, say: Say) -> str:
     measured = translation.measure(trained, data, data_folder)
     for one in measured:
         say(f"{one.name}: BLEU {one.bleu:.1f}, chrF {one.chrf:.1f}")
-    return translation.write(trained, measured, len(data.train), out, version)
+    digest = translation.write(trained, measured, len(data.train), out, version)
+    names = [one.name.lower().replace(", ", "_").replace(" ", "_") for one in measured]
+    metrics = {f"bleu_{name}": one.bleu for name, one in zip(names, measured, strict=True)}
+    metrics |= {f"chrf_{name}": one.chrf for name, one in zip(names, measured, strict=True)}
+    return Made(digest, metrics, trained.losses)
 
 
-def _transcription(data_folder: Path, out: Path, version: str, say: Say) -> str:
+def _transcription(data_folder: Path, out: Path, version: str, say: Say) -> Made:
     from training_triggers.trainers import spoken_digits
 
     clips = spoken_digits.load(data_folder)
@@ -65,10 +81,11 @@ def _transcription(data_folder: Path, out: Path, version: str, say: Say) -> str:
         if speaker == spoken_digits.SHIPPED_WITHOUT:
             shipped = network
     assert shipped is not None
-    return spoken_digits.write(shipped, measured, out, version)
+    digest = spoken_digits.write(shipped, measured, out, version)
+    return Made(digest, {f"word_error_rate_{one.speaker}": one.word_error_rate for one in measured})
 
 
-TRAIN: dict[str, Callable[[Path, Path, str, Say], str]] = {
+TRAIN: dict[str, Callable[[Path, Path, str, Say], Made]] = {
     "moderation-text": _moderation_text,
     "moderation-image": _moderation_image,
     "vision-digits": _vision_digits,
