@@ -44,7 +44,7 @@ def test_a_schema_that_would_break_readers_is_refused_and_nothing_is_made(
     topic = replace(CONTENT, record=Changed)  # type: ignore[arg-type]
     with pytest.raises(SchemaRefused, match="field language is new and has no default"):
         provision(admin, registry, [topic], [])
-    assert len(registry.latest(CONTENT.subject)["fields"]) == 4  # type: ignore[index]
+    assert len(registry.latest(CONTENT.subject)["fields"]) == 6  # type: ignore[index]
 
 
 def test_a_difference_in_partitions_is_told(servers: Servers) -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 
 def test_up_survives_a_killed_worker_and_down_keeps_the_data(tmp_path: Path) -> None:
     (tmp_path / "jars").symlink_to(load(StackSettings, os.environ).jars)
-    env = {**os.environ, "MILLRACE_HOME": str(tmp_path)}
+    env = {**os.environ, "MILLRACE_HOME": str(tmp_path), "MILLRACE_PROCESSES": "moderation"}
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "infra", *words]
