@@ -235,13 +235,12 @@ def models_train(
     version: str = "1",
 ) -> None:
     """Train a model on public data and write its folder, with card and digests; register it where MILLRACE_MLFLOW is set."""
-    from infra.local import state
+    from infra import models
 
     target = out or ROOT / "inference_workers" / "shipped" / name
-    where, chosen = data or Path(settings().data), settings().mlflow
-    mlflow = state.read(settings().run_folder).mlflow if chosen == "local" else chosen or ""
+    where = data or Path(settings().data)
     words = ("train", name, "--data", str(where), "--out", str(target), "--version", version)
-    sys.exit(_python("-m", "training_triggers", *words, MILLRACE_MLFLOW=mlflow))
+    sys.exit(_python("-m", "training_triggers", *words, MILLRACE_MLFLOW=models.mlflow(settings())))
 
 
 @models_app.command("register")
@@ -333,6 +332,9 @@ def fix() -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
     """A benchmark beside its references: worker, tasks, swap."""
+    from infra.local import stack
+
+    stack.fetch(settings())
     extra = ["--json"] if as_json else []
     sys.exit(_python("-m", f"tests.benchmarks.{name}", *context.args, *extra, MILLRACE_HOME=settings().home))
 
@@ -340,4 +342,7 @@ def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def chaos(context: typer.Context) -> None:
     """Kill, freeze and restart at random for a while, then check the ledger. `--seconds`, `--seed`."""
+    from infra.local import stack
+
+    stack.fetch(settings())
     sys.exit(_python("-m", "tests.chaos.storm", *context.args, MILLRACE_HOME=settings().home))

@@ -54,9 +54,7 @@ def status(settings: StackSettings, as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     for process in running.processes:
         base = {"process": process.name, "pid": process.pid, "state": "running" if process.alive() else "stopped"}
-        names, _, slot = process.name.rpartition("-")
-        loops = [f"{part.partition(':')[0]}-{slot}" for part in names.split("+")] if names else [process.name]
-        for loop in loops:
+        for loop in state.loops_of(process.name):
             about = said.get(loop, {})
             rows.append({**base, "loop": loop, "address": process.address, **{k: about.get(k) for k in _SAID}})
     if as_json:

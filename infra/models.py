@@ -18,15 +18,20 @@ from streams.kafka.broadcast import KafkaBroadcast
 READ_LIMIT_S = 15.0
 
 
+def mlflow(settings: StackSettings) -> str:
+    """Address of the MLflow server that is named or that `up` started; empty where there is none."""
+    named = settings.mlflow if settings.mlflow not in (None, "local") else state.read(settings.run_folder).mlflow
+    return named or ""
+
+
 def where(settings: StackSettings) -> dict[str, str]:
     """The variables that tell another package's command where the servers are."""
     address, _ = addresses(settings)
     running = state.read(settings.run_folder)
-    mlflow = settings.mlflow if settings.mlflow not in (None, "local") else running.mlflow
     return {
         "MILLRACE_BOOTSTRAP": address.bootstrap,
         "MILLRACE_REGISTRY": settings.registry or running.registry,
-        "MILLRACE_MLFLOW": mlflow or "",
+        "MILLRACE_MLFLOW": mlflow(settings),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from infra import console
 from infra.inspect import addresses
 from infra.settings import StackSettings
+from schemas.categories import CATEGORIES
 from schemas.codec import Encoder, read_any
 from schemas.errors import InvalidRequest
 from schemas.generated import Label
@@ -23,7 +24,6 @@ from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
 
 READ_LIMIT_S = 15.0
-CATEGORIES = ("hate_speech", "harassment", "violence", "sexual_content", "self_harm", "spam", "misinformation")
 
 
 def _last_actions(settings: StackSettings) -> dict[str, dict[str, Any]]:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.categories import CATEGORIES
 from schemas.errors import BadSettings
 
-CATEGORIES = ("hate_speech", "harassment", "violence", "sexual_content", "self_harm", "spam", "misinformation")
 KINDS = ("text", "image", "video")
 ALLOW, REVIEW, REMOVE = "allow", "review", "remove"
 Record = Mapping[str, Any]

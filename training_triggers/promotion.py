@@ -16,7 +16,7 @@ from streams.broker import Broadcast, Sink
 from streams.clock import Clock
 from streams.headers import cloud_event
 from streams.ids import uuid7
-from streams.rows import OutRecords
+from streams.rows import OutRecords, Polled
 
 READ_LIMIT_S = 15.0
 
@@ -87,7 +87,11 @@ def announce(name: str, source: Source, reason: str, sink: Sink, ids: SchemaIds,
 
 def updates(broadcast: Broadcast, ids: SchemaIds) -> list[ModelUpdate]:
     """All that were ever written, oldest first."""
-    return [ModelUpdate.from_dict(read_any(value, ids)) for value in broadcast.read_to_end(READ_LIMIT_S).values]
+    return decoded(broadcast.read_to_end(READ_LIMIT_S), ids)
+
+
+def decoded(polled: Polled, ids: SchemaIds) -> list[ModelUpdate]:
+    return [ModelUpdate.from_dict(read_any(value, ids)) for value in polled.values]
 
 
 def before(name: str, written: list[ModelUpdate], default_uri: str) -> Source:

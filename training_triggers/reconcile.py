@@ -15,7 +15,7 @@ from schemas.errors import BrokerUnavailable
 from schemas.generated import ModelUpdate
 from streams.broker import Broadcast
 from streams.clock import Clock
-from training_triggers.promotion import updates as read_updates
+from training_triggers.promotion import decoded, updates
 
 EVERY_S = 2.0
 
@@ -52,7 +52,7 @@ def run(aliases: Aliases, broadcast: Broadcast, ids: SchemaIds, clock: Clock, st
     """Repair now and, unless `once`, every EVERY_S: aliases are moved by hand, too. A registry that does not answer is
     asked again."""
     log = structlog.get_logger()
-    last = {update.model: update for update in read_updates(broadcast, ids)}
+    last = {update.model: update for update in updates(broadcast, ids)}
     while True:
         try:
             for words in repair(aliases, last):
@@ -68,10 +68,4 @@ def run(aliases: Aliases, broadcast: Broadcast, ids: SchemaIds, clock: Clock, st
             if stopping():
                 return
             clock.sleep(0.2)
-        last |= {update.model: update for update in new_updates(broadcast, ids)}
-
-
-def new_updates(broadcast: Broadcast, ids: SchemaIds) -> list[ModelUpdate]:
-    from schemas.codec import read_any
-
-    return [ModelUpdate.from_dict(read_any(value, ids)) for value in broadcast.poll().values]
+        last |= {update.model: update for update in decoded(broadcast.poll(), ids)}

@@ -22,11 +22,11 @@ from inference_workers.networks.folder import ModelFolder
 from inference_workers.networks.pictures import Pixels
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from inference_workers.tasks.vision import brightness, warm_up
+from schemas.categories import CATEGORIES
 from schemas.columns import Columns
 from schemas.errors import InvalidRequest, MediaRefused, ModelRefused, RecordError
 from schemas.topics import MODERATION_VERDICTS, consumption
 
-CATEGORIES = ("hate_speech", "harassment", "violence", "sexual_content", "self_harm", "spam", "misinformation")
 DEFAULT_THRESHOLD = 0.7
 MAX_IMAGES = 64
 TEXT, IMAGE = "moderation-text", "moderation-image"

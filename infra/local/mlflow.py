@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from infra.local.processes import Started, free_port, start
+from infra.local.processes import Started, free_port, page_answers, start
 from schemas.errors import BadSettings
 
 START_LIMIT_S = 120.0
@@ -30,9 +28,4 @@ def start_mlflow(folder: Path, log: Path, port: int | None = None) -> Started:
 
 
 def answers(address: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"{address}/health", timeout=2) as found:
-            return bool(found.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
+    return page_answers(f"{address}/health")

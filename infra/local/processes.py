@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,6 +59,16 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def page_answers(url: str) -> bool:
+    """Whether a page of ours, on loopback, answers 200; never through a proxy."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=2) as found:
+            return bool(found.status == 200)
+    except OSError:
+        return False
 
 
 def start(

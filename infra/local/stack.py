@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
-import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -115,7 +114,7 @@ def process(settings: StackSettings, running: state.State, names: str, slot: int
     started = processes.start(name, command, log, _where(settings, running))
     _replace(running, started)
     state.write(settings.run_folder, running)
-    loops = [f"{part.partition(':')[0]}-{slot}" for part in names.split("+")]
+    loops = state.loops_of(name)
 
     def wait() -> None:
         processes.wait_until(lambda: _assigned(log, offset, loops), started, WORKER_LIMIT_S)
@@ -183,18 +182,9 @@ def _views(settings: StackSettings, running: state.State, slot: int) -> Callable
     state.write(settings.run_folder, running)
 
     def wait() -> None:
-        processes.wait_until(lambda: _says(f"{page}/strikes/nobody"), started, WORKER_LIMIT_S)
+        processes.wait_until(lambda: processes.page_answers(f"{page}/strikes/nobody"), started, WORKER_LIMIT_S)
 
     return wait
-
-
-def _says(page: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(page, timeout=2) as found:
-            return bool(found.status == 200)
-    except OSError:
-        return False
 
 
 def _arguments(names: str) -> list[str]:

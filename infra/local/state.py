@@ -35,6 +35,12 @@ class State:
         return next((process for process in self.processes if process.name == name), None)
 
 
+def loops_of(process: str) -> list[str]:
+    """Names of the loops that a process runs: `a:2+b-0` runs `a-0` and `b-0`; a server is its own."""
+    names, _, slot = process.rpartition("-")
+    return [f"{part.partition(':')[0]}-{slot}" for part in names.split("+")] if names else [process]
+
+
 def read(run_folder: Path) -> State:
     file = run_folder / "state.json"
     if not file.exists():
