@@ -7,7 +7,7 @@ import sys
 # a second, at 3.4 against 2.1 ms of CPU each), and takes the core that another worker would use. Read when numpy is loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from inference_workers.process import main  # noqa: E402
+from inference_workers.process import main
 
 if __name__ == "__main__":
     sys.exit(main())

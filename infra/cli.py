@@ -25,9 +25,12 @@ config_app = typer.Typer(no_args_is_help=True, help="Settings and where each val
 models_app = typer.Typer(no_args_is_help=True, help="Models: train, promote, see who is live.")
 review_app = typer.Typer(no_args_is_help=True, help="Content items that wait for a person.")
 app.add_typer(review_app, name="review")
+features_app = typer.Typer(no_args_is_help=True, help="Features: values, freshness, history, parity.")
+app.add_typer(features_app, name="features")
 app.add_typer(config_app, name="config")
 app.add_typer(models_app, name="models")
 
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 
 
@@ -66,13 +69,24 @@ def demo(
 
 
 @app.command()
-def up() -> None:
+def up(
+    with_: Annotated[
+        list[str] | None, typer.Option("--with", help="Further parts: features (Redis, Flink, sinks, archive).")
+    ] = None,
+) -> None:
     """Start broker, registry and workers; what is up already is left alone. Data of last time is kept."""
     from infra import console
     from infra.local import stack
 
-    running = stack.up(settings())
-    console.out.print(f"\n  Kafka {running.bootstrap}\n  registry {running.registry}\n  `./millrace down` stops them")
+    unknown = set(with_ or []) - {"features"}
+    if unknown:
+        raise typer.BadParameter(f"--with {', '.join(unknown)}: there is features")
+    running = stack.up(settings(), with_features=bool(with_))
+    console.out.print(f"\n  Kafka {running.bootstrap}\n  registry {running.registry}")
+    if running.redis and with_:
+        cluster = running.find("jobmanager")
+        console.out.print(f"  Redis {running.redis}\n  Flink {cluster.address if cluster else ''}")
+    console.out.print("  `./millrace down` stops them")
 
 
 @app.command()
@@ -115,12 +129,14 @@ def clean() -> None:
 
 @app.command()
 def setup(
-    groups: Annotated[list[str] | None, typer.Argument(help="Further parts: mlflow, huggingface, views, s3, train.")] = None,
+    groups: Annotated[
+        list[str] | None, typer.Argument(help="Further parts: features, mlflow, huggingface, views, s3, train.")
+    ] = None,
 ) -> None:
     """Fetch all that `up` and `demo` need, and start nothing. Further parts are fetched by name."""
     from infra.local import stack
 
-    stack.fetch(settings())
+    stack.fetch(settings(), with_features="features" in (groups or []))
     print("ready: `./millrace demo`")
 
 
@@ -214,6 +230,70 @@ def request(request_id: str, as_json: Json = False) -> None:
     from infra import inspect
 
     sys.exit(inspect.request(settings(), request_id, as_json))
+
+
+# --- features -----------------------------------------------------------------------------------------------------
+
+
+@features_app.command("list")
+def features_list(as_json: Json = False) -> None:
+    """Every feature: view, type, default, meaning."""
+    from infra import features
+
+    features.show(as_json)
+
+
+@features_app.command("freshness")
+def features_freshness(as_json: Json = False) -> None:
+    """How far each step is behind, and how old values were when they could be read."""
+    from infra import features
+
+    features.freshness(settings(), as_json)
+
+
+@features_app.command("get", context_settings=_PASSED_ON)
+def features_get(context: typer.Context) -> None:
+    """The values of entities in the online store: user|item ID …"""
+    _feature_job("get", *context.args)
+
+
+@features_app.command("backfill", context_settings=_PASSED_ON)
+def features_backfill(context: typer.Context) -> None:
+    """Write the offline history: --from DAY --to DAY."""
+    _feature_job("backfill", *context.args)
+
+
+@features_app.command("training-set", context_settings=_PASSED_ON)
+def features_training_set(context: typer.Context) -> None:
+    """Labels joined with the features of their time: --labels FILE --out FILE."""
+    _feature_job("training-set", *context.args)
+
+
+@features_app.command("parity", context_settings=_PASSED_ON)
+def features_parity(context: typer.Context) -> None:
+    """Compare the online store with the archive: --sample N."""
+    _feature_job("parity", *context.args)
+
+
+@app.command(context_settings=_PASSED_ON)
+def generate(context: typer.Context) -> None:
+    """Shop traffic on user-events-v1: --rate, --seconds, --days, --users, --items, --seed."""
+    _feature_job("generate", *context.args)
+
+
+@app.command(context_settings=_PASSED_ON)
+def replay(context: typer.Context, name: Annotated[str, typer.Argument(help="movielens.")]) -> None:
+    """Recorded events on user-events-v1, in event time: --speed."""
+    if name != "movielens":
+        raise typer.BadParameter(f"no recording {name}; there is movielens")
+    _feature_job("replay", "--data", str(Path(settings().data) / "movielens_100k"), *context.args)
+
+
+def _feature_job(*words: str) -> None:
+    from infra.local import stack, state
+
+    found = settings()
+    sys.exit(_python("-m", "feature_jobs", *words, **stack.where(found, state.require(found.run_folder))))
 
 
 # --- settings and models ------------------------------------------------------------------------------------------

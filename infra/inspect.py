@@ -50,7 +50,7 @@ _SAID = ("records_in", "dead_letters", "in_flight", "busy_share", "versions", "m
 
 def status(settings: StackSettings, as_json: bool) -> None:
     running = state.read(settings.run_folder)
-    said = _said(settings) if running.up else {}
+    said = last_statuses(settings) if running.up else {}
     rows: list[dict[str, Any]] = []
     for process in running.processes:
         base = {"process": process.name, "pid": process.pid, "state": "running" if process.alive() else "stopped"}
@@ -75,7 +75,7 @@ def status(settings: StackSettings, as_json: bool) -> None:
     ], right=("pid", "records in", "dead letters", "in flight", "busy"))  # fmt: skip
 
 
-def _said(settings: StackSettings) -> dict[str, dict[str, Any]]:
+def last_statuses(settings: StackSettings) -> dict[str, dict[str, Any]]:
     """The last status of each worker."""
     try:
         address, ids = addresses(settings)

@@ -26,7 +26,7 @@ class Provisioned:
 def _config(topic: Topic[object], extra_bytes: int = 0) -> dict[str, str]:
     return {
         "retention.ms": str(topic.retention_ms),
-        "cleanup.policy": "delete",
+        "cleanup.policy": "compact" if topic.compacted else "delete",
         "message.timestamp.type": "LogAppendTime",  # so that replayed history is not deleted by its age
         "max.message.bytes": str(topic.max_record_bytes + ROOM_BYTES + extra_bytes),
     }

@@ -21,6 +21,7 @@ class StackSettings:
     workers: int = setting(1, "copies of each worker process")
     blobs: str | None = setting(None, "root of claim checks: file:///folder or s3://bucket/prefix; a folder of ours if not set")
     mlflow: str | None = setting(None, "address of an MLflow server that runs already, or `local` to start one")
+    redis: str | None = setting(None, "address of a Redis server that runs already; none is started then")
     data: str = setting(str(ROOT.parent / "shared" / "data"), "folder of the public data sets, for training and model tests")
 
     @property
@@ -30,6 +31,10 @@ class StackSettings:
     @property
     def blob_root(self) -> str:
         return self.blobs or (self.home_folder.resolve() / "blobs").as_uri()
+
+    @property
+    def lake(self) -> Path:
+        return self.home_folder.resolve() / "lake"
 
     @property
     def jars(self) -> Path:

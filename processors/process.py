@@ -1,43 +1,100 @@
-"""Wires the processors that our loop runs: `policy` (verdicts to actions) and `decisions` (reviewers' labels to actions)."""
+"""Wires the processors that our loop runs: `policy` (verdicts to actions), `decisions` (reviewers' labels to actions) and
+`validate` (events to events that hold)."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from processors.cleaner import Cleaner
 from processors.policy import Rules, action_of, action_of_review
-from processors.settings import ProcessorSettings
+from processors.settings import GroupSettings, ProcessorSettings
 from processors.step import Function, RecordStep
+from processors.validate import Seen, Validation
 from schemas.errors import MillraceError
-from schemas.topics import DECISIONS, POLICY, Consumption
+from schemas.topics import DECISIONS, POLICY, USER_EVENTS_VALID, VALIDATE, Consumption
 from streams.batching import Batcher, BatchLimits, CostLine
 from streams.blobs import Blobs
 from streams.clock import SystemClock
 from streams.kafka.config import KafkaAddress
+from streams.kafka.readback import since
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource
-from streams.loop import Follower, Loop, LoopLimits
+from streams.loop import Delivery, Follower, Loop, LoopLimits
 from streams.metrics import Metrics
 from streams.registry import Registry
 from streams.service import Status, Watchdog, configure_logging, run, serve_metrics, stop_event
 from streams.settings import load
-from streams.step import BatchStep
+from streams.state import State
+from streams.step import Answer, BatchStep, Process, Step
 
 
-def functions(settings: ProcessorSettings) -> dict[str, tuple[Consumption, Function]]:
-    """By name: what is read, and what is made of each record. Raises BadSettings."""
+@dataclass(frozen=True)
+class Part:
+    """What a loop does with its records. state: kept beside the offsets. followers: looked after between batches."""
+
+    step: Step
+    state: State | None = None
+    followers: Sequence[Follower] = ()
+
+
+def inline(process: Process, answer: Answer) -> BatchStep:
+    return BatchStep(process, answer, SystemClock(), CostLine())
+
+
+Build = Callable[[KafkaAddress, Registry, str, Metrics], Part]  # broker, registry, name of the loop, its metrics
+
+
+def parts(settings: ProcessorSettings) -> dict[str, tuple[Consumption, Build]]:
+    """By name: what is read, and what is made of it. Raises BadSettings."""
     rules = Rules.parse(settings.remove_at, settings.review_unjudged)
+
+    def policy(verdict: Mapping[str, Any], key: str, timestamp_ms: int) -> dict[str, Any]:
+        return action_of(verdict, key, timestamp_ms, rules)
+
+    def decisions(label: Mapping[str, Any], key: str, timestamp_ms: int) -> dict[str, Any] | None:
+        return action_of_review(label, timestamp_ms)
+
     return {
-        "policy": (POLICY, lambda verdict, key, timestamp_ms: action_of(verdict, key, timestamp_ms, rules)),
-        "decisions": (DECISIONS, lambda label, key, timestamp_ms: action_of_review(label, timestamp_ms)),
+        "policy": (POLICY, _function(POLICY, policy)),
+        "decisions": (DECISIONS, _function(DECISIONS, decisions)),
+        "validate": (VALIDATE, lambda address, ids, worker, metrics: _validation(settings, address, ids, worker, metrics)),
     }
 
 
+def _function(consumption: Consumption, function: Function) -> Build:
+    def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
+        step = RecordStep(consumption, function, "content_id", ids, worker)
+        return Part(inline(step.process, step.answer))
+
+    return build
+
+
+def _validation(settings: ProcessorSettings, address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
+    clock = SystemClock()
+
+    def read_back(partitions: Sequence[int], window_ms: int) -> Iterator[tuple[int, list[bytes | None], list[int]]]:
+        for part in since(address, USER_EVENTS_VALID.name, partitions, clock.now_ms() - window_ms, clock):
+            for partition in {place[1] for place in part.places}:
+                mine = part.take([i for i, place in enumerate(part.places) if place[1] == partition])
+                yield partition, mine.values, mine.timestamps_ms
+
+    step = Validation(ids, worker, metrics, Seen(settings.dedupe_s * 1000), read_back)
+    return Part(inline(step.process, step.answer), step)
+
+
 def make_loop(
-    consumption: Consumption, function: Function, slot: int, settings: ProcessorSettings, further: Sequence[Follower]
+    consumption: Consumption,
+    build: Build,
+    slot: int,
+    settings: GroupSettings,
+    further: Sequence[Follower],
+    limits: LoopLimits,
+    kind: str = "processor",
 ) -> Loop:
     """Raises BrokerUnavailable, SchemaRefused."""
     group, clock = consumption.group, SystemClock()
@@ -48,41 +105,43 @@ def make_loop(
         session_timeout_ms=settings.session_timeout_ms,
         transaction_timeout_ms=settings.transaction_timeout_ms,
     )
-    metrics, line = Metrics(worker=worker, task=group), CostLine()
-    step = RecordStep(consumption, function, "content_id", ids, worker)
-    followers = list(further)
+    metrics = Metrics(worker=worker, task=group)
+    part = build(address, ids, worker, metrics)
+    followers = [*further, *part.followers]
+    exactly_once = limits.delivery is Delivery.EXACTLY_ONCE
     loop = Loop(
         consumption=consumption,
         source=KafkaSource(address, group, metrics),
-        sink=KafkaSink(address, f"millrace-{group}-{slot}"),
-        step=BatchStep(step.process, step.answer, clock, line),
-        batcher=Batcher(BatchLimits(max_rows=500), line),
+        sink=KafkaSink(address, f"millrace-{group}-{slot}" if exactly_once else None),
+        step=part.step,
+        batcher=Batcher(BatchLimits(max_rows=500), CostLine()),
         clock=clock,
-        limits=LoopLimits(),
+        limits=limits,
         worker=worker,
         metrics=metrics,
+        state=part.state,
         followers=followers,
     )
     side = KafkaSink(address, None)
-    followers.append(Status(lambda: loop, side, ids, clock, metrics, worker, "processor", group, serve_metrics(metrics), dict))
+    followers.append(Status(lambda: loop, side, ids, clock, metrics, worker, kind, group, serve_metrics(metrics), dict))
     return loop
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="processors", description="Run processors.")
-    parser.add_argument("names", nargs="+", choices=["policy", "decisions"])
+    parser.add_argument("names", nargs="+", choices=["policy", "decisions", "validate"])
     parser.add_argument("--slot", type=int, default=0, help="number of this process; names its transactional ids")
     chosen = parser.parse_args(arguments)
     stopping, clock = stop_event(), SystemClock()
     try:
         settings = load(ProcessorSettings, os.environ)
         configure_logging(settings.log_json)
-        made, watchdog = functions(settings), Watchdog(clock)
+        made, watchdog = parts(settings), Watchdog(clock)
         cleaner = [Cleaner(Blobs(settings.blob_roots.split()), clock)] if settings.blob_roots else []
         loops: list[Loop] = []
         for name in chosen.names:
             further = [watchdog.of(name), *(cleaner if not loops else [])]
-            loops.append(make_loop(*made[name], chosen.slot, settings, further))
+            loops.append(make_loop(*made[name], chosen.slot, settings, further, LoopLimits()))
     except MillraceError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1

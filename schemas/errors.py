@@ -5,6 +5,8 @@ MillraceError
 │   ├── UndecodableRecord     its bytes do not say what its schema says
 │   ├── InvalidRequest        it decodes, but asks for something that cannot be done
 │   ├── MediaRefused          its image, video or sound is missing, changed, too large or not readable
+│   ├── ImpossibleEvent       it says what cannot be: a time to come, a price below zero, a kind that there is not
+│   ├── RepeatedEvent         the same event came before, within the window
 │   ├── RecordTooLarge        it, its headers or its result pass a limit
 │   └── PoisonRecord          the task failed on it, alone, again and again, or died of it
 ├── RetryLater             the record is tried again after a delay: what failed may come back
@@ -42,6 +44,14 @@ class InvalidRequest(RecordError):
 
 class MediaRefused(RecordError):
     code = "media"
+
+
+class ImpossibleEvent(RecordError):
+    code = "impossible"
+
+
+class RepeatedEvent(RecordError):
+    code = "repeated"
 
 
 class RecordTooLarge(RecordError):

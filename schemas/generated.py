@@ -128,6 +128,84 @@ class ContentAction:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """An item of the catalogue. The last record of a key is the truth.
+
+    item_id: The key.
+    price_cents: In hundredths of the currency.
+    updated_ms: Epoch.
+    """
+
+    RECORD: ClassVar[str] = "item"
+
+    item_id: str
+    title: str
+    category: str
+    price_cents: int | None = None
+    updated_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Item:
+        return cls(
+            item_id=d["item_id"],
+            title=d["title"],
+            category=d["category"],
+            price_cents=d["price_cents"],
+            updated_ms=d["updated_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ItemTile:
+    """What happened to an item in five minutes, so far: tiles are merged by adding, n says which of two is newer.
+
+    item_id: The key.
+    tile_start_ms: First millisecond of the five minutes; epoch.
+    n: Events counted: rises with each version of the tile.
+    first_ms: Time of the first event.
+    last_ms: Time of the last event.
+    viewed: Events of kind view.
+    carted: Events of kind cart.
+    bought: Events of kind purchase.
+    units: Pieces bought.
+    rated: Events that carry a rating.
+    stars: Stars, added up.
+    """
+
+    RECORD: ClassVar[str] = "item-tile"
+
+    item_id: str
+    tile_start_ms: int
+    n: int
+    first_ms: int
+    last_ms: int
+    viewed: int
+    carted: int
+    bought: int
+    units: int
+    revenue_cents: int
+    rated: int
+    stars: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ItemTile:
+        return cls(
+            item_id=d["item_id"],
+            tile_start_ms=d["tile_start_ms"],
+            n=d["n"],
+            first_ms=d["first_ms"],
+            last_ms=d["last_ms"],
+            viewed=d["viewed"],
+            carted=d["carted"],
+            bought=d["bought"],
+            units=d["units"],
+            revenue_cents=d["revenue_cents"],
+            rated=d["rated"],
+            stars=d["stars"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
     """The truth about a request, whenever somebody learns it. Readers take the first of each request and source.
 
@@ -715,6 +793,131 @@ class TranslationResult:
             target=d["target"],
             score=d["score"],
             truncated=d["truncated"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UserEvent:
+    """Something that a user did. Sent by producers, in the same words again once it was found valid.
+
+    event_id: Names the event; a second one with the same id within the window is a repeat.
+    user_id: Who; also the key.
+    kind: view, cart, purchase, rating or search.
+    item_id: What it was about.
+    session_id: The visit that it belongs to.
+    quantity: Pieces, of a cart or purchase.
+    amount_cents: What was paid in all, of a purchase; in hundredths of the currency, so that sums are exact.
+    rating: Stars, 1 to 5, of a rating.
+    event_ms: When it happened, by the clock of whoever saw it; epoch.
+    """
+
+    RECORD: ClassVar[str] = "user-event"
+
+    event_id: str
+    user_id: str
+    kind: str
+    item_id: str | None = None
+    session_id: str | None = None
+    quantity: int = 1
+    amount_cents: int | None = None
+    rating: int | None = None
+    event_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> UserEvent:
+        return cls(
+            event_id=d["event_id"],
+            user_id=d["user_id"],
+            kind=d["kind"],
+            item_id=d["item_id"],
+            session_id=d["session_id"],
+            quantity=d["quantity"],
+            amount_cents=d["amount_cents"],
+            rating=d["rating"],
+            event_ms=d["event_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UserProfile:
+    """What is known of a user besides events. The last record of a key is the truth.
+
+    user_id: The key.
+    age: Years.
+    country: ISO 3166-1, two letters.
+    updated_ms: Epoch.
+    """
+
+    RECORD: ClassVar[str] = "user-profile"
+
+    user_id: str
+    age: int | None = None
+    country: str | None = None
+    updated_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> UserProfile:
+        return cls(
+            user_id=d["user_id"],
+            age=d["age"],
+            country=d["country"],
+            updated_ms=d["updated_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UserTile:
+    """What a user did in five minutes of one visit, so far: tiles are merged by adding, n says which of two is newer.
+
+    user_id: The key.
+    tile_start_ms: First millisecond of the five minutes; epoch.
+    session_id: Empty for events of no visit.
+    n: Events counted: rises with each version of the tile.
+    first_ms: Time of the first event.
+    last_ms: Time of the last event.
+    viewed: Events of kind view.
+    carted: Events of kind cart.
+    bought: Events of kind purchase.
+    units: Pieces bought.
+    rated: Events that carry a rating.
+    stars: Stars, added up.
+    items: Ids of the items, each once, in no order.
+    """
+
+    RECORD: ClassVar[str] = "user-tile"
+
+    user_id: str
+    tile_start_ms: int
+    session_id: str
+    n: int
+    first_ms: int
+    last_ms: int
+    viewed: int
+    carted: int
+    bought: int
+    units: int
+    revenue_cents: int
+    rated: int
+    stars: int
+    items: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> UserTile:
+        return cls(
+            user_id=d["user_id"],
+            tile_start_ms=d["tile_start_ms"],
+            session_id=d["session_id"],
+            n=d["n"],
+            first_ms=d["first_ms"],
+            last_ms=d["last_ms"],
+            viewed=d["viewed"],
+            carted=d["carted"],
+            bought=d["bought"],
+            units=d["units"],
+            revenue_cents=d["revenue_cents"],
+            rated=d["rated"],
+            stars=d["stars"],
+            items=tuple(d["items"]),
         )
 
 

@@ -13,6 +13,8 @@ from schemas.errors import BadSettings
 from schemas.generated import (
     Content,
     ContentAction,
+    Item,
+    ItemTile,
     Label,
     ModelUpdate,
     ModerationVerdict,
@@ -22,6 +24,9 @@ from schemas.generated import (
     TranscriptionResult,
     TranslationRequest,
     TranslationResult,
+    UserEvent,
+    UserProfile,
+    UserTile,
     VisionRequest,
     VisionResult,
     WorkerStatus,
@@ -71,6 +76,7 @@ class Topic(Generic[R]):
     readers: tuple[str, ...]
     order: Order = Order.RELAXED
     max_record_bytes: int = 1024 * KIB
+    compacted: bool = False  # the last record of each key is kept, whatever its age
 
     @property
     def subject(self) -> str:
@@ -230,6 +236,92 @@ TRANSCRIPTION_RESULTS = Topic(
     writers=("transcription worker",),
     readers=("clients", "sinks"),
 )
+USER_EVENTS = Topic(
+    name="user-events-v1",
+    record=UserEvent,
+    key="user_id",
+    partitions=4,
+    retention_ms=7 * DAY_MS,
+    guarantee=Guarantee.NONE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="features",
+    writers=("producers", "generator", "replay command"),
+    readers=("validate",),
+)
+USER_EVENTS_VALID = Topic(
+    name="user-events-valid-v1",
+    record=UserEvent,
+    key="user_id",
+    partitions=4,
+    retention_ms=30 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="features",
+    writers=("validate",),
+    readers=("tiles job", "archive"),
+)
+LATE_EVENTS = Topic(
+    name="late-events-v1",
+    record=UserEvent,
+    key="user_id",
+    partitions=4,
+    retention_ms=90 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="features",
+    writers=("validate",),
+    readers=("operator",),
+)
+USER_PROFILES = Topic(
+    name="user-profiles-v1",
+    record=UserProfile,
+    key="user_id",
+    partitions=4,
+    retention_ms=FOREVER_MS,
+    guarantee=Guarantee.NONE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="features",
+    writers=("producers", "generator", "replay command"),
+    readers=("feature sink",),
+    compacted=True,
+)
+ITEMS = Topic(
+    name="items-v1",
+    record=Item,
+    key="item_id",
+    partitions=4,
+    retention_ms=FOREVER_MS,
+    guarantee=Guarantee.NONE,
+    compatibility=Compatibility.FULL_TRANSITIVE,
+    owner="features",
+    writers=("producers", "generator", "replay command"),
+    readers=("feature sink",),
+    compacted=True,
+)
+USER_FEATURES = Topic(
+    name="user-features-v1",
+    record=UserTile,
+    key="user_id",
+    partitions=4,
+    retention_ms=FOREVER_MS,  # totals of all time are rebuilt from it
+    guarantee=Guarantee.AT_LEAST_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="features",
+    writers=("tiles job",),
+    readers=("feature sink",),
+)
+ITEM_FEATURES = Topic(
+    name="item-features-v1",
+    record=ItemTile,
+    key="item_id",
+    partitions=4,
+    retention_ms=FOREVER_MS,
+    guarantee=Guarantee.AT_LEAST_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="features",
+    writers=("tiles job",),
+    readers=("feature sink",),
+)
 REPLIES: Topic[object] = Topic(
     name="replies-v1",
     record=None,
@@ -302,6 +394,13 @@ CATALOGUE: tuple[Topic[object], ...] = (
     TRANSLATION_RESULTS,
     TRANSCRIPTION_REQUESTS,
     TRANSCRIPTION_RESULTS,
+    USER_EVENTS,
+    USER_EVENTS_VALID,
+    LATE_EVENTS,
+    USER_PROFILES,
+    ITEMS,
+    USER_FEATURES,
+    ITEM_FEATURES,
     REPLIES,
     PREDICTION_LOG,
     MODEL_UPDATES,
@@ -330,7 +429,13 @@ TASKS: tuple[Consumption, ...] = (
 POLICY = Consumption(topic=MODERATION_VERDICTS, group="policy", retry_delays_ms=RETRY_DELAYS_MS, results=CONTENT_ACTIONS)
 DECISIONS = Consumption(topic=LABELS, group="decisions", retry_delays_ms=RETRY_DELAYS_MS, results=CONTENT_ACTIONS)
 
-CONSUMPTIONS: tuple[Consumption, ...] = (*TASKS, POLICY, DECISIONS)
+VALIDATE = Consumption(topic=USER_EVENTS, group="validate", retry_delays_ms=RETRY_DELAYS_MS, results=USER_EVENTS_VALID)
+# What keeps the stores of features. No retries: a tile that cannot be read is set aside, everything else waits.
+USER_SINK = Consumption(topic=USER_FEATURES, group="user-sink", retry_delays_ms=())
+ITEM_SINK = Consumption(topic=ITEM_FEATURES, group="item-sink", retry_delays_ms=())
+ARCHIVE = Consumption(topic=USER_EVENTS_VALID, group="archive", retry_delays_ms=())
+
+CONSUMPTIONS: tuple[Consumption, ...] = (*TASKS, POLICY, DECISIONS, VALIDATE, USER_SINK, ITEM_SINK, ARCHIVE)
 
 
 def topic(name: str) -> Topic[object]:

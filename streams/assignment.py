@@ -17,6 +17,7 @@ from streams.metrics import Metrics
 from streams.offsets import OffsetTracker
 from streams.pauses import Pauses
 from streams.rows import Place, Polled, Rows
+from streams.state import NoState, State
 
 
 class Assignment:
@@ -39,6 +40,7 @@ class Assignment:
         self.in_flight_bytes = 0
         self.epoch = 0
         self.must_rewind = False
+        self.state: State = NoState()
         self.before_revoke: Callable[[], None] = lambda: None
         self.dropped: Callable[[], None] = lambda: None
 
@@ -142,6 +144,7 @@ class Assignment:
     def _seek_to_committed(self, places: Iterable[Place]) -> dict[Place, Commit]:
         committed = self._source.committed(places)
         self._source.seek({place: position.offset for place, position in committed.items()})
+        self.state.restore(committed)
         return committed
 
     def _forget(self, places: Sequence[Place]) -> None:
@@ -154,4 +157,5 @@ class Assignment:
             self._claimed.pop(place, None)
             self._tries.pop(place, None)
             self.suspects.pop(place, None)
+        self.state.forget(places)
         self.dropped()

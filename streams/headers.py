@@ -31,6 +31,7 @@ ERROR_MESSAGE: Final = "error-message"
 ERROR_STEP: Final = "error-step"
 ERROR_WORKER: Final = "error-worker"
 HEADERS_DROPPED: Final = "headers-dropped"
+REPLAY_OFFSET_MS: Final = "replay-offset-ms"
 KIP_1034: Final = "__streams.errors."
 
 
@@ -62,6 +63,7 @@ CATALOGUE: Final[tuple[Header, ...]] = (
     Header(ERROR_MESSAGE, "the same for a person", ("loop",), ("operator",)),
     Header(ERROR_STEP, "the step that gave up: admit, decode, task, encode", ("loop",), ("operator",)),
     Header(ERROR_WORKER, "the process that gave up", ("loop",), ("operator",)),
+    Header(REPLAY_OFFSET_MS, "of a replayed event: milliseconds that its clock is behind", ("replay command",), ("validate",)),
     Header(HEADERS_DROPPED, "number of headers that did not fit the dead letter", ("loop",), ("operator",)),
 )
 

@@ -38,6 +38,7 @@ from streams.outbox import Outbox
 from streams.outcome import Defer, Emit, Outcome, Reject
 from streams.release import Ended
 from streams.rows import Place, Polled, Rows
+from streams.state import State
 from streams.step import Step
 
 
@@ -84,6 +85,7 @@ class Loop:
         worker: str,
         metrics: Metrics,
         quarantine: Quarantine | None = None,
+        state: State | None = None,
         followers: Sequence[Follower] = (),
         failpoint: Callable[[str], None] = lambda name: None,
     ) -> None:
@@ -100,6 +102,8 @@ class Loop:
         self.assignment = Assignment(source, clock, limits.look_ahead_records, metrics, self._log)
         self.assignment.before_revoke = self._before_revoke
         self.assignment.dropped = self._dropped
+        if state is not None:
+            self.assignment.state = state
         self.outbox = Outbox(
             source=source, sink=sink, assignment=self.assignment, clock=clock, metrics=metrics,
             exactly_once=self._exactly_once, in_prefix=self._exactly_once or self._strict,
@@ -197,15 +201,7 @@ class Loop:
             return polled
         self.assignment.pauses.apply(now_s)
         self.source.seek(put_back)
-        return Polled(
-            [polled.places[i] for i in kept],
-            [polled.offsets[i] for i in kept],
-            [polled.keys[i] for i in kept],
-            [polled.values[i] for i in kept],
-            [polled.headers[i] for i in kept],
-            [polled.timestamps_ms[i] for i in kept],
-            polled.membership,
-        )
+        return polled.take(kept)
 
     def _admit(self, polled: Polled) -> None:
         self.assignment.polled(polled)

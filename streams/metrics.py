@@ -41,6 +41,13 @@ CATALOGUE: Final[dict[str, Metric]] = {
     "dead_letters": Metric(Kind.COUNTER, "millrace_dead_letters_total", "Records set aside.", ("code",)),
     "retries": Metric(Kind.COUNTER, "millrace_retries_total", "Records put off for another try."),
     "expired": Metric(Kind.COUNTER, "millrace_expired_total", "Requests whose deadline passed before the work began."),
+    "late_events": Metric(Kind.COUNTER, "millrace_late_events_total", "Events older than the lateness that is allowed."),
+    "blobs_written": Metric(Kind.COUNTER, "millrace_feature_blobs_written_total", "Feature blobs sent to the online store."),
+    "blobs_refused": Metric(Kind.COUNTER, "millrace_feature_blobs_refused_total", "Feature blobs older than what the store has."),
+    "blobs_waiting": Metric(Kind.GAUGE, "millrace_feature_blobs_waiting", "Entities whose blob is not written yet."),
+    "freshness_seconds": Metric(
+        Kind.HISTOGRAM, "millrace_feature_freshness_seconds", "From a tile's append to its blob in the store.", buckets=_SECONDS
+    ),
     "aborts": Metric(Kind.COUNTER, "millrace_aborts_total", "Transactions that were aborted."),
     "rebalances": Metric(Kind.COUNTER, "millrace_rebalances_total", "Assignments received from the group."),
     "lost_records": Metric(Kind.COUNTER, "millrace_lost_records_total", "Records that retention deleted before they were read."),

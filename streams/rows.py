@@ -32,6 +32,13 @@ class Polled:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def take(self, indices: Sequence[int]) -> Polled:
+        columns = (self.places, self.offsets, self.keys, self.values, self.headers, self.timestamps_ms)
+        picked: list[Any] = [[column[i] for i in indices] for column in columns]
+        found = Polled(*picked)
+        found.membership = self.membership
+        return found
+
 
 @dataclass(slots=True)
 class Rows:

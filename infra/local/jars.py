@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,11 @@ LOCK = Path(__file__).with_name("jars.lock")
 KAFKA = ("org.apache.kafka", "kafka_2.13", "4.3.1")
 LOGGING = ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4")  # slf4j-api 1.7: -impl, not -slf4j2-impl
 REGISTRY = ("io.apicurio", "apicurio-registry-app", "3.3.3")
+FLINK = (  # whole archives, nothing beside them; the connector is built for 2.2 and runs on 2.3
+    ("org.apache.flink", "flink-sql-connector-kafka", "5.0.0-2.2"),
+    ("org.apache.flink", "flink-sql-avro-confluent-registry", "2.3.0"),
+)
+STACK = ("kafka", "registry")  # what every stack needs; the others come with a part that is asked for
 _PARALLEL = 8
 
 
@@ -58,8 +63,8 @@ def locked(component: str | None = None) -> list[Locked]:
     return found
 
 
-def missing(folder: Path) -> list[Locked]:
-    return [jar for jar in locked() if not _is_there(folder, jar)]
+def missing(folder: Path, components: Sequence[str] = STACK) -> list[Locked]:
+    return [jar for name in components for jar in locked(name) if not _is_there(folder, jar)]
 
 
 def _is_there(folder: Path, jar: Locked) -> bool:
@@ -69,17 +74,18 @@ def _is_there(folder: Path, jar: Locked) -> bool:
     return file.exists() and file.stat().st_size == jar.bytes
 
 
-def fetch(folder: Path, progress: Callable[[int], None]) -> None:
+def fetch(folder: Path, progress: Callable[[int], None], components: Sequence[str] = STACK) -> None:
     """Download what is missing, in parallel, check each digest, unpack the registry.
 
     `progress` gets the bytes of each finished file. Raises DownloadFailed.
     """
-    wanted = missing(folder)
+    wanted = missing(folder, components)
     with ThreadPoolExecutor(_PARALLEL) as pool:
         futures = [pool.submit(_fetch_one, folder, jar) for jar in wanted]
         for future in as_completed(futures):
             progress(future.result())
-    registry_home(folder)
+    if "registry" in components:
+        registry_home(folder)
 
 
 def _fetch_one(folder: Path, jar: Locked) -> int:
@@ -151,6 +157,7 @@ def write_lock(cache: Path) -> None:
     if wrong:
         raise MillraceError(f"Kafka jars of another version: {wrong}")
     wanted = [("kafka", *gav, "", "jar") for gav in kafka] + [("registry", *REGISTRY, "all", "tar.gz")]
+    wanted += [("flink", *gav, "", "jar") for gav in FLINK]
     with ThreadPoolExecutor(_PARALLEL) as pool:
         lines = pool.map(lambda item: _lock_line(cache, item), wanted)
         LOCK.write_text("\n".join(sorted(lines)) + "\n")

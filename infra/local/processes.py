@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -61,6 +62,14 @@ def is_free(port: int) -> bool:
     return True
 
 
+def port_of(old: Started | None) -> int | None:
+    """The port of last time if it is still free, so that addresses survive a restart."""
+    if old is None:
+        return None
+    port = int(old.address.split("://")[-1].split("/")[0].rpartition(":")[2])
+    return port if is_free(port) else None
+
+
 def page_answers(url: str) -> bool:
     """Whether a page of ours, on loopback, answers 200; never through a proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -69,6 +78,17 @@ def page_answers(url: str) -> bool:
             return bool(found.status == 200)
     except OSError:
         return False
+
+
+def json_of(url: str) -> dict[str, Any] | None:
+    """What a server of ours on loopback answers, as JSON; None where it does not."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as found:
+            answer: dict[str, Any] = json.load(found)
+            return answer
+    except (OSError, ValueError):
+        return None
 
 
 def start(

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from infra import console
-from infra.local import jars, kafka, mlflow, processes, registry, state
+from infra.local import features, flink, jars, kafka, mlflow, processes, registry, state
 from infra.local.processes import Started
 from infra.provision import Provisioned, provision
 from infra.settings import ROOT, StackSettings
 from schemas.errors import BadSettings, BrokerUnavailable
-from schemas.topics import DECISIONS, POLICY, TASKS
+from schemas.topics import DECISIONS, POLICY, TASKS, VALIDATE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
@@ -23,17 +23,22 @@ from streams.registry import Registry
 WORKER_LIMIT_S = 60.0
 
 
-def fetch(settings: StackSettings) -> None:
-    """Download Kafka and the registry, if they are not there. Raises DownloadFailed."""
-    wanted = [] if settings.bootstrap and settings.registry else jars.missing(settings.jars)
-    if not wanted:
-        return
-    total = sum(jar.bytes for jar in wanted)
-    with (
-        console.step(f"Kafka and registry, {total / 1e6:.0f} MB from Maven Central"),
-        console.download("download", total) as progress,
-    ):
-        jars.fetch(settings.jars, progress)
+def fetch(settings: StackSettings, *, with_features: bool = False) -> None:
+    """Download Kafka and the registry, and Flink where features are wanted, if they are not there. Raises DownloadFailed."""
+    components = () if settings.bootstrap and settings.registry else jars.STACK
+    if with_features:
+        components = (*components, "flink")
+    wanted = jars.missing(settings.jars, components)
+    if wanted:
+        total = sum(jar.bytes for jar in wanted)
+        with (
+            console.step(f"{' and '.join(components)}, {total / 1e6:.0f} MB from Maven Central"),
+            console.download("download", total) as progress,
+        ):
+            jars.fetch(settings.jars, progress, components)
+    if with_features and not flink.is_there(settings.home_folder):
+        with console.step("Flink's environment, about 300 MB of packages"):
+            flink.make_environment(settings.home_folder)
 
 
 def servers(settings: StackSettings, running: state.State) -> None:
@@ -41,10 +46,12 @@ def servers(settings: StackSettings, running: state.State) -> None:
     run = settings.run_folder
     old_kafka, old_registry = running.find("kafka"), running.find("registry")
     if not settings.bootstrap and (old_kafka is None or not old_kafka.alive()):
-        _replace(running, kafka.start_kafka(run / "kafka", settings.jars, run / "logs" / "kafka.log", _port(old_kafka)))
+        running.put(kafka.start_kafka(run / "kafka", settings.jars, run / "logs" / "kafka.log", processes.port_of(old_kafka)))
     if not settings.registry and (old_registry is None or not old_registry.alive()):
-        started = registry.start_registry(run / "registry", settings.jars, run / "logs" / "registry.log", _port(old_registry))
-        _replace(running, started)
+        started = registry.start_registry(
+            run / "registry", settings.jars, run / "logs" / "registry.log", processes.port_of(old_registry)
+        )
+        running.put(started)
     running.bootstrap = settings.bootstrap or _address(running, "kafka")
     running.registry = settings.registry or _address(running, "registry")
     state.write(run, running)
@@ -73,18 +80,6 @@ def _wait(found: Started | None, address: str, answers: Callable[[str], bool], l
         raise BrokerUnavailable(f"nothing answers at {address}, which {variable} names")
 
 
-def _port(old: Started | None) -> int | None:
-    """The port of last time if it is still free, so that addresses survive a restart."""
-    if old is None:
-        return None
-    port = int(old.address.split("://")[-1].split("/")[0].rpartition(":")[2])
-    return port if processes.is_free(port) else None
-
-
-def _replace(running: state.State, started: Started) -> None:
-    running.processes = [process for process in running.processes if process.name != started.name] + [started]
-
-
 def _address(running: state.State, name: str) -> str:
     found = running.find(name)
     assert found is not None
@@ -111,8 +106,8 @@ def process(settings: StackSettings, running: state.State, names: str, slot: int
     log = settings.run_folder / "logs" / f"{name}.log"
     offset = log.stat().st_size if log.exists() else 0
     command = [sys.executable, "-m", "infra.local.keeper", name, sys.executable, "-m", *_arguments(names), "--slot", str(slot)]
-    started = processes.start(name, command, log, _where(settings, running))
-    _replace(running, started)
+    started = processes.start(name, command, log, where(settings, running))
+    running.put(started)
     state.write(settings.run_folder, running)
     loops = state.loops_of(name)
 
@@ -133,7 +128,7 @@ def _mlflow(settings: StackSettings, running: state.State) -> None:
     run, old = settings.run_folder, running.find("mlflow")
     with console.step("MLflow") as remark:
         if old is None or not old.alive():
-            _replace(running, mlflow.start_mlflow(run / "mlflow", run / "logs" / "mlflow.log", _port(old)))
+            running.put(mlflow.start_mlflow(run / "mlflow", run / "logs" / "mlflow.log", processes.port_of(old)))
         running.mlflow = _address(running, "mlflow")
         state.write(run, running)
         started = running.find("mlflow")
@@ -152,15 +147,16 @@ def _mlflow(settings: StackSettings, running: state.State) -> None:
             "training_triggers",
             "reconcile",
         ]
-        _replace(running, processes.start("reconcile", command, run / "logs" / "reconcile.log", _where(settings, running)))
+        running.put(processes.start("reconcile", command, run / "logs" / "reconcile.log", where(settings, running)))
         state.write(run, running)
 
 
-def _where(settings: StackSettings, running: state.State) -> dict[str, str]:
+def where(settings: StackSettings, running: state.State) -> dict[str, str]:
     """What a process of ours is told of the others."""
     return {
         "MILLRACE_BOOTSTRAP": running.bootstrap, "MILLRACE_REGISTRY": running.registry, "PYTHONPATH": str(ROOT),
         "MILLRACE_BLOB_ROOTS": settings.blob_root, "MILLRACE_MLFLOW": running.mlflow,
+        "MILLRACE_REDIS": running.redis, "MILLRACE_LAKE": str(settings.lake),
     }  # fmt: skip
 
 
@@ -172,13 +168,13 @@ def _views(settings: StackSettings, running: state.State, slot: int) -> Callable
         return None
     if importlib.util.find_spec("faust") is None:
         raise BadSettings("MILLRACE_PROCESSES names views and faust is not here: `./millrace setup views` fetches it")
-    port = (None if old is None else _port(old)) or processes.free_port()
+    port = (None if old is None else processes.port_of(old)) or processes.free_port()
     page, folder = f"http://127.0.0.1:{port}", settings.run_folder / name
     faust = [sys.executable, "-W", "ignore", "-m", "processors.views", "worker", "--loglevel", "warn", "--web-port", str(port)]
     command = [sys.executable, "-m", "infra.local.keeper", name, *faust]
-    where = {**_where(settings, running), "MILLRACE_VIEWS_FOLDER": str(folder)}
-    started = processes.start(name, command, settings.run_folder / "logs" / f"{name}.log", where, page)
-    _replace(running, started)
+    env = {**where(settings, running), "MILLRACE_VIEWS_FOLDER": str(folder)}
+    started = processes.start(name, command, settings.run_folder / "logs" / f"{name}.log", env, page)
+    running.put(started)
     state.write(settings.run_folder, running)
 
     def wait() -> None:
@@ -189,7 +185,9 @@ def _views(settings: StackSettings, running: state.State, slot: int) -> Callable
 
 def _arguments(names: str) -> list[str]:
     parts = names.split("+")
-    tasks, processors = {taken.group for taken in TASKS}, {POLICY.group, DECISIONS.group}
+    tasks, processors = {taken.group for taken in TASKS}, {POLICY.group, DECISIONS.group, VALIDATE.group}
+    if all(part in features.LOOPS for part in parts):
+        return ["feature_jobs", "serve", *parts]
     if all(part.partition(":")[0] in tasks for part in parts):
         return ["inference_workers", *(word for part in parts for word in ("--task", part))]
     if all(part in processors for part in parts):
@@ -207,21 +205,27 @@ def _assigned(log: Path, offset: int, loops: Sequence[str]) -> bool:
     return all(any(f'"worker": "{loop}"' in line for line in lines) for loop in loops)
 
 
-def up(settings: StackSettings) -> state.State:
+def up(settings: StackSettings, *, with_features: bool = False) -> state.State:
     """Start what is not up: servers side by side, then all processes side by side."""
-    fetch(settings)
+    fetch(settings, with_features=with_features)
     running = state.read(settings.run_folder)
     servers(settings, running)
     topics(running)
     _mlflow(settings, running)
     waits = []
-    for names in settings.processes.split():
-        copies = 1 if names == "views" or names.startswith((POLICY.group, DECISIONS.group)) else settings.workers
+    wanted = settings.processes.split()
+    if with_features:
+        features.servers(settings, running)
+        wanted += [VALIDATE.group, "+".join(features.LOOPS)]
+    for names in wanted:
+        copies = settings.workers if names.partition("+")[0].partition(":")[0] in {taken.group for taken in TASKS} else 1
         waits += [(names, slot, process(settings, running, names, slot)) for slot in range(copies)]
     for names, slot, wait in waits:
         if wait is not None:
             with console.step(f"{names.replace('+', ', ')} {slot}" if slot else names.replace("+", ", ")):
                 wait()
+    if with_features:
+        features.jobs(settings, running, where(settings, running))
     return running
 
 

@@ -17,12 +17,13 @@ class NotUp(Stop):
 
 @dataclass
 class State:
-    """bootstrap, registry, mlflow: addresses, of servers of ours or of others; mlflow may be empty. processes: what we
-    started, in order."""
+    """bootstrap, registry, mlflow, redis: addresses, of servers of ours or of others; the last two may be empty. processes:
+    what we started, in order."""
 
     bootstrap: str = ""
     registry: str = ""
     mlflow: str = ""
+    redis: str = ""
     processes: list[Started] = field(default_factory=list)
 
     @property
@@ -30,6 +31,10 @@ class State:
         return bool(self.bootstrap and self.registry) and all(
             p.alive() for p in self.processes if p.name in ("kafka", "registry")
         )
+
+    def put(self, started: Started) -> None:
+        """In place of an earlier process of that name."""
+        self.processes = [process for process in self.processes if process.name != started.name] + [started]
 
     def find(self, name: str) -> Started | None:
         return next((process for process in self.processes if process.name == name), None)
@@ -47,13 +52,13 @@ def read(run_folder: Path) -> State:
         return State()
     found = json.loads(file.read_text())
     started = [Started(**process) for process in found["processes"]]
-    return State(found["bootstrap"], found["registry"], found.get("mlflow", ""), started)
+    return State(found["bootstrap"], found["registry"], found.get("mlflow", ""), found.get("redis", ""), started)
 
 
 def write(run_folder: Path, state: State) -> None:
     run_folder.mkdir(parents=True, exist_ok=True)
     body = {
-        "bootstrap": state.bootstrap, "registry": state.registry, "mlflow": state.mlflow,
+        "bootstrap": state.bootstrap, "registry": state.registry, "mlflow": state.mlflow, "redis": state.redis,
         "processes": [p.as_dict() for p in state.processes],
     }  # fmt: skip
     staging = run_folder / "state.json.part"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -24,7 +24,9 @@ class KafkaBroadcast:
         clock: Clock,
         start: str | dict[Place, int] = "first",
         partitions: Iterable[int] | None = None,
+        ends: Mapping[Place, int] | None = None,
     ) -> None:
+        """ends: what `read_to_end` reads to, where that is not the end of what is committed now."""
         self._topic = topic
         self._clock = clock
         self._consumer = Consumer(broadcast_config(address), logger=None)
@@ -48,6 +50,7 @@ class KafkaBroadcast:
                         starts[place] = max(low, min(high, start.get(place, low)))
                     case _:
                         raise ValueError(f"start is first, end or offsets, not {start!r}")
+            self._ends.update(ends or {})
             self._positions = starts
             self._consumer.assign([TopicPartition(t, p, offset) for (t, p), offset in starts.items()])
         except KafkaException as raised:
@@ -57,11 +60,15 @@ class KafkaBroadcast:
     def read_to_end(self, limit_s: float) -> Polled:
         until_s = self._clock.monotonic_s() + limit_s
         gathered = Polled()
-        while any(self._positions[place] < end for place, end in self._ends.items()):
+        while not self.at_end():
             if self._clock.monotonic_s() > until_s:
                 raise BrokerUnavailable(f"{self._topic} was not read to its end in {limit_s:.0f} s")
             _append(gathered, self._take(0.2))
         return gathered
+
+    def at_end(self) -> bool:
+        """Whether everything up to the ends was read."""
+        return all(self._positions[place] >= end for place, end in self._ends.items())
 
     def poll(self) -> Polled:
         return self._take(0.0)

@@ -1,0 +1,49 @@
+"""The features' one definition: aggregate views over events, plain SQL that Flink runs over the stream and DuckDB over Parquet.
+
+Each is a `GROUP BY` of an entity and a five-minute tile, without watermark: a tile is the sum of its events, whenever they
+come. What is used here exists in both dialects with the same meaning: `MOD` of integers, `CASE`, `ARRAY_AGG(DISTINCT …)`.
+"""
+
+from __future__ import annotations
+
+TILE_MS = 300_000
+
+_COUNTS = """\
+       SUM(CASE WHEN kind = 'view' THEN 1 ELSE 0 END) AS viewed,
+       SUM(CASE WHEN kind = 'cart' THEN 1 ELSE 0 END) AS carted,
+       SUM(CASE WHEN kind = 'purchase' THEN 1 ELSE 0 END) AS bought,
+       SUM(CASE WHEN kind = 'purchase' THEN CAST(quantity AS BIGINT) ELSE 0 END) AS units,
+       SUM(CASE WHEN kind = 'purchase' THEN COALESCE(amount_cents, 0) ELSE 0 END) AS revenue_cents,
+       SUM(CASE WHEN rating IS NULL THEN 0 ELSE 1 END) AS rated,
+       SUM(COALESCE(rating, 0)) AS stars"""
+
+_TILE = f"event_ms - MOD(event_ms, {TILE_MS})"
+
+
+def user_tiles(events: str) -> str:
+    """One row for each user, tile and visit. events: the table to read."""
+    return f"""\
+SELECT user_id,
+       {_TILE} AS tile_start_ms,
+       COALESCE(session_id, '') AS session_id,
+       COUNT(*) AS n,
+       MIN(event_ms) AS first_ms,
+       MAX(event_ms) AS last_ms,
+{_COUNTS},
+       ARRAY_AGG(DISTINCT COALESCE(item_id, '')) AS items
+FROM {events}
+GROUP BY user_id, {_TILE}, COALESCE(session_id, '')"""
+
+
+def item_tiles(events: str) -> str:
+    """One row for each item and tile."""
+    return f"""\
+SELECT item_id,
+       {_TILE} AS tile_start_ms,
+       COUNT(*) AS n,
+       MIN(event_ms) AS first_ms,
+       MAX(event_ms) AS last_ms,
+{_COUNTS}
+FROM {events}
+WHERE item_id IS NOT NULL
+GROUP BY item_id, {_TILE}"""

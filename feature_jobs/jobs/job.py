@@ -1,0 +1,76 @@
+"""What a job is, and how it is submitted: SQL statements to a session cluster, under a name, from the newest checkpoint.
+
+A SQL job that restores finds its state by the operators' places in the plan: the same statements on the same version of
+Flink give the same plan. After a change of the statements, state is built anew from the topics' first records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pyflink.common import Configuration
+from pyflink.table import EnvironmentSettings, TableEnvironment
+
+from feature_jobs.ddl import Addresses
+
+
+@dataclass(frozen=True)
+class Plan:
+    """tables: definitions. inserts: what runs, as one job. options: Flink's, beside those of every job."""
+
+    tables: Sequence[str]
+    inserts: Sequence[str]
+    options: Mapping[str, str] = field(default_factory=dict)
+    views: Sequence[str] = ()
+
+
+class Job(Protocol):
+    """A module `jobs/<name>.py` with these two."""
+
+    NAME: str
+
+    def plan(self, addresses: Addresses) -> Plan: ...
+
+
+def submit(name: str, plan: Plan, cluster: str, checkpoints: Path, interval_ms: int, parallelism: int) -> str:
+    """Start the job on the cluster (host:port of its REST server) and return its id; it goes on without us. Raises what Flink
+    raises."""
+    host, _, port = cluster.removeprefix("http://").partition(":")
+    options = {
+        "execution.target": "remote",
+        "rest.address": host,
+        "rest.port": port,
+        "execution.attached": "false",
+        "pipeline.name": name,
+        "parallelism.default": str(parallelism),
+        "execution.checkpointing.interval": f"{interval_ms} ms",
+        "execution.checkpointing.dir": (checkpoints / name).as_uri(),  # without it a large checkpoint ends the job
+        "execution.checkpointing.num-retained": "2",
+        "execution.checkpointing.min-pause": f"{interval_ms // 2} ms",
+        "state.backend.type": "hashmap",
+        **plan.options,
+    }
+    newest = newest_checkpoint(checkpoints / name)
+    if newest is not None:
+        options["execution.state-recovery.path"] = newest.as_uri()
+    configuration = Configuration()
+    for key, value in options.items():
+        configuration.set_string(key, value)
+    table = TableEnvironment.create(
+        EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build()
+    )
+    for statement in (*plan.tables, *plan.views):
+        table.execute_sql(statement)
+    statements = table.create_statement_set()
+    for insert in plan.inserts:
+        statements.add_insert_sql(insert)
+    return str(statements.execute().get_job_client().get_job_id())
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The last completed one of any run of the job: a completed one has its `_metadata`."""
+    found = list(folder.glob("*/chk-*/_metadata"))
+    return max(found, key=lambda file: file.stat().st_mtime).parent if found else None

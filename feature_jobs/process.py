@@ -1,0 +1,81 @@
+"""Wires the processes of features that our loop runs: `user-sink` and `item-sink` (tiles to the online store), `archive`
+(events to Parquet)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from feature_jobs.archive import EVENTS, Archive
+from feature_jobs.attributes import Attributes
+from feature_jobs.settings import FeatureSettings
+from feature_jobs.sink import FeatureSink
+from processors.online_features import WRITE_LIMIT_S, RedisStore
+from processors.process import Build, Part, inline, make_loop
+from schemas.errors import MillraceError
+from schemas.features import ITEM, USER, View
+from schemas.topics import ARCHIVE, ITEM_SINK, USER_SINK, Consumption
+from streams.clock import SystemClock
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.kafka.readback import stretch
+from streams.loop import Delivery, Loop, LoopLimits
+from streams.metrics import Metrics
+from streams.registry import Registry
+from streams.rows import Place, Polled
+from streams.service import Watchdog, configure_logging, run, stop_event
+from streams.settings import load
+
+SINK_LIMITS = LoopLimits(
+    delivery=Delivery.AT_LEAST_ONCE, poll_records=2_000, idle_wait_ms=50, commit_interval_ms=500, look_ahead_records=20_000
+)
+
+
+def sink(view: View, settings: FeatureSettings) -> Build:
+    def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
+        clock = SystemClock()
+        store = RedisStore(settings.redis, WRITE_LIMIT_S)
+        attributes = Attributes(view, KafkaBroadcast(address, view.attributes.name, clock), ids)
+
+        def read_back(ends: Mapping[Place, int]) -> Iterator[Polled]:
+            return stretch(address, view.tiles.name, KafkaAdmin(address).firsts(list(ends)), ends, clock)
+
+        made = FeatureSink(view, ids, store, attributes, read_back, clock, metrics)
+        return Part(inline(made.process, made.answer), made, [made])
+
+    return build
+
+
+def archive(settings: FeatureSettings) -> Build:
+    def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
+        made = Archive(Path(settings.lake) / EVENTS, ids, SystemClock(), age_s=settings.archive_s)
+        return Part(made, made)
+
+    return build
+
+
+def parts(settings: FeatureSettings) -> dict[str, tuple[Consumption, Build]]:
+    return {
+        "user-sink": (USER_SINK, sink(USER, settings)),
+        "item-sink": (ITEM_SINK, sink(ITEM, settings)),
+        "archive": (ARCHIVE, archive(settings)),
+    }
+
+
+def serve(names: Sequence[str], slot: int) -> int:
+    """Run these loops in one process until it is told to stop; the exit code."""
+    stopping, watchdog = stop_event(), Watchdog(SystemClock())
+    try:
+        settings = load(FeatureSettings, os.environ)
+        configure_logging(settings.log_json)
+        made = parts(settings)
+        loops: list[Loop] = [
+            make_loop(*made[name], slot, settings, [watchdog.of(name)], SINK_LIMITS, kind="sink") for name in names
+        ]
+    except MillraceError as error:
+        print(f"{error.code}: {error}", file=sys.stderr)
+        return 1
+    return run(loops, stopping)

@@ -1,0 +1,179 @@
+"""Tiles of one entity to its feature values at a time: the only place where windows are added up.
+
+The sink keeps an `Entity` for each user and item it owns; backfill and parity run the same over tiles from Parquet. Pure;
+the time is passed in.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.features import SUMS, WINDOWS, Value, View
+
+SETTLED_AFTER_MS = 9 * 24 * 3_600_000  # no tile changes any more: Flink forgets one eight days after its last event came
+_FIELDS = tuple(SUMS)
+_ZERO = (0,) * len(_FIELDS)
+Key = tuple[int, str]  # tile_start_ms, session_id
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """sums: in the order of SUMS; the first is n, which rises with each version of the tile."""
+
+    start_ms: int
+    session_id: str
+    first_ms: int
+    last_ms: int
+    sums: tuple[int, ...]
+    items: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Tile:
+        """From a user-tile or an item-tile."""
+        return cls(
+            record["tile_start_ms"], record.get("session_id", ""), record["first_ms"], record["last_ms"],
+            tuple(record[name] for name in _FIELDS), frozenset(record.get("items", ())) - {""},
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Window:
+    """Sums over the tiles that started after `edge_ms`: those of `keys[first:]`."""
+
+    length_ms: int
+    edge_ms: int = -(2**62)
+    first: int = 0
+    sums: list[int] = field(default_factory=lambda: list(_ZERO))
+    items: Counter[str] = field(default_factory=Counter)
+    sessions: Counter[str] = field(default_factory=Counter)
+
+    def add(self, tile: Tile, sign: int, sums: tuple[int, ...]) -> None:
+        for i, value in enumerate(sums):
+            self.sums[i] += value
+        _count(self.items, tile.items, sign)
+        if tile.session_id:
+            _count(self.sessions, (tile.session_id,), sign)
+
+
+def _count(counter: Counter[str], names: Iterable[str], sign: int) -> None:
+    for name in names:
+        counter[name] += sign
+        if not counter[name]:
+            del counter[name]
+
+
+class Entity:
+    """Everything of one user or item. Bounded by its tiles of the last nine days; older ones are in the totals only."""
+
+    __slots__ = ("_keys", "_seen_ms", "_sessions", "_tiles", "_windows", "last_ms", "session_count", "session_ms", "totals")
+
+    def __init__(self) -> None:
+        self._tiles: dict[Key, Tile] = {}
+        self._keys: list[Key] = []  # sorted
+        self._seen_ms: dict[Key, int] = {}  # when each tile came last, oldest first
+        self._windows = [_Window(length_ms) for length_ms in WINDOWS.values()]
+        self._sessions: dict[str, tuple[int, int, int]] = {}  # first and last event, and when it came
+        self.totals = list(_ZERO)
+        self.session_ms = self.session_count = 0
+        self.last_ms = 0
+
+    def put(self, tile: Tile, came_ms: int) -> bool:
+        """Take a version of a tile, which came at came_ms by the broker's clock. False where a newer one is held."""
+        key = (tile.start_ms, tile.session_id)
+        old = self._tiles.get(key)
+        if old is not None and old.sums[0] >= tile.sums[0]:
+            return False
+        change = tile.sums if old is None else tuple(new - was for new, was in zip(tile.sums, old.sums, strict=True))
+        if old is None:
+            self._insert(key)
+        self._tiles[key] = tile
+        for window in self._windows:
+            if tile.start_ms > window.edge_ms:
+                if old is not None:
+                    window.add(old, -1, _ZERO)
+                window.add(tile, 1, change)
+        self.totals = [total + more for total, more in zip(self.totals, change, strict=True)]
+        self.last_ms = max(self.last_ms, tile.last_ms)
+        self._visit(tile, came_ms)
+        self._seen_ms.pop(key, None)
+        self._seen_ms[key] = came_ms
+        self._settle(came_ms)
+        return True
+
+    def advance(self, now_ms: int) -> bool:
+        """Let tiles leave their windows; whether any did."""
+        moved = False
+        for window in self._windows:
+            edge_ms = now_ms - window.length_ms
+            if edge_ms <= window.edge_ms:
+                continue
+            window.edge_ms = edge_ms
+            while window.first < len(self._keys) and self._keys[window.first][0] <= edge_ms:
+                tile = self._tiles[self._keys[window.first]]
+                window.add(tile, -1, tuple(-value for value in tile.sums))
+                window.first += 1
+                moved = True
+        return moved
+
+    def next_change_ms(self) -> int | None:
+        """When the next tile leaves a window; None where all windows are empty."""
+        due = [self._keys[w.first][0] + w.length_ms for w in self._windows if w.first < len(self._keys)]
+        return min(due, default=None)
+
+    def values(self, view: View, attributes: Mapping[str, Any] | None) -> dict[str, Value]:
+        """By name, as of the last `advance`. attributes: the record of the compacted topic, where there is one."""
+        found: dict[str, Value] = {feature.name: feature.default for feature in view.features}
+        for name in view.attribute_fields:
+            if attributes is not None and attributes[name] is not None:
+                found[name] = attributes[name]
+        bought, revenue_cents = _FIELDS.index("bought"), _FIELDS.index("revenue_cents")
+        found["total_purchases"], found["lifetime_value"] = self.totals[bought], self.totals[revenue_cents] / 100
+        found["last_seen_ms"] = self.last_ms
+        for suffix, window in zip(WINDOWS, self._windows, strict=True):
+            by_field = dict(zip(_FIELDS, window.sums, strict=True))
+            for name in _FIELDS:
+                found[f"{SUMS[name][0]}_{suffix}"] = by_field[name]
+            found[f"mean_stars_{suffix}"] = by_field["stars"] / by_field["rated"] if by_field["rated"] else 0.0
+        if view.entity == "user":
+            found["avg_session_duration"] = self.session_ms / 1000 / self.session_count if self.session_count else 0.0
+            for suffix, window in zip(WINDOWS, self._windows, strict=True):
+                found[f"distinct_items_{suffix}"], found[f"sessions_{suffix}"] = len(window.items), len(window.sessions)
+        return found
+
+    def _insert(self, key: Key) -> None:
+        at = bisect_left(self._keys, key)
+        self._keys.insert(at, key)
+        for window in self._windows:
+            if key[0] <= window.edge_ms:
+                window.first += 1  # it lies before the edge, and so before the first
+
+    def _visit(self, tile: Tile, came_ms: int) -> None:
+        """A visit lasts from its first to its last event, over all its tiles."""
+        if not tile.session_id:
+            return
+        known = self._sessions.pop(tile.session_id, None)
+        if known is None:
+            self.session_count += 1
+            first_ms, last_ms = tile.first_ms, tile.last_ms
+            self.session_ms += last_ms - first_ms
+        else:
+            first_ms, last_ms = min(known[0], tile.first_ms), max(known[1], tile.last_ms)
+            self.session_ms += (last_ms - first_ms) - (known[1] - known[0])
+        self._sessions[tile.session_id] = first_ms, last_ms, came_ms
+        while next(iter(self._sessions.values()))[2] <= came_ms - SETTLED_AFTER_MS:
+            del self._sessions[next(iter(self._sessions))]
+
+    def _settle(self, now_ms: int) -> None:
+        """Tiles that cannot change any more and lie in no window leave the memory; the totals keep them."""
+        while self._seen_ms:
+            key, came_ms = next(iter(self._seen_ms.items()))
+            if came_ms > now_ms - SETTLED_AFTER_MS or key[0] > self._windows[-1].edge_ms:
+                return
+            at = bisect_left(self._keys, key)
+            del self._keys[at], self._tiles[key], self._seen_ms[key]
+            for window in self._windows:
+                window.first -= 1

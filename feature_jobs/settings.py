@@ -1,0 +1,15 @@
+"""Settings of the feature sink, the archive and the features' commands, read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from processors.settings import GroupSettings
+from streams.settings import setting
+
+
+@dataclass(frozen=True)
+class FeatureSettings(GroupSettings):
+    redis: str = setting("redis://127.0.0.1:6379/0", "address of the online store")
+    lake: str = setting(".millrace/lake", "folder of the offline store: Parquet files of events, by date")
+    archive_s: float = setting(30.0, "after so many seconds waiting events become a file of the archive")

