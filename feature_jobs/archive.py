@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,9 @@ _FIELDS = SCHEMA.names[:9]
 class Archive:
     """Step and state of one loop. rows, age_s: a flush comes when so many rows wait, or the oldest waits so long."""
 
-    def __init__(self, folder: Path, ids: SchemaIds, clock: Clock, rows: int = 100_000, age_s: float = 60.0) -> None:
+    def __init__(self, folder: Path, ids: SchemaIds, clock: Clock, age_s: float, rows: int = 40_000) -> None:
         self._folder, self._clock, self._rows, self._age_s = folder, clock, rows, age_s
+        self._writer = secrets.token_hex(4)  # tells its files from those of another writer of the same offsets
         self._decoder = Decoder("user-event", ids)
         self._ends: dict[int, int] = {}  # behind the last archived offset of each partition of ours
         self._waiting: list[tuple[Rows, dict[str, Any]]] = []
@@ -120,12 +122,12 @@ class Archive:
         for day in np.unique(days).tolist():
             folder = self._folder / f"dt={np.datetime64(int(day), 'D')}"
             folder.mkdir(exist_ok=True)
-            file = folder / f"p{partition}-{first:020d}-{os.getpid()}.parquet"
+            file = folder / f"p{partition}-{first:020d}-{self._writer}.parquet"
             _write_whole(file, table.filter(pa.array(days == day)))
             files.append(str(file.relative_to(self._folder)))
         said = {"partition": partition, "first": first, "end": last + 1, "rows": len(offsets), "files": files}
         target = self._folder / MANIFESTS / f"p{partition}-{first:020d}.json"
-        draft = target.with_suffix(f".{os.getpid()}")
+        draft = target.with_suffix(f".{self._writer}")
         draft.write_text(json.dumps(said))
         try:
             os.link(draft, target)  # fails where it is there: a rename would replace it

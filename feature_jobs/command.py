@@ -109,7 +109,7 @@ def _get(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
     for row, entity in enumerate(chosen.ids):
         state = State(int(served.state[row])).name.lower()
         values = {name: _plain(served.values[name][row]) for name in names}
-        age_s = None if state == "missing" else (now_ms - int(served.event_ms[row])) / 1000
+        age_s = None if not served.event_ms[row] else (now_ms - int(served.event_ms[row])) / 1000
         if chosen.json:
             said = {"entity": entity, "view": view.name, "state": state, "event_age_s": age_s, "values": values}
             print(
@@ -121,9 +121,9 @@ def _get(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
             continue
         until_s = (int(served.valid_until_ms[row]) - now_ms) / 1000
         ends = f"a tile leaves a window in {until_s:.0f} s" if until_s < 30 * 86_400 else "no tile in any window"
-        print(
-            f"{view.entity} {entity}  {state}  last event {age_s:.1f} s ago, written {(now_ms - int(served.changed_ms[row])) / 1000:.1f} s ago, {ends}"
-        )
+        last = "no event yet" if age_s is None else f"last event {age_s:.1f} s ago"
+        written_s = (now_ms - int(served.changed_ms[row])) / 1000
+        print(f"{view.entity} {entity}  {state}  {last}, written {written_s:.1f} s ago, {ends}")
         _print_values(view.features, values)
     return 0 if all(state != State.MISSING for state in served.state.tolist()) else 1
 

@@ -32,6 +32,11 @@ from streams.settings import load
 SINK_LIMITS = LoopLimits(
     delivery=Delivery.AT_LEAST_ONCE, poll_records=2_000, idle_wait_ms=50, commit_interval_ms=500, look_ahead_records=20_000
 )
+# What waits for a file is in flight: as much as a file may take, and some more.
+ARCHIVE_LIMITS = LoopLimits(
+    delivery=Delivery.AT_LEAST_ONCE, poll_records=2_000, idle_wait_ms=200, commit_interval_ms=500,
+    look_ahead_records=60_000, look_ahead_bytes=128 * 1024 * 1024,
+)  # fmt: skip
 
 
 def sink(view: View, settings: FeatureSettings) -> Build:
@@ -51,10 +56,13 @@ def sink(view: View, settings: FeatureSettings) -> Build:
 
 def archive(settings: FeatureSettings) -> Build:
     def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
-        made = Archive(Path(settings.lake) / EVENTS, ids, SystemClock(), age_s=settings.archive_s)
+        made = Archive(Path(settings.lake) / EVENTS, ids, SystemClock(), settings.archive_s)
         return Part(made, made)
 
     return build
+
+
+LIMITS = {"archive": ARCHIVE_LIMITS}
 
 
 def parts(settings: FeatureSettings) -> dict[str, tuple[Consumption, Build]]:
@@ -73,7 +81,8 @@ def serve(names: Sequence[str], slot: int) -> int:
         configure_logging(settings.log_json)
         made = parts(settings)
         loops: list[Loop] = [
-            make_loop(*made[name], slot, settings, [watchdog.of(name)], SINK_LIMITS, kind="sink") for name in names
+            make_loop(*made[name], slot, settings, [watchdog.of(name)], LIMITS.get(name, SINK_LIMITS), kind="sink")
+            for name in names
         ]
     except MillraceError as error:
         print(f"{error.code}: {error}", file=sys.stderr)

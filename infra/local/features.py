@@ -24,7 +24,8 @@ def servers(settings: StackSettings, running: state.State) -> None:
     if settings.redis is not None:
         running.redis = settings.redis
     elif old is None or not old.alive():
-        running.put(redis.start_redis(run / "redis", run / "logs" / "redis.log", processes.port_of(old)))
+        port = processes.port_of(old) or processes.free_port()
+        running.put(_kept(settings, "redis", redis.command(run / "redis", port), {}, f"redis://127.0.0.1:{port}/0"))
     old = running.find("jobmanager")
     if old is None or not old.alive():
         folder = run / "flink"

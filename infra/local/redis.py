@@ -26,15 +26,18 @@ def server() -> str:
     return found
 
 
-def start_redis(folder: Path, log: Path, port: int | None = None) -> Started:
+def command(folder: Path, port: int) -> list[str]:
     """In memory only: the feature sink writes everything again to a store that comes back empty."""
-    port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    command = [
+    return [
         server(), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder),
         "--maxmemory", f"{MEMORY_MB}mb", "--maxmemory-policy", "noeviction", "--daemonize", "no",
     ]  # fmt: skip
-    return processes.start("redis", command, log, address=f"redis://127.0.0.1:{port}/0")
+
+
+def start_redis(folder: Path, log: Path) -> Started:
+    port = free_port()
+    return processes.start("redis", command(folder, port), log, address=f"redis://127.0.0.1:{port}/0")
 
 
 def answers(address: str) -> bool:

@@ -1,0 +1,104 @@
+"""The online stores, Redis and the one in memory, under one contract: newer versions only, absent is absent, loss is seen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.local import processes, redis
+from processors.blobs import Written, pack
+from processors.online_features import MemoryStore, OnlineStore, RedisStore
+from schemas.errors import RetryLater
+from schemas.features import ITEM, USER
+
+VALUES = {f.name: f.default for f in ITEM.features}
+
+
+def blob(offset: int, now_ms: int, bought: int = 0) -> bytes:
+    return pack(ITEM, Written((offset, now_ms), now_ms, None, 0, {**VALUES, "bought_7d": bought}))
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.real)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OnlineStore]:
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    started = redis.start_redis(tmp_path, tmp_path / "redis.log")
+    try:
+        processes.wait_until(lambda: redis.answers(started.address), started, redis.START_LIMIT_S)
+        made = RedisStore(started.address)
+        yield made
+        made.close()
+    finally:
+        processes.stop(started)
+
+
+def test_what_is_written_is_read_in_order_and_absent_is_none(store: OnlineStore) -> None:
+    assert store.write(ITEM, {"a": blob(1, 5), "b": blob(2, 5)}) == 0
+    assert store.read(ITEM, ["b", "nobody", "a"]) == [blob(2, 5), None, blob(1, 5)]
+    assert store.read(ITEM, []) == []
+    assert store.read(USER, ["a"]) == [None]
+
+
+def test_only_a_newer_version_replaces(store: OnlineStore) -> None:
+    store.write(ITEM, {"a": blob(10, 5, 1)})
+    for offset, now_ms in ((9, 99), (10, 5), (10, 4), (2, 10**13)):
+        assert store.write(ITEM, {"a": blob(offset, now_ms, 7)}) == 1
+    assert store.read(ITEM, ["a"]) == [blob(10, 5, 1)]
+    for offset, now_ms in ((10, 6), (11, 1), (1_000_000_000_000, 0)):
+        assert store.write(ITEM, {"a": blob(offset, now_ms, 7)}) == 0
+        assert store.read(ITEM, ["a"]) == [blob(offset, now_ms, 7)]
+
+
+def test_writers_side_by_side_end_with_the_newest(store: OnlineStore) -> None:
+    threads = [
+        threading.Thread(target=lambda n=n: [store.write(ITEM, {"a": blob(i, n)}) for i in range(n, 400, 4)]) for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.read(ITEM, ["a"]) == [blob(399, 3)]
+
+
+def test_many_at_once(store: OnlineStore) -> None:
+    blobs = {f"i-{i}": blob(i, 1) for i in range(1_234)}
+    assert store.write(ITEM, blobs) == 0
+    assert store.read(ITEM, list(blobs)) == list(blobs.values())
+
+
+def test_a_mark_is_there_until_the_store_is_emptied(store: OnlineStore) -> None:
+    assert not store.marked("m")
+    assert store.marked("m")
+    assert not store.marked("other")
+
+
+def test_clearing_a_view_leaves_the_others(store: OnlineStore) -> None:
+    store.write(ITEM, {"a": blob(1, 1)})
+    store.write(USER, {"a": blob(1, 1)})
+    assert store.clear(ITEM) == 1
+    assert (store.read(ITEM, ["a"]), store.read(USER, ["a"])) == ([None], [blob(1, 1)])
+
+
+@pytest.mark.real
+def test_a_dead_or_frozen_redis_is_said_within_the_limit_and_comes_back(tmp_path: Path) -> None:
+    started = redis.start_redis(tmp_path, tmp_path / "redis.log")
+    try:
+        processes.wait_until(lambda: redis.answers(started.address), started, redis.START_LIMIT_S)
+        store = RedisStore(started.address, 0.3)
+        store.write(ITEM, {"a": blob(1, 1)})
+        os.kill(started.pid, signal.SIGSTOP)
+        with pytest.raises(RetryLater, match="does not answer"):
+            store.read(ITEM, ["a"])
+        os.kill(started.pid, signal.SIGCONT)
+        assert store.read(ITEM, ["a"]) == [blob(1, 1)]
+        os.kill(started.pid, signal.SIGKILL)
+        with pytest.raises(RetryLater):
+            store.write(ITEM, {"a": blob(2, 2)})
+    finally:
+        processes.stop(started)
