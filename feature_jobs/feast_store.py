@@ -79,7 +79,7 @@ def entity_of(view: View) -> Entity:
 
 
 def feature_view(view: View, lake: Path) -> FeatureView:
-    source = FileSource(name=f"{view.name}_history", path=str(lake / view.name), timestamp_field="event_timestamp")
+    source = FileSource(name=f"{view.name}_history", path=str(lake / view.name / "*.parquet"), timestamp_field="event_timestamp")
     return FeatureView(
         name=view.name,
         entities=[entity_of(view)],

@@ -8,14 +8,14 @@ counted by Flink and by the batch alike, however long a partition stood still.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.columns import Columns
 from schemas.errors import ImpossibleEvent, RecordError, RepeatedEvent
 from schemas.features import HOUR_MS, LATENESS_MS
+from schemas.generated import UserEvent
 from schemas.topics import LATE_EVENTS, USER_EVENTS, USER_EVENTS_VALID
 from streams import headers as h
 from streams.broker import Commit
@@ -32,22 +32,7 @@ _NOTHING: Mapping[str, int] = {}
 RECORD = "user-event"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """The fields that are looked at."""
-
-    event_id: str
-    user_id: str
-    kind: str
-    item_id: str | None
-    session_id: str | None
-    quantity: int
-    amount_cents: int | None
-    rating: int | None
-    event_ms: int
-
-
-def impossible(event: Event, key: bytes | None, now_ms: int) -> str | None:
+def impossible(event: UserEvent, key: bytes | None, now_ms: int) -> str | None:
     """Why the event cannot be, in words; None where it can. now_ms: when the broker took it."""
     for name in ("event_id", "user_id", "item_id", "session_id"):
         value = getattr(event, name)
@@ -74,14 +59,6 @@ def impossible(event: Event, key: bytes | None, now_ms: int) -> str | None:
     if event.event_ms <= 0:
         return f"it happened at {event.event_ms} ms of the epoch"
     return None
-
-
-def events(columns: Columns) -> Iterator[Event]:
-    texts = [columns.text(name) for name in ("event_id", "user_id", "kind", "item_id", "session_id")]
-    numbers = [
-        columns.numbers("quantity"), columns.nested("amount_cents"), columns.nested("rating"), columns.numbers("event_ms")
-    ]  # fmt: skip
-    return map(Event, *texts, *numbers)
 
 
 class Seen:
@@ -152,7 +129,7 @@ class Validation:
         kept: list[int] = []
         late: list[int] = []
         fresh: dict[int, dict[str, int]] = {}
-        found = list(events(columns))
+        found = [UserEvent.from_dict(record) for record in columns.records()]
         for row, event in enumerate(found):
             partition, taken_ms = rows.places[row][1], rows.timestamps_ms[row]
             now_ms = taken_ms - _replay_offset_ms(rows.headers[row])
@@ -176,7 +153,13 @@ class Validation:
         return outcomes
 
     def _refused(
-        self, event: Event, key: bytes | None, partition: int, taken_ms: int, now_ms: int, fresh: Mapping[int, Mapping[str, int]]
+        self,
+        event: UserEvent,
+        key: bytes | None,
+        partition: int,
+        taken_ms: int,
+        now_ms: int,
+        fresh: Mapping[int, Mapping[str, int]],
     ) -> RecordError | None:
         cause = impossible(event, key, now_ms)
         if cause is not None:

@@ -89,7 +89,8 @@ class KafkaBroadcast:
         good = [message for message in messages if self._is_record(message)]
         polled = columns(good) if good else Polled()
         for place, offset in zip(polled.places, polled.offsets, strict=True):
-            self._positions[place] = offset + 1
+            # the end may have been said in the same part, behind the markers of a transaction that follow the last record
+            self._positions[place] = max(self._positions[place], offset + 1)
         return polled
 
     def _is_record(self, message: Message) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,7 +99,7 @@ _VALUES = {"int": st.integers(-(2**62), 2**62), "float": st.floats(allow_nan=Fal
 @given(st.sampled_from([USER, ITEM]), st.data(), st.integers(0, 2**60), st.integers(0, 10**13))
 @settings(max_examples=100, deadline=None)
 def test_a_blob_gives_back_what_was_packed(view: View, data: st.DataObject, offset: int, now_ms: int) -> None:
-    values = {f.name: data.draw(_VALUES[f.kind.value]) for f in view.features}
+    values: dict[str, Any] = {f.name: data.draw(_VALUES[f.kind.value]) for f in view.features}
     until_ms = data.draw(st.one_of(st.none(), st.integers(now_ms + 1, now_ms + DAY_MS)))
     blob = pack(view, Written((offset, now_ms), now_ms, until_ms, now_ms - 5, values))
     names = [f.name for f in view.features]
@@ -114,11 +116,11 @@ def test_a_blob_gives_back_what_was_packed(view: View, data: st.DataObject, offs
 
 
 def test_a_blob_of_another_layout_is_missing() -> None:
-    values = {f.name: f.default for f in ITEM.features}
+    values: dict[str, Any] = {f.name: f.default for f in ITEM.features}
     blob = pack(ITEM, Written((1, 1), 1, None, 1, values))
     blob = blob + b"\0" * 1000
     assert unpack(USER, [blob], ["age"], 1, 0).state.tolist() == [State.MISSING]
 
 
-def _plain(value):  # type: ignore[no-untyped-def]
+def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value

@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from feature_jobs import archive as module
 from feature_jobs.archive import Archive, event_files, manifest_ends
 from schemas import avro
 from schemas.codec import Encoder
@@ -85,7 +84,7 @@ def test_files_without_a_manifest_do_not_exist(tmp_path: Path, monkeypatch: pyte
     first = owner(tmp_path)
     first.submit(rows(0, 10))
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "link", lambda *names: (_ for _ in ()).throw(OSError("killed here")))
+        patch.setattr("os.link", lambda *names: (_ for _ in ()).throw(OSError("killed here")))
         with pytest.raises(OSError, match="killed here"):
             first.completed(0)
     assert offsets(tmp_path) == []

@@ -1,0 +1,314 @@
+"""Features end to end on the real stack: every process killed under load, then both stores beside one pass over the raw events."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from feature_jobs.feast_store import feature_store, names_of
+from feature_jobs.generator import World
+from feature_jobs.lake import values_at
+from feature_jobs.sources import Sender
+from infra.local import state
+from infra.settings import ROOT, StackSettings
+from processors.blobs import State, unpack
+from processors.online_features import RedisStore
+from schemas.codec import read_any
+from schemas.features import DAY_MS, ITEM, LATENESS_MS, MINUTE_MS, USER, View
+from schemas.generated import Item, UserEvent, UserProfile
+from schemas.topics import CATALOGUE, LATE_EVENTS, USER_EVENTS, USER_EVENTS_VALID, VALIDATE
+from streams.clock import SystemClock
+from streams.ids import uuid7
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.kafka.sink import KafkaSink
+from streams.memory.murmur2 import partition_of
+from streams.registry import Registry
+from streams.rows import OutRecords
+from streams.settings import load
+from tests.features import differences, item_values, user_values
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+SETTLE_LIMIT_S = 180.0
+
+
+class Stack:
+    """`./millrace up --with features` in a folder of its own, without the inference workers."""
+
+    def __init__(self, home: Path) -> None:
+        kept = load(StackSettings, os.environ).home_folder.resolve()
+        for name in ("jars", "flink-env", "uv"):
+            if (kept / name).exists():
+                (home / name).symlink_to(kept / name)
+        self.home = home
+        self.env = {**os.environ, "MILLRACE_HOME": str(home), "MILLRACE_PROCESSES": "", "MILLRACE_ARCHIVE_S": "3"}
+
+    def run(self, *words: str, limit_s: float = 240) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "infra", *words]
+        return subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=limit_s, check=False)
+
+    def connect(self) -> None:
+        running = state.read(self.home / "run")
+        self.address, self.registry, self.redis = (
+            KafkaAddress(bootstrap=running.bootstrap),
+            Registry(running.registry),
+            running.redis,
+        )
+        self.lake = self.home / "lake"
+
+    def kill(self, name: str) -> None:
+        """kill -9 of the process that a keeper keeps, by its pid."""
+        kept = state.read(self.home / "run").find(name)
+        assert kept is not None
+        until_s = time.monotonic() + 30
+        while not (children := psutil.Process(kept.pid).children()) and time.monotonic() < until_s:
+            time.sleep(0.1)
+        children[0].send_signal(signal.SIGKILL)
+
+    def lag(self) -> dict[str, int | None]:
+        done = self.run("features", "freshness", "--json")
+        assert done.returncode == 0, done.stderr
+        return {step["step"]: step["lag_records"] for step in json.loads(done.stdout)["steps"]}
+
+    def records(self, topic: str, limit_s: float = 60) -> list[dict[str, Any]]:
+        reader = KafkaBroadcast(self.address, topic, SystemClock())
+        try:
+            return [read_any(value, self.registry) for value in reader.read_to_end(limit_s).values]
+        finally:
+            reader.close()
+
+    def log_tails(self) -> str:
+        return "\n".join(self.run("logs", name).stdout[-1500:] for name in ("flink-jobs", "validate-0", "taskmanager"))
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    made = Stack(tmp_path_factory.mktemp("features"))
+    try:
+        up = made.run("up", "--with", "features")
+        assert up.returncode == 0, up.stdout + up.stderr
+        made.connect()
+        yield made
+    finally:
+        made.run("down")
+
+
+def until(done: Callable[[], bool], limit_s: float, words: Callable[[], str]) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while not done():
+        assert time.monotonic() < deadline_s, words()
+        time.sleep(1)
+
+
+def test_flink_adds_no_schema_to_the_registry(stack: Stack) -> None:
+    """It posts its schema at each start of a job: what it posts is what provisioning registered."""
+    wanted = {topic.subject for topic in CATALOGUE if topic.record is not None}
+    assert set(stack.registry.subjects()) == wanted
+    for subject in wanted:
+        assert stack.registry._call("GET", f"/subjects/{subject}/versions") == [1], subject
+
+
+class Traffic:
+    """Events that hold, mixed with some that do not; and what must come of them."""
+
+    def __init__(self, now_ms: int, seed: int = 3) -> None:
+        chance, world = random.Random(seed), World(users=120, items=40, seed=seed)
+        self.profiles, self.items = world.profiles(now_ms), world.catalogue(now_ms)
+        good = list(world.events(now_ms - 6 * 3_600_000, now_ms, per_s=0.4))
+        ancient = [replace(e, event_id=f"late-{i}", event_ms=e.event_ms - LATENESS_MS - DAY_MS) for i, e in enumerate(good[:40])]
+        wrong = [replace(e, event_id=f"wrong-{i}", quantity=-1) for i, e in enumerate(good[40:70])]
+        ahead = [replace(e, event_id=f"ahead-{i}", event_ms=now_ms + 2 * 3_600_000) for i, e in enumerate(good[70:90])]
+        self.repeats = chance.sample(good, 60)
+        self.valid, self.late, self.impossible = good, ancient, [*wrong, *ahead]
+        self.sent = [*good, *ancient, *wrong, *ahead]
+        chance.shuffle(self.sent)
+
+    def by(self, key: str) -> dict[str, list[UserEvent]]:
+        found: dict[str, list[UserEvent]] = defaultdict(list)
+        for event in self.valid:
+            if getattr(event, key) is not None:
+                found[getattr(event, key)].append(event)
+        return found
+
+
+@pytest.fixture(scope="module")
+def traffic(stack: Stack) -> Traffic:
+    """Sent while every process is killed in turn; one partition is held back for longer than all of that, and comes last."""
+    made = Traffic(SystemClock().now_ms())
+    sink = KafkaSink(stack.address, None)
+    sender = Sender(sink, stack.registry, SystemClock(), "test")
+    sender.people_and_things(made.profiles, made.items)
+    held = [e for e in made.sent if partition_of(e.user_id.encode(), USER_EVENTS.partitions) == 1]
+    rest = [e for e in made.sent if partition_of(e.user_id.encode(), USER_EVENTS.partitions) != 1]
+    abort_valid_events(stack, rest[:50])
+    sink.produce(OutRecords(USER_EVENTS.name, [b"u-1"] * 3, [b"", b"\x00\x00\x00\x00\x07junk", b"text"], [[], [], []]))
+    victims = [
+        "taskmanager",
+        "user-sink+item-sink+archive-0",
+        "validate-0",
+        "jobmanager",
+        "redis",
+        "user-sink+item-sink+archive-0",
+    ]
+    size = len(rest) // (2 * len(victims)) + 1
+    for number, at in enumerate(range(0, len(rest), size)):
+        sender.send(USER_EVENTS, rest[at : at + size], "user_id")
+        sender.flush()
+        time.sleep(1.5)
+        if number % 2 == 0 and number // 2 < len(victims):
+            stack.kill(victims[number // 2])
+    sender.send(USER_EVENTS, [*held, *made.repeats], "user_id")
+    sender.flush()
+    sink.close()
+    until(
+        lambda: counted(stack) >= len(made.valid),
+        SETTLE_LIMIT_S,
+        lambda: f"{counted(stack)} of {len(made.valid)} in tiles\n{stack.log_tails()}",
+    )
+    until(lambda: archived(stack) >= len(made.valid), 60, lambda: f"{archived(stack)} archived\n{stack.log_tails()}")
+    return made
+
+
+def abort_valid_events(stack: Stack, events: list[UserEvent]) -> None:
+    """Validated events of a transaction that is aborted: nobody may count them."""
+    sink = KafkaSink(stack.address, f"test-{uuid7(1)}")
+    sender = Sender(sink, stack.registry, SystemClock(), "test")
+    sink.begin()
+    sender.send(USER_EVENTS_VALID, [replace(e, event_id=f"aborted-{e.event_id}") for e in events], "user_id")
+    sink.flush(20)
+    sink.abort(20)
+    sink.close()
+
+
+def counted(stack: Stack) -> int:
+    """Events in the newest version of every tile."""
+    newest: dict[tuple[Any, ...], int] = {}
+    for tile in stack.records("user-features-v1"):
+        key = (tile["user_id"], tile["tile_start_ms"], tile["session_id"])
+        newest[key] = max(newest.get(key, 0), tile["n"])
+    return sum(newest.values())
+
+
+def archived(stack: Stack) -> int:
+    from feature_jobs.archive import EVENTS, manifests
+
+    return sum(manifest["rows"] for manifest in manifests(stack.lake / EVENTS))
+
+
+def online(stack: Stack, view: View, ids: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+    """Values, and the instants for which they were computed."""
+    names = [f.name for f in view.features]
+    store = RedisStore(stack.redis, 5.0)
+    served = unpack(view, store.read(view, ids), names, SystemClock().now_ms(), 5_000)
+    store.close()
+    values = {
+        one: {name: plain(served.values[name][row]) for name in names}
+        for row, one in enumerate(ids)
+        if served.state[row] == State.FRESH
+    }
+    return values, {one: int(served.changed_ms[row]) for row, one in enumerate(ids)}
+
+
+def plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def test_every_event_ended_in_one_place(stack: Stack, traffic: Traffic) -> None:
+    valid = Counter(record["event_id"] for record in stack.records(USER_EVENTS_VALID.name))
+    assert valid == Counter(e.event_id for e in traffic.valid)
+    assert counted(stack) == len(traffic.valid), "as many in tiles as went on, none twice"
+    assert Counter(r["event_id"] for r in stack.records(LATE_EVENTS.name)) == Counter(e.event_id for e in traffic.late)
+    reader = KafkaBroadcast(stack.address, VALIDATE.dead_letter_topic, SystemClock())
+    letters = reader.read_to_end(60)
+    reader.close()
+    codes = Counter(dict(headers or ())["error-code"].decode() for headers in letters.headers)
+    assert codes == {"undecodable": 3, "impossible": len(traffic.impossible), "repeated": len(traffic.repeats)}
+
+
+@pytest.mark.parametrize("view", [USER, ITEM], ids=lambda view: view.name)
+def test_both_stores_hold_what_one_pass_over_the_raw_events_gives(stack: Stack, traffic: Traffic, view: View) -> None:
+    events = traffic.by(f"{view.entity}_id")
+    known: dict[str, Any] = {p.user_id: p for p in traffic.profiles} if view is USER else {i.item_id: i for i in traffic.items}
+    expected = user_values if view is USER else item_values
+    ids = sorted(events)
+
+    def wrong() -> dict[str, Any]:
+        values, at_ms = online(stack, view, ids)
+        found = {
+            one: "absent" if one not in values else differences(values[one], expected(events[one], at_ms[one], known.get(one)))
+            for one in ids
+        }
+        return {one: what for one, what in found.items() if what}
+
+    until(lambda: not wrong(), 60, lambda: str(dict(list(wrong().items())[:3])))
+    at_ms = SystemClock().now_ms()
+    attributes = {one: vars_of(record) for one, record in known.items()}
+    offline = values_at(stack.lake, view, at_ms, attributes)
+    assert {one: differences(offline[one], expected(events[one], at_ms, known.get(one))) for one in ids} == {
+        one: {} for one in ids
+    }
+    assert set(offline) == set(ids)
+
+
+def vars_of(record: UserProfile | Item) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def test_feast_reads_the_same_blobs(stack: Stack, traffic: Traffic) -> None:
+    ids = sorted(traffic.by("user_id"))[:20]
+    store = feature_store(stack.lake, stack.redis)
+    rows = [*({"user_id": one} for one in ids), {"user_id": "nobody"}]
+    found = store.get_online_features(features=names_of([USER]), entity_rows=rows).to_dict()
+    values, _ = online(stack, USER, ids)
+    for row, one in enumerate(ids):
+        assert {f.name: found[f.name][row] for f in USER.features} == values[one]
+    assert {found[f.name][-1] for f in USER.features} == {None}
+
+
+def test_parity_says_that_both_stores_agree_and_sees_when_they_do_not(stack: Stack, traffic: Traffic) -> None:
+    done = stack.run("features", "parity", "--sample", "1000", "--json")
+    users, items = map(json.loads, done.stdout.splitlines())
+    assert (done.returncode, users["different"], items["different"]) == (0, {}, {}), done.stdout + done.stderr
+    assert users["entities"] == len(traffic.by("user_id"))
+
+
+def test_backfilled_history_gives_labels_the_values_of_their_time(stack: Stack, traffic: Traffic, tmp_path: Path) -> None:
+    now_ms = SystemClock().now_ms()
+
+    def day(ms: int) -> str:
+        return time.strftime("%Y-%m-%d", time.gmtime(ms / 1000))
+
+    done = stack.run("features", "backfill", "--from", day(now_ms - DAY_MS), "--to", day(now_ms + DAY_MS), "--json")
+    assert done.returncode == 0, done.stderr
+    events = traffic.by("user_id")
+    asked = [(one, max(e.event_ms for e in events[one]) + MINUTE_MS) for one in sorted(events)] + [("nobody", now_ms)]
+    labels = pd.DataFrame({
+        "user_id": [one for one, _ in asked], "event_timestamp": pd.to_datetime([ms for _, ms in asked], unit="ms", utc=True),
+        "bought": range(len(asked)),
+    })  # fmt: skip
+    labels.to_parquet(tmp_path / "labels.parquet")
+    done = stack.run(
+        "features", "training-set", "--labels", str(tmp_path / "labels.parquet"), "--out", str(tmp_path / "set.parquet"), "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    found = pd.read_parquet(tmp_path / "set.parquet")
+    assert found["bought"].tolist() == list(range(len(asked)))
+    profiles = {p.user_id: p for p in traffic.profiles}
+    for row, (one, at_ms) in enumerate(asked[:-1]):
+        given = {f.name: plain(found[f"user_features__{f.name}"][row]) for f in USER.features}
+        assert differences(given, user_values(events[one], at_ms, profiles[one])) == {}, one
+    assert found.filter(like="user_features__").iloc[-1].isna().all(), "a label without features keeps its row"
