@@ -1,1 +1,1 @@
-"""PyFlink jobs and the feature repository. Empty until the first lands; see README.md."""
+"""PyFlink jobs and the feature repository. See README.md."""

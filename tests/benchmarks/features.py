@@ -1,0 +1,273 @@
+"""`./millrace bench features`: events through the Flink job, freshness online, the sink, online reads, training sets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_jobs.feast_store import feature_store, names_of
+from feature_jobs.lake import schema
+from feature_jobs.sources import Sender
+from feature_jobs.training_set import join
+from infra.features import lag
+from processors.blobs import State, Written, pack, unpack
+from processors.online_features import RedisStore
+from schemas.codec import Encoder, read_any
+from schemas.features import DAY_MS, HOUR_MS, USER
+from schemas.generated import UserEvent
+from schemas.topics import ITEM_SINK, USER_EVENTS, USER_EVENTS_VALID, USER_FEATURES, USER_SINK
+from streams.clock import SystemClock
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.sink import KafkaSink
+from streams.rows import OutRecords
+from tests.benchmarks.worker import QUIET_LOAD, figure, report, say
+from tests.stack import Stack
+
+LOOPS = "user-sink+item-sink+archive-0"
+FRESHNESS_PER_S = 2_000
+KINDS = ("view", "cart", "purchase", "rating")
+
+
+def fill(stack: Stack, count: int, seed: int) -> None:
+    """Validated events of 10,000 people and 2,000 items over the last hour, straight to the topic that Flink reads."""
+    random, now_ms = np.random.default_rng(seed), int(time.time() * 1000)
+    encoder = Encoder("user-event", USER_EVENTS_VALID.subject, stack.registry)
+    sink = KafkaSink(stack.address, None)
+    for at in range(0, count, 20_000):
+        n = min(20_000, count - at)
+        kinds = [KINDS[i] for i in random.integers(0, 4, n)]
+        users = [f"b-{i}" for i in random.integers(0, 10_000, n)]
+        values = encoder.encode({
+            "event_id": [f"{seed}-{at + i}" for i in range(n)], "user_id": users, "kind": kinds,
+            "item_id": [f"b-{i}" for i in random.zipf(1.3, n) % 2_000], "session_id": [f"s-{user}" for user in users],
+            "quantity": np.ones(n, np.int64), "amount_cents": [999 if kind == "purchase" else None for kind in kinds],
+            "rating": [4 if kind == "rating" else None for kind in kinds], "event_ms": now_ms - random.integers(0, HOUR_MS, n),
+        }, n)  # fmt: skip
+        sink.produce(OutRecords(USER_EVENTS_VALID.name, [user.encode() for user in users], list(values), [[]] * n))
+    sink.flush(60)
+    sink.close()
+
+
+def through_the_job(stack: Stack, count: int, seed: int) -> dict[str, float]:
+    """Events a second that reach the tiles, by the tiles' own times, counted from when all events lie in the topic."""
+    reader = KafkaBroadcast(stack.address, USER_FEATURES.name, SystemClock(), "end")
+    fill(stack, count, seed)
+    filled_ms = time.time() * 1000
+    newest: dict[tuple[Any, ...], int] = {}
+    total, rows, marks = 0, 0, list[tuple[int, int]]()
+    until_s = time.monotonic() + 180
+    while total < count and time.monotonic() < until_s:
+        polled = reader.wait(0.5)
+        for value, stamp in zip(polled.values, polled.timestamps_ms, strict=True):
+            tile = read_any(value, stack.registry)
+            if tile["user_id"].startswith("b-"):
+                key = tile["user_id"], tile["tile_start_ms"]
+                total += tile["n"] - newest.get(key, 0) if tile["n"] > newest.get(key, 0) else 0
+                newest[key] = max(newest.get(key, 0), tile["n"])
+                marks.append((stamp, total))
+        rows += len(polled)
+    reader.close()
+    if total < count:
+        raise SystemExit(f"{total} of {count} events reached the tiles in 180 s")
+    first = next(((at, n) for at, n in marks if at >= filled_ms), marks[0])
+    last = marks[-1]
+    return {
+        "events_s": (last[1] - first[1]) / max(1e-3, (last[0] - first[0]) / 1000),
+        "counted": last[1] - first[1],
+        "rows": rows,
+    }
+
+
+def job(stack: Stack, count: int, n: int) -> list[dict[str, Any]]:
+    say(f"events through the SQL job (users and items), {count} events a round, sinks and validate stopped")
+    for name in (LOOPS, "validate-0"):
+        stack.signal(name, signal.SIGSTOP)
+    found = []
+    try:
+        for number in range(n):
+            found.append(through_the_job(stack, count, number))
+            say(
+                f"  round {number + 1}  {found[-1]['events_s']:>9.0f} events/s over the last {found[-1]['counted']:.0f}  load {os.getloadavg()[0]:.2f}"
+            )
+    finally:
+        for name in (LOOPS, "validate-0"):
+            stack.signal(name, signal.SIGCONT)
+    rates = sorted(one["events_s"] for one in found)
+    middle = rates[len(rates) // 2]
+    return [
+        figure(
+            "events through the SQL job",
+            middle,
+            "events/s",
+            "aim 60000",
+            middle >= 60_000,
+            spread=[round(rates[0]), round(rates[-1])],
+        )
+    ]
+
+
+def sink(stack: Stack) -> list[dict[str, Any]]:
+    """The sinks take what the rounds before left: rows a second until nothing is behind."""
+    admin = KafkaAdmin(stack.address)
+
+    def behind() -> int:
+        return sum(lag(admin, c.group, c.topic) or 0 for c in (USER_SINK, ITEM_SINK))
+
+    time.sleep(3)
+    begun, first = time.monotonic(), behind()
+    while (left := behind()) and time.monotonic() - begun < 180:
+        time.sleep(0.5)
+    rate = (first - left) / (time.monotonic() - begun)
+    say(f"sinks: {first} tiles behind, {rate:.0f} tiles/s")
+    return [figure("tiles through the sinks", rate, "tiles/s", "printed", None, tiles=first)]
+
+
+def freshness(stack: Stack, seconds: float, load_before: float) -> list[dict[str, Any]]:
+    """From sending an event on user-events-v1 to reading its count online: a probe user every 50 ms, among other traffic."""
+    say(f"freshness at {FRESHNESS_PER_S} events/s, {seconds:.0f} s")
+    store, waits, waiting, stop = RedisStore(stack.redis, 5.0), list[float](), dict[str, float](), threading.Event()
+
+    def look() -> None:
+        while not stop.is_set() or waiting:
+            names = list(waiting)
+            served = unpack(USER, store.read(USER, names), ["events_5m"], int(time.time() * 1000), 5_000)
+            now = time.perf_counter()
+            for row, name in enumerate(names):
+                if served.state[row] == State.FRESH and served.values["events_5m"][row]:
+                    waits.append(now - waiting.pop(name))
+            if stop.is_set() and now - stopped_s[0] > 30:
+                return
+            time.sleep(0.003)
+
+    stopped_s, random = [0.0], np.random.default_rng(1)
+    reader = threading.Thread(target=look)
+    reader.start()
+    kafka = KafkaSink(stack.address, None)
+    sender, run = Sender(kafka, stack.registry, SystemClock(), "bench"), int(time.time())
+    begun, each_s = time.perf_counter(), 0.05
+    for tick in range(int(seconds / each_s)):
+        time.sleep(max(0.0, begun + tick * each_s - time.perf_counter()))
+        now_ms, probe = int(time.time() * 1000), f"p-{run}-{tick}"
+        users = [f"f-{i}" for i in random.integers(0, 5_000, int(FRESHNESS_PER_S * each_s) - 1)]
+        events = [
+            UserEvent(event_id=f"{run}-{tick}-{i}", user_id=user, kind="view", item_id=f"b-{i % 500}", event_ms=now_ms)
+            for i, user in enumerate([*users, probe])
+        ]
+        if tick * each_s > 3:  # after three seconds
+            waiting[probe] = time.perf_counter()
+        sender.send(USER_EVENTS, events, "user_id")
+    sender.flush()
+    stopped_s[0] = time.perf_counter()
+    stop.set()
+    reader.join()
+    kafka.close()
+    p50, p99 = (float(np.percentile(waits, q)) * 1000 for q in (50, 99))
+    say(f"  p50 {p50:.0f} ms  p99 {p99:.0f} ms  n {len(waits)}  never seen {len(waiting)}")
+    quiet = load_before < QUIET_LOAD
+    return [
+        figure("event to value online, p50", p50, "ms", "printed", None, n=len(waits), never_seen=len(waiting)),
+        figure("event to value online, p99", p99, "ms", "at most 1000", p99 <= 1000 and not waiting, judged=quiet),
+    ]
+
+
+def reads(stack: Stack) -> list[dict[str, Any]]:
+    """All 50 features of 1, 10 and 100 entities: one MGET and unpacking, beside Feast's own read of the same blobs."""
+    store, feast, now_ms = RedisStore(stack.redis, 5.0), feature_store(stack.lake, stack.redis), int(time.time() * 1000)
+    values = {f.name: f.default for f in USER.features}
+    store.write(USER, {f"r-{i}": pack(USER, Written((1, now_ms), now_ms, None, now_ms, values)) for i in range(2_000)})
+    names, wanted, made = [f.name for f in USER.features], names_of([USER]), []
+    for n in (1, 10, 100):
+
+        def ours(ids: list[str]) -> None:
+            unpack(USER, store.read(USER, ids), names, int(time.time() * 1000), 2_000)
+
+        def theirs(ids: list[str]) -> None:
+            feast.get_online_features(features=wanted, entity_rows=[{"user_id": one} for one in ids]).to_dict()
+
+        mine, other = _times(ours, n, 1_000), _times(theirs, n, 60)
+        p50, p99 = (float(np.percentile(mine, q)) for q in (50, 99))
+        say(
+            f"read of {n:>3} entities: p50 {p50:.2f} ms  p99 {p99:.2f} ms; Feast p50 {np.percentile(other, 50):.1f} ms  p99 {np.percentile(other, 99):.1f} ms"
+        )
+        made.append(figure(
+            f"online read of {n} entities, p99", p99, "ms", "at most 3" if n == 100 else "printed", p99 <= 3 if n == 100 else None,
+            p50=round(p50, 3), reference="Feast get_online_features, same blobs", reference_value=round(float(np.percentile(other, 99)), 2),
+            ratio=round(p99 / float(np.percentile(other, 99)), 3),
+        ))  # fmt: skip
+    return made
+
+
+def _times(call: Callable[[list[str]], None], n: int, rounds: int) -> list[float]:
+    random, took = np.random.default_rng(2), []
+    for number in range(rounds + 20):
+        ids = [f"r-{i}" for i in random.integers(0, 2_000, n)]
+        begun = time.perf_counter()
+        call(ids)
+        if number >= 20:
+            took.append((time.perf_counter() - begun) * 1000)
+    return took
+
+
+def training(folder: Path, labels: int, rows: int) -> list[dict[str, Any]]:
+    say(f"training set: {labels} labels, {rows} rows of history, 50 features")
+    random, start_ms = np.random.default_rng(3), int(time.time() * 1000) - 30 * DAY_MS
+    users = np.char.add("u-", random.integers(0, 20_000, rows).astype(str))
+    columns: dict[str, Any] = {f.name: [f.default] * rows for f in USER.features}
+    columns |= {"user_id": users, "event_timestamp": (start_ms + random.integers(0, 30 * DAY_MS, rows)) * 1000}
+    (folder / USER.name).mkdir(parents=True)
+    pq.write_table(pa.table(columns, schema=schema(USER)), folder / USER.name / "all.parquet")
+    frame = pd.DataFrame({
+        "user_id": np.char.add("u-", random.integers(0, 20_000, labels).astype(str)),
+        "event_timestamp": pd.to_datetime(start_ms + random.integers(0, 30 * DAY_MS, labels), unit="ms", utc=True),
+    })  # fmt: skip
+    begun = time.perf_counter()
+    found = join(frame, folder, "redis://127.0.0.1:1/0", [USER.name])
+    took_s = time.perf_counter() - begun
+    say(f"  {took_s:.1f} s, {len(found)} rows")
+    return [figure(f"training set of {labels} labels x {rows} rows", took_s, "s", "printed", None, rows=len(found))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--count", type=int, default=400_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    chosen = parser.parse_args()
+    load_before, figures = os.getloadavg()[0], list[dict[str, Any]]()
+    folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
+    stack = Stack(folder)
+    try:
+        up = stack.run("up", "--with", "features")
+        if up.returncode != 0:
+            raise SystemExit(up.stdout + up.stderr)
+        stack.connect()
+        figures += freshness(stack, chosen.seconds, load_before)
+        figures += reads(stack)
+        figures += job(stack, chosen.count, chosen.rounds)
+        figures += sink(stack)
+    finally:
+        stack.run("down")
+    try:
+        figures += training(folder / "history", 100_000, 1_000_000)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    report("features", figures, load_before, chosen.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""`./millrace up --with features` for tests and benchmarks: a folder of its own, the archives and environments of this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from infra.local import state
+from infra.settings import ROOT, StackSettings
+from schemas.codec import read_any
+from streams.clock import SystemClock
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.registry import Registry
+from streams.settings import load
+
+
+class Stack:
+    """`./millrace up --with features` in a folder of its own, without the inference workers."""
+
+    def __init__(self, home: Path) -> None:
+        kept = load(StackSettings, os.environ).home_folder.resolve()
+        for name in ("jars", "flink-env", "uv"):
+            if (kept / name).exists():
+                (home / name).symlink_to(kept / name)
+        self.home = home
+        self.env = {**os.environ, "MILLRACE_HOME": str(home), "MILLRACE_PROCESSES": "", "MILLRACE_ARCHIVE_S": "3"}
+
+    def run(self, *words: str, limit_s: float = 240) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "infra", *words]
+        return subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=limit_s, check=False)
+
+    def connect(self) -> None:
+        running = state.read(self.home / "run")
+        self.address, self.registry, self.redis = (
+            KafkaAddress(bootstrap=running.bootstrap),
+            Registry(running.registry),
+            running.redis,
+        )
+        self.lake = self.home / "lake"
+
+    def kill(self, name: str) -> None:
+        self.signal(name, signal.SIGKILL)
+
+    def signal(self, name: str, number: int) -> None:
+        """To the process that a keeper keeps, by its pid."""
+        kept = state.read(self.home / "run").find(name)
+        assert kept is not None
+        until_s = time.monotonic() + 30
+        while not (children := psutil.Process(kept.pid).children()) and time.monotonic() < until_s:
+            time.sleep(0.1)
+        children[0].send_signal(number)
+
+    def lag(self) -> dict[str, int | None]:
+        done = self.run("features", "freshness", "--json")
+        assert done.returncode == 0, done.stderr
+        return {step["step"]: step["lag_records"] for step in json.loads(done.stdout)["steps"]}
+
+    def records(self, topic: str, limit_s: float = 60) -> list[dict[str, Any]]:
+        reader = KafkaBroadcast(self.address, topic, SystemClock())
+        try:
+            return [read_any(value, self.registry) for value in reader.read_to_end(limit_s).values]
+        finally:
+            reader.close()
+
+    def log_tails(self) -> str:
+        return "\n".join(self.run("logs", name).stdout[-1500:] for name in ("flink-jobs", "validate-0", "taskmanager"))
