@@ -21,7 +21,7 @@ MAKE_LIMIT_S = 1_800.0
 PROJECT = ROOT / "feature_jobs" / "jobs"
 SLOTS = 8
 JOBMANAGER_HEAP_MB = 384
-TASK_HEAP_MB, OFF_HEAP_MB, NETWORK_MB, MANAGED_MB = 512, 64, 64, 64
+TASK_HEAP_MB, OFF_HEAP_MB, NETWORK_MB, MANAGED_MB = 1_024, 64, 64, 64
 _OPEN = ("java.base/java.lang", "java.base/java.net", "java.base/java.io", "java.base/java.nio", "java.base/sun.nio.ch",
          "java.base/java.lang.reflect", "java.base/java.text", "java.base/java.time", "java.base/java.util",
          "java.base/java.util.concurrent", "java.base/java.util.concurrent.atomic", "java.base/java.util.concurrent.locks")  # fmt: skip

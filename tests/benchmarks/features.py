@@ -26,7 +26,7 @@ from infra.features import lag
 from processors.blobs import State, Written, pack, unpack
 from processors.online_features import RedisStore
 from schemas.codec import Encoder, read_any
-from schemas.features import DAY_MS, HOUR_MS, USER
+from schemas.features import DAY_MS, TILE_MS, USER
 from schemas.generated import UserEvent
 from schemas.topics import ITEM_SINK, USER_EVENTS, USER_EVENTS_VALID, USER_FEATURES, USER_SINK
 from streams.clock import SystemClock
@@ -39,11 +39,12 @@ from tests.stack import Stack
 
 LOOPS = "user-sink+item-sink+archive-0"
 FRESHNESS_PER_S = 2_000
+WARM_S = 20.0  # the job, the loops and their JVMs are cold when the stack has just come up
 KINDS = ("view", "cart", "purchase", "rating")
 
 
 def fill(stack: Stack, count: int, seed: int) -> None:
-    """Validated events of 10,000 people and 2,000 items over the last hour, straight to the topic that Flink reads."""
+    """Validated events of 10,000 people and 2,000 items over the last five minutes, straight to the topic that Flink reads."""
     random, now_ms = np.random.default_rng(seed), int(time.time() * 1000)
     encoder = Encoder("user-event", USER_EVENTS_VALID.subject, stack.registry)
     sink = KafkaSink(stack.address, None)
@@ -55,7 +56,7 @@ def fill(stack: Stack, count: int, seed: int) -> None:
             "event_id": [f"{seed}-{at + i}" for i in range(n)], "user_id": users, "kind": kinds,
             "item_id": [f"b-{i}" for i in random.zipf(1.3, n) % 2_000], "session_id": [f"s-{user}" for user in users],
             "quantity": np.ones(n, np.int64), "amount_cents": [999 if kind == "purchase" else None for kind in kinds],
-            "rating": [4 if kind == "rating" else None for kind in kinds], "event_ms": now_ms - random.integers(0, HOUR_MS, n),
+            "rating": [4 if kind == "rating" else None for kind in kinds], "event_ms": now_ms - random.integers(0, TILE_MS, n),
         }, n)  # fmt: skip
         sink.produce(OutRecords(USER_EVENTS_VALID.name, [user.encode() for user in users], list(values), [[]] * n))
     sink.flush(60)
@@ -159,7 +160,7 @@ def freshness(stack: Stack, seconds: float, load_before: float) -> list[dict[str
     kafka = KafkaSink(stack.address, None)
     sender, run = Sender(kafka, stack.registry, SystemClock(), "bench"), int(time.time())
     begun, each_s = time.perf_counter(), 0.05
-    for tick in range(int(seconds / each_s)):
+    for tick in range(int((seconds + WARM_S) / each_s)):
         time.sleep(max(0.0, begun + tick * each_s - time.perf_counter()))
         now_ms, probe = int(time.time() * 1000), f"p-{run}-{tick}"
         users = [f"f-{i}" for i in random.integers(0, 5_000, int(FRESHNESS_PER_S * each_s) - 1)]
@@ -167,10 +168,11 @@ def freshness(stack: Stack, seconds: float, load_before: float) -> list[dict[str
             UserEvent(event_id=f"{run}-{tick}-{i}", user_id=user, kind="view", item_id=f"b-{i % 500}", event_ms=now_ms)
             for i, user in enumerate([*users, probe])
         ]
-        if tick * each_s > 3:  # after three seconds
+        if tick * each_s > WARM_S:
             waiting[probe] = time.perf_counter()
         sender.send(USER_EVENTS, events, "user_id")
     sender.flush()
+    say(f"  behind at the end: {stack.lag()}")
     stopped_s[0] = time.perf_counter()
     stop.set()
     reader.join()
@@ -247,6 +249,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=400_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--only", choices=["freshness", "reads", "job"])
     chosen = parser.parse_args()
     load_before, figures = os.getloadavg()[0], list[dict[str, Any]]()
     folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
@@ -256,14 +259,18 @@ def main() -> None:
         if up.returncode != 0:
             raise SystemExit(up.stdout + up.stderr)
         stack.connect()
-        figures += freshness(stack, chosen.seconds, load_before)
-        figures += reads(stack)
-        figures += job(stack, chosen.count, chosen.rounds)
-        figures += sink(stack)
+        if chosen.only in (None, "freshness"):
+            figures += freshness(stack, chosen.seconds, load_before)
+        if chosen.only in (None, "reads"):
+            figures += reads(stack)
+        if chosen.only in (None, "job"):
+            figures += job(stack, chosen.count, chosen.rounds)
+            figures += sink(stack)
     finally:
         stack.run("down")
     try:
-        figures += training(folder / "history", 100_000, 1_000_000)
+        if chosen.only is None:
+            figures += training(folder / "history", 100_000, 1_000_000)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     report("features", figures, load_before, chosen.json)
