@@ -6,7 +6,7 @@ come. What is used here exists in both dialects with the same meaning: `MOD` of 
 
 from __future__ import annotations
 
-TILE_MS = 300_000
+from schemas.features import TILE_MS
 
 _COUNTS = """\
        SUM(CASE WHEN kind = 'view' THEN 1 ELSE 0 END) AS viewed,

@@ -99,13 +99,13 @@ def _supervise(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
 
 
 def _get(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
-    from processors.blobs import State, unpack
+    from processors.blobs import GRACE_MS, State, unpack
     from processors.online_features import RedisStore
 
     view, now_ms = view_of(chosen.entity), SystemClock().now_ms()
     store = RedisStore(settings.redis, 5.0)
     names = [feature.name for feature in view.features]
-    served = unpack(view, store.read(view, chosen.ids), names, now_ms, 2_000)
+    served = unpack(view, store.read(view, chosen.ids), names, now_ms, GRACE_MS)
     for row, entity in enumerate(chosen.ids):
         state = State(int(served.state[row])).name.lower()
         values = {name: _plain(served.values[name][row]) for name in names}

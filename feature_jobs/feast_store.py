@@ -21,12 +21,11 @@ from feast.types import Float64, Int64, String
 from feast.value_type import ValueType
 from pydantic import StrictStr
 
-from processors.blobs import State, unpack
+from processors.blobs import GRACE_MS, State, unpack
 from processors.online_features import RedisStore
 from schemas.features import VIEWS, Kind, View
 from streams.clock import SystemClock
 
-GRACE_MS = 2_000
 _TYPES: dict[Kind, Any] = {Kind.INT: Int64, Kind.FLOAT: Float64, Kind.TEXT: String}
 _VALUES: dict[Kind, Callable[[Any], Value]] = {
     Kind.INT: lambda value: Value(int64_val=int(value)),

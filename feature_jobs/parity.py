@@ -14,7 +14,7 @@ from feature_jobs.attributes import attributes_now
 from feature_jobs.lake import tiles
 from feature_jobs.rollup import Entity
 from feature_jobs.settings import FeatureSettings
-from processors.blobs import unpack
+from processors.blobs import GRACE_MS, unpack
 from processors.online_features import RedisStore
 from schemas.features import Value, View
 from streams.clock import SystemClock
@@ -41,7 +41,7 @@ def parity(view: View, lake: Path, settings: FeatureSettings, sample: int, seed:
     names = sorted(everything)
     chosen = names if len(names) <= sample else random.Random(seed).sample(names, sample)
     store = RedisStore(settings.redis, 5.0)
-    served = unpack(view, store.read(view, chosen), [f.name for f in view.features], SystemClock().now_ms(), 2_000)
+    served = unpack(view, store.read(view, chosen), [f.name for f in view.features], SystemClock().now_ms(), GRACE_MS)
     for row, name in enumerate(chosen):
         entity = Entity()
         for tile in everything[name]:

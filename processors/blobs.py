@@ -26,6 +26,7 @@ _FIXED_AT = VERSION_BYTES + _HEAD.size
 _HEAD_DTYPE = np.dtype([("version", f"S{VERSION_BYTES}"), ("layout", "<u4"), ("changed_ms", "<i8"), ("valid_until_ms", "<i8"),
                         ("event_ms", "<i8")])  # fmt: skip
 FOREVER_MS = 2**62
+GRACE_MS = 2_000  # for the sink's own round, past a value's `valid_until`
 
 
 class State(IntEnum):

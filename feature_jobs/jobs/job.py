@@ -1,4 +1,5 @@
-"""What a job is, and how it is submitted: SQL statements to a session cluster, under a name, from the newest checkpoint.
+"""What a job is (a module beside this one with `NAME` and `plan`), and how it is submitted: SQL statements to a session
+cluster, under a name, from the newest checkpoint.
 
 A SQL job that restores finds its state by the operators' places in the plan: the same statements on the same version of
 Flink give the same plan. After a change of the statements, state is built anew from the topics' first records.
@@ -9,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from pyflink.common import Configuration
 from pyflink.table import EnvironmentSettings, TableEnvironment
-
-from feature_jobs.ddl import Addresses
 
 
 @dataclass(frozen=True)
@@ -25,14 +23,6 @@ class Plan:
     inserts: Sequence[str]
     options: Mapping[str, str] = field(default_factory=dict)
     views: Sequence[str] = ()
-
-
-class Job(Protocol):
-    """A module `jobs/<name>.py` with these two."""
-
-    NAME: str
-
-    def plan(self, addresses: Addresses) -> Plan: ...
 
 
 def submit(name: str, plan: Plan, cluster: str, checkpoints: Path, interval_ms: int, parallelism: int) -> str:
