@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from schemas import avro
-from schemas.topics import Topic
+from schemas.topic import Topic
 
 _PRIMITIVE = {
     "string": "STRING",
@@ -70,17 +70,18 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def source(name: str, topic: Topic[object], addresses: Addresses, group: str, start: str = "earliest-offset") -> str:
-    """Records of a topic, those of aborted transactions left out. start: where a job begins that restores nothing."""
+def source(name: str, topic: Topic[object], addresses: Addresses, group: str, computed: Sequence[str] = ()) -> str:
+    """Records of a topic, those of aborted transactions left out; a job that restores nothing begins with the first one.
+    computed: further columns, as `name AS expression`."""
     record = getattr(topic.record, "RECORD", "")
-    return _table(name, _columns(record), {
+    return _table(name, [*_columns(record), *computed], {
         "connector": "kafka",
         "topic": topic.name,
         "properties.bootstrap.servers": addresses.bootstrap,
         "properties.group.id": group,
         "properties.isolation.level": "read_committed",
         "properties.partition.discovery.interval.ms": "60000",
-        "scan.startup.mode": start,
+        "scan.startup.mode": "earliest-offset",
         **_avro(topic, record, addresses),
     })  # fmt: skip
 

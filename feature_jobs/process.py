@@ -16,7 +16,8 @@ from processors.online_features import WRITE_LIMIT_S, RedisStore
 from processors.process import Build, Part, inline, make_loop
 from schemas.errors import MillraceError
 from schemas.features import ITEM, USER, View
-from schemas.topics import ARCHIVE, ITEM_SINK, USER_SINK, Consumption
+from schemas.topic import Consumption
+from schemas.topics import ARCHIVE, ITEM_SINK, USER_SINK
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast

@@ -13,7 +13,8 @@ from schemas.codec import Encoder, SchemaIds
 from schemas.errors import BadSettings
 from schemas.features import MINUTE_MS
 from schemas.generated import Item, UserEvent, UserProfile
-from schemas.topics import ITEMS, USER_EVENTS, USER_PROFILES, Topic
+from schemas.topic import Topic
+from schemas.topics import ITEMS, USER_EVENTS, USER_PROFILES
 from streams import headers as h
 from streams.broker import Sink
 from streams.clock import Clock

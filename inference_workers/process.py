@@ -13,6 +13,8 @@ from inference_workers.live import Models
 from inference_workers.settings import MediaSettings, WorkerSettings
 from inference_workers.task import Task, find_task
 from inference_workers.worker import TaskStep
+from processors.enrich import Enrich
+from processors.online_features import RedisStore
 from schemas.codec import SchemaIds
 from schemas.errors import BadSettings, MillraceError
 from schemas.topics import MODEL_UPDATES
@@ -43,12 +45,20 @@ def _address(settings: WorkerSettings) -> KafkaAddress:
 
 
 def _step(
-    task: Task, models: Models, ids: SchemaIds, worker: str, metrics: Metrics, line: CostLine, shares: Shares | None
+    task: Task,
+    models: Models,
+    redis: str,
+    ids: SchemaIds,
+    worker: str,
+    metrics: Metrics,
+    line: CostLine,
+    shares: Shares | None,
 ) -> BatchStep:
     media = load(MediaSettings, os.environ, task.name).reader()
     if task.reads_media:
         media.start()
-    work = TaskStep(task, models, media, ids, SystemClock(), worker, metrics)
+    enrich = Enrich(task.needs, RedisStore(redis) if task.needs else None, SystemClock(), metrics)
+    work = TaskStep(task, models, media, enrich, ids, SystemClock(), worker, metrics)
     process = kill_on(os.environ, work.process)
     if shares is not None:
         process = shares.shared(task.name, process)
@@ -61,7 +71,7 @@ def suspect_step(task_name: str, settings: WorkerSettings, worker: str) -> Batch
     task, ids, metrics = find_task(task_name), Registry(settings.registry), Metrics()
     updates = KafkaBroadcast(_address(settings), MODEL_UPDATES.name, SystemClock())
     models = Models(task, updates, ids, SystemClock(), worker, metrics, _drop, settings.sources())
-    return _step(task, models, ids, worker, metrics, CostLine(), None)
+    return _step(task, models, settings.redis, ids, worker, metrics, CostLine(), None)
 
 
 def _drop(records: OutRecords) -> None:
@@ -90,7 +100,7 @@ def make_loop(
         consumption=task.consumption,
         source=KafkaSource(address, group, metrics),
         sink=KafkaSink(address, f"millrace-{group}-{slot}" if exactly_once else None),
-        step=_step(task, models, ids, worker, metrics, line, shares),
+        step=_step(task, models, settings.redis, ids, worker, metrics, line, shares),
         batcher=Batcher(BatchLimits(settings.max_batch, settings.max_batch_kib * 1024, settings.max_wait_ms), line),
         clock=clock,
         limits=LoopLimits(

@@ -27,6 +27,7 @@ class WorkerSettings:
     session_timeout_ms: int = setting(10_000, "after this long without a heartbeat the group goes on without the worker")
     transaction_timeout_ms: int = setting(15_000, "after this long the broker aborts an open transaction")
     max_failures_in_a_row: int = setting(100, "so many failed records in a row stop the worker")
+    redis: str = setting("redis://127.0.0.1:6379/0", "address of the online store, for tasks that need features")
     models: str = setting("", "sources to start with, instead of the task's own: name=uri, separated by commas")
     log_json: bool = setting(True, "logs as JSON lines; false for columns")
 

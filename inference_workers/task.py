@@ -16,10 +16,11 @@ import numpy.typing as npt
 from inference_workers.backends.backend import Backend
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
+from processors.enrich import Need
 from schemas.columns import Columns
 from schemas.encoding import Input
 from schemas.errors import BadSettings, RecordError
-from schemas.topics import Consumption, Topic
+from schemas.topic import Consumption, Topic
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Use:
 
     outputs: what the prediction log keeps, shape (entries, …). signals: named numbers for drift detectors, float32
     (entries,). parts: which part of its request each entry is; empty where every request is one part.
+    thresholds: float32, one an output, from which it holds; None where the largest output decides.
     """
 
     version: Version
@@ -48,6 +50,7 @@ class Use:
     rows: Sequence[int] | None = None
     parts: Sequence[str] = ()
     signals: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    thresholds: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class Task(Protocol):
     consumption: Consumption
     results: Topic[Any]
     reads_media: bool  # whether its requests bring images, videos or sounds
+    needs: Sequence[Need]  # features of what its requests name; they come as further columns
     models: Mapping[str, str]  # the models that answer, and the source of each where no update has named another
 
     def load(self, folder: ModelFolder, model: str) -> Backend:

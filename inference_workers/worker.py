@@ -1,4 +1,4 @@
-"""What is done to a batch of requests, in order: decode, prepare, predict, encode, and where the answers go.
+"""What is done to a batch of requests, in order: decode, enrich, prepare, predict, encode, and where the answers go.
 
 The loop (`streams/loop.py`) brings batches and commits what comes out; the task (`tasks/`) knows its model.
 """
@@ -13,6 +13,7 @@ import numpy as np
 from inference_workers.live import Models
 from inference_workers.media.reader import MediaReader
 from inference_workers.task import Prediction, Task, Use
+from processors.enrich import Enrich, Enriched, logged, named
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.encoding import Constant, Input
 from schemas.errors import RecordError, RecordTooLarge
@@ -20,19 +21,28 @@ from schemas.topics import PREDICTION_LOG, REPLIES
 from streams import headers as h
 from streams.clock import Clock
 from streams.metrics import Metrics
-from streams.outcome import Emit, Outcome, Reject
+from streams.outcome import Defer, Emit, Outcome, Reject
 from streams.rows import OutRecords, Rows
 
 
 class TaskStep:
-    """`process` and `answer` of a task, for `streams.step.BatchStep`. Pure but for models, media, clock and metrics."""
+    """`process` and `answer` of a task, for `streams.step.BatchStep`. Pure but for models, media,
+    features, clock and metrics."""
 
     def __init__(
-        self, task: Task, models: Models, media: MediaReader, ids: SchemaIds, clock: Clock, worker: str, metrics: Metrics
+        self,
+        task: Task,
+        models: Models,
+        media: MediaReader,
+        enrich: Enrich,
+        ids: SchemaIds,
+        clock: Clock,
+        worker: str,
+        metrics: Metrics,
     ) -> None:
         record = task.consumption.topic.record
         assert record is not None and task.results.record is not None
-        self._task, self._models, self._media = task, models, media
+        self._task, self._models, self._media, self._enrich = task, models, media, enrich
         self._clock, self._worker, self._metrics = clock, worker, metrics
         self._result_record: str = task.results.record.RECORD
         self._decoder = Decoder(getattr(record, "RECORD", ""), ids)
@@ -48,9 +58,15 @@ class TaskStep:
             return outcomes
         versions = self._models.current
         started_ms, started_s = self._clock.now_ms(), self._clock.monotonic_s()
-        prepared = self._task.prepare(columns, versions, self._media)
+        enriched = self._enrich(columns)
+        outcomes += _rejects(rows, enriched.refused, "enrich")
+        outcomes += [Defer(rows.take([row]), error, "enrich") for row, error in enriched.held.items()]
+        rows, enriched = _left(rows, enriched, {**enriched.refused, **enriched.held})
+        if not len(rows):
+            return outcomes
+        prepared = self._task.prepare(enriched.columns, versions, self._media)
         outcomes += _rejects(rows, prepared.refused, "prepare")
-        rows = _without(rows, prepared.refused)
+        rows, enriched = _left(rows, enriched, prepared.refused)
         if not len(rows):
             return outcomes
         prediction = self._task.predict(prepared.inputs, versions)
@@ -58,7 +74,7 @@ class TaskStep:
         queue_ms = np.maximum(0, started_ms - np.array(rows.timestamps_ms)).astype(np.float32)
         self._metrics.observe_all("queue_seconds", queue_ms / 1000)
         origin = self._origin(rows)
-        result = _result(rows, origin, prediction, queue_ms, compute_ms)
+        result = _result(rows, origin, enriched, prediction, queue_ms, compute_ms)
         values = self._encoder.encode(result, len(rows))
         too_large = _too_large(values, self._task.results.max_record_bytes)
         if too_large:
@@ -67,7 +83,7 @@ class TaskStep:
             raise too_large[min(too_large)]  # halved until it is alone
         records = [
             *self._records(rows, values),
-            *(self._log(rows, origin, use, started_ms) for use in prediction.uses),
+            *(self._log(rows, origin, enriched, use, started_ms) for use in prediction.uses),
             *self._models.announcements(rows),
         ]
         return [*outcomes, Emit(rows, records)]
@@ -112,7 +128,7 @@ class TaskStep:
             ))  # fmt: skip
         return out
 
-    def _log(self, rows: Rows, origin: dict[str, Input], use: Use, started_ms: int) -> OutRecords:
+    def _log(self, rows: Rows, origin: dict[str, Input], enriched: Enriched, use: Use, started_ms: int) -> OutRecords:
         """One record: this batch through one model."""
         outputs, folder, which = use.outputs, use.version.folder, use.rows
         partitions, offsets = np.asarray(origin["origin_partition"], "<i4"), np.asarray(origin["origin_offset"], "<i8")
@@ -138,6 +154,9 @@ class TaskStep:
                 "outputs_shape": list(outputs.shape),
                 "signals": [{"name": name, "values": np.asarray(v, "<f4").tobytes()} for name, v in use.signals.items()],
                 "parts": list(use.parts),
+                "output_names": list(folder.coverage) if outputs.shape[1:] == (len(folder.coverage),) else [],
+                "thresholds": b"" if use.thresholds is None else np.asarray(use.thresholds, "<f4").tobytes(),
+                "features": logged(enriched, which),
             }.items()
         }
         value = self._log_encoder.encode(columns, 1)
@@ -146,7 +165,7 @@ class TaskStep:
 
 
 def _result(
-    rows: Rows, origin: dict[str, Input], prediction: Prediction, queue_ms: Any, compute_ms: float
+    rows: Rows, origin: dict[str, Input], enriched: Enriched, prediction: Prediction, queue_ms: Any, compute_ms: float
 ) -> Mapping[str, Input]:
     return origin | {
         "status": Constant("ok"),
@@ -154,6 +173,7 @@ def _result(
         "queue_ms": queue_ms,
         "compute_ms": Constant(compute_ms),
         "models": _models_of(len(rows), prediction.uses),
+        **({"features": named(enriched)} if enriched.needs else {}),
         **prediction.results,
     }
 
@@ -185,6 +205,14 @@ def reply_partition(raw: bytes) -> int | None:
 
 def _rejects(rows: Rows, errors: Mapping[int, RecordError], step: str) -> list[Outcome]:
     return [Reject(rows.take([row]), error, step) for row, error in errors.items()]
+
+
+def _left(rows: Rows, enriched: Enriched, gone: Mapping[int, object]) -> tuple[Rows, Enriched]:
+    """Both without some rows."""
+    if not gone:
+        return rows, enriched
+    kept = [row for row in range(len(rows)) if row not in gone]
+    return rows.take(kept), enriched.take(kept)
 
 
 def _without(rows: Rows, gone: Mapping[int, RecordError]) -> Rows:

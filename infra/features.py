@@ -11,7 +11,8 @@ from infra import console
 from infra.inspect import addresses, last_statuses
 from infra.settings import StackSettings
 from schemas.features import VIEWS
-from schemas.topics import ARCHIVE, ITEM_SINK, USER_EVENTS, USER_EVENTS_VALID, USER_SINK, VALIDATE, Topic
+from schemas.topic import Topic
+from schemas.topics import ARCHIVE, ITEM_SINK, PREDICTION_LOG, USER_EVENTS, USER_EVENTS_VALID, USER_SINK, VALIDATE
 from streams.kafka.admin import KafkaAdmin
 
 STEPS: tuple[tuple[str, str, Topic[object]], ...] = (
@@ -20,6 +21,7 @@ STEPS: tuple[tuple[str, str, Topic[object]], ...] = (
     ("user-sink", USER_SINK.group, USER_SINK.topic),
     ("item-sink", ITEM_SINK.group, ITEM_SINK.topic),
     ("archive", ARCHIVE.group, USER_EVENTS_VALID),
+    ("outcomes (at its last checkpoint)", "flink-outcomes", PREDICTION_LOG),
 )
 _BUCKET = re.compile(r'^millrace_feature_freshness_seconds_bucket{.*le="([^"]+)".*} (\S+)$')
 

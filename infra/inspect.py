@@ -14,7 +14,7 @@ from infra.provision import provision, specs
 from infra.settings import StackSettings
 from schemas.codec import read_any
 from schemas.errors import BadSettings, MillraceError
-from schemas.topics import CATALOGUE, CONSUMPTIONS, PREDICTION_LOG, WORKER_STATUS
+from schemas.topics import CATALOGUE, CONSUMPTIONS, PREDICTION_LOG, PREDICTION_OUTCOMES, WORKER_STATUS
 from streams.clock import SystemClock
 from streams.ids import time_ms_of
 from streams.kafka.admin import KafkaAdmin
@@ -231,7 +231,7 @@ def _topics_of_requests() -> list[str]:
         names += [taken.topic.name, *taken.retry_topics(), taken.dead_letter_topic]
         if taken.results is not None:
             names.append(taken.results.name)
-    return [*names, PREDICTION_LOG.name]
+    return [*names, PREDICTION_LOG.name, PREDICTION_OUTCOMES.name]
 
 
 def _names(record: dict[str, Any], request_id: str) -> bool:

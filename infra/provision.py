@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from schemas import avro
 from schemas.errors import SchemaRefused
-from schemas.topics import CATALOGUE, CONSUMPTIONS, FOREVER_MS, Consumption, Topic
+from schemas.topic import FOREVER_MS, Consumption, Topic
+from schemas.topics import CATALOGUE, CONSUMPTIONS
 from streams.deadletter import ROOM_BYTES
 from streams.kafka.admin import KafkaAdmin, TopicSpec
 from streams.registry import Registry

@@ -35,6 +35,7 @@ class State(IntEnum):
     FRESH = 0
     STALE = 1  # a window should have moved and the sink did not move it, or it is older than the view's ttl
     MISSING = 2  # nothing is known of the entity
+    UNREACHABLE = 3  # the store did not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,25 @@ class Served:
     changed_ms: npt.NDArray[np.int64]
     valid_until_ms: npt.NDArray[np.int64]
     state: npt.NDArray[np.int8]
+
+    def take(self, rows: Sequence[int]) -> Served:
+        at = np.asarray(rows, np.int64)
+        values: dict[str, npt.NDArray[Any] | list[str]] = {
+            name: [column[row] for row in rows] if isinstance(column, list) else column[at]
+            for name, column in self.values.items()
+        }
+        return Served(values, self.event_ms[at], self.changed_ms[at], self.valid_until_ms[at], self.state[at])
+
+    def defaulted(self, view: View, rows: npt.NDArray[np.bool_]) -> Served:
+        """With the features' defaults in some rows. rows: bool (n,)."""
+        values: dict[str, npt.NDArray[Any] | list[str]] = {}
+        for name, column in self.values.items():
+            default = view.feature(name).default
+            if isinstance(column, list):
+                values[name] = [str(default) if gone else value for value, gone in zip(column, rows.tolist(), strict=True)]
+            else:
+                values[name] = np.where(rows, np.array(default, column.dtype), column)
+        return Served(values, self.event_ms, self.changed_ms, self.valid_until_ms, self.state)
 
 
 def unpack(view: View, blobs: Sequence[bytes | None], names: Sequence[str], now_ms: int, grace_ms: int) -> Served:

@@ -9,7 +9,8 @@ import structlog
 
 from schemas import avro
 from schemas.errors import MillraceError
-from schemas.topics import CATALOGUE, DAY_MS
+from schemas.topic import DAY_MS
+from schemas.topics import CATALOGUE
 from streams.blobs import Blobs
 from streams.clock import Clock
 

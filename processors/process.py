@@ -1,5 +1,5 @@
-"""Wires the processors that our loop runs: `policy` (verdicts to actions), `decisions` (reviewers' labels to actions) and
-`validate` (events to events that hold)."""
+"""Wires the processors that our loop runs: `policy` (verdicts to actions), `decisions` (reviewers' labels to actions),
+`timely` (labels to labels that may still meet their predictions) and `validate` (events to events that hold)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from processors.cleaner import Cleaner
+from processors.labels import is_timely
 from processors.policy import Rules, action_of, action_of_review
 from processors.settings import GroupSettings, ProcessorSettings
 from processors.step import Function, RecordStep
 from processors.validate import Seen, Validation
 from schemas.errors import MillraceError
-from schemas.topics import DECISIONS, POLICY, USER_EVENTS_VALID, VALIDATE, Consumption
+from schemas.topic import Consumption
+from schemas.topics import DECISIONS, POLICY, TIMELY, USER_EVENTS_VALID, VALIDATE
 from streams.batching import Batcher, BatchLimits, CostLine
 from streams.blobs import Blobs
 from streams.clock import SystemClock
@@ -62,6 +64,7 @@ def parts(settings: ProcessorSettings) -> dict[str, tuple[Consumption, Build]]:
     return {
         "policy": (POLICY, _function(POLICY, policy)),
         "decisions": (DECISIONS, _function(DECISIONS, decisions)),
+        "timely": (TIMELY, _timely),
         "validate": (VALIDATE, lambda address, ids, worker, metrics: _validation(settings, address, ids, worker, metrics)),
     }
 
@@ -72,6 +75,17 @@ def _function(consumption: Consumption, function: Function) -> Build:
         return Part(inline(step.process, step.answer))
 
     return build
+
+
+def _timely(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
+    def passed(label: Mapping[str, Any], key: str, timestamp_ms: int) -> dict[str, Any] | None:
+        if is_timely(label, timestamp_ms):
+            return dict(label)
+        metrics.add("late_labels", 1)
+        return None
+
+    step = RecordStep(TIMELY, passed, "request_id", ids, worker)
+    return Part(inline(step.process, step.answer))
 
 
 def _validation(settings: ProcessorSettings, address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
@@ -129,7 +143,7 @@ def make_loop(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="processors", description="Run processors.")
-    parser.add_argument("names", nargs="+", choices=["policy", "decisions", "validate"])
+    parser.add_argument("names", nargs="+", choices=["policy", "decisions", "timely", "validate"])
     parser.add_argument("--slot", type=int, default=0, help="number of this process; names its transactional ids")
     chosen = parser.parse_args(arguments)
     stopping, clock = stop_event(), SystemClock()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from schemas.codec import Decoder, Encoder, SchemaIds
-from schemas.topics import Consumption
+from schemas.topic import Consumption
 from streams import headers as h
 from streams.outcome import Emit, Outcome, Reject
 from streams.rows import OutRecords, Rows

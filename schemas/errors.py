@@ -5,6 +5,7 @@ MillraceError
 │   ├── UndecodableRecord     its bytes do not say what its schema says
 │   ├── InvalidRequest        it decodes, but asks for something that cannot be done
 │   ├── MediaRefused          its image, video or sound is missing, changed, too large or not readable
+│   ├── FeaturesRefused       the features that its task needs are not there, and the task says so is no answer
 │   ├── ImpossibleEvent       it says what cannot be: a time to come, a price below zero, a kind that there is not
 │   ├── RepeatedEvent         the same event came before, within the window
 │   ├── RecordTooLarge        it, its headers or its result pass a limit
@@ -44,6 +45,10 @@ class InvalidRequest(RecordError):
 
 class MediaRefused(RecordError):
     code = "media"
+
+
+class FeaturesRefused(RecordError):
+    code = "features"
 
 
 class ImpossibleEvent(RecordError):

@@ -60,6 +60,8 @@ def _default(field: dict[str, Any]) -> str:
     if "default" not in field:
         return ""
     match field["default"]:
+        case str() as text if field["type"] == "bytes":
+            return ' = b""' if not text else f" = {text.encode('latin-1')!r}"
         case []:
             return " = ()"
         case {}:

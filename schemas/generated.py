@@ -499,6 +499,38 @@ class Signal:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ServedFeature:
+    """One feature as it was served to each request.
+
+    dtype: <i8 or <f8 for numbers, utf8 for texts.
+    values: Numbers, one a request.
+    texts: Texts, one a request.
+    event_ms: int64 little-endian, one a request: the last event that the value counts, 0 where nothing is known.
+    state: int8, one a request: 0 fresh, 1 stale, 2 missing, 3 the store did not answer. A default stands where it is 2 or 3.
+    """
+
+    view: str
+    name: str
+    dtype: str
+    values: bytes
+    texts: tuple[str, ...]
+    event_ms: bytes
+    state: bytes
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ServedFeature:
+        return cls(
+            view=d["view"],
+            name=d["name"],
+            dtype=d["dtype"],
+            values=d["values"],
+            texts=tuple(d["texts"]),
+            event_ms=d["event_ms"],
+            state=d["state"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionLog:
     """One batch through one model, columnar: entry i of each column belongs to request i.
 
@@ -512,6 +544,9 @@ class PredictionLog:
     outputs_shape: First the number of entries.
     signals: Named drift signals.
     parts: Which part of its request each entry is; empty where every request is one entry.
+    output_names: What each column of the outputs stands for, category or class; empty where columns have no names.
+    thresholds: float32 little-endian, one an output name: from this probability on it holds. Empty where the largest output decides.
+    features: Feature values that the model saw, in the order of the request ids.
     """
 
     RECORD: ClassVar[str] = "prediction-log"
@@ -532,6 +567,9 @@ class PredictionLog:
     outputs_shape: tuple[int, ...]
     signals: tuple[Signal, ...] = ()
     parts: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+    thresholds: bytes = b""
+    features: tuple[ServedFeature, ...] = ()
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> PredictionLog:
@@ -552,6 +590,64 @@ class PredictionLog:
             outputs_shape=tuple(d["outputs_shape"]),
             signals=tuple(Signal.from_dict(item) for item in d["signals"]),
             parts=tuple(d["parts"]),
+            output_names=tuple(d["output_names"]),
+            thresholds=d["thresholds"],
+            features=tuple(ServedFeature.from_dict(item) for item in d["features"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionOutcome:
+    """One prediction with one source's word on what was true.
+
+    model: Also the key.
+    part: Which part of the request; empty where it is one.
+    predicted_ms: Start of the batch, milliseconds since the epoch.
+    outputs: This request's slice of the model's output.
+    output_names: What each output stands for; empty where they have no names.
+    thresholds: float32 little-endian, one an output name; empty where the largest output decides.
+    source: Who knows the truth: review, or a producer's own word.
+    truth: What holds and what does not, by category or class.
+    text: The right text, for translation and transcription.
+    labelled_ms: When the label was given, milliseconds since the epoch.
+    """
+
+    RECORD: ClassVar[str] = "prediction-outcome"
+
+    request_id: str
+    task: str
+    model: str
+    version: str
+    arm: str
+    part: str
+    predicted_ms: int
+    outputs: bytes
+    outputs_dtype: str
+    output_names: tuple[str, ...]
+    thresholds: bytes
+    source: str
+    truth: dict[str, bool]
+    text: str | None = None
+    labelled_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> PredictionOutcome:
+        return cls(
+            request_id=d["request_id"],
+            task=d["task"],
+            model=d["model"],
+            version=d["version"],
+            arm=d["arm"],
+            part=d["part"],
+            predicted_ms=d["predicted_ms"],
+            outputs=d["outputs"],
+            outputs_dtype=d["outputs_dtype"],
+            output_names=tuple(d["output_names"]),
+            thresholds=d["thresholds"],
+            source=d["source"],
+            truth=d["truth"],
+            text=d["text"],
+            labelled_ms=d["labelled_ms"],
         )
 
 

@@ -5,10 +5,6 @@ A new topic is one block here, brought by the work that writes and reads it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import Generic, TypeVar
-
 from schemas.errors import BadSettings
 from schemas.generated import (
     Content,
@@ -19,6 +15,7 @@ from schemas.generated import (
     ModelUpdate,
     ModerationVerdict,
     PredictionLog,
+    PredictionOutcome,
     SwapAck,
     TranscriptionRequest,
     TranscriptionResult,
@@ -31,90 +28,10 @@ from schemas.generated import (
     VisionResult,
     WorkerStatus,
 )
+from schemas.topic import DAY_MS, FOREVER_MS, Compatibility, Consumption, Guarantee, Topic
 
-R = TypeVar("R", covariant=True)
-
-KIB = 1024
-DAY_MS = 24 * 3600 * 1000
-FOREVER_MS = -1
-MAX_NAME_CHARS = 249  # Kafka's own limit
-
-
-class Guarantee(Enum):
-    """What a read_committed reader may rely on."""
-
-    NONE = "none"  # written by producers that are not ours
-    EXACTLY_ONCE = "exactly once"  # one Kafka transaction with the offsets that it came from
-    AT_LEAST_ONCE = "at least once"  # repeats carry the same request id and input offset
-
-
-class Compatibility(Enum):
-    """Schema Registry compatibility levels that we use."""
-
-    FULL_TRANSITIVE = "FULL_TRANSITIVE"  # a reader or a writer is not ours
-    BACKWARD_TRANSITIVE = "BACKWARD_TRANSITIVE"  # inside
-
-
-class Order(Enum):
-    RELAXED = "relaxed"  # a record that must wait goes to a retry topic; later ones pass it
-    STRICT = "strict"  # it is retried in place, and its partition waits
-
-
-@dataclass(frozen=True, kw_only=True)
-class Topic(Generic[R]):
-    """One topic. `record` is None where values keep the schema of the topic that they are copies of."""
-
-    name: str
-    record: type[R] | None
-    key: str
-    partitions: int
-    retention_ms: int
-    guarantee: Guarantee
-    compatibility: Compatibility
-    owner: str
-    writers: tuple[str, ...]
-    readers: tuple[str, ...]
-    order: Order = Order.RELAXED
-    max_record_bytes: int = 1024 * KIB
-    compacted: bool = False  # the last record of each key is kept, whatever its age
-
-    @property
-    def subject(self) -> str:
-        return f"{self.name}-value"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Consumption:
-    """A group of ours that reads a topic through the loop: it has retry and dead-letter topics there."""
-
-    topic: Topic[object]
-    group: str  # also the name of the task, where a worker reads it
-    retry_delays_ms: tuple[int, ...]
-    results: Topic[object] | None = None
-    key_field: str = ""  # of the record, where clients take the key from it
-
-    def retry_topics(self) -> tuple[str, ...]:
-        return tuple(retry_name(self.topic.name, self.group, delay_ms) for delay_ms in self.retry_delays_ms)
-
-    @property
-    def dead_letter_topic(self) -> str:
-        return dead_letter_name(self.topic.name, self.group)
-
-
-def retry_name(topic: str, group: str, delay_ms: int) -> str:
-    delay = f"{delay_ms // 1000}s" if delay_ms % 1000 == 0 else f"{delay_ms}ms"
-    return _checked(f"{topic}-{group}-retry-{delay}")
-
-
-def dead_letter_name(topic: str, group: str) -> str:
-    return _checked(f"{topic}-{group}-dlq")
-
-
-def _checked(name: str) -> str:
-    if len(name) > MAX_NAME_CHARS:
-        raise BadSettings(f"topic name {name[:40]}… has {len(name)} characters; Kafka allows {MAX_NAME_CHARS}")
-    return name
-
+# A label may come so long after its request; the prediction log is kept longer, so that none waits for what is gone.
+LABEL_HORIZON_MS = 6 * DAY_MS
 
 CONTENT = Topic(
     name="content-v1",
@@ -162,7 +79,19 @@ LABELS = Topic(
     compatibility=Compatibility.FULL_TRANSITIVE,
     owner="moderation",
     writers=("producers", "review command"),
-    readers=("decisions",),
+    readers=("decisions", "timely"),
+)
+LABELS_TIMELY = Topic(
+    name="labels-timely-v1",
+    record=Label,
+    key="request_id",
+    partitions=4,
+    retention_ms=30 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="features",
+    writers=("timely",),
+    readers=("outcomes job",),
 )
 VISION_REQUESTS = Topic(
     name="vision-requests-v1",
@@ -344,6 +273,18 @@ PREDICTION_LOG = Topic(
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="inference_workers",
     writers=("workers",),
+    readers=("outcomes job", "request command"),
+)
+PREDICTION_OUTCOMES = Topic(
+    name="prediction-outcomes-v1",
+    record=PredictionOutcome,
+    key="model",
+    partitions=4,
+    retention_ms=90 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="features",
+    writers=("outcomes job",),
     readers=("request command",),
 )
 MODEL_UPDATES = Topic(
@@ -388,6 +329,7 @@ CATALOGUE: tuple[Topic[object], ...] = (
     MODERATION_VERDICTS,
     CONTENT_ACTIONS,
     LABELS,
+    LABELS_TIMELY,
     VISION_REQUESTS,
     VISION_RESULTS,
     TRANSLATION_REQUESTS,
@@ -403,6 +345,7 @@ CATALOGUE: tuple[Topic[object], ...] = (
     ITEM_FEATURES,
     REPLIES,
     PREDICTION_LOG,
+    PREDICTION_OUTCOMES,
     MODEL_UPDATES,
     SWAP_ACKS,
     WORKER_STATUS,
@@ -428,14 +371,14 @@ TASKS: tuple[Consumption, ...] = (
 # What processors make of records on the way.
 POLICY = Consumption(topic=MODERATION_VERDICTS, group="policy", retry_delays_ms=RETRY_DELAYS_MS, results=CONTENT_ACTIONS)
 DECISIONS = Consumption(topic=LABELS, group="decisions", retry_delays_ms=RETRY_DELAYS_MS, results=CONTENT_ACTIONS)
-
+TIMELY = Consumption(topic=LABELS, group="timely", retry_delays_ms=RETRY_DELAYS_MS, results=LABELS_TIMELY)
 VALIDATE = Consumption(topic=USER_EVENTS, group="validate", retry_delays_ms=RETRY_DELAYS_MS, results=USER_EVENTS_VALID)
 # What keeps the stores of features. No retries: a tile that cannot be read is set aside, everything else waits.
 USER_SINK = Consumption(topic=USER_FEATURES, group="user-sink", retry_delays_ms=())
 ITEM_SINK = Consumption(topic=ITEM_FEATURES, group="item-sink", retry_delays_ms=())
 ARCHIVE = Consumption(topic=USER_EVENTS_VALID, group="archive", retry_delays_ms=())
 
-CONSUMPTIONS: tuple[Consumption, ...] = (*TASKS, POLICY, DECISIONS, VALIDATE, USER_SINK, ITEM_SINK, ARCHIVE)
+CONSUMPTIONS: tuple[Consumption, ...] = (*TASKS, POLICY, DECISIONS, TIMELY, VALIDATE, USER_SINK, ITEM_SINK, ARCHIVE)
 
 
 def topic(name: str) -> Topic[object]:

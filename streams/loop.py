@@ -24,7 +24,7 @@ from schemas.errors import (
     TooManyFailures,
     TransactionAborted,
 )
-from schemas.topics import Consumption, Order
+from schemas.topic import Consumption, Order
 from streams import headers as h
 from streams.admit import admit, number
 from streams.assignment import Assignment

@@ -41,7 +41,11 @@ CATALOGUE: Final[dict[str, Metric]] = {
     "dead_letters": Metric(Kind.COUNTER, "millrace_dead_letters_total", "Records set aside.", ("code",)),
     "retries": Metric(Kind.COUNTER, "millrace_retries_total", "Records put off for another try."),
     "expired": Metric(Kind.COUNTER, "millrace_expired_total", "Requests whose deadline passed before the work began."),
+    "late_labels": Metric(Kind.COUNTER, "millrace_late_labels_total", "Labels that came after the horizon."),
     "late_events": Metric(Kind.COUNTER, "millrace_late_events_total", "Events older than the lateness that is allowed."),
+    "features_amiss": Metric(
+        Kind.COUNTER, "millrace_features_amiss_total", "Requests whose features were stale, missing or unreachable.", ("state",)
+    ),
     "blobs_written": Metric(Kind.COUNTER, "millrace_feature_blobs_written_total", "Feature blobs sent to the online store."),
     "blobs_refused": Metric(Kind.COUNTER, "millrace_feature_blobs_refused_total", "Feature blobs older than what the store has."),
     "blobs_waiting": Metric(Kind.GAUGE, "millrace_feature_blobs_waiting", "Entities whose blob is not written yet."),

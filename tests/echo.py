@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from schemas.errors import InvalidRequest, RetryLater
-from schemas.topics import Compatibility, Consumption, Guarantee, Order, Topic
+from schemas.topic import Compatibility, Consumption, Guarantee, Order, Topic
 from streams.batching import Batcher, BatchLimits, CostLine
 from streams.clock import ManualClock
 from streams.loop import Delivery, Loop, LoopLimits

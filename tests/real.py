@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 
-from schemas.topics import Consumption, Topic
+from schemas.topic import Consumption, Topic
 from streams.batching import Batcher, BatchLimits, CostLine
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin, TopicSpec

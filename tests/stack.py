@@ -72,4 +72,4 @@ class Stack:
             reader.close()
 
     def log_tails(self) -> str:
-        return "\n".join(self.run("logs", name).stdout[-1500:] for name in ("flink-jobs", "validate-0", "taskmanager"))
+        return "\n".join(self.run("logs", name).stdout[-1500:] for name in ("flink-jobs", "validate+timely-0", "taskmanager"))

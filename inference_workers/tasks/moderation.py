@@ -22,6 +22,7 @@ from inference_workers.networks.folder import ModelFolder
 from inference_workers.networks.pictures import Pixels
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from inference_workers.tasks.vision import brightness, warm_up
+from processors.enrich import Need
 from schemas.categories import CATEGORIES
 from schemas.columns import Columns
 from schemas.errors import InvalidRequest, MediaRefused, ModelRefused, RecordError
@@ -62,6 +63,7 @@ class Moderation:
     consumption = consumption("moderation")
     results = MODERATION_VERDICTS
     reads_media = True
+    needs: Sequence[Need] = ()
     models: Mapping[str, str] = {TEXT: f"shipped:{TEXT}", IMAGE: f"shipped:{IMAGE}"}
 
     def load(self, folder: ModelFolder, model: str) -> Backend:
@@ -179,8 +181,9 @@ def _scored(
     probabilities = 1.0 / (1.0 + np.exp(-logits))
     each_its_own = len(rows) == n
     use = Use(
-        version, probabilities.astype("<f4"), compute_ms, None if each_its_own else rows, () if each_its_own else parts, signals
-    )
+        version, probabilities.astype("<f4"), compute_ms, None if each_its_own else rows, () if each_its_own else parts, signals,
+        thresholds,
+    )  # fmt: skip
     margins = logits - np.log(thresholds / (1.0 - thresholds))
     not_covered = [category for category in CATEGORIES if category not in labels]
     return Scored(use, labels, thresholds.tolist(), rows, parts, probabilities.tolist(), margins, not_covered)

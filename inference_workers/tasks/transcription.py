@@ -13,6 +13,7 @@ from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
 from inference_workers.networks.speech import Floats
 from inference_workers.task import Prediction, Prepared, Use, Versions
+from processors.enrich import Need
 from schemas.columns import Columns
 from schemas.errors import MediaRefused, RecordError
 from schemas.topics import TRANSCRIPTION_RESULTS, consumption
@@ -25,6 +26,7 @@ class Transcription:
     consumption = consumption("transcription")
     results = TRANSCRIPTION_RESULTS
     reads_media = True
+    needs: Sequence[Need] = ()
     models: Mapping[str, str] = {MODEL: f"shipped:{MODEL}"}
 
     def load(self, folder: ModelFolder, model: str) -> Backend:

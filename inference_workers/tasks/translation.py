@@ -13,6 +13,7 @@ from inference_workers.backends.choose import translating
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
 from inference_workers.task import Prediction, Prepared, Use, Versions
+from processors.enrich import Need
 from schemas.columns import Columns
 from schemas.errors import InvalidRequest, ModelRefused, RecordError
 from schemas.topics import TRANSLATION_RESULTS, consumption
@@ -33,6 +34,7 @@ class Translation:
     consumption = consumption("translation")
     results = TRANSLATION_RESULTS
     reads_media = False
+    needs: Sequence[Need] = ()
     models: Mapping[str, str] = {MODEL: f"shipped:{MODEL}"}
 
     def load(self, folder: ModelFolder, model: str) -> Backend:

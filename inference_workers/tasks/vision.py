@@ -15,6 +15,7 @@ from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
 from inference_workers.networks.pictures import Pixels
 from inference_workers.task import Prediction, Prepared, Use, Versions
+from processors.enrich import Need
 from schemas.columns import Columns
 from schemas.errors import InvalidRequest, MediaRefused, ModelRefused, RecordError
 from schemas.topics import VISION_RESULTS, consumption
@@ -34,6 +35,7 @@ class Vision:
     consumption = consumption("vision")
     results = VISION_RESULTS
     reads_media = True
+    needs: Sequence[Need] = ()
     models: Mapping[str, str] = {MODEL: f"shipped:{MODEL}"}
 
     def load(self, folder: ModelFolder, model: str) -> Backend:

@@ -13,7 +13,7 @@ from infra.settings import StackSettings
 from schemas.topics import ARCHIVE, ITEM_SINK, USER_SINK
 
 LOOPS = (USER_SINK.group, ITEM_SINK.group, ARCHIVE.group)
-JOBS = ("tiles",)
+JOBS = ("tiles", "outcomes")
 JOBS_LIMIT_S = 120.0
 
 

@@ -15,7 +15,7 @@ from infra.local.processes import Started
 from infra.provision import Provisioned, provision
 from infra.settings import ROOT, StackSettings
 from schemas.errors import BadSettings, BrokerUnavailable
-from schemas.topics import DECISIONS, POLICY, TASKS, VALIDATE
+from schemas.topics import DECISIONS, POLICY, TASKS, TIMELY, VALIDATE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
@@ -185,7 +185,7 @@ def _views(settings: StackSettings, running: state.State, slot: int) -> Callable
 
 def _arguments(names: str) -> list[str]:
     parts = names.split("+")
-    tasks, processors = {taken.group for taken in TASKS}, {POLICY.group, DECISIONS.group, VALIDATE.group}
+    tasks, processors = {taken.group for taken in TASKS}, {POLICY.group, DECISIONS.group, TIMELY.group, VALIDATE.group}
     if all(part in features.LOOPS for part in parts):
         return ["feature_jobs", "serve", *parts]
     if all(part.partition(":")[0] in tasks for part in parts):
@@ -216,7 +216,7 @@ def up(settings: StackSettings, *, with_features: bool = False) -> state.State:
     wanted = settings.processes.split()
     if with_features:
         features.servers(settings, running)
-        wanted += [VALIDATE.group, "+".join(features.LOOPS)]
+        wanted += [f"{VALIDATE.group}+{TIMELY.group}", "+".join(features.LOOPS)]
     for names in wanted:
         copies = settings.workers if names.partition("+")[0].partition(":")[0] in {taken.group for taken in TASKS} else 1
         waits += [(names, slot, process(settings, running, names, slot)) for slot in range(copies)]

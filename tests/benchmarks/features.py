@@ -95,7 +95,7 @@ def through_the_job(stack: Stack, count: int, seed: int) -> dict[str, float]:
 
 def job(stack: Stack, count: int, n: int) -> list[dict[str, Any]]:
     say(f"events through the SQL job (users and items), {count} events a round, sinks and validate stopped")
-    for name in (LOOPS, "validate-0"):
+    for name in (LOOPS, "validate+timely-0"):
         stack.signal(name, signal.SIGSTOP)
     found = []
     try:
@@ -105,7 +105,7 @@ def job(stack: Stack, count: int, n: int) -> list[dict[str, Any]]:
                 f"  round {number + 1}  {found[-1]['events_s']:>9.0f} events/s over the last {found[-1]['counted']:.0f}  load {os.getloadavg()[0]:.2f}"
             )
     finally:
-        for name in (LOOPS, "validate-0"):
+        for name in (LOOPS, "validate+timely-0"):
             stack.signal(name, signal.SIGCONT)
     rates = sorted(one["events_s"] for one in found)
     middle = rates[len(rates) // 2]

@@ -19,7 +19,7 @@ from inference_workers.networks.folder import ModelFolder
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from schemas import avro
 from schemas.columns import Columns
-from schemas.topics import Compatibility, Consumption, Guarantee, Topic
+from schemas.topic import Compatibility, Consumption, Guarantee, Topic
 
 avro.FOLDERS.append(Path(__file__).parent / "records")
 WIDTH = 32
@@ -73,6 +73,7 @@ class TensorTask:
     name = "tensor"
     results = RESULTS
     reads_media = False
+    needs = ()
     models: ClassVar[Mapping[str, str]] = {"mlp": "none"}
 
     def __init__(self, group: str) -> None:

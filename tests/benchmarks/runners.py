@@ -24,6 +24,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.worker import TaskStep
+from processors.enrich import Enrich
 from schemas import avro
 from schemas.codec import head
 from schemas.topics import PREDICTION_LOG
@@ -82,7 +83,7 @@ def make_loop(bootstrap: str, registry: str, group: str, heavy: int, delivery: D
     )
     task = TensorTask(group)
     models, media = Fixed(Mlp(heavy)), MediaReader(Blobs(()))
-    step = TaskStep(task, models, media, ids, clock, "bench-0", metrics)  # type: ignore[arg-type]
+    step = TaskStep(task, models, media, Enrich((), None, clock, metrics), ids, clock, "bench-0", metrics)  # type: ignore[arg-type]
     exactly_once = delivery is Delivery.EXACTLY_ONCE
     return Loop(
         consumption=task.consumption,

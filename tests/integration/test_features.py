@@ -100,7 +100,7 @@ def traffic(stack: Stack) -> Traffic:
     victims = [
         "taskmanager",
         "user-sink+item-sink+archive-0",
-        "validate-0",
+        "validate+timely-0",
         "jobmanager",
         "redis",
         "user-sink+item-sink+archive-0",

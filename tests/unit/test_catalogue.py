@@ -18,7 +18,8 @@ from infra.settings import ROOT, StackSettings
 from schemas import avro, generated
 from schemas.codec import Encoder, read_any
 from schemas.errors import BadSettings, MillraceError
-from schemas.topics import CATALOGUE, CONSUMPTIONS, CONTENT, dead_letter_name, retry_name
+from schemas.topic import dead_letter_name, retry_name
+from schemas.topics import CATALOGUE, CONSUMPTIONS, CONTENT
 from streams import headers, metrics
 from streams.registry import MemoryRegistry
 from streams.settings import load, origins

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from schemas.errors import DeadLetterUnwritable, TooManyFailures
-from schemas.topics import Order
+from schemas.topic import Order
 from streams import headers as h
 from streams.loop import Delivery, Loop
 from streams.rows import Rows
