@@ -1,18 +1,19 @@
-"""Derived views in Faust: strikes per author. The only module that imports faust.
+"""Derived views in Faust: strikes per author, trending items, records a minute by topic. The only module that imports faust.
 
-Nothing that matters depends on this process, and it depends on nothing but `content-actions-v1`: each process reads the
-whole topic in a group of its own and keeps the view in memory, so a killed one is right again when it has read it anew,
-no partition ever moves between processes, and each answers for every author. (Faust's tables were tried in its place: after
-a rebalance two workers did not agree, docs/adr/0012.) Faust's default reads records of aborted transactions, too; here it
-reads committed ones only.
+Nothing that matters depends on this process: each one reads its topics in a group of its own and keeps the views in memory, so
+a killed one is right again when it has read them anew, no partition ever moves between processes, and each answers for
+everything. (Faust's tables were tried in its place: after a rebalance two workers did not agree, docs/adr/0012.) Strikes take
+the whole of `content-actions-v1`, the other views the last two hours. Faust's default reads records of aborted
+transactions, too; here it reads committed ones only, and each once: a group that comes back to an older commit is no news.
 
-`python -m processors.views worker --web-port N`, then `GET /strikes/AUTHOR`.
+`python -m processors.views worker --web-port N`, then `GET /strikes/AUTHOR`, `/trending?minutes=60&limit=20`, `/counts`.
 """
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
+from dataclasses import asdict
 from typing import Any
 
 import faust
@@ -20,15 +21,24 @@ from faust.transport.drivers import aiokafka as driver
 
 from processors import strikes
 from processors.settings import ProcessorSettings
+from processors.windows import MINUTE_MS, Minutes, Positions, trending
 from schemas.codec import read_any
 from schemas.errors import UndecodableRecord
-from schemas.topics import CONTENT_ACTIONS
+from schemas.features import HOUR_MS
+from schemas.topics import CATALOGUE, CONTENT_ACTIONS, REPLIES, USER_EVENTS_VALID
 from streams.clock import SystemClock
 from streams.ids import uuid7
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
 from streams.settings import load
 
-SETTINGS = load(ProcessorSettings, os.environ)
+SETTINGS, CLOCK = load(ProcessorSettings, os.environ), SystemClock()
+GROUP = f"millrace-views-{uuid7(CLOCK.now_ms())}"
+WINDOW_MINUTES = 60  # the longest that trends are told of; beside it stands the window before
+# Events may be an hour ahead of the broker's clock, so that much more is read than is counted.
+READ_MS = 2 * WINDOW_MINUTES * MINUTE_MS + HOUR_MS
+COUNTED = [topic for topic in CATALOGUE if topic.partitions > 1 and not topic.compacted and topic is not REPLIES]
 
 
 class _CommittedThread(driver.AIOKafkaConsumerThread):
@@ -48,7 +58,7 @@ class _CommittedTransport(driver.Transport):
 
 
 app = faust.App(
-    f"millrace-view-strikes-{uuid7(SystemClock().now_ms())}",  # a group of its own: it reads from the first record
+    GROUP,
     broker=f"kafka://{SETTINGS.bootstrap}",
     value_serializer="raw",
     datadir=os.environ.get("MILLRACE_VIEWS_FOLDER", ".faust"),
@@ -63,22 +73,42 @@ app = faust.App(
 app.transport = _CommittedTransport([app.conf.broker[0]], app, app.loop)
 
 registry = Registry(SETTINGS.registry)
-actions = app.topic(CONTENT_ACTIONS.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+topics = app.topic(
+    *(topic.name for topic in COUNTED), key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+)
+positions = Positions()
 by_author: defaultdict[str, list[str]] = defaultdict(list)
-read = {"actions": 0}
+items, counts = Minutes(2 * WINDOW_MINUTES), Minutes(WINDOW_MINUTES)
+read: defaultdict[str, int] = defaultdict(int)
 
 
-@app.agent(actions)
-async def count(stream: Any) -> None:
-    async for value in stream:
-        read["actions"] += 1
+@app.agent(topics)
+async def take(stream: Any) -> None:
+    async for event in stream.events():
+        message = event.message
+        if not positions.is_new(message.topic, message.partition, message.offset):
+            continue
+        read[message.topic] += 1
+        now_ms = CLOCK.now_ms()
+        counts.add(message.topic, int(message.timestamp * 1000), now_ms)
         try:
-            action = read_any(value, registry)
+            if message.topic == CONTENT_ACTIONS.name:
+                acted(read_any(event.value, registry))
+            elif message.topic == USER_EVENTS_VALID.name:
+                happened(read_any(event.value, registry), now_ms)
         except UndecodableRecord:
-            continue  # the loop wrote it, so it cannot be; a view does not stop for it
-        author = action["author_id"]
-        if author:
-            by_author[author] = strikes.after(by_author[author], action)
+            continue  # a loop wrote it, so it cannot be; a view does not stop for it
+
+
+def acted(action: dict[str, Any]) -> None:
+    author = action["author_id"]
+    if author:
+        by_author[author] = strikes.after(by_author[author], action)
+
+
+def happened(event: dict[str, Any], now_ms: int) -> None:
+    if event["item_id"]:
+        items.add(event["item_id"], event["event_ms"], now_ms)
 
 
 @app.page("/strikes/{author}")
@@ -86,9 +116,38 @@ async def of_author(web: Any, request: Any, author: str) -> Any:
     """The ids that count against an author. Rises while the topic is read at the start: actions_read says how far."""
     found = by_author.get(author, [])
     return web.json({
-        "author_id": author, "strikes": len(found), "content_ids": found, "actions_read": read["actions"],
+        "author_id": author, "strikes": len(found), "content_ids": found, "actions_read": read[CONTENT_ACTIONS.name],
     })  # fmt: skip
 
 
+@app.page("/trending")
+async def of_items(web: Any, request: Any) -> Any:
+    """Items whose events rise most over the last minutes, beside as many minutes before."""
+    minutes = _number(request, "minutes", WINDOW_MINUTES, WINDOW_MINUTES)
+    now_ms = CLOCK.now_ms()
+    found = trending(items.total(now_ms, minutes), items.total(now_ms, minutes, ago=minutes), _number(request, "limit", 20, 1000))
+    return web.json({"minutes": minutes, "items": [asdict(one) for one in found], "events_read": read[USER_EVENTS_VALID.name]})
+
+
+@app.page("/counts")
+async def of_topics(web: Any, request: Any) -> Any:
+    """Committed records of each topic in each of the last minutes, by the broker's clock, oldest first."""
+    return web.json({"minutes": WINDOW_MINUTES, "counts": counts.series(CLOCK.now_ms())})
+
+
+def _number(request: Any, name: str, default: int, most: int) -> int:
+    """A query parameter from 1 to `most`; what cannot be read is the default."""
+    text = request.query.get(name, "")
+    return min(max(1, int(text)), most) if text.isdigit() and len(text) < 6 else default
+
+
+def start_positions() -> None:
+    """All but the actions begin at a time, not at their first record. Raises BrokerUnavailable."""
+    admin = KafkaAdmin(KafkaAddress(bootstrap=SETTINGS.bootstrap))
+    places = [(t.name, number) for t in COUNTED if t is not CONTENT_ACTIONS for number in range(t.partitions)]
+    admin.set_positions(GROUP, admin.offsets_at(places, CLOCK.now_ms() - READ_MS))
+
+
 if __name__ == "__main__":
+    start_positions()
     app.main()

@@ -24,7 +24,7 @@ SELECT request_id, task, model, version, arm, started_ms, outputs_dtype, output_
 FROM (SELECT *, DECODE(outputs, 'ISO-8859-1') AS latin,
              CHAR_LENGTH(DECODE(outputs, 'ISO-8859-1')) / CARDINALITY(request_ids) AS width
       FROM log WHERE CARDINALITY(request_ids) > 0)
-CROSS JOIN UNNEST(request_ids) WITH ORDINALITY AS one(request_id, nth)"""
+CROSS JOIN UNNEST(request_ids) WITH ORDINALITY AS entry(request_id, nth)"""
 
 
 def _first(view: str, table: str, key: str) -> str:

@@ -118,3 +118,12 @@ class KafkaAdmin:
         except KafkaException as raised:
             raise errors.of_read(raised, f"offsets of group {group}") from raised
         return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+
+    def set_positions(self, group: str, positions: Mapping[Place, int]) -> None:
+        """Commit offsets for a group that nobody is in yet: where its first member begins."""
+        wanted = [TopicPartition(*place, offset) for place, offset in positions.items()]
+        try:
+            (future,) = self._admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)]).values()
+            future.result(LIMIT_S)
+        except KafkaException as raised:
+            raise errors.of_read(raised, f"positions of group {group}") from raised

@@ -6,7 +6,6 @@ import json
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,29 +29,10 @@ from streams.kafka.sink import KafkaSink
 from streams.memory.murmur2 import partition_of
 from streams.rows import OutRecords
 from tests.features import differences, item_values, user_values
-from tests.stack import Stack
+from tests.stack import Stack, until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 SETTLE_LIMIT_S = 180.0
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    made = Stack(tmp_path_factory.mktemp("features"))
-    try:
-        up = made.run("up", "--with", "features")
-        assert up.returncode == 0, up.stdout + up.stderr
-        made.connect()
-        yield made
-    finally:
-        made.run("down")
-
-
-def until(done: Callable[[], bool], limit_s: float, words: Callable[[], str]) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not done():
-        assert time.monotonic() < deadline_s, words()
-        time.sleep(1)
 
 
 def test_flink_adds_no_schema_to_the_registry(stack: Stack) -> None:

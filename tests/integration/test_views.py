@@ -1,25 +1,30 @@
-"""Strikes per author in Faust, on a real broker: committed actions only, each counted once, right again after kill -9, and the
-same from each of two processes."""
+"""Views in Faust, on a real broker: committed records only, each counted once, right again after kill -9 and after the group has
+thrown the process out, and the same from each of two processes."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from feature_jobs.sources import Sender
 from infra.local.processes import free_port
 from infra.settings import ROOT
 from schemas.codec import Encoder
-from schemas.generated import ContentAction
-from schemas.topics import CONTENT_ACTIONS
+from schemas.generated import ContentAction, UserEvent
+from schemas.topics import CONTENT_ACTIONS, USER_EVENTS_VALID
+from streams.clock import SystemClock
 from streams.kafka.sink import KafkaSink
 from streams.registry import Registry
 from streams.rows import OutRecords
@@ -42,14 +47,27 @@ class View:
         with (folder / "views.log").open("ab") as log:
             self.process = subprocess.Popen([*command, "--web-port", str(self.port)], env=env, cwd=folder, stdout=log, stderr=log)
 
-    def strikes(self, author: str) -> list[str] | None:
+    def page(self, path: str) -> dict[str, Any] | None:
         """None while it does not answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/strikes/{author}", timeout=3) as found:
-                ids: list[str] = json.load(found)["content_ids"]
-                return ids
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=3) as found:
+                answer: dict[str, Any] = json.load(found)
+                return answer
         except OSError:
             return None
+
+    def strikes(self, author: str) -> list[str] | None:
+        found = self.page(f"strikes/{author}")
+        return None if found is None else found["content_ids"]
+
+    def trends(self, ours: str) -> dict[str, int]:
+        """Counts of the items whose names begin so."""
+        found = self.page("trending?minutes=60&limit=1000") or {"items": []}
+        return {one["name"]: one["count"] for one in found["items"] if one["name"].startswith(ours)}
+
+    def counted(self, topic: str) -> int:
+        found = self.page("counts") or {"counts": {}}
+        return sum(found["counts"].get(topic, []))
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -133,3 +151,51 @@ def test_strikes_are_right_after_aborted_records_a_kill_and_with_two_processes(s
         until(lambda: right(third) and right(second), 90, "strikes of two")
     finally:
         actions.close()
+
+
+def test_trends_and_counts_are_right_after_aborted_records_a_kill_and_a_rebalance(servers: Servers, views: Any) -> None:
+    run, clock = uuid.uuid4().hex[:6], SystemClock()
+    plain, transactional = KafkaSink(servers.address, None), KafkaSink(servers.address, f"test-{run}")
+    sent: Counter[str] = Counter()
+
+    def send(n: int, sink: KafkaSink = plain, age_ms: int = 0) -> list[UserEvent]:
+        now_ms = clock.now_ms()
+        made = [
+            UserEvent(
+                event_id=uuid.uuid4().hex, user_id=f"u{i % 7}", item_id=f"{run}-{i % 5}", kind="view", event_ms=now_ms - age_ms
+            )
+            for i in range(n)
+        ]
+        Sender(sink, Registry(servers.registry), clock, "test").send(USER_EVENTS_VALID, made, "user_id")
+        sink.flush(20)
+        return made
+
+    def expect(n: int) -> None:
+        sent.update(str(event.item_id) for event in send(n))
+
+    try:
+        first = views()
+        until(lambda: first.page("counts") is not None, 60, "the page")
+        base = first.counted(USER_EVENTS_VALID.name)
+        expect(40)
+        send(30, age_ms=90 * 60_000)  # in the window before: counts as a record, and not as a trend
+        transactional.begin()
+        send(25, transactional)
+        transactional.abort(20)
+        until(lambda: first.trends(run) == sent, 60, "trends")
+        first.process.send_signal(signal.SIGSTOP)  # until the group has gone on without it
+        expect(35)
+        time.sleep(14)
+        first.process.send_signal(signal.SIGCONT)
+        expect(20)
+        until(lambda: first.trends(run) == sent, 90, "trends after a rebalance")
+        first.process.kill()
+        first.process.wait(10)
+        expect(15)
+        second = views()
+        expect(10)
+        until(lambda: second.trends(run) == sent, 90, "trends after kill -9")
+        assert second.counted(USER_EVENTS_VALID.name) - base == sum(sent.values()) + 30
+    finally:
+        plain.close()
+        transactional.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -131,7 +131,7 @@ class Purchases:
     consumption = consumption("moderation")
     results = MODERATION_VERDICTS
     reads_media = False
-    models: Mapping[str, str] = {"purchases": "none"}
+    models: ClassVar[Mapping[str, str]] = {"purchases": "none"}
 
     def __init__(self, need: Need) -> None:
         self.needs = (need,)
@@ -150,7 +150,9 @@ class Purchases:
 
 
 class OneVersion:
-    current = {"purchases": Version(ModelFolder(Path("."), "purchases", "9", "", {"coverage": ["spam"]}, {}), None)}
+    current: ClassVar[Versions] = {
+        "purchases": Version(ModelFolder(Path("."), "purchases", "9", "", {"coverage": ["spam"]}, {}), None)
+    }
 
     def announcements(self, rows: Rows) -> list[Any]:
         return []

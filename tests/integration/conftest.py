@@ -1,0 +1,21 @@
+"""The features' stack, started once for all tests that want Flink."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    made = Stack(tmp_path_factory.mktemp("features"))
+    try:
+        up = made.run("up", "--with", "features")
+        assert up.returncode == 0, up.stdout + up.stderr
+        made.connect()
+        yield made
+    finally:
+        made.run("down")
