@@ -17,6 +17,19 @@ from schemas.features import SUMS, WINDOWS, Value, View
 SETTLED_AFTER_MS = 9 * 24 * 3_600_000  # no tile changes any more: Flink forgets one eight days after its last event came
 _FIELDS = tuple(SUMS)
 _ZERO = (0,) * len(_FIELDS)
+_NONE: frozenset[str] = frozenset()
+_RATED, _STARS = _FIELDS.index("rated"), _FIELDS.index("stars")
+_BOUGHT, _REVENUE_CENTS = _FIELDS.index("bought"), _FIELDS.index("revenue_cents")
+# By window: the features that are its sums, and those that are not.
+_NAMES = tuple(
+    (
+        tuple(f"{name}_{suffix}" for name, _ in SUMS.values()),
+        f"mean_stars_{suffix}",
+        f"distinct_items_{suffix}",
+        f"sessions_{suffix}",
+    )
+    for suffix in WINDOWS
+)
 Key = tuple[int, str]  # tile_start_ms, session_id
 
 
@@ -51,12 +64,12 @@ class _Window:
     items: Counter[str] = field(default_factory=Counter)
     sessions: Counter[str] = field(default_factory=Counter)
 
-    def add(self, tile: Tile, sign: int, sums: tuple[int, ...]) -> None:
-        for i, value in enumerate(sums):
-            self.sums[i] += value
-        _count(self.items, tile.items, sign)
-        if tile.session_id:
-            _count(self.sessions, (tile.session_id,), sign)
+    def add(self, sums: tuple[int, ...], items: Iterable[str], session_id: str, sign: int) -> None:
+        """sign: 1 or -1, of items and session; sums have their own."""
+        self.sums = list(map(int.__add__, self.sums, sums))
+        _count(self.items, items, sign)
+        if session_id:
+            _count(self.sessions, (session_id,), sign)
 
 
 def _count(counter: Counter[str], names: Iterable[str], sign: int) -> None:
@@ -87,16 +100,19 @@ class Entity:
         old = self._tiles.get(key)
         if old is not None and old.sums[0] >= tile.sums[0]:
             return False
-        change = tile.sums if old is None else tuple(new - was for new, was in zip(tile.sums, old.sums, strict=True))
         if old is None:
             self._insert(key)
+            change, items, gone, session_id = tile.sums, tile.items, _NONE, tile.session_id
+        else:
+            change = tuple(map(int.__sub__, tile.sums, old.sums))
+            items, gone, session_id = tile.items - old.items, old.items - tile.items, ""
         self._tiles[key] = tile
         for window in self._windows:
             if tile.start_ms > window.edge_ms:
-                if old is not None:
-                    window.add(old, -1, _ZERO)
-                window.add(tile, 1, change)
-        self.totals = [total + more for total, more in zip(self.totals, change, strict=True)]
+                window.add(change, items, session_id, 1)
+                if gone:
+                    window.add(_ZERO, gone, "", -1)
+        self.totals = list(map(int.__add__, self.totals, change))
         self.last_ms = max(self.last_ms, tile.last_ms)
         self._visit(tile, came_ms)
         self._seen_ms.pop(key, None)
@@ -114,7 +130,7 @@ class Entity:
             window.edge_ms = edge_ms
             while window.first < len(self._keys) and self._keys[window.first][0] <= edge_ms:
                 tile = self._tiles[self._keys[window.first]]
-                window.add(tile, -1, tuple(-value for value in tile.sums))
+                window.add(tuple(map(int.__neg__, tile.sums)), tile.items, tile.session_id, -1)
                 window.first += 1
                 moved = True
         return moved
@@ -130,18 +146,15 @@ class Entity:
         for name in view.attribute_fields:
             if attributes is not None and attributes[name] is not None:
                 found[name] = attributes[name]
-        bought, revenue_cents = _FIELDS.index("bought"), _FIELDS.index("revenue_cents")
-        found["total_purchases"], found["lifetime_value"] = self.totals[bought], self.totals[revenue_cents] / 100
+        found["total_purchases"], found["lifetime_value"] = self.totals[_BOUGHT], self.totals[_REVENUE_CENTS] / 100
         found["last_seen_ms"] = self.last_ms
-        for suffix, window in zip(WINDOWS, self._windows, strict=True):
-            by_field = dict(zip(_FIELDS, window.sums, strict=True))
-            for name in _FIELDS:
-                found[f"{SUMS[name][0]}_{suffix}"] = by_field[name]
-            found[f"mean_stars_{suffix}"] = by_field["stars"] / by_field["rated"] if by_field["rated"] else 0.0
+        for (sums, mean_stars, distinct_items, sessions), window in zip(_NAMES, self._windows, strict=True):
+            found.update(zip(sums, window.sums, strict=True))
+            found[mean_stars] = window.sums[_STARS] / window.sums[_RATED] if window.sums[_RATED] else 0.0
+            if view.entity == "user":
+                found[distinct_items], found[sessions] = len(window.items), len(window.sessions)
         if view.entity == "user":
             found["avg_session_duration"] = self.session_ms / 1000 / self.session_count if self.session_count else 0.0
-            for suffix, window in zip(WINDOWS, self._windows, strict=True):
-                found[f"distinct_items_{suffix}"], found[f"sessions_{suffix}"] = len(window.items), len(window.sessions)
         return found
 
     def _insert(self, key: Key) -> None:

@@ -38,9 +38,10 @@ class Feature:
     default: Value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
-    """The features of one entity that are written together: one blob in the online store."""
+    """The features of one entity that are written together: one blob in the online store. Each is itself and no other: what is
+    kept of a view by others (layouts of blobs) is found without comparing its fifty features."""
 
     name: str
     entity: str
