@@ -1,7 +1,8 @@
 """The features' one definition: aggregate views over events, plain SQL that Flink runs over the stream and DuckDB over Parquet.
 
 Each is a `GROUP BY` of an entity and a five-minute tile, without watermark: a tile is the sum of its events, whenever they
-come. What is used here exists in both dialects with the same meaning: `MOD` of integers, `CASE`, `ARRAY_AGG(DISTINCT …)`.
+come. Which items a user touched is told by a row for each: a set as an aggregate costs Flink four times as much (docs/adr/0015).
+What is used here exists in both dialects with the same meaning.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ _TILE = f"event_ms - MOD(event_ms, {TILE_MS})"
 
 
 def user_tiles(events: str) -> str:
-    """One row for each user, tile and visit. events: the table to read."""
+    """One row for each user, tile, visit and item. events: the table to read."""
     return f"""\
 SELECT user_id,
        {_TILE} AS tile_start_ms,
        COALESCE(session_id, '') AS session_id,
+       COALESCE(item_id, '') AS item_id,
        COUNT(*) AS n,
        MIN(event_ms) AS first_ms,
        MAX(event_ms) AS last_ms,
-{_COUNTS},
-       ARRAY_AGG(DISTINCT COALESCE(item_id, '')) AS items
+{_COUNTS}
 FROM {events}
-GROUP BY user_id, {_TILE}, COALESCE(session_id, '')"""
+GROUP BY user_id, {_TILE}, COALESCE(session_id, ''), COALESCE(item_id, '')"""
 
 
 def item_tiles(events: str) -> str:

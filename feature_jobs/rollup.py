@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,6 @@ from schemas.features import SUMS, WINDOWS, Value, View
 SETTLED_AFTER_MS = 9 * 24 * 3_600_000  # no tile changes any more: Flink forgets one eight days after its last event came
 _FIELDS = tuple(SUMS)
 _ZERO = (0,) * len(_FIELDS)
-_NONE: frozenset[str] = frozenset()
 _RATED, _STARS = _FIELDS.index("rated"), _FIELDS.index("stars")
 _BOUGHT, _REVENUE_CENTS = _FIELDS.index("bought"), _FIELDS.index("revenue_cents")
 # By window: the features that are its sums, and those that are not.
@@ -30,7 +29,7 @@ _NAMES = tuple(
     )
     for suffix in WINDOWS
 )
-Key = tuple[int, str]  # tile_start_ms, session_id
+Key = tuple[int, str, str]  # tile_start_ms, session_id, item_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +41,14 @@ class Tile:
     first_ms: int
     last_ms: int
     sums: tuple[int, ...]
-    items: frozenset[str] = frozenset()
+    item_id: str = ""  # of a user's tile
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Tile:
         """From a user-tile or an item-tile."""
         return cls(
             record["tile_start_ms"], record.get("session_id", ""), record["first_ms"], record["last_ms"],
-            tuple(record[name] for name in _FIELDS), frozenset(record.get("items", ())) - {""},
+            tuple(record[name] for name in _FIELDS), record["item_id"] if "user_id" in record else "",
         )  # fmt: skip
 
 
@@ -64,19 +63,27 @@ class _Window:
     items: Counter[str] = field(default_factory=Counter)
     sessions: Counter[str] = field(default_factory=Counter)
 
-    def add(self, sums: tuple[int, ...], items: Iterable[str], session_id: str, sign: int) -> None:
-        """sign: 1 or -1, of items and session; sums have their own."""
+    def change(self, sums: tuple[int, ...]) -> None:
+        """A newer version of a tile that is in already."""
         self.sums = list(map(int.__add__, self.sums, sums))
-        _count(self.items, items, sign)
-        if session_id:
-            _count(self.sessions, (session_id,), sign)
+
+    def enter(self, tile: Tile) -> None:
+        self.change(tile.sums)
+        _count(self.items, tile.item_id, 1)
+        _count(self.sessions, tile.session_id, 1)
+
+    def leave(self, tile: Tile) -> None:
+        self.change(tuple(map(int.__neg__, tile.sums)))
+        _count(self.items, tile.item_id, -1)
+        _count(self.sessions, tile.session_id, -1)
 
 
-def _count(counter: Counter[str], names: Iterable[str], sign: int) -> None:
-    for name in names:
-        counter[name] += sign
-        if not counter[name]:
-            del counter[name]
+def _count(counter: Counter[str], name: str, sign: int) -> None:
+    if not name:
+        return
+    counter[name] += sign
+    if not counter[name]:
+        del counter[name]
 
 
 class Entity:
@@ -96,22 +103,21 @@ class Entity:
 
     def put(self, tile: Tile, came_ms: int) -> bool:
         """Take a version of a tile, which came at came_ms by the broker's clock. False where a newer one is held."""
-        key = (tile.start_ms, tile.session_id)
+        key = (tile.start_ms, tile.session_id, tile.item_id)
         old = self._tiles.get(key)
         if old is not None and old.sums[0] >= tile.sums[0]:
             return False
+        change = tile.sums if old is None else tuple(map(int.__sub__, tile.sums, old.sums))
         if old is None:
             self._insert(key)
-            change, items, gone, session_id = tile.sums, tile.items, _NONE, tile.session_id
-        else:
-            change = tuple(map(int.__sub__, tile.sums, old.sums))
-            items, gone, session_id = tile.items - old.items, old.items - tile.items, ""
         self._tiles[key] = tile
         for window in self._windows:
-            if tile.start_ms > window.edge_ms:
-                window.add(change, items, session_id, 1)
-                if gone:
-                    window.add(_ZERO, gone, "", -1)
+            if tile.start_ms <= window.edge_ms:
+                continue
+            if old is None:
+                window.enter(tile)
+            else:
+                window.change(change)
         self.totals = list(map(int.__add__, self.totals, change))
         self.last_ms = max(self.last_ms, tile.last_ms)
         self._visit(tile, came_ms)
@@ -130,7 +136,7 @@ class Entity:
             window.edge_ms = edge_ms
             while window.first < len(self._keys) and self._keys[window.first][0] <= edge_ms:
                 tile = self._tiles[self._keys[window.first]]
-                window.add(tuple(map(int.__neg__, tile.sums)), tile.items, tile.session_id, -1)
+                window.leave(tile)
                 window.first += 1
                 moved = True
         return moved

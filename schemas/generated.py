@@ -963,11 +963,12 @@ class UserProfile:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class UserTile:
-    """What a user did in five minutes of one visit, so far: tiles are merged by adding, n says which of two is newer.
+    """What one user did with one item in one visit within five minutes. Tiles add up; n tells versions of one apart.
 
     user_id: The key.
     tile_start_ms: First millisecond of the five minutes; epoch.
     session_id: Empty for events of no visit.
+    item_id: What the events were about; empty where they name nothing.
     n: Events counted: rises with each version of the tile.
     first_ms: Time of the first event.
     last_ms: Time of the last event.
@@ -977,7 +978,6 @@ class UserTile:
     units: Pieces bought.
     rated: Events that carry a rating.
     stars: Stars, added up.
-    items: Ids of the items, each once, in no order.
     """
 
     RECORD: ClassVar[str] = "user-tile"
@@ -985,6 +985,7 @@ class UserTile:
     user_id: str
     tile_start_ms: int
     session_id: str
+    item_id: str
     n: int
     first_ms: int
     last_ms: int
@@ -995,7 +996,6 @@ class UserTile:
     revenue_cents: int
     rated: int
     stars: int
-    items: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> UserTile:
@@ -1003,6 +1003,7 @@ class UserTile:
             user_id=d["user_id"],
             tile_start_ms=d["tile_start_ms"],
             session_id=d["session_id"],
+            item_id=d["item_id"],
             n=d["n"],
             first_ms=d["first_ms"],
             last_ms=d["last_ms"],
@@ -1013,7 +1014,6 @@ class UserTile:
             revenue_cents=d["revenue_cents"],
             rated=d["rated"],
             stars=d["stars"],
-            items=tuple(d["items"]),
         )
 
 

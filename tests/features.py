@@ -84,16 +84,16 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 
 
 def tiles_of(events: Iterable[UserEvent], *, by_visit: bool) -> list[dict[str, Any]]:
-    """Final tiles of one entity, as records of `user-tile` or `item-tile` without their key."""
-    groups: dict[tuple[int, str], list[UserEvent]] = defaultdict(list)
+    """Final tiles of one entity, as records of `user-tile` (by_visit) or `item-tile`."""
+    groups: dict[tuple[int, str, str], list[UserEvent]] = defaultdict(list)
     for event in events:
-        groups[tile_of(event), (event.session_id or "") if by_visit else ""].append(event)
+        groups[tile_of(event), *((event.session_id or "", event.item_id or "") if by_visit else ("", ""))].append(event)
     found = []
-    for (start_ms, session), inside in groups.items():
+    for (start_ms, session, item), inside in groups.items():
         sums = {name.rpartition("_")[0]: value for name, value in _sums(inside, "x").items()}
         found.append({
             "tile_start_ms": start_ms, "session_id": session, "n": sums.pop("events"),
             "first_ms": min(e.event_ms for e in inside), "last_ms": max(e.event_ms for e in inside),
-            "items": sorted({e.item_id or "" for e in inside}), **{k: v for k, v in sums.items() if k != "mean_stars"},
+            **({"user_id": "u", "item_id": item} if by_visit else {"item_id": "i"}), **{k: v for k, v in sums.items() if k != "mean_stars"},
         })  # fmt: skip
     return found

@@ -36,10 +36,11 @@ def plan(addresses: Addresses) -> Plan:
             _changes("item_features", "item_tiles", "item-tile"),
         ],
         options={
+            "pipeline.object-reuse": "true",
             "table.exec.state.ttl": f"{STATE_DAYS} d",
             "table.exec.mini-batch.enabled": "true",
             "table.exec.mini-batch.allow-latency": "1 ms",
-            "table.exec.mini-batch.size": "5000",
+            "table.exec.mini-batch.size": "20000",
             "pipeline.auto-watermark-interval": f"{BATCH_MS} ms",
             "table.exec.source.idle-timeout": f"{BATCH_MS} ms",
         },

@@ -82,7 +82,7 @@ def through_the_job(stack: Stack, count: int, seed: int) -> dict[str, float]:
     for part in polled:
         rows += len(part)
         for tile, stamp in zip(decoder.decode(part.values)[0].records(), part.timestamps_ms, strict=True):
-            key = f"{tile['user_id']} {tile['tile_start_ms']}"
+            key = f"{tile['user_id']} {tile['tile_start_ms']} {tile['item_id']}"
             if tile["user_id"].startswith(f"b{seed}-") and tile["n"] > newest.get(key, 0):
                 total += tile["n"] - newest.get(key, 0)
                 newest[key] = tile["n"]

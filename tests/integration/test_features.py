@@ -119,7 +119,7 @@ def counted(stack: Stack) -> int:
     """Events in the newest version of every tile."""
     newest: dict[tuple[Any, ...], int] = {}
     for tile in stack.records("user-features-v1"):
-        key = (tile["user_id"], tile["tile_start_ms"], tile["session_id"])
+        key = (tile["user_id"], tile["tile_start_ms"], tile["session_id"], tile["item_id"])
         newest[key] = max(newest.get(key, 0), tile["n"])
     return sum(newest.values())
 

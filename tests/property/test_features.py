@@ -85,8 +85,8 @@ def test_history_holds_at_any_time_what_was_true_then(events, offsets) -> None: 
     assert [at for at, _ in rows] == sorted({at for at, _ in rows}), "one row a time, in order"
     for at_ms in (T0 + offset for offset in offsets):
         held = [values for row_ms, values in rows if row_ms <= at_ms]
-        done = {(t.start_ms, t.session_id) for t in tiles if t.last_ms <= at_ms}
-        known = [e for e in events if (e.event_ms - e.event_ms % TILE_MS, e.session_id or "") in done]
+        done = {(t.start_ms, t.session_id, t.item_id) for t in tiles if t.last_ms <= at_ms}
+        known = [e for e in events if (e.event_ms - e.event_ms % TILE_MS, e.session_id or "", e.item_id or "") in done]
         if not held:
             assert not known
             continue
