@@ -182,11 +182,33 @@ def freshness(stack: Stack, seconds: float, load_before: float) -> list[dict[str
     p50, p99 = (float(np.percentile(waits, q)) * 1000 for q in (50, 99))
     say(f"  p50 {p50:.0f} ms  p99 {p99:.0f} ms  n {len(waits)}  never seen {len(waiting)}")
     hops(stack, f"p-{run}-", seen_ms)
+    closing50, closing99 = closing(store, list(seen_ms))
     quiet = load_before < QUIET_LOAD
     return [
         figure("event to value online, p50", p50, "ms", "printed", None, n=len(waits), never_seen=len(waiting)),
         figure("event to value online, p99", p99, "ms", "at most 1000", p99 <= 1000 and not waiting, judged=quiet),
+        figure("end of a window to its final value online, p50", closing50, "ms", "printed", None),
+        figure("end of a window to its final value online, p99", closing99, "ms", "printed", None),
     ]
+
+
+def closing(store: RedisStore, probes: list[str]) -> tuple[float, float]:
+    """p50 and p99 in ms from the end of the five minutes to the value without them: every user of the run leaves at once."""
+    end_ms = (int(time.time() * 1000) // TILE_MS + 1) * TILE_MS
+    say(f"  the window of all {FRESHNESS_PER_S} events/s ends in {end_ms / 1000 - time.time():.0f} s")
+    time.sleep(max(0.0, end_ms / 1000 - time.time()))
+    left, waits = list(probes), list[float]()
+    while left and time.time() * 1000 < end_ms + 60_000:
+        served = unpack(USER, store.read(USER, left), ["events_5m"], int(time.time() * 1000), 60_000)
+        gone = [row for row in range(len(left)) if not served.values["events_5m"][row]]
+        waits += [time.time() * 1000 - end_ms] * len(gone)
+        left = [name for row, name in enumerate(left) if row not in set(gone)]
+        time.sleep(0.003)
+    if left:
+        raise SystemExit(f"{len(left)} of {len(probes)} users kept their count a minute past the window's end")
+    p50, p99 = (float(np.percentile(waits, q)) for q in (50, 99))
+    say(f"  final values: p50 {p50:.0f} ms  p99 {p99:.0f} ms past the end")
+    return p50, p99
 
 
 def hops(stack: Stack, probes: str, seen_ms: dict[str, int]) -> None:
@@ -266,7 +288,7 @@ def training(folder: Path, labels: int, rows: int) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--count", type=int, default=400_000)
+    parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--only", choices=["freshness", "reads", "job"])
