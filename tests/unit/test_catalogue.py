@@ -19,7 +19,7 @@ from schemas import avro, generated
 from schemas.codec import Encoder, read_any
 from schemas.errors import BadSettings, MillraceError
 from schemas.topic import dead_letter_name, retry_name
-from schemas.topics import CATALOGUE, CONSUMPTIONS, CONTENT
+from schemas.topics import CATALOGUE, CONSUMPTIONS, CONTENT, LABEL_HORIZON_MS, LABELS_TIMELY, PREDICTION_LOG, TASKS
 from streams import headers, metrics
 from streams.registry import MemoryRegistry
 from streams.settings import load, origins
@@ -52,6 +52,11 @@ def test_joined_topics_have_equal_partitions() -> None:
     for taken in CONSUMPTIONS:
         derived = (*taken.retry_topics(), taken.dead_letter_topic, *([taken.results.name] if taken.results else []))
         assert {by_name[name] for name in derived} == {taken.topic.partitions}
+
+
+def test_what_a_label_waits_for_is_kept_as_long_as_it_may_wait() -> None:
+    assert min(topic.retention_ms for topic in (PREDICTION_LOG, *(taken.topic for taken in TASKS))) > LABEL_HORIZON_MS
+    assert LABELS_TIMELY.retention_ms > LABEL_HORIZON_MS
 
 
 def test_a_dead_letter_topic_takes_the_largest_record_with_its_headers() -> None:
