@@ -22,6 +22,8 @@ app = typer.Typer(
     help="Event-driven machine learning on Kafka. Start with `./millrace demo`.",
 )
 config_app = typer.Typer(no_args_is_help=True, help="Settings and where each value comes from.")
+drift_app = typer.Typer(no_args_is_help=True, help="Drift: what is watched, and what was found.")
+training_app = typer.Typer(no_args_is_help=True, help="Training runs: what was asked for, why, and what became of it.")
 models_app = typer.Typer(no_args_is_help=True, help="Models: train, promote, see who is live.")
 review_app = typer.Typer(no_args_is_help=True, help="Content items that wait for a person.")
 app.add_typer(review_app, name="review")
@@ -29,6 +31,8 @@ features_app = typer.Typer(no_args_is_help=True, help="Features: values, freshne
 app.add_typer(features_app, name="features")
 app.add_typer(config_app, name="config")
 app.add_typer(models_app, name="models")
+app.add_typer(drift_app, name="drift")
+app.add_typer(training_app, name="training")
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
@@ -71,17 +75,18 @@ def demo(
 @app.command()
 def up(
     with_: Annotated[
-        list[str] | None, typer.Option("--with", help="Further parts: features (Redis, Flink, sinks, archive).")
+        list[str] | None,
+        typer.Option("--with", help="Further parts: features (Redis, Flink, sinks, archive), training (detectors)."),
     ] = None,
 ) -> None:
     """Start broker, registry and workers; what is up already is left alone. Data of last time is kept."""
     from infra import console
     from infra.local import stack
 
-    unknown = set(with_ or []) - {"features"}
+    unknown = set(with_ or []) - {"features", "training"}
     if unknown:
-        raise typer.BadParameter(f"--with {', '.join(unknown)}: there is features")
-    running = stack.up(settings(), with_features=bool(with_))
+        raise typer.BadParameter(f"--with {', '.join(unknown)}: there are features and training")
+    running = stack.up(settings(), with_features="features" in (with_ or []), with_training="training" in (with_ or []))
     console.out.print(f"\n  Kafka {running.bootstrap}\n  registry {running.registry}")
     if running.redis and with_:
         cluster = running.find("jobmanager")
@@ -360,6 +365,26 @@ def models_rollback(
 ) -> None:
     """Bring back the version that answered before the last promotion."""
     _trigger("rollback", name, "--reason", reason, as_json=as_json)
+
+
+@drift_app.command("status")
+def drift_status(as_json: Json = False) -> None:
+    """Each watched model version: how full baseline and window are, and the newest findings."""
+    _trigger("drift", as_json=as_json)
+
+
+@training_app.command("list")
+def training_list(
+    model: Annotated[str, typer.Argument(help="A model; all where none is named.")] = "", as_json: Json = False
+) -> None:
+    """The runs that were asked for, with their reasons."""
+    _trigger("runs", model, as_json=as_json)
+
+
+@training_app.command("show")
+def training_show(run: Annotated[str, typer.Argument(help="Key of a run.")], as_json: Json = False) -> None:
+    """One run: every event, from its cause on."""
+    _trigger("runs", run, as_json=as_json)
 
 
 @models_app.command("reconcile")

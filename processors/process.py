@@ -109,8 +109,10 @@ def make_loop(
     further: Sequence[Follower],
     limits: LoopLimits,
     kind: str = "processor",
+    *,
+    alone: bool = False,
 ) -> Loop:
-    """Raises BrokerUnavailable, SchemaRefused."""
+    """alone: one process reads the whole topic, as a static member of its group. Raises BrokerUnavailable, SchemaRefused."""
     group, clock = consumption.group, SystemClock()
     worker, ids = f"{group}-{slot}", Registry(settings.registry)
     address = KafkaAddress(
@@ -118,6 +120,7 @@ def make_loop(
         protocol=settings.group_protocol,
         session_timeout_ms=settings.session_timeout_ms,
         transaction_timeout_ms=settings.transaction_timeout_ms,
+        instance=worker if alone else "",
     )
     metrics = Metrics(worker=worker, task=group)
     part = build(address, ids, worker, metrics)

@@ -22,22 +22,23 @@ Array = npt.NDArray[Any]
 class Slices:
     """n texts or byte strings that lie in one buffer, none copied until asked for.
 
-    starts, ends: int64, shape (n,). valid: bool, shape (n,), or None where no row is null.
+    starts, ends: int64, shape (n,). valid: bool, shape (n,), or None where no row is null. is_text: what the schema says.
     """
 
     buffer: bytes
     starts: Ints
     ends: Ints
     valid: npt.NDArray[np.bool_] | None = None
+    is_text: bool = True
 
     @classmethod
-    def of(cls, values: Sequence[bytes | None]) -> Slices:
+    def of(cls, values: Sequence[bytes | None], *, is_text: bool = True) -> Slices:
         lengths = np.fromiter((0 if value is None else len(value) for value in values), np.int64, len(values))
         ends = np.cumsum(lengths)
         valid = None
         if any(value is None for value in values):
             valid = np.fromiter((value is not None for value in values), np.bool_, len(values))
-        return cls(b"".join(value for value in values if value is not None), ends - lengths, ends, valid)
+        return cls(b"".join(value for value in values if value is not None), ends - lengths, ends, valid, is_text)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -68,7 +69,7 @@ class Slices:
 
     def take(self, rows: Ints) -> Slices:
         valid = None if self.valid is None else self.valid[rows]
-        return Slices(self.buffer, self.starts[rows], self.ends[rows], valid)
+        return Slices(self.buffer, self.starts[rows], self.ends[rows], valid, self.is_text)
 
 
 Column = Array | Slices | list[Any]
@@ -104,7 +105,7 @@ class Columns:
         for name, column in self.fields.items():
             match column:
                 case Slices():
-                    values[name] = list(column.to_text())
+                    values[name] = list(column.to_text() if column.is_text else column.to_bytes())
                 case list():
                     values[name] = column
                 case _:
@@ -137,7 +138,7 @@ def to_column(values: list[Any], kind: Any) -> Column:
         case "string" | ["null", "string"]:
             return Slices.of([None if value is None else value.encode() for value in values])
         case "bytes" | ["null", "bytes"]:
-            return Slices.of(values)
+            return Slices.of(values, is_text=False)
         case "int" | "long":
             return np.array(values, np.int64)
         case "float":

@@ -132,7 +132,7 @@ def _read(
     """One field of all rows: its column, and the cursors behind it."""
     match kind:
         case "string" | "bytes":
-            return _read_slices(joined, buffer, cursor, limits, bad, None)
+            return _read_slices(joined, buffer, cursor, limits, bad, None, kind == "string")
         case {"type": "array"} | ["null", {"type": "record"}]:
             if buffer[np.minimum(cursor, len(joined))].any():
                 raise _NotAbsent
@@ -141,7 +141,7 @@ def _read(
         case ["null", _]:
             branch, cursor = read_varints(buffer, cursor)
             bad |= (branch != 0) & (branch != 1)
-            return _read_slices(joined, buffer, cursor, limits, bad, branch == 1)
+            return _read_slices(joined, buffer, cursor, limits, bad, branch == 1, "string" in kind)
         case "int" | "long":
             values, cursor = read_varints(buffer, cursor)
             return values, cursor
@@ -162,6 +162,7 @@ def _read_slices(
     limits: Ints,
     bad: npt.NDArray[np.bool_],
     valid: npt.NDArray[np.bool_] | None,
+    is_text: bool,
 ) -> tuple[Slices, Ints]:
     lengths, starts = read_varints(buffer, cursor)
     if valid is not None:
@@ -173,4 +174,4 @@ def _read_slices(
         lengths = np.where(wrong, 0, lengths)
     ends = starts + lengths
     every = valid is None or bool(valid.all())
-    return Slices(joined, starts, ends, None if every else valid), ends
+    return Slices(joined, starts, ends, None if every else valid, is_text), ends

@@ -125,7 +125,8 @@ def _one(value: Any, kind: Any) -> bytes:
             raw = value if isinstance(value, bytes) else value.encode()
             return varint(len(raw)) + raw
         case "bytes":
-            return varint(len(value)) + bytes(value)
+            raw = value.encode("latin-1") if isinstance(value, str) else bytes(value)  # a default is spelled as JSON spells it
+            return varint(len(raw)) + raw
         case "boolean":
             return b"\x01" if value else b"\x00"
         case "int" | "long":

@@ -128,6 +128,111 @@ class ContentAction:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DriftEvent:
+    """What a trigger found in one window of one signal of one model version.
+
+    event_id: trigger/model/version/signal/window: the same finding has the same id.
+    model: Also the key.
+    trigger: File of training_triggers/triggers: ks, psi, accuracy.
+    signal: What was compared.
+    p_value: After correction for the number of signals; absent where the trigger has a threshold of its own.
+    effect: Size of the change, in the trigger's own measure.
+    least_effect: From this size on it counts.
+    in_a_row: Windows in a row that fired, this one included.
+    window: Number of the window since the baseline, from 1.
+    window_n: Entries of the window.
+    baseline_n: Entries of the baseline.
+    from_ms: Start of the first batch of the window; epoch.
+    to_ms: Start of its last batch; epoch.
+    """
+
+    RECORD: ClassVar[str] = "drift-event"
+
+    event_id: str
+    model: str
+    version: str
+    trigger: str
+    signal: str
+    statistic: float
+    p_value: float | None = None
+    effect: float
+    least_effect: float
+    in_a_row: int
+    window: int
+    window_n: int
+    baseline_n: int
+    baseline_mean: float
+    window_mean: float
+    from_ms: int
+    to_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> DriftEvent:
+        return cls(
+            event_id=d["event_id"],
+            model=d["model"],
+            version=d["version"],
+            trigger=d["trigger"],
+            signal=d["signal"],
+            statistic=d["statistic"],
+            p_value=d["p_value"],
+            effect=d["effect"],
+            least_effect=d["least_effect"],
+            in_a_row=d["in_a_row"],
+            window=d["window"],
+            window_n=d["window_n"],
+            baseline_n=d["baseline_n"],
+            baseline_mean=d["baseline_mean"],
+            window_mean=d["window_mean"],
+            from_ms=d["from_ms"],
+            to_ms=d["to_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DriftState:
+    """What the detector holds of one model version, as of the offsets that were committed with it.
+
+    detector: Group of the detector; key: detector/model/version.
+    signals: Names of the columns.
+    baseline: float32 little-endian, (entries, signals).
+    window: float32 little-endian, (entries, signals): the window that is filling.
+    windows: Complete windows so far.
+    streaks: By trigger/signal: windows in a row that fired.
+    from_ms: Start of the first batch of the window that is filling; epoch.
+    seen_ms: Start of the last batch; epoch.
+    """
+
+    RECORD: ClassVar[str] = "drift-state"
+
+    detector: str
+    model: str
+    version: str
+    signals: tuple[str, ...]
+    baseline: bytes
+    window: bytes
+    windows: int
+    streaks: dict[str, int]
+    from_ms: int
+    seen_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> DriftState:
+        return cls(
+            detector=d["detector"],
+            model=d["model"],
+            version=d["version"],
+            signals=tuple(d["signals"]),
+            baseline=d["baseline"],
+            window=d["window"],
+            windows=d["windows"],
+            streaks=d["streaks"],
+            from_ms=d["from_ms"],
+            seen_ms=d["seen_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """An item of the catalogue. The last record of a key is the truth.
 
@@ -699,6 +804,80 @@ class SwapAck:
             reason=d["reason"],
             loaded_ms=d["loaded_ms"],
             first_offsets=tuple(FirstOffset.from_dict(item) for item in d["first_offsets"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingEvent:
+    """A step on the way from a cause to a new version. All of a run have its key.
+
+    model: Also the key.
+    kind: asked, passed_over, launched, progress, trained, failed, judged, promoted, refused, rolled_back.
+    words: What happened and why, for people.
+    cause: Id of the record behind it.
+    facts: For programs: version, digest, folder, pid, metrics.
+    at_ms: Epoch.
+    """
+
+    RECORD: ClassVar[str] = "training-event"
+
+    run_key: str
+    model: str
+    kind: str
+    words: str
+    cause: str = ""
+    facts: dict[str, str] = dataclasses.field(default_factory=dict)
+    at_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TrainingEvent:
+        return cls(
+            run_key=d["run_key"],
+            model=d["model"],
+            kind=d["kind"],
+            words=d["words"],
+            cause=d["cause"],
+            facts=d["facts"],
+            at_ms=d["at_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRequest:
+    """A model is to be trained anew. Repeats of a run key are the same request.
+
+    run_key: Names the run; the same cause gives the same key.
+    model: Also the key.
+    version: The version that answered when it was decided.
+    reason: Why, in words.
+    causes: Ids of the drift events behind it; empty where a person asked.
+    actor: Who or what decided.
+    options: For the trainer.
+    decided_ms: Epoch.
+    """
+
+    RECORD: ClassVar[str] = "training-request"
+
+    run_key: str
+    model: str
+    version: str
+    reason: str
+    causes: tuple[str, ...] = ()
+    actor: str
+    options: dict[str, str] = dataclasses.field(default_factory=dict)
+    decided_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TrainingRequest:
+        return cls(
+            run_key=d["run_key"],
+            model=d["model"],
+            version=d["version"],
+            reason=d["reason"],
+            causes=tuple(d["causes"]),
+            actor=d["actor"],
+            options=d["options"],
+            decided_ms=d["decided_ms"],
         )
 
 

@@ -9,6 +9,8 @@ from schemas.errors import BadSettings
 from schemas.generated import (
     Content,
     ContentAction,
+    DriftEvent,
+    DriftState,
     Item,
     ItemTile,
     Label,
@@ -17,6 +19,8 @@ from schemas.generated import (
     PredictionLog,
     PredictionOutcome,
     SwapAck,
+    TrainingEvent,
+    TrainingRequest,
     TranscriptionRequest,
     TranscriptionResult,
     TranslationRequest,
@@ -273,7 +277,7 @@ PREDICTION_LOG = Topic(
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="inference_workers",
     writers=("workers",),
-    readers=("outcomes job", "request command"),
+    readers=("outcomes job", "drift", "request command"),
 )
 PREDICTION_OUTCOMES = Topic(
     name="prediction-outcomes-v1",
@@ -285,7 +289,56 @@ PREDICTION_OUTCOMES = Topic(
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="features",
     writers=("outcomes job",),
-    readers=("request command",),
+    readers=("accuracy", "request command"),
+)
+DRIFT_STATE = Topic(
+    name="drift-state-v1",
+    record=DriftState,
+    key="detector/model/version",
+    partitions=1,
+    retention_ms=FOREVER_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="training_triggers",
+    writers=("drift", "accuracy"),
+    readers=("drift", "accuracy"),
+    compacted=True,
+)
+DRIFT_EVENTS = Topic(
+    name="drift-events-v1",
+    record=DriftEvent,
+    key="model",
+    partitions=1,
+    retention_ms=90 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="training_triggers",
+    writers=("drift", "accuracy"),
+    readers=("decide", "drift command"),
+)
+TRAINING_REQUESTS = Topic(
+    name="training-requests-v1",
+    record=TrainingRequest,
+    key="model",
+    partitions=1,
+    retention_ms=90 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="training_triggers",
+    writers=("decide",),
+    readers=("decide", "training command"),
+)
+TRAINING_EVENTS = Topic(
+    name="training-events-v1",
+    record=TrainingEvent,
+    key="model",
+    partitions=1,
+    retention_ms=90 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="training_triggers",
+    writers=("decide",),
+    readers=("training command",),
 )
 MODEL_UPDATES = Topic(
     name="model-updates-v1",
@@ -346,6 +399,10 @@ CATALOGUE: tuple[Topic[object], ...] = (
     REPLIES,
     PREDICTION_LOG,
     PREDICTION_OUTCOMES,
+    DRIFT_STATE,
+    DRIFT_EVENTS,
+    TRAINING_REQUESTS,
+    TRAINING_EVENTS,
     MODEL_UPDATES,
     SWAP_ACKS,
     WORKER_STATUS,
@@ -378,7 +435,24 @@ USER_SINK = Consumption(topic=USER_FEATURES, group="user-sink", retry_delays_ms=
 ITEM_SINK = Consumption(topic=ITEM_FEATURES, group="item-sink", retry_delays_ms=())
 ARCHIVE = Consumption(topic=USER_EVENTS_VALID, group="archive", retry_delays_ms=())
 
-CONSUMPTIONS: tuple[Consumption, ...] = (*TASKS, POLICY, DECISIONS, TIMELY, VALIDATE, USER_SINK, ITEM_SINK, ARCHIVE)
+# The loop that retrains. What is sent twice is told apart by its ids, so nothing is retried.
+DRIFT = Consumption(topic=PREDICTION_LOG, group="drift", retry_delays_ms=())
+ACCURACY = Consumption(topic=PREDICTION_OUTCOMES, group="accuracy", retry_delays_ms=())
+DECIDE = Consumption(topic=DRIFT_EVENTS, group="decide", retry_delays_ms=(), results=TRAINING_REQUESTS)
+
+CONSUMPTIONS: tuple[Consumption, ...] = (
+    *TASKS,
+    POLICY,
+    DECISIONS,
+    TIMELY,
+    VALIDATE,
+    USER_SINK,
+    ITEM_SINK,
+    ARCHIVE,
+    DRIFT,
+    ACCURACY,
+    DECIDE,
+)
 
 
 def topic(name: str) -> Topic[object]:

@@ -39,7 +39,13 @@ def main() -> None:
     listing.add_argument("name", nargs="?")
     reconcile = commands.add_parser("reconcile", help="keep the registry's alias at what the topic says")
     reconcile.add_argument("--once", action="store_true")
-    for one in (register, promote, rollback, listing):
+    serving = commands.add_parser("serve", help="run detectors and the decision as loops")
+    serving.add_argument("names", nargs="+", choices=["drift", "accuracy", "decide"])
+    serving.add_argument("--slot", type=int, default=0)
+    drift = commands.add_parser("drift", help="what is watched, and what was found")
+    runs = commands.add_parser("runs", help="what training was asked for, why, and what became of it")
+    runs.add_argument("only", nargs="?", default="", help="a model, or a run's key for all its events")
+    for one in (register, promote, rollback, listing, drift, runs):
         one.add_argument("--json", action="store_true", dest="as_json")
     chosen = parser.parse_args()
     try:
@@ -143,8 +149,29 @@ def _reconcile(chosen: argparse.Namespace) -> None:
     run(ModelRegistry(settings.mlflow), broadcast, ids, clock, stopping.is_set, chosen.once)
 
 
+def _serve(chosen: argparse.Namespace) -> None:
+    from training_triggers.process import serve
+
+    sys.exit(serve(chosen.names, chosen.slot))
+
+
+def _drift(chosen: argparse.Namespace) -> None:
+    from training_triggers import report
+
+    report.drift(_settings(), chosen.as_json)
+
+
+def _runs(chosen: argparse.Namespace) -> None:
+    from training_triggers import report
+
+    report.runs(_settings(), chosen.as_json, chosen.only)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": _train,
+    "serve": _serve,
+    "drift": _drift,
+    "runs": _runs,
     "register": _register,
     "promote": _promote,
     "rollback": _rollback,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from processors.settings import GroupSettings
 from streams.settings import setting
 
 
 @dataclass(frozen=True)
-class TriggerSettings:
-    bootstrap: str = setting("127.0.0.1:9092", "address of the Kafka broker")
-    registry: str = setting("http://127.0.0.1:8081", "address of the schema registry (Confluent API)")
+class TriggerSettings(GroupSettings):
     mlflow: str = setting("", "address of the MLflow server")
-    log_json: bool = setting(True, "logs as JSON lines; false for columns")
+    window: int = setting(1_000, "entries of a drift baseline and of each window that is compared with it")
+    answers_window: int = setting(200, "labelled answers of an accuracy baseline and of each window")
+    in_a_row: int = setting(2, "windows in a row that must differ before it counts as drift")
+    cool_down_s: float = setting(600.0, "between two requests to train a model")
+    runs_a_day: int = setting(6, "requests to train a model within 24 hours, at most")

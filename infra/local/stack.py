@@ -15,12 +15,13 @@ from infra.local.processes import Started
 from infra.provision import Provisioned, provision
 from infra.settings import ROOT, StackSettings
 from schemas.errors import BadSettings, BrokerUnavailable
-from schemas.topics import DECISIONS, POLICY, TASKS, TIMELY, VALIDATE
+from schemas.topics import ACCURACY, DECIDE, DECISIONS, DRIFT, POLICY, TASKS, TIMELY, VALIDATE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
 
 WORKER_LIMIT_S = 60.0
+TRIGGERS = (DRIFT.group, ACCURACY.group, DECIDE.group)
 
 
 def fetch(settings: StackSettings, *, with_features: bool = False) -> None:
@@ -190,6 +191,8 @@ def _arguments(names: str) -> list[str]:
         return ["feature_jobs", "serve", *parts]
     if all(part.partition(":")[0] in tasks for part in parts):
         return ["inference_workers", *(word for part in parts for word in ("--task", part))]
+    if all(part in TRIGGERS for part in parts):
+        return ["training_triggers", "serve", *parts]
     if all(part in processors for part in parts):
         return ["processors", *parts]
     raise BadSettings(
@@ -205,7 +208,7 @@ def _assigned(log: Path, offset: int, loops: Sequence[str]) -> bool:
     return all(any(f'"worker": "{loop}"' in line for line in lines) for loop in loops)
 
 
-def up(settings: StackSettings, *, with_features: bool = False) -> state.State:
+def up(settings: StackSettings, *, with_features: bool = False, with_training: bool = False) -> state.State:
     """Start what is not up: servers side by side, then all processes side by side."""
     fetch(settings, with_features=with_features)
     running = state.read(settings.run_folder)
@@ -217,6 +220,8 @@ def up(settings: StackSettings, *, with_features: bool = False) -> state.State:
     if with_features:
         features.servers(settings, running)
         wanted += [f"{VALIDATE.group}+{TIMELY.group}", "+".join(features.LOOPS)]
+    if with_training:
+        wanted.append("+".join(TRIGGERS))
     for names in wanted:
         copies = settings.workers if names.partition("+")[0].partition(":")[0] in {taken.group for taken in TASKS} else 1
         waits += [(names, slot, process(settings, running, names, slot)) for slot in range(copies)]

@@ -8,7 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class KafkaAddress:
-    """Where the broker is. `protocol` is the group protocol: classic (eager) or consumer (KIP-848)."""
+    """Where the broker is. `protocol` is the group protocol: classic (eager) or consumer (KIP-848). instance: of a static member
+    (KIP-345), which has its partitions again at once after a restart, and fences another of the same name."""
 
     bootstrap: str
     protocol: str = "classic"
@@ -17,6 +18,7 @@ class KafkaAddress:
     max_poll_interval_ms: int = 300_000
     transaction_timeout_ms: int = 15_000
     max_message_bytes: int = 2 * 1024 * 1024
+    instance: str = ""
 
 
 def _common(address: KafkaAddress) -> dict[str, Any]:
@@ -42,6 +44,8 @@ def consumer_config(address: KafkaAddress, group: str) -> dict[str, Any]:
         "max.poll.interval.ms": address.max_poll_interval_ms,
         "group.protocol": address.protocol,
     }
+    if address.instance:
+        config["group.instance.id"] = address.instance
     if address.protocol == "classic":
         config |= {
             "session.timeout.ms": address.session_timeout_ms,

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from schemas.errors import BrokerUnavailable
+from schemas.errors import BrokerUnavailable, Fenced
 from streams.broker import Commit, Listener
 from streams.clock import SystemClock
 from streams.kafka import errors
@@ -120,6 +120,8 @@ class KafkaSource:
         assert error is not None
         if error.code() == KafkaError._AUTO_OFFSET_RESET or error.code() == KafkaError.OFFSET_OUT_OF_RANGE:
             self._on_gap((message.topic() or "", message.partition() or 0))
+        elif error.fatal() and "fenced" in error.str():  # a fatal error does not give its cause's code
+            raise Fenced(f"consumer: {error.str()}")
         elif error.fatal() or error.code() not in _HARMLESS:
             raise BrokerUnavailable(f"consumer: {error.name()}: {error.str()}")
         else:

@@ -10,6 +10,7 @@ import pytest
 from inference_workers.worker import reply_partition
 from schemas import avro
 from schemas.codec import Decoder, Encoder, read_any, schema_id_of
+from schemas.encoding import Constant
 from schemas.errors import RetryLater, Stop, UndecodableRecord
 from schemas.topics import REPLIES
 from streams.batching import CostLine
@@ -101,3 +102,27 @@ def test_versions_of_a_record_may_be_mixed_in_one_batch() -> None:
 def test_workers_reply_to_the_reply_topic_only(raw: bytes, partition: int | None) -> None:
     assert REPLIES.partitions == 32
     assert reply_partition(raw) == partition
+
+
+def test_a_default_of_bytes_is_spelled_as_json_spells_it() -> None:
+    ids = MemoryRegistry()
+    ids.register("s", avro.schema("prediction-log"))
+    example = next(iter(avro.examples("prediction-log").values()))
+    record = avro.from_json({k: v for k, v in example.items() if k != "thresholds"}, avro.schema("prediction-log"))
+    columns = {name: Constant(value) for name, value in record.items() if name != "thresholds"}
+    (value,) = Encoder("prediction-log", "s", ids).encode(columns, 1)
+    assert read_any(value, ids)["thresholds"] == b""
+
+
+@pytest.mark.parametrize("n", [1, 50])
+def test_records_have_bytes_where_the_schema_says_so(n: int) -> None:
+    """Few are read one by one, many in columns: with the same result."""
+    ids = MemoryRegistry()
+    ids.register("s", avro.schema("prediction-outcome"))
+    (example, *_) = avro.examples("prediction-outcome").values()
+    record = avro.from_json(example, avro.schema("prediction-outcome"))
+    record |= {"outputs": b"\xcd\xcc\xcc\xbd", "output_names": [], "truth": {"spam": True}}
+    values = Encoder("prediction-outcome", "s", ids).encode({k: Constant(v) for k, v in record.items()}, n)
+    columns, errors = Decoder("prediction-outcome", ids).decode(values)
+    assert errors == {}
+    assert columns.records() == [record] * n

@@ -1,0 +1,191 @@
+"""The detectors' loops: `drift` watches what models see and say (`prediction-log-v1`), `accuracy` how often they are right
+(`prediction-outcomes-v1`). Findings go to `drift-events-v1`, with the state and the offsets in one transaction.
+
+One process owns all partitions of a loop: a model's batches are spread over them, and a part of them would be another sample. It is
+a static member of its group, so that it has them all again at once when it was killed, and a second one fences it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.codec import Decoder, Encoder, SchemaIds
+from schemas.errors import BadSettings
+from schemas.generated import DriftEvent, DriftState
+from schemas.topic import Consumption
+from schemas.topics import ACCURACY, DRIFT, DRIFT_EVENTS, DRIFT_STATE
+from streams import headers as h
+from streams.broker import Commit
+from streams.outcome import Emit, Outcome, Reject
+from streams.rows import OutRecords, Place, Rows
+from training_triggers.triggers import accuracy, ks, psi
+from training_triggers.triggers.trigger import Trigger
+from training_triggers.watch import Alarm, Matrix, Rules, Watch, columns_of
+
+MOST_OUTPUTS = 16  # outputs that are watched one by one; of a model with more, its signals are
+VERSIONS_KEPT = 3  # of a model: the one that answers, the one before, a canary
+
+Entries = tuple[str, str, int, tuple[str, ...], Matrix]  # model, version, time, names of the columns, (n, names)
+Extract = Callable[[Mapping[str, Any]], Entries | None]
+
+
+def of_log(record: Mapping[str, Any]) -> Entries | None:
+    """Signals, outputs by name and numeric features of one batch that was answered live."""
+    n = len(record["request_ids"])
+    if record["arm"] != "live" or not n:
+        return None
+    columns: dict[str, npt.NDArray[np.float32]] = {one["name"]: np.frombuffer(one["values"], "<f4") for one in record["signals"]}
+    if record["output_names"] and len(record["output_names"]) <= MOST_OUTPUTS:
+        outputs = np.frombuffer(record["outputs"], record["outputs_dtype"]).reshape(n, -1).astype(np.float32)
+        columns |= {f"output {name}": outputs[:, i] for i, name in enumerate(record["output_names"])}
+    for feature in record["features"]:
+        if feature["dtype"] != "utf8":
+            column = np.frombuffer(feature["values"], feature["dtype"]).astype(np.float32)
+            unknown = np.frombuffer(feature["state"], np.int8) >= 2
+            columns[f"{feature['view']}.{feature['name']}"] = np.where(unknown, np.float32("nan"), column)
+    names = tuple(sorted(name for name, column in columns.items() if len(column) == n))
+    return record["model"], record["version"], record["started_ms"], names, columns_of(names, columns, n)
+
+
+def of_outcome(record: Mapping[str, Any]) -> Entries | None:
+    """Whether one live answer was right; None where the label says nothing of what the model tells."""
+    if record["arm"] != "live":
+        return None
+    right = is_right(record)
+    if right is None:
+        return None
+    return record["model"], record["version"], record["predicted_ms"], ("right",), np.array([[float(right)]], np.float32)
+
+
+def is_right(record: Mapping[str, Any]) -> bool | None:
+    """With thresholds: every labelled output is on its side. Without: the largest output's class is true."""
+    names, truth = record["output_names"], record["truth"]
+    if not names:
+        return None
+    outputs = np.frombuffer(record["outputs"], record["outputs_dtype"])
+    if not record["thresholds"]:
+        known = [name for name in names if name in truth]
+        return bool(truth.get(names[int(outputs.argmax())], False)) if known else None
+    sides = outputs >= np.frombuffer(record["thresholds"], "<f4")
+    told = [bool(side) == truth[name] for name, side in zip(names, sides.tolist(), strict=True) if name in truth]
+    return all(told) if told else None
+
+
+class Detector:
+    """Step and state of one loop. read_state: all records of `drift-state-v1` that are committed, oldest first."""
+
+    def __init__(
+        self,
+        consumption: Consumption,
+        extract: Extract,
+        triggers: Sequence[Trigger],
+        rules: Rules,
+        ids: SchemaIds,
+        worker: str,
+        read_state: Callable[[], Iterable[DriftState]],
+    ) -> None:
+        self._consumption, self._extract, self._triggers, self._rules = consumption, extract, triggers, rules
+        self._worker, self._read_state = worker, read_state
+        self._decoder = Decoder(getattr(consumption.topic.record, "RECORD", ""), ids)
+        self._events = Encoder("drift-event", DRIFT_EVENTS.subject, ids)
+        self._states = Encoder("drift-state", DRIFT_STATE.subject, ids)
+        self.watches: dict[tuple[str, str], Watch] = {}
+
+    # --- streams.state.State ------------------------------------------------------------------------------------
+
+    def restore(self, positions: Mapping[Place, Commit]) -> None:
+        """Raises BadSettings where only a part of the topic is ours."""
+        mine = {number for name, number in positions if name == self._consumption.topic.name}
+        if len(mine) < self._consumption.topic.partitions:
+            raise BadSettings(
+                f"this process was given partitions {sorted(mine)} of {self._consumption.topic.name}: another runs in the group "
+                f"{self._consumption.group}, and one alone must read all of it. Stop one of them"
+            )
+        self.watches = {}
+        for state in self._read_state():
+            if state.detector == self._consumption.group:
+                self.watches.pop((state.model, state.version), None)
+                self.watches[state.model, state.version] = self._of(state)
+
+    def forget(self, places: Iterable[Place]) -> None:
+        self.watches = {}
+
+    def _of(self, state: DriftState) -> Watch:
+        width = len(state.signals)
+        return Watch(
+            state.signals, self._triggers, self._rules,
+            np.frombuffer(state.baseline, "<f4").reshape(-1, width), np.frombuffer(state.window, "<f4").reshape(-1, width),
+            state.windows, dict(state.streaks), state.from_ms, state.seen_ms,
+        )  # fmt: skip
+
+    # --- the step -----------------------------------------------------------------------------------------------
+
+    def process(self, rows: Rows) -> list[Outcome]:
+        columns, errors = self._decoder.decode(rows.values)
+        outcomes: list[Outcome] = [Reject(rows.take([row]), error, "decode") for row, error in errors.items()]
+        done = rows.take([row for row in range(len(rows)) if row not in errors])
+        if not len(done):
+            return outcomes
+        alarms: list[tuple[str, str, Alarm]] = []
+        touched: dict[tuple[str, str], Watch] = {}
+        for model, version, at_ms, names, entries in filter(None, map(self._extract, columns.records())):
+            watch = self._watch(model, version, names)
+            touched[model, version] = watch
+            alarms += [(model, version, alarm) for alarm in watch.add(entries, at_ms)]
+        return [*outcomes, Emit(done, [*self._told(alarms), *self._kept(touched)])]
+
+    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
+        return []
+
+    def _watch(self, model: str, version: str, names: tuple[str, ...]) -> Watch:
+        """A version whose signals changed under way begins anew: columns that are not the same cannot be compared."""
+        watch = self.watches.get((model, version))
+        if watch is None or watch.signals != names:
+            watch = self.watches[model, version] = Watch(names, self._triggers, self._rules)
+            mine = [key for key in self.watches if key[0] == model]
+            for key in mine[:-VERSIONS_KEPT]:
+                del self.watches[key]
+        return watch
+
+    def _told(self, alarms: Sequence[tuple[str, str, Alarm]]) -> list[OutRecords]:
+        if not alarms:
+            return []
+        events = [
+            DriftEvent(
+                event_id=f"{alarm.trigger.name}/{model}/{version}/{alarm.signal}/{alarm.window}", model=model, version=version,
+                trigger=alarm.trigger.name, signal=alarm.signal, statistic=alarm.finding.statistic, p_value=alarm.p_value,
+                effect=alarm.finding.effect, least_effect=alarm.trigger.least_effect, in_a_row=alarm.in_a_row, window=alarm.window,
+                window_n=alarm.window_n, baseline_n=alarm.baseline_n, baseline_mean=alarm.baseline_mean,
+                window_mean=alarm.window_mean, from_ms=alarm.from_ms, to_ms=alarm.to_ms,
+            )
+            for model, version, alarm in alarms
+        ]  # fmt: skip
+        headers = h.cloud_event([event.event_id for event in events], "drift-event", self._worker)
+        values = [self._events.encode_one(event) for event in events]
+        return [OutRecords(DRIFT_EVENTS.name, [event.model.encode() for event in events], values, headers)]
+
+    def _kept(self, touched: Mapping[tuple[str, str], Watch]) -> list[OutRecords]:
+        """The state after these records, in the transaction of their offsets."""
+        group = self._consumption.group
+        values = [
+            self._states.encode_one(DriftState(
+                detector=group, model=model, version=version, signals=watch.signals,
+                baseline=watch.baseline.astype("<f4").tobytes(), window=watch.window.astype("<f4").tobytes(),
+                windows=watch.windows, streaks=watch.streaks, from_ms=watch.from_ms, seen_ms=watch.seen_ms,
+            ))
+            for (model, version), watch in touched.items()
+        ]  # fmt: skip
+        keys: list[bytes | None] = [f"{group}/{model}/{version}".encode() for model, version in touched]
+        return [OutRecords(DRIFT_STATE.name, keys, values, [[] for _ in keys])] if keys else []
+
+
+SIGNALS: tuple[Trigger, ...] = (ks.TRIGGER, psi.TRIGGER)
+ANSWERS: tuple[Trigger, ...] = (accuracy.TRIGGER,)
+DETECTORS: Mapping[str, tuple[Consumption, Extract, Sequence[Trigger]]] = {
+    DRIFT.group: (DRIFT, of_log, SIGNALS),
+    ACCURACY.group: (ACCURACY, of_outcome, ANSWERS),
+}

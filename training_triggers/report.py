@@ -1,0 +1,93 @@
+"""What a person sees of drift and training: the state of each watch, the last findings, each run from its cause to its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from schemas.errors import BadSettings
+from schemas.generated import DriftEvent, DriftState, TrainingEvent, TrainingRequest
+from schemas.topics import DRIFT_EVENTS, DRIFT_STATE, TRAINING_EVENTS, TRAINING_REQUESTS
+from streams.kafka.config import KafkaAddress
+from streams.registry import Registry
+from training_triggers.decide import words_of
+from training_triggers.process import reader
+from training_triggers.settings import TriggerSettings
+
+
+class Topics:
+    """The records of the retraining loop, read whole."""
+
+    def __init__(self, settings: TriggerSettings) -> None:
+        self.address, self.ids = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry)
+
+    def states(self) -> list[DriftState]:
+        last = {}
+        for state in reader(self.address, self.ids, DRIFT_STATE.name, DriftState)():
+            last[state.detector, state.model, state.version] = state
+        return list(last.values())
+
+    def findings(self) -> list[DriftEvent]:
+        return list(reader(self.address, self.ids, DRIFT_EVENTS.name, DriftEvent)())
+
+    def requests(self) -> list[TrainingRequest]:
+        return list(reader(self.address, self.ids, TRAINING_REQUESTS.name, TrainingRequest)())
+
+    def events(self) -> list[TrainingEvent]:
+        return list(reader(self.address, self.ids, TRAINING_EVENTS.name, TrainingEvent)())
+
+
+def drift(settings: TriggerSettings, as_json: bool) -> None:
+    """Each watch: how full its baseline and window are; and the newest finding of each signal."""
+    topics = Topics(settings)
+    found = topics.findings()
+    rows = [_of(state, settings, found) for state in topics.states()]
+    if as_json:
+        for row in rows:
+            print(json.dumps(row))
+        return
+    if not rows:
+        print("nothing was watched yet: `./millrace up --with training` starts the detectors, and the prediction log feeds them")
+    for row in rows:
+        print(f"{row['model']} {row['version']}, {row['detector']}: {row['state']}")
+        for finding in row["findings"]:
+            print(f"  {finding['event_id']}: {finding['words']}")
+
+
+def _of(state: DriftState, settings: TriggerSettings, found: Sequence[DriftEvent]) -> dict[str, Any]:
+    width = 4 * max(1, len(state.signals))
+    window_n = settings.answers_window if state.detector == "accuracy" else settings.window
+    baseline, window = len(state.baseline) // width, len(state.window) // width
+    last: dict[tuple[str, str], DriftEvent] = {}
+    for event in found:
+        if (event.model, event.version) == (state.model, state.version) and event.signal in state.signals:
+            last[event.trigger, event.signal] = event
+    said = f"baseline {baseline} of {window_n}" if baseline < window_n else f"window {state.windows + 1}, {window} of {window_n}"
+    return {
+        "model": state.model, "version": state.version, "detector": state.detector, "signals": list(state.signals), "state": said,
+        "windows": state.windows, "findings": [asdict(event) | {"words": words_of(event)} for event in last.values()],
+    }  # fmt: skip
+
+
+def runs(settings: TriggerSettings, as_json: bool, only: str = "") -> None:
+    """Every run that was asked for, with what became of it; `only`: of one model, or one run with all its events."""
+    topics = Topics(settings)
+    events: dict[str, list[TrainingEvent]] = {}
+    for event in topics.events():
+        events.setdefault(event.run_key, []).append(event)
+    chosen = [one for one in topics.requests() if only in ("", one.model, one.run_key)]
+    if only and not chosen:
+        raise BadSettings(f"no run and no model {only} was asked for; `./millrace training list` shows what was")
+    for request in chosen:
+        mine = events.get(request.run_key, [])
+        if as_json:
+            print(json.dumps(asdict(request) | {"events": [asdict(event) for event in mine]}))
+            continue
+        passed_over = sum(event.kind == "passed_over" for event in mine)
+        print(f"{request.run_key}  by {request.actor}: {request.reason}")
+        for event in mine if only == request.run_key else ():
+            print(f"  {event.kind:<12} {event.cause}: {event.words}")
+        if passed_over and only != request.run_key:
+            print(f"  {passed_over} further findings asked for nothing new")

@@ -1,0 +1,42 @@
+"""The trigger seam: baseline and window of one signal in, a finding out. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """statistic: the trigger's own. p_value: of no change, where the trigger is a test. effect: size of the change, from 0."""
+
+    statistic: float
+    p_value: float | None
+    effect: float
+
+
+class Trigger(Protocol):
+    """least_effect: from this size on a change counts; smaller ones are found in large samples and mean nothing."""
+
+    name: str
+    least_effect: float
+
+    def compare(self, baseline: Floats, window: Floats) -> Finding:
+        """Both of shape (n,), n at least 1, any finite or infinite values: what is not a number comes as -inf, so that a
+        change in how much is missing shows like any other."""
+        ...
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Adjusted for their number (Holm 1979, "A simple sequentially rejective multiple test procedure"), in the order given."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
