@@ -1,4 +1,4 @@
-"""`python -m inference_workers --task NAME --slot N`."""
+"""`python -m inference_workers --task NAME --slot N`; `python -m inference_workers replay …` answers recorded requests again."""
 
 import os
 import sys
@@ -7,7 +7,11 @@ import sys
 # a second, at 3.4 against 2.1 ms of CPU each), and takes the core that another worker would use. Read when numpy is loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from inference_workers.process import main
-
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["replay"]:
+        from inference_workers import replay
+
+        sys.exit(replay.main(sys.argv[2:]))
+    from inference_workers.process import main
+
     sys.exit(main())

@@ -367,6 +367,12 @@ def models_rollback(
     _trigger("rollback", name, "--reason", reason, as_json=as_json)
 
 
+@app.command("replay-compare", context_settings=_PASSED_ON)
+def replay_compare(context: typer.Context, model: Annotated[str, typer.Argument(help="A model.")]) -> None:
+    """A candidate beside the version that answers, on recorded requests: --candidate VERSION --from TIME --to TIME --limit N."""
+    _trigger("replay-compare", model, *context.args, as_json=False)
+
+
 @drift_app.command("status")
 def drift_status(as_json: Json = False) -> None:
     """Each watched model version: how full baseline and window are, and the newest findings."""

@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import MillraceError
+from schemas.errors import BadSettings, MillraceError
 from training_triggers.settings import TriggerSettings
 
 NAMES = ("moderation-text", "moderation-image", "vision-digits", "translation-en-fr", "transcription-digits")
@@ -45,7 +46,15 @@ def main() -> None:
     drift = commands.add_parser("drift", help="what is watched, and what was found")
     runs = commands.add_parser("runs", help="what training was asked for, why, and what became of it")
     runs.add_argument("only", nargs="?", default="", help="a model, or a run's key for all its events")
-    for one in (register, promote, rollback, listing, drift, runs):
+    comparing = commands.add_parser("replay-compare", help="champion and candidate on the same recorded requests")
+    comparing.add_argument("model")
+    comparing.add_argument("--candidate", required=True, help="a version, as promote takes it")
+    comparing.add_argument(
+        "--from", dest="from_", default="", help="time, as 2026-05-01T12:00, UTC; an hour ago where none is given"
+    )
+    comparing.add_argument("--to", default="", help="time; now where none is given")
+    comparing.add_argument("--limit", type=int, default=10_000, help="requests, at most")
+    for one in (register, promote, rollback, listing, drift, runs, comparing):
         one.add_argument("--json", action="store_true", dest="as_json")
     chosen = parser.parse_args()
     try:
@@ -167,10 +176,32 @@ def _runs(chosen: argparse.Namespace) -> None:
     report.runs(_settings(), chosen.as_json, chosen.only)
 
 
+def _replay_compare(chosen: argparse.Namespace) -> None:
+    from streams.clock import SystemClock
+    from training_triggers import replay_compare
+
+    now_ms = SystemClock().now_ms()
+    from_ms, to_ms = _time_ms(chosen.from_, now_ms - 3_600_000), _time_ms(chosen.to, now_ms)
+    found = replay_compare.run(_settings(), chosen.model, chosen.candidate, from_ms, to_ms, chosen.limit, chosen.as_json)
+    sys.exit(found)
+
+
+def _time_ms(text: str, default: int) -> int:
+    """Raises BadSettings."""
+    if not text:
+        return default
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadSettings(f"{text!r} is no time: it takes 2026-05-01T12:00, in UTC where no zone is said") from error
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": _train,
     "serve": _serve,
     "drift": _drift,
+    "replay-compare": _replay_compare,
     "runs": _runs,
     "register": _register,
     "promote": _promote,

@@ -102,7 +102,8 @@ def _dropping(loop: Loop) -> None:
     hold: Callable[[Ended], None] = loop.outbox.hold
 
     def broken(ended: Ended) -> None:
-        hold(Ended(ended.rows, [] if b"5" in (ended.rows.values[0] or b"") else ended.records))
+        dropped = any(b"5" in (value or b"") for value in ended.rows.values)  # whichever batch they came into
+        hold(Ended(ended.rows, [] if dropped else ended.records))
 
     loop.outbox.hold = broken  # type: ignore[method-assign]
 

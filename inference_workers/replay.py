@@ -1,0 +1,148 @@
+"""Recorded requests answered again, by versions side by side: `python -m inference_workers replay`.
+
+The same records go through each version in the same batches, one version after the other by turns, so that answers and times
+can be compared. Nothing is written to a topic, and nothing in any group moves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference_workers.settings import MediaSettings, WorkerSettings
+from inference_workers.sources import open_source
+from inference_workers.task import Task, Version, find_task, task_names
+from schemas.codec import Decoder
+from schemas.errors import BadSettings, MillraceError
+from streams.admit import admit
+from streams.clock import SystemClock
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.config import KafkaAddress
+from streams.kafka.readback import stretch
+from streams.registry import Registry
+from streams.rows import Place, Rows
+from streams.settings import load
+
+BATCH = 64
+
+
+@dataclass
+class Replayed:
+    """What one version says. outputs: one row an entry, which is request `request_ids[i]`'s part `parts[i]`."""
+
+    version: Version
+    request_ids: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    thresholds: Any = None
+    compute_ms: float = 0.0
+    refused: int = 0
+
+    def write(self, file: Path, window: dict[str, Any]) -> None:
+        """Outputs float32 (entries, names), request ids, parts; and what they are in `about`, JSON."""
+        folder = self.version.folder
+        about = window | {
+            "model": folder.name, "version": folder.version, "digest": folder.digest, "names": list(folder.coverage),
+            "thresholds": None if self.thresholds is None else np.asarray(self.thresholds, float).tolist(),
+            "compute_ms": self.compute_ms, "refused": self.refused, "bytes": sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()),
+        }  # fmt: skip
+        outputs = np.concatenate(self.outputs) if self.outputs else np.zeros((0, len(folder.coverage)), np.float32)
+        np.savez(
+            file, request_ids=np.array(self.request_ids, np.str_), parts=np.array(self.parts, np.str_),
+            outputs=outputs.astype(np.float32), about=np.array(json.dumps(about)),
+        )  # fmt: skip
+
+
+def task_of(model: str) -> Task:
+    """Raises BadSettings where no task has that model."""
+    tasks = [find_task(name) for name in task_names()]
+    for task in tasks:
+        if model in task.models:
+            return task
+    raise BadSettings(f"no task has a model {model!r}; there are: {', '.join(name for task in tasks for name in task.models)}")
+
+
+def replay(task: Task, model: str, versions: Sequence[Version], batches: Iterator[Rows], ids: Registry) -> list[Replayed]:
+    """Raises BadSettings where the model's outputs have no names, or the task needs features."""
+    if task.needs:
+        raise BadSettings(f"{task.name} needs features, and recorded ones cannot be served again yet")
+    media = load(MediaSettings, os.environ, task.name).reader()
+    decoder = Decoder(getattr(task.consumption.topic.record, "RECORD", ""), ids)
+    others = {name: source for name, source in task.models.items() if name != model}
+    beside = {name: Version(folder, task.load(folder, name)) for name, folder in ((n, open_source(s)) for n, s in others.items())}
+    found = [Replayed(version) for version in versions]
+    try:
+        for number, rows in enumerate(batches):
+            columns, bad = decoder.decode(rows.values)
+            rows = rows.take([row for row in range(len(rows)) if row not in bad])
+            if not len(rows):
+                continue
+            for one in found if number % 2 == 0 else reversed(found):
+                held = {**beside, model: one.version}
+                prepared = task.prepare(columns, held, media)
+                asked = [rows.request_ids[row] for row in range(len(rows)) if row not in prepared.refused]
+                one.refused += len(bad) + len(prepared.refused)
+                for use in task.predict(prepared.inputs, held).uses if asked else ():
+                    if use.version is not one.version:
+                        continue
+                    if use.outputs.shape[1:] != (len(one.version.folder.coverage),):
+                        raise BadSettings(f"the outputs of {model} have no names, so two versions cannot be compared by them")
+                    which = range(len(asked)) if use.rows is None else use.rows
+                    one.request_ids += [asked[row] for row in which]
+                    one.parts += list(use.parts) or [""] * len(use.outputs)
+                    one.outputs.append(use.outputs)
+                    one.thresholds, one.compute_ms = use.thresholds, one.compute_ms + use.compute_ms
+    finally:
+        media.close()
+    return found
+
+
+def recorded(address: KafkaAddress, task: Task, starts: dict[Place, int], ends: dict[Place, int], limit: int) -> Iterator[Rows]:
+    """Requests as the worker admits them, in batches, at most `limit`."""
+    left = limit
+    for polled in stretch(address, task.consumption.topic.name, starts, ends, SystemClock()):
+        rows = admit(polled, task.consumption.topic.max_record_bytes, (), 0).rows
+        for at in range(0, min(left, len(rows)), BATCH):
+            yield rows.slice(at, min(at + BATCH, left))
+        left -= len(rows)
+        if left <= 0:
+            return
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="inference_workers replay", description="Answer recorded requests again.")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--source", required=True, action="append", help="a version; may be given more than once")
+    parser.add_argument("--from-ms", type=int, required=True, help="by the broker's clock, epoch")
+    parser.add_argument("--to-ms", type=int, default=SystemClock().now_ms())
+    parser.add_argument("--limit", type=int, default=10_000, help="requests, at most")
+    parser.add_argument("--out", type=Path, required=True, help="folder; 0.npz is what the first source says")
+    chosen = parser.parse_args(arguments)
+    try:
+        settings, task = load(WorkerSettings, os.environ), task_of(chosen.model)
+        address, ids = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry)
+        topic, admin = task.consumption.topic, KafkaAdmin(address)
+        places = [(topic.name, number) for number in range(topic.partitions)]
+        starts, ends = admin.offsets_at(places, chosen.from_ms), admin.offsets_at(places, chosen.to_ms)
+        folders = [open_source(source) for source in chosen.source]
+        versions = [Version(folder, task.load(folder, chosen.model)) for folder in folders]
+        found = replay(task, chosen.model, versions, recorded(address, task, starts, ends, chosen.limit), ids)
+    except MillraceError as error:
+        print(f"{error.code}: {error}", file=sys.stderr)
+        return 1
+    window = {
+        "topic": topic.name, "from_offsets": {str(n): offset for (_, n), offset in starts.items()},
+        "to_offsets": {str(n): offset for (_, n), offset in ends.items()}, "limit": chosen.limit,
+    }  # fmt: skip
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    for number, one in enumerate(found):
+        one.write(chosen.out / f"{number}.npz", window)
+    return 0
