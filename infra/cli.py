@@ -442,7 +442,7 @@ def fix() -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
-    """A benchmark beside its references: worker, tasks, swap."""
+    """A benchmark beside its references: worker, tasks, swap, features, drift."""
     from infra.local import stack
 
     stack.fetch(settings())

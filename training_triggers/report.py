@@ -43,7 +43,7 @@ def drift(settings: TriggerSettings, as_json: bool) -> None:
     """Each watch: how full its baseline and window are; and the newest finding of each signal."""
     topics = Topics(settings)
     found = topics.findings()
-    rows = [_of(state, settings, found) for state in topics.states()]
+    rows = [_of(state, found) for state in topics.states()]
     if as_json:
         for row in rows:
             print(json.dumps(row))
@@ -56,15 +56,15 @@ def drift(settings: TriggerSettings, as_json: bool) -> None:
             print(f"  {finding['event_id']}: {finding['words']}")
 
 
-def _of(state: DriftState, settings: TriggerSettings, found: Sequence[DriftEvent]) -> dict[str, Any]:
+def _of(state: DriftState, found: Sequence[DriftEvent]) -> dict[str, Any]:
     width = 4 * max(1, len(state.signals))
-    window_n = settings.answers_window if state.detector == "accuracy" else settings.window
     baseline, window = len(state.baseline) // width, len(state.window) // width
     last: dict[tuple[str, str], DriftEvent] = {}
     for event in found:
         if (event.model, event.version) == (state.model, state.version) and event.signal in state.signals:
             last[event.trigger, event.signal] = event
-    said = f"baseline {baseline} of {window_n}" if baseline < window_n else f"window {state.windows + 1}, {window} of {window_n}"
+    filling = f"baseline of {baseline} entries; window {state.windows + 1} has {window} so far"
+    said = filling if window or state.windows else f"the baseline has {baseline} entries so far"
     return {
         "model": state.model, "version": state.version, "detector": state.detector, "signals": list(state.signals), "state": said,
         "windows": state.windows, "findings": [asdict(event) | {"words": words_of(event)} for event in last.values()],

@@ -84,6 +84,7 @@ class Watch:
         return alarms
 
     def _compare(self) -> list[Alarm]:
+        """The strongest first: it is the one that a request for training names."""
         alarms: list[Alarm] = []
         baseline, window = self.baseline.astype(np.float64), self.window.astype(np.float64)
         for trigger in self.triggers:
@@ -99,7 +100,7 @@ class Watch:
                         trigger, signal, finding, p_value, self.streaks[key], self.windows, len(window), len(baseline),
                         _mean(baseline[:, i]), _mean(window[:, i]), self.from_ms, self.seen_ms,
                     ))  # fmt: skip
-        return alarms
+        return sorted(alarms, key=lambda alarm: -alarm.finding.effect / alarm.trigger.least_effect)
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:

@@ -82,7 +82,7 @@ def told(title: str, found: dict[str, list[float]], within: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--windows", type=int, default=4_000)
+    parser.add_argument("--windows", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=100)
     chosen = parser.parse_args()
     load_before, rules, figures = os.getloadavg()[0], Rules(), list[dict[str, Any]]()
