@@ -269,6 +269,8 @@ def config(as_json: bool) -> None:
         ("worker", lambda: _settings_of("inference_workers", "WorkerSettings")),
         ("media", lambda: _settings_of("inference_workers", "MediaSettings")),
         ("processors", lambda: _settings_of("processors", "ProcessorSettings")),
+        ("features", lambda: _settings_of("feature_jobs", "FeatureSettings")),
+        ("training", lambda: _settings_of("training_triggers", "TriggerSettings")),
     ]
     for title, kind in kinds:
         found = origins(kind(), os.environ)
