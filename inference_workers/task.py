@@ -52,6 +52,12 @@ class Use:
     signals: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     thresholds: npt.NDArray[Any] | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each column of the outputs stands for; empty where columns have no names."""
+        coverage = self.version.folder.coverage
+        return coverage if self.outputs.shape[1:] == (len(coverage),) else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:

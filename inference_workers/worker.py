@@ -154,7 +154,7 @@ class TaskStep:
                 "outputs_shape": list(outputs.shape),
                 "signals": [{"name": name, "values": np.asarray(v, "<f4").tobytes()} for name, v in use.signals.items()],
                 "parts": list(use.parts),
-                "output_names": list(folder.coverage) if outputs.shape[1:] == (len(folder.coverage),) else [],
+                "output_names": list(use.names),
                 "thresholds": b"" if use.thresholds is None else np.asarray(use.thresholds, "<f4").tobytes(),
                 "features": logged(enriched, which),
             }.items()

@@ -86,15 +86,17 @@ class Enrich:
         fields = dict(columns.fields)
         for need, found in zip(self._needs, served, strict=True):
             for state in (State.STALE, State.MISSING, State.UNREACHABLE):
-                rows = np.flatnonzero(found.state == state).tolist()
+                rows, policy = np.flatnonzero(found.state == state).tolist(), need.policy(state)
                 self._metrics.add("features_amiss", len(rows), state=state.name.lower())
+                if not rows or policy not in (Policy.REFUSE, Policy.HOLD):
+                    continue
+                entities = columns.text(need.key)
                 for row in rows:
-                    said = f"{need.view.name} of {need.key} {_entity(columns, need.key, row)!r} are {state.name.lower()}"
-                    match need.policy(state):
-                        case Policy.REFUSE:
-                            refused[row] = FeaturesRefused(said)
-                        case Policy.HOLD:
-                            held[row] = RetryLater(said)
+                    said = f"{need.view.name} of {need.key} {entities[row] or ''!r} are {state.name.lower()}"
+                    if policy is Policy.REFUSE:
+                        refused[row] = FeaturesRefused(said)
+                    else:
+                        held[row] = RetryLater(said)
             fields |= {need.column(name): _column(column) for name, column in found.values.items()}
         held = {row: error for row, error in held.items() if row not in refused}
         return Enriched(Columns(columns.n, fields), self._needs, served, refused, held)
@@ -122,10 +124,6 @@ class Enrich:
         if need.stale is Policy.DEFAULT:
             return served.defaulted(need.view, served.state == State.STALE)
         return served
-
-
-def _entity(columns: Columns, key: str, row: int) -> str:
-    return columns.take([row]).text(key)[0] or ""
 
 
 def _column(values: npt.NDArray[Any] | list[str]) -> Column:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from schemas.codec import Decoder, Encoder, SchemaIds
+from schemas.columns import Columns
 from schemas.topic import Consumption
 from streams import headers as h
 from streams.outcome import Emit, Outcome, Reject
@@ -13,6 +14,15 @@ from streams.rows import OutRecords, Rows
 
 # a record, its key and its broker timestamp: the result record's fields, or None where nothing is to be said
 Function = Callable[[Mapping[str, Any], str, int], dict[str, Any] | None]
+
+
+def decoded(decoder: Decoder, rows: Rows) -> tuple[Columns, Rows, list[Outcome]]:
+    """What a batch says, the rows that say it, and the end of each row that does not decode."""
+    columns, errors = decoder.decode(rows.values)
+    if not errors:
+        return columns, rows, []
+    rejected: list[Outcome] = [Reject(rows.take([row]), error, "decode") for row, error in errors.items()]
+    return columns, rows.take([row for row in range(len(rows)) if row not in errors]), rejected
 
 
 class RecordStep:
@@ -28,9 +38,7 @@ class RecordStep:
         self._encoder = Encoder(self._record, self._results.subject, ids)
 
     def process(self, rows: Rows) -> list[Outcome]:
-        columns, undecodable = self._decoder.decode(rows.values)
-        outcomes: list[Outcome] = [Reject(rows.take([row]), error, "decode") for row, error in undecodable.items()]
-        rows = rows.take([row for row in range(len(rows)) if row not in undecodable])
+        columns, rows, outcomes = decoded(self._decoder, rows)
         if not len(rows):
             return outcomes
         keys = [(key or b"").decode(errors="replace") for key in rows.keys]

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from processors.step import decoded
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.columns import Columns
 from schemas.errors import ImpossibleEvent, RecordError, RepeatedEvent
@@ -120,10 +121,7 @@ class Validation:
 
     def process(self, rows: Rows) -> list[Outcome]:
         """Pure until its last lines: a batch that fails half-way leaves no id behind, and its halves are tried again."""
-        columns, errors = self._decoder.decode(rows.values)
-        outcomes: list[Outcome] = [Reject(rows.take([row]), error, "decode") for row, error in errors.items()]
-        if errors:
-            rows = rows.take([row for row in range(len(rows)) if row not in errors])
+        columns, rows, outcomes = decoded(self._decoder, rows)
         if not len(rows):
             return outcomes
         kept: list[int] = []

@@ -8,13 +8,14 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from processors.step import decoded
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.generated import DriftEvent, TrainingEvent, TrainingRequest
 from schemas.topic import DAY_MS
 from schemas.topics import TRAINING_EVENTS, TRAINING_REQUESTS
 from streams import headers as h
 from streams.broker import Commit
-from streams.outcome import Emit, Outcome, Reject
+from streams.outcome import Emit, Outcome
 from streams.rows import OutRecords, Place, Rows
 
 
@@ -84,9 +85,7 @@ class Decide:
         self._asked = {}
 
     def process(self, rows: Rows) -> list[Outcome]:
-        columns, errors = self._decoder.decode(rows.values)
-        outcomes: list[Outcome] = [Reject(rows.take([row]), error, "decode") for row, error in errors.items()]
-        done = rows.take([row for row in range(len(rows)) if row not in errors])
+        columns, done, outcomes = decoded(self._decoder, rows)
         requests: list[TrainingRequest] = []
         events: list[TrainingEvent] = []
         for event, now_ms in zip(map(DriftEvent.from_dict, columns.records()), done.timestamps_ms, strict=True):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from processors.step import decoded
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.errors import BadSettings
 from schemas.generated import DriftEvent, DriftState
@@ -20,8 +21,9 @@ from schemas.topic import Consumption
 from schemas.topics import ACCURACY, DRIFT, DRIFT_EVENTS, DRIFT_STATE
 from streams import headers as h
 from streams.broker import Commit
-from streams.outcome import Emit, Outcome, Reject
+from streams.outcome import Emit, Outcome
 from streams.rows import OutRecords, Place, Rows
+from training_triggers.answers import decisions, is_right
 from training_triggers.triggers import accuracy, ks, psi
 from training_triggers.triggers.trigger import Trigger
 from training_triggers.watch import Alarm, Matrix, Rules, Watch, columns_of
@@ -55,24 +57,20 @@ def of_outcome(record: Mapping[str, Any]) -> Entries | None:
     """Whether one live answer was right; None where the label says nothing of what the model tells."""
     if record["arm"] != "live":
         return None
-    right = is_right(record)
+    right = judged(record)
     if right is None:
         return None
     return record["model"], record["version"], record["predicted_ms"], ("right",), np.array([[float(right)]], np.float32)
 
 
-def is_right(record: Mapping[str, Any]) -> bool | None:
-    """With thresholds: every labelled output is on its side. Without: the largest output's class is true."""
-    names, truth = record["output_names"], record["truth"]
-    if not names:
-        return None
+def judged(record: Mapping[str, Any]) -> bool | None:
+    """Whether an outcome's answer was right; None where its outputs have no names or nothing is known of them."""
     outputs = np.frombuffer(record["outputs"], record["outputs_dtype"])
-    if not record["thresholds"]:
-        known = [name for name in names if name in truth]
-        return bool(truth.get(names[int(outputs.argmax())], False)) if known else None
-    sides = outputs >= np.frombuffer(record["thresholds"], "<f4")
-    told = [bool(side) == truth[name] for name, side in zip(names, sides.tolist(), strict=True) if name in truth]
-    return all(told) if told else None
+    if not record["output_names"]:
+        return None
+    thresholds = np.frombuffer(record["thresholds"], "<f4") if record["thresholds"] else None
+    (said,) = decisions(outputs[None, :], thresholds).tolist()
+    return is_right(said, record["output_names"], record["truth"])
 
 
 class Detector:
@@ -125,9 +123,7 @@ class Detector:
     # --- the step -----------------------------------------------------------------------------------------------
 
     def process(self, rows: Rows) -> list[Outcome]:
-        columns, errors = self._decoder.decode(rows.values)
-        outcomes: list[Outcome] = [Reject(rows.take([row]), error, "decode") for row, error in errors.items()]
-        done = rows.take([row for row in range(len(rows)) if row not in errors])
+        columns, done, outcomes = decoded(self._decoder, rows)
         if not len(done):
             return outcomes
         alarms: list[tuple[str, str, Alarm]] = []

@@ -7,6 +7,7 @@ them is one multinomial draw of how often each came.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from training_triggers.answers import Bools, decisions, is_right
 from training_triggers.triggers import ks, psi
 
 DRAWS = 10_000
@@ -33,15 +35,6 @@ class Answers:
     thresholds: npt.NDArray[np.float64] | None
     compute_ms: float
     model_bytes: int
-
-    def decisions(self) -> npt.NDArray[np.bool_]:
-        """(entries, names): what each entry is said to be."""
-        if self.thresholds is not None:
-            return self.outputs >= self.thresholds
-        found = np.zeros(self.outputs.shape, np.bool_)
-        if len(found):
-            found[np.arange(len(found)), self.outputs.argmax(axis=1)] = True
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +89,10 @@ def compare(champion: Answers, candidate: Answers, truth: Truth) -> Comparison:
     pairs = [(i, at[key]) for i, key in enumerate(zip(champion.request_ids, champion.parts, strict=True)) if key in at]
     mine = np.array([i for i, _ in pairs], np.int64)
     theirs = np.array([j for _, j in pairs], np.int64)
-    said, says = champion.decisions()[mine], candidate.decisions()[theirs]
+    said, says = (
+        decisions(champion.outputs, champion.thresholds)[mine],
+        decisions(candidate.outputs, candidate.thresholds)[theirs],
+    )
     was, now = champion.outputs[mine], candidate.outputs[theirs]
     request_ids = [champion.request_ids[i] for i in mine.tolist()]
     differ = np.argwhere(said != says)
@@ -117,15 +113,13 @@ def compare(champion: Answers, candidate: Answers, truth: Truth) -> Comparison:
     )  # fmt: skip
 
 
-def rights(request_ids: Sequence[str], decisions: npt.NDArray[np.bool_], names: Sequence[str], truth: Truth) -> dict[str, bool]:
+def rights(request_ids: Sequence[str], said: Bools, names: Sequence[str], truth: Truth) -> dict[str, bool]:
     """Of each request of which something is known: whether every part is said to be what it is."""
     found: dict[str, bool] = {}
-    for request_id, says in zip(request_ids, decisions.tolist(), strict=True):
-        told = [
-            said == truth[request_id][name] for name, said in zip(names, says, strict=True) if name in truth.get(request_id, ())
-        ]
-        if told:
-            found[request_id] = found.get(request_id, True) and all(told)
+    for request_id, says in zip(request_ids, said.tolist(), strict=True):
+        right = is_right(says, names, truth.get(request_id, {}))
+        if right is not None:
+            found[request_id] = found.get(request_id, True) and right
     return found
 
 
@@ -181,8 +175,6 @@ def judge(found: Comparison, policy: Policy) -> Verdict:
 
 def read(file: Any) -> Answers:
     """What `inference_workers.replay` wrote."""
-    import json
-
     with np.load(file, allow_pickle=False) as found:
         about = json.loads(str(found["about"]))
         return Answers(

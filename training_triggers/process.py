@@ -26,7 +26,6 @@ from training_triggers.detect import DETECTORS, Detector
 from training_triggers.settings import TriggerSettings
 from training_triggers.watch import Rules
 
-NAMES = (*DETECTORS, DECIDE.group)
 READ_LIMIT_S = 60.0
 # The state is written with each commit, so commits are few.
 DETECTOR_LIMITS = LoopLimits(poll_records=1_000, idle_wait_ms=500, commit_interval_ms=1_000, look_ahead_records=20_000)

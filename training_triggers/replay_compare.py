@@ -12,14 +12,15 @@ from typing import Any
 
 from schemas.codec import read_any
 from schemas.errors import BadSettings
+from schemas.generated import ModelUpdate
 from schemas.topics import LABELS, MODEL_UPDATES
 from streams.clock import SystemClock
-from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import since
 from streams.registry import Registry
 from training_triggers import gate
-from training_triggers.promotion import find_source, updates
+from training_triggers.process import reader
+from training_triggers.promotion import find_source
 from training_triggers.settings import TriggerSettings
 
 LIMIT_S = 1_800.0
@@ -28,12 +29,8 @@ SHOWN = 10
 
 def champion_of(model: str, settings: TriggerSettings) -> str:
     """Where the version lies that answers now."""
-    address = KafkaAddress(bootstrap=settings.bootstrap)
-    broadcast = KafkaBroadcast(address, MODEL_UPDATES.name, SystemClock())
-    try:
-        mine = [update for update in updates(broadcast, Registry(settings.registry)) if update.model == model]
-    finally:
-        broadcast.close()
+    read = reader(KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry), MODEL_UPDATES.name, ModelUpdate)
+    mine = [update for update in read() if update.model == model]
     return mine[-1].uri if mine else f"shipped:{model}"
 
 

@@ -18,7 +18,7 @@ from streams.outcome import Emit
 from streams.registry import MemoryRegistry
 from streams.rows import Rows
 from training_triggers.decide import Decide, Policy, decide, run_key
-from training_triggers.detect import is_right, of_log, of_outcome
+from training_triggers.detect import judged, of_log, of_outcome
 
 POLICY = Policy(cool_down_ms=60_000, a_day=3)
 
@@ -127,13 +127,14 @@ def outcome(
 
 
 def test_answers_are_judged_by_their_thresholds_or_by_the_largest() -> None:
-    assert is_right(outcome([0.4, 0.9], {"a": False, "b": True}, [0.5, 0.5])) is True
-    assert is_right(outcome([0.6, 0.9], {"a": False, "b": True}, [0.5, 0.5])) is False
-    assert is_right(outcome([0.6, 0.9], {"b": True}, [0.5, 0.5])) is True, "nothing is said of a"
-    assert is_right(outcome([0.6, 0.9], {"z": True}, [0.5, 0.5])) is None
-    assert is_right(outcome([0.2, 0.8], {"b": True})) is True
-    assert is_right(outcome([0.8, 0.2], {"b": True})) is False
-    assert is_right(outcome([0.8, 0.2], {"z": True})) is None
+    assert judged(outcome([0.4, 0.9], {"a": False, "b": True}, [0.5, 0.5])) is True
+    assert judged(outcome([0.6, 0.9], {"a": False, "b": True}, [0.5, 0.5])) is False
+    assert judged(outcome([0.6, 0.9], {"b": True}, [0.5, 0.5])) is True, "nothing is said of a"
+    assert judged(outcome([0.6, 0.9], {"z": True}, [0.5, 0.5])) is None
+    assert judged(outcome([0.2, 0.8], {"b": True})) is True
+    assert judged(outcome([0.8, 0.2], {"b": True})) is False
+    assert judged(outcome([0.8, 0.2], {"z": True})) is None
+    assert judged(outcome([0.8, 0.2], {"b": False})) is True, "that it is no b is all that is known, and it was not said to be one"
     assert of_outcome(outcome([0.8, 0.2], {"b": True}, arm="shadow")) is None
 
 
