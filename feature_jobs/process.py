@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from feature_jobs.settings import FeatureSettings
 from feature_jobs.sink import FeatureSink
 from processors.online_features import WRITE_LIMIT_S, RedisStore
 from processors.process import Build, Part, inline, make_loop
-from schemas.errors import MillraceError
 from schemas.features import ITEM, USER, View
 from schemas.topic import Consumption
 from schemas.topics import ARCHIVE, ITEM_SINK, USER_SINK
+from streams import service
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
@@ -27,7 +26,7 @@ from streams.loop import Delivery, Loop, LoopLimits
 from streams.metrics import Metrics
 from streams.registry import Registry
 from streams.rows import Place, Polled
-from streams.service import Watchdog, configure_logging, run, stop_event
+from streams.service import Watchdog, configure_logging
 from streams.settings import load
 
 SINK_LIMITS = LoopLimits(
@@ -76,16 +75,14 @@ def parts(settings: FeatureSettings) -> dict[str, tuple[Consumption, Build]]:
 
 def serve(names: Sequence[str], slot: int) -> int:
     """Run these loops in one process until it is told to stop; the exit code."""
-    stopping, watchdog = stop_event(), Watchdog(SystemClock())
-    try:
+
+    def loops(watchdog: Watchdog) -> list[Loop]:
         settings = load(FeatureSettings, os.environ)
         configure_logging(settings.log_json)
         made = parts(settings)
-        loops: list[Loop] = [
+        return [
             make_loop(*made[name], slot, settings, [watchdog.of(name)], LIMITS.get(name, SINK_LIMITS), kind="sink")
             for name in names
         ]
-    except MillraceError as error:
-        print(f"{error.code}: {error}", file=sys.stderr)
-        return 1
-    return run(loops, stopping)
+
+    return service.serve(loops)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import sys
 from collections.abc import Callable, Sequence
 
 from inference_workers.failpoints import kill_at, kill_on
@@ -16,7 +15,7 @@ from inference_workers.worker import TaskStep
 from processors.enrich import Enrich
 from processors.online_features import RedisStore
 from schemas.codec import SchemaIds
-from schemas.errors import BadSettings, MillraceError
+from schemas.errors import BadSettings
 from schemas.topics import MODEL_UPDATES
 from streams.batching import Batcher, BatchLimits, CostLine
 from streams.claims import Quarantine
@@ -29,7 +28,7 @@ from streams.loop import Delivery, Follower, Loop, LoopLimits
 from streams.metrics import Metrics
 from streams.registry import Registry
 from streams.rows import OutRecords
-from streams.service import Status, Watchdog, configure_logging, run, serve_metrics, stop_event
+from streams.service import Status, Watchdog, configure_logging, serve, serve_metrics
 from streams.settings import load
 from streams.shares import Shares
 from streams.step import BatchStep
@@ -142,17 +141,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--slot", type=int, default=0, help="number of this worker; names its transactional ids")
     chosen = parser.parse_args(arguments)
-    stopping = stop_event()
-    try:
+
+    def made(watchdog: Watchdog) -> list[Loop]:
         weights = shares_of(chosen.task)
         shares = Shares(weights, SystemClock()) if len(weights) > 1 else None
-        failpoint, watchdog = kill_at(os.environ), Watchdog(SystemClock())
+        failpoint = kill_at(os.environ)
         loops: list[Loop] = []
         for name in weights:
             settings = load(WorkerSettings, os.environ, name)
             configure_logging(settings.log_json)
             loops.append(make_loop(name, chosen.slot, settings, failpoint, watchdog, shares))
-    except MillraceError as error:
-        print(f"{error.code}: {error}", file=sys.stderr)
-        return 1
-    return run(loops, stopping)
+        return loops
+
+    return serve(made)

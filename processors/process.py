@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,6 @@ from processors.policy import Rules, action_of, action_of_review
 from processors.settings import GroupSettings, ProcessorSettings
 from processors.step import Function, RecordStep
 from processors.validate import Seen, Validation
-from schemas.errors import MillraceError
 from schemas.topic import Consumption
 from schemas.topics import DECISIONS, POLICY, TIMELY, USER_EVENTS_VALID, VALIDATE
 from streams.batching import Batcher, BatchLimits, CostLine
@@ -29,7 +27,7 @@ from streams.kafka.source import KafkaSource
 from streams.loop import Delivery, Follower, Loop, LoopLimits
 from streams.metrics import Metrics
 from streams.registry import Registry
-from streams.service import Status, Watchdog, configure_logging, run, serve_metrics, stop_event
+from streams.service import Status, Watchdog, configure_logging, serve, serve_metrics
 from streams.settings import load
 from streams.state import State
 from streams.step import Answer, BatchStep, Process, Step
@@ -149,17 +147,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="+", choices=["policy", "decisions", "timely", "validate"])
     parser.add_argument("--slot", type=int, default=0, help="number of this process; names its transactional ids")
     chosen = parser.parse_args(arguments)
-    stopping, clock = stop_event(), SystemClock()
-    try:
+
+    def made(watchdog: Watchdog) -> list[Loop]:
         settings = load(ProcessorSettings, os.environ)
         configure_logging(settings.log_json)
-        made, watchdog = parts(settings), Watchdog(clock)
-        cleaner = [Cleaner(Blobs(settings.blob_roots.split()), clock)] if settings.blob_roots else []
+        known = parts(settings)
+        cleaner = [Cleaner(Blobs(settings.blob_roots.split()), SystemClock())] if settings.blob_roots else []
         loops: list[Loop] = []
         for name in chosen.names:
             further = [watchdog.of(name), *(cleaner if not loops else [])]
-            loops.append(make_loop(*made[name], chosen.slot, settings, further, LoopLimits()))
-    except MillraceError as error:
-        print(f"{error.code}: {error}", file=sys.stderr)
-        return 1
-    return run(loops, stopping)
+            loops.append(make_loop(*known[name], chosen.slot, settings, further, LoopLimits()))
+        return loops
+
+    return serve(made)

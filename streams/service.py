@@ -23,11 +23,11 @@ import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 
 from schemas.codec import Encoder, SchemaIds
-from schemas.errors import Fenced, Stop, TransactionAborted
+from schemas.errors import Fenced, MillraceError, Stop, TransactionAborted
 from schemas.generated import WorkerStatus
 from schemas.topics import WORKER_STATUS
 from streams.broker import Sink
-from streams.clock import Clock
+from streams.clock import Clock, SystemClock
 from streams.headers import cloud_event
 from streams.ids import uuid7
 from streams.loop import Follower, Loop
@@ -167,6 +167,17 @@ def stop_event() -> Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     return stopping
+
+
+def serve(make: Callable[[Watchdog], Sequence[Loop]]) -> int:
+    """A process of loops, from its first setting to its exit code: what cannot be made says why on standard error."""
+    stopping = stop_event()
+    try:
+        loops = make(Watchdog(SystemClock()))
+    except MillraceError as error:
+        print(f"{error.code}: {error}", file=sys.stderr)
+        return 1
+    return run(loops, stopping)
 
 
 def run(loops: Sequence[Loop], stopping: Event) -> int:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from processors.process import Build, Part, inline, make_loop
 from schemas.codec import read_any
-from schemas.errors import BadSettings, MillraceError
+from schemas.errors import BadSettings
 from schemas.generated import DriftState, TrainingRequest
 from schemas.topic import Consumption
 from schemas.topics import ACCURACY, DECIDE, DRIFT_STATE, TRAINING_REQUESTS
+from streams import service
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.loop import Loop, LoopLimits
 from streams.metrics import Metrics
 from streams.registry import Registry
-from streams.service import Watchdog, configure_logging, run, stop_event
+from streams.service import Watchdog, configure_logging
 from streams.settings import load
 from training_triggers.decide import Decide, Policy
 from training_triggers.detect import DETECTORS, Detector
@@ -69,8 +69,8 @@ def deciding(settings: TriggerSettings) -> tuple[Consumption, Build]:
 
 def serve(names: Sequence[str], slot: int) -> int:
     """Run these loops in one process until it is told to stop; the exit code."""
-    stopping, watchdog = stop_event(), Watchdog(SystemClock())
-    try:
+
+    def made(watchdog: Watchdog) -> list[Loop]:
         if slot:
             raise BadSettings(f"slot {slot}: of these loops one process alone reads everything, and its slot is 0")
         settings = load(TriggerSettings, os.environ)
@@ -80,7 +80,6 @@ def serve(names: Sequence[str], slot: int) -> int:
             consumption, build = deciding(settings) if name == DECIDE.group else detector(name, settings)
             limits = LoopLimits() if name == DECIDE.group else DETECTOR_LIMITS
             loops.append(make_loop(consumption, build, slot, settings, [watchdog.of(name)], limits, kind="trigger", alone=True))
-    except MillraceError as error:
-        print(f"{error.code}: {error}", file=sys.stderr)
-        return 1
-    return run(loops, stopping)
+        return loops
+
+    return service.serve(made)

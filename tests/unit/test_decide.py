@@ -134,7 +134,9 @@ def test_answers_are_judged_by_their_thresholds_or_by_the_largest() -> None:
     assert judged(outcome([0.2, 0.8], {"b": True})) is True
     assert judged(outcome([0.8, 0.2], {"b": True})) is False
     assert judged(outcome([0.8, 0.2], {"z": True})) is None
-    assert judged(outcome([0.8, 0.2], {"b": False})) is True, "that it is no b is all that is known, and it was not said to be one"
+    assert judged(outcome([0.8, 0.2], {"b": False})) is True, (
+        "that it is no b is all that is known, and it was not said to be one"
+    )
     assert of_outcome(outcome([0.8, 0.2], {"b": True}, arm="shadow")) is None
 
 
