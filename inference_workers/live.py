@@ -1,12 +1,16 @@
-"""Which version of each model answers: read from `model-updates-v1`, loaded beside the old one, swapped between batches.
+"""Which versions of each model answer: read from `model-updates-v1`, loaded beside the old ones, swapped between batches.
 
-The topic is the truth. A version that cannot be loaded is refused and the old one stays; both are said on
+The topic is the truth. A version that cannot be loaded is refused and what answered stays; both are said on
 `swap-acks-v1`: a swap in the transaction of the new version's first batch, with the first offset of each partition.
+
+Beside the live version a canary may answer a share of the keys, and a shadow may be asked in secret. Neither costs a request: a
+canary that fails on a batch is dropped, and the live version answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -27,57 +31,103 @@ from streams.rows import OutRecords, Place, Polled, Rows
 
 FOLLOW_EVERY_S = 0.2
 START_LIMIT_S = 30.0
+LIVE, CANARY, SHADOW = ARMS = ("live", "canary", "shadow")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A version as it was announced for one arm of a model."""
+
+    model: str
+    arm: str
+    version: str
+    uri: str
+    digest: str
+    reason: str
+    share: float = 1.0
+    salt: str = ""
+
+
+def wanted(update: ModelUpdate) -> dict[str, Wanted]:
+    """By arm; an arm that is not named has no version from here on."""
+    found = {LIVE: Wanted(update.model, LIVE, update.version, update.uri, update.digest, update.reason)}
+    for one in update.challengers:
+        if one.arm in (CANARY, SHADOW):
+            found[one.arm] = Wanted(update.model, one.arm, one.version, one.uri, one.digest, update.reason, one.share, one.salt)
+    return found
+
+
+def chosen(key: bytes | None, request_id: str, share: float, salt: str) -> bool:
+    """Whether a challenger answers: the same for all requests with a key, whichever worker reads them."""
+    raw = salt.encode() + b"/" + (key if key is not None else request_id.encode())
+    return int.from_bytes(hashlib.blake2b(raw, digest_size=4).digest()) < share * 2**32
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    update: ModelUpdate
+    wanted: Wanted
     version: Version
     loaded_ms: float
 
 
 class Live:
-    """One model of a task. `current` changes only inside `follow`, so never within a batch."""
+    """One arm of one model. `current` changes only inside `follow`, so never within a batch."""
 
-    def __init__(self, task: Task, model: str, first: Version, clock: Clock) -> None:
-        self._task, self.model, self._clock = task, model, clock
+    def __init__(self, task: Task, model: str, first: Version | None, clock: Clock, arm: str = LIVE) -> None:
+        self._task, self.model, self.arm, self._clock = task, model, arm, clock
         self._pool = ThreadPoolExecutor(1, f"load-{model}")
-        self._loading: tuple[ModelUpdate, Future[_Loaded]] | None = None
-        self._next: ModelUpdate | None = None
+        self._loading: tuple[Wanted, Future[_Loaded]] | None = None
+        self._next: Wanted | None = None
         self.swapped: _Loaded | None = None  # what is still to be announced for partitions not seen since
         self.previous: str | None = None
         self._announced: dict[Place, tuple[int, int]] = {}  # epoch and offset of the announcement
         self.current = first
+        self.failed = ""  # digest of a version that was dropped: it is not taken up again
 
-    def wants(self, update: ModelUpdate) -> None:
-        self._next = update
+    def wants(self, what: Wanted) -> None:
+        self._next = what
 
-    def follow(self) -> tuple[ModelUpdate, MillraceError | None] | None:
-        """Swap what has been loaded, begin to load what is wanted. An update that was swapped in just now, or refused
-        and why."""
+    def drop(self) -> None:
+        """No version from here on; what is loading is forgotten when it is there."""
+        self._next, self.swapped = None, None
+        if self._loading is not None:
+            self._next = Wanted(self.model, self.arm, "", "", "", "")
+        if self.current is not None:
+            self.current.backend.close()
+            self.current = None
+
+    def follow(self) -> tuple[Wanted, MillraceError | None] | None:
+        """Swap what has been loaded, begin to load what is wanted. What was swapped in just now, or refused and why."""
         ended = self._finish_loading()
         if self._next is not None and self._loading is None:
-            update, self._next = self._next, None
-            if update.digest != self.current.folder.digest:
-                self._loading = update, self._pool.submit(load_update, self._task, self.model, update, self._clock)
+            what, self._next = self._next, None
+            held = self.swapped.wanted if self.swapped is not None and self.current is not None else None
+            if not what.digest:
+                self.drop()
+            elif self.current is None or what.digest != self.current.folder.digest:
+                if what.digest != self.failed:
+                    self._loading = what, self._pool.submit(load_update, self._task, what, self._clock)
+            elif held is not None and (held.share, held.salt) != (what.share, what.salt):
+                self.swapped = _Loaded(what, self.current, 0.0)
         return ended
 
-    def _finish_loading(self) -> tuple[ModelUpdate, MillraceError | None] | None:
+    def _finish_loading(self) -> tuple[Wanted, MillraceError | None] | None:
         if self._loading is None or not self._loading[1].done():
             return None
-        (update, future), self._loading = self._loading, None
+        (what, future), self._loading = self._loading, None
         try:
             loaded = future.result()
         except MillraceError as refused:
-            return update, refused
+            return what, refused
         except Exception as error:  # a library's own kind, on files that only look right
-            return update, ModelRefused(f"{update.uri} cannot be loaded: {type(error).__name__}: {error}")
-        self.previous, old = self.current.folder.version, self.current
-        self.current = loaded.version
+            return what, ModelRefused(f"{what.uri} cannot be loaded: {type(error).__name__}: {error}")
+        old, self.current = self.current, loaded.version
+        self.previous = old.folder.version if old is not None else None
         self.swapped = loaded
         self._announced.clear()
-        old.backend.close()
-        return update, None
+        if old is not None:
+            old.backend.close()
+        return what, None
 
     def unannounced(self, rows: Rows) -> tuple[FirstOffset, ...]:
         """First offsets of partitions for which the swap has not been announced yet, or whose announcement was read
@@ -122,23 +172,81 @@ class Models:
             model: Live(task, model, self._first(model, last.get(model), (sources or {}).get(model, own)), clock)
             for model, own in task.models.items()
         }
+        self._beside = {(model, arm): Live(task, model, None, clock, arm) for model in task.models for arm in (CANARY, SHADOW)}
+        for update in last.values():
+            self._challenge(update)
 
     @property
     def current(self) -> Versions:
-        return {model: live.current for model, live in self._live.items()}
+        found = {model: live.current for model, live in self._live.items()}
+        return {model: version for model, version in found.items() if version is not None}
 
     def versions(self) -> dict[str, str]:
-        return {model: live.current.folder.version for model, live in self._live.items()}
+        return {model: version.folder.version for model, version in self.current.items()}
+
+    def arms(self, keys: Sequence[bytes | None], request_ids: Sequence[str]) -> list[tuple[list[int] | None, Versions]]:
+        """Which rows each set of versions answers; None stands for all rows."""
+        live = self.current
+        canaries = [one for (_, arm), one in self._beside.items() if arm == CANARY and one.current is not None and one.swapped]
+        if not canaries:
+            return [(None, live)]
+        rows: dict[tuple[bool, ...], list[int]] = {}
+        for row, (key, request_id) in enumerate(zip(keys, request_ids, strict=True)):
+            told = tuple(
+                one.swapped is not None and chosen(key, request_id, one.swapped.wanted.share, one.swapped.wanted.salt)
+                for one in canaries
+            )
+            rows.setdefault(told, []).append(row)
+        return [
+            (
+                which,
+                {
+                    **live,
+                    **{one.model: one.current for one, is_his in zip(canaries, told, strict=True) if is_his and one.current},
+                },
+            )
+            for told, which in rows.items()
+        ]
+
+    def shadows(self, request_ids: Sequence[str]) -> list[tuple[str, Version, list[int]]]:
+        """Model, version and rows of each shadow."""
+        return [
+            (model, one.current, [row for row, at in enumerate(request_ids) if chosen(None, at, one.swapped.wanted.share, one.swapped.wanted.salt)])
+            for (model, arm), one in self._beside.items()
+            if arm == SHADOW and one.current is not None and one.swapped is not None
+        ]  # fmt: skip
+
+    def failed(self, versions: Versions, error: Exception) -> None:
+        """Challengers among these could not answer what the live versions could: they are dropped, and it is said."""
+        for (model, arm), one in self._beside.items():
+            if one.current is not None and versions.get(model) is one.current:
+                what = one.swapped.wanted if one.swapped is not None else None
+                one.failed = one.current.folder.digest
+                version = one.current.folder.version
+                one.drop()
+                words = f"it failed where the live version answered: {type(error).__name__}: {error}"
+                self._refuse(what or Wanted(model, arm, version, "", "", ""), ModelRefused(words))
 
     def _first(self, model: str, update: ModelUpdate | None, source: str) -> Version:
         """The last update of the model if it can be loaded, else its source."""
         if update is not None:
+            what = wanted(update)[LIVE]
             try:
-                return load_update(self._task, model, update, self._clock).version
+                return load_update(self._task, what, self._clock).version
             except MillraceError as refused:
-                self._refuse(update, refused)
+                self._refuse(what, refused)
         folder = open_source(source)
         return Version(folder, self._task.load(folder, model))
+
+    def _challenge(self, update: ModelUpdate) -> None:
+        found = wanted(update)
+        for arm in (CANARY, SHADOW):
+            one = self._beside[update.model, arm]
+            if arm in found:
+                one.wants(found[arm])
+            else:
+                one.failed = ""
+                one.drop()
 
     def follow(self) -> None:
         now_s = self._clock.monotonic_s()
@@ -146,17 +254,20 @@ class Models:
             return
         self._looked_s = now_s
         for model, update in self._last_updates(self._updates.poll()).items():
-            self._live[model].wants(update)
-        for live in self._live.values():
+            self._live[model].wants(wanted(update)[LIVE])
+            self._challenge(update)
+        for live in (*self._live.values(), *self._beside.values()):
             ended = live.follow()
             if ended is None:
                 continue
-            update, refused = ended
+            what, refused = ended
             if refused is not None:
-                self._refuse(update, refused)
+                self._refuse(what, refused)
                 continue
             self._metrics.add("swaps", 1, outcome="accepted")
-            self._log.info("swapped", model=live.model, version=update.version, previous=live.previous, reason=update.reason)
+            self._log.info(
+                "swapped", model=live.model, arm=live.arm, version=what.version, previous=live.previous, reason=what.reason
+            )
 
     def _last_updates(self, polled: Polled) -> dict[str, ModelUpdate]:
         found: dict[str, ModelUpdate] = {}
@@ -170,22 +281,24 @@ class Models:
                 found[update.model] = update
         return found
 
-    def _refuse(self, update: ModelUpdate, refused: MillraceError) -> None:
+    def _refuse(self, what: Wanted, refused: MillraceError) -> None:
         self._metrics.add("swaps", 1, outcome="refused")
-        self._log.error("version refused; the old one stays", model=update.model, version=update.version, cause=str(refused))
+        self._log.error(
+            "version refused; what answered stays", model=what.model, arm=what.arm, version=what.version, cause=str(refused)
+        )
         self._report(self._record(SwapAck(
-            model=update.model, version=update.version, worker=self._worker, accepted=False, reason=str(refused)
+            model=what.model, version=what.version, worker=self._worker, accepted=False, reason=str(refused)[:500], arm=what.arm
         )))  # fmt: skip
 
     def announcements(self, rows: Rows) -> list[OutRecords]:
         """What the transaction of this batch says of the last swaps."""
         said = []
-        for live in self._live.values():
+        for live in (*self._live.values(), *self._beside.values()):
             first = live.unannounced(rows)
             if first and live.swapped is not None:
                 said.append(self._record(SwapAck(
-                    model=live.model, version=live.current.folder.version, previous=live.previous, worker=self._worker,
-                    accepted=True, loaded_ms=live.swapped.loaded_ms, first_offsets=first,
+                    model=live.model, version=live.swapped.wanted.version, previous=live.previous, worker=self._worker,
+                    accepted=True, loaded_ms=live.swapped.loaded_ms, first_offsets=first, arm=live.arm,
                 )))  # fmt: skip
         return said
 
@@ -194,16 +307,16 @@ class Models:
         return OutRecords(SWAP_ACKS.name, [ack.model.encode()], [self._acks.encode_one(ack)], headers)
 
     def close(self) -> None:
-        for live in self._live.values():
+        for live in (*self._live.values(), *self._beside.values()):
             live.close()
         self._updates.close()
 
 
-def load_update(task: Task, model: str, update: ModelUpdate, clock: Clock) -> _Loaded:
+def load_update(task: Task, what: Wanted, clock: Clock) -> _Loaded:
     """Raises ModelRefused where the source is not what was announced, or does not fit the task."""
     started_s = clock.monotonic_s()
-    folder = open_source(update.uri, update.digest)
-    if folder.version != update.version or (folder.name != update.model and not folder.huggingface):
-        raise ModelRefused(f"{update.uri} is {folder.name} {folder.version}; {update.model} {update.version} was announced")
-    version = Version(folder, task.load(folder, model))
-    return _Loaded(update, version, (clock.monotonic_s() - started_s) * 1000)
+    folder = open_source(what.uri, what.digest)
+    if folder.version != what.version or (folder.name != what.model and not folder.huggingface):
+        raise ModelRefused(f"{what.uri} is {folder.name} {folder.version}; {what.model} {what.version} was announced")
+    version = Version(folder, task.load(folder, what.model), what.arm)
+    return _Loaded(what, version, (clock.monotonic_s() - started_s) * 1000)

@@ -42,12 +42,14 @@ class Replayed:
     request_ids: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
+    seen: list[Any] = field(default_factory=list)
     thresholds: Any = None
     compute_ms: float = 0.0
     refused: int = 0
 
-    def write(self, file: Path, window: dict[str, Any]) -> None:
-        """Outputs float32 (entries, names), request ids, parts; and what they are in `about`, JSON."""
+    def write(self, file: Path, window: dict[str, Any], with_seen: bool) -> None:
+        """Outputs float32 (entries, names), request ids, parts; and what they are in `about`, JSON. with_seen: also what the model
+        was shown of each entry, pixels as one array, texts as UTF-8 with their lengths in bytes."""
         folder = self.version.folder
         about = window | {
             "model": folder.name, "version": folder.version, "digest": folder.digest, "names": list(folder.coverage),
@@ -57,8 +59,15 @@ class Replayed:
         outputs = np.concatenate(self.outputs) if self.outputs else np.zeros((0, len(folder.coverage)), np.float32)
         np.savez(
             file, request_ids=np.array(self.request_ids, np.str_), parts=np.array(self.parts, np.str_),
-            outputs=outputs.astype(np.float32), about=np.array(json.dumps(about)),
+            outputs=outputs.astype(np.float32), about=np.array(json.dumps(about)), **(_arrays(self.seen) if with_seen else {}),
         )  # fmt: skip
+
+
+def _arrays(seen: Sequence[Any]) -> dict[str, Any]:
+    if seen and isinstance(seen[0], str):
+        raw = [text.encode() for text in seen]
+        return {"texts": np.frombuffer(b"".join(raw), np.uint8), "text_bytes": np.array([len(one) for one in raw], np.int64)}
+    return {"pixels": np.stack(seen)} if seen else {}
 
 
 def task_of(model: str) -> Task:
@@ -70,7 +79,9 @@ def task_of(model: str) -> Task:
     raise BadSettings(f"no task has a model {model!r}; there are: {', '.join(name for task in tasks for name in task.models)}")
 
 
-def replay(task: Task, model: str, versions: Sequence[Version], batches: Iterator[Rows], ids: Registry) -> list[Replayed]:
+def replay(
+    task: Task, model: str, versions: Sequence[Version], batches: Iterator[Rows], ids: Registry, with_seen: bool = False
+) -> list[Replayed]:
     """Raises BadSettings where the model's outputs have no names, or the task needs features."""
     if task.needs:
         raise BadSettings(f"{task.name} needs features, and recorded ones cannot be served again yet")
@@ -99,6 +110,7 @@ def replay(task: Task, model: str, versions: Sequence[Version], batches: Iterato
                     one.request_ids += [asked[row] for row in which]
                     one.parts += list(use.parts) or [""] * len(use.outputs)
                     one.outputs.append(use.outputs)
+                    one.seen += use.seen if with_seen else ()
                     one.thresholds, one.compute_ms = use.thresholds, one.compute_ms + use.compute_ms
     finally:
         media.close()
@@ -121,8 +133,10 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="inference_workers replay", description="Answer recorded requests again.")
     parser.add_argument("--model", required=True)
     parser.add_argument("--source", required=True, action="append", help="a version; may be given more than once")
-    parser.add_argument("--from-ms", type=int, required=True, help="by the broker's clock, epoch")
+    parser.add_argument("--from-ms", type=int, default=0, help="by the broker's clock, epoch")
     parser.add_argument("--to-ms", type=int, default=SystemClock().now_ms())
+    parser.add_argument("--window", type=Path, help="offsets of an earlier replay, instead of times: its window.json")
+    parser.add_argument("--seen", action="store_true", help="also write what the model was shown")
     parser.add_argument("--limit", type=int, default=10_000, help="requests, at most")
     parser.add_argument("--out", type=Path, required=True, help="folder; 0.npz is what the first source says")
     chosen = parser.parse_args(arguments)
@@ -132,9 +146,13 @@ def main(arguments: Sequence[str]) -> int:
         topic, admin = task.consumption.topic, KafkaAdmin(address)
         places = [(topic.name, number) for number in range(topic.partitions)]
         starts, ends = admin.offsets_at(places, chosen.from_ms), admin.offsets_at(places, chosen.to_ms)
+        if chosen.window:
+            kept = json.loads(chosen.window.read_text())
+            starts, ends = ({place: kept[name][str(place[1])] for place in places} for name in ("from_offsets", "to_offsets"))
+            chosen.limit = kept["limit"]
         folders = [open_source(source) for source in chosen.source]
         versions = [Version(folder, task.load(folder, chosen.model)) for folder in folders]
-        found = replay(task, chosen.model, versions, recorded(address, task, starts, ends, chosen.limit), ids)
+        found = replay(task, chosen.model, versions, recorded(address, task, starts, ends, chosen.limit), ids, chosen.seen)
     except MillraceError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1
@@ -144,5 +162,6 @@ def main(arguments: Sequence[str]) -> int:
     }  # fmt: skip
     chosen.out.mkdir(parents=True, exist_ok=True)
     for number, one in enumerate(found):
-        one.write(chosen.out / f"{number}.npz", window)
+        one.write(chosen.out / f"{number}.npz", window, chosen.seen)
+    (chosen.out / "window.json").write_text(json.dumps(window, indent=2) + "\n")
     return 0

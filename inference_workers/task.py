@@ -41,7 +41,8 @@ class Use:
 
     outputs: what the prediction log keeps, shape (entries, …). signals: named numbers for drift detectors, float32
     (entries,). parts: which part of its request each entry is; empty where every request is one part.
-    thresholds: float32, one an output, from which it holds; None where the largest output decides.
+    thresholds: float32, one an output, from which it holds; None where the largest output decides. seen: what the model was
+    shown of each entry, texts or pictures of one shape, so that it can be trained on what was asked; empty where that is neither.
     """
 
     version: Version
@@ -51,6 +52,7 @@ class Use:
     parts: Sequence[str] = ()
     signals: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     thresholds: npt.NDArray[Any] | None = None
+    seen: Sequence[Any] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,23 +6,33 @@ The loop (`streams/loop.py`) brings batches and commits what comes out; the task
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from inference_workers.live import Models
 from inference_workers.media.reader import MediaReader
-from inference_workers.task import Prediction, Task, Use
+from inference_workers.task import Prediction, Task, Use, Versions
 from processors.enrich import Enrich, Enriched, logged, named
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.encoding import Constant, Input
 from schemas.errors import RecordError, RecordTooLarge
-from schemas.topics import PREDICTION_LOG, REPLIES
+from schemas.topics import PREDICTION_LOG, REPLIES, SHADOW_RESULTS
 from streams import headers as h
 from streams.clock import Clock
 from streams.metrics import Metrics
 from streams.outcome import Defer, Emit, Outcome, Reject
 from streams.rows import OutRecords, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Requests of one batch that one set of versions answers."""
+
+    rows: Rows
+    enriched: Enriched
+    started_ms: int
 
 
 class TaskStep:
@@ -56,16 +66,34 @@ class TaskStep:
         rows = _without(rows, undecodable)
         if not len(rows):
             return outcomes
-        versions = self._models.current
-        started_ms, started_s = self._clock.now_ms(), self._clock.monotonic_s()
+        started_ms = self._clock.now_ms()
         enriched = self._enrich(columns)
         outcomes += _rejects(rows, enriched.refused, "enrich")
         outcomes += [Defer(rows.take([row]), error, "enrich") for row, error in enriched.held.items()]
         rows, enriched = _left(rows, enriched, {**enriched.refused, **enriched.held})
-        if not len(rows):
-            return outcomes
+        for which, versions in self._models.arms(rows.keys, rows.request_ids) if len(rows) else ():
+            asked = (
+                Asked(rows, enriched, started_ms) if which is None else Asked(rows.take(which), enriched.take(which), started_ms)
+            )
+            outcomes += self._by_arm(asked, versions)
+        return outcomes
+
+    def _by_arm(self, asked: Asked, versions: Versions) -> list[Outcome]:
+        """What a challenger cannot answer the live versions do: only where they can is it the challenger's fault."""
+        if all(version.arm == "live" for version in versions.values()):
+            return self._answered(asked, versions)
+        try:
+            return self._answered(asked, versions)
+        except Exception as error:
+            answered = self._answered(asked, self._models.current)
+            self._models.failed(versions, error)
+            return answered
+
+    def _answered(self, asked: Asked, versions: Versions) -> list[Outcome]:
+        rows, enriched, started_ms = asked.rows, asked.enriched, asked.started_ms
+        started_s = self._clock.monotonic_s()
         prepared = self._task.prepare(enriched.columns, versions, self._media)
-        outcomes += _rejects(rows, prepared.refused, "prepare")
+        outcomes = _rejects(rows, prepared.refused, "prepare")
         rows, enriched = _left(rows, enriched, prepared.refused)
         if not len(rows):
             return outcomes
@@ -84,9 +112,33 @@ class TaskStep:
         records = [
             *self._records(rows, values),
             *(self._log(rows, origin, enriched, use, started_ms) for use in prediction.uses),
+            *self._shadowed(Asked(rows, enriched, started_ms), prepared.inputs, versions),
             *self._models.announcements(rows),
         ]
         return [*outcomes, Emit(rows, records)]
+
+    def _shadowed(self, asked: Asked, inputs: Sequence[Any], versions: Versions) -> list[OutRecords]:
+        """What shadows say of the same inputs: to the log and to a topic of its own, never to a caller."""
+        out: list[OutRecords] = []
+        for model, shadow, which in self._models.shadows(asked.rows.request_ids):
+            if not which:
+                continue
+            held = {**versions, model: shadow}
+            begun_s = self._clock.monotonic_s()
+            try:
+                prediction = self._task.predict([inputs[row] for row in which], held)
+            except Exception as error:
+                self._models.failed(held, error)
+                continue
+            rows, enriched = asked.rows.take(which), asked.enriched.take(which)
+            origin = self._origin(rows)
+            out += [self._log(rows, origin, enriched, use, asked.started_ms) for use in prediction.uses if use.version is shadow]
+            took_ms = (self._clock.monotonic_s() - begun_s) * 1000
+            result = _result(rows, origin, enriched, prediction, np.zeros(len(rows), np.float32), took_ms)
+            headers = h.cloud_event(rows.request_ids, self._result_record, self._worker)
+            keys: list[bytes | None] = [one.encode() for one in rows.request_ids]
+            out.append(OutRecords(SHADOW_RESULTS.name, keys, self._encoder.encode(result, len(rows)), headers))
+        return out
 
     def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
         """Results that say why there is none."""

@@ -65,8 +65,16 @@ def _python(*arguments: str, **env: str) -> int:
 def demo(
     count: Annotated[int, typer.Option(help="Number of texts.")] = 400,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Another story: the traffic changes, and a model learns it by itself.")
+    ] = False,
 ) -> None:
     """Start everything, send real texts, watch the verdicts, sum up."""
+    if drift:
+        from infra import demo_drift
+
+        demo_drift.run(settings(), keep)
+        return
     from infra import demo as run
 
     run.run(settings(), count, keep)
@@ -391,6 +399,16 @@ def training_list(
 def training_show(run: Annotated[str, typer.Argument(help="Key of a run.")], as_json: Json = False) -> None:
     """One run: every event, from its cause on."""
     _trigger("runs", run, as_json=as_json)
+
+
+@training_app.command("request", context_settings=_PASSED_ON)
+def training_request(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="A model that is learnt from recorded requests, for instance moderation-text.")],
+    reason: Annotated[str, typer.Option(help="Why, for those who ask later.")],
+) -> None:
+    """Ask for a run, as drift does: --from TIME, --option NAME=VALUE, --json."""
+    _trigger("request", model, "--reason", reason, *context.args, as_json=False)
 
 
 @models_app.command("reconcile")

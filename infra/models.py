@@ -62,8 +62,10 @@ def history(settings: StackSettings, name: str, as_json: bool) -> None:
 
 def _words(record: dict[str, Any]) -> tuple[str, str, str]:
     if record["topic"] == MODEL_UPDATES.name:
-        return "promoted", record["actor"], record["reason"]
+        canary = next((f"{one['arm']} {one['version']}, {one['share']:.0%}" for one in record["challengers"]), "")
+        return canary or "live", record["actor"], record["reason"]
     if not record["accepted"]:
         return "refused", record["worker"], record["reason"] or ""
     offsets = ", ".join(f"{o['topic']}/{o['partition']} from {o['offset']}" for o in record["first_offsets"])
-    return f"swapped in {record['loaded_ms']:.0f} ms", record["worker"], offsets
+    arm = "" if record["arm"] == "live" else f" as {record['arm']}"
+    return f"swapped{arm} in {record['loaded_ms']:.0f} ms", record["worker"], offsets

@@ -358,6 +358,35 @@ class Label:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Challenger:
+    """A version that answers beside the live one.
+
+    arm: canary answers a share of the requests; shadow answers a share beside, for the log alone.
+    digest: sha256 of the folder's manifest.
+    share: Of the keys, 0 to 1.
+    salt: Which keys: those whose hash with it is below the share; a key stays with its arm.
+    """
+
+    arm: str
+    version: str
+    uri: str
+    digest: str
+    share: float
+    salt: str
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Challenger:
+        return cls(
+            arm=d["arm"],
+            version=d["version"],
+            uri=d["uri"],
+            digest=d["digest"],
+            share=d["share"],
+            salt=d["salt"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ModelUpdate:
     """The state of a model from here on: the last record of a model is what every worker holds.
 
@@ -368,6 +397,7 @@ class ModelUpdate:
     reason: Why, in words.
     actor: Who or what decided.
     decided_ms: When, milliseconds since the epoch.
+    challengers: At most one of an arm.
     """
 
     RECORD: ClassVar[str] = "model-update"
@@ -379,6 +409,7 @@ class ModelUpdate:
     reason: str
     actor: str
     decided_ms: int
+    challengers: tuple[Challenger, ...] = ()
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> ModelUpdate:
@@ -390,6 +421,7 @@ class ModelUpdate:
             reason=d["reason"],
             actor=d["actor"],
             decided_ms=d["decided_ms"],
+            challengers=tuple(Challenger.from_dict(item) for item in d["challengers"]),
         )
 
 
@@ -780,6 +812,7 @@ class SwapAck:
     accepted: False when the version was refused and the old one stays.
     reason: Why it was refused.
     loaded_ms: Time to load and warm it beside the old one, milliseconds.
+    arm: live, canary or shadow.
     """
 
     RECORD: ClassVar[str] = "swap-ack"
@@ -792,6 +825,7 @@ class SwapAck:
     reason: str | None = None
     loaded_ms: float = 0.0
     first_offsets: tuple[FirstOffset, ...] = ()
+    arm: str = "live"
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> SwapAck:
@@ -804,6 +838,7 @@ class SwapAck:
             reason=d["reason"],
             loaded_ms=d["loaded_ms"],
             first_offsets=tuple(FirstOffset.from_dict(item) for item in d["first_offsets"]),
+            arm=d["arm"],
         )
 
 
@@ -812,7 +847,7 @@ class TrainingEvent:
     """A step on the way from a cause to a new version. All of a run have its key.
 
     model: Also the key.
-    kind: asked, passed_over, launched, progress, trained, failed, judged, promoted, refused, rolled_back.
+    kind: asked, passed_over, launched, progress, trained, failed, judged, refused, canary, promoted, rolled_back.
     words: What happened and why, for people.
     cause: Id of the record behind it.
     facts: For programs: version, digest, folder, pid, metrics.
@@ -852,7 +887,7 @@ class TrainingRequest:
     reason: Why, in words.
     causes: Ids of the drift events behind it; empty where a person asked.
     actor: Who or what decided.
-    options: For the trainer.
+    options: For the run: from_ms and since_ms, epoch, where its window and the drift begin; and what its trainer takes.
     decided_ms: Epoch.
     """
 

@@ -325,8 +325,8 @@ TRAINING_REQUESTS = Topic(
     guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="training_triggers",
-    writers=("decide",),
-    readers=("decide", "training command"),
+    writers=("decide", "training command"),
+    readers=("decide", "launch", "training run", "training command"),
 )
 TRAINING_EVENTS = Topic(
     name="training-events-v1",
@@ -337,8 +337,8 @@ TRAINING_EVENTS = Topic(
     guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="training_triggers",
-    writers=("decide",),
-    readers=("training command",),
+    writers=("decide", "launch", "training run", "rollout"),
+    readers=("launch", "training run", "rollout", "training command"),
 )
 MODEL_UPDATES = Topic(
     name="model-updates-v1",
@@ -349,8 +349,20 @@ MODEL_UPDATES = Topic(
     guarantee=Guarantee.AT_LEAST_ONCE,
     compatibility=Compatibility.FULL_TRANSITIVE,
     owner="training_triggers",
-    writers=("models command",),
-    readers=("workers", "reconcile"),
+    writers=("models command", "rollout"),
+    readers=("workers", "rollout", "training run", "reconcile"),
+)
+SHADOW_RESULTS: Topic[object] = Topic(
+    name="shadow-results-v1",
+    record=None,  # the task's own result
+    key="request_id",
+    partitions=4,
+    retention_ms=7 * DAY_MS,
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="inference_workers",
+    writers=("workers",),
+    readers=("tail command",),
 )
 SWAP_ACKS = Topic(
     name="swap-acks-v1",
@@ -362,7 +374,7 @@ SWAP_ACKS = Topic(
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="inference_workers",
     writers=("workers",),
-    readers=("models command",),
+    readers=("rollout", "models command"),
 )
 WORKER_STATUS = Topic(
     name="worker-status-v1",
@@ -404,6 +416,7 @@ CATALOGUE: tuple[Topic[object], ...] = (
     TRAINING_REQUESTS,
     TRAINING_EVENTS,
     MODEL_UPDATES,
+    SHADOW_RESULTS,
     SWAP_ACKS,
     WORKER_STATUS,
 )
@@ -439,6 +452,8 @@ ARCHIVE = Consumption(topic=USER_EVENTS_VALID, group="archive", retry_delays_ms=
 DRIFT = Consumption(topic=PREDICTION_LOG, group="drift", retry_delays_ms=())
 ACCURACY = Consumption(topic=PREDICTION_OUTCOMES, group="accuracy", retry_delays_ms=())
 DECIDE = Consumption(topic=DRIFT_EVENTS, group="decide", retry_delays_ms=(), results=TRAINING_REQUESTS)
+LAUNCH = Consumption(topic=TRAINING_REQUESTS, group="launch", retry_delays_ms=(), results=TRAINING_EVENTS)
+ROLLOUT = Consumption(topic=TRAINING_EVENTS, group="rollout", retry_delays_ms=(), results=MODEL_UPDATES)
 
 CONSUMPTIONS: tuple[Consumption, ...] = (
     *TASKS,
@@ -452,6 +467,8 @@ CONSUMPTIONS: tuple[Consumption, ...] = (
     DRIFT,
     ACCURACY,
     DECIDE,
+    LAUNCH,
+    ROLLOUT,
 )
 
 

@@ -41,11 +41,18 @@ def main() -> None:
     reconcile = commands.add_parser("reconcile", help="keep the registry's alias at what the topic says")
     reconcile.add_argument("--once", action="store_true")
     serving = commands.add_parser("serve", help="run detectors and the decision as loops")
-    serving.add_argument("names", nargs="+", choices=["drift", "accuracy", "decide"])
+    serving.add_argument("names", nargs="+", choices=["drift", "accuracy", "decide", "launch", "rollout"])
     serving.add_argument("--slot", type=int, default=0)
     drift = commands.add_parser("drift", help="what is watched, and what was found")
     runs = commands.add_parser("runs", help="what training was asked for, why, and what became of it")
     runs.add_argument("only", nargs="?", default="", help="a model, or a run's key for all its events")
+    running = commands.add_parser("run", help="do one training run, or what is left of it")
+    running.add_argument("run_key")
+    asking = commands.add_parser("request", help="ask for a training run")
+    asking.add_argument("model")
+    asking.add_argument("--reason", required=True)
+    asking.add_argument("--from", dest="from_", default="", help="time from which recorded requests are learnt from")
+    asking.add_argument("--option", action="append", default=[], help="for the trainer, as epochs=8; may be given more than once")
     comparing = commands.add_parser("replay-compare", help="champion and candidate on the same recorded requests")
     comparing.add_argument("model")
     comparing.add_argument("--candidate", required=True, help="a version, as promote takes it")
@@ -54,13 +61,15 @@ def main() -> None:
     )
     comparing.add_argument("--to", default="", help="time; now where none is given")
     comparing.add_argument("--limit", type=int, default=10_000, help="requests, at most")
-    for one in (register, promote, rollback, listing, drift, runs, comparing):
+    for one in (register, promote, rollback, listing, drift, runs, asking, comparing):
         one.add_argument("--json", action="store_true", dest="as_json")
     chosen = parser.parse_args()
     try:
         COMMANDS[chosen.command](chosen)
     except MillraceError as error:
         sys.exit(f"{error.code}: {error}")
+    except BrokenPipeError:  # who read it has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _settings() -> TriggerSettings:
@@ -121,7 +130,7 @@ def _rollback(chosen: argparse.Namespace) -> None:
     from training_triggers.promotion import announce, before, updates
 
     sink, broadcast, ids, clock = _connected()
-    source = before(chosen.name, updates(broadcast, ids), f"shipped:{chosen.name}")
+    source = before(chosen.name, updates(broadcast, ids))
     _said(chosen, announce(chosen.name, source, f"rollback: {chosen.reason}", sink, ids, clock))
 
 
@@ -176,6 +185,28 @@ def _runs(chosen: argparse.Namespace) -> None:
     report.runs(_settings(), chosen.as_json, chosen.only)
 
 
+def _run(chosen: argparse.Namespace) -> None:
+    from training_triggers import run
+
+    sys.exit(run.main(_settings(), chosen.run_key))
+
+
+def _request(chosen: argparse.Namespace) -> None:
+    from training_triggers import ask
+
+    options = dict(one.split("=", 1) for one in chosen.option if "=" in one)
+    if len(options) < len(chosen.option):
+        raise BadSettings(f"--option takes NAME=VALUE, not {', '.join(one for one in chosen.option if '=' not in one)}")
+    if chosen.from_:
+        options["from_ms"] = str(_time_ms(chosen.from_, 0))
+    made = ask.ask(_settings(), chosen.model, chosen.reason, options)
+    print(
+        json.dumps(asdict(made))
+        if chosen.as_json
+        else f"asked for {made.run_key}; `./millrace training show {made.run_key}` follows it"
+    )
+
+
 def _replay_compare(chosen: argparse.Namespace) -> None:
     from streams.clock import SystemClock
     from training_triggers import replay_compare
@@ -203,6 +234,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "drift": _drift,
     "replay-compare": _replay_compare,
     "runs": _runs,
+    "run": _run,
+    "request": _request,
     "register": _register,
     "promote": _promote,
     "rollback": _rollback,

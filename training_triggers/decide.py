@@ -35,7 +35,12 @@ class Decision:
 
 def run_key(event: DriftEvent) -> str:
     """The same finding asks for the same run."""
-    return f"{event.model}-{event.version}-{hashlib.sha256(event.event_id.encode()).hexdigest()[:8]}"
+    return f"{event.model}-{hashlib.sha256(event.event_id.encode()).hexdigest()[:8]}"
+
+
+def onset_ms(event: DriftEvent) -> int:
+    """About when the first of its windows in a row began, as if all took as long as the last."""
+    return event.from_ms - (event.in_a_row - 1) * (event.to_ms - event.from_ms)
 
 
 def decide(event: DriftEvent, asked: Sequence[TrainingRequest], now_ms: int, policy: Policy) -> Decision:
@@ -95,7 +100,7 @@ class Decide:
             if decision.ask:
                 requests.append(TrainingRequest(
                     run_key=key, model=event.model, version=event.version, reason=decision.why, causes=(event.event_id,),
-                    actor="decide", decided_ms=now_ms,
+                    actor="decide", options={"since_ms": str(onset_ms(event))}, decided_ms=now_ms,
                 ))  # fmt: skip
             kind = "asked" if decision.ask else "passed_over"
             events.append(TrainingEvent(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class Comparison:
     accuracy: Accuracy | None
     time_ratio: float
     size_ratio: float
+    parts: Mapping[str, Accuracy] = field(default_factory=dict)  # of further sets, or of parts of this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def compare(champion: Answers, candidate: Answers, truth: Truth) -> Comparison:
     right = (rights(request_ids, said, champion.names, truth), rights(request_ids, says, champion.names, truth))
     return Comparison(
         entries=len(pairs), agreement=float((said == says).all(axis=1).mean()) if len(pairs) else 1.0, changed=changed,
-        drift=drift, accuracy=_accuracy(*right), time_ratio=_ratio(_each(candidate), _each(champion)),
+        drift=drift, accuracy=accuracy(*right), time_ratio=_ratio(_each(candidate), _each(champion)),
         size_ratio=_ratio(candidate.model_bytes, champion.model_bytes),
     )  # fmt: skip
 
@@ -123,15 +124,21 @@ def rights(request_ids: Sequence[str], said: Bools, names: Sequence[str], truth:
     return found
 
 
-def _accuracy(champion: Mapping[str, bool], candidate: Mapping[str, bool]) -> Accuracy | None:
-    if not champion:
+def accuracy(champion: Mapping[str, bool], candidate: Mapping[str, bool]) -> Accuracy | None:
+    """Of the requests that champion names; None where there are none."""
+    return accuracy_of(np.array(list(champion.values()), np.bool_), np.array([candidate[one] for one in champion], np.bool_))
+
+
+def accuracy_of(champion: Bools, candidate: Bools) -> Accuracy | None:
+    """bool (n,): which of the same n examples each told right; None where n is 0."""
+    n = len(champion)
+    if not n:
         return None
-    differences = np.array([int(candidate[one]) - int(right) for one, right in champion.items()])
-    n = len(differences)
+    differences = candidate.astype(np.int64) - champion
     counts = np.array([(differences == step).sum() for step in (-1, 0, 1)])
     draws = np.random.default_rng(SEED).multinomial(n, counts / n, DRAWS)
     low, high = np.quantile((draws[:, 2] - draws[:, 0]) / n, [0.025, 0.975])
-    return Accuracy(n, float(np.mean(list(champion.values()))), float(np.mean(list(candidate.values()))), float(low), float(high))
+    return Accuracy(n, float(champion.mean()), float(candidate.mean()), float(low), float(high))
 
 
 def _each(answers: Answers) -> float:
@@ -142,20 +149,23 @@ def _ratio(a: float, b: float) -> float:
     return a / b if b else 1.0
 
 
+def with_parts(found: Comparison, parts: Mapping[str, Accuracy]) -> Comparison:
+    """parts: by name, what was measured elsewhere: none of them may have become worse either."""
+    return replace(found, parts=dict(parts))
+
+
 def judge(found: Comparison, policy: Policy) -> Verdict:
     """Every condition that is not met is a reason; a verdict without one passes."""
     reasons: list[str] = []
     if found.entries < policy.least_entries:
         reasons.append(f"{found.entries} answers could be compared, {policy.least_entries} are the least")
-    accuracy = found.accuracy
-    if accuracy is not None and accuracy.labelled >= policy.least_labelled:
-        if accuracy.low <= -policy.margin:
-            reasons.append(
-                f"it may be worse: {accuracy.champion:.3f} became {accuracy.candidate:.3f} of {accuracy.labelled} labelled requests, "
-                f"difference {accuracy.low:+.3f} to {accuracy.high:+.3f}, and {policy.margin} is allowed"
-            )
+    told = found.accuracy
+    if told is not None and told.labelled >= policy.least_labelled:
+        reasons += _worse("labelled requests", told, policy)
+        for name, part in found.parts.items():
+            reasons += _worse(name, part, policy) if part.labelled >= policy.least_labelled else []
     else:
-        labelled = accuracy.labelled if accuracy else 0
+        labelled = told.labelled if told else 0
         if found.agreement < policy.least_agreement:
             reasons.append(
                 f"{labelled} requests are labelled, too few to decide by ({policy.least_labelled}), and {found.agreement:.1%} of the "
@@ -171,6 +181,15 @@ def judge(found: Comparison, policy: Policy) -> Verdict:
     if found.size_ratio > policy.most_size_ratio:
         reasons.append(f"it is {found.size_ratio:.1f} times as large, {policy.most_size_ratio} is allowed")
     return Verdict(not reasons, reasons)
+
+
+def _worse(name: str, found: Accuracy, policy: Policy) -> list[str]:
+    if found.low > -policy.margin:
+        return []
+    return [
+        f"it may be worse: {found.champion:.3f} became {found.candidate:.3f} of {found.labelled} {name}, "
+        f"difference {found.low:+.3f} to {found.high:+.3f}, and {policy.margin} is allowed"
+    ]
 
 
 def read(file: Any) -> Answers:

@@ -1,47 +1,45 @@
-"""Wires the loops of this package: `drift` and `accuracy` (detectors) and `decide`."""
+"""Wires the loops of this package: `drift` and `accuracy` (detectors), `decide`, `launch` and `rollout`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from processors.process import Build, Part, inline, make_loop
-from schemas.codec import read_any
 from schemas.errors import BadSettings
-from schemas.generated import DriftState, TrainingRequest
+from schemas.generated import DriftState, TrainingEvent, TrainingRequest
 from schemas.topic import Consumption
-from schemas.topics import ACCURACY, DECIDE, DRIFT_STATE, TRAINING_REQUESTS
+from schemas.topics import ACCURACY, DECIDE, DRIFT_STATE, LAUNCH, ROLLOUT, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams import service
+from streams.batching import CostLine
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
+from streams.kafka.readback import records
 from streams.loop import Loop, LoopLimits
 from streams.metrics import Metrics
 from streams.registry import Registry
 from streams.service import Watchdog, configure_logging
 from streams.settings import load
+from streams.step import BatchStep
+from training_triggers import rollout
 from training_triggers.decide import Decide, Policy
 from training_triggers.detect import DETECTORS, Detector
+from training_triggers.journal import Journal
+from training_triggers.launch import Launch, RunProcess
+from training_triggers.rollout_topics import KafkaTopics
 from training_triggers.settings import TriggerSettings
 from training_triggers.watch import Rules
 
-READ_LIMIT_S = 60.0
 # The state is written with each commit, so commits are few.
 DETECTOR_LIMITS = LoopLimits(poll_records=1_000, idle_wait_ms=500, commit_interval_ms=1_000, look_ahead_records=20_000)
 
 
 def reader(address: KafkaAddress, ids: Registry, topic: str, kind: Any) -> Callable[[], Iterable[Any]]:
     """All committed records of a topic at each call, oldest first."""
-
-    def read() -> list[Any]:
-        broadcast = KafkaBroadcast(address, topic, SystemClock())
-        try:
-            return [kind.from_dict(read_any(value, ids)) for value in broadcast.read_to_end(READ_LIMIT_S).values]
-        finally:
-            broadcast.close()
-
-    return read
+    return lambda: [kind.from_dict(record) for record in records(address, topic, ids)]
 
 
 def detector(name: str, settings: TriggerSettings) -> tuple[Consumption, Build]:
@@ -67,6 +65,43 @@ def deciding(settings: TriggerSettings) -> tuple[Consumption, Build]:
     return DECIDE, build
 
 
+def launching(settings: TriggerSettings) -> tuple[Consumption, Build]:
+    runs = Path(settings.runs)
+    if not settings.runs or not runs.is_absolute():
+        raise BadSettings("MILLRACE_RUNS must name a folder, whole from its root: each run keeps there what it made")
+
+    def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
+        clock = SystemClock()
+
+        def fail(run_key: str, model: str, words: str) -> None:
+            journal = Journal(address, ids, clock, run_key, model, worker)
+            journal.write("failed", words, facts={"folder": str(runs / run_key)})
+            journal.close()
+
+        def events() -> KafkaBroadcast:
+            return KafkaBroadcast(address, TRAINING_EVENTS.name, clock)
+
+        made = Launch(ids, worker, events, lambda run_key: RunProcess(run_key, runs), fail, clock)
+        step = BatchStep(made.process, made.answer, clock, CostLine(), closing=made.close)
+        return Part(step, made, [made])
+
+    return LAUNCH, build
+
+
+def rolling_out(settings: TriggerSettings) -> tuple[Consumption, Build]:
+    policy = rollout.Policy(
+        settings.canary_share, settings.canary_labelled, settings.canary_margin, settings.canary_unlabelled, settings.canary_most_s,
+        settings.watch_s,
+    )  # fmt: skip
+
+    def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
+        events = reader(address, ids, TRAINING_EVENTS.name, TrainingEvent)
+        made = rollout.Rollout(policy, ids, events, lambda: KafkaTopics(address, ids, SystemClock(), worker), SystemClock())
+        return Part(inline(made.process, made.answer), made, [made])
+
+    return ROLLOUT, build
+
+
 def serve(names: Sequence[str], slot: int) -> int:
     """Run these loops in one process until it is told to stop; the exit code."""
 
@@ -77,8 +112,16 @@ def serve(names: Sequence[str], slot: int) -> int:
         configure_logging(settings.log_json)
         loops: list[Loop] = []
         for name in names:
-            consumption, build = deciding(settings) if name == DECIDE.group else detector(name, settings)
-            limits = LoopLimits() if name == DECIDE.group else DETECTOR_LIMITS
+            match name:
+                case DECIDE.group:
+                    consumption, build = deciding(settings)
+                case LAUNCH.group:
+                    consumption, build = launching(settings)
+                case ROLLOUT.group:
+                    consumption, build = rolling_out(settings)
+                case _:
+                    consumption, build = detector(name, settings)
+            limits = DETECTOR_LIMITS if name in DETECTORS else LoopLimits()
             loops.append(make_loop(consumption, build, slot, settings, [watchdog.of(name)], limits, kind="trigger", alone=True))
         return loops
 

@@ -16,9 +16,12 @@ from streams.broker import Broadcast, Sink
 from streams.clock import Clock
 from streams.headers import cloud_event
 from streams.ids import uuid7
+from streams.kafka.config import KafkaAddress
+from streams.kafka.readback import records
 from streams.rows import OutRecords, Polled
 
 READ_LIMIT_S = 15.0
+FLUSH_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,22 @@ def announce(name: str, source: Source, reason: str, sink: Sink, ids: SchemaIds,
         model=name, version=source.folder.version, uri=source.uri, digest=source.folder.digest, reason=reason,
         actor=getpass.getuser(), decided_ms=clock.now_ms(),
     )  # fmt: skip
-    value = Encoder("model-update", MODEL_UPDATES.subject, ids).encode_one(update)
-    headers = cloud_event([uuid7(update.decided_ms)], "model-update", "models command")
-    sink.produce(OutRecords(MODEL_UPDATES.name, [name.encode()], [value], headers))
-    sink.flush(10.0)
+    write(update, sink, ids, "models command")
     return update
+
+
+def write(update: ModelUpdate, sink: Sink, ids: SchemaIds, writer: str) -> None:
+    """Returns when the broker has it."""
+    value = Encoder("model-update", MODEL_UPDATES.subject, ids).encode_one(update)
+    headers = cloud_event([uuid7(update.decided_ms)], "model-update", writer)
+    sink.produce(OutRecords(MODEL_UPDATES.name, [update.model.encode()], [value], headers))
+    sink.flush(FLUSH_LIMIT_S)
+
+
+def live(model: str, address: KafkaAddress, ids: SchemaIds) -> Source:
+    """The version that answers now, its folder checked. Raises ModelRefused, BrokerUnavailable."""
+    mine = [one for one in records(address, MODEL_UPDATES.name, ids) if one["model"] == model]
+    return opened(ModelUpdate.from_dict(mine[-1])) if mine else shipped(model)
 
 
 def updates(broadcast: Broadcast, ids: SchemaIds) -> list[ModelUpdate]:
@@ -94,7 +108,7 @@ def decoded(polled: Polled, ids: SchemaIds) -> list[ModelUpdate]:
     return [ModelUpdate.from_dict(read_any(value, ids)) for value in polled.values]
 
 
-def before(name: str, written: list[ModelUpdate], default_uri: str) -> Source:
+def before(name: str, written: list[ModelUpdate]) -> Source:
     """What answered before the last promotion of the model: the version that a rollback brings back.
 
     A model that was promoted once goes back to what is shipped. Raises ModelRefused where nothing was promoted."""
@@ -102,11 +116,17 @@ def before(name: str, written: list[ModelUpdate], default_uri: str) -> Source:
     if not mine:
         raise ModelRefused(f"no version of {name} was ever promoted: there is nothing to roll back")
     earlier = [update for update in mine if update.digest != mine[-1].digest]
-    if not earlier:
-        return Source(open_folder(resolve(default_uri)), default_uri)
-    last = earlier[-1]
+    return opened(earlier[-1]) if earlier else shipped(name)
+
+
+def shipped(name: str) -> Source:
+    return Source(open_folder(resolve(f"shipped:{name}")), f"shipped:{name}")
+
+
+def opened(last: ModelUpdate) -> Source:
+    """What an update names, checked where its files lie here."""
     if last.uri.startswith("hf:"):
         return Source(open_checkpoint(last.uri.removeprefix("hf:")), last.uri)
     if last.uri.startswith("models:/"):
-        return Source(_as_registered(name, last.version, last.digest), last.uri)
+        return Source(_as_registered(last.model, last.version, last.digest), last.uri)
     return Source(open_folder(resolve(last.uri), last.digest), last.uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -85,9 +86,24 @@ def runs(settings: TriggerSettings, as_json: bool, only: str = "") -> None:
         if as_json:
             print(json.dumps(asdict(request) | {"events": [asdict(event) for event in mine]}))
             continue
-        passed_over = sum(event.kind == "passed_over" for event in mine)
-        print(f"{request.run_key}  by {request.actor}: {request.reason}")
-        for event in mine if only == request.run_key else ():
-            print(f"  {event.kind:<12} {event.cause}: {event.words}")
-        if passed_over and only != request.run_key:
-            print(f"  {passed_over} further findings asked for nothing new")
+        own = [event for event in mine if event.kind not in ("passed_over", "progress")]
+        print(f"{request.run_key}  {own[-1].kind if own else 'asked'}, by {request.actor}: {request.reason}")
+        if only != request.run_key:
+            if own and own[-1].kind != "asked":
+                print(f"  {own[-1].words}")
+            continue
+        for event in mine:
+            if event.kind != "passed_over":
+                print(f"  {_clock(event.at_ms)}  {event.kind:<12} {event.words}")
+        passed_over = [event for event in mine if event.kind == "passed_over"]
+        if passed_over:
+            print(
+                f"  {len(passed_over)} further findings asked for nothing new; the last: {passed_over[-1].cause}: {passed_over[-1].words}"
+            )
+        folder = next((event.facts["folder"] for event in reversed(mine) if "folder" in event.facts), "")
+        if folder:
+            print(f"  what it made lies in {folder}")
+
+
+def _clock(at_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))

@@ -149,7 +149,7 @@ def _score_texts(items: Sequence[Item], version: Version) -> list[Scored]:
     logits = scorer.logits(texts)
     compute_ms = (time.perf_counter() - begun_s) * 1000
     signals = {"text_chars": np.array([len(text) for text in texts], "<f4")}
-    return [_scored(version, scorer.labels, logits, compute_ms, rows, ["text"] * len(rows), len(items), signals)]
+    return [_scored(version, scorer.labels, logits, compute_ms, rows, ["text"] * len(rows), len(items), signals, texts)]
 
 
 def _score_pictures(items: Sequence[Item], version: Version) -> list[Scored]:
@@ -162,7 +162,7 @@ def _score_pictures(items: Sequence[Item], version: Version) -> list[Scored]:
     logits = scorer.logits(pictures)
     compute_ms = (time.perf_counter() - begun_s) * 1000
     rows, parts = [row for row, _, _ in found], [part for _, part, _ in found]
-    return [_scored(version, scorer.labels, logits, compute_ms, rows, parts, 0, brightness(pictures))]
+    return [_scored(version, scorer.labels, logits, compute_ms, rows, parts, 0, brightness(pictures), pictures)]
 
 
 def _scored(
@@ -174,6 +174,7 @@ def _scored(
     parts: list[str],
     n: int,
     signals: Mapping[str, npt.NDArray[Any]],
+    seen: Sequence[Any],
 ) -> Scored:
     """n: the number of items where each of them has exactly this one part, else another number."""
     saved = version.folder.config.get("thresholds", {})
@@ -182,7 +183,7 @@ def _scored(
     each_its_own = len(rows) == n
     use = Use(
         version, probabilities.astype("<f4"), compute_ms, None if each_its_own else rows, () if each_its_own else parts, signals,
-        thresholds,
+        thresholds, seen,
     )  # fmt: skip
     margins = logits - np.log(thresholds / (1.0 - thresholds))
     not_covered = [category for category in CATEGORIES if category not in labels]

@@ -61,7 +61,8 @@ class Vision:
         version = versions[MODEL]
         scorer: PictureScorer = version.backend
         begun_s = time.perf_counter()
-        logits = scorer.logits([one.pixels for one in inputs])
+        pictures = [one.pixels for one in inputs]
+        logits = scorer.logits(pictures)
         compute_ms = (time.perf_counter() - begun_s) * 1000
         probabilities = softmax(logits)
         order = np.argsort(-probabilities, axis=1)
@@ -72,7 +73,7 @@ class Vision:
                     for one, row, best in zip(inputs, probabilities, order.tolist(), strict=True)
                 ]
             },
-            uses=[Use(version, probabilities.astype("<f4"), compute_ms, signals=brightness([one.pixels for one in inputs]))],
+            uses=[Use(version, probabilities.astype("<f4"), compute_ms, signals=brightness(pictures), seen=pictures)],
         )
 
 

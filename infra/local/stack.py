@@ -15,13 +15,13 @@ from infra.local.processes import Started
 from infra.provision import Provisioned, provision
 from infra.settings import ROOT, StackSettings
 from schemas.errors import BadSettings, BrokerUnavailable
-from schemas.topics import ACCURACY, DECIDE, DECISIONS, DRIFT, POLICY, TASKS, TIMELY, VALIDATE
+from schemas.topics import ACCURACY, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TASKS, TIMELY, VALIDATE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
 
 WORKER_LIMIT_S = 60.0
-TRIGGERS = (DRIFT.group, ACCURACY.group, DECIDE.group)
+TRIGGERS = (DRIFT.group, ACCURACY.group, DECIDE.group, LAUNCH.group, ROLLOUT.group)
 
 
 def fetch(settings: StackSettings, *, with_features: bool = False) -> None:
@@ -158,6 +158,7 @@ def where(settings: StackSettings, running: state.State) -> dict[str, str]:
         "MILLRACE_BOOTSTRAP": running.bootstrap, "MILLRACE_REGISTRY": running.registry, "PYTHONPATH": str(ROOT),
         "MILLRACE_BLOB_ROOTS": settings.blob_root, "MILLRACE_MLFLOW": running.mlflow,
         "MILLRACE_REDIS": running.redis, "MILLRACE_LAKE": str(settings.lake),
+        "MILLRACE_RUNS": str(settings.home_folder.resolve() / "runs"), "MILLRACE_DATA": settings.data,
     }  # fmt: skip
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+from schemas.codec import SchemaIds, read_any
 from schemas.errors import BrokerUnavailable
-from streams.clock import Clock
+from streams.clock import Clock, SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.rows import Place, Polled
 
+READ_LIMIT_S = 60.0
 STALLED_S = 60.0  # without any record: longer than a dead writer's transaction may stay open
 
 
@@ -43,3 +46,12 @@ def since(address: KafkaAddress, topic: str, partitions: Iterable[int], from_ms:
     """What was appended since a time, up to all that was written by now, whether its transaction is decided or not."""
     admin, places = KafkaAdmin(address), [(topic, number) for number in partitions]
     yield from stretch(address, topic, admin.offsets_at(places, from_ms), admin.ends(places), clock)
+
+
+def records(address: KafkaAddress, topic: str, ids: SchemaIds) -> list[dict[str, Any]]:
+    """All committed records of a small topic, each partition's oldest first. Raises BrokerUnavailable."""
+    reader = KafkaBroadcast(address, topic, SystemClock())
+    try:
+        return [read_any(value, ids) for value in reader.read_to_end(READ_LIMIT_S).values]
+    finally:
+        reader.close()

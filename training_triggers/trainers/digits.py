@@ -80,7 +80,7 @@ def train(data: Digits, progress: Progress, epochs: int = EPOCHS, threads: int =
     for epoch in range(epochs):
         total = 0.0
         for rows in torch.randperm(len(labels)).split(BATCH):
-            loss = f.cross_entropy(network(_bent(pixels[rows])), labels[rows], label_smoothing=0.05)
+            loss = f.cross_entropy(network(bent(pixels[rows])), labels[rows], label_smoothing=0.05)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -91,7 +91,7 @@ def train(data: Digits, progress: Progress, epochs: int = EPOCHS, threads: int =
     return trained
 
 
-def _bent(pixels: Tensor) -> Tensor:
+def bent(pixels: Tensor) -> Tensor:
     """Turned up to 12°, scaled by 0.8-1.15, sheared, shifted up to 3 pixels; half of them inverted. uint8, channels last."""
     n = len(pixels)
     angle, shear = (torch.rand(n) - 0.5) * 0.42, (torch.rand(n) - 0.5) * 0.4
@@ -118,8 +118,8 @@ def measure(network: ConvNet, data: Digits) -> Measured:
     )
 
 
-def write(network: ConvNet, measured: Measured, trained_on: int, folder: Path, version: str) -> str:
-    """Write the whole model folder; its digest."""
+def write(network: ConvNet, measured: Measured, trained_on: int, folder: Path, version: str, about: str = "") -> str:
+    """Write the whole model folder; its digest. about: what it was trained on besides the public pictures."""
 
     def example(n: int) -> tuple[Tensor, ...]:
         return (torch.randint(0, 256, (n, SIDE, SIDE, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(n)),)
@@ -136,13 +136,14 @@ def write(network: ConvNet, measured: Measured, trained_on: int, folder: Path, v
         "outputs": {"logits": {"dtype": "float32", "shape": ["n", len(LABELS)]}},
     }
     artifact = export.Artifact(
-        NAME, export.halves(network), [graph], config, signature, lambda worst: _card(measured, trained_on, version, worst)
+        NAME, export.halves(network), [graph], config, signature, lambda worst: _card(measured, trained_on, version, worst, about)
     )
     return export.write(artifact, folder, version)
 
 
-def _card(measured: Measured, trained_on: int, version: str, worst: float) -> str:
+def _card(measured: Measured, trained_on: int, version: str, worst: float, about: str) -> str:
     mixed = "\n".join(f"| {true} | {said} | {times} |" for true, said, times in measured.confusions[:8])
+    further = f" Trained on from another version with {about}." if about else ""
     return f"""# {NAME}, version {version}
 
 Handwritten digits: one digit a picture, white on black or black on white, roughly centred. A residual convolutional
@@ -152,7 +153,7 @@ it was never shown anything else, so a low probability is no safe sign of "not a
 ## Data and licence
 
 MNIST (LeCun, Cortes, Burges), CC BY-SA 3.0, 8,000 pictures: {trained_on} to train, {measured.n} held out (each
-{HELD_OUT_EVERY}th). Turned, scaled, sheared, shifted and inverted at random in training. These weights: CC BY-SA 3.0.
+{HELD_OUT_EVERY}th). Turned, scaled, sheared, shifted and inverted at random in training. These weights: CC BY-SA 3.0.{further}
 
 ## Measured on the {measured.n} held-out pictures
 

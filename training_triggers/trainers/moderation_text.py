@@ -20,7 +20,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from inference_workers.networks.ngrams import CHAR_BITS, WORD_BITS, words_and_chars
+from inference_workers.networks.ngrams import CHAR_BITS, WORD_BITS
+from training_triggers.trainers.bags import Matrix, counts_of, idf_of, weighted
 from training_triggers.trainers.evaluation import Floats, Measured, measure, threshold_for
 from training_triggers.trainers.moderation_data import CATEGORIES, SOURCES, Labelled
 
@@ -37,7 +38,6 @@ MAX_FALSE_SHARE = 0.015  # of another source's negatives; measured on held-out f
 MAX_FALSE_SHARE_HARASSMENT_SMS = 0.06
 DEFAULT_THRESHOLD = 0.7
 Progress = Callable[[str], None]
-Matrix = Any  # scipy.sparse.csr_matrix, which has no types
 
 
 @dataclass(frozen=True)
@@ -60,31 +60,6 @@ class Weights:
     word_idf: npt.NDArray[np.float32]
     char_idf: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
-
-
-def counts_of(texts: list[str]) -> tuple[Matrix, Matrix]:
-    """Counts of hashed n-grams, one csr matrix a bag, shape (n, buckets)."""
-    parts: tuple[list[Matrix], list[Matrix]] = ([], [])
-    for at in range(0, len(texts), 256):
-        found_bags = words_and_chars(texts[at : at + 256])
-        for bag, found, bits in zip(parts, found_bags, (WORD_BITS, CHAR_BITS), strict=True):
-            rows, columns = np.nonzero(found.counts)
-            shape = (len(found.counts), 2**bits)
-            bag.append(sparse.csr_matrix((found.counts[rows, columns], (rows, found.buckets[rows, columns])), shape))
-    return sparse.vstack(parts[0]).tocsr(), sparse.vstack(parts[1]).tocsr()
-
-
-def idf_of(counts: Matrix) -> npt.NDArray[np.float32]:
-    documents = np.bincount(counts.indices, minlength=counts.shape[1])
-    idf: npt.NDArray[np.float32] = (np.log((1 + counts.shape[0]) / (1 + documents)) + 1).astype(np.float32)
-    return idf
-
-
-def weighted(counts: Matrix, idf: npt.NDArray[np.float32]) -> Matrix:
-    values = counts.copy().astype(np.float64)
-    values.data = (1 + np.log(values.data)) * idf[values.indices]
-    lengths = np.sqrt(np.asarray(values.multiply(values).sum(axis=1)).ravel())
-    return sparse.diags(1 / np.maximum(lengths, 1e-6)) @ values
 
 
 def fit(features: Matrix, labels: npt.NDArray[np.int8], strength: float, weight: str | None = None) -> LogisticRegression:

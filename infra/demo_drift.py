@@ -1,0 +1,139 @@
+"""`./millrace demo --drift`: the loop that retrains, from a change of the traffic to the version that has learnt it, watched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from infra import console
+from infra.drift_story import MODEL, SETTINGS, Event, Story, StoryFailed, Teller, tell
+from infra.local import stack, state
+from infra.settings import ROOT, StackSettings
+from schemas.topics import DRIFT_EVENTS, MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
+
+RATE_PER_S = 60
+COMMAND_LIMIT_S = 120.0
+PROGRESS = ("progress", "trained", "judged", "refused", "failed", "canary", "promoted", "rolled_back", "launched")
+COLOURS = {"refused": "red", "failed": "red", "rolled_back": "red", "promoted": "green", "trained": "green"}
+
+
+def run(settings: StackSettings, keep: bool) -> None:
+    """In a folder of its own, so that nobody's data is learnt from; it is removed again unless `keep`."""
+    stack.fetch(settings)
+    home = settings.home_folder.resolve() / "drift-demo"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    (home / "jars").symlink_to(settings.jars.resolve())
+    own = replace(settings, home=str(home), processes="moderation", bootstrap=None, registry=None, mlflow=None)
+    os.environ.update(SETTINGS)
+    console.out.print(
+        f"[bold]Millrace demo of drift[/]: {RATE_PER_S} texts a second; some minutes; nothing is done by hand until the end\n"
+    )
+    try:
+        running = stack.up(own, with_training=True)
+        teller = Teller(running.bootstrap, running.registry, RATE_PER_S, Shown().event, _tick)
+        console.out.print("\n  when      what\n")
+        try:
+            story = tell(teller, lambda words: command(own, running, words))
+        except StoryFailed:
+            keep = True
+            raise
+        finally:
+            teller.close()
+        summary(story)
+        if story.twice or story.answered < story.sent - 3 * RATE_PER_S:
+            raise StoryFailed(f"{story.sent} texts went in, {story.answered} were answered, {story.twice} of them twice")
+    finally:
+        if keep:
+            console.out.print(f"\n  left up: MILLRACE_HOME={home} ./millrace status; training list; models history {MODEL}; down")
+        else:
+            with console.step("stop"):
+                stack.down(own)
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def command(settings: StackSettings, running: state.State, words: Sequence[str]) -> None:
+    console.out.print(f"\n  [bold]$ training_triggers {' '.join(words[:2])}[/] …")
+    subprocess.run(
+        [sys.executable, "-m", "training_triggers", *words], cwd=ROOT, env={**os.environ, **stack.where(settings, running)},
+        stdout=subprocess.DEVNULL, check=True, timeout=COMMAND_LIMIT_S,
+    )  # fmt: skip
+
+
+class Shown:
+    """A line for each event, but for what repeats: the findings of one window, and further ones of a version that was found out."""
+
+    def __init__(self) -> None:
+        self._found: set[str] = set()
+
+    def event(self, event: Event) -> None:
+        kind, words = _words(event)
+        if kind == "drift":
+            if event.record["version"] in self._found:
+                return
+            self._found.add(event.record["version"])
+        if kind:
+            colour = COLOURS.get(kind, "cyan")
+            console.out.print(f"  {event.at_s:6.1f} s  [{colour}]{kind:<12}[/] {console.escape(words)}")
+
+
+def _words(event: Event) -> tuple[str, str]:
+    record: dict[str, Any] = event.record
+    match event.topic:
+        case DRIFT_EVENTS.name:
+            return "drift", (
+                f"{record['trigger']} of {record['signal']}: mean {record['baseline_mean']:.3g} became {record['window_mean']:.3g} "
+                f"(effect {record['effect']:.2f}, from {record['least_effect']} on it counts)"
+            )
+        case TRAINING_REQUESTS.name:
+            return "asked", f"{record['run_key']} by {record['actor']}: {record['reason']}"
+        case TRAINING_EVENTS.name if record["kind"] in PROGRESS:
+            return record["kind"], record["words"]
+        case MODEL_UPDATES.name:
+            canary = "".join(f", {one['arm']} {one['version']} for {one['share']:.0%}" for one in record["challengers"])
+            return "update", f"{record['model']}: {record['version']} is live{canary}; {record['actor']}: {record['reason']}"
+        case SWAP_ACKS.name:
+            offsets = ", ".join(f"{one['topic']}/{one['partition']} from {one['offset']}" for one in record["first_offsets"])
+            said = offsets if record["accepted"] else record["reason"]
+            return "swap", f"{record['worker']} answers with {record['version']} ({record['arm']}): {said}"
+    return "", ""
+
+
+def _tick(story: Story, right: float) -> None:
+    bar = "█" * round(right * 30)
+    console.out.print(f"  [dim]{story.sent:>6} texts  right {right:6.1%}  {bar}[/]")
+
+
+def summary(story: Story) -> None:
+    console.out.print()
+    console.table("answered right", ("traffic", "version", "right", "texts"), [
+        (traffic, version, f"{right / n:.1%}", str(n)) for (traffic, version), (right, n) in story.rights.items()
+    ], right=("right", "texts"))  # fmt: skip
+    console.out.print()
+    console.table("how long it took", ("from", "to", "seconds", "texts"), [
+        (first, then, f"{seconds:.1f}", str(texts)) for first, then, seconds, texts in stages(story)
+    ], right=("seconds", "texts"))  # fmt: skip
+
+
+def stages(story: Story) -> list[tuple[str, str, float, int]]:
+    """From and to in words, seconds, texts sent between."""
+    marks = [("the traffic changed", *story.shift)]
+    for words, topic, fields in (
+        ("drift was found", DRIFT_EVENTS.name, {}),
+        ("a run was asked for", TRAINING_REQUESTS.name, {}),
+        ("a version was trained", TRAINING_EVENTS.name, {"kind": "trained"}),
+        ("the gate passed it", TRAINING_EVENTS.name, {"kind": "judged"}),
+        ("it answered a share", SWAP_ACKS.name, {"arm": "canary", "accepted": True}),
+        ("it took over", SWAP_ACKS.name, {"arm": "live", "accepted": True}),
+    ):
+        found = story.find(topic, **fields)
+        if found is not None:
+            marks.append((words, found.at_s, found.sent))
+    rows = [(a, b, b_s - a_s, b_n - a_n) for (a, a_s, a_n), (b, b_s, b_n) in pairwise(marks)]
+    return [*rows, (marks[0][0], marks[-1][0], marks[-1][1] - marks[0][1], marks[-1][2] - marks[0][2])]

@@ -1,0 +1,173 @@
+"""Starts what was asked for: `training-requests-v1` to one child process a run, one after the other.
+
+That a run is launched is written first, in the transaction of its request's offset; the child starts when that is committed. A run
+whose launcher or child was killed is started again and goes on where it stood (`run.py`), so a request comes to one end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from processors.step import decoded
+from schemas.codec import Decoder, Encoder, SchemaIds, read_any
+from schemas.generated import TrainingEvent, TrainingRequest
+from schemas.topics import TRAINING_EVENTS
+from streams import headers as h
+from streams.broker import Broadcast, Commit
+from streams.clock import Clock
+from streams.outcome import Emit, Outcome
+from streams.rows import OutRecords, Place, Polled, Rows
+from training_triggers.journal import ENDS
+
+LOOK_EVERY_S = 0.5
+READ_LIMIT_S = 60.0
+MOST_STARTS = 4  # of a child that dies: the machine's memory, or a fault of ours
+STOP_LIMIT_S = 5.0
+OVER = {*ENDS, "judged"}  # the run's part is done: a judged candidate is the rollout's
+
+
+class Child(Protocol):
+    def poll(self) -> int | None: ...
+    def stop(self) -> None: ...
+
+
+class Launch:
+    """Step, state and follower of the loop. read: all events, from the first. start: a run's child. fail: writes why a run failed."""
+
+    def __init__(
+        self,
+        ids: SchemaIds,
+        worker: str,
+        read: Callable[[], Broadcast],
+        start: Callable[[str], Child],
+        fail: Callable[[str, str, str], None],
+        clock: Clock,
+    ) -> None:
+        self._ids, self._worker, self._read, self._start, self._fail, self._clock = ids, worker, read, start, fail, clock
+        self._decoder = Decoder("training-request", ids)
+        self._encoder = Encoder("training-event", TRAINING_EVENTS.subject, ids)
+        self._events: Broadcast | None = None
+        self._models: dict[str, str] = {}  # of runs that are launched, committed, in order
+        self._over: set[str] = set()
+        self._asked: set[str] = set()  # launched in a transaction that may still be open
+        self._child: tuple[str, Child] | None = None
+        self._starts: dict[str, int] = {}
+        self._looked_s = float("-inf")
+        self._log = structlog.get_logger().bind(worker=worker)
+
+    # --- streams.state.State ------------------------------------------------------------------------------------
+
+    def restore(self, positions: Mapping[Place, Commit]) -> None:
+        self.forget(())
+        self._events = self._read()
+        self._take(self._events.read_to_end(READ_LIMIT_S))
+
+    def forget(self, places: Iterable[Place]) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+        self._models, self._over, self._asked = {}, set(), set()
+
+    def _take(self, polled: Polled) -> None:
+        for value in polled.values:
+            event = read_any(value, self._ids)
+            if event["kind"] == "launched":
+                self._models[event["run_key"]] = event["model"]
+            if event["kind"] in OVER:
+                self._over.add(event["run_key"])
+
+    # --- the step -----------------------------------------------------------------------------------------------
+
+    def process(self, rows: Rows) -> list[Outcome]:
+        columns, done, outcomes = decoded(self._decoder, rows)
+        events: list[TrainingEvent] = []
+        for request, now_ms in zip(map(TrainingRequest.from_dict, columns.records()), done.timestamps_ms, strict=True):
+            if request.run_key in self._models or request.run_key in self._asked:
+                continue  # the same request again
+            waiting = len((self._models.keys() | self._asked) - self._over)
+            self._asked.add(request.run_key)
+            events.append(TrainingEvent(
+                run_key=request.run_key, model=request.model, kind="launched", cause=request.run_key, at_ms=now_ms,
+                words=f"asked by {request.actor}: {request.reason}" + (f"; {waiting} runs come first" if waiting else ""),
+            ))  # fmt: skip
+        if not len(done):
+            return outcomes
+        if not events:
+            return [*outcomes, Emit(done, [])]
+        headers = h.cloud_event([f"{event.run_key}/launched" for event in events], "training-event", self._worker)
+        values = [self._encoder.encode_one(event) for event in events]
+        keys: list[bytes | None] = [event.model.encode() for event in events]
+        return [*outcomes, Emit(done, [OutRecords(TRAINING_EVENTS.name, keys, values, headers)])]
+
+    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
+        return []
+
+    # --- streams.loop.Follower ----------------------------------------------------------------------------------
+
+    def follow(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if self._events is None or now_s - self._looked_s < LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        self._take(self._events.poll())
+        if self._child is not None:
+            run_key, child = self._child
+            code = child.poll()
+            if code is None:
+                return
+            self._child = None
+            if code == 0:
+                self._over.add(run_key)
+            else:
+                self._died(run_key, code)
+        for run_key in self._models:
+            if run_key not in self._over:
+                self._starts[run_key] = self._starts.get(run_key, 0) + 1
+                self._log.info("run started", run_key=run_key, start=self._starts[run_key])
+                self._child = run_key, self._start(run_key)
+                return
+
+    def _died(self, run_key: str, code: int) -> None:
+        self._log.error("run ended before its end", run_key=run_key, code=code, start=self._starts[run_key])
+        if self._starts[run_key] >= MOST_STARTS:
+            self._over.add(run_key)
+            self._fail(
+                run_key, self._models[run_key], f"its process ended {MOST_STARTS} times, the last with {code}; its log says more"
+            )
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child[1].stop()
+        self.forget(())
+
+
+class RunProcess:
+    """A run's child, in a session of its own, with a log in the run's folder."""
+
+    def __init__(self, run_key: str, runs: Path) -> None:
+        folder = runs / run_key
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "training_triggers", "run", run_key], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """It and all that it started; the next launcher goes on with it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_LIMIT_S)

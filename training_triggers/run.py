@@ -1,0 +1,274 @@
+"""One training run, from its request to the gate's verdict: `python -m training_triggers run KEY`, a child of the launcher.
+
+Each stage leaves its result in the run's folder before the next begins, so a run that was killed goes on where it stood, and
+ends in the same version: the window is fixed by offsets, and trainers are deterministic. What happened is said on
+`training-events-v1`; nothing here touches what answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference_workers.networks.folder import ModelFolder, open_folder
+from schemas.errors import BadSettings, BrokerUnavailable, MillraceError, Stop
+from schemas.generated import TrainingRequest
+from streams.clock import Clock, SystemClock
+from streams.kafka.config import KafkaAddress
+from streams.registry import Registry
+from training_triggers import gate, page, window
+from training_triggers.journal import ENDS, Journal, requests
+from training_triggers.promotion import Source, live
+from training_triggers.settings import TriggerSettings
+from training_triggers.trainers.retrain import RETRAIN, Job
+
+NICE = 10
+LOCK_LIMIT_S = 60.0
+SEED = 7
+SHOWN = 20  # changed decisions in the report's record
+JUDGED_AT_MOST = 3  # times, where the champion changes meanwhile
+
+
+def main(settings: TriggerSettings, run_key: str) -> int:
+    """0 where the run came to an end, whatever it is. Raises BadSettings, BrokerUnavailable."""
+    address, ids, clock = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry), SystemClock()
+    request = requests(address, ids).get(run_key)
+    if request is None:
+        raise BadSettings(f"no run {run_key} was asked for; `./millrace training list` shows what was")
+    os.nice(NICE)
+    folder = Path(settings.runs) / run_key
+    folder.mkdir(parents=True, exist_ok=True)
+    end_with_parent()
+    with alone(folder, clock):
+        journal = Journal(address, ids, clock, run_key, request.model, "training run")
+        try:
+            Run(settings, request, folder, journal, address, ids, clock).go()
+        finally:
+            journal.close()
+    return 0
+
+
+class Run:
+    def __init__(
+        self, settings: TriggerSettings, request: TrainingRequest, folder: Path, journal: Journal, address: KafkaAddress,
+        ids: Registry, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._settings, self._request, self._folder, self._journal = settings, request, folder, journal
+        self._address, self._ids, self._clock = address, ids, clock
+
+    def go(self) -> None:
+        """Every stage that is not done yet. What cannot be done is said as `failed`, with the reason."""
+        done = self._journal.events()
+        if set(done) & {*ENDS, "judged"}:
+            return
+        try:
+            if self._request.model not in RETRAIN:
+                raise BadSettings(
+                    f"no trainer learns {self._request.model} from recorded requests; there are {', '.join(RETRAIN)}"
+                )
+            champion = live(self._request.model, self._address, self._ids)
+            kept = self._window(champion)
+            made = self._train(champion, kept)
+            self._judge(made, kept)
+        except BrokerUnavailable:
+            raise  # nothing could be said of it either: the launcher starts it again
+        except (MillraceError, OSError, MemoryError) as error:
+            code = error.code if isinstance(error, MillraceError) else type(error).__name__
+            self._journal.write("failed", f"{code}: {error}", facts={"folder": str(self._folder)})
+
+    def _say(self, words: str) -> None:
+        print(words, flush=True)
+        self._journal.write("progress", words)
+
+    def _number(self, name: str, default: float) -> float:
+        try:
+            return float(self._request.options.get(name, default))
+        except ValueError:
+            raise BadSettings(f"option {name} is {self._request.options[name]!r}; it takes a number") from None
+
+    def _window(self, champion: Source) -> dict[str, Any]:
+        """Wait for labels, fix the offsets, and read what the champion was shown and said."""
+        file = self._folder / "window.json"
+        if file.exists():
+            return dict(json.loads(file.read_text()))
+        settings, decided_ms = self._settings, self._request.decided_ms
+        from_ms = int(self._number("from_ms", decided_ms - settings.window_s * 1000))
+        since_ms = int(self._number("since_ms", from_ms))
+        window.wait_for_labels(
+            self._address, self._ids, champion.folder.config["task"], since_ms, settings.learn_labelled, settings.label_wait_s,
+            self._clock, self._say,
+        )  # fmt: skip
+        ends = window.label_ends(self._address)
+        window.replay(
+            self._request.model, [champion.uri], self._folder / "window", "--seen", "--from-ms", str(from_ms),
+            "--to-ms", str(self._clock.now_ms()), "--limit", str(settings.window_requests),
+        )  # fmt: skip
+        kept = json.loads((self._folder / "window" / "window.json").read_text())
+        kept |= {"from_ms": from_ms, "since_ms": since_ms, "label_ends": ends}
+        write(file, kept)
+        return dict(kept)
+
+    def _known(self, kept: dict[str, Any]) -> window.Truth:
+        return window.truth(self._address, self._ids, kept["from_ms"], kept["label_ends"])
+
+    def _train(self, champion: Source, kept: dict[str, Any]) -> dict[str, Any]:
+        file, out = self._folder / "made.json", self._folder / "model"
+        if file.exists():
+            return dict(json.loads(file.read_text()))
+        examples = window.read(self._folder / "window" / "0.npz", self._known(kept))
+        mine = examples.take(np.array([not window.held_back(one) for one in examples.request_ids], np.bool_))
+        window.check(mine, self._settings.gate_labelled)
+        if self._request.options.get("control") == "shuffled":
+            self._say("as a control its labels are shuffled: what comes out must not pass the gate")
+            mine = replace(mine, truth=np.random.default_rng(SEED).permutation(mine.truth))
+        self._say(f"learns from {len(mine)} labelled requests, {len(examples) - len(mine)} are held back; {offsets(kept)}")
+        begun_s = self._clock.monotonic_s()
+        job = Job(
+            out, self._folder / "scratch", self.version, Path(self._settings.data), f"{len(mine)} labelled requests of {offsets(kept)}",
+            self._settings.train_threads, self._request.options,
+        )  # fmt: skip
+        trained = RETRAIN[self._request.model](champion.folder, mine, job, self._say)
+        made = {
+            "version": self.version, "digest": trained.made.digest, "metrics": dict(trained.made.metrics),
+            "losses": list(trained.made.losses), "champion": champion.folder.version,
+            "holdout": None if trained.holdout is None else [right.tolist() for right in trained.holdout],
+        }  # fmt: skip
+        write(file, made)
+        said = ", ".join(f"{name} {value:.4g}" for name, value in trained.made.metrics.items())
+        self._journal.write("trained", f"version {self.version} in {self._clock.monotonic_s() - begun_s:.0f} s: {said}", facts={
+            "version": self.version, "digest": trained.made.digest, "folder": str(out), "metrics": json.dumps(made["metrics"]),
+            "window": json.dumps(kept),
+        })  # fmt: skip
+        self._register(out, made)
+        return made
+
+    def _register(self, out: Path, made: dict[str, Any]) -> None:
+        """In MLflow, where there is one; the run does not hang on it."""
+        if not self._settings.mlflow:
+            return
+        try:
+            from training_triggers.registry import ModelRegistry
+
+            found = ModelRegistry(self._settings.mlflow).register(out, made["metrics"], made["losses"])
+            self._say(f"registered in MLflow as version {found.number} of {found.name}")
+        except (MillraceError, ImportError) as error:
+            self._say(f"not registered in MLflow: {error}")
+
+    def _judge(self, made: dict[str, Any], kept: dict[str, Any]) -> None:
+        """Champion and candidate on what was held back of the window, and on the trainer's own holdout."""
+        for _ in range(JUDGED_AT_MOST):
+            champion = live(self._request.model, self._address, self._ids)
+            candidate = open_folder(self._folder / "model", made["digest"])
+            report = self._compare(champion, candidate, made, kept)
+            if live(self._request.model, self._address, self._ids).folder.digest == champion.folder.digest:
+                break
+            self._say("the version that answers changed while it was compared: compared again")
+        else:
+            raise Stop("the version that answers changed each time it was compared")
+        write(self._folder / "report.json", report)
+        (self._folder / "report.html").write_text(page.of(report))
+        words = told(report)
+        facts = {
+            "version": candidate.version, "digest": candidate.digest, "uri": f"file:{candidate.path}", "folder": str(self._folder),
+            "champion": champion.folder.digest, "report": json.dumps(report | {"changed": report["changed"][:SHOWN]}),
+        }  # fmt: skip
+        self._journal.write("judged" if report["passes"] else "refused", words, facts=facts)
+
+    def _compare(self, champion: Source, candidate: ModelFolder, made: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+        out = self._folder / "judged"
+        fixed = self._folder / "window" / "window.json"
+        window.replay(self._request.model, [champion.uri, f"file:{candidate.path}"], out, "--window", str(fixed))
+        first, second = gate.read(out / "0.npz"), gate.read(out / "1.npz")
+        truth = {one: known for one, known in self._known(kept).items() if window.held_back(one)}
+        found = gate.compare(first, second, truth)
+        parts = sides(first, second, truth, kept["since_ms"])
+        if made["holdout"] is not None:
+            parts["holdout"] = gate.accuracy_of(*(np.array(right, np.bool_) for right in made["holdout"]))
+        policy = gate.Policy(margin=self._settings.gate_margin, least_labelled=self._settings.gate_labelled)
+        found = gate.with_parts(found, {name: part for name, part in parts.items() if part is not None})
+        verdict = gate.judge(found, policy)
+        return {
+            "run_key": self._request.run_key, "model": self._request.model, "reason": self._request.reason,
+            "champion": champion.folder.version, "candidate": candidate.version, "digest": candidate.digest, "window": kept, "offsets": offsets(kept),
+            "passes": verdict.passes, "reasons": list(verdict.reasons), "policy": asdict(policy), "metrics": made["metrics"],
+            "losses": made["losses"], **asdict(found),
+        }  # fmt: skip
+
+    @property
+    def version(self) -> str:
+        """By the day it was decided, and the run: `20261125-1f3a9c02`."""
+        day = time.strftime("%Y%m%d", time.gmtime(self._request.decided_ms / 1000))
+        return f"{day}-{self._request.run_key.rpartition('-')[2]}"
+
+
+def sides(champion: gate.Answers, candidate: gate.Answers, truth: window.Truth, since_ms: int) -> dict[str, gate.Accuracy | None]:
+    """The held-back requests from before the drift, and since."""
+    ids = list(truth)
+    since = window.after(ids, since_ms)
+    found = {}
+    for name, chosen in (("requests before the drift", ~since), ("requests since the drift", since)):
+        kept = {one: truth[one] for one, there in zip(ids, chosen.tolist(), strict=True) if there}
+        found[name] = gate.compare(champion, candidate, kept).accuracy
+    return found
+
+
+def told(report: dict[str, Any]) -> str:
+    """The verdict in a line."""
+    shares = [
+        f"{name} {part['champion']:.3f} -> {part['candidate']:.3f} of {part['labelled']}"
+        for name, part in report["parts"].items()
+    ]
+    said = "; ".join(shares) or f"no labels, {report['agreement']:.1%} of the answers agree"
+    if report["passes"]:
+        return f"{report['candidate']} may take over from {report['champion']}: {said}"
+    return f"{report['candidate']} is refused: {'; '.join(report['reasons'])} ({said})"
+
+
+def offsets(kept: dict[str, Any]) -> str:
+    spans = (f"{number}: {start}-{kept['to_offsets'][number]}" for number, start in kept["from_offsets"].items())
+    return f"{kept['topic']} ({', '.join(spans)})"
+
+
+def write(file: Path, content: dict[str, Any]) -> None:
+    """Whole, or not at all."""
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    part.replace(file)
+
+
+@contextmanager
+def alone(folder: Path, clock: Clock) -> Iterator[None]:
+    """One process a run: a child whose launcher was killed ends within a second, and this waits for it."""
+    with (folder / "lock").open("w") as file:
+        until_s = clock.monotonic_s() + LOCK_LIMIT_S
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if clock.monotonic_s() > until_s:
+                raise Stop(f"another process works in {folder}")
+            clock.sleep(0.2)
+        yield
+
+
+def end_with_parent(parent: Callable[[], int] = os.getppid) -> None:
+    """A run without its launcher ends, with all that it started: the next launcher starts it again."""
+    first = parent()
+
+    def watch() -> None:
+        while parent() == first:
+            threading.Event().wait(0.5)
+        os.killpg(os.getpgid(0), 9) if os.getpgid(0) == os.getpid() else os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

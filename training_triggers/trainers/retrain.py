@@ -1,0 +1,76 @@
+"""A new version out of the one that answers and what was recorded since, by model: what each trainer gets and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from inference_workers.networks.folder import ModelFolder
+from schemas.errors import BadSettings, Stop
+from training_triggers.trainers.train import Made, Say
+from training_triggers.window import Examples
+
+Bools = npt.NDArray[np.bool_]
+
+
+class TrainingFailed(Stop):
+    """A training came to nothing that may answer: a loss that is no number, a checkpoint of another run."""
+
+    code = "training-failed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """out: folder of the new version. scratch: checkpoints and the like, kept between attempts of the same run.
+    data: folder of the public data sets, which need not be there. about: what the card and the config say of its origin."""
+
+    out: Path
+    scratch: Path
+    version: str
+    data: Path
+    about: str
+    threads: int = 1
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def number(self, name: str, default: float) -> float:
+        """Raises BadSettings."""
+        try:
+            return float(self.options.get(name, default))
+        except ValueError:
+            raise BadSettings(f"option {name} is {self.options[name]!r}; it takes a number") from None
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """holdout: where the trainer keeps one of its own, which of its examples champion and candidate told right."""
+
+    made: Made
+    holdout: tuple[Bools, Bools] | None = None
+
+
+Retrain = Callable[[ModelFolder, Examples, Job, Say], Retrained]
+
+
+def _lazily(module: str, group: str) -> Retrain:
+    """Trainers are imported where they train: torch takes seconds, and need not be there."""
+
+    def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Retrained:
+        try:
+            found = import_module(f"training_triggers.trainers.{module}")
+        except ImportError as error:
+            raise BadSettings(f"{error.name} is not here: `./millrace setup {group}` fetches it") from error
+        made: Retrained = found.retrain(champion, examples, job, say)
+        return made
+
+    return retrain
+
+
+RETRAIN: Mapping[str, Retrain] = {
+    "moderation-text": _lazily("adapt_text", "retrain"),
+    "vision-digits": _lazily("tune_digits", "train"),
+}

@@ -1,0 +1,87 @@
+"""The digits' network trained on from the version that answers: labelled pictures of the window, and those it was trained on where the
+data folder has them, so that what it knew is not forgotten."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from inference_workers.networks.convnet import ConvNet
+from inference_workers.networks.folder import ModelFolder
+from schemas.errors import BadSettings
+from training_triggers.trainers import digits, export, fit
+from training_triggers.trainers.retrain import Bools, Job, Retrained, TrainingFailed
+from training_triggers.trainers.train import Made, Say
+from training_triggers.window import Examples
+
+EPOCHS, BATCH, RATE, SEED = 6, 64, 1e-3, 7
+WINDOW_SHARE = 0.5  # of what is learnt in an epoch: the window's pictures are repeated up to it
+LIMIT_S = 3_600.0
+
+
+def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Retrained:
+    """Options: epochs, rate, processes, seed. Raises TrainingFailed, ModelRefused."""
+    shown = digits.Digits(examples.seen[..., 0], examples.truth.argmax(axis=1).astype(np.int64))
+    try:
+        base, held_out = digits.load(job.data)
+    except BadSettings:
+        base, held_out = shown.take(np.zeros(len(shown.labels), np.bool_)), None
+        say(f"{job.data} has no pictures to train on beside the window's: what they do not show may be forgotten")
+    times = max(1, round(WINDOW_SHARE / (1 - WINDOW_SHARE) * len(base.labels) / len(shown.labels))) if len(base.labels) else 1
+    job.scratch.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        job.scratch / "data.npz", pixels=np.concatenate([base.pixels, *[shown.pixels] * times]),
+        labels=np.concatenate([base.labels, *[shown.labels] * times]),
+    )  # fmt: skip
+    (job.scratch / "start.safetensors").write_bytes((champion.path / "model.safetensors").read_bytes())
+    (job.scratch / "job.json").write_text(json.dumps({
+        "epochs": int(job.number("epochs", EPOCHS)), "batch": BATCH, "rate": job.number("rate", RATE), "threads": job.threads,
+        "seed": int(job.number("seed", SEED)), "widths": digits.WIDTHS, "classes": len(digits.LABELS),
+    }))  # fmt: skip
+    run(job.scratch, int(job.number("processes", 1)), say)
+    network = fit.network_of(job.scratch / "trained.safetensors", digits.WIDTHS, len(digits.LABELS))
+    export.rounded(network)
+    losses = json.loads((job.scratch / "losses.json").read_text())
+    if held_out is None:
+        held_out = shown
+    measured = digits.measure(network, held_out)
+    say(f"held out: accuracy {measured.accuracy:.4f}, inverted {measured.accuracy_inverted:.4f}")
+    digest = digits.write(network, measured, len(base.labels) + len(shown.labels), job.out, job.version, job.about)
+    first = fit.network_of(job.scratch / "start.safetensors", digits.WIDTHS, len(digits.LABELS))
+    holdout = (_right(first, held_out), _right(network, held_out)) if len(base.labels) else None
+    return Retrained(
+        Made(digest, {"accuracy": measured.accuracy, "accuracy_inverted": measured.accuracy_inverted}, losses), holdout
+    )
+
+
+def run(folder: Path, processes: int, say: Say) -> None:
+    """The training itself, on so many processes. Raises TrainingFailed."""
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    command += ["training_triggers.trainers.fit", str(folder)]
+    log = folder / "fit.log"
+    with log.open("a") as errors, subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ) as child:  # fmt: skip
+        assert child.stdout is not None
+        for line in child.stdout:
+            say(line.strip())
+        code = child.wait(LIMIT_S)
+    if code == fit.NOT_A_NUMBER or (code and f"exitcode: {fit.NOT_A_NUMBER}" in log.read_text()):
+        raise TrainingFailed("the loss became no number: the rate is too high, or a picture or label is none")
+    if code:
+        raise TrainingFailed(f"the training ended with {code}: {' '.join(log.read_text().splitlines()[-3:])}")
+
+
+def _right(network: ConvNet, data: digits.Digits) -> Bools:
+    with torch.no_grad():
+        said = network(torch.from_numpy(data.pixels.copy())[..., None]).argmax(dim=1).numpy()
+    found: Bools = said == data.labels
+    return found
