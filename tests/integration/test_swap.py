@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from inference_workers.live import chosen
 from inference_workers.networks.folder import SHIPPED, write_manifest
 from schemas.codec import Encoder, read_any
-from schemas.generated import ModelUpdate
-from schemas.topics import MODEL_UPDATES, SWAP_ACKS
+from schemas.generated import Challenger, ModelUpdate
+from schemas.topics import MODEL_UPDATES, PREDICTION_LOG, SHADOW_RESULTS, SWAP_ACKS
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.sink import KafkaSink
@@ -23,18 +25,29 @@ from tests.conftest import Servers
 pytestmark = pytest.mark.real
 
 
-def _version(folder: Path, number: str) -> Path:
+def _version(folder: Path, number: str, **config: Any) -> Path:
     target = folder / f"v{number}"
     shutil.copytree(SHIPPED / "moderation-text", target)
+    if config:
+        found = json.loads((target / "config.json").read_text())
+        (target / "config.json").write_text(json.dumps(found | config))
     write_manifest(target, "moderation-text", number)
     return target
 
 
-def _announce(stage: Stage, folder: Path, number: str) -> None:
-    digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+def _digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+
+
+def _beside(arm: str, folder: Path, number: str, share: float) -> Challenger:
+    return Challenger(arm=arm, version=number, uri=f"file:{folder}", digest=_digest(folder), share=share, salt="salt")
+
+
+def _announce(stage: Stage, folder: Path, number: str, *challengers: Challenger) -> None:
+    digest = _digest(folder)
     update = ModelUpdate(
         model="moderation-text", version=number, uri=f"file:{folder}", digest=digest, reason="test", actor="test",
-        decided_ms=SystemClock().now_ms(),
+        decided_ms=SystemClock().now_ms(), challengers=challengers,
     )  # fmt: skip
     value = Encoder("model-update", MODEL_UPDATES.subject, stage.ids).encode_one(update)
     sink = KafkaSink(stage.address, None)
@@ -91,3 +104,67 @@ def test_a_swap_is_acknowledged_with_the_offsets_it_answers_from(servers: Server
         stage.text("answered after a restart")
         stage.wait_answered()
         _announce(stage, SHIPPED / "moderation-text", "1")
+
+
+def _arms(stage: Stage) -> dict[str, str]:
+    """By content id, the arm that answered its text."""
+    return {str(a["content_id"]): a["models"][0]["arm"] for a in stage.answers()}
+
+
+def _read(stage: Stage, topic: str) -> list[dict[str, Any]]:
+    reader = KafkaBroadcast(stage.address, topic, SystemClock())
+    try:
+        return [read_any(value, stage.ids) for value in reader.read_to_end(20).values]
+    finally:
+        reader.close()
+
+
+def test_a_canary_answers_its_share_of_the_keys_and_one_that_fails_costs_no_answer(servers: Servers, tmp_path: Path) -> None:
+    live = SHIPPED / "moderation-text"
+    with staged(servers.bootstrap, servers.registry, tmp_path) as stage:
+        worker = stage.worker()
+        worker.wait_assigned()
+        _announce(stage, live, "1", _beside("canary", _version(tmp_path, "8"), "8", 0.3))
+        until(lambda: worker.said('"arm": "canary"'), 30, "canary")
+        stage.text(*[f"text {i}" for i in range(200)])
+        stage.wait_answered()
+        assert stage.problems() == []
+        arms = _arms(stage)
+        assert arms == {f"c-{i}": "canary" if chosen(str(i).encode(), "", 0.3, "salt") else "live" for i in range(200)}
+        assert 30 <= list(arms.values()).count("canary") <= 90
+        logged = {(one["version"], one["arm"]) for one in _read(stage, PREDICTION_LOG.name) if one["model"] == "moderation-text"}
+        assert {("8", "canary"), ("1", "live")} <= logged
+        assert {"canary"} == {ack["arm"] for ack in _acks(stage) if ack["version"] == "8"}
+
+        faulty = _version(tmp_path, "9", thresholds={"spam": "not a number"})
+        _announce(stage, live, "1", _beside("canary", faulty, "9", 0.5))
+        until(lambda: sum(worker.said(f'"version": "{n}"') for n in "89") == 2, 30, "faulty canary")
+        stage.text(*[f"more {i}" for i in range(100)])
+        stage.wait_answered()
+        assert stage.problems() == []
+        assert stage.letters() == []
+        assert {_arms(stage)[f"c-{i}"] for i in range(200, 300)} == {"live"}
+        (refusal,) = [ack for ack in _acks(stage) if ack["version"] == "9" and not ack["accepted"]]
+        assert (refusal["arm"], "it failed where the live version answered" in refusal["reason"]) == ("canary", True)
+        _announce(stage, live, "1")
+
+
+def test_a_shadow_is_asked_in_secret(servers: Servers, tmp_path: Path) -> None:
+    live = SHIPPED / "moderation-text"
+    with staged(servers.bootstrap, servers.registry, tmp_path) as stage:
+        worker = stage.worker()
+        worker.wait_assigned()
+        before = len(_read(stage, SHADOW_RESULTS.name))
+        _announce(stage, live, "1", _beside("shadow", _version(tmp_path, "7", thresholds={"spam": 1e-9}), "7", 1.0))
+        until(lambda: worker.said('"arm": "shadow"'), 30, "shadow")
+        stage.text(*[f"see you at {i} then, bring the book" for i in range(60)])
+        stage.wait_answered()
+        assert stage.problems() == []
+        assert set(_arms(stage).values()) == {"live"}
+        assert not any(one["flagged"] for one in stage.answers())
+        shadows = _read(stage, SHADOW_RESULTS.name)[before:]
+        assert sorted(one["request_id"] for one in shadows) == sorted(str(one["request_id"]) for one in stage.answers())
+        assert all(one["flagged"] for one in shadows)
+        log = [one for one in _read(stage, PREDICTION_LOG.name) if one["arm"] == "shadow"]
+        assert sum(len(one["request_ids"]) for one in log) == 60
+        _announce(stage, live, "1")

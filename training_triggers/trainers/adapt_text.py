@@ -77,9 +77,9 @@ def adapted(
         return float(value), np.append(features.T @ slopes, slopes.sum()) + move / strength
 
     nowhere = np.zeros(len(weights) + 1)
+    if not np.isfinite(started).all():
+        raise TrainingFailed("the loss is no number before a step was made: a weight is none")
     first, _ = loss(nowhere)
-    if not np.isfinite(first):
-        raise TrainingFailed("the loss is no number before a step was made: a weight or a text's weight is none")
     found = minimize(loss, nowhere, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
     move: Floats = found.x
     after = np.logaddexp(0.0, -signs * (started + features @ move[:-1] + move[-1])).mean()

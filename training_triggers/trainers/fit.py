@@ -120,7 +120,7 @@ def resume(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -
         for name, value in tensors.items():
             if name.startswith("optimizer."):
                 _, number, key = name.split(".", 2)
-                state.setdefault(int(number), {})[key] = value
+                state.setdefault(int(number), {})[key] = value.clone()  # aligned: the last bits hang on it
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         return int(about["epoch"]), list(json.loads(about["losses"]))
     return 0, []

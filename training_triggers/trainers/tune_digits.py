@@ -20,7 +20,7 @@ from training_triggers.trainers.retrain import Bools, Job, Retrained, TrainingFa
 from training_triggers.trainers.train import Made, Say
 from training_triggers.window import Examples
 
-EPOCHS, BATCH, RATE, SEED = 6, 64, 1e-3, 7
+EPOCHS, BATCH, RATE, SEED = 3, 64, 1e-3, 7
 WINDOW_SHARE = 0.5  # of what is learnt in an epoch: the window's pictures are repeated up to it
 LIMIT_S = 3_600.0
 

@@ -1,0 +1,102 @@
+"""The training loop of the picture networks: one process or two, killed and gone on with, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from inference_workers.networks.convnet import ConvNet
+from infra.settings import ROOT
+from training_triggers.trainers import fit, tune_digits
+from training_triggers.trainers.retrain import TrainingFailed
+
+WIDTHS = (4, 8)
+
+
+def job(folder: Path, *, epochs: int = 3, rate: float = 1e-3, n: int = 192) -> Path:
+    folder.mkdir()
+    numbers = np.random.default_rng(3)
+    np.savez(
+        folder / "data.npz", pixels=numbers.integers(0, 256, (n, 28, 28)).astype(np.uint8), labels=numbers.integers(0, 10, n)
+    )
+    torch.manual_seed(1)
+    save_file(
+        {name: value.contiguous() for name, value in ConvNet(1, 10, WIDTHS).state_dict().items()}, folder / "start.safetensors"
+    )
+    (folder / "job.json").write_text(
+        json.dumps({"epochs": epochs, "batch": 64, "rate": rate, "threads": 1, "seed": 7, "widths": WIDTHS, "classes": 10})
+    )
+    return folder
+
+
+def here(folder: Path) -> int:
+    """In this process: torch takes seconds to import."""
+    return fit.train(folder, json.loads((folder / "job.json").read_text()), 0, 1)
+
+
+def losses(folder: Path) -> list[float]:
+    return list(json.loads((folder / "losses.json").read_text()))
+
+
+def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
+    one, two = job(tmp_path / "one"), job(tmp_path / "two")
+    here(one)
+    tune_digits.run(two, 2, lambda words: None)
+    assert losses(two) == pytest.approx(losses(one), abs=1e-4)
+    assert losses(one)[0] != losses(one)[-1]
+    for name, value in load_file(one / "trained.safetensors").items():
+        assert torch.allclose(value.float(), load_file(two / "trained.safetensors")[name].float(), atol=2e-3), name
+
+
+def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tmp_path: Path) -> None:
+    whole, killed = job(tmp_path / "whole", epochs=6), job(tmp_path / "killed", epochs=6)
+    tune_digits.run(whole, 1, lambda words: None)  # as the other: the last bits hang on the process
+    child = subprocess.Popen(
+        [sys.executable, "-m", "training_triggers.trainers.fit", str(killed)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    deadline_s = time.monotonic() + 120
+    while not list(killed.glob("checkpoint-*")) and time.monotonic() < deadline_s:
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    child.wait(10)
+    said: list[str] = []
+    tune_digits.run(killed, 1, said.append)
+    if child.returncode == -signal.SIGKILL:
+        assert said[0].startswith("goes on after epoch")
+    assert losses(killed) == losses(whole)
+    for name, value in load_file(whole / "trained.safetensors").items():
+        assert torch.equal(value, load_file(killed / "trained.safetensors")[name]), name
+
+
+def test_of_a_cut_checkpoint_the_one_before_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = job(tmp_path / "job", epochs=3)
+    here(folder)
+    before = losses(folder)
+    newest = sorted(folder.glob("checkpoint-*"))[-1]
+    newest.write_bytes(newest.read_bytes()[:100])
+    capsys.readouterr()
+    here(folder)
+    said = capsys.readouterr().out.splitlines()
+    assert "cannot be read" in said[0]
+    assert said[1] == "goes on after epoch 2"
+    assert losses(folder) == before
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    folder = job(tmp_path / "job", rate=1e30)
+    with pytest.raises(TrainingFailed, match="became no number"):
+        tune_digits.run(folder, 1, lambda words: None)
+    assert not (folder / "trained.safetensors").exists()
+    network = ConvNet(1, 10, WIDTHS)
+    assert fit.resume(folder, network, torch.optim.AdamW(network.parameters())) == (0, []), "and leaves no checkpoint"

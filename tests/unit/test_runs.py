@@ -1,0 +1,268 @@
+"""Training runs: what starts them and how often, what they learn from, and what a text model makes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inference_workers.networks.folder import SHIPPED, open_folder
+from schemas import avro
+from schemas.codec import Encoder, read_any
+from schemas.errors import BadSettings
+from schemas.generated import TrainingEvent, TrainingRequest
+from schemas.topics import TRAINING_EVENTS, TRAINING_REQUESTS
+from streams.broker import Commit
+from streams.clock import ManualClock
+from streams.ids import uuid7
+from streams.outcome import Emit
+from streams.registry import MemoryRegistry
+from streams.rows import Polled, Rows
+from training_triggers import page, window
+from training_triggers.launch import MOST_STARTS, Launch
+from training_triggers.trainers.retrain import RETRAIN, Job, TrainingFailed
+from training_triggers.window import Examples, WindowRefused
+
+
+class Process:
+    def __init__(self) -> None:
+        self.code: int | None = None
+        self.stopped = False
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class Events:
+    """`Broadcast` over the events that are committed."""
+
+    def __init__(self, values: Sequence[bytes]) -> None:
+        self._values, self._at = values, 0
+
+    def poll(self) -> Polled:
+        new: list[bytes | None] = list(self._values[self._at :])
+        self._at += len(new)
+        n = len(new)
+        return Polled([("t", 0)] * n, list(range(n)), [None] * n, new, [None] * n, [0] * n)
+
+    def read_to_end(self, limit_s: float) -> Polled:
+        return self.poll()
+
+    def close(self) -> None: ...
+
+
+class Launcher:
+    def __init__(self) -> None:
+        self.ids, self.clock = MemoryRegistry(), ManualClock()
+        for topic in (TRAINING_REQUESTS, TRAINING_EVENTS):
+            self.ids.register(topic.subject, avro.schema(topic.record.RECORD))  # type: ignore[union-attr]
+        self.values: list[bytes] = []
+        self.started: list[tuple[str, Process]] = []
+        self.failed: list[tuple[str, str]] = []
+        self.step = self.new()
+
+    def new(self) -> Launch:
+        def start(run_key: str) -> Process:
+            self.started.append((run_key, Process()))
+            return self.started[-1][1]
+
+        def fail(run_key: str, model: str, words: str) -> None:
+            self.failed.append((run_key, words))
+            self.event(run_key, "failed")
+
+        made = Launch(self.ids, "launch-0", lambda: Events(self.values), start, fail, self.clock)
+        made.restore({(TRAINING_REQUESTS.name, 0): Commit(0)})
+        return made
+
+    def event(self, run_key: str, kind: str) -> None:
+        event = TrainingEvent(run_key=run_key, model="m", kind=kind, words="", at_ms=0)
+        self.values.append(Encoder("training-event", TRAINING_EVENTS.subject, self.ids).encode_one(event))
+
+    def ask(self, *run_keys: str, commit: bool = True) -> list[dict[str, Any]]:
+        encoder, n = Encoder("training-request", TRAINING_REQUESTS.subject, self.ids), len(run_keys)
+        asked = [
+            encoder.encode_one(TrainingRequest(run_key=key, model="m", version="1", reason="why", actor="a", decided_ms=0))
+            for key in run_keys
+        ]
+        rows = Rows(
+            [(TRAINING_REQUESTS.name, 0)] * n, list(range(n)), [b"m"] * n, list(asked), [{}] * n, [0] * n, list(run_keys), [0] * n, [0] * n,
+            [("t", 0, 0)] * n, [0] * n, [0] * n, 0,
+        )  # fmt: skip
+        (outcome,) = self.step.process(rows)
+        assert isinstance(outcome, Emit)
+        values = [value for records in outcome.records for value in records.values]
+        if commit:
+            self.values += [value for value in values if value is not None]
+        return [read_any(value, self.ids) for value in values]
+
+    def look(self) -> None:
+        self.clock.sleep(1.0)
+        self.step.follow()
+
+
+def test_a_run_starts_when_its_launch_is_committed_and_the_next_when_it_has_ended() -> None:
+    one = Launcher()
+    (said,) = one.ask("a", commit=False)
+    assert (said["kind"], said["run_key"]) == ("launched", "a")
+    one.look()
+    assert one.started == []
+    one.step = one.new()
+    assert [event["run_key"] for event in one.ask("a", "b")] == ["a", "b"]
+    assert one.ask("a") == [], "a repeat is the same request"
+    one.look()
+    one.look()
+    assert [key for key, _ in one.started] == ["a"]
+    one.event("a", "judged")
+    one.started[0][1].code = 0
+    one.look()
+    assert [key for key, _ in one.started] == ["a", "b"]
+
+
+def test_a_killed_launcher_goes_on_with_what_has_no_end() -> None:
+    one = Launcher()
+    one.ask("a", "b", "c")
+    one.event("a", "refused")
+    one.step.close()
+    one.step = one.new()
+    assert one.ask("b") == []
+    one.look()
+    assert [key for key, _ in one.started] == ["b"]
+    one.step.close()
+    assert one.started[0][1].stopped
+
+
+def test_a_child_that_dies_is_started_again_a_few_times_and_then_it_is_said() -> None:
+    one = Launcher()
+    one.ask("a", "b")
+    for _ in range(MOST_STARTS):
+        one.look()
+        one.started[-1][1].code = -9
+    one.look()
+    assert [key for key, _ in one.started] == ["a"] * MOST_STARTS + ["b"]
+    ((key, words),) = one.failed
+    assert (key, "-9" in words) == ("a", True)
+
+
+# --- the window -----------------------------------------------------------------------------------------------------
+
+
+def recorded(file: Path, ids: Sequence[str], names: Sequence[str], thresholds: list[float] | None, **seen: Any) -> Path:
+    about = {"names": list(names), "thresholds": thresholds}
+    np.savez(file, request_ids=np.array(ids), about=np.array(json.dumps(about)), **seen)
+    return file
+
+
+def test_texts_and_their_truth_are_read_back(tmp_path: Path) -> None:
+    texts = ["Grüße", "", "日本"]
+    raw = [text.encode() for text in texts]
+    file = recorded(
+        tmp_path / "0.npz", ["a", "b", "c"], ["spam", "violence"], [0.5, 0.5], texts=np.frombuffer(b"".join(raw), np.uint8),
+        text_bytes=np.array([len(one) for one in raw]),
+    )  # fmt: skip
+    found = window.read(file, {"a": {"spam": True}, "c": {"spam": False, "violence": True}, "x": {"spam": True}})
+    assert (list(found.request_ids), found.seen, found.truth.tolist()) == (["a", "c"], ["Grüße", "日本"], [[1, -1], [0, 1]])
+
+
+def test_where_one_class_holds_the_others_do_not(tmp_path: Path) -> None:
+    file = recorded(tmp_path / "0.npz", ["a", "b"], ["0", "1", "2"], None, pixels=np.zeros((2, 4, 4, 1), np.uint8))
+    assert window.read(file, {"a": {"1": True}, "b": {"2": False}}).truth.tolist() == [[0, 1, 0], [-1, -1, 0]]
+
+
+def test_what_cannot_be_learnt_from_is_refused(tmp_path: Path) -> None:
+    empty = recorded(tmp_path / "0.npz", [], ["spam"], [0.5])
+    with pytest.raises(WindowRefused, match="no request of the window"):
+        window.read(empty, {})
+    some = Examples(["a"] * 50, ["x"] * 50, np.ones((50, 1), np.int8), ("spam",))
+    with pytest.raises(WindowRefused, match="50 labelled requests"):
+        window.check(some, 51)
+    with pytest.raises(WindowRefused, match="all alike"):
+        window.check(some, 50)
+
+
+def test_a_third_is_held_back_and_always_the_same() -> None:
+    ids = [uuid7(i) for i in range(3_000)]
+    held = [window.held_back(one) for one in ids]
+    assert held == [window.held_back(one) for one in ids]
+    assert 0.3 < sum(held) / len(held) < 0.37
+
+
+# --- the text model ---------------------------------------------------------------------------------------------------
+
+
+def examples(n: int = 120) -> Examples:
+    new = [f"Kindly follow the parcel page number {i} to settle the small fee before it is sent back" for i in range(n // 2)]
+    talk = [f"Shall we meet at {i} by the river, I bring bread and cheese" for i in range(n // 2)]
+    truth = np.full((n, 5), -1, np.int8)
+    truth[:, 4] = [1] * (n // 2) + [0] * (n // 2)
+    return Examples([str(i) for i in range(n)], new + talk, truth, open_folder(SHIPPED / "moderation-text").coverage)
+
+
+def test_a_text_model_learns_what_is_new_and_keeps_the_rest(tmp_path: Path) -> None:
+    import onnxruntime
+    from safetensors.numpy import load_file
+
+    from inference_workers.networks.ngrams import words_and_chars
+
+    champion, said = open_folder(SHIPPED / "moderation-text"), list[str]()
+    job = Job(tmp_path / "v2", tmp_path / "scratch", "2", tmp_path, "a test")
+    made = RETRAIN["moderation-text"](champion, examples(), job, said.append).made
+    again = RETRAIN["moderation-text"](
+        champion, examples(), Job(tmp_path / "v3", tmp_path, "2", tmp_path, "a test"), said.append
+    ).made
+    assert made.digest == again.digest, "the same window makes the same version"
+    folder = open_folder(tmp_path / "v2", made.digest)
+    assert (folder.version, folder.coverage, folder.config["made_from"]["version"]) == ("2", champion.coverage, champion.version)
+    assert folder.config["thresholds"] == champion.config["thresholds"]
+
+    def spam(path: Path, texts: list[str]) -> list[float]:
+        words, chars = words_and_chars(texts)
+        feeds = {
+            "word_buckets": words.buckets, "word_counts": words.counts, "char_buckets": chars.buckets, "char_counts": chars.counts,
+        }  # fmt: skip
+        (logits,) = onnxruntime.InferenceSession(str(path / "model.onnx")).run(None, feeds)
+        return list((1 / (1 + np.exp(-logits[:, 4]))).tolist())
+
+    unseen = [
+        "Kindly follow the parcel page, a small fee is open",
+        "WIN a FREE prize now, call 0900 to claim",
+        "Are you home tonight?",
+    ]
+    before, after = spam(champion.path, unseen), spam(folder.path, unseen)
+    limit = champion.config["thresholds"]["spam"]
+    assert [one >= limit for one in before] == [False, True, False]
+    assert [one >= limit for one in after] == [True, True, False]
+    old, new = (load_file(path / "model.safetensors") for path in (champion.path, folder.path))
+    assert np.array_equal(old["char_weights"][:, :4], new["char_weights"][:, :4]), "nothing was said of the other categories"
+
+
+def test_a_weight_that_is_no_number_and_an_option_that_is_none_are_refused(tmp_path: Path) -> None:
+    import scipy.sparse as sparse
+
+    from training_triggers.trainers import adapt_text
+
+    features = sparse.csr_matrix(np.eye(4))
+    with pytest.raises(TrainingFailed, match="no number"):
+        adapt_text.adapted(features, np.ones(4), np.full(4, np.nan), 0.0, 10.0)
+    with pytest.raises(BadSettings, match="takes a number"):
+        Job(tmp_path, tmp_path, "2", tmp_path, "", options={"strength": "much"}).number("strength", 1.0)
+
+
+def test_a_report_is_a_page_and_what_it_quotes_stays_text() -> None:
+    report = {
+        "run_key": "r", "model": "m<script>", "champion": "1", "candidate": "2", "reason": "<b>", "passes": False, "reasons": ["<i>"],
+        "offsets": "t (0: 1-2)", "entries": 2, "agreement": 0.5, "time_ratio": 1.0, "size_ratio": 1.0, "losses": [1.0, 0.5],
+        "accuracy": {"labelled": 2, "champion": 0.5, "candidate": 1.0, "low": -0.1, "high": 0.9}, "parts": {},
+        "drift": {"spam": (0.1, 0.2)}, "changed": [("<x>", "text", "spam", 0.1, 0.9)],
+    }  # fmt: skip
+    made = page.of(report)
+    for hostile in ("<script>", "<b>", "<i>", "<x>"):
+        assert hostile not in made
+    assert "0.500" in made
+    assert "polyline" in made
