@@ -1,4 +1,4 @@
-"""`./millrace up --with features` for tests and benchmarks: a folder of its own, the archives and environments of this one."""
+"""`./millrace up --with …` for tests and benchmarks: a folder of its own, the archives and environments of this one."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def until(done: Callable[[], bool], limit_s: float, words: Callable[[], str]) ->
 
 
 class Stack:
-    """`./millrace up --with features` in a folder of its own, without the inference workers."""
+    """`./millrace up --with …` in a folder of its own. processes: of workers and processors, none if left out."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, processes: str = "", **env: str) -> None:
         kept = load(StackSettings, os.environ).home_folder.resolve()
         for name in ("jars", "flink-env", "uv"):
             if (kept / name).exists():
                 (home / name).symlink_to(kept / name)
         self.home = home
-        self.env = {**os.environ, "MILLRACE_HOME": str(home), "MILLRACE_PROCESSES": "", "MILLRACE_ARCHIVE_S": "3"}
+        self.env = {**os.environ, "MILLRACE_HOME": str(home), "MILLRACE_PROCESSES": processes, "MILLRACE_ARCHIVE_S": "3", **env}
 
     def run(self, *words: str, limit_s: float = 240) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "infra", *words]

@@ -143,7 +143,8 @@ def test_a_canary_answers_its_share_of_the_keys_and_one_that_fails_costs_no_answ
         stage.wait_answered()
         assert stage.problems() == []
         assert stage.letters() == []
-        assert {_arms(stage)[f"c-{i}"] for i in range(200, 300)} == {"live"}
+        arms = _arms(stage)
+        assert {arms[f"c-{i}"] for i in range(200, 300)} == {"live"}
         (refusal,) = [ack for ack in _acks(stage) if ack["version"] == "9" and not ack["accepted"]]
         assert (refusal["arm"], "it failed where the live version answered" in refusal["reason"]) == ("canary", True)
         _announce(stage, live, "1")

@@ -1,0 +1,126 @@
+"""The loop that retrains, on real servers: the traffic changes, and with everything killed on the way it ends as it would have without."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from infra.drift_story import MODEL, SETTINGS, Event, Teller, tell
+from infra.local import state
+from schemas.topics import MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
+from tests.stack import Stack
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+TRIGGERS = "drift+accuracy+decide+launch+rollout-0"
+RATE_PER_S = 50
+# At each of these events the named process dies with -9: the loops five times in different stages, a run in mid-training, a worker in its swap.
+KILLS = {
+    "asked": "loops",
+    "launched": "run",
+    "trained": "run",
+    "judged": "loops",
+    "canary": "loops",
+    "swap canary": "worker",
+    "promoted": "loops",
+}
+
+
+class Killer:
+    def __init__(self, stack: Stack) -> None:
+        self._stack, self.done = stack, list[str]()
+
+    def event(self, event: Event) -> None:
+        kind = {
+            TRAINING_EVENTS.name: event.record.get("kind", ""), SWAP_ACKS.name: f"swap {event.record.get('arm')}",
+        }.get(event.topic, "")  # fmt: skip
+        if kind in KILLS and kind not in self.done:
+            self.done.append(kind)
+            match KILLS[kind]:
+                case "loops":
+                    self._stack.kill(TRIGGERS)
+                case "worker":
+                    self._stack.kill("moderation-0")
+                case "run":
+                    self._kill_run()
+
+    def _kill_run(self) -> None:
+        kept = state.read(self._stack.home / "run").find(TRIGGERS)
+        assert kept is not None
+        for child in psutil.Process(kept.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "run" in child.cmdline():
+                    child.send_signal(signal.SIGKILL)
+
+
+def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, "moderation", **SETTINGS, MILLRACE_SESSION_TIMEOUT_MS="6000")
+    try:
+        up = stack.run("up", "--with", "training")
+        assert up.returncode == 0, up.stdout + up.stderr
+        stack.connect()
+        killer = Killer(stack)
+        teller = Teller(
+            stack.address.bootstrap, state.read(tmp_path / "run").registry, RATE_PER_S, killer.event, lambda story, right: None
+        )
+
+        def command(words: Sequence[str]) -> None:
+            of = {"request": ["training", "request"], "promote": ["models", "promote"]}[words[0]]
+            done = stack.run(*of, *words[1:])
+            assert done.returncode == 0, done.stderr
+
+        try:
+            story = tell(teller, command)
+            teller.schemes = 0.0
+            waiting = story.sent
+            teller.until(lambda: story.answered >= waiting, "answers of all that was sent")
+        except Exception:
+            print(stack.run("logs", TRIGGERS).stdout[-6000:])
+            print(stack.run("training", "list").stdout)
+            raise
+        finally:
+            teller.close()
+        assert sorted(killer.done) == sorted(KILLS), "each was there to be killed"
+        assert story.twice == 0
+
+        events = stack.records(TRAINING_EVENTS.name)
+        kinds = Counter((one["run_key"], one["kind"]) for one in events if one["kind"] not in ("progress", "passed_over"))
+        assert max(kinds.values()) == 1, kinds
+        learnt, control = (one["run_key"] for one in stack.records(TRAINING_REQUESTS.name))
+        assert {kind for key, kind in kinds if key == learnt} == {"asked", "launched", "trained", "judged", "canary", "promoted"}
+        assert {kind for key, kind in kinds if key == control} >= {"launched", "trained", "refused"}
+
+        (version,) = (one["facts"]["version"] for one in events if (one["run_key"], one["kind"]) == (learnt, "promoted"))
+        (bad,) = (one["facts"]["version"] for one in events if (one["run_key"], one["kind"]) == (control, "refused"))
+        updates = stack.records(MODEL_UPDATES.name)
+        assert [(one["version"], [c["version"] for c in one["challengers"]]) for one in updates] == [
+            ("1", [version]), (version, []), (bad, []), (version, []),
+        ]  # fmt: skip
+        right = {key: good / n for key, (good, n) in story.rights.items()}
+        assert right["as before", "1"] > 0.97
+        assert right["changed", "1"] < 0.8
+        assert right["changed", version] > 0.97, right
+
+        history = stack.run("models", "history", MODEL, "--json").stdout.splitlines()
+        assert [json.loads(line)["version"] for line in history if json.loads(line)["topic"] == MODEL_UPDATES.name] == [
+            "1",
+            version,
+            bad,
+            version,
+        ]
+        shown = stack.run("training", "show", learnt).stdout
+        for word in ("asked", "launched", "learns from", "trained", "judged", "canary", "promoted"):
+            assert word in shown, shown
+        report = (tmp_path / "runs" / learnt / "report.html").read_text()
+        assert "May take over" in report
+        folders: dict[str, Any] = {folder.name: folder for folder in (tmp_path / "runs").iterdir()}
+        assert set(folders) == {learnt, control}
+    finally:
+        stack.run("down")
