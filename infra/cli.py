@@ -460,7 +460,7 @@ def fix() -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
-    """A benchmark beside its references: worker, tasks, swap, features, drift."""
+    """A benchmark beside its references: worker, tasks, swap, features, drift, retraining."""
     from infra.local import stack
 
     stack.fetch(settings())

@@ -8,11 +8,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 from infra import console
-from infra.drift_story import MODEL, SETTINGS, Event, Story, StoryFailed, Teller, tell
+from infra.drift_story import MODEL, SETTINGS, Event, Story, StoryFailed, Teller, stages, tell
 from infra.local import stack, state
 from infra.settings import ROOT, StackSettings
 from schemas.topics import DRIFT_EVENTS, MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
@@ -119,21 +118,3 @@ def summary(story: Story) -> None:
     console.table("how long it took", ("from", "to", "seconds", "texts"), [
         (first, then, f"{seconds:.1f}", str(texts)) for first, then, seconds, texts in stages(story)
     ], right=("seconds", "texts"))  # fmt: skip
-
-
-def stages(story: Story) -> list[tuple[str, str, float, int]]:
-    """From and to in words, seconds, texts sent between."""
-    marks = [("the traffic changed", *story.shift)]
-    for words, topic, fields in (
-        ("drift was found", DRIFT_EVENTS.name, {}),
-        ("a run was asked for", TRAINING_REQUESTS.name, {}),
-        ("a version was trained", TRAINING_EVENTS.name, {"kind": "trained"}),
-        ("the gate passed it", TRAINING_EVENTS.name, {"kind": "judged"}),
-        ("it answered a share", SWAP_ACKS.name, {"arm": "canary", "accepted": True}),
-        ("it took over", SWAP_ACKS.name, {"arm": "live", "accepted": True}),
-    ):
-        found = story.find(topic, **fields)
-        if found is not None:
-            marks.append((words, found.at_s, found.sent))
-    rows = [(a, b, b_s - a_s, b_n - a_n) for (a, a_s, a_n), (b, b_s, b_n) in pairwise(marks)]
-    return [*rows, (marks[0][0], marks[-1][0], marks[-1][1] - marks[0][1], marks[-1][2] - marks[0][2])]

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,21 @@ def tell(teller: Teller, command: Callable[[Sequence[str]], None], baseline: int
     after = story.answered + ROLLING
     teller.until(lambda: story.answered >= after, "answers of the version that is back")
     return story
+
+
+def stages(story: Story) -> list[tuple[str, str, float, int]]:
+    """From and to in words, seconds, texts sent between."""
+    marks = [("the traffic changed", *story.shift)]
+    for words, topic, fields in (
+        ("drift was found", DRIFT_EVENTS.name, {}),
+        ("a run was asked for", TRAINING_REQUESTS.name, {}),
+        ("a version was trained", TRAINING_EVENTS.name, {"kind": "trained"}),
+        ("the gate passed it", TRAINING_EVENTS.name, {"kind": "judged"}),
+        ("it answered a share", SWAP_ACKS.name, {"arm": "canary", "accepted": True}),
+        ("it took over", SWAP_ACKS.name, {"arm": "live", "accepted": True}),
+    ):
+        found = story.find(topic, **fields)
+        if found is not None:
+            marks.append((words, found.at_s, found.sent))
+    rows = [(a, b, b_s - a_s, b_n - a_n) for (a, a_s, a_n), (b, b_s, b_n) in pairwise(marks)]
+    return [*rows, (marks[0][0], marks[-1][0], marks[-1][1] - marks[0][1], marks[-1][2] - marks[0][2])]

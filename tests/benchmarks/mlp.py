@@ -102,3 +102,9 @@ class Fixed:
 
     def announcements(self, rows: Any) -> list[Any]:
         return []
+
+    def arms(self, keys: Any, request_ids: Any) -> list[tuple[None, Any]]:
+        return [(None, self.current)]
+
+    def shadows(self, request_ids: Any) -> list[Any]:
+        return []

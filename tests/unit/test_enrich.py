@@ -154,6 +154,12 @@ class OneVersion:
         "purchases": Version(ModelFolder(Path("."), "purchases", "9", "", {"coverage": ["spam"]}, {}), None)
     }
 
+    def arms(self, keys: Any, request_ids: Any) -> list[tuple[None, Any]]:
+        return [(None, self.current)]
+
+    def shadows(self, request_ids: Any) -> list[Any]:
+        return []
+
     def announcements(self, rows: Rows) -> list[Any]:
         return []
 
