@@ -375,6 +375,16 @@ def models_rollback(
     _trigger("rollback", name, "--reason", reason, as_json=as_json)
 
 
+@models_app.command("rescore", context_settings=_PASSED_ON)
+def models_rescore(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A model.")],
+    version: Annotated[str, typer.Argument(help="The version whose answers are no good.")],
+) -> None:
+    """Ask again what a version answered, exactly those offsets: --from TIME, --json."""
+    _trigger("rescore", name, version, *context.args, as_json=False)
+
+
 @app.command("replay-compare", context_settings=_PASSED_ON)
 def replay_compare(context: typer.Context, model: Annotated[str, typer.Argument(help="A model.")]) -> None:
     """A candidate beside the version that answers, on recorded requests: --candidate VERSION --from TIME --to TIME --limit N."""

@@ -133,7 +133,7 @@ class DriftEvent:
 
     event_id: trigger/model/version/signal/window: the same finding has the same id.
     model: Also the key.
-    trigger: File of training_triggers/triggers: ks, psi, accuracy.
+    trigger: File of training_triggers/triggers.
     signal: What was compared.
     p_value: After correction for the number of signals; absent where the trigger has a threshold of its own.
     effect: Size of the change, in the trigger's own measure.
@@ -201,6 +201,7 @@ class DriftState:
     streaks: By trigger/signal: windows in a row that fired.
     from_ms: Start of the first batch of the window that is filling; epoch.
     seen_ms: Start of the last batch; epoch.
+    first_ms: Start of the version's first batch; epoch.
     """
 
     RECORD: ClassVar[str] = "drift-state"
@@ -215,6 +216,7 @@ class DriftState:
     streaks: dict[str, int]
     from_ms: int
     seen_ms: int
+    first_ms: int = 0
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> DriftState:
@@ -229,6 +231,7 @@ class DriftState:
             streaks=d["streaks"],
             from_ms=d["from_ms"],
             seen_ms=d["seen_ms"],
+            first_ms=d["first_ms"],
         )
 
 

@@ -55,7 +55,9 @@ CATALOGUE: Final[tuple[Header, ...]] = (
     Header(REPLY_TO, "topic/partition that also gets the result", ("client",), ("worker",)),
     Header(ATTEMPT, "how often the record was tried before", ("loop",), ("loop",)),
     Header(NOT_BEFORE_MS, "milliseconds since the epoch before which a retry waits", ("loop",), ("loop",)),
-    Header(REDRIVE, "number of the redrive of a dead letter", ("operator",), ("loop",)),
+    Header(
+        REDRIVE, "number of the redrive of a dead letter, or of a request asked again", ("operator", "rescore command"), ("loop",)
+    ),
     Header(ORIGIN_TOPIC, "topic in which the request first came", ("loop",), ("loop", "operator")),
     Header(ORIGIN_PARTITION, "partition in which the request first came", ("loop",), ("loop", "operator")),
     Header(ORIGIN_OFFSET, "offset at which the request first came", ("loop",), ("loop", "operator")),

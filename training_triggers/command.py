@@ -36,6 +36,10 @@ def main() -> None:
     rollback = commands.add_parser("rollback", help="bring the version before the last promotion back")
     rollback.add_argument("name")
     rollback.add_argument("--reason", required=True)
+    rescoring = commands.add_parser("rescore", help="ask again what a version answered")
+    rescoring.add_argument("name")
+    rescoring.add_argument("version")
+    rescoring.add_argument("--from", dest="from_", default="", help="time; a day ago where none is given")
     listing = commands.add_parser("list", help="versions in the MLflow registry")
     listing.add_argument("name", nargs="?")
     reconcile = commands.add_parser("reconcile", help="keep the registry's alias at what the topic says")
@@ -61,7 +65,7 @@ def main() -> None:
     )
     comparing.add_argument("--to", default="", help="time; now where none is given")
     comparing.add_argument("--limit", type=int, default=10_000, help="requests, at most")
-    for one in (register, promote, rollback, listing, drift, runs, asking, comparing):
+    for one in (register, promote, rollback, rescoring, listing, drift, runs, asking, comparing):
         one.add_argument("--json", action="store_true", dest="as_json")
     chosen = parser.parse_args()
     try:
@@ -139,6 +143,18 @@ def _said(chosen: argparse.Namespace, update: Any) -> None:
         print(json.dumps(asdict(update)))
     else:
         print(f"{update.model} {update.version} is announced; `./millrace models history {update.model}` shows who swapped")
+
+
+def _rescore(chosen: argparse.Namespace) -> None:
+    from streams.clock import SystemClock
+    from training_triggers.rescore import rescore
+
+    from_ms = _time_ms(chosen.from_, SystemClock().now_ms() - 86_400_000)
+    done = rescore(_settings(), chosen.name, chosen.version, from_ms, lambda words: print(words, file=sys.stderr))
+    if chosen.as_json:
+        print(json.dumps(asdict(done)))
+    else:
+        print(f"{done.requests} requests are asked again through {done.topic}; their new answers have redrive {done.redrive}")
 
 
 def _list(chosen: argparse.Namespace) -> None:
@@ -239,6 +255,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "register": _register,
     "promote": _promote,
     "rollback": _rollback,
+    "rescore": _rescore,
     "list": _list,
     "reconcile": _reconcile,
 }

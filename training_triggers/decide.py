@@ -61,6 +61,8 @@ def decide(event: DriftEvent, asked: Sequence[TrainingRequest], now_ms: int, pol
 
 
 def words_of(event: DriftEvent) -> str:
+    if event.trigger in ("volume", "age"):
+        return f"{event.trigger}: {event.statistic:.0f} {event.signal} since {event.version} took over, each {event.least_effect:.0f} it is trained anew"
     chance = "" if event.p_value is None else f", p {event.p_value:.2g}"
     return (
         f"{event.trigger} of {event.signal}: {event.effect:.3f}, from {event.least_effect} on it counts{chance}; mean "

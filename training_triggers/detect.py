@@ -24,9 +24,9 @@ from streams.broker import Commit
 from streams.outcome import Emit, Outcome
 from streams.rows import OutRecords, Place, Rows
 from training_triggers.answers import decisions, is_right
-from training_triggers.triggers import accuracy, ks, psi
+from training_triggers.triggers import accuracy, adwin, chi_square, ks, mmd, page_hinkley, psi
 from training_triggers.triggers.trigger import Trigger
-from training_triggers.watch import Alarm, Matrix, Rules, Watch, columns_of
+from training_triggers.watch import SAID, Alarm, Matrix, Rules, Watch, columns_of
 
 MOST_OUTPUTS = 16  # outputs that are watched one by one; of a model with more, its signals are
 VERSIONS_KEPT = 3  # of a model: the one that answers, the one before, a canary
@@ -36,7 +36,7 @@ Extract = Callable[[Mapping[str, Any]], Entries | None]
 
 
 def of_log(record: Mapping[str, Any]) -> Entries | None:
-    """Signals, outputs by name and numeric features of one batch that was answered live."""
+    """Signals, outputs by name, what was told as one number, and numeric features of one batch that was answered live."""
     n = len(record["request_ids"])
     if record["arm"] != "live" or not n:
         return None
@@ -44,6 +44,8 @@ def of_log(record: Mapping[str, Any]) -> Entries | None:
     if record["output_names"] and len(record["output_names"]) <= MOST_OUTPUTS:
         outputs = np.frombuffer(record["outputs"], record["outputs_dtype"]).reshape(n, -1).astype(np.float32)
         columns |= {f"output {name}": outputs[:, i] for i, name in enumerate(record["output_names"])}
+        thresholds = np.frombuffer(record["thresholds"], "<f4") if record["thresholds"] else None
+        columns[SAID] = (decisions(outputs, thresholds) @ (1 << np.arange(outputs.shape[1]))).astype(np.float32)
     for feature in record["features"]:
         if feature["dtype"] != "utf8":
             column = np.frombuffer(feature["values"], feature["dtype"]).astype(np.float32)
@@ -117,7 +119,7 @@ class Detector:
         return Watch(
             state.signals, self._triggers, self._rules,
             np.frombuffer(state.baseline, "<f4").reshape(-1, width), np.frombuffer(state.window, "<f4").reshape(-1, width),
-            state.windows, dict(state.streaks), state.from_ms, state.seen_ms,
+            state.windows, dict(state.streaks), state.from_ms, state.seen_ms, state.first_ms,
         )  # fmt: skip
 
     # --- the step -----------------------------------------------------------------------------------------------
@@ -171,7 +173,7 @@ class Detector:
             self._states.encode_one(DriftState(
                 detector=group, model=model, version=version, signals=watch.signals,
                 baseline=watch.baseline.astype("<f4").tobytes(), window=watch.window.astype("<f4").tobytes(),
-                windows=watch.windows, streaks=watch.streaks, from_ms=watch.from_ms, seen_ms=watch.seen_ms,
+                windows=watch.windows, streaks=watch.streaks, from_ms=watch.from_ms, seen_ms=watch.seen_ms, first_ms=watch.first_ms,
             ))
             for (model, version), watch in touched.items()
         ]  # fmt: skip
@@ -179,8 +181,8 @@ class Detector:
         return [OutRecords(DRIFT_STATE.name, keys, values, [[] for _ in keys])] if keys else []
 
 
-SIGNALS: tuple[Trigger, ...] = (ks.TRIGGER, psi.TRIGGER)
-ANSWERS: tuple[Trigger, ...] = (accuracy.TRIGGER,)
+SIGNALS: tuple[Trigger, ...] = (ks.TRIGGER, psi.TRIGGER, chi_square.TRIGGER, mmd.TRIGGER)
+ANSWERS: tuple[Trigger, ...] = (accuracy.TRIGGER, adwin.TRIGGER, page_hinkley.TRIGGER)
 DETECTORS: Mapping[str, tuple[Consumption, Extract, Sequence[Trigger]]] = {
     DRIFT.group: (DRIFT, of_log, SIGNALS),
     ACCURACY.group: (ACCURACY, of_outcome, ANSWERS),

@@ -11,7 +11,7 @@ from processors.process import Build, Part, inline, make_loop
 from schemas.errors import BadSettings
 from schemas.generated import DriftState, TrainingEvent, TrainingRequest
 from schemas.topic import Consumption
-from schemas.topics import ACCURACY, DECIDE, DRIFT_STATE, LAUNCH, ROLLOUT, TRAINING_EVENTS, TRAINING_REQUESTS
+from schemas.topics import ACCURACY, DECIDE, DRIFT, DRIFT_STATE, LAUNCH, ROLLOUT, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams import service
 from streams.batching import CostLine
 from streams.clock import SystemClock
@@ -31,6 +31,8 @@ from training_triggers.journal import Journal
 from training_triggers.launch import Launch, RunProcess
 from training_triggers.rollout_topics import KafkaTopics
 from training_triggers.settings import TriggerSettings
+from training_triggers.triggers.age import Age
+from training_triggers.triggers.volume import Volume
 from training_triggers.watch import Rules
 
 # The state is written with each commit, so commits are few.
@@ -45,7 +47,8 @@ def reader(address: KafkaAddress, ids: Registry, topic: str, kind: Any) -> Calla
 def detector(name: str, settings: TriggerSettings) -> tuple[Consumption, Build]:
     consumption, extract, triggers = DETECTORS[name]
     window_n = settings.answers_window if name == ACCURACY.group else settings.window
-    rules = Rules(window_n=window_n, in_a_row=settings.in_a_row)
+    due = (Volume(settings.retrain_entries), Age(settings.retrain_age_s)) if name == DRIFT.group else ()
+    rules = Rules(window_n=window_n, in_a_row=settings.in_a_row, due=due)
 
     def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
         states = reader(address, ids, DRIFT_STATE.name, DriftState)

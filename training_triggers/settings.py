@@ -14,6 +14,8 @@ class TriggerSettings(GroupSettings):
     window: int = setting(1_000, "entries of a drift baseline and of each window that is compared with it")
     answers_window: int = setting(200, "labelled answers of an accuracy baseline and of each window")
     in_a_row: int = setting(2, "windows in a row that must differ before it counts as drift")
+    retrain_entries: int = setting(0, "answers of a version after which it is trained anew, whatever its figures say; 0 is never")
+    retrain_age_s: float = setting(0.0, "seconds after which it is; 0 is never")
     cool_down_s: float = setting(600.0, "between two requests to train a model")
     runs_a_day: int = setting(6, "requests to train a model within 24 hours, at most")
     runs: str = setting("", "folder of training runs; `up` sets it")

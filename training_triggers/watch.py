@@ -8,28 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from training_triggers.triggers.trigger import Finding, Trigger, holm
+from training_triggers.triggers.trigger import ANSWER, CATEGORY, JOINT, NUMBER, Due, Finding, Trigger, holm
 
 Matrix = npt.NDArray[np.float32]
+SAID = "said"  # the class that was told, as a number
+TOGETHER = "all signals together"
 
 
 @dataclass(frozen=True)
 class Rules:
     """window_n: entries of the baseline and of each window. alpha: chance of a false finding a trigger and window, all signals
-    together, before `least_effect` and `in_a_row`."""
+    together, before `least_effect` and `in_a_row`. due: what asks for training by count or time alone."""
 
     window_n: int = 1_000
     alpha: float = 0.05
     in_a_row: int = 2
+    due: Sequence[Due] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    trigger: Trigger
+    trigger: Trigger | Due
     signal: str
     finding: Finding
     p_value: float | None  # corrected
@@ -56,6 +60,7 @@ class Watch:
     streaks: dict[str, int] = field(default_factory=dict)
     from_ms: int = 0
     seen_ms: int = 0
+    first_ms: int = 0
 
     def __post_init__(self) -> None:
         if not self.baseline.size:
@@ -68,7 +73,7 @@ class Watch:
         entries = np.where(np.isnan(entries), np.float32("-inf"), entries).astype(np.float32)
         alarms: list[Alarm] = []
         while len(entries):
-            self.seen_ms = max(self.seen_ms, at_ms)
+            self.seen_ms, self.first_ms = max(self.seen_ms, at_ms), self.first_ms or at_ms
             if len(self.baseline) < self.rules.window_n:
                 missing = self.rules.window_n - len(self.baseline)
                 self.baseline, entries = np.concatenate([self.baseline, entries[:missing]]), entries[missing:]
@@ -81,17 +86,37 @@ class Watch:
                 self.windows += 1
                 alarms += self._compare()
                 self.window = self.window[:0]
+        return alarms + self._due()
+
+    def _due(self) -> list[Alarm]:
+        """Each as often as it is due; `streaks` keeps how often it was told."""
+        alarms: list[Alarm] = []
+        entries = len(self.baseline) + self.windows * self.rules.window_n + len(self.window)
+        for trigger in self.rules.due:
+            found, key = trigger.due(entries, (self.seen_ms - self.first_ms) / 1000), f"{trigger.name}/{trigger.signal}"
+            if found is not None and found[0] > self.streaks.get(key, 0):
+                self.streaks[key] = found[0]
+                alarms.append(Alarm(
+                    trigger, trigger.signal, found[1], None, 1, found[0], entries, 0, 0.0, found[1].effect, self.first_ms, self.seen_ms
+                ))  # fmt: skip
         return alarms
 
     def _compare(self) -> list[Alarm]:
         """The strongest first: it is the one that a request for training names."""
         alarms: list[Alarm] = []
         baseline, window = self.baseline.astype(np.float64), self.window.astype(np.float64)
+        kinds = [kind_of(signal) for signal in self.signals]
         for trigger in self.triggers:
-            found = [trigger.compare(baseline[:, i], window[:, i]) for i in range(len(self.signals))]
+            if trigger.of == JOINT:
+                columns: list[Any] = [np.array([i for i, kind in enumerate(kinds) if kind == NUMBER], np.int64)]
+                columns = columns if len(columns[0]) > 1 else []
+            else:
+                columns = [i for i, kind in enumerate(kinds) if kind == trigger.of]
+            found = [trigger.compare(baseline[:, i], window[:, i]) for i in columns]
             tested = [one.p_value for one in found if one.p_value is not None]
             adjusted: Sequence[float | None] = holm(tested) if tested else [None] * len(found)
-            for i, (signal, finding, p_value) in enumerate(zip(self.signals, found, adjusted, strict=True)):
+            for i, finding, p_value in zip(columns, found, adjusted, strict=True):
+                signal = TOGETHER if trigger.of == JOINT else self.signals[i]
                 key = f"{trigger.name}/{signal}"
                 fires = finding.effect >= trigger.least_effect and (p_value is None or p_value < self.rules.alpha)
                 self.streaks[key] = self.streaks.get(key, 0) + 1 if fires else 0
@@ -101,6 +126,11 @@ class Watch:
                         _mean(baseline[:, i]), _mean(window[:, i]), self.from_ms, self.seen_ms,
                     ))  # fmt: skip
         return sorted(alarms, key=lambda alarm: -alarm.finding.effect / alarm.trigger.least_effect)
+
+
+def kind_of(signal: str) -> str:
+    """What a column holds, by its name."""
+    return {"right": ANSWER, SAID: CATEGORY}.get(signal, NUMBER)
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:

@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import training_triggers.triggers as package
-from training_triggers.triggers import accuracy, ks, psi
-from training_triggers.triggers.trigger import Trigger, holm
+from training_triggers.triggers import accuracy, chi_square, ks, mmd, psi
+from training_triggers.triggers.age import Age
+from training_triggers.triggers.trigger import ANSWER, Trigger, chi_square_p, holm
+from training_triggers.triggers.volume import Volume
 from training_triggers.watch import Rules, Watch
 
-NAMES = sorted(file.stem for file in Path(package.__file__).parent.glob("*.py") if file.stem not in ("__init__", "trigger"))
+NAMES = sorted(
+    file.stem for file in Path(package.__file__).parent.glob("*.py") if file.stem not in ("__init__", "trigger", "volume", "age")
+)
 samples = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60).map(np.array)
 
 
@@ -56,7 +60,7 @@ def test_a_small_sample_of_chance_is_no_change(trigger: Trigger) -> None:
 def test_what_is_infinite_or_alone_gives_a_finding(trigger: Trigger) -> None:
     found = trigger.compare(np.array([0.0]), np.array([1.0]))
     assert found.effect >= 0
-    if trigger.name != "accuracy":
+    if trigger.of != ANSWER:
         missing = trigger.compare(np.array([1.0] * 300), np.array([1.0] * 200 + [-np.inf] * 100))
         assert missing.effect >= trigger.least_effect, "a third is missing now"
 
@@ -107,6 +111,82 @@ def test_accuracy_that_rises_or_falls_less_than_five_points_is_no_finding() -> N
     assert not counts(accuracy.TRIGGER, before, [1.0] * 860 + [0.0] * 140)
     assert counts(accuracy.TRIGGER, before, [1.0] * 840 + [0.0] * 160)
     assert not counts(accuracy.TRIGGER, [1.0] * 18 + [0.0] * 2, [1.0] * 16 + [0.0] * 4), "ten points of twenty are chance"
+
+
+@given(st.lists(st.integers(0, 4), min_size=30, max_size=300), st.lists(st.integers(0, 4), min_size=30, max_size=300))
+@settings(max_examples=100, deadline=None)
+def test_the_statistic_of_categories_is_scipys(a: list[int], b: list[int]) -> None:
+    found = chi_square.TRIGGER.compare(np.array(a, float), np.array(b, float))
+    counts = np.array([np.bincount(a, minlength=5), np.bincount(b, minlength=5)])
+    if (counts.sum(axis=0) >= chi_square.RARE).all():
+        expected = stats.chi2_contingency(counts, correction=False)
+        assert found.statistic == pytest.approx(expected.statistic)
+        assert found.p_value == pytest.approx(expected.pvalue, abs=5e-3)
+    assert 0 <= found.effect <= 1
+
+
+@pytest.mark.parametrize(("x", "degrees"), [(1.0, 1), (3.84, 1), (10.0, 4), (30.0, 9), (60.0, 31)])
+def test_chi_square_is_near_the_exact_one(x: float, degrees: int) -> None:
+    assert chi_square_p(x, degrees) == pytest.approx(float(stats.chi2.sf(x, degrees)), abs=0.01)
+
+
+def test_the_joint_trigger_sees_what_no_column_shows() -> None:
+    random = np.random.default_rng(4)
+    apart, together = random.normal(size=(600, 2)), random.multivariate_normal([0, 0], [[1, 0.95], [0.95, 1]], 600)
+    assert all(ks.TRIGGER.compare(apart[:, i], together[:, i]).effect < 0.1 for i in range(2))
+    found = mmd.TRIGGER.compare(apart, together)
+    assert found.effect >= mmd.TRIGGER.least_effect
+    assert found.p_value is not None
+    assert found.p_value < 0.05
+
+
+def test_the_joint_estimate_is_its_formula() -> None:
+    random = np.random.default_rng(4)
+    a, b = random.normal(size=(40, 3)), random.normal(0.5, 1, size=(30, 3))
+    both = (np.concatenate([a, b]) - a.mean(axis=0)) / a.std(axis=0)
+    distances = ((both[:, None] - both[None]) ** 2).sum(axis=2)
+    kernel = np.exp(-distances / np.median(distances[np.triu_indices(70, 1)]))
+    x, y, z = kernel[:40, :40], kernel[40:, 40:], kernel[:40, 40:]
+    expected = (x.sum() - 40) / (40 * 39) + (y.sum() - 30) / (30 * 29) - 2 * z.mean()
+    assert mmd.TRIGGER.compare(a, b).statistic == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("due", [Volume(100), Age(100)])
+def test_count_and_time_are_due_again_and_again_and_never_where_nothing_is_set(due: Volume | Age) -> None:
+    assert due.due(99, 99.0) is None
+    assert [found[0] for n in (100, 199, 200, 350) if (found := due.due(n, float(n)))] == [1, 1, 2, 3]
+    assert type(due)().due(10**9, 1e9) is None
+
+
+def test_a_watch_tells_each_due_once_and_keeps_it() -> None:
+    random, rules = np.random.default_rng(3), Rules(100, due=(Volume(150), Age(60)))
+    one = Watch(("s",), (), rules)
+    assert [alarm.trigger.name for alarm in one.add(draw(random, 149, signals=1), 1_000)] == []
+    assert [(alarm.trigger.name, alarm.window) for alarm in one.add(draw(random, 2, signals=1), 30_000)] == [("volume", 1)]
+    other = Watch(
+        one.signals, (), rules, one.baseline, one.window, one.windows, dict(one.streaks), one.from_ms, one.seen_ms, one.first_ms
+    )
+    assert [(alarm.trigger.name, alarm.window) for alarm in other.add(draw(random, 1, signals=1), 61_000)] == [("age", 1)]
+    assert other.add(draw(random, 1, signals=1), 62_000) == []
+
+
+def test_what_is_told_is_a_category_and_all_numbers_are_looked_at_together() -> None:
+    random = np.random.default_rng(3)
+    one = Watch(("a", "b", "said"), (ks.TRIGGER, chi_square.TRIGGER, mmd.TRIGGER), Rules(200))
+
+    def entries(shift: float, often: float) -> np.ndarray:
+        return np.column_stack([random.normal(shift, 1, 200), random.normal(size=200), random.random(200) < often]).astype(
+            np.float32
+        )
+
+    found = [
+        alarm
+        for shift, often in ((0, 0.1), (0, 0.1), (0, 0.5), (0, 0.5), (1, 0.1), (1, 0.1))
+        for alarm in one.add(entries(shift, often), 1)
+    ]
+    assert [(alarm.trigger.name, alarm.signal, alarm.window) for alarm in found] == [
+        ("chi_square", "said", 3), ("ks", "a", 5), ("mmd", "all signals together", 5),
+    ]  # fmt: skip
 
 
 # --- the watch ----------------------------------------------------------------------------------------------------

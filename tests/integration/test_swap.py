@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 
 from inference_workers.live import chosen
 from inference_workers.networks.folder import SHIPPED, write_manifest
+from infra.settings import ROOT
 from schemas.codec import Encoder, read_any
 from schemas.generated import Challenger, ModelUpdate
 from schemas.topics import MODEL_UPDATES, PREDICTION_LOG, SHADOW_RESULTS, SWAP_ACKS
@@ -169,3 +173,37 @@ def test_a_shadow_is_asked_in_secret(servers: Servers, tmp_path: Path) -> None:
         log = [one for one in _read(stage, PREDICTION_LOG.name) if one["arm"] == "shadow"]
         assert sum(len(one["request_ids"]) for one in log) == 60
         _announce(stage, live, "1")
+
+
+def test_what_a_version_answered_is_asked_again_offset_by_offset(servers: Servers, tmp_path: Path) -> None:
+    with staged(servers.bootstrap, servers.registry, tmp_path) as stage:
+        worker = stage.worker()
+        worker.wait_assigned()
+        stage.text(*[f"see you at {i} then" for i in range(20)])
+        stage.wait_answered()
+        bad = f"bad-{tmp_path.name}"
+        _announce(stage, _version(tmp_path, bad, thresholds={"spam": 1e-9}), bad)
+        until(lambda: worker.said(f'"version": "{bad}"'), 30, "swap to the bad version")
+        stage.text(*[f"come at {i} then" for i in range(30)])
+        stage.wait_answered()
+        _announce(stage, SHIPPED / "moderation-text", "1")
+        until(lambda: worker.said(f'"version": "1", "previous": "{bad}"'), 30, "swap back")
+        wrong = {str(a["request_id"]) for a in stage.answers() if a["models"][0]["version"] == bad}
+        assert 0 < len(wrong) <= 30
+        env = {
+            **os.environ,
+            "MILLRACE_BOOTSTRAP": servers.bootstrap,
+            "MILLRACE_REGISTRY": servers.registry,
+            "PYTHONPATH": str(ROOT),
+        }
+        command = [sys.executable, "-m", "training_triggers", "rescore", "moderation-text", bad, "--json"]
+        for redrive in (1, 2):
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+            assert json.loads(done.stdout) == {
+                "requests": len(wrong), "redrive": redrive, "topic": "content-v1-moderation-retry-1s",
+            }  # fmt: skip
+            until(lambda n=redrive: len([a for a in stage.answers() if a["redrive"] == n]) == len(wrong), 30, "new answers")  # type: ignore[misc]
+            again = [a for a in stage.answers() if a["redrive"] == redrive]
+            assert {str(a["request_id"]) for a in again} == wrong
+            assert {(a["models"][0]["version"], a["flagged"]) for a in again} == {("1", False)}
+            assert {a["origin_topic"] for a in again} == {"content-v1"}

@@ -144,7 +144,7 @@ def test_signals_outputs_and_numeric_features_are_columns_and_unknown_values_are
     record = {
         "request_ids": ["r", "s"], "arm": "live", "model": "m", "version": "1", "started_ms": 7,
         "signals": [{"name": "length", "values": np.array([3, 4], "<f4").tobytes()}], "outputs_dtype": "<f4",
-        "output_names": ["spam"], "outputs": np.array([0.1, 0.9], "<f4").tobytes(),
+        "output_names": ["spam"], "outputs": np.array([0.1, 0.9], "<f4").tobytes(), "thresholds": np.array([0.5], "<f4").tobytes(),
         "features": [
             {"view": "v", "name": "n", "dtype": "<i8", "values": np.array([5, 0], "<i8").tobytes(), "state": b"\x00\x02"},
             {"view": "v", "name": "t", "dtype": "utf8", "values": b"", "state": b"\x00\x00"},
@@ -152,7 +152,8 @@ def test_signals_outputs_and_numeric_features_are_columns_and_unknown_values_are
     }  # fmt: skip
     found = of_log(record)
     assert found is not None
-    assert found[3] == ("length", "output spam", "v.n")
-    assert found[4][0].tolist() == pytest.approx([3, 0.1, 5])
-    assert np.isnan(found[4][1][2])
+    assert found[3] == ("length", "output spam", "said", "v.n")
+    assert found[4][0].tolist() == pytest.approx([3, 0.1, 0, 5])
+    assert found[4][1][2] == 1, "the second is said to be spam"
+    assert np.isnan(found[4][1][3])
     assert of_log({**record, "arm": "canary"}) is None

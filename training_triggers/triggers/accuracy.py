@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 
-from training_triggers.triggers.trigger import Finding, Floats
+from training_triggers.triggers.trigger import ANSWER, Finding, Floats
 
 
 class Accuracy:
     """Of a signal that is 1 where an answer was right and 0 where it was wrong."""
 
     name = "accuracy"
+    of = ANSWER
     least_effect = 0.05
 
     def compare(self, baseline: Floats, window: Floats) -> Finding:

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from training_triggers.triggers.trigger import Finding, Floats
+from training_triggers.triggers.trigger import NUMBER, Finding, Floats
 
 
 def distance(baseline: Floats, window: Floats) -> float:
@@ -33,6 +33,7 @@ def p_value(d: float, n: int, m: int) -> float:
 
 class KolmogorovSmirnov:
     name = "ks"
+    of = NUMBER
     least_effect = 0.1
 
     def compare(self, baseline: Floats, window: Floats) -> Finding:

@@ -3,16 +3,14 @@
 By convention below 0.1 nothing happened and from 0.2 on something did (the rule of credit scoring, e.g. N. Siddiqi 2006, "Credit
 Risk Scorecards"). In small samples chance alone reaches that: between equal distributions the index over (1/n + 1/m) is about
 chi-square with bins - 1 degrees of freedom (B. Yurdakul 2018, "Statistical properties of population stability index"), which gives
-the p-value; by the approximation of Wilson and Hilferty 1931.
+the p-value.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from training_triggers.triggers.trigger import Finding, Floats
+from training_triggers.triggers.trigger import NUMBER, Finding, Floats, chi_square_p
 
 BINS = 10
 
@@ -31,14 +29,12 @@ def index(baseline: Floats, window: Floats) -> tuple[float, int]:
 
 def p_value(found: float, n: int, m: int, bins: int) -> float:
     """Of an index at least that large between equal distributions."""
-    x, degrees = found / (1 / n + 1 / m), bins - 1
-    spread = 2 / (9 * degrees)
-    z = ((max(0.0, x) / degrees) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
-    return 0.5 * math.erfc(z / math.sqrt(2))
+    return chi_square_p(found / (1 / n + 1 / m), bins - 1)
 
 
 class StabilityIndex:
     name = "psi"
+    of = NUMBER
     least_effect = 0.2
 
     def compare(self, baseline: Floats, window: Floats) -> Finding:

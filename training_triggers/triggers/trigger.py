@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+
+
+NUMBER, CATEGORY, ANSWER, JOINT = "number", "category", "answer", "joint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +25,11 @@ class Finding:
 
 
 class Trigger(Protocol):
-    """least_effect: from this size on a change counts; smaller ones are found in large samples and mean nothing."""
+    """least_effect: from this size on a change counts; smaller ones are found in large samples and mean nothing. of: what it compares:
+    each column of numbers, of categories or of answers (1 right, 0 wrong), or all columns of numbers together, (n, columns)."""
 
     name: str
+    of: str
     least_effect: float
 
     def compare(self, baseline: Floats, window: Floats) -> Finding:
@@ -40,3 +46,22 @@ def holm(p_values: list[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = highest
     return adjusted
+
+
+def chi_square_p(x: float, degrees: int) -> float:
+    """Chance of at least x, by the cube-root approximation (Wilson and Hilferty 1931, "The distribution of chi-square")."""
+    spread = 2 / (9 * degrees)
+    z = ((max(0.0, x) / degrees) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
+    return 0.5 * math.erfc(z / math.sqrt(2))
+
+
+class Due(Protocol):
+    """A trigger that looks at nothing but how much came and how long ago the first of it did."""
+
+    name: str
+    signal: str
+    least_effect: float
+
+    def due(self, entries: int, age_s: float) -> tuple[int, Finding] | None:
+        """How often it has been due by now, and the finding; None where it was never."""
+        ...

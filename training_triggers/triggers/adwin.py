@@ -1,0 +1,32 @@
+"""Adaptive windowing: does the share of right answers fall somewhere, wherever that is? (Bifet and Gavaldà 2007, "Learning from
+time-changing data with adaptive windowing"; river's implementation.)
+
+Baseline and window go through it in order; where it cuts its memory inside the window, what it kept is compared with the baseline.
+"""
+
+from __future__ import annotations
+
+from training_triggers.triggers.trigger import ANSWER, Finding, Floats
+
+DELTA = 0.002  # chance of a false cut, river's default
+
+
+class AdaptiveWindow:
+    name = "adwin"
+    of = ANSWER
+    least_effect = 0.05
+
+    def compare(self, baseline: Floats, window: Floats) -> Finding:
+        from river.drift import ADWIN  # scipy and pandas: seconds
+
+        detector, cut = ADWIN(delta=DELTA), False
+        for value in baseline.tolist():
+            detector.update(value)
+        for value in window.tolist():
+            detector.update(value)
+            cut = cut or bool(detector.drift_detected)
+        fall = float(baseline.mean()) - float(detector.estimation)
+        return Finding(fall, None, max(0.0, fall) if cut else 0.0)
+
+
+TRIGGER = AdaptiveWindow()

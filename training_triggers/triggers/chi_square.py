@@ -1,0 +1,37 @@
+"""Chi-square of homogeneity for categories: are the classes that were told as frequent as before? (Pearson 1900.)
+
+The p-value is by the approximation of Wilson and Hilferty 1931. Effect: total variation, half the sum of the differences of shares, so 0.1
+means that a tenth of the answers went to other classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training_triggers.triggers.trigger import CATEGORY, Finding, Floats, chi_square_p
+
+RARE = 5  # a class with fewer entries than that, both samples together, is counted with the other rare ones
+
+
+class ChiSquare:
+    name = "chi_square"
+    of = CATEGORY
+    least_effect = 0.1
+
+    def compare(self, baseline: Floats, window: Floats) -> Finding:
+        classes, codes = np.unique(np.concatenate([baseline, window]), return_inverse=True)
+        counts = np.stack(
+            [np.bincount(part, minlength=len(classes)) for part in (codes[: len(baseline)], codes[len(baseline) :])]
+        )
+        rare = counts.sum(axis=0) < RARE
+        counts = np.concatenate([counts[:, ~rare], counts[:, rare].sum(axis=1, keepdims=True)], axis=1)
+        counts = counts[:, counts.sum(axis=0) > 0]
+        totals = counts.sum(axis=1, keepdims=True)
+        expected = totals * counts.sum(axis=0) / counts.sum()
+        statistic = float(((counts - expected) ** 2 / expected).sum())
+        effect = float(np.abs(np.diff(counts / totals, axis=0)).sum() / 2)
+        degrees = counts.shape[1] - 1
+        return Finding(statistic, chi_square_p(statistic, degrees) if degrees else 1.0, effect)
+
+
+TRIGGER = ChiSquare()

@@ -1,0 +1,35 @@
+"""Page-Hinkley: the sum of how far answers fall short of their mean so far, less what is tolerated (Page 1954, "Continuous inspection
+schemes"; Hinkley 1971; river's implementation). Sooner than windows where a fall is steady and small.
+"""
+
+from __future__ import annotations
+
+from training_triggers.triggers.trigger import ANSWER, Finding, Floats
+
+TOLERATED = 0.02  # of each answer
+THRESHOLD = 12.0  # wrong answers more than expected
+LEAST_ANSWERS = 30
+
+
+class PageHinkley:
+    name = "page_hinkley"
+    of = ANSWER
+    least_effect = 0.05
+
+    def compare(self, baseline: Floats, window: Floats) -> Finding:
+        from river.drift import PageHinkley as Detector  # scipy and pandas: seconds
+
+        detector, found = (
+            Detector(min_instances=LEAST_ANSWERS, delta=TOLERATED, threshold=THRESHOLD, alpha=1.0, mode="down"),
+            False,
+        )
+        for value in baseline.tolist():
+            detector.update(value)
+        for value in window.tolist():
+            detector.update(value)
+            found = found or bool(detector.drift_detected)
+        fall = float(baseline.mean() - window.mean())
+        return Finding(fall, None, max(0.0, fall) if found else 0.0)
+
+
+TRIGGER = PageHinkley()
