@@ -68,7 +68,6 @@ def serving(folder: Path, rounds: int) -> list[tuple[float, float, float, float]
         teller = teller_of(stack, SERVING_PER_S)
         story = teller.story
         try:
-            teller.schemes = 0.3
             end_s = teller.now_s + STEADY_S
             teller.until(lambda: teller.now_s > end_s, "warming up")
             for number in range(rounds):
@@ -78,7 +77,11 @@ def serving(folder: Path, rounds: int) -> list[tuple[float, float, float, float]
                 teller.step()
                 story.events.clear()
                 begun_s, sent, answered = teller.now_s, story.sent, story.answered
-                teller.until(lambda: story.find(TRAINING_EVENTS.name, kind="refused"), "end of the run")
+                teller.until(
+                    lambda: any(story.find(TRAINING_EVENTS.name, kind=kind) for kind in ("refused", "failed", "judged")),
+                    "end of the run",
+                )
+                assert story.find(TRAINING_EVENTS.name, kind="refused"), [event.record for event in story.events[-3:]]
                 ended_s = teller.now_s
                 steady, beside = (
                     [ms for at_s, ms in story.latencies_ms if low <= at_s < high]

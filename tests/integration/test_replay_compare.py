@@ -122,6 +122,13 @@ def test_a_replay_gives_the_outputs_that_were_logged(servers: Servers, tmp_path:
         subprocess.run(command, env=env, check=True, timeout=60)
         with np.load(tmp_path / "again" / "0.npz") as again:
             found = dict(zip(again["request_ids"].tolist(), again["outputs"].tolist(), strict=True))
+        stage.text(*(["later"] * 8_000))
+        command[-4:] = ["--window", str(tmp_path / "again" / "window.json"), "--out", str(tmp_path / "rebuilt")]
+        subprocess.run(command, env=env, check=True, timeout=60)
+        with np.load(tmp_path / "rebuilt" / "0.npz") as rebuilt:
+            assert sorted(rebuilt["request_ids"].tolist()) == sorted(found), (
+                "a window is fixed by its offsets, whatever came since"
+            )
     assert set(then) == set(found)
     for request_id, outputs in then.items():
         assert found[request_id] == pytest.approx(outputs, abs=1e-5), (
