@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +25,14 @@ from scipy.optimize import minimize
 from inference_workers.networks.folder import ModelFolder, write_manifest
 from inference_workers.networks.ngrams import WORD_BITS, words_and_chars
 from schemas.errors import ModelRefused
-from training_triggers.trainers import bags
+from training_triggers.trainers import bags, search
 from training_triggers.trainers.retrain import Job, Retrained, TrainingFailed
 from training_triggers.trainers.train import Made, Say
 from training_triggers.window import Examples
 
 STRENGTH = 10.0  # variance of the prior: the C with which the shipped model was fitted
 STEPS = 300
+STEPS_A_LOOK = 3  # of a trial
 ATOL = 5e-3  # of a logit: tables are 16 bits, sums 32
 Floats = npt.NDArray[np.float64]
 Tables = dict[str, npt.NDArray[np.generic]]
@@ -47,6 +50,9 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
     before = np.concatenate([tables["word_weights"], tables["char_weights"]]).astype(np.float64)
     weights, bias = before.copy(), tables["bias"].astype(np.float64)
     strength, losses = job.number("strength", STRENGTH), dict[str, float]()
+    if "search_samples" in job.options:
+        start = Start(features, examples.truth, before[used], tables["bias"].astype(np.float64))
+        strength = search.best(job, {"strength": search.Range(0.1, 1_000.0, log=True)}, start.trial, say)["strength"]
     for column, name in enumerate(examples.names):
         known = examples.truth[:, column] >= 0
         if not known.any():
@@ -63,11 +69,46 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
     return Retrained(Made(digest, losses))
 
 
+@dataclass(frozen=True)
+class Start:
+    """What each trial of a search begins with. A fifth of the texts is not learnt from: the loss of a trial is theirs."""
+
+    features: bags.Matrix
+    truth: npt.NDArray[np.int8]
+    weights: Floats
+    bias: Floats
+
+    def trial(self, settings: Mapping[str, float]) -> Iterator[float]:
+        told = np.arange(len(self.truth)) % 5 == 0
+        columns = [column for column in range(self.truth.shape[1]) if (self.truth[~told, column] >= 0).any()]
+        moves = {column: np.zeros(len(self.weights) + 1) for column in columns}
+        while True:
+            losses = []
+            for column in columns:
+                known = self.truth[:, column] >= 0
+                learnt, held = known & ~told, known & told
+                truth = self.truth[:, column].astype(np.float64)
+                move, lift, _, _ = adapted(
+                    self.features[learnt], truth[learnt], self.weights[:, column], float(self.bias[column]), settings["strength"],
+                    moves[column], STEPS_A_LOOK,
+                )  # fmt: skip
+                moves[column] = np.append(move, lift)
+                margins = self.features[held] @ (self.weights[:, column] + move) + self.bias[column] + lift
+                losses.append(np.logaddexp(0.0, -(2.0 * truth[held] - 1.0) * margins))
+            yield float(np.concatenate(losses).mean())
+
+
 def adapted(
-    features: bags.Matrix, truth: Floats, weights: Floats, bias: float, strength: float
+    features: bags.Matrix,
+    truth: Floats,
+    weights: Floats,
+    bias: float,
+    strength: float,
+    begin: Floats | None = None,
+    steps: int = STEPS,
 ) -> tuple[Floats, float, float, float]:
     """features: (n, m) sparse; truth: (n,) of 0 and 1; weights: (m,), the champion's. How far weights and bias move, and the mean
-    loss before and after. Raises TrainingFailed."""
+    loss before and after. begin: a move to go on from. Raises TrainingFailed."""
     started, signs = features @ weights + bias, 2.0 * truth - 1.0
 
     def loss(move: Floats) -> tuple[float, Floats]:
@@ -80,7 +121,8 @@ def adapted(
     if not np.isfinite(started).all():
         raise TrainingFailed("the loss is no number before a step was made: a weight is none")
     first, _ = loss(nowhere)
-    found = minimize(loss, nowhere, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    begin = nowhere if begin is None else begin
+    found = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": steps})
     move: Floats = found.x
     after = np.logaddexp(0.0, -signs * (started + features @ move[:-1] + move[-1])).mean()
     if not np.isfinite(after):

@@ -1,0 +1,84 @@
+"""Ray Tune with ASHA over the text model's one setting, really run: 20 samples on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from inference_workers.networks.folder import SHIPPED, open_folder
+from infra.settings import ROOT
+from schemas.errors import BadSettings
+from tests.unit.test_runs import examples
+from training_triggers.trainers import adapt_text, search
+from training_triggers.trainers.retrain import Job
+
+SAMPLES = 20
+
+
+def job(folder: Path, **options: str) -> Job:
+    return Job(folder / "model", folder / "scratch", "2", folder, "a test", options=options)
+
+
+def test_twenty_samples_are_tried_most_are_stopped_early_and_the_best_makes_the_version(tmp_path: Path) -> None:
+    said: list[str] = []
+    made = adapt_text.retrain(
+        open_folder(SHIPPED / "moderation-text"), examples(200), job(tmp_path, search_samples=str(SAMPLES)), said.append
+    ).made
+    trials = [line for line in said if line.startswith("trial ")]
+    assert len(trials) == SAMPLES
+    steps = [int(found.group(1)) for line in trials if (found := re.search(r"after (\d+) of", line))]
+    assert min(steps) < search.STEPS <= max(steps)
+    losses = [float(found.group(1)) for line in trials if (found := re.search(r"loss ([\d.]+) after", line))]
+    (best,) = [line for line in said if line.startswith("best of")]
+    assert float(best.rpartition(" ")[2]) == pytest.approx(min(losses), abs=1e-5)
+    assert open_folder(tmp_path / "model", made.digest).version == "2"
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.training.test_search import job
+from training_triggers.trainers import search
+import itertools, time
+
+def trial(settings):
+    for step in itertools.count(1):
+        time.sleep(0.3)
+        yield abs(settings["x"] - 3.0) + 1.0 / step
+
+found = search.best(job(Path(sys.argv[1]), search_samples="8"), {"x": search.Range(0.0, 10.0)}, trial, lambda line: print(line, flush=True))
+print("found", found["x"], flush=True)
+"""
+
+
+def test_a_search_that_was_killed_goes_on_where_it_stood(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command, log = [sys.executable, "-c", SCRIPT, str(tmp_path)], tmp_path / "log"
+    with log.open("wb") as out:
+        child = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.DEVNULL, start_new_session=True)
+    until_s = time.monotonic() + 120
+    while "trial 2 of" not in log.read_text() and child.poll() is None and time.monotonic() < until_s:
+        time.sleep(0.1)
+    assert "trial 2 of" in log.read_text()
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait(10)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = done.stdout.splitlines()
+    assert lines[0] == "the search goes on where it stood"
+    assert sum(line.startswith("trial ") for line in lines) < 8
+    assert lines[-2].startswith("best of 8 trials")
+    assert abs(float(lines[-1].split()[1]) - 3.0) < 3.0
+
+
+@pytest.mark.parametrize("text", ["", "1", "2:1", "0:1:log", "a:b", "1:2:3", "1:2:log:x"])
+def test_a_space_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BadSettings, match="low:high"):
+        search.Range.parse("x", text)
