@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -91,7 +92,9 @@ class ModelRegistry:
     def _run(self, folder: ModelFolder, metrics: Mapping[str, float], losses: Sequence[float]) -> tuple[str, str]:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT)
-        run = self._client.create_run(experiment, run_name=f"{folder.name} {folder.version}", tags={"digest": folder.digest})
+        run = self._client.create_run(
+            experiment, run_name=f"{folder.name} {folder.version}", tags={"digest": folder.digest, "code": code_version()}
+        )
         run_id = str(run.info.run_id)
         for name, value in folder.config.items():
             self._client.log_param(run_id, name, json.dumps(value)[:500])
@@ -146,6 +149,22 @@ class ModelRegistry:
                 self._client.delete_registered_model_alias(name, CHAMPION)
             else:
                 self._client.set_registered_model_alias(name, CHAMPION, number)
+
+
+def code_version() -> str:
+    """The commit of this checkout, with + where files differ from it; empty where it is none."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except OSError:  # no git
+        return ""
+    return found.stdout.strip()
 
 
 def _draw(file: Path, folder: ModelFolder, metrics: Mapping[str, float], losses: Sequence[float]) -> None:

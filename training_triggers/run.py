@@ -80,6 +80,7 @@ class Run:
             champion = live(self._request.model, self._address, self._ids)
             kept = self._window(champion)
             made = self._train(champion, kept)
+            self._register(made)
             self._judge(made, kept)
         except BrokerUnavailable:
             raise  # nothing could be said of it either: the launcher starts it again
@@ -150,19 +151,21 @@ class Run:
             "version": self.version, "digest": trained.made.digest, "folder": str(out), "metrics": json.dumps(made["metrics"]),
             "window": json.dumps(kept),
         })  # fmt: skip
-        self._register(out, made)
         return made
 
-    def _register(self, out: Path, made: dict[str, Any]) -> None:
+    def _register(self, made: dict[str, Any]) -> None:
         """In MLflow, where there is one; the run does not hang on it."""
-        if not self._settings.mlflow:
+        file = self._folder / "registered.json"
+        if not self._settings.mlflow or file.exists():
             return
         try:
             from training_triggers.registry import ModelRegistry
 
-            found = ModelRegistry(self._settings.mlflow).register(out, made["metrics"], made["losses"])
+            found = ModelRegistry(self._settings.mlflow).register(self._folder / "model", made["metrics"], made["losses"])
+            write(file, {"number": found.number})
             self._say(f"registered in MLflow as version {found.number} of {found.name}")
         except (MillraceError, ImportError) as error:
+            write(file, {"number": None})
             self._say(f"not registered in MLflow: {error}")
 
     def _judge(self, made: dict[str, Any], kept: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from tests.stack import Stack
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 TRIGGERS = "drift+accuracy+decide+launch+rollout-0"
 RATE_PER_S = 50
+NO_MLFLOW = "http://127.0.0.1:9"  # nothing answers there: the loop closes all the same
 # At each of these events the named process dies with -9: the loops five times in different stages, a run in mid-training, a worker in its swap.
 KILLS = {
     "asked": "loops",
@@ -61,7 +62,7 @@ class Killer:
 
 
 def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Path) -> None:
-    stack = Stack(tmp_path, "moderation", **SETTINGS, MILLRACE_SESSION_TIMEOUT_MS="6000")
+    stack = Stack(tmp_path, "moderation", **SETTINGS, MILLRACE_SESSION_TIMEOUT_MS="6000", MILLRACE_MLFLOW=NO_MLFLOW)
     try:
         up = stack.run("up", "--with", "training")
         assert up.returncode == 0, up.stdout + up.stderr
@@ -97,6 +98,7 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
         assert {kind for key, kind in kinds if key == learnt} == {"asked", "launched", "trained", "judged", "canary", "promoted"}
         assert {kind for key, kind in kinds if key == control} >= {"launched", "trained", "refused"}
 
+        assert sum(one["words"].startswith("not registered in MLflow") for one in events) == 2
         (version,) = (one["facts"]["version"] for one in events if (one["run_key"], one["kind"]) == (learnt, "promoted"))
         (bad,) = (one["facts"]["version"] for one in events if (one["run_key"], one["kind"]) == (control, "refused"))
         updates = stack.records(MODEL_UPDATES.name)

@@ -129,7 +129,7 @@ def write(network: ConvNet, measured: Measured, trained_on: int, folder: Path, v
     )
     config = {
         "task": "vision", "network": "convnet", "widths": list(WIDTHS), "coverage": list(LABELS),
-        "pixels": {"mode": "L", "height": SIDE, "width": SIDE},
+        "pixels": {"mode": "L", "height": SIDE, "width": SIDE}, **({"made_from": {"window": about}} if about else {}),
     }  # fmt: skip
     signature = {
         "inputs": {"pixels": {"dtype": "uint8", "shape": ["n", SIDE, SIDE, 1]}},
