@@ -109,7 +109,12 @@ def replay(model: str, sources: Sequence[str], out: Path, *words: str) -> None:
     command = [sys.executable, "-m", "inference_workers", "replay", "--model", model, "--out", str(out), *words]
     for source in sources:
         command += ["--source", source]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=REPLAY_LIMIT_S, check=False)
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=REPLAY_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BadSettings(f"the requests were not replayed in {REPLAY_LIMIT_S:.0f} s: ask for a shorter window") from error
     if done.returncode:
         raise BadSettings(f"the requests could not be replayed: {' '.join(done.stderr.strip().splitlines()[-2:])}")
 

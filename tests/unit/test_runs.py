@@ -13,7 +13,7 @@ import pytest
 from inference_workers.networks.folder import SHIPPED, open_folder
 from schemas import avro
 from schemas.codec import Encoder, read_any
-from schemas.errors import BadSettings
+from schemas.errors import BadSettings, BrokerUnavailable
 from schemas.generated import TrainingEvent, TrainingRequest
 from schemas.topics import TRAINING_EVENTS, TRAINING_REQUESTS
 from streams.broker import Commit
@@ -22,8 +22,11 @@ from streams.ids import uuid7
 from streams.outcome import Emit
 from streams.registry import MemoryRegistry
 from streams.rows import Polled, Rows
-from training_triggers import page, window
+from training_triggers import page, run, window
 from training_triggers.launch import MOST_STARTS, Launch
+from training_triggers.promotion import shipped
+from training_triggers.run import Run
+from training_triggers.settings import TriggerSettings
 from training_triggers.trainers.retrain import RETRAIN, Job, TrainingFailed
 from training_triggers.window import Examples, WindowRefused
 
@@ -148,6 +151,84 @@ def test_a_child_that_dies_is_started_again_a_few_times_and_then_it_is_said() ->
     assert [key for key, _ in one.started] == ["a"] * MOST_STARTS + ["b"]
     ((key, words),) = one.failed
     assert (key, "-9" in words) == ("a", True)
+
+
+class Written:
+    """`Journal` in memory."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, str] = {}
+
+    def events(self) -> dict[str, str]:
+        return self.kinds
+
+    def write(self, kind: str, words: str, cause: str = "", facts: Any = None) -> None:
+        self.kinds[kind] = words
+
+
+def child(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, error: Exception | None, model: str = "moderation-text"
+) -> tuple[Run, Written]:
+    """A run whose window is there and whose trainer fails like this."""
+    written, ids = Written(), [uuid7(i) for i in range(900)]
+    texts = [f"text {i}".encode() for i in range(len(ids))]
+    (folder / "window").mkdir(parents=True)
+    recorded(
+        folder / "window" / "0.npz", ids, ["spam"], [0.5], texts=np.frombuffer(b"".join(texts), np.uint8),
+        text_bytes=np.array([len(one) for one in texts]),
+    )  # fmt: skip
+    span = {
+        "topic": "content-v1",
+        "from_offsets": {"0": 0},
+        "to_offsets": {"0": 900},
+        "from_ms": 0,
+        "since_ms": 0,
+        "label_ends": {},
+    }
+    (folder / "window.json").write_text(json.dumps(span))
+
+    def retrain(*given: Any) -> Any:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(run, "live", lambda *given: shipped("moderation-text"))
+    monkeypatch.setattr(run.Run, "_known", lambda self, kept: {one: {"spam": i % 2 == 0} for i, one in enumerate(ids)})
+    monkeypatch.setitem(RETRAIN, "moderation-text", retrain)  # type: ignore[arg-type]
+    request = TrainingRequest(run_key="r-1", model=model, version="1", reason="why", actor="me", decided_ms=0)
+    return Run(TriggerSettings(), request, folder, written, None, None, ManualClock()), written  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "No space left"),
+        (TrainingFailed("the loss became no number"), "training-failed: the loss became no number"),
+        (MemoryError("no memory"), "MemoryError"),
+    ],
+)
+def test_what_a_run_cannot_do_is_its_end_and_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, words: str
+) -> None:
+    one, written = child(monkeypatch, tmp_path, error)
+    one.go()
+    assert words in written.kinds["failed"]
+    assert set(written.kinds) <= {"failed", "progress"}
+    one.go()
+    assert not (tmp_path / "made.json").exists(), "an end is an end"
+
+
+def test_a_run_of_a_model_that_nobody_trains_says_which_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    one, written = child(monkeypatch, tmp_path, None, "translation-en-fr")
+    one.go()
+    assert "no trainer learns translation-en-fr" in written.kinds["failed"]
+    assert "vision-digits" in written.kinds["failed"]
+
+
+def test_without_a_broker_nothing_is_the_runs_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    one, written = child(monkeypatch, tmp_path, BrokerUnavailable("gone"))
+    with pytest.raises(BrokerUnavailable):
+        one.go()
+    assert "failed" not in written.kinds
 
 
 # --- the window -----------------------------------------------------------------------------------------------------
