@@ -68,12 +68,15 @@ def demo(
     drift: Annotated[
         bool, typer.Option("--drift", help="Another story: the traffic changes, and a model learns it by itself.")
     ] = False,
+    model: Annotated[
+        str, typer.Option(help="Of that story: moderation-text, or vision-digits, which needs torch and MNIST.")
+    ] = "moderation-text",
 ) -> None:
     """Start everything, send real texts, watch the verdicts, sum up."""
     if drift:
         from infra import demo_drift
 
-        demo_drift.run(settings(), keep)
+        demo_drift.run(settings(), model, keep)
         return
     from infra import demo as run
 

@@ -8,35 +8,39 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from infra import console
-from infra.drift_story import MODEL, SETTINGS, Event, Story, StoryFailed, Teller, stages, tell
+from infra.drift_story import SETTINGS, Event, Story, StoryFailed, Teller, stages, tell
 from infra.local import stack, state
 from infra.settings import ROOT, StackSettings
+from infra.traffic import traffic_of
 from schemas.topics import DRIFT_EVENTS, MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
 
-RATE_PER_S = 60
+RATES_PER_S = {"moderation-text": 60, "vision-digits": 40}
 COMMAND_LIMIT_S = 120.0
 PROGRESS = ("progress", "trained", "judged", "refused", "failed", "canary", "promoted", "rolled_back", "launched")
 COLOURS = {"refused": "red", "failed": "red", "rolled_back": "red", "promoted": "green", "trained": "green"}
 
 
-def run(settings: StackSettings, keep: bool) -> None:
+def run(settings: StackSettings, model: str, keep: bool) -> None:
     """In a folder of its own, so that nobody's data is learnt from; it is removed again unless `keep`."""
+    traffic = traffic_of(model, Path(settings.data))
+    rate_per_s, task = RATES_PER_S[model], traffic.taken.group
     stack.fetch(settings)
     home = settings.home_folder.resolve() / "drift-demo"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     (home / "jars").symlink_to(settings.jars.resolve())
-    own = replace(settings, home=str(home), processes="moderation", bootstrap=None, registry=None, mlflow=None)
+    own = replace(settings, home=str(home), processes=task, bootstrap=None, registry=None, mlflow=None)
     os.environ.update(SETTINGS)
     console.out.print(
-        f"[bold]Millrace demo of drift[/]: {RATE_PER_S} texts a second; some minutes; nothing is done by hand until the end\n"
+        f"[bold]Millrace demo of drift[/]: {rate_per_s} requests a second to {task}; some minutes; nothing is done by hand until the end\n"
     )
     try:
         running = stack.up(own, with_training=True)
-        teller = Teller(running.bootstrap, running.registry, RATE_PER_S, Shown().event, _tick)
+        teller = Teller(running.bootstrap, running.registry, traffic, rate_per_s, Shown().event, _tick)
         console.out.print("\n  when      what\n")
         try:
             story = tell(teller, lambda words: command(own, running, words))
@@ -46,11 +50,11 @@ def run(settings: StackSettings, keep: bool) -> None:
         finally:
             teller.close()
         summary(story)
-        if story.twice or story.answered < story.sent - 3 * RATE_PER_S:
-            raise StoryFailed(f"{story.sent} texts went in, {story.answered} were answered, {story.twice} of them twice")
+        if story.twice or story.answered < story.sent - 3 * rate_per_s:
+            raise StoryFailed(f"{story.sent} requests went in, {story.answered} were answered, {story.twice} of them twice")
     finally:
         if keep:
-            console.out.print(f"\n  left up: MILLRACE_HOME={home} ./millrace status; training list; models history {MODEL}; down")
+            console.out.print(f"\n  left up: MILLRACE_HOME={home} ./millrace status; training list; models history {model}; down")
         else:
             with console.step("stop"):
                 stack.down(own)
@@ -106,15 +110,15 @@ def _words(event: Event) -> tuple[str, str]:
 
 def _tick(story: Story, right: float) -> None:
     bar = "█" * round(right * 30)
-    console.out.print(f"  [dim]{story.sent:>6} texts  right {right:6.1%}  {bar}[/]")
+    console.out.print(f"  [dim]{story.sent:>6} sent  right {right:6.1%}  {bar}[/]")
 
 
 def summary(story: Story) -> None:
     console.out.print()
-    console.table("answered right", ("traffic", "version", "right", "texts"), [
+    console.table("answered right", ("traffic", "version", "right", "requests"), [
         (traffic, version, f"{right / n:.1%}", str(n)) for (traffic, version), (right, n) in story.rights.items()
-    ], right=("right", "texts"))  # fmt: skip
+    ], right=("right", "requests"))  # fmt: skip
     console.out.print()
-    console.table("how long it took", ("from", "to", "seconds", "texts"), [
+    console.table("how long it took", ("from", "to", "seconds", "requests"), [
         (first, then, f"{seconds:.1f}", str(texts)) for first, then, seconds, texts in stages(story)
-    ], right=("seconds", "texts"))  # fmt: skip
+    ], right=("seconds", "requests"))  # fmt: skip

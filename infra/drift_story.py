@@ -1,31 +1,27 @@
 """The loop that retrains, watched once: traffic whose kind changes, and what Millrace does about it. For `demo --drift` and its benchmark.
 
-Texts of two kinds go in with their truth as labels: talk, and offers that the shipped model knows. Then polite schemes come that it does
-not know. From there on nothing is done by hand: drift is found, a run learns from the labelled requests, the gate compares, a canary
+Requests go in with their truth as labels, first as the shipped model knows them, then of a kind that it does not know (`traffic.py`). From there on nothing is done by hand: drift is found, a run learns from the labelled requests, the gate compares, a canary
 proves the candidate, and it takes over. After that a run with shuffled labels must be refused, and that refused version, promoted by hand,
 must be brought back.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
+from infra.traffic import Traffic
 from schemas.codec import Encoder, read_any
 from schemas.errors import Stop
 from schemas.generated import Label
 from schemas.topics import (
-    CONTENT,
     DRIFT_EVENTS,
     LABELS,
     MODEL_UPDATES,
-    MODERATION_VERDICTS,
     SWAP_ACKS,
     TRAINING_EVENTS,
     TRAINING_REQUESTS,
@@ -39,9 +35,6 @@ from streams.kafka.sink import KafkaSink
 from streams.registry import Registry
 from streams.rows import OutRecords
 
-TEXTS = Path(__file__).with_name("drift_story_texts.tsv")
-PLACES = ("Lyon", "Utrecht", "Porto", "Ghent", "Turku", "Graz", "Malmö", "Split", "Cork", "Bergen")
-MODEL = "moderation-text"
 LABEL_DELAY_S = 0.5
 STAGE_LIMIT_S = 420.0
 ROLLING = 200
@@ -83,32 +76,6 @@ class Story:
         return next((e for e in self.events if e.topic == topic and all(e.record.get(k) == v for k, v in fields.items())), None)
 
 
-def _lines() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for line in TEXTS.read_text(encoding="utf-8").splitlines():
-        kind, text = line.split("\t")
-        found.setdefault(kind, []).append(text)
-    return found
-
-
-class Texts:
-    """(text, whether it is spam), the same for a seed. `scheme` texts are put together from three parts each."""
-
-    def __init__(self, seed: int = 5) -> None:
-        self._random, self._lines = random.Random(seed), _lines()
-
-    def next(self, schemes: float) -> tuple[str, bool]:
-        """schemes: their share of the texts."""
-        pick = self._random.random()
-        if pick < schemes:
-            return " ".join(self._filled(kind) for kind in ("opener", "body", "closer")), True
-        spam = self._random.random() < 0.2
-        return self._filled("offer" if spam else "talk"), spam
-
-    def _filled(self, kind: str) -> str:
-        return self._random.choice(self._lines[kind]).format(n=self._random.randint(2, 99), place=self._random.choice(PLACES))
-
-
 class Teller:
     """Sends, labels, reads, and tells each event as it comes. on_event: gets every one, on_tick: the share right of the last answers."""
 
@@ -116,25 +83,29 @@ class Teller:
         self,
         bootstrap: str,
         registry: str,
+        traffic: Traffic,
         rate_per_s: float,
         on_event: Callable[[Event], None],
         on_tick: Callable[[Story, float], None],
     ) -> None:
         address, clock = KafkaAddress(bootstrap=bootstrap), SystemClock()
         self._ids, self._clock, self._rate = Registry(registry), clock, rate_per_s
-        self._content = Encoder("content", CONTENT.subject, self._ids)
+        topic, results = traffic.taken.topic, traffic.taken.results
+        assert results is not None
+        self._requests = Encoder(getattr(topic.record, "RECORD", ""), topic.subject, self._ids)
         self._labels = Encoder("label", LABELS.subject, self._ids)
         self._sink = KafkaSink(address, None)
-        self._verdicts = KafkaBroadcast(address, MODERATION_VERDICTS.name, clock, "end")
+        self._results = KafkaBroadcast(address, results.name, clock, "end")
         watched = (DRIFT_EVENTS, TRAINING_REQUESTS, TRAINING_EVENTS, MODEL_UPDATES, SWAP_ACKS)
         self._watched = {topic.name: KafkaBroadcast(address, topic.name, clock, "end") for topic in watched}
-        self._texts, self._on_event, self._on_tick = Texts(), on_event, on_tick
+        self.traffic, self._on_event, self._on_tick = traffic, on_event, on_tick
         self._begun = time.perf_counter()
-        self._truth: dict[str, tuple[float, bool, str]] = {}
-        self._unlabelled: deque[tuple[float, str, bool]] = deque()
+        self._sent: dict[str, tuple[float, dict[str, bool], str]] = {}  # of what is not answered
+        self._answered: set[str] = set()
+        self._unlabelled: deque[tuple[float, str, dict[str, bool]]] = deque()
         self._rolling: deque[bool] = deque(maxlen=ROLLING)
         self._due, self._ticked = self._begun, self._begun
-        self.schemes, self.story = 0.0, Story()
+        self.story = Story()
 
     @property
     def now_s(self) -> float:
@@ -154,12 +125,12 @@ class Teller:
         if now - self._due > 1.0:  # after a stall the rate holds again, without a burst
             self._due = now
         while self._due <= now:
-            self._send(*self._texts.next(self.schemes))
+            self._send(*self.traffic.next(self.story.sent))
             self._due += 1 / self._rate
         while self._unlabelled and self._unlabelled[0][0] <= now:
             self._label(*self._unlabelled.popleft()[1:])
-        for value in self._verdicts.wait(0.004).values:
-            self._verdict(read_any(value, self._ids))
+        for value in self._results.wait(0.004).values:
+            self._result(read_any(value, self._ids))
         for topic, reader in self._watched.items():
             for value in reader.poll().values:
                 event = Event(topic, read_any(value, self._ids), self.now_s, self.story.sent)
@@ -169,58 +140,69 @@ class Teller:
             self._ticked = now
             self._on_tick(self.story, sum(self._rolling) / max(1, len(self._rolling)))
 
-    def _send(self, text: str, spam: bool) -> None:
-        request_id, number = uuid7(self._clock.now_ms()), self.story.sent
-        values = self._content.encode({"content_id": [f"story-{number}"], "text": [text], "kind": ["message"]}, 1)
-        self._sink.produce(OutRecords(
-            CONTENT.name, [f"story-{number}".encode()], list(values), h.cloud_event([request_id], "content", "demo")
-        ))  # fmt: skip
+    def _send(self, fields: dict[str, Any], truth: dict[str, bool]) -> None:
+        request_id, topic = uuid7(self._clock.now_ms()), self.traffic.taken.topic
+        values = self._requests.encode({name: [value] for name, value in fields.items()}, 1)
+        headers = h.cloud_event([request_id], getattr(topic.record, "RECORD", ""), "demo")
+        self._sink.produce(OutRecords(topic.name, [f"story-{self.story.sent}".encode()], list(values), headers))
         now = time.perf_counter()
-        self._truth[request_id] = now, spam, "changed" if self.schemes else "as before"
-        self._unlabelled.append((now + LABEL_DELAY_S, request_id, spam))
+        self._sent[request_id] = now, truth, "changed" if self.traffic.changed else "as before"
+        self._unlabelled.append((now + LABEL_DELAY_S, request_id, truth))
         self.story.sent += 1
 
-    def _label(self, request_id: str, spam: bool) -> None:
+    def _label(self, request_id: str, truth: dict[str, bool]) -> None:
         label = Label(
-            request_id=request_id, source="demo", task="moderation", truth={"spam": spam}, labelled_ms=self._clock.now_ms()
+            request_id=request_id, source="demo", task=self.traffic.taken.group, truth=truth, labelled_ms=self._clock.now_ms()
         )
         self._sink.produce(OutRecords(LABELS.name, [request_id.encode()], [self._labels.encode_one(label)], [[]]))
 
-    def _verdict(self, verdict: dict[str, Any]) -> None:
-        known = self._truth.pop(verdict["request_id"], None)
-        if known is None:
-            self.story.twice += verdict["origin_topic"] == CONTENT.name and verdict["content_id"].startswith("story-")
+    def _result(self, result: dict[str, Any]) -> None:
+        request_id = result["request_id"]
+        if request_id not in self._sent:
+            self.story.twice += request_id in self._answered
             return
-        sent, spam, traffic = known
+        sent, truth, kind = self._sent.pop(request_id)
+        self._answered.add(request_id)
         self.story.answered += 1
         self.story.latencies_ms.append((self.now_s, (time.perf_counter() - sent) * 1000))
-        flagged = any(one["category"] == "spam" and one["flagged"] for one in verdict["categories"])
-        version = next((one["version"] for one in verdict["models"] if one["name"] == MODEL), "?")
-        counts = self.story.rights.setdefault((traffic, version), [0, 0])
-        counts[0] += flagged == spam
+        right = result["status"] == "ok" and self.traffic.right(result, truth)
+        version = next((one["version"] for one in result["models"] if one["name"] == self.traffic.model), "?")
+        counts = self.story.rights.setdefault((kind, version), [0, 0])
+        counts[0] += right
         counts[1] += 1
-        self._rolling.append(flagged == spam)
+        self._rolling.append(right)
 
     def close(self) -> None:
         self._sink.close()
-        for reader in (self._verdicts, *self._watched.values()):
+        for reader in (self._results, *self._watched.values()):
             reader.close()
 
 
-def tell(teller: Teller, command: Callable[[Sequence[str]], None], baseline: int = 700) -> Story:
-    """The whole story. command: runs a command of `training_triggers`. Raises StoryFailed where a stage does not come."""
+def learn(teller: Teller, baseline: int = 700) -> str:
+    """The traffic changes, and everything else happens by itself; the version that has learnt it. Raises StoryFailed."""
     story = teller.story
     teller.until(lambda: story.sent >= baseline, "baseline")
-    teller.schemes, story.shift = 0.45, (teller.now_s, story.sent)
-    learnt = teller.until(lambda: story.find(TRAINING_EVENTS.name, kind="promoted"), "promotion")
-    version = learnt.record["facts"]["version"]
+    teller.traffic.changed, story.shift = True, (teller.now_s, story.sent)
+    ends = ("promoted", "refused", "failed", "rolled_back")
+    end = teller.until(
+        lambda: next(filter(None, (story.find(TRAINING_EVENTS.name, kind=kind) for kind in ends)), None), "promotion"
+    )
+    if end.record["kind"] != "promoted":
+        raise StoryFailed(f"the run ended as {end.record['kind']}: {end.record['words']}")
+    version: str = end.record["facts"]["version"]
     teller.until(lambda: story.find(SWAP_ACKS.name, version=version, arm="live", accepted=True), "swap")
     after = story.answered + ROLLING
     teller.until(lambda: story.answered >= after, "answers of the new version")
-    command(["request", MODEL, "--reason", "a control: labels shuffled, it must not pass", "--option", "control=shuffled"])
+    return version
+
+
+def tell(teller: Teller, command: Callable[[Sequence[str]], None]) -> Story:
+    """The whole story. command: runs a command of `training_triggers`. Raises StoryFailed where a stage does not come."""
+    story, model, version = teller.story, teller.traffic.model, learn(teller)
+    command(["request", model, "--reason", "a control: labels shuffled, it must not pass", "--option", "control=shuffled"])
     refused = teller.until(lambda: story.find(TRAINING_EVENTS.name, kind="refused"), "verdict on the control")
     folder = refused.record["facts"]["uri"].removeprefix("file:")
-    command(["promote", MODEL, folder, "--reason", "by hand, past the gate, to see it brought back"])
+    command(["promote", model, folder, "--reason", "by hand, past the gate, to see it brought back"])
     bad = refused.record["facts"]["version"]
     teller.until(lambda: story.find(SWAP_ACKS.name, version=bad, accepted=True), "swap to the refused version")
     back = teller.until(lambda: story.find(TRAINING_EVENTS.name, kind="rolled_back"), "rollback")

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from infra.drift_story import MODEL, SETTINGS, Story, Teller, stages, tell
+from infra.drift_story import SETTINGS, Story, Teller, stages, tell
 from infra.local import state
+from infra.traffic import Texts
 from schemas.topics import TRAINING_EVENTS
 from tests.benchmarks.worker import QUIET_LOAD, figure, report, say
 from tests.stack import Stack
@@ -34,7 +35,7 @@ def started(folder: Path) -> Stack:
 
 def teller_of(stack: Stack, per_s: float) -> Teller:
     running = state.read(stack.home / "run")
-    return Teller(running.bootstrap, running.registry, per_s, lambda event: None, lambda story, right: None)
+    return Teller(running.bootstrap, running.registry, Texts(), per_s, lambda event: None, lambda story, right: None)
 
 
 def command(stack: Stack, words: Sequence[str]) -> None:
@@ -73,7 +74,7 @@ def serving(folder: Path, rounds: int) -> list[tuple[float, float, float, float]
             for number in range(rounds):
                 from_s = teller.now_s
                 teller.until(lambda from_s=from_s: teller.now_s > from_s + STEADY_S, "steady traffic")  # type: ignore[misc]
-                command(stack, ["request", MODEL, "--reason", f"round {number}", "--option", "control=shuffled"])
+                command(stack, ["request", Texts.model, "--reason", f"round {number}", "--option", "control=shuffled"])
                 teller.step()
                 story.events.clear()
                 begun_s, sent, answered = teller.now_s, story.sent, story.answered

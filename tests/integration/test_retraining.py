@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 from collections import Counter
 from collections.abc import Sequence
@@ -13,13 +14,17 @@ from typing import Any
 import psutil
 import pytest
 
-from infra.drift_story import MODEL, SETTINGS, Event, Teller, tell
+from infra.drift_story import SETTINGS, Event, Teller, learn, tell
 from infra.local import state
+from infra.settings import StackSettings
+from infra.traffic import Digits, Texts
 from schemas.topics import MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
+from streams.settings import load
 from tests.stack import Stack
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 TRIGGERS = "drift+accuracy+decide+launch+rollout-0"
+DATA = Path(load(StackSettings, os.environ).data)
 RATE_PER_S = 50
 NO_MLFLOW = "http://127.0.0.1:9"  # nothing answers there: the loop closes all the same
 # At each of these events the named process dies with -9: the loops five times in different stages, a run in mid-training, a worker in its swap.
@@ -69,7 +74,12 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
         stack.connect()
         killer = Killer(stack)
         teller = Teller(
-            stack.address.bootstrap, state.read(tmp_path / "run").registry, RATE_PER_S, killer.event, lambda story, right: None
+            stack.address.bootstrap,
+            state.read(tmp_path / "run").registry,
+            Texts(),
+            RATE_PER_S,
+            killer.event,
+            lambda story, right: None,
         )
 
         def command(words: Sequence[str]) -> None:
@@ -79,7 +89,7 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
 
         try:
             story = tell(teller, command)
-            teller.schemes = 0.0
+            teller.traffic.changed = False
             waiting = story.sent
             teller.until(lambda: story.answered >= waiting, "answers of all that was sent")
         except Exception:
@@ -110,7 +120,7 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
         assert right["changed", "1"] < 0.8
         assert right["changed", version] > 0.97, right
 
-        history = stack.run("models", "history", MODEL, "--json").stdout.splitlines()
+        history = stack.run("models", "history", Texts.model, "--json").stdout.splitlines()
         assert [json.loads(line)["version"] for line in history if json.loads(line)["topic"] == MODEL_UPDATES.name] == [
             "1",
             version,
@@ -124,5 +134,36 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
         assert "May take over" in report
         folders: dict[str, Any] = {folder.name: folder for folder in (tmp_path / "runs").iterdir()}
         assert set(folders) == {learnt, control}
+    finally:
+        stack.run("down")
+
+
+@pytest.mark.data
+@pytest.mark.skipif(
+    not (DATA / "mnist").exists(), reason=f"the story of digits needs the public data sets in {DATA} (MILLRACE_DATA)"
+)
+def test_turned_and_noisy_digits_are_learnt_from_the_pictures_that_were_asked(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, "vision", **SETTINGS, MILLRACE_DATA=str(DATA))
+    try:
+        up = stack.run("up", "--with", "training")
+        assert up.returncode == 0, up.stdout + up.stderr
+        stack.connect()
+        running = state.read(tmp_path / "run")
+        teller = Teller(running.bootstrap, running.registry, Digits(DATA), 40, lambda event: None, lambda story, right: None)
+        try:
+            version = learn(teller)
+        except Exception:
+            print(stack.run("training", "list").stdout, stack.run("logs", TRIGGERS).stdout[-4000:])
+            raise
+        finally:
+            teller.close()
+        right = {key: good / n for key, (good, n) in teller.story.rights.items()}
+        assert right["as before", "1"] > 0.97
+        assert right["changed", "1"] < 0.5
+        assert right["changed", version] > 0.9, right
+        (trained,) = (one for one in stack.records(TRAINING_EVENTS.name) if one["kind"] == "trained")
+        report = json.loads((tmp_path / "runs" / trained["run_key"] / "report.json").read_text())
+        assert report["parts"]["holdout"]["candidate"] > 0.98, "what it knew is not forgotten"
+        assert len(report["losses"]) == 3
     finally:
         stack.run("down")

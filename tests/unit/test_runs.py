@@ -193,7 +193,7 @@ def child(
 
     monkeypatch.setattr(run, "live", lambda *given: shipped("moderation-text"))
     monkeypatch.setattr(run.Run, "_known", lambda self, kept: {one: {"spam": i % 2 == 0} for i, one in enumerate(ids)})
-    monkeypatch.setitem(RETRAIN, "moderation-text", retrain)  # type: ignore[arg-type]
+    monkeypatch.setitem(RETRAIN, "moderation-text", retrain)
     request = TrainingRequest(run_key="r-1", model=model, version="1", reason="why", actor="me", decided_ms=0)
     return Run(TriggerSettings(), request, folder, written, None, None, ManualClock()), written  # type: ignore[arg-type]
 
