@@ -124,7 +124,7 @@ def test_a_shift_is_found_once_and_asks_for_one_run_whatever_is_killed(servers: 
         f"{alarm.trigger.name}/{model}/1/{alarm.signal}/{alarm.window}"
         for alarm in (*drift.add(np.concatenate(signals)[:, None], 0), *accuracy.add(np.array(right, "<f4")[:, None], 0))
     ]
-    assert {one.split("/")[0] for one in expected} == {"ks", "psi", "accuracy"}
+    assert {one.split("/")[0] for one in expected} >= {"ks", "psi", "accuracy"}
 
     until(lambda: len(read(servers, DRIFT_EVENTS.name, model)) >= len(expected), 90, "findings")
     until(lambda: len(read(servers, TRAINING_EVENTS.name, model)) >= len(expected), 30, "decisions")
