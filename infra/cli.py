@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from infra.settings import ROOT, StackSettings
+from infra.cli_models import drift_app, models_app, replay_compare, training_app
+from infra.command import PASSED_ON, Json, python, settings
 from schemas.errors import MillraceError
-from streams.settings import load
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,9 +20,6 @@ app = typer.Typer(
     help="Event-driven machine learning on Kafka. Start with `./millrace demo`.",
 )
 config_app = typer.Typer(no_args_is_help=True, help="Settings and where each value comes from.")
-drift_app = typer.Typer(no_args_is_help=True, help="Drift: what is watched, and what was found.")
-training_app = typer.Typer(no_args_is_help=True, help="Training runs: what was asked for, why, and what became of it.")
-models_app = typer.Typer(no_args_is_help=True, help="Models: train, promote, see who is live.")
 review_app = typer.Typer(no_args_is_help=True, help="Content items that wait for a person.")
 app.add_typer(review_app, name="review")
 features_app = typer.Typer(no_args_is_help=True, help="Features: values, freshness, history, parity.")
@@ -33,13 +28,6 @@ app.add_typer(config_app, name="config")
 app.add_typer(models_app, name="models")
 app.add_typer(drift_app, name="drift")
 app.add_typer(training_app, name="training")
-
-_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
-
-
-def settings() -> StackSettings:
-    return load(StackSettings, os.environ)
 
 
 def main() -> None:
@@ -51,11 +39,6 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _python(*arguments: str, **env: str) -> int:
-    """Run a command of another package: they are never imported here."""
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env={**os.environ, **env}, check=False).returncode
 
 
 # --- the stack ----------------------------------------------------------------------------------------------------
@@ -267,37 +250,37 @@ def features_freshness(as_json: Json = False) -> None:
     features.freshness(settings(), as_json)
 
 
-@features_app.command("get", context_settings=_PASSED_ON)
+@features_app.command("get", context_settings=PASSED_ON)
 def features_get(context: typer.Context) -> None:
     """The values of entities in the online store: user|item ID …"""
     _feature_job("get", *context.args)
 
 
-@features_app.command("backfill", context_settings=_PASSED_ON)
+@features_app.command("backfill", context_settings=PASSED_ON)
 def features_backfill(context: typer.Context) -> None:
     """Write the offline history: --from DAY --to DAY."""
     _feature_job("backfill", *context.args)
 
 
-@features_app.command("training-set", context_settings=_PASSED_ON)
+@features_app.command("training-set", context_settings=PASSED_ON)
 def features_training_set(context: typer.Context) -> None:
     """Labels joined with the features of their time: --labels FILE --out FILE."""
     _feature_job("training-set", *context.args)
 
 
-@features_app.command("parity", context_settings=_PASSED_ON)
+@features_app.command("parity", context_settings=PASSED_ON)
 def features_parity(context: typer.Context) -> None:
     """Compare the online store with the archive: --sample N."""
     _feature_job("parity", *context.args)
 
 
-@app.command(context_settings=_PASSED_ON)
+@app.command(context_settings=PASSED_ON)
 def generate(context: typer.Context) -> None:
     """Shop traffic on user-events-v1: --rate, --seconds, --days, --users, --items, --seed."""
     _feature_job("generate", *context.args)
 
 
-@app.command(context_settings=_PASSED_ON)
+@app.command(context_settings=PASSED_ON)
 def replay(context: typer.Context, name: Annotated[str, typer.Argument(help="movielens.")]) -> None:
     """Recorded events on user-events-v1, in event time: --speed."""
     if name != "movielens":
@@ -309,10 +292,10 @@ def _feature_job(*words: str) -> None:
     from infra.local import stack, state
 
     found = settings()
-    sys.exit(_python("-m", "feature_jobs", *words, **stack.where(found, state.require(found.run_folder))))
+    sys.exit(python("-m", "feature_jobs", *words, **stack.where(found, state.require(found.run_folder))))
 
 
-# --- settings and models ------------------------------------------------------------------------------------------
+# --- settings ------------------------------------------------------------------------------------------
 
 
 @config_app.command("show")
@@ -323,131 +306,13 @@ def config_show(as_json: Json = False) -> None:
     inspect.config(as_json)
 
 
-@models_app.command("train")
-def models_train(
-    name: Annotated[str, typer.Argument(help="A model, for instance vision-digits.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the public data sets.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Model folder to write; the shipped one if left out.")] = None,
-    version: str = "1",
-) -> None:
-    """Train a model on public data and write its folder, with card and digests; register it where MILLRACE_MLFLOW is set."""
-    from infra import models
-
-    target = out or ROOT / "inference_workers" / "shipped" / name
-    where = data or Path(settings().data)
-    words = ("train", name, "--data", str(where), "--out", str(target), "--version", version)
-    sys.exit(_python("-m", "training_triggers", *words, MILLRACE_MLFLOW=models.mlflow(settings())))
-
-
-@models_app.command("register")
-def models_register(
-    folder: Annotated[Path, typer.Argument(help="A model folder.")],
-    metrics: Annotated[Path | None, typer.Option(help="JSON object of measured figures.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Make a folder a version in the MLflow registry, with its config, card, signature, figures and curve."""
-    _trigger("register", str(folder), *(["--metrics", str(metrics)] if metrics else []), as_json=as_json)
-
-
-@models_app.command("list")
-def models_list(
-    name: Annotated[str, typer.Argument(help="A model; all of them if left out.")] = "", as_json: Json = False
-) -> None:
-    """Versions in the MLflow registry, and which is the champion."""
-    _trigger("list", *([name] if name else []), as_json=as_json)
-
-
-@models_app.command("promote")
-def models_promote(
-    name: Annotated[str, typer.Argument(help="A model, for instance vision-digits.")],
-    source: Annotated[str, typer.Argument(help="Its version: a folder, shipped:NAME, hf:ID, or a number of the registry.")],
-    reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by hand",
-    as_json: Json = False,
-) -> None:
-    """Write a version to model-updates-v1; every worker loads it, swaps between two batches, and says so."""
-    _trigger("promote", name, source, "--reason", reason, as_json=as_json)
-
-
-@models_app.command("rollback")
-def models_rollback(
-    name: Annotated[str, typer.Argument(help="A model.")],
-    reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by hand",
-    as_json: Json = False,
-) -> None:
-    """Bring back the version that answered before the last promotion."""
-    _trigger("rollback", name, "--reason", reason, as_json=as_json)
-
-
-@models_app.command("rescore", context_settings=_PASSED_ON)
-def models_rescore(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A model.")],
-    version: Annotated[str, typer.Argument(help="The version whose answers are no good.")],
-) -> None:
-    """Ask again what a version answered, exactly those offsets: --from TIME, --json."""
-    _trigger("rescore", name, version, *context.args, as_json=False)
-
-
-@app.command("replay-compare", context_settings=_PASSED_ON)
-def replay_compare(context: typer.Context, model: Annotated[str, typer.Argument(help="A model.")]) -> None:
-    """A candidate beside the version that answers, on recorded requests: --candidate VERSION --from TIME --to TIME --limit N."""
-    _trigger("replay-compare", model, *context.args, as_json=False)
-
-
-@drift_app.command("status")
-def drift_status(as_json: Json = False) -> None:
-    """Each watched model version: how full baseline and window are, and the newest findings."""
-    _trigger("drift", as_json=as_json)
-
-
-@training_app.command("list")
-def training_list(
-    model: Annotated[str, typer.Argument(help="A model; all where none is named.")] = "", as_json: Json = False
-) -> None:
-    """The runs that were asked for, with their reasons."""
-    _trigger("runs", model, as_json=as_json)
-
-
-@training_app.command("show")
-def training_show(run: Annotated[str, typer.Argument(help="Key of a run.")], as_json: Json = False) -> None:
-    """One run: every event, from its cause on."""
-    _trigger("runs", run, as_json=as_json)
-
-
-@training_app.command("request", context_settings=_PASSED_ON)
-def training_request(
-    context: typer.Context,
-    model: Annotated[str, typer.Argument(help="A model that is learnt from recorded requests, for instance moderation-text.")],
-    reason: Annotated[str, typer.Option(help="Why, for those who ask later.")],
-) -> None:
-    """Ask for a run, as drift does: --from TIME, --option NAME=VALUE, --json."""
-    _trigger("request", model, "--reason", reason, *context.args, as_json=False)
-
-
-@models_app.command("reconcile")
-def models_reconcile() -> None:
-    """Move the registry's aliases to where model-updates-v1 says, once; `up` keeps a process that does it always."""
-    _trigger("reconcile", "--once", as_json=False)
-
-
-def _trigger(*words: str, as_json: bool) -> None:
-    from infra import models
-
-    sys.exit(_python("-m", "training_triggers", *words, *(["--json"] if as_json else []), **models.where(settings())))
-
-
-@models_app.command("history")
-def models_history(name: str, as_json: Json = False) -> None:
-    """Who was live when and why, and at which offsets workers swapped."""
-    from infra import models
-
-    models.history(settings(), name, as_json)
+app.command("replay-compare", context_settings=PASSED_ON)(replay_compare)
 
 
 # --- the project's own checks -------------------------------------------------------------------------------------
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings=PASSED_ON)
 def test(context: typer.Context) -> None:
     """All tests, those on real servers included. Further words go to pytest."""
     from infra import checks
@@ -471,20 +336,20 @@ def fix() -> None:
     sys.exit(checks.fix())
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings=PASSED_ON)
 def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
     """A benchmark beside its references: worker, tasks, swap, features, drift, retraining."""
     from infra.local import stack
 
     stack.fetch(settings())
     extra = ["--json"] if as_json else []
-    sys.exit(_python("-m", f"tests.benchmarks.{name}", *context.args, *extra, MILLRACE_HOME=settings().home))
+    sys.exit(python("-m", f"tests.benchmarks.{name}", *context.args, *extra, MILLRACE_HOME=settings().home))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings=PASSED_ON)
 def chaos(context: typer.Context) -> None:
     """Kill, freeze and restart at random for a while, then check the ledger. `--seconds`, `--seed`."""
     from infra.local import stack
 
     stack.fetch(settings())
-    sys.exit(_python("-m", "tests.chaos.storm", *context.args, MILLRACE_HOME=settings().home))
+    sys.exit(python("-m", "tests.chaos.storm", *context.args, MILLRACE_HOME=settings().home))

@@ -426,11 +426,7 @@ RETRY_DELAYS_MS = (1_000, 10_000)
 # What clients ask for: a worker answers each.
 TASKS: tuple[Consumption, ...] = (
     Consumption(
-        topic=CONTENT,
-        group="moderation",
-        retry_delays_ms=RETRY_DELAYS_MS,
-        results=MODERATION_VERDICTS,
-        key_field="content_id",
+        topic=CONTENT, group="moderation", retry_delays_ms=RETRY_DELAYS_MS, results=MODERATION_VERDICTS, key_field="content_id"
     ),
     Consumption(topic=VISION_REQUESTS, group="vision", retry_delays_ms=RETRY_DELAYS_MS, results=VISION_RESULTS),
     Consumption(topic=TRANSLATION_REQUESTS, group="translation", retry_delays_ms=RETRY_DELAYS_MS, results=TRANSLATION_RESULTS),
@@ -456,20 +452,8 @@ LAUNCH = Consumption(topic=TRAINING_REQUESTS, group="launch", retry_delays_ms=()
 ROLLOUT = Consumption(topic=TRAINING_EVENTS, group="rollout", retry_delays_ms=(), results=MODEL_UPDATES)
 
 CONSUMPTIONS: tuple[Consumption, ...] = (
-    *TASKS,
-    POLICY,
-    DECISIONS,
-    TIMELY,
-    VALIDATE,
-    USER_SINK,
-    ITEM_SINK,
-    ARCHIVE,
-    DRIFT,
-    ACCURACY,
-    DECIDE,
-    LAUNCH,
-    ROLLOUT,
-)
+    *TASKS, POLICY, DECISIONS, TIMELY, VALIDATE, USER_SINK, ITEM_SINK, ARCHIVE, DRIFT, ACCURACY, DECIDE, LAUNCH, ROLLOUT,
+)  # fmt: skip
 
 
 def topic(name: str) -> Topic[object]:

@@ -158,7 +158,7 @@ SOURCES = [
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_modules_are_short_and_named_for_what_they_are(file: Path) -> None:
     lines = file.read_text().splitlines()
-    assert len(lines) <= (640 if file.name in ("topics.py", "cli.py") else 480), "topics and commands: a block each"
+    assert len(lines) <= 480
     for word in ("manager", "handler", "helper", "utils", "common"):
         assert word not in file.stem
     for line in lines:

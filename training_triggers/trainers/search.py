@@ -55,6 +55,7 @@ def best(job: Job, usual: Mapping[str, Range], trial: Trial, say: Say) -> dict[s
     """The settings with the lowest loss at the end. Raises BadSettings, TrainingFailed where no trial came to a number."""
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")  # what ended before a kill is not tried again
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
