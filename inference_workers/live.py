@@ -31,7 +31,7 @@ from streams.rows import OutRecords, Place, Polled, Rows
 
 FOLLOW_EVERY_S = 0.2
 START_LIMIT_S = 30.0
-LIVE, CANARY, SHADOW = ARMS = ("live", "canary", "shadow")
+LIVE, CANARY, SHADOW = "live", "canary", "shadow"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Live:
         ended = self._finish_loading()
         if self._next is not None and self._loading is None:
             what, self._next = self._next, None
-            held = self.swapped.wanted if self.swapped is not None and self.current is not None else None
+            held = self.swapped.wanted if self.swapped is not None else None
             if not what.digest:
                 self.drop()
             elif self.current is None or what.digest != self.current.folder.digest:
@@ -187,45 +187,41 @@ class Models:
     def arms(self, keys: Sequence[bytes | None], request_ids: Sequence[str]) -> list[tuple[list[int] | None, Versions]]:
         """Which rows each set of versions answers; None stands for all rows."""
         live = self.current
-        canaries = [one for (_, arm), one in self._beside.items() if arm == CANARY and one.current is not None and one.swapped]
+        canaries = self._answering(CANARY)
         if not canaries:
             return [(None, live)]
         rows: dict[tuple[bool, ...], list[int]] = {}
         for row, (key, request_id) in enumerate(zip(keys, request_ids, strict=True)):
-            told = tuple(
-                one.swapped is not None and chosen(key, request_id, one.swapped.wanted.share, one.swapped.wanted.salt)
-                for one in canaries
-            )
+            told = tuple(chosen(key, request_id, what.share, what.salt) for what, _ in canaries)
             rows.setdefault(told, []).append(row)
         return [
-            (
-                which,
-                {
-                    **live,
-                    **{one.model: one.current for one, is_his in zip(canaries, told, strict=True) if is_his and one.current},
-                },
-            )
+            (which, {**live, **{what.model: version for (what, version), is_his in zip(canaries, told, strict=True) if is_his}})
             for told, which in rows.items()
         ]
 
     def shadows(self, request_ids: Sequence[str]) -> list[tuple[str, Version, list[int]]]:
         """Model, version and rows of each shadow."""
         return [
-            (model, one.current, [row for row, at in enumerate(request_ids) if chosen(None, at, one.swapped.wanted.share, one.swapped.wanted.salt)])
-            for (model, arm), one in self._beside.items()
-            if arm == SHADOW and one.current is not None and one.swapped is not None
-        ]  # fmt: skip
+            (what.model, version, [row for row, one in enumerate(request_ids) if chosen(None, one, what.share, what.salt)])
+            for what, version in self._answering(SHADOW)
+        ]
+
+    def _answering(self, arm: str) -> list[tuple[Wanted, Version]]:
+        """The challengers of an arm that are loaded."""
+        return [
+            (one.swapped.wanted, one.swapped.version)
+            for (_, its_arm), one in self._beside.items()
+            if its_arm == arm and one.swapped is not None
+        ]
 
     def failed(self, versions: Versions, error: Exception) -> None:
         """Challengers among these could not answer what the live versions could: they are dropped, and it is said."""
-        for (model, arm), one in self._beside.items():
-            if one.current is not None and versions.get(model) is one.current:
-                what = one.swapped.wanted if one.swapped is not None else None
-                one.failed = one.current.folder.digest
-                version = one.current.folder.version
+        for (model, _), one in self._beside.items():
+            if one.swapped is not None and versions.get(model) is one.swapped.version:
+                what, one.failed = one.swapped.wanted, one.swapped.wanted.digest
                 one.drop()
                 words = f"it failed where the live version answered: {type(error).__name__}: {error}"
-                self._refuse(what or Wanted(model, arm, version, "", "", ""), ModelRefused(words))
+                self._refuse(what, ModelRefused(words))
 
     def _first(self, model: str, update: ModelUpdate | None, source: str) -> Version:
         """The last update of the model if it can be loaded, else its source."""

@@ -12,6 +12,7 @@ from typing import Any
 from infra import console
 from infra.local import stack, state
 from infra.settings import StackSettings
+from infra.traffic import PLACES
 from schemas.codec import Encoder, read_any
 from schemas.errors import Stop
 from schemas.topics import CONTENT, MODERATION_VERDICTS, consumption
@@ -25,7 +26,6 @@ from streams.registry import Registry
 from streams.rows import OutRecords
 
 TEXTS = Path(__file__).with_name("demo_texts.tsv")
-PLACES = ("Lyon", "Utrecht", "Porto", "Ghent", "Turku", "Graz", "Malmö", "Split", "Cork", "Bergen")
 RATE_PER_S = 100
 VERDICT_LIMIT_S = 30.0
 

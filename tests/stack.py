@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,8 @@ import psutil
 
 from infra.local import state
 from infra.settings import ROOT, StackSettings
-from schemas.codec import read_any
-from streams.clock import SystemClock
-from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
+from streams.kafka.readback import records
 from streams.registry import Registry
 from streams.settings import load
 
@@ -72,12 +70,14 @@ class Stack:
         assert done.returncode == 0, done.stderr
         return {step["step"]: step["lag_records"] for step in json.loads(done.stdout)["steps"]}
 
-    def records(self, topic: str, limit_s: float = 60) -> list[dict[str, Any]]:
-        reader = KafkaBroadcast(self.address, topic, SystemClock())
-        try:
-            return [read_any(value, self.registry) for value in reader.read_to_end(limit_s).values]
-        finally:
-            reader.close()
+    def records(self, topic: str) -> list[dict[str, Any]]:
+        return records(self.address, topic, self.registry)
+
+    def training(self, words: Sequence[str]) -> None:
+        """A command of `training_triggers`, as a person would give it."""
+        of = {"request": ("training", "request"), "promote": ("models", "promote")}[words[0]]
+        done = self.run(*of, *words[1:])
+        assert done.returncode == 0, done.stderr
 
     def log_tails(self) -> str:
         return "\n".join(self.run("logs", name).stdout[-1500:] for name in ("flink-jobs", "validate+timely-0", "taskmanager"))

@@ -6,7 +6,6 @@ import getpass
 from collections.abc import Mapping
 
 from schemas.codec import Encoder
-from schemas.errors import BadSettings
 from schemas.generated import TrainingRequest
 from schemas.topics import TRAINING_REQUESTS
 from streams import headers as h
@@ -18,15 +17,14 @@ from streams.registry import Registry
 from streams.rows import OutRecords
 from training_triggers.promotion import live
 from training_triggers.settings import TriggerSettings
-from training_triggers.trainers.retrain import RETRAIN
+from training_triggers.trainers.retrain import trainer_of
 
 FLUSH_LIMIT_S = 20.0
 
 
 def ask(settings: TriggerSettings, model: str, reason: str, options: Mapping[str, str]) -> TrainingRequest:
     """Returns when the broker has it. Raises BadSettings where no trainer learns the model."""
-    if model not in RETRAIN:
-        raise BadSettings(f"no trainer learns {model} from recorded requests; there are {', '.join(RETRAIN)}")
+    trainer_of(model)
     address, ids, now_ms = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry), SystemClock().now_ms()
     request_id = uuid7(now_ms)
     request = TrainingRequest(

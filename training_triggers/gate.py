@@ -8,8 +8,9 @@ them is one multinomial draw of how often each came.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,11 @@ class Verdict:
     reasons: Sequence[str] = field(default_factory=tuple)
 
 
-def compare(champion: Answers, candidate: Answers, truth: Truth) -> Comparison:
-    """Of the entries that both answered. Raises ValueError where they tell different things."""
+def compare(
+    champion: Answers, candidate: Answers, truth: Truth, parts: Mapping[str, Collection[str]] = MappingProxyType({})
+) -> Comparison:
+    """Of the entries that both answered. parts: by name, requests whose accuracy is told beside that of all, where one of them is
+    labelled. Raises ValueError where the versions tell different things."""
     if champion.names != candidate.names:
         raise ValueError(f"{champion.version} tells {champion.names}, {candidate.version} tells {candidate.names}")
     at = {key: i for i, key in enumerate(zip(candidate.request_ids, candidate.parts, strict=True))}
@@ -107,10 +111,14 @@ def compare(champion: Answers, candidate: Answers, truth: Truth) -> Comparison:
         for k, name in enumerate(champion.names)
     }
     right = (rights(request_ids, said, champion.names, truth), rights(request_ids, says, champion.names, truth))
+    told = {
+        name: accuracy(*({one: side[one] for one in side if one in chosen} for side in right)) for name, chosen in parts.items()
+    }
     return Comparison(
         entries=len(pairs), agreement=float((said == says).all(axis=1).mean()) if len(pairs) else 1.0, changed=changed,
         drift=drift, accuracy=accuracy(*right), time_ratio=_ratio(_each(candidate), _each(champion)),
         size_ratio=_ratio(candidate.model_bytes, champion.model_bytes),
+        parts={name: found for name, found in told.items() if found is not None},
     )  # fmt: skip
 
 
@@ -147,11 +155,6 @@ def _each(answers: Answers) -> float:
 
 def _ratio(a: float, b: float) -> float:
     return a / b if b else 1.0
-
-
-def with_parts(found: Comparison, parts: Mapping[str, Accuracy]) -> Comparison:
-    """parts: by name, what was measured elsewhere: none of them may have become worse either."""
-    return replace(found, parts=dict(parts))
 
 
 def judge(found: Comparison, policy: Policy) -> Verdict:

@@ -16,7 +16,8 @@ from streams.rows import OutRecords
 
 FLUSH_LIMIT_S = 20.0
 REPEATED = ("progress", "passed_over")  # all other kinds come once
-ENDS = ("failed", "refused", "promoted", "rolled_back")
+ENDS = {"failed", "refused", "promoted", "rolled_back"}
+OVER = {*ENDS, "judged"}  # the run's own part is done: a judged candidate is the rollout's
 
 
 def requests(address: KafkaAddress, ids: SchemaIds) -> dict[str, TrainingRequest]:
@@ -41,12 +42,12 @@ class Journal:
         mine = [one for one in records(self._address, TRAINING_EVENTS.name, self._ids) if one["run_key"] == self._run_key]
         return {one["kind"]: TrainingEvent.from_dict(one) for one in mine}
 
-    def write(self, kind: str, words: str, cause: str = "", facts: Mapping[str, str] | None = None) -> None:
+    def write(self, kind: str, words: str, facts: Mapping[str, str] | None = None) -> None:
         """Returns when the broker has it. Raises BrokerUnavailable."""
         if kind not in REPEATED and kind in self.events():
             return
         event = TrainingEvent(
-            run_key=self._run_key, model=self._model, kind=kind, words=words, cause=cause, facts=dict(facts or {}),
+            run_key=self._run_key, model=self._model, kind=kind, words=words, facts=dict(facts or {}),
             at_ms=self._clock.now_ms(),
         )  # fmt: skip
         headers = h.cloud_event([f"{self._run_key}/{kind}"], event.RECORD, self._writer)

@@ -26,13 +26,12 @@ from streams.broker import Broadcast, Commit
 from streams.clock import Clock
 from streams.outcome import Emit, Outcome
 from streams.rows import OutRecords, Place, Polled, Rows
-from training_triggers.journal import ENDS
+from training_triggers.journal import OVER
 
 LOOK_EVERY_S = 0.5
 READ_LIMIT_S = 60.0
 MOST_STARTS = 4  # of a child that dies: the machine's memory, or a fault of ours
 STOP_LIMIT_S = 5.0
-OVER = {*ENDS, "judged"}  # the run's part is done: a judged candidate is the rollout's
 
 
 class Child(Protocol):

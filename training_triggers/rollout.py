@@ -79,11 +79,11 @@ def of_canary(new: Seen, old: Seen, elapsed_s: float, policy: Policy) -> Verdict
     return Verdict("wait", said)
 
 
-def breach(new: Seen, old: Seen, policy: Policy, margin: float = 0.0) -> str:
+def breach(new: Seen, old: Seen, policy: Policy) -> str:
     """What is worse beyond doubt, in words; empty where nothing is."""
     if min(new.labelled, old.labelled) >= LEAST_LABELLED:
         low, high = difference(new.share, old.share)
-        if high < -margin:
+        if high < 0:
             return f"it is right less often: {_shares(new, old, low, high)}"
     if min(len(new.batches), len(old.batches)) >= LEAST_BATCHES:
         ratio = time_ratio(new, old)
@@ -193,7 +193,7 @@ class Rollout:
             if ack.arm == CANARY:
                 self._refused[ack.model, ack.version] = f"{ack.worker} does not answer with it: {ack.reason}"
         for run_key, run in list(self._runs.items()):
-            if run.facts and not run.kinds & set(ENDS):
+            if run.facts and not run.kinds & ENDS:
                 self._advance(run_key, run)
         for model, updates in self._updates.items():
             self._watch(model, updates)

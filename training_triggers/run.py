@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,10 +29,10 @@ from streams.clock import Clock, SystemClock
 from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
 from training_triggers import gate, page, window
-from training_triggers.journal import ENDS, Journal, requests
+from training_triggers.journal import OVER, Journal, requests
 from training_triggers.promotion import Source, live
 from training_triggers.settings import TriggerSettings
-from training_triggers.trainers.retrain import RETRAIN, Job
+from training_triggers.trainers.retrain import Job, number, trainer_of
 
 NICE = 10
 LOCK_LIMIT_S = 60.0
@@ -70,13 +71,10 @@ class Run:
     def go(self) -> None:
         """Every stage that is not done yet. What cannot be done is said as `failed`, with the reason."""
         done = self._journal.events()
-        if set(done) & {*ENDS, "judged"}:
+        if done.keys() & OVER:
             return
         try:
-            if self._request.model not in RETRAIN:
-                raise BadSettings(
-                    f"no trainer learns {self._request.model} from recorded requests; there are {', '.join(RETRAIN)}"
-                )
+            trainer_of(self._request.model)
             champion = live(self._request.model, self._address, self._ids)
             kept = self._window(champion)
             made = self._train(champion, kept)
@@ -92,20 +90,14 @@ class Run:
         print(words, flush=True)
         self._journal.write("progress", words)
 
-    def _number(self, name: str, default: float) -> float:
-        try:
-            return float(self._request.options.get(name, default))
-        except ValueError:
-            raise BadSettings(f"option {name} is {self._request.options[name]!r}; it takes a number") from None
-
     def _window(self, champion: Source) -> dict[str, Any]:
         """Wait for labels, fix the offsets, and read what the champion was shown and said."""
         file = self._folder / "window.json"
         if file.exists():
             return dict(json.loads(file.read_text()))
         settings, decided_ms = self._settings, self._request.decided_ms
-        from_ms = int(self._number("from_ms", decided_ms - settings.window_s * 1000))
-        since_ms = int(self._number("since_ms", from_ms))
+        from_ms = int(number(self._request.options, "from_ms", decided_ms - settings.window_s * 1000))
+        since_ms = int(number(self._request.options, "since_ms", from_ms))
         window.wait_for_labels(
             self._address, self._ids, champion.folder.config["task"], since_ms, settings.learn_labelled, settings.label_wait_s,
             self._clock, self._say,
@@ -139,7 +131,7 @@ class Run:
             out, self._folder / "scratch", self.version, Path(self._settings.data), f"{len(mine)} labelled requests of {offsets(kept)}",
             self._settings.train_threads, self._request.options,
         )  # fmt: skip
-        trained = RETRAIN[self._request.model](champion.folder, mine, job, self._say)
+        trained = trainer_of(self._request.model)(champion.folder, mine, job, self._say)
         made = {
             "version": self.version, "digest": trained.made.digest, "metrics": dict(trained.made.metrics),
             "losses": list(trained.made.losses), "champion": champion.folder.version,
@@ -194,12 +186,14 @@ class Run:
         window.replay(self._request.model, [champion.uri, f"file:{candidate.path}"], out, "--window", str(fixed))
         first, second = gate.read(out / "0.npz"), gate.read(out / "1.npz")
         truth = {one: known for one, known in self._known(kept).items() if window.held_back(one)}
-        found = gate.compare(first, second, truth)
-        parts = sides(first, second, truth, kept["since_ms"])
+        since = set(itertools.compress(truth, window.after(list(truth), kept["since_ms"])))
+        found = gate.compare(
+            first, second, truth, {"requests before the drift": truth.keys() - since, "requests since the drift": since}
+        )
         if made["holdout"] is not None:
-            parts["holdout"] = gate.accuracy_of(*(np.array(right, np.bool_) for right in made["holdout"]))
+            holdout = gate.accuracy_of(*(np.array(right, np.bool_) for right in made["holdout"]))
+            found = replace(found, parts={**found.parts, **({"holdout": holdout} if holdout else {})})
         policy = gate.Policy(margin=self._settings.gate_margin, least_labelled=self._settings.gate_labelled)
-        found = gate.with_parts(found, {name: part for name, part in parts.items() if part is not None})
         verdict = gate.judge(found, policy)
         return {
             "run_key": self._request.run_key, "model": self._request.model, "reason": self._request.reason,
@@ -213,17 +207,6 @@ class Run:
         """By the day it was decided, and the run: `20261125-1f3a9c02`."""
         day = time.strftime("%Y%m%d", time.gmtime(self._request.decided_ms / 1000))
         return f"{day}-{self._request.run_key.rpartition('-')[2]}"
-
-
-def sides(champion: gate.Answers, candidate: gate.Answers, truth: window.Truth, since_ms: int) -> dict[str, gate.Accuracy | None]:
-    """The held-back requests from before the drift, and since."""
-    ids = list(truth)
-    since = window.after(ids, since_ms)
-    found = {}
-    for name, chosen in (("requests before the drift", ~since), ("requests since the drift", since)):
-        kept = {one: truth[one] for one, there in zip(ids, chosen.tolist(), strict=True) if there}
-        found[name] = gate.compare(champion, candidate, kept).accuracy
-    return found
 
 
 def told(report: dict[str, Any]) -> str:
@@ -265,12 +248,12 @@ def alone(folder: Path, clock: Clock) -> Iterator[None]:
         yield
 
 
-def end_with_parent(parent: Callable[[], int] = os.getppid) -> None:
+def end_with_parent() -> None:
     """A run without its launcher ends, with all that it started: the next launcher starts it again."""
-    first = parent()
+    first = os.getppid()
 
     def watch() -> None:
-        while parent() == first:
+        while os.getppid() == first:
             threading.Event().wait(0.5)
         os.killpg(os.getpgid(0), 9) if os.getpgid(0) == os.getpid() else os._exit(1)
 

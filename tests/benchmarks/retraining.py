@@ -6,7 +6,6 @@ import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +37,13 @@ def teller_of(stack: Stack, per_s: float) -> Teller:
     return Teller(running.bootstrap, running.registry, Texts(), per_s, lambda event: None, lambda story, right: None)
 
 
-def command(stack: Stack, words: Sequence[str]) -> None:
-    of = {"request": ["training", "request"], "promote": ["models", "promote"]}[words[0]]
-    done = stack.run(*of, *words[1:])
-    assert done.returncode == 0, done.stderr
-
-
 def story_of(folder: Path) -> tuple[Story, dict[str, tuple[float, int]]]:
     """The story, and seconds and texts from the change to each of its stages."""
     stack = started(folder)
     try:
         teller = teller_of(stack, STORY_PER_S)
         try:
-            story = tell(teller, lambda words: command(stack, words))
+            story = tell(teller, stack.training)
         finally:
             teller.close()
     finally:
@@ -74,7 +67,7 @@ def serving(folder: Path, rounds: int) -> list[tuple[float, float, float, float]
             for number in range(rounds):
                 from_s = teller.now_s
                 teller.until(lambda from_s=from_s: teller.now_s > from_s + STEADY_S, "steady traffic")  # type: ignore[misc]
-                command(stack, ["request", Texts.model, "--reason", f"round {number}", "--option", "control=shuffled"])
+                stack.training(["request", Texts.model, "--reason", f"round {number}", "--option", "control=shuffled"])
                 teller.step()
                 story.events.clear()
                 begun_s, sent, answered = teller.now_s, story.sent, story.answered

@@ -16,11 +16,11 @@ import pytest
 from inference_workers.live import chosen
 from inference_workers.networks.folder import SHIPPED, write_manifest
 from infra.settings import ROOT
-from schemas.codec import Encoder, read_any
+from schemas.codec import Encoder
 from schemas.generated import Challenger, ModelUpdate
 from schemas.topics import MODEL_UPDATES, PREDICTION_LOG, SHADOW_RESULTS, SWAP_ACKS
 from streams.clock import SystemClock
-from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.readback import records
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
 from tests.chaos.stage import Stage, staged, until
@@ -61,10 +61,7 @@ def _announce(stage: Stage, folder: Path, number: str, *challengers: Challenger)
 
 
 def _acks(stage: Stage) -> list[dict[str, Any]]:
-    reader = KafkaBroadcast(stage.address, SWAP_ACKS.name, SystemClock())
-    polled = reader.read_to_end(10)
-    reader.close()
-    return [read_any(value, stage.ids) for value in polled.values]
+    return records(stage.address, SWAP_ACKS.name, stage.ids)
 
 
 def _answered_by(stage: Stage) -> dict[tuple[str, int, int], str]:
@@ -115,14 +112,6 @@ def _arms(stage: Stage) -> dict[str, str]:
     return {str(a["content_id"]): a["models"][0]["arm"] for a in stage.answers()}
 
 
-def _read(stage: Stage, topic: str) -> list[dict[str, Any]]:
-    reader = KafkaBroadcast(stage.address, topic, SystemClock())
-    try:
-        return [read_any(value, stage.ids) for value in reader.read_to_end(20).values]
-    finally:
-        reader.close()
-
-
 def test_a_canary_answers_its_share_of_the_keys_and_one_that_fails_costs_no_answer(servers: Servers, tmp_path: Path) -> None:
     live = SHIPPED / "moderation-text"
     with staged(servers.bootstrap, servers.registry, tmp_path) as stage:
@@ -136,7 +125,11 @@ def test_a_canary_answers_its_share_of_the_keys_and_one_that_fails_costs_no_answ
         arms = _arms(stage)
         assert arms == {f"c-{i}": "canary" if chosen(str(i).encode(), "", 0.3, "salt") else "live" for i in range(200)}
         assert 30 <= list(arms.values()).count("canary") <= 90
-        logged = {(one["version"], one["arm"]) for one in _read(stage, PREDICTION_LOG.name) if one["model"] == "moderation-text"}
+        logged = {
+            (one["version"], one["arm"])
+            for one in records(stage.address, PREDICTION_LOG.name, stage.ids)
+            if one["model"] == "moderation-text"
+        }
         assert {("8", "canary"), ("1", "live")} <= logged
         assert {"canary"} == {ack["arm"] for ack in _acks(stage) if ack["version"] == "8"}
 
@@ -159,7 +152,7 @@ def test_a_shadow_is_asked_in_secret(servers: Servers, tmp_path: Path) -> None:
     with staged(servers.bootstrap, servers.registry, tmp_path) as stage:
         worker = stage.worker()
         worker.wait_assigned()
-        before = len(_read(stage, SHADOW_RESULTS.name))
+        before = len(records(stage.address, SHADOW_RESULTS.name, stage.ids))
         _announce(stage, live, "1", _beside("shadow", _version(tmp_path, "7", thresholds={"spam": 1e-9}), "7", 1.0))
         until(lambda: worker.said('"arm": "shadow"'), 30, "shadow")
         stage.text(*[f"see you at {i} then, bring the book" for i in range(60)])
@@ -167,10 +160,10 @@ def test_a_shadow_is_asked_in_secret(servers: Servers, tmp_path: Path) -> None:
         assert stage.problems() == []
         assert set(_arms(stage).values()) == {"live"}
         assert not any(one["flagged"] for one in stage.answers())
-        shadows = _read(stage, SHADOW_RESULTS.name)[before:]
+        shadows = records(stage.address, SHADOW_RESULTS.name, stage.ids)[before:]
         assert sorted(one["request_id"] for one in shadows) == sorted(str(one["request_id"]) for one in stage.answers())
         assert all(one["flagged"] for one in shadows)
-        log = [one for one in _read(stage, PREDICTION_LOG.name) if one["arm"] == "shadow"]
+        log = [one for one in records(stage.address, PREDICTION_LOG.name, stage.ids) if one["arm"] == "shadow"]
         assert sum(len(one["request_ids"]) for one in log) == 60
         _announce(stage, live, "1")
 

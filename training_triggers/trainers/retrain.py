@@ -24,6 +24,14 @@ class TrainingFailed(Stop):
     code = "training-failed"
 
 
+def number(options: Mapping[str, str], name: str, default: float) -> float:
+    """Of a training request. Raises BadSettings."""
+    try:
+        return float(options.get(name, default))
+    except ValueError:
+        raise BadSettings(f"option {name} is {options[name]!r}; it takes a number") from None
+
+
 @dataclass(frozen=True)
 class Job:
     """out: folder of the new version. scratch: checkpoints and the like, kept between attempts of the same run.
@@ -39,10 +47,7 @@ class Job:
 
     def number(self, name: str, default: float) -> float:
         """Raises BadSettings."""
-        try:
-            return float(self.options.get(name, default))
-        except ValueError:
-            raise BadSettings(f"option {name} is {self.options[name]!r}; it takes a number") from None
+        return number(self.options, name, default)
 
 
 @dataclass(frozen=True)
@@ -74,3 +79,10 @@ RETRAIN: Mapping[str, Retrain] = {
     "moderation-text": _lazily("adapt_text", "retrain"),
     "vision-digits": _lazily("tune_digits", "train"),
 }
+
+
+def trainer_of(model: str) -> Retrain:
+    """Raises BadSettings where no trainer learns the model."""
+    if model not in RETRAIN:
+        raise BadSettings(f"no trainer learns {model} from recorded requests; there are {', '.join(RETRAIN)}")
+    return RETRAIN[model]
