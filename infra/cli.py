@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from infra.cli_models import drift_app, models_app, replay_compare, training_app
-from infra.command import PASSED_ON, Json, python, settings
+from infra.command import PASSED_ON, Json, Monitored, python, settings, with_monitor
 from schemas.errors import MillraceError
 
 app = typer.Typer(
@@ -54,16 +54,17 @@ def demo(
     model: Annotated[
         str, typer.Option(help="Of that story: moderation-text, or vision-digits, which needs torch and MNIST.")
     ] = "moderation-text",
+    monitor: Monitored = True,
 ) -> None:
     """Start everything, send real texts, watch the verdicts, sum up."""
     if drift:
         from infra import demo_drift
 
-        demo_drift.run(settings(), model, keep)
+        demo_drift.run(with_monitor(monitor), model, keep)
         return
     from infra import demo as run
 
-    run.run(settings(), count, keep)
+    run.run(with_monitor(monitor), count, keep)
 
 
 @app.command()
@@ -72,20 +73,37 @@ def up(
         list[str] | None,
         typer.Option("--with", help="Further parts: features (Redis, Flink, sinks, archive), training (detectors)."),
     ] = None,
+    monitor: Monitored = True,
 ) -> None:
-    """Start broker, registry and workers; what is up already is left alone. Data of last time is kept."""
+    """Start broker, registry, workers and monitor; what is up already is left alone. Data of last time is kept."""
     from infra import console
     from infra.local import stack
 
     unknown = set(with_ or []) - {"features", "training"}
     if unknown:
         raise typer.BadParameter(f"--with {', '.join(unknown)}: there are features and training")
-    running = stack.up(settings(), with_features="features" in (with_ or []), with_training="training" in (with_ or []))
+    running = stack.up(
+        with_monitor(monitor), with_features="features" in (with_ or []), with_training="training" in (with_ or [])
+    )
     console.out.print(f"\n  Kafka {running.bootstrap}\n  registry {running.registry}")
     if running.redis and with_:
         cluster = running.find("jobmanager")
         console.out.print(f"  Redis {running.redis}\n  Flink {cluster.address if cluster else ''}")
+    watched = running.find("monitor")
+    if watched is not None and watched.alive():
+        console.out.print(f"  monitor {watched.address}")
     console.out.print("  `./millrace down` stops them")
+
+
+@app.command()
+def monitor(
+    tokens: Annotated[bool, typer.Option("--tokens", help="Print the tokens that unlock its actions, a role a line.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The stream monitor in a browser: the address of the one that runs, or start it."""
+    from infra import monitored
+
+    monitored.run(settings(), tokens, as_json)
 
 
 @app.command()

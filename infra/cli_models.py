@@ -71,6 +71,32 @@ def models_rollback(
     _trigger("rollback", name, "--reason", reason, as_json=as_json)
 
 
+@models_app.command("challenge")
+def models_challenge(
+    name: Annotated[str, typer.Argument(help="A model.")],
+    source: Annotated[str | None, typer.Argument(help="A version, as `promote` takes it; none ends the arm.")] = None,
+    arm: Annotated[
+        str, typer.Option(help="canary answers a share of the keys; shadow answers them for the log alone.")
+    ] = "canary",
+    share: Annotated[float, typer.Option(help="Of the keys, above 0, at most 1.")] = 0.1,
+    reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by hand",
+    as_json: Json = False,
+) -> None:
+    """Let a version answer beside the live one, or end that. Nobody judges it: promote it, or end it."""
+    words = ["challenge", name, *([source] if source else []), "--arm", arm, "--share", str(share), "--reason", reason]
+    _trigger(*words, as_json=as_json)
+
+
+@models_app.command("accuracy")
+def models_accuracy(
+    name: Annotated[str, typer.Argument(help="A model.")],
+    hours: Annotated[float, typer.Option(help="How far back.")] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """How often it was right, over time, where labels came."""
+    _trigger("accuracy", name, "--hours", str(hours), as_json=as_json)
+
+
 @models_app.command("rescore", context_settings=PASSED_ON)
 def models_rescore(
     context: typer.Context,

@@ -33,6 +33,9 @@ def run(settings: StackSettings, model: str, keep: bool) -> None:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     (home / "jars").symlink_to(settings.jars.resolve())
+    if settings.monitor:
+        (settings.home_folder / "monitor").mkdir(parents=True, exist_ok=True)
+        (home / "monitor").symlink_to((settings.home_folder / "monitor").resolve())  # its pages are built once
     own = replace(settings, home=str(home), processes=task, bootstrap=None, registry=None, mlflow=None)
     os.environ.update(SETTINGS)
     console.out.print(

@@ -11,20 +11,17 @@ from typing import Any
 from infra import console
 from infra.local import processes, state
 from infra.provision import provision, specs
+from infra.records import READ_LIMIT_S, decoded, readable, way
 from infra.settings import StackSettings
 from schemas.codec import read_any
 from schemas.errors import BadSettings, MillraceError
-from schemas.topics import CATALOGUE, CONSUMPTIONS, PREDICTION_LOG, PREDICTION_OUTCOMES, WORKER_STATUS
+from schemas.topics import CATALOGUE, CONSUMPTIONS, WORKER_STATUS
 from streams.clock import SystemClock
-from streams.ids import time_ms_of
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
-from streams.rows import Polled
 from streams.settings import origins
-
-READ_LIMIT_S = 15.0
 
 
 def addresses(settings: StackSettings) -> tuple[KafkaAddress, Registry]:
@@ -35,11 +32,7 @@ def addresses(settings: StackSettings) -> tuple[KafkaAddress, Registry]:
 
 
 def _json(value: Any) -> None:
-    print(json.dumps(value, default=_readable, ensure_ascii=False), flush=True)
-
-
-def _readable(value: Any) -> Any:
-    return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+    print(json.dumps(value, default=readable, ensure_ascii=False), flush=True)
 
 
 # --- processes ----------------------------------------------------------------------------------------------------
@@ -152,23 +145,6 @@ def topics(settings: StackSettings, make: bool, as_json: bool) -> None:
     )  # fmt: skip
 
 
-def _decoded(polled: Polled, ids: Registry) -> list[dict[str, Any]]:
-    """Records as people read them; one that does not decode says why."""
-    found = []
-    for i, (place, offset) in enumerate(zip(polled.places, polled.offsets, strict=True)):
-        try:
-            value: Any = read_any(polled.values[i], ids)
-        except MillraceError as error:
-            value = {"not_decoded": str(error), "bytes": len(polled.values[i] or b"")}
-        found.append({
-            "topic": place[0], "partition": place[1], "offset": offset, "timestamp_ms": polled.timestamps_ms[i],
-            "key": (polled.keys[i] or b"").decode(errors="replace"),
-            "headers": {name: raw.decode(errors="replace") for name, raw in polled.headers[i] or ()},
-            "value": value,
-        })  # fmt: skip
-    return found
-
-
 def tail(settings: StackSettings, topic: str, limit: int, first: bool, as_json: bool) -> None:
     address, ids = addresses(settings)
     if topic not in KafkaAdmin(address).partitions():
@@ -179,7 +155,7 @@ def tail(settings: StackSettings, topic: str, limit: int, first: bool, as_json: 
     shown = 0
     try:
         while not limit or shown < limit:
-            for record in _decoded(reader.wait(0.5), ids):
+            for record in decoded(reader.wait(0.5), ids):
                 _show(record, as_json)
                 shown += 1
                 if limit and shown >= limit:
@@ -193,7 +169,7 @@ def _show(record: dict[str, Any], as_json: bool) -> None:
         _json(record)
         return
     when = time.strftime("%H:%M:%S", time.localtime(record["timestamp_ms"] / 1000))
-    body = json.dumps(record["value"], default=_readable, ensure_ascii=False)
+    body = json.dumps(record["value"], default=readable, ensure_ascii=False)
     console.out.print(
         f"[cyan]{record['partition']}@{record['offset']}[/] [dim]{when} {console.escape(record['key'])}[/] {console.escape(body)}"
     )
@@ -203,42 +179,13 @@ def _show(record: dict[str, Any], as_json: bool) -> None:
 
 
 def request(settings: StackSettings, request_id: str, as_json: bool) -> int:
-    """Every record that names the request, in time order. A UUIDv7 tells where to start reading."""
-    address, ids = addresses(settings)
-    at_ms = time_ms_of(request_id)
-    admin = KafkaAdmin(address)
-    found: list[dict[str, Any]] = []
-    for name in _topics_of_requests():
-        start: str | dict[tuple[str, int], int] = "first"
-        if at_ms is not None:
-            places = [(name, n) for n in range(admin.partitions().get(name, 0))]
-            start = admin.offsets_at(places, max(0, at_ms - 5_000))
-        reader = KafkaBroadcast(address, name, SystemClock(), start)
-        records = _decoded(reader.read_to_end(READ_LIMIT_S), ids)
-        reader.close()
-        found += [record for record in records if _names(record, request_id)]
-    found.sort(key=lambda record: record["timestamp_ms"])
+    """Every record that names the request, in time order."""
+    found = way(*addresses(settings), request_id)
     for record in found:
         _show_way(record, as_json)
     if not found:
         console.err.print(f"no topic names request {request_id}: it was not sent, or retention has passed")
     return 0 if found else 1
-
-
-def _topics_of_requests() -> list[str]:
-    names: list[str] = []
-    for taken in CONSUMPTIONS:
-        names += [taken.topic.name, *taken.retry_topics(), taken.dead_letter_topic]
-        if taken.results is not None:
-            names.append(taken.results.name)
-    return [*names, PREDICTION_LOG.name, PREDICTION_OUTCOMES.name]
-
-
-def _names(record: dict[str, Any], request_id: str) -> bool:
-    value = record["value"]
-    if "request_ids" in value:
-        return request_id in value["request_ids"]
-    return request_id in (record["headers"].get("ce_id"), value.get("request_id"))
 
 
 def _show_way(record: dict[str, Any], as_json: bool) -> None:
@@ -253,9 +200,7 @@ def _show_way(record: dict[str, Any], as_json: bool) -> None:
         body = {"batch": len(record["value"]["request_ids"]), **body}
     for name, value in {**cause, **body}.items():
         if value not in (None, [], ()):
-            console.out.print(
-                f"    [dim]{name:<18}[/] {console.escape(json.dumps(value, default=_readable, ensure_ascii=False))}"
-            )
+            console.out.print(f"    [dim]{name:<18}[/] {console.escape(json.dumps(value, default=readable, ensure_ascii=False))}")
 
 
 # --- settings -----------------------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ class StackSettings:
     blobs: str | None = setting(None, "root of claim checks: file:///folder or s3://bucket/prefix; a folder of ours if not set")
     mlflow: str | None = setting(None, "address of an MLflow server that runs already, or `local` to start one")
     redis: str | None = setting(None, "address of a Redis server that runs already; none is started then")
+    monitor: bool = setting(True, "whether `up` and `demo` start the monitor")
+    connect: str | None = setting(None, "address of a Kafka Connect that runs already, for the monitor")
     data: str = setting(str(ROOT.parent / "shared" / "data"), "folder of the public data sets, for training and model tests")
 
     @property

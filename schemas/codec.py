@@ -127,3 +127,8 @@ def read_any(value: bytes | None, ids: SchemaIds) -> dict[str, Any]:
     assert value is not None
     writer = ids.schema_of(schema_id)
     return decode_one(value[HEAD_BYTES:], writer, writer)
+
+
+def write_any(record: Mapping[str, Any], schema: dict[str, Any], schema_id: int) -> bytes:
+    """One value by whatever schema, for people. Raises ValueError where it does not fit."""
+    return encode({name: Constant(value) for name, value in record.items()}, 1, schema, head(schema_id))[0]

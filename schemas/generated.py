@@ -7,6 +7,48 @@ from typing import Any, ClassVar
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """Something that a person did to the system, written in the transaction of what it did where that is records.
+
+    audit_id: UUIDv7.
+    actor: Who, as the person said; also the key.
+    role: What the token allowed: operator or releaser.
+    action: redrive, produce, promote, rollback, challenge, train or restart.
+    subject: The topic, model or connector that it was done to.
+    positions: The records that it was done to: topic/partition/offset.
+    words: What was done and why, for people.
+    outcome: done, or failed with its cause in words.
+    at_ms: Milliseconds since the epoch.
+    """
+
+    RECORD: ClassVar[str] = "audit-entry"
+
+    audit_id: str
+    actor: str
+    role: str
+    action: str
+    subject: str
+    positions: tuple[str, ...] = ()
+    words: str
+    outcome: str
+    at_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> AuditEntry:
+        return cls(
+            audit_id=d["audit_id"],
+            actor=d["actor"],
+            role=d["role"],
+            action=d["action"],
+            subject=d["subject"],
+            positions=tuple(d["positions"]),
+            words=d["words"],
+            outcome=d["outcome"],
+            at_ms=d["at_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
     """An image, a video or a sound: inline up to 512 KiB, above that by reference (a claim check).
 

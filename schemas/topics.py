@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from schemas.errors import BadSettings
 from schemas.generated import (
+    AuditEntry,
     Content,
     ContentAction,
     DriftEvent,
@@ -215,7 +216,7 @@ USER_PROFILES = Topic(
     compatibility=Compatibility.FULL_TRANSITIVE,
     owner="features",
     writers=("producers", "generator", "replay command"),
-    readers=("feature sink",),
+    readers=("user-sink",),
     compacted=True,
 )
 ITEMS = Topic(
@@ -228,7 +229,7 @@ ITEMS = Topic(
     compatibility=Compatibility.FULL_TRANSITIVE,
     owner="features",
     writers=("producers", "generator", "replay command"),
-    readers=("feature sink",),
+    readers=("item-sink",),
     compacted=True,
 )
 USER_FEATURES = Topic(
@@ -241,7 +242,7 @@ USER_FEATURES = Topic(
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="features",
     writers=("tiles job",),
-    readers=("feature sink",),
+    readers=("user-sink",),
 )
 ITEM_FEATURES = Topic(
     name="item-features-v1",
@@ -253,7 +254,7 @@ ITEM_FEATURES = Topic(
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="features",
     writers=("tiles job",),
-    readers=("feature sink",),
+    readers=("item-sink",),
 )
 REPLIES: Topic[object] = Topic(
     name="replies-v1",
@@ -386,40 +387,28 @@ WORKER_STATUS = Topic(
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="streams",
     writers=("workers", "policy"),
-    readers=("status command",),
+    readers=("status command", "monitor"),
+)
+AUDIT = Topic(
+    name="audit-v1",
+    record=AuditEntry,
+    key="actor",
+    partitions=1,
+    retention_ms=FOREVER_MS,  # it also tells which dead letters were redriven
+    guarantee=Guarantee.EXACTLY_ONCE,
+    compatibility=Compatibility.BACKWARD_TRANSITIVE,
+    owner="infra",
+    writers=("monitor",),
+    readers=("monitor", "operator"),
 )
 
 CATALOGUE: tuple[Topic[object], ...] = (
-    CONTENT,
-    MODERATION_VERDICTS,
-    CONTENT_ACTIONS,
-    LABELS,
-    LABELS_TIMELY,
-    VISION_REQUESTS,
-    VISION_RESULTS,
-    TRANSLATION_REQUESTS,
-    TRANSLATION_RESULTS,
-    TRANSCRIPTION_REQUESTS,
-    TRANSCRIPTION_RESULTS,
-    USER_EVENTS,
-    USER_EVENTS_VALID,
-    LATE_EVENTS,
-    USER_PROFILES,
-    ITEMS,
-    USER_FEATURES,
-    ITEM_FEATURES,
-    REPLIES,
-    PREDICTION_LOG,
-    PREDICTION_OUTCOMES,
-    DRIFT_STATE,
-    DRIFT_EVENTS,
-    TRAINING_REQUESTS,
-    TRAINING_EVENTS,
-    MODEL_UPDATES,
-    SHADOW_RESULTS,
-    SWAP_ACKS,
-    WORKER_STATUS,
-)
+    CONTENT, MODERATION_VERDICTS, CONTENT_ACTIONS, LABELS, LABELS_TIMELY, VISION_REQUESTS, VISION_RESULTS,
+    TRANSLATION_REQUESTS, TRANSLATION_RESULTS, TRANSCRIPTION_REQUESTS, TRANSCRIPTION_RESULTS, USER_EVENTS, USER_EVENTS_VALID,
+    LATE_EVENTS, USER_PROFILES, ITEMS, USER_FEATURES, ITEM_FEATURES, REPLIES, PREDICTION_LOG, PREDICTION_OUTCOMES,
+    DRIFT_STATE, DRIFT_EVENTS, TRAINING_REQUESTS, TRAINING_EVENTS, MODEL_UPDATES, SHADOW_RESULTS, SWAP_ACKS, WORKER_STATUS,
+    AUDIT,
+)  # fmt: skip
 
 RETRY_DELAYS_MS = (1_000, 10_000)
 

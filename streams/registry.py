@@ -99,11 +99,28 @@ class Registry:
         schema: dict[str, Any] = json.loads(answer["schema"])
         return schema
 
+    def versions(self, subject: str) -> list[tuple[int, int, dict[str, Any]]]:
+        """(version, id, schema), oldest first; empty where there is no such subject. Raises BrokerUnavailable."""
+        try:
+            numbers: list[int] = self._call("GET", f"/subjects/{subject}/versions")
+            found = [self._call("GET", f"/subjects/{subject}/versions/{number}") for number in numbers]
+        except RegistryAnswer as refused:
+            if refused.status in _NOT_FOUND:
+                return []
+            raise BrokerUnavailable(f"registry: {refused}") from refused
+        return [(int(one["version"]), int(one["id"]), json.loads(one["schema"])) for one in found]
+
     def set_compatibility(self, subject: str, level: str) -> None:
         self._call("PUT", f"/config/{subject}", {"compatibility": level})
 
     def compatibility(self, subject: str) -> str:
-        return str(self._call("GET", f"/config/{subject}")["compatibilityLevel"])
+        """Empty where the subject has no level of its own."""
+        try:
+            return str(self._call("GET", f"/config/{subject}")["compatibilityLevel"])
+        except RegistryAnswer as refused:
+            if refused.status in _NOT_FOUND:
+                return ""
+            raise BrokerUnavailable(f"registry: {refused}") from refused
 
     # --- HTTP ---------------------------------------------------------------------------------------------------
 

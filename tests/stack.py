@@ -38,7 +38,14 @@ class Stack:
             if (kept / name).exists():
                 (home / name).symlink_to(kept / name)
         self.home = home
-        self.env = {**os.environ, "MILLRACE_HOME": str(home), "MILLRACE_PROCESSES": processes, "MILLRACE_ARCHIVE_S": "3", **env}
+        self.env = {
+            **os.environ,
+            "MILLRACE_HOME": str(home),
+            "MILLRACE_PROCESSES": processes,
+            "MILLRACE_ARCHIVE_S": "3",
+            "MILLRACE_MONITOR": "false",
+            **env,
+        }
 
     def run(self, *words: str, limit_s: float = 240) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "infra", *words]

@@ -36,6 +36,12 @@ def main() -> None:
     rollback = commands.add_parser("rollback", help="bring the version before the last promotion back")
     rollback.add_argument("name")
     rollback.add_argument("--reason", required=True)
+    challenging = commands.add_parser("challenge", help="let a version answer beside the live one, or end that")
+    challenging.add_argument("name")
+    challenging.add_argument("source", nargs="?", help="a version, as promote takes it; none ends the arm")
+    challenging.add_argument("--arm", choices=["canary", "shadow"], default="canary")
+    challenging.add_argument("--share", type=float, default=0.1, help="of the keys, above 0, at most 1")
+    challenging.add_argument("--reason", required=True)
     rescoring = commands.add_parser("rescore", help="ask again what a version answered")
     rescoring.add_argument("name")
     rescoring.add_argument("version")
@@ -48,6 +54,9 @@ def main() -> None:
     serving.add_argument("names", nargs="+", choices=["drift", "accuracy", "decide", "launch", "rollout"])
     serving.add_argument("--slot", type=int, default=0)
     drift = commands.add_parser("drift", help="what is watched, and what was found")
+    right = commands.add_parser("accuracy", help="how often a model was right, over time")
+    right.add_argument("model")
+    right.add_argument("--hours", type=float, default=1.0)
     runs = commands.add_parser("runs", help="what training was asked for, why, and what became of it")
     runs.add_argument("only", nargs="?", default="", help="a model, or a run's key for all its events")
     running = commands.add_parser("run", help="do one training run, or what is left of it")
@@ -65,7 +74,7 @@ def main() -> None:
     )
     comparing.add_argument("--to", default="", help="time; now where none is given")
     comparing.add_argument("--limit", type=int, default=10_000, help="requests, at most")
-    for one in (register, promote, rollback, rescoring, listing, drift, runs, asking, comparing):
+    for one in (register, promote, rollback, challenging, rescoring, listing, drift, right, runs, asking, comparing):
         one.add_argument("--json", action="store_true", dest="as_json")
     chosen = parser.parse_args()
     try:
@@ -138,6 +147,15 @@ def _rollback(chosen: argparse.Namespace) -> None:
     _said(chosen, announce(chosen.name, source, f"rollback: {chosen.reason}", sink, ids, clock))
 
 
+def _challenge(chosen: argparse.Namespace) -> None:
+    from training_triggers.promotion import challenge, find_source, updates
+
+    source = find_source(chosen.name, chosen.source, _settings().mlflow) if chosen.source else None
+    sink, broadcast, ids, clock = _connected()
+    written = updates(broadcast, ids)
+    _said(chosen, challenge(chosen.name, source, chosen.arm, chosen.share, chosen.reason, written, sink, ids, clock))
+
+
 def _said(chosen: argparse.Namespace, update: Any) -> None:
     if chosen.as_json:
         print(json.dumps(asdict(update)))
@@ -195,6 +213,20 @@ def _drift(chosen: argparse.Namespace) -> None:
     report.drift(_settings(), chosen.as_json)
 
 
+def _accuracy(chosen: argparse.Namespace) -> None:
+    from training_triggers.accuracy import over_time
+
+    found = over_time(_settings(), chosen.model, chosen.hours)
+    if chosen.as_json:
+        print(json.dumps(found))
+        return
+    for at_ms, n, right, versions in zip(found["at_ms"], found["n"], found["right"], found["versions"], strict=True):
+        if n:
+            print(f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M}  {right / n:7.1%} of {n:>6}  {versions}")
+    if not any(found["n"]):
+        print(f"no answer of {chosen.model} met a label in the last {chosen.hours:g} h")
+
+
 def _runs(chosen: argparse.Namespace) -> None:
     from training_triggers import report
 
@@ -249,12 +281,14 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "serve": _serve,
     "drift": _drift,
     "replay-compare": _replay_compare,
+    "accuracy": _accuracy,
     "runs": _runs,
     "run": _run,
     "request": _request,
     "register": _register,
     "promote": _promote,
     "rollback": _rollback,
+    "challenge": _challenge,
     "rescore": _rescore,
     "list": _list,
     "reconcile": _reconcile,

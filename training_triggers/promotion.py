@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import getpass
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inference_workers.networks.checkpoint import open_checkpoint
 from inference_workers.networks.folder import ModelFolder, open_folder, resolve
 from schemas.codec import Encoder, SchemaIds, read_any
-from schemas.errors import ModelRefused
-from schemas.generated import ModelUpdate
+from schemas.errors import BadSettings, ModelRefused
+from schemas.generated import Challenger, ModelUpdate
 from schemas.topics import MODEL_UPDATES
 from streams.broker import Broadcast, Sink
 from streams.clock import Clock
@@ -81,6 +81,35 @@ def announce(name: str, source: Source, reason: str, sink: Sink, ids: SchemaIds,
         model=name, version=source.folder.version, uri=source.uri, digest=source.folder.digest, reason=reason,
         actor=getpass.getuser(), decided_ms=clock.now_ms(),
     )  # fmt: skip
+    write(update, sink, ids, "models command")
+    return update
+
+
+def challenge(
+    name: str, source: Source | None, arm: str, share: float, reason: str, written: list[ModelUpdate], sink: Sink, ids: SchemaIds,
+    clock: Clock,
+) -> ModelUpdate:  # fmt: skip
+    """A version beside the one that answers now: as canary it answers a share of the keys, as shadow it answers them for the log alone.
+    source: None ends that arm. Nobody judges it: a person promotes it or ends it. Raises BadSettings."""
+    if arm not in ("canary", "shadow"):
+        raise BadSettings(f"{arm!r} is no arm: canary or shadow")
+    if source is not None and not 0 < share <= 1:
+        raise BadSettings(f"a share of {share} is none: above 0, at most 1")
+    mine = [update for update in written if update.model == name]
+    first = shipped(name) if not mine else None
+    now_ms = clock.now_ms()
+    last = mine[-1] if first is None else ModelUpdate(
+        model=name, version=first.folder.version, uri=first.uri, digest=first.folder.digest, reason="", actor="", decided_ms=now_ms
+    )  # fmt: skip
+    others = tuple(one for one in last.challengers if one.arm != arm)
+    if source is None and len(others) == len(last.challengers):
+        raise BadSettings(f"{name} has no {arm} to end")
+    if source is not None and source.folder.digest == last.digest:
+        raise BadSettings(f"{name} {last.version} is the one that answers: it cannot stand beside itself")
+    new = () if source is None else (
+        Challenger(arm=arm, version=source.folder.version, uri=source.uri, digest=source.folder.digest, share=share, salt=f"{arm}-{now_ms}"),
+    )  # fmt: skip
+    update = replace(last, reason=reason, actor=getpass.getuser(), decided_ms=now_ms, challengers=(*others, *new))
     write(update, sink, ids, "models command")
     return update
 

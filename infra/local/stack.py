@@ -7,10 +7,11 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from infra import console
-from infra.local import features, flink, jars, kafka, mlflow, processes, registry, state
+from infra.local import features, flink, jars, kafka, mlflow, processes, registry, state, web
 from infra.local.processes import Started
 from infra.provision import Provisioned, provision
 from infra.settings import ROOT, StackSettings
@@ -40,6 +41,9 @@ def fetch(settings: StackSettings, *, with_features: bool = False) -> None:
     if with_features and not flink.is_there(settings.home_folder):
         with console.step("Flink's environment, about 300 MB of packages"):
             flink.make_environment(settings.home_folder)
+    if settings.monitor and importlib.util.find_spec("fastapi") is not None:
+        with suppress(web.PagesNotBuilt):  # said when the monitor is started
+            web.pages(settings)
 
 
 def servers(settings: StackSettings, running: state.State) -> None:
@@ -232,7 +236,18 @@ def up(settings: StackSettings, *, with_features: bool = False, with_training: b
                 wait()
     if with_features:
         features.jobs(settings, running, where(settings, running))
+    if settings.monitor:
+        monitor(settings, running)
     return running
+
+
+def monitor(settings: StackSettings, running: state.State) -> Started:
+    """Raises BadSettings where its packages are missing, ProcessFailed where it does not come up."""
+    with console.step("monitor") as remark:
+        started = web.start(settings, running, {**where(settings, running), "MILLRACE_HOME": settings.home})
+        web.wait(started)
+        remark(started.address)
+    return started
 
 
 def down(settings: StackSettings) -> list[str]:

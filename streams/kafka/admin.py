@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
@@ -111,13 +111,22 @@ class KafkaAdmin:
 
     def committed(self, group: str) -> dict[Place, int]:
         """Committed offsets of a group; empty where there is none."""
-        request = [ConsumerGroupTopicPartitions(group)]
-        try:
-            (future,) = self._admin.list_consumer_group_offsets(request, require_stable=True).values()
-            found = future.result(LIMIT_S).topic_partitions
-        except KafkaException as raised:
-            raise errors.of_read(raised, f"offsets of group {group}") from raised
-        return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+        return self.committed_of([group])[group]
+
+    def committed_of(self, groups: Iterable[str]) -> dict[str, dict[Place, int]]:
+        """Committed offsets of several groups, asked for side by side."""
+        asked = {
+            group: self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], require_stable=True)[group]
+            for group in groups
+        }
+        found: dict[str, dict[Place, int]] = {}
+        for group, future in asked.items():
+            try:
+                positions = future.result(LIMIT_S).topic_partitions
+            except KafkaException as raised:
+                raise errors.of_read(raised, f"offsets of group {group}") from raised
+            found[group] = {(p.topic, p.partition): p.offset for p in positions if p.offset >= 0}
+        return found
 
     def set_positions(self, group: str, positions: Mapping[Place, int]) -> None:
         """Commit offsets for a group that nobody is in yet: where its first member begins."""

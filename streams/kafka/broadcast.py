@@ -1,8 +1,8 @@
-"""All records of a topic for one process, on real Kafka, behind `streams.broker.Broadcast`."""
+"""All records of topics for one process, on real Kafka, behind `streams.broker.Broadcast`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -15,31 +15,34 @@ from streams.rows import Place, Polled
 
 
 class KafkaBroadcast:
-    """Reads from `start`: `first` for all that is kept, `end` for what comes from now on, or given offsets."""
+    """Reads from `start`: `first` for all that is kept, `end` for what comes from now on, or given offsets (a place that is not
+    among them: from the first). partitions: of one topic, where not all of it is wanted."""
 
     def __init__(
         self,
         address: KafkaAddress,
-        topic: str,
+        topics: str | Sequence[str],
         clock: Clock,
         start: str | dict[Place, int] = "first",
         partitions: Iterable[int] | None = None,
         ends: Mapping[Place, int] | None = None,
     ) -> None:
         """ends: what `read_to_end` reads to, where that is not the end of what is committed now."""
-        self._topic = topic
+        names = [topics] if isinstance(topics, str) else list(topics)
+        self._topic = ", ".join(names)
         self._clock = clock
         self._consumer = Consumer(broadcast_config(address), logger=None)
         try:
-            found = self._consumer.list_topics(topic, timeout=CALL_LIMIT_S).topics[topic]
-            if found.error is not None:
-                raise KafkaException(found.error)
-            numbers = sorted(found.partitions) if partitions is None else list(partitions)
+            places: list[Place] = []
+            for name in names:
+                found = self._consumer.list_topics(name, timeout=CALL_LIMIT_S).topics[name]
+                if found.error is not None:
+                    raise KafkaException(found.error)
+                places += [(name, number) for number in (sorted(found.partitions) if partitions is None else partitions)]
             self._ends: dict[Place, int] = {}
             starts: dict[Place, int] = {}
-            for number in numbers:
-                low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=CALL_LIMIT_S)
-                place = (topic, number)
+            for place in places:
+                low, high = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=CALL_LIMIT_S)
                 self._ends[place] = high
                 match start:
                     case "first":
@@ -55,7 +58,7 @@ class KafkaBroadcast:
             self._consumer.assign([TopicPartition(t, p, offset) for (t, p), offset in starts.items()])
         except KafkaException as raised:
             self._consumer.close()
-            raise errors.of_read(raised, f"read {topic}") from raised
+            raise errors.of_read(raised, f"read {self._topic}") from raised
 
     def read_to_end(self, limit_s: float) -> Polled:
         until_s = self._clock.monotonic_s() + limit_s

@@ -120,6 +120,17 @@ class KafkaSink:
         self._bounded(end, limit_s)
         self._in_transaction = False
 
+    def commit_records(self, limit_s: float) -> None:
+        """Commit what was produced, for one who read nothing: no positions go with it. Raises as `commit`."""
+        self.flush(limit_s)
+
+        def end() -> None:
+            with self._translated("commit of a transaction"):
+                self._producer.commit_transaction(limit_s)
+
+        self._bounded(end, limit_s)
+        self._in_transaction = False
+
     def _bounded(self, call: Callable[[], None], limit_s: float) -> None:
         """Some calls of the client outlast their own timeout: after a broker restart `send_offsets_to_transaction` was
         seen to hang for good. Such a producer is left behind with its thread, and its successor fences it."""

@@ -1,0 +1,150 @@
+"""The monitor's server: what can be read by anybody on this machine, and what a token unlocks. Every answer but pages and streams is
+JSON; `/api/openapi.json` describes it. An error is `{"code", "message"}`, the code that of `schemas.errors`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infra.monitor import acting, browse, reading, safety
+from infra.monitor.monitor import Monitor, Topic
+from infra.monitor.tails import MOST_LISTENERS, SNAPSHOTS_ROOM, Listener, TooMany
+from schemas.errors import (
+    BadSettings,
+    BrokerUnavailable,
+    InvalidRequest,
+    MillraceError,
+    RecordTooLarge,
+    RetryLater,
+    TransactionAborted,
+)
+
+STATUS: tuple[tuple[type[MillraceError], int], ...] = (
+    (safety.NotAllowed, 403), (RecordTooLarge, 413), (InvalidRequest, 400), (BadSettings, 400), (TooMany, 503),
+    (BrokerUnavailable, 503), (RetryLater, 503), (TransactionAborted, 503),
+)  # fmt: skip
+NO_PAGES = """<!doctype html><meta charset="utf-8"><title>Millrace</title><h1>The pages were not built</h1>
+<p>The interface below <a href="/api/docs-text">/api</a> and the command line work all the same.</p><pre>{why}</pre>"""
+
+
+class Error(BaseModel):
+    code: str
+    message: str
+
+
+class Guard:
+    """Around everything: other hosts' names, other sites' pages, bodies too large; and the headers of every answer."""
+
+    def __init__(self, app: ASGIApp, bound: str) -> None:
+        self._app, self._bound = app, bound
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        said = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        why = safety.refused(
+            scope["method"],
+            said.get("host", ""),
+            said.get("origin"),
+            said.get("sec-fetch-site"),
+            said.get("content-type"),
+            self._bound,
+        )
+        length = said.get("content-length", "0")
+        if why is None and (not length.isdigit() or int(length) > safety.MOST_BODY_BYTES):
+            why = f"a body may have {safety.MOST_BODY_BYTES} bytes, and must say how many it has"
+        if why is None and "chunked" in said.get("transfer-encoding", ""):
+            why = "a body must say how many bytes it has"
+        headers = [(name.lower().encode(), value.encode()) for name, value in safety.HEADERS.items()]
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *headers]
+            await send(message)
+
+        if why is not None:
+            await JSONResponse({"code": "not-allowed", "message": why}, 403)(scope, receive, with_headers)
+            return
+        await self._app(scope, receive, with_headers)
+
+
+def create(monitor: Monitor) -> FastAPI:
+    app = FastAPI(
+        title="Millrace monitor", version="1", openapi_url="/api/openapi.json", docs_url=None, redoc_url=None, lifespan=monitor.running,
+        responses={code: {"model": Error} for code in (400, 403, 404, 409, 413, 422, 503)},
+    )  # fmt: skip
+    app.add_middleware(Guard, bound=monitor.bound)
+    _errors(app)
+    reading.add(app, monitor)
+    _streams(app, monitor)
+    acting.add(app, monitor)
+    _pages(app, monitor)
+    return app
+
+
+def _errors(app: FastAPI) -> None:
+    @app.exception_handler(MillraceError)
+    async def of_ours(request: Request, error: MillraceError) -> JSONResponse:
+        status = next((status for kind, status in STATUS if isinstance(error, kind)), 409)
+        return JSONResponse({"code": error.code, "message": str(error)}, status)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_the_request(request: Request, error: RequestValidationError) -> JSONResponse:
+        words = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:8])
+        return JSONResponse({"code": "invalid", "message": words}, 422)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def _streams(app: FastAPI, monitor: Monitor) -> None:
+    def room() -> None:
+        if len(monitor.hub.listeners) + monitor.tails.listeners() >= MOST_LISTENERS:
+            raise TooMany(f"{MOST_LISTENERS} are connected already")
+
+    def stream(events: AsyncIterator[bytes]) -> StreamingResponse:
+        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    @app.get("/api/live", response_class=StreamingResponse)
+    async def live() -> StreamingResponse:
+        """A snapshot as it is made, as server-sent events."""
+        room()
+        return stream(monitor.hub.events(Listener(queue=asyncio.Queue(SNAPSHOTS_ROOM))))
+
+    @app.get("/api/topics/{topic}/tail", response_class=StreamingResponse)
+    async def tail(topic: Topic, match: Annotated[str, Field(max_length=500)] = "") -> StreamingResponse:
+        """Records as they come, as server-sent events: `{"record"}`, `{"skipped"}` or `{"trouble"}`."""
+        room()
+        keep = browse.filter_of(match) if match.strip() else None
+        if topic not in monitor.watch.snapshot.get("topics", {}):
+            await asyncio.to_thread(monitor.bounds, topic)
+        monitor.tails.open(topic)
+        return stream(monitor.tails.events(topic, Listener(keep)))
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def _pages(app: FastAPI, monitor: Monitor) -> None:
+    @app.get("/{path:path}", include_in_schema=False)
+    def page(path: str) -> Response:
+        """Files of the build, kept for a year where their names hold their digest; any other path is the application's own."""
+        if path.startswith("api/"):
+            return JSONResponse({"code": "unknown", "message": f"there is no /{path}"}, 404)
+        if monitor.pages is None:
+            return HTMLResponse(NO_PAGES.format(why=json.dumps(monitor.no_pages)), 503)
+        file = (monitor.pages / path).resolve()
+        if path and file.is_relative_to(monitor.pages.resolve()) and file.is_file():
+            hashed = path.startswith("assets/")
+            kept = "public, max-age=31536000, immutable" if hashed else "no-cache"
+            return FileResponse(file, headers={"Cache-Control": kept})
+        return FileResponse(monitor.pages / "index.html", headers={"Cache-Control": "no-cache"})

@@ -1,0 +1,103 @@
+"""The pipeline as a graph, told from the catalogue: who writes which topic, who reads it, and where it ends. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from schemas.topic import Topic
+from schemas.topics import (
+    ARCHIVE,
+    AUDIT,
+    CATALOGUE,
+    CONSUMPTIONS,
+    DRIFT_STATE,
+    ITEM_SINK,
+    REPLIES,
+    SWAP_ACKS,
+    TASKS,
+    USER_SINK,
+    WORKER_STATUS,
+)
+
+WORKERS = frozenset(taken.group for taken in TASKS)
+# Bookkeeping that nearly everything writes: drawn only when asked for.
+ASIDE = frozenset(topic.name for topic in (REPLIES, WORKER_STATUS, SWAP_ACKS, DRIFT_STATE, AUDIT))
+JOBS = {"tiles job": "tiles", "outcomes job": "outcomes"}
+JOB_GROUPS = {"tiles": "flink-tiles", "outcomes": "flink-outcomes"}
+STORES = {USER_SINK.group: "Redis", ITEM_SINK.group: "Redis", ARCHIVE.group: "Parquet lake", "reconcile": "MLflow"}
+# Of the words that topics use for their writers and readers, those who are not processes of ours.
+PEOPLE = {
+    "producers": "producers", "generator": "producers", "replay command": "producers", "clients": "clients", "sinks": "sinks",
+    "models command": "operator", "training command": "operator", "review command": "operator", "operator": "operator",
+    "monitor": "operator",
+}  # fmt: skip
+ALIASES = {"workers": tuple(sorted(WORKERS)), "training run": ("launch",), "strikes view": ("views",)}
+
+
+@dataclass(frozen=True)
+class Node:
+    """kind: topic, worker, processor, job, store or person. name: of the topic, group, job or store."""
+
+    id: str
+    kind: str
+    name: str
+    owner: str = ""
+    aside: bool = False
+
+
+@dataclass(frozen=True)
+class Edge:
+    """group: of the readers, where it is an edge whose lag is known."""
+
+    source: str
+    target: str
+    group: str = ""
+
+
+def graph(topics: Iterable[Topic[object]] = CATALOGUE) -> tuple[list[Node], list[Edge]]:
+    nodes: dict[str, Node] = {}
+    edges: dict[tuple[str, str], Edge] = {}
+
+    def node(found: Node) -> str:
+        return nodes.setdefault(found.id, found).id
+
+    owners = {taken.group: taken.topic.owner for taken in CONSUMPTIONS}
+    for topic in topics:
+        here = node(Node(f"topic:{topic.name}", "topic", topic.name, topic.owner, topic.name in ASIDE))
+        for writer in topic.writers:
+            for one in _nodes(writer, topic, owners):
+                edges.setdefault((node(one), here), Edge(one.id, here))
+        for reader in topic.readers:
+            for one in _nodes(reader, topic, owners):
+                edges.setdefault((here, node(one)), Edge(here, one.id, _group(one)))
+    for taken in CONSUMPTIONS:  # what the catalogue says of a group goes before what a topic says of its readers
+        one = Node(f"group:{taken.group}", "worker" if taken.group in WORKERS else "processor", taken.group, taken.topic.owner)
+        edges[f"topic:{taken.topic.name}", node(one)] = Edge(f"topic:{taken.topic.name}", one.id, taken.group)
+        if taken.group in STORES:
+            store = Node(f"store:{STORES[taken.group]}", "store", STORES[taken.group], taken.topic.owner)
+            edges.setdefault((one.id, node(store)), Edge(one.id, store.id))
+    return list(nodes.values()), list(edges.values())
+
+
+def _nodes(word: str, topic: Topic[object], owners: dict[str, str]) -> list[Node]:
+    word = word.removesuffix(" worker")
+    if word in JOBS:
+        return [Node(f"job:{JOBS[word]}", "job", JOBS[word], topic.owner)]
+    if word in PEOPLE or word.endswith(" command"):
+        kind = PEOPLE.get(word, "operator")
+        return [Node(f"person:{kind}", "person", kind, aside=kind == "operator")]
+    names = ALIASES.get(word, (word,))
+    return [
+        Node(f"group:{name}", "worker" if name in WORKERS else "processor", name, owners.get(name, topic.owner)) for name in names
+    ]
+
+
+def _group(node: Node) -> str:
+    return JOB_GROUPS.get(node.name, "") if node.kind == "job" else node.name if node.kind in ("worker", "processor") else ""
+
+
+def readers_of(topic: str) -> list[str]:
+    """Groups with a committed position in a topic."""
+    _, edges = graph()
+    return sorted({edge.group for edge in edges if edge.group and edge.source == f"topic:{topic}"})

@@ -1,0 +1,113 @@
+"""What a loop says of itself: its Prometheus page, and the figures that two looks at it give. Pure but for `page`."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import psutil
+
+from streams.metrics import CATALOGUE, Kind
+
+LIMIT_S = 1.0
+_LINE = re.compile(r"^(\w+?)(_bucket|_sum|_count)?(?:\{([^}]*)\})? (\S+)$")
+_EDGE = re.compile(r'le="([^"]+)"')
+_BY_NAME = {metric.exported: name for name, metric in CATALOGUE.items()}
+_HISTOGRAMS = {name for name, metric in CATALOGUE.items() if metric.kind is Kind.HISTOGRAM}
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass
+class Page:
+    """numbers: sums over labels. buckets: cumulative counts by upper edge, the last one without limit."""
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    buckets: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+
+def page(address: str) -> Page | None:
+    """None where nothing answers: the loop is gone, or has not begun."""
+    try:
+        with _OPENER.open(f"http://{address}/metrics", timeout=LIMIT_S) as answer:
+            return parse(answer.read().decode())
+    except (OSError, ValueError):
+        return None
+
+
+def parse(text: str) -> Page:
+    """Ours only, by the catalogue; other lines are passed over."""
+    made = Page()
+    for line in text.splitlines():
+        if not line.startswith("millrace_"):
+            continue
+        found = _LINE.match(line)
+        if found is None:
+            continue
+        exported, part, labels, value = found.groups()
+        name = _BY_NAME.get(exported)
+        if name is None:
+            continue
+        if name not in _HISTOGRAMS:
+            made.numbers[name] = made.numbers.get(name, 0.0) + float(value)
+        elif part == "_bucket" and labels is not None and (edge := _EDGE.search(labels)):
+            made.buckets.setdefault(name, []).append((float(edge[1]), float(value)))
+    return made
+
+
+def rates(before: Page, now: Page, elapsed_s: float) -> dict[str, float]:
+    """Counters a second. A loop that began anew counts from zero."""
+    found = {}
+    for name, value in now.numbers.items():
+        if CATALOGUE[name].kind is Kind.COUNTER:
+            old = before.numbers.get(name, 0.0)
+            found[name] = (value - old if value >= old else value) / max(1e-6, elapsed_s)
+    return found
+
+
+def between(before: Page, now: Page, name: str) -> list[tuple[float, float]]:
+    """What came into each bucket between two looks, by upper edge; not cumulative."""
+    old = dict(before.buckets.get(name, ()))
+    cumulative = [(edge, count - old.get(edge, 0.0)) for edge, count in now.buckets.get(name, ())]
+    if any(count < 0 for _, count in cumulative):
+        cumulative = list(now.buckets[name])
+    last, found = 0.0, []
+    for edge, count in cumulative:
+        found.append((edge, count - last))
+        last = count
+    return found
+
+
+def quantile(counts: list[tuple[float, float]], share: float) -> float | None:
+    """Interpolated within its bucket; the last edge where it lies above all. None where nothing came."""
+    n = sum(count for _, count in counts)
+    if not n:
+        return None
+    left, low = share * n, 0.0
+    for edge, count in counts:
+        if count and left <= count:
+            return low if edge == float("inf") else low + (edge - low) * left / count
+        left -= count
+        low = edge if edge != float("inf") else low
+    return low
+
+
+class Uses:
+    """Processor time and memory of processes on this machine, by pid."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, psutil.Process] = {}
+
+    def of(self, pid: int) -> Mapping[str, float]:
+        """cpu_share: of one core since the last look; memory_bytes: resident. Empty where there is no such process."""
+        try:
+            process = self._known.get(pid)
+            if process is None:
+                process = self._known[pid] = psutil.Process(pid)
+                process.cpu_percent()
+                return {"memory_bytes": float(process.memory_info().rss)}
+            return {"cpu_share": process.cpu_percent() / 100, "memory_bytes": float(process.memory_info().rss)}
+        except psutil.Error:
+            self._known.pop(pid, None)
+            return {}

@@ -1,0 +1,75 @@
+"""What runs beside the loops: the processes that `up` started, Flink's jobs, and Kafka Connect where an address is set."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from infra.local import processes, state
+from schemas.errors import BrokerUnavailable, InvalidRequest
+
+LIMIT_S = 5.0
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def started(run_folder: Path) -> list[dict[str, Any]]:
+    """Each process of `up`: its name, pid, address, and whether it is alive. Nothing secret is in an address of ours."""
+    return [
+        {"name": one.name, "pid": one.pid, "address": _without_secret(one.address), "alive": one.alive()}
+        for one in state.read(run_folder).processes
+    ]
+
+
+def _without_secret(address: str) -> str:
+    scheme, there, rest = address.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if there else address
+
+
+def jobs(run_folder: Path) -> list[dict[str, Any]]:
+    """Flink's jobs with their vertices' busy and back-pressured shares; empty where no cluster answers."""
+    manager = state.read(run_folder).find("jobmanager")
+    overview = processes.json_of(f"{manager.address}/jobs/overview") if manager and manager.alive() else None
+    found = []
+    for job in (overview or {"jobs": []})["jobs"]:
+        found.append({"name": job["name"], "state": job["state"], "since_ms": job["start-time"], "tasks": job["tasks"]})
+    newest = {job["name"]: job for job in sorted(found, key=lambda job: job["since_ms"])}
+    return list(newest.values())
+
+
+class Connect:
+    """Kafka Connect's REST API, as little of it as is shown. Raises BrokerUnavailable where it does not answer."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address.rstrip("/")
+
+    def connectors(self) -> list[dict[str, Any]]:
+        """Name, type, state and tasks; never its configuration, which may hold passwords."""
+        found: Mapping[str, Any] = self._call("GET", "/connectors?expand=status")
+        said = []
+        for name, about in sorted(found.items()):
+            status = about["status"]
+            tasks = [{"id": t["id"], "state": t["state"], "trace": t.get("trace", "")[:2_000]} for t in status["tasks"]]
+            said.append({"name": name, "type": status["type"], "state": status["connector"]["state"], "tasks": tasks})
+        return said
+
+    def restart(self, name: str) -> None:
+        """The connector and those of its tasks that failed."""
+        self._call("POST", f"/connectors/{quote(name, safe='')}/restart?includeTasks=true&onlyFailed=false")
+
+    def _call(self, method: str, path: str) -> Any:
+        request = urllib.request.Request(self._address + path, b"" if method == "POST" else None, method=method)
+        try:
+            with _OPENER.open(request, timeout=LIMIT_S) as answer:
+                body = answer.read()
+                return json.loads(body) if body else {}
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                raise InvalidRequest("Kafka Connect has no connector of that name") from error
+            raise BrokerUnavailable(f"Kafka Connect answers {error.code}") from error
+        except (OSError, ValueError) as error:
+            raise BrokerUnavailable(f"Kafka Connect at {self._address} does not answer: {error}") from error

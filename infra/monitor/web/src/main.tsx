@@ -1,0 +1,16 @@
+import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { App } from "./app";
+import { Refused } from "./api";
+import "./style.css";
+
+const client = new QueryClient({
+  defaultOptions: { queries: { retry: (failures, error) => !(error instanceof Refused) && failures < 2, refetchOnWindowFocus: false, staleTime: 1000, placeholderData: (kept: unknown) => kept } },
+});
+
+createRoot(document.getElementById("root")!).render(
+  <StrictMode>
+    <QueryClientProvider client={client}><App /></QueryClientProvider>
+  </StrictMode>,
+);

@@ -1,0 +1,28 @@
+/** Kafka Connect: what each connector and its tasks do. Configurations are not shown: they may hold passwords. */
+import { useState } from "react";
+import { post } from "../api";
+import { Act, Badge, Dot, Empty, Section, Trouble, useGet } from "../parts/basic";
+
+interface Connector { name: string; type: string; state: string; tasks: { id: number; state: string; trace: string }[] }
+const dot = (state: string) => (state === "RUNNING" ? "running" : state === "FAILED" ? "wrong" : "off");
+
+export default function Connectors() {
+  const { data, error, refetch } = useGet<{ address: string | null; connectors: Connector[] }>("connectors", 5000);
+  const [failed, setFailed] = useState<unknown>(null);
+  const restart = (name: string) => void post(`connectors/${encodeURIComponent(name)}/restart`, {}).then(() => refetch(), setFailed);
+  return (
+    <>
+      <div className="bar"><h1>Connectors</h1>{data?.address && <span className="dim">{data.address}</span>}</div>
+      {error && <Trouble error={error} />}
+      {failed !== null && <Trouble error={failed} />}
+      {data && !data.address && <Empty command="MILLRACE_CONNECT=http://127.0.0.1:8083 ./millrace up">No Kafka Connect is known. Its connectors, their tasks and a button to start them again will be here.</Empty>}
+      {data?.address && !data.connectors.length && <Empty>No connector was made there.</Empty>}
+      {data?.connectors.map((one) => (
+        <Section key={one.name} title={one.name} side={<Act role="operator" onClick={() => restart(one.name)}>Restart</Act>}>
+          <p><Dot state={dot(one.state)} /> {one.state} <Badge>{one.type}</Badge></p>
+          <ul className="events">{one.tasks.map((task) => <li key={task.id}><Dot state={dot(task.state)} /> task {task.id}: {task.state}{task.trace && <pre className="json">{task.trace}</pre>}</li>)}</ul>
+        </Section>
+      ))}
+    </>
+  );
+}

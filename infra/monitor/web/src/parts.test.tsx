@@ -1,0 +1,151 @@
+import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { cleanup, fireEvent, render, screen, within } from "@testing-library/react";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { App } from "./app";
+import type { Catalogue, Snapshot } from "./api";
+import { ago, bytes, compact, millis, oneLine, perSecond, seconds } from "./format";
+import { pretend } from "./live";
+import { Axis } from "./pages/models";
+import { labelAt, rounded, split, visible } from "./pages/pipeline";
+import { step } from "./pages/requests";
+import { difference } from "./pages/schemas";
+import { Messages } from "./pages/topic";
+import { curves } from "./pages/training";
+import { Table } from "./parts/table";
+import { go } from "./router";
+
+const group = (over: Partial<Snapshot["groups"][string]> = {}): Snapshot["groups"][string] => ({ state: "off", wrong: [], edges: {}, loops: [], waiting: 0, busy_share: 0, versions: {}, ...over });
+const snapshot = (over: Partial<Snapshot> = {}): Snapshot => ({ at_ms: 1_764_000_000_000, every_s: 2, trouble: "", topics: {}, groups: {}, loops: {}, jobs: [], processes: [], marks: [], waiting: 0, live: {}, ...over });
+const answers: Record<string, unknown> = {};
+
+beforeEach(() => {
+  vi.stubGlobal("fetch", vi.fn(async (url: string) => {
+    const found = answers[String(url).replace("/api/", "").split("?")[0]!];
+    return { ok: found !== undefined, status: found === undefined ? 404 : 200, statusText: "no such answer", json: async () => found ?? { code: "unknown", message: "no such answer" } };
+  }));
+  vi.stubGlobal("Worker", class { postMessage() {} terminate() {} });
+  vi.stubGlobal("EventSource", class { close() {} addEventListener() {} });
+});
+afterEach(() => {
+  cleanup();
+  for (const name of Object.keys(answers)) delete answers[name];
+  go("/");
+});
+
+const shown = (node: React.ReactNode) => render(<QueryClientProvider client={new QueryClient({ defaultOptions: { queries: { retry: false } } })}>{node}</QueryClientProvider>);
+
+describe("numbers as people read them", () => {
+  it("has units, and never more digits than are known", () => {
+    expect([compact(9_999), compact(12_345), compact(2_500_000)]).toEqual(["9,999", "12 k", "2.5 M"]);
+    expect([seconds(0), seconds(0.25), seconds(42.4), seconds(600), seconds(7200)]).toEqual(["0 s", "250 ms", "42 s", "10 min", "2.0 h"]);
+    expect([perSecond(0), perSecond(0.4), perSecond(5000)]).toEqual(["0/s", "0.4/s", "5,000/s"]);
+    expect([millis(undefined), millis(3.21), millis(1500)]).toEqual(["–", "3.2 ms", "1.50 s"]);
+    expect(bytes(1536)).toBe("1.5 KiB");
+    expect(ago(0, 10)).toBe("never");
+    expect(oneLine({ a: "x".repeat(500) }, 20)).toHaveLength(21);
+  });
+});
+
+describe("the pipeline", () => {
+  const node = (id: string, kind: Catalogue["nodes"][number]["kind"], aside = false) => ({ id, kind, name: id.split(":")[1]!, owner: "", aside });
+  const catalogue: Catalogue = {
+    topics: [], models: [], connect: false, most_redrives: 5,
+    nodes: [node("person:producers", "person"), node("topic:in", "topic"), node("group:work", "worker"), node("topic:out", "topic"), node("topic:status", "topic", true), node("group:other", "processor"), node("topic:else", "topic")],
+    edges: [
+      { source: "person:producers", target: "topic:in", group: "" }, { source: "topic:in", target: "group:work", group: "work" }, { source: "group:work", target: "topic:out", group: "" },
+      { source: "group:work", target: "topic:status", group: "" }, { source: "topic:else", target: "group:other", group: "other" }, { source: "topic:out", target: "person:producers", group: "" },
+    ],
+  };
+  it("draws what runs and what it touches, and bookkeeping only when asked", () => {
+    const now = snapshot({ groups: { work: group({ state: "running" }), other: group() } });
+    expect(visible(catalogue, now, false, false).nodes.map((one) => one.id).sort()).toEqual(["group:work", "person:producers", "topic:in", "topic:out"]);
+    expect(visible(catalogue, now, false, true).nodes.map((one) => one.id)).toContain("topic:status");
+    expect(visible(catalogue, now, true, false).nodes.map((one) => one.id)).toContain("group:other");
+    expect(visible(catalogue, null, false, false).nodes).toHaveLength(6);
+  });
+  it("puts people before what they write and behind what they read", () => {
+    const found = split(catalogue.nodes, catalogue.edges);
+    expect(found.nodes.map((one) => one.id)).toEqual(expect.arrayContaining(["person:producers:out", "person:producers:in"]));
+    expect(found.edges.every((edge) => found.nodes.some((one) => one.id === edge.source) && found.nodes.some((one) => one.id === edge.target))).toBe(true);
+  });
+  it("rounds corners without leaving the line", () => {
+    const line = [{ x: 0, y: 0 }, { x: 50, y: 0 }, { x: 50, y: 80 }];
+    expect(rounded(line)).toBe("M0,0L41,0Q50,0 50,9L50,80");
+    expect(rounded([])).toBe("");
+    expect(labelAt(line)).toEqual({ x: 50, y: 40 });
+  });
+});
+
+describe("pages", () => {
+  it("names each page, and goes there by keys", async () => {
+    answers["catalogue"] = { topics: [], nodes: [], edges: [], models: [], connect: false, most_redrives: 5 };
+    answers["deadletters"] = { groups: [], run: null, not_shown: 0 };
+    pretend(snapshot({ waiting: 3 }));
+    shown(<App />);
+    expect(within(screen.getByRole("navigation", { name: "Pages" })).getAllByRole("link").length).toBeGreaterThan(11);
+    expect(screen.getByLabelText("3 waiting").textContent).toBe("3");
+    fireEvent.keyDown(window, { key: "g" });
+    fireEvent.keyDown(window, { key: "d" });
+    expect(await screen.findByRole("heading", { name: "Dead letters" })).toBeTruthy();
+    expect(await screen.findByText(/No record was set aside/)).toBeTruthy();
+    fireEvent.keyDown(window, { key: "?" });
+    expect(screen.getByText("Keys")).toBeTruthy();
+  });
+
+  it("says so when what it shows is old", () => {
+    pretend(snapshot({ trouble: "broker-unavailable: nothing answers" }));
+    shown(<App />);
+    expect(screen.getAllByRole("status")[0]!.textContent).toContain("nothing answers");
+  });
+
+  it("shows payloads as text, never as markup", async () => {
+    const hostile = "<script>alert(1)</script><img src=x onerror=alert(2)>";
+    answers["topics/t-v1/records"] = { records: [{ topic: "t-v1", partition: 0, offset: 7, timestamp_ms: 1, key: hostile, headers: { [hostile]: hostile }, value: { [hostile]: hostile }, bytes: 9 }], scanned: 1, next: null };
+    answers["topics/t-v1/records/0/7"] = (answers["topics/t-v1/records"] as { records: unknown[] }).records[0];
+    Object.defineProperty(HTMLElement.prototype, "offsetHeight", { configurable: true, value: 400 });
+    Object.defineProperty(HTMLElement.prototype, "offsetWidth", { configurable: true, value: 900 });
+    go("/topics/t-v1?open=0:7");
+    shown(<Messages topic="t-v1" partitions={1} />);
+    expect((await screen.findAllByText(hostile)).length).toBeGreaterThan(0);
+    expect(document.querySelectorAll("script, img")).toHaveLength(0);
+  });
+
+  it("says what is missing, and with which command it comes", async () => {
+    answers["topics/t-v1/records"] = { records: [], scanned: 0, next: null };
+    go("/topics/t-v1");
+    shown(<Messages topic="t-v1" partitions={1} />);
+    expect(await screen.findByText("This topic holds no record yet.")).toBeTruthy();
+    expect(screen.getByText("./millrace demo")).toBeTruthy();
+  });
+});
+
+describe("parts", () => {
+  it("sorts a table by its heads, and says how it is sorted", () => {
+    shown(<Table name="n" rows={[{ v: 2 }, { v: 10 }, { v: 1 }]} rowKey={(row) => String(row.v)} columns={[{ head: "v", cell: (row) => row.v, sort: (row) => row.v, right: true }]} />);
+    fireEvent.click(screen.getByRole("button", { name: "v" }));
+    expect(screen.getAllByRole("cell").map((one) => one.textContent)).toEqual(["10", "2", "1"]);
+    expect(screen.getByRole("columnheader").getAttribute("aria-sort")).toBe("descending");
+  });
+
+  it("tells who was live when, in words too", () => {
+    const spans = [{ arm: "live", version: "1", from_ms: 0, to_ms: 5_000, words: "shipped", actor: "", share: 1 }, { arm: "live", version: "2", from_ms: 5_000, to_ms: null, words: "better", actor: "ada", share: 1 }, { arm: "canary", version: "2", from_ms: 3_000, to_ms: 5_000, words: "passed", actor: "rollout", share: 0.2 }];
+    shown(<Axis spans={spans} hours={1} now={10_000} />);
+    expect(screen.getByRole("img").getAttribute("aria-label")).toContain("live 2 from");
+    expect(screen.getAllByTitle(/better|shipped|passed/)).toHaveLength(3);
+  });
+
+  it("finds what changed between two schemas", () => {
+    expect(difference(["a", "b", "c"], ["a", "x", "c", "d"]).map((line) => line.kind + line.text)).toEqual([" a", "+x", "-b", " c", "+d"]);
+    expect(difference([], ["a"])).toEqual([{ kind: "+", text: "a" }]);
+  });
+
+  it("knows a record's place on the way of a request", () => {
+    const record = (topic: string, value: Record<string, never> | Record<string, number | string>) => ({ topic, partition: 0, offset: 0, timestamp_ms: 0, key: "", headers: {}, value, bytes: 0 });
+    expect([record("content-v1", {}), record("content-v1-moderation-dlq", {}), record("content-v1-moderation-retry-1s", {}), record("prediction-log-v1", {}), record("moderation-verdicts-v1", { queue_ms: 1 })].map(step)).toEqual(["came in", "set aside", "put off", "computed", "answered"]);
+  });
+
+  it("reads curves from what a run says", () => {
+    const event = (words: string, kind = "progress") => ({ kind, words, at_ms: 0, cause: "", facts: {} });
+    expect(curves([event("epoch 1 of 2, loss 0.5"), event("epoch 2 of 2, loss 0.25"), event("loss 9", "trained")])).toEqual({ loss: [0.5, 0.25] });
+  });
+});

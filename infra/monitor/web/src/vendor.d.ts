@@ -1,0 +1,3 @@
+declare module "elkjs/lib/elk-api" {
+  export { default } from "elkjs";
+}

@@ -1,0 +1,34 @@
+"""`./millrace monitor`: where it is, started if it does not run; and the tokens that unlock it."""
+
+from __future__ import annotations
+
+import json
+
+from infra import console
+from infra.inspect import addresses
+from infra.local import stack, state
+from infra.monitor import safety
+from infra.settings import StackSettings
+
+
+def run(settings: StackSettings, tokens: bool, as_json: bool) -> None:
+    """Raises NotUp where there is nothing to look at."""
+    found = safety.tokens(settings.run_folder / "monitor")
+    if tokens:
+        if as_json:
+            print(json.dumps(found))
+            return
+        for role, token in found.items():
+            print(f"{role:<10}{token}")
+        return
+    address, _ = addresses(settings)
+    running = state.read(settings.run_folder)
+    running.bootstrap, running.registry = address.bootstrap, settings.registry or running.registry
+    started = running.find("monitor")
+    if started is None or not started.alive():
+        started = stack.monitor(settings, running)
+    if as_json:
+        print(json.dumps({"address": started.address}))
+        return
+    console.out.print(f"  [bold]{started.address}[/]")
+    console.out.print("  read-only; `./millrace monitor --tokens` prints what unlocks its actions, `./millrace down` stops it")

@@ -1,0 +1,56 @@
+"""How often a model was right, over time: the prediction log joined with the labels that came, by the time of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from schemas.codec import read_any
+from schemas.topic import Topic
+from schemas.topics import LABELS, PREDICTION_LOG
+from streams.clock import SystemClock
+from streams.kafka.config import KafkaAddress
+from streams.kafka.readback import since
+from streams.registry import Registry
+from training_triggers.answers import decisions, is_right
+from training_triggers.settings import TriggerSettings
+
+BINS = 60
+
+
+def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, Any]:
+    """at_ms, n, right: of each of BINS equal parts of that time, its start, its labelled answers to callers, and how many were right;
+    versions: those that gave them, by comma. Raises BrokerUnavailable."""
+    address, ids, now_ms = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry), SystemClock().now_ms()
+    from_ms = now_ms - int(hours * 3_600_000)
+
+    def records(topic: Topic[object]) -> Iterator[dict[str, Any]]:
+        for part in since(address, topic.name, range(topic.partitions), from_ms, SystemClock()):
+            for value in part.values:
+                yield read_any(value, ids)
+
+    truth: dict[str, dict[str, bool]] = {}
+    for label in records(LABELS):
+        if label["truth"]:
+            truth.setdefault(label["request_id"], label["truth"])
+    n, right = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+    versions: list[set[str]] = [set() for _ in range(BINS)]
+    wide_ms = (now_ms - from_ms) / BINS
+    for batch in records(PREDICTION_LOG):
+        if batch["model"] != model or batch["arm"] == "shadow" or not batch["output_names"]:
+            continue
+        outputs = np.frombuffer(batch["outputs"], batch["outputs_dtype"]).reshape(len(batch["request_ids"]), -1)
+        thresholds = np.frombuffer(batch["thresholds"], "<f4") if batch["thresholds"] else None
+        bin_ = min(BINS - 1, max(0, int((batch["started_ms"] - from_ms) / wide_ms)))
+        for request_id, said in zip(batch["request_ids"], decisions(outputs, thresholds).tolist(), strict=True):
+            found = is_right(said, batch["output_names"], truth.get(request_id, {}))
+            if found is not None:
+                n[bin_] += 1
+                right[bin_] += found
+                versions[bin_].add(batch["version"])
+    return {
+        "model": model, "at_ms": [int(from_ms + i * wide_ms) for i in range(BINS)], "n": n.tolist(), "right": right.tolist(),
+        "versions": [", ".join(sorted(one)) for one in versions],
+    }  # fmt: skip
