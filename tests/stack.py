@@ -34,7 +34,7 @@ class Stack:
 
     def __init__(self, home: Path, processes: str = "", **env: str) -> None:
         kept = load(StackSettings, os.environ).home_folder.resolve()
-        for name in ("jars", "flink-env", "uv"):
+        for name in ("jars", "flink-env", "uv", "monitor"):
             if (kept / name).exists():
                 (home / name).symlink_to(kept / name)
         self.home = home

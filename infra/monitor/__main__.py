@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -17,6 +18,19 @@ from schemas.errors import MillraceError
 from streams.clock import SystemClock
 from streams.service import configure_logging
 from streams.settings import load
+
+
+class Server(uvicorn.Server):
+    """Ends its streams when it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, monitor: Monitor) -> None:
+        super().__init__(config)
+        self._monitor = monitor
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.started:
+            self._monitor.end_streams()
+        super().handle_exit(sig, frame)
 
 
 def main() -> int:
@@ -34,10 +48,11 @@ def main() -> int:
         return 1
     tokens = safety.tokens(settings.run_folder / "monitor")
     monitor = Monitor(settings, address, ids, SystemClock(), tokens, chosen.pages, chosen.no_pages)
-    uvicorn.run(
+    config = uvicorn.Config(
         app.create(monitor), host=monitor.bound, port=chosen.port, log_level="warning", access_log=False, timeout_graceful_shutdown=2,
-        server_header=False, date_header=False, limit_concurrency=1_200,
+        server_header=False, date_header=False, limit_concurrency=1_200, ws="none",
     )  # fmt: skip
+    Server(config, monitor).run()
     return 0
 
 

@@ -4,6 +4,7 @@ run as its own command, and its line says how it ended."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from infra.monitor.watch import Watch
 from infra.settings import ROOT, StackSettings
 from schemas import avro
 from schemas.codec import Encoder, write_any
-from schemas.errors import Fenced, InvalidRequest, MillraceError, RecordTooLarge, Stop, TransactionAborted
+from schemas.errors import Fenced, InvalidRequest, MillraceError, RecordTooLarge, Stop
 from schemas.generated import AuditEntry
 from schemas.topics import AUDIT
 from streams.clock import Clock
@@ -182,7 +183,7 @@ class Actions:
     def command(self, words: Sequence[str], action: str, subject: str, actor: str, role: str, reason: str) -> dict[str, Any]:
         """Run `python -m training_triggers …` and audit how it ended. Raises InvalidRequest with its words where it failed."""
         command = [sys.executable, "-m", "training_triggers", *words, "--json"]
-        env = {**_environment(), **models.where(self._settings), "MILLRACE_ACTOR": actor}
+        env = {**os.environ, **models.where(self._settings), "LOGNAME": actor}  # getpass reads who acts from it
         try:
             done = subprocess.run(
                 command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
@@ -211,29 +212,27 @@ class Actions:
         )  # fmt: skip
 
     def _write(self, out: Sequence[OutRecords], entry: AuditEntry) -> None:
-        """All of it or nothing. Raises RecordTooLarge, Busy, TransactionAborted, BrokerUnavailable."""
+        """All of it or nothing. Raises RecordTooLarge, Fenced, TransactionAborted, BrokerUnavailable."""
         line = Encoder("audit-entry", AUDIT.subject, self._ids).encode_one(entry)
         audit = OutRecords(AUDIT.name, [entry.actor.encode()], [line], cloud_event([entry.audit_id], "audit-entry", "monitor"))
         with self._lock:
-            if self._sink is None:
-                self._sink = KafkaSink(self._address, TRANSACTION)
             try:
-                self._sink.begin()
-                for records in [*out, audit]:
-                    self._sink.produce(records)
-                self._sink.commit_records(COMMIT_LIMIT_S)
-            except (Fenced, TransactionAborted) as error:
-                too_large = bool(self._sink.failed_topics())
-                self._sink.close()
-                self._sink = None
-                if isinstance(error, Fenced):
-                    raise Busy("another monitor has begun to act on this broker: try again") from error
-                if too_large:
-                    raise RecordTooLarge(f"the broker did not take the record: {error}") from error
-                raise
+                self._commit([*out, audit])
+            except Fenced:  # another monitor acted since: nothing of this was committed, and now it is its turn
+                self._commit([*out, audit])
 
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
+    def _commit(self, out: Sequence[OutRecords]) -> None:
+        sink = self._sink or KafkaSink(self._address, TRANSACTION)
+        self._sink = None  # after any failure the next one begins with a producer of its own
+        try:
+            sink.begin()
+            for records in out:
+                sink.produce(records)
+            sink.commit_records(COMMIT_LIMIT_S)
+        except Exception as error:
+            too_large = bool(sink.failed_topics())
+            sink.close()
+            if too_large and not isinstance(error, Fenced):
+                raise RecordTooLarge(f"the broker did not take the record: {error}") from error
+            raise
+        self._sink = sink

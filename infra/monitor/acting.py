@@ -1,7 +1,6 @@
 """What a token unlocks."""
 
-from __future__ import annotations
-
+# no `from __future__ import annotations` here: FastAPI reads the annotations, and some of them are made inside `add`
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal

@@ -66,6 +66,11 @@ class Monitor:
             await asyncio.to_thread(self.actions.close)
             await asyncio.to_thread(thread.join, 10.0)
 
+    def end_streams(self) -> None:
+        """Before the server stops, from any thread: it waits for what it still sends."""
+        self.hub.close()
+        self.tails.close()
+
     def bounds(self, topic: str) -> dict[Place, tuple[int, int]]:
         """First offset and end, asked for now. Raises InvalidRequest for a topic that there is not."""
         admin = KafkaAdmin(self.address)

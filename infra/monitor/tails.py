@@ -24,6 +24,7 @@ TAIL_PER_S = 200  # records shown of one tail; people read slower than that
 ROOM = 256
 SNAPSHOTS_ROOM = 2  # an old snapshot is worth nothing
 QUIET_S = 15.0
+END = b"end"
 
 
 class TooMany(Stop):
@@ -51,6 +52,7 @@ class Hub:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.listeners: set[Listener] = set()
+        self._closed = False
         self.last: bytes | None = None  # of snapshots: whoever comes gets it at once
 
     def publish(self, event: bytes) -> None:
@@ -61,6 +63,15 @@ class Hub:
         """The same, kept for those who come later."""
         self.last = event
         self.publish(event)
+
+    def close(self) -> None:
+        """Every stream ends, from any thread: a server that stops need not cut them."""
+        self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self._closed = True
+        for listener in self.listeners:
+            listener.offer(END)
 
     def _give(self, event: bytes) -> None:
         for listener in self.listeners:
@@ -73,12 +84,14 @@ class Hub:
             yield b"retry: 2000\n\n"
             if self.last is not None:
                 yield b"data: " + self.last + b"\n\n"
-            while True:
+            while not self._closed:
                 try:
                     event = await asyncio.wait_for(listener.queue.get(), QUIET_S)
                 except TimeoutError:
                     yield b": quiet\n\n"
                     continue
+                if event is END:
+                    return
                 if listener.missed:
                     yield b"event: missed\ndata: %d\n\n" % listener.missed
                     listener.missed = 0
@@ -123,7 +136,8 @@ class Tails:
 
     def close(self) -> None:
         with self._lock:
-            for _, ending in self._hubs.values():
+            for hub, ending in self._hubs.values():
+                hub.close()
                 ending.set()
             self._hubs.clear()
 

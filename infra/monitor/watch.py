@@ -106,7 +106,9 @@ class Watch:
     _made_s = float("-inf")
 
     def _leave(self) -> None:
-        """The follower is made anew, from the beginning: what it told is told again."""
+        """The follower is made anew, from the beginning: what it told is told again. So is the client, which keeps asking with the
+        leader epoch of before a broker's restart."""
+        self._admin = KafkaAdmin(self._address)
         if self._follower is not None:
             self._follower.close()
             self._follower = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import Any
 
@@ -72,16 +72,17 @@ class KafkaSink:
         produce: Any = self._producer.produce
         topic = out.topic
         partitions: Sequence[int] = [-1] * len(out) if out.partitions is None else out.partitions
-        for key, value, headers, partition in zip(out.keys, out.values, out.headers, partitions, strict=True):
-            try:
-                produce(topic, value, key, partition, headers=headers)
-            except BufferError:
-                self._wait_for_room()
-                produce(topic, value, key, partition, headers=headers)
-            except KafkaException as raised:
-                if errors.kafka_error(raised).code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                    self._failed.add(topic)
-                raise errors.of_transaction(raised, f"produce to {topic}") from raised
+        try:
+            for key, value, headers, partition in zip(out.keys, out.values, out.headers, partitions, strict=True):
+                try:
+                    produce(topic, value, key, partition, headers=headers)
+                except BufferError:
+                    self._wait_for_room()
+                    produce(topic, value, key, partition, headers=headers)
+        except KafkaException as raised:
+            if errors.kafka_error(raised).code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                self._failed.add(topic)
+            raise errors.of_transaction(raised, f"produce to {topic}") from raised
 
     def _wait_for_room(self) -> None:
         with self._translated("wait for room in the queue"):
@@ -190,4 +191,5 @@ class KafkaSink:
             self.flush(5.0)
         except (TransactionAborted, Fenced) as error:
             self._log.warning("records were not delivered at the end", cause=str(error))
-        self._producer.close()
+        with suppress(KafkaException, SystemError):  # one that was fenced says so once more
+            self._producer.close()
