@@ -27,6 +27,7 @@ def _gates() -> list[tuple[str, list[str]]]:
         ("types", [_tool("mypy"), *PACKAGES]),
         ("import order", [_tool("lint-imports"), "--no-cache"]),
         ("generated files", [sys.executable, "-m", "schemas.generate", "--check"]),
+        ("dashboard", [sys.executable, "-m", "infra.monitor.grafana", "--check"]),
     ]
 
 
@@ -49,7 +50,11 @@ def check() -> int:
 def fix() -> int:
     for command in ([_tool("ruff"), "check", "--fix", "--quiet", "."], [_tool("ruff"), "format", "--quiet", "."]):
         subprocess.run(command, cwd=ROOT, check=False)
-    return subprocess.run([sys.executable, "-m", "schemas.generate"], cwd=ROOT, check=False).returncode
+    codes = [
+        subprocess.run([sys.executable, "-m", name], cwd=ROOT, check=False).returncode
+        for name in ("schemas.generate", "infra.monitor.grafana")
+    ]
+    return max(codes)
 
 
 def test(settings: StackSettings, arguments: list[str]) -> int:

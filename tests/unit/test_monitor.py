@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.monitor import forms, letters, models, pipeline, prometheus, safety, scrape, watch
+from infra.monitor import forms, grafana, letters, models, pipeline, prometheus, safety, scrape, watch
 from infra.monitor.browse import filter_of, plain
 from infra.monitor.history import Ends, History
 from infra.monitor.story import Story
@@ -22,6 +22,7 @@ from schemas.generated import AuditEntry, ModelUpdate, SwapAck
 from schemas.topics import AUDIT, CATALOGUE, CONSUMPTIONS, MODEL_UPDATES, SWAP_ACKS
 from streams import headers as h
 from streams.deadletter import dead_letters
+from streams.metrics import CATALOGUE as CATALOGUE_OF_METRICS
 from streams.metrics import Metrics
 from streams.registry import MemoryRegistry
 from streams.rows import OutRecords, Polled, Rows
@@ -252,6 +253,15 @@ def test_prometheus_gets_lag_in_records_and_seconds() -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
     assert len(list(text_string_to_metric_families(page))) == 4
+
+
+def test_the_dashboard_has_every_metric_and_is_the_file() -> None:
+    panels = {panel["title"]: panel for panel in grafana.dashboard()["panels"]}
+    assert panels.keys() == {metric.exported for metric in CATALOGUE_OF_METRICS.values()} | {
+        name for name, _ in prometheus.FAMILIES
+    }
+    assert json.loads(grafana.FILE.read_text()) == grafana.dashboard()
+    assert len({json.dumps(panel["gridPos"]) for panel in panels.values()}) == len(panels)
 
 
 # --- forms --------------------------------------------------------------------------------------------------------------
