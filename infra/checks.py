@@ -61,7 +61,7 @@ def test(settings: StackSettings, arguments: list[str]) -> int:
     """The checks, then pytest over everything. What needs data that is not there is named by pytest's summary."""
     free_gb = shutil.disk_usage(ROOT).free / 1e9
     console.out.print(f"tests of unit, contract, property, integration and chaos; {free_gb:.0f} GB of disk free")
-    stack.fetch(settings, with_features=True)
+    stack.fetch(settings, with_features=True, with_connect=True)
     code = 0 if arguments else check()
     command = [sys.executable, "-m", "pytest", *arguments]
     env = {**os.environ, "MILLRACE_HOME": settings.home, "MILLRACE_DATA": settings.data}

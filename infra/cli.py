@@ -71,7 +71,10 @@ def demo(
 def up(
     with_: Annotated[
         list[str] | None,
-        typer.Option("--with", help="Further parts: features (Redis, Flink, sinks, archive), training (detectors)."),
+        typer.Option(
+            "--with",
+            help="Further parts: features (Redis, Flink, sinks, archive), training (detectors), connect (Kafka Connect).",
+        ),
     ] = None,
     monitor: Monitored = True,
 ) -> None:
@@ -79,16 +82,22 @@ def up(
     from infra import console
     from infra.local import stack
 
-    unknown = set(with_ or []) - {"features", "training"}
-    if unknown:
-        raise typer.BadParameter(f"--with {', '.join(unknown)}: there are features and training")
+    parts = set(with_ or [])
+    if parts - {"features", "training", "connect"}:
+        raise typer.BadParameter(f"--with {', '.join(sorted(parts))}: there are features, training and connect")
     running = stack.up(
-        with_monitor(monitor), with_features="features" in (with_ or []), with_training="training" in (with_ or [])
+        with_monitor(monitor),
+        with_features="features" in parts,
+        with_training="training" in parts,
+        with_connect="connect" in parts,
     )
     console.out.print(f"\n  Kafka {running.bootstrap}\n  registry {running.registry}")
-    if running.redis and with_:
+    if running.redis and "features" in parts:
         cluster = running.find("jobmanager")
         console.out.print(f"  Redis {running.redis}\n  Flink {cluster.address if cluster else ''}")
+    connect = running.find("connect")
+    if connect is not None and connect.alive():
+        console.out.print(f"  Kafka Connect {connect.address}")
     watched = running.find("monitor")
     if watched is not None and watched.alive():
         console.out.print(f"  monitor {watched.address}")

@@ -25,6 +25,7 @@ FLINK = (  # whole archives, nothing beside them; the connector is built for 2.2
     ("org.apache.flink", "flink-sql-connector-kafka", "5.0.0-2.2"),
     ("org.apache.flink", "flink-sql-avro-confluent-registry", "2.3.0"),
 )
+CONNECT = (("org.apache.kafka", "connect-runtime", KAFKA[2]), ("org.apache.kafka", "connect-file", KAFKA[2]))
 STACK = ("kafka", "registry")  # what every stack needs; the others come with a part that is asked for
 _PARALLEL = 8
 
@@ -158,6 +159,8 @@ def write_lock(cache: Path) -> None:
         raise MillraceError(f"Kafka jars of another version: {wrong}")
     wanted = [("kafka", *gav, "", "jar") for gav in kafka] + [("registry", *REGISTRY, "all", "tar.gz")]
     wanted += [("flink", *gav, "", "jar") for gav in FLINK]
+    connect = dict.fromkeys(gav for root in CONNECT for gav in _closure(context, root))
+    wanted += [("connect", *gav, "", "jar") for gav in connect if gav not in kafka]
     with ThreadPoolExecutor(_PARALLEL) as pool:
         lines = pool.map(lambda item: _lock_line(cache, item), wanted)
         LOCK.write_text("\n".join(sorted(lines)) + "\n")

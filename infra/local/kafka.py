@@ -16,7 +16,7 @@ from streams.kafka.config import KafkaAddress
 HEAP_MB = 512
 START_LIMIT_S = 90.0
 
-_LOG4J = """
+LOG4J = """
 status = error
 appender.out.type = Console
 appender.out.name = out
@@ -78,7 +78,7 @@ def start_kafka(
     data = folder / "data"
     properties, log4j = folder / "server.properties", folder / "log4j2.properties"
     properties.write_text(_properties(port, free_port(), data, advertised_port or port))
-    log4j.write_text(_LOG4J)
+    log4j.write_text(LOG4J)
     base = [java(), f"-Dlog4j2.configurationFile={log4j}", "-cp", jars.class_path(jar_folder)]
     if not (data / "meta.properties").exists():
         cluster = uuid.uuid4().hex[:22]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from infra import console
-from infra.local import features, flink, jars, kafka, mlflow, processes, registry, state, web
+from infra.local import connect, features, flink, jars, kafka, mlflow, processes, registry, state, web
 from infra.local.processes import Started
 from infra.provision import Provisioned, provision
 from infra.settings import ROOT, StackSettings
@@ -25,11 +25,13 @@ WORKER_LIMIT_S = 60.0
 TRIGGERS = (DRIFT.group, ACCURACY.group, DECIDE.group, LAUNCH.group, ROLLOUT.group)
 
 
-def fetch(settings: StackSettings, *, with_features: bool = False) -> None:
-    """Download Kafka and the registry, and Flink where features are wanted, if they are not there. Raises DownloadFailed."""
+def fetch(settings: StackSettings, *, with_features: bool = False, with_connect: bool = False) -> None:
+    """Download Kafka and the registry, Flink and Kafka Connect where they are wanted, if they are not there. Raises DownloadFailed."""
     components = () if settings.bootstrap and settings.registry else jars.STACK
     if with_features:
         components = (*components, "flink")
+    if with_connect:
+        components = (*components, "connect")
     wanted = jars.missing(settings.jars, components)
     if wanted:
         total = sum(jar.bytes for jar in wanted)
@@ -213,9 +215,11 @@ def _assigned(log: Path, offset: int, loops: Sequence[str]) -> bool:
     return all(any(f'"worker": "{loop}"' in line for line in lines) for loop in loops)
 
 
-def up(settings: StackSettings, *, with_features: bool = False, with_training: bool = False) -> state.State:
+def up(
+    settings: StackSettings, *, with_features: bool = False, with_training: bool = False, with_connect: bool = False
+) -> state.State:
     """Start what is not up: servers side by side, then all processes side by side."""
-    fetch(settings, with_features=with_features)
+    fetch(settings, with_features=with_features, with_connect=with_connect)
     running = state.read(settings.run_folder)
     servers(settings, running)
     topics(running)
@@ -236,9 +240,24 @@ def up(settings: StackSettings, *, with_features: bool = False, with_training: b
                 wait()
     if with_features:
         features.jobs(settings, running, where(settings, running))
+    if with_connect:
+        _connect(settings, running)
     if settings.monitor:
         monitor(settings, running)
     return running
+
+
+def _connect(settings: StackSettings, running: state.State) -> None:
+    run, old = settings.run_folder, running.find("connect")
+    with console.step("Kafka Connect") as remark:
+        if old is None or not old.alive():
+            port, log = processes.port_of(old), run / "logs" / "connect.log"
+            running.put(connect.start_connect(run / "connect", settings.jars, log, running.bootstrap, port))
+            state.write(run, running)
+        started = running.find("connect")
+        assert started is not None
+        processes.wait_until(lambda: connect.answers(started.address), started, connect.START_LIMIT_S)
+        remark(started.address)
 
 
 def monitor(settings: StackSettings, running: state.State) -> Started:

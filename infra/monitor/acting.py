@@ -136,9 +136,12 @@ def add(app: FastAPI, monitor: Monitor) -> None:
 
     @app.post("/api/connectors/{name}/restart")
     def restart(name: Annotated[str, Field(min_length=1, max_length=200)], actor: Operator) -> dict[str, str]:
-        if monitor.settings.connect is None:
-            raise InvalidRequest("no Kafka Connect is known: MILLRACE_CONNECT names its address")
-        servers.Connect(monitor.settings.connect).restart(name)
+        address = servers.connect(monitor.settings)
+        if address is None:
+            raise InvalidRequest(
+                "no Kafka Connect is known: `./millrace up --with connect` starts one, MILLRACE_CONNECT names one"
+            )
+        servers.Connect(address).restart(name)
         actions.audited("restart", name, actor.name, actor.role, "the connector and its tasks")
         return {"restarted": name}
 

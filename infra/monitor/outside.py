@@ -29,9 +29,10 @@ def _asked(words: Sequence[str], env: Mapping[str, str]) -> list[dict[str, Any]]
         )
     except subprocess.TimeoutExpired as error:
         raise BrokerUnavailable(f"no answer in {LIMIT_S:.0f} s") from error
-    if done.returncode:
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode and not found:
         raise InvalidRequest((done.stderr.strip().splitlines() or ["it failed without a word"])[-1])
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return found
 
 
 def versions(settings: StackSettings, name: str) -> dict[str, Any]:
@@ -47,11 +48,20 @@ def accuracy(settings: StackSettings, name: str, hours: float) -> dict[str, Any]
 
 
 def values(settings: StackSettings, entity: str, entity_id: str) -> dict[str, Any]:
+    (found,) = _asked(["feature_jobs", "get", entity, entity_id], _with_store(settings))
+    return found
+
+
+def parity(settings: StackSettings, sample: int) -> list[dict[str, Any]]:
+    """A view each: how many entities were compared in both stores, and which features differ."""
+    return _asked(["feature_jobs", "parity", "--sample", str(sample)], _with_store(settings))
+
+
+def _with_store(settings: StackSettings) -> dict[str, str]:
     running = state.read(settings.run_folder)
     if not running.redis:
         raise InvalidRequest("no online store runs: `./millrace up --with features` starts it")
-    (found,) = _asked(["feature_jobs", "get", entity, entity_id], stack.where(settings, running))
-    return found
+    return stack.where(settings, running)
 
 
 def features() -> list[dict[str, Any]]:

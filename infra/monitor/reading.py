@@ -30,7 +30,7 @@ def add(app: FastAPI, monitor: Monitor) -> None:
         nodes, edges = pipeline.graph()
         return {
             "topics": watching.catalogue(), "nodes": [asdict(one) for one in nodes], "edges": [asdict(one) for one in edges],
-            "models": models.known(), "connect": monitor.settings.connect is not None, "most_redrives": MOST_REDRIVES,
+            "models": models.known(), "most_redrives": MOST_REDRIVES,
         }  # fmt: skip
 
     @app.get("/api/snapshot")
@@ -148,7 +148,8 @@ def add(app: FastAPI, monitor: Monitor) -> None:
         with watch.lock:
             redriven = watch.story.redriven
             found = [one for one in watch.story.letters.values() if is_of(one, topic, step, code)]
-            said = [{**asdict(one), "redriven": redriven.get(one.position)} for one in reversed(found)]
+            found.sort(key=lambda one: (one.at_ms, one.position), reverse=True)
+            said = [{**asdict(one), "redriven": redriven.get(one.position)} for one in found]
         if waiting:
             said = [one for one in said if one["redriven"] is None]
         return {"letters": said[:limit], "n": len(said)}
@@ -190,6 +191,11 @@ def add(app: FastAPI, monitor: Monitor) -> None:
         with watch.lock:
             return {"features": outside.features(), "steps": outside.steps(watch.snapshot)}
 
+    @app.get("/api/parity")
+    def parity(sample: Annotated[int, Field(ge=1, le=1_000)] = 100) -> dict[str, Any]:
+        """The online store against the archive, feature by feature, of a sample of entities."""
+        return {"views": outside.parity(monitor.settings, sample)}
+
     @app.get("/api/features/{entity}/{entity_id}")
     def feature_values(
         entity: Literal["user", "item"],
@@ -219,9 +225,9 @@ def add(app: FastAPI, monitor: Monitor) -> None:
 
     @app.get("/api/connectors")
     def connectors() -> dict[str, Any]:
-        if monitor.settings.connect is None:
-            return {"address": None, "connectors": []}
-        return {"address": monitor.settings.connect, "connectors": servers.Connect(monitor.settings.connect).connectors()}
+        """Of Kafka Connect, with their tasks; never their settings, which may hold passwords."""
+        address = servers.connect(monitor.settings)
+        return {"address": address, "connectors": servers.Connect(address).connectors() if address else []}
 
     @app.get("/api/audit")
     def audit(limit: Annotated[int, Field(ge=1, le=1_000)] = 200) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from infra.local import processes, state
+from infra.settings import StackSettings
 from schemas.errors import BrokerUnavailable, InvalidRequest
 
 LIMIT_S = 5.0
@@ -31,14 +32,35 @@ def _without_secret(address: str) -> str:
 
 
 def jobs(run_folder: Path) -> list[dict[str, Any]]:
-    """Flink's jobs with their vertices' busy and back-pressured shares; empty where no cluster answers."""
+    """Flink's jobs, of each name the newest, with the busy share of its busiest task; empty where no cluster answers."""
     manager = state.read(run_folder).find("jobmanager")
-    overview = processes.json_of(f"{manager.address}/jobs/overview") if manager and manager.alive() else None
-    found = []
-    for job in (overview or {"jobs": []})["jobs"]:
-        found.append({"name": job["name"], "state": job["state"], "since_ms": job["start-time"], "tasks": job["tasks"]})
-    newest = {job["name"]: job for job in sorted(found, key=lambda job: job["since_ms"])}
-    return list(newest.values())
+    if manager is None or not manager.alive():
+        return []
+    overview = processes.json_of(f"{manager.address}/jobs/overview") or {"jobs": []}
+    newest = {job["name"]: job for job in sorted(overview["jobs"], key=lambda job: int(job["start-time"]))}
+    return [
+        {
+            "name": job["name"], "state": job["state"], "since_ms": job["start-time"], "tasks": job["tasks"],
+            "busy_share": _busy_share(f"{manager.address}/jobs/{job['jid']}") if job["state"] == "RUNNING" else 0.0,
+        }
+        for job in newest.values()
+    ]  # fmt: skip
+
+
+def _busy_share(job: str) -> float:
+    worst = 0.0
+    for vertex in (processes.json_of(job) or {"vertices": []})["vertices"]:
+        found: Any = processes.json_of(f"{job}/vertices/{vertex['id']}/subtasks/metrics?get=busyTimeMsPerSecond&agg=max")
+        for metric in found or []:
+            if str(metric["max"]) != "NaN":
+                worst = max(worst, float(metric["max"]) / 1000)
+    return min(1.0, worst)
+
+
+def connect(settings: StackSettings) -> str | None:
+    """Address of the Kafka Connect that the settings name, or that `up --with connect` started."""
+    started = state.read(settings.run_folder).find("connect")
+    return settings.connect or (started.address if started is not None and started.alive() else None)
 
 
 class Connect:
@@ -62,11 +84,12 @@ class Connect:
         self._call("POST", f"/connectors/{quote(name, safe='')}/restart?includeTasks=true&onlyFailed=false")
 
     def _call(self, method: str, path: str) -> Any:
-        request = urllib.request.Request(self._address + path, b"" if method == "POST" else None, method=method)
+        body = b"" if method == "POST" else None
+        request = urllib.request.Request(self._address + path, body, {"Content-Type": "application/json"}, method=method)
         try:
             with _OPENER.open(request, timeout=LIMIT_S) as answer:
-                body = answer.read()
-                return json.loads(body) if body else {}
+                said = answer.read()
+                return json.loads(said) if said else {}
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 raise InvalidRequest("Kafka Connect has no connector of that name") from error

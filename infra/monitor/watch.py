@@ -72,7 +72,8 @@ class Watch:
         self._behind: dict[tuple[Place, int, int], tuple[int, int]] = {}  # records between position and end, time of the first
         self._partitions: dict[str, int] = {}
         self._jobs: list[dict[str, Any]] = []
-        self._at_s = float("-inf")
+        self._at_s = self._made_s = float("-inf")
+        self._now: Mapping[str, float] = {}  # the sample that was last taken
         self._trouble = ""
         self._follower: KafkaBroadcast | None = None
         self.snapshot: dict[str, Any] = {"at_ms": 0, "trouble": "the first look is being taken"}
@@ -102,8 +103,6 @@ class Watch:
                 publish(json.dumps(snapshot, separators=(",", ":")).encode())
             stopping.wait(1.0 if self._trouble else 0.25)
         self._leave()
-
-    _made_s = float("-inf")
 
     def _leave(self) -> None:
         """The follower is made anew, from the beginning: what it told is told again. So is the client, which keeps asking with the
@@ -159,8 +158,6 @@ class Watch:
             self.history.append(now_ms, values)
         self._now = values
         self._at_s, self._samples = now_s, self._samples + 1
-
-    _now: Mapping[str, float] = {}
 
     def _look_behind(self, ends: Mapping[Place, int], committed: Mapping[str, Mapping[Place, int]]) -> None:
         """Behind a position that stands still lie records, or only the markers of transactions, which nobody reads: look, once for
@@ -312,8 +309,8 @@ class Watch:
         mine = [name for name, status in running.items() if status["task"] == group]
         known = [name for name, status in statuses.items() if status["task"] == group and name not in running]
         wrong = []
+        jobs = [job for job in self._jobs if f"flink-{job['name']}" == group]
         if group in pipeline.JOB_GROUPS.values():
-            jobs = [job for job in self._jobs if f"flink-{job['name']}" == group]
             said = "running" if any(job["state"] == "RUNNING" for job in jobs) else "failing" if jobs else "off"
             wrong += [f"job {job['name']} is {job['state']}" for job in jobs if job["state"] != "RUNNING"]
         else:
@@ -328,7 +325,7 @@ class Watch:
             wrong.append(f"{fresh[group]} dead letters in the last 5 minutes")
         return {
             "state": said, "wrong": wrong, "edges": edges, "loops": sorted(mine), "waiting": waiting.get(group, 0),
-            "busy_share": max((running[name]["busy_share"] for name in mine), default=0.0),
+            "busy_share": max((running[name]["busy_share"] for name in mine), default=max((job["busy_share"] for job in jobs), default=0.0)),
             "versions": {model: version for name in mine for model, version in running[name]["versions"].items()},
         }  # fmt: skip
 

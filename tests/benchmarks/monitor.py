@@ -95,7 +95,7 @@ def cpu_share(process: psutil.Process, seconds: float) -> float:
     before, begun = process.cpu_times(), time.perf_counter()
     time.sleep(seconds)
     after = process.cpu_times()
-    return (after.user + after.system - before.user - before.system) / (time.perf_counter() - begun)
+    return float(after.user + after.system - before.user - before.system) / (time.perf_counter() - begun)
 
 
 def reads_all(bootstrap: str, registry: str, seconds: float) -> None:

@@ -7,7 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -225,11 +225,12 @@ def test_markup_stays_text_wherever_it_comes_from(stack: Stack, page: Page) -> N
 def test_a_live_tail_shows_a_record_as_it_comes(stack: Stack, page: Page) -> None:
     page.goto("/topics/content-v1?from=live")
     expect(page.get_by_text("live: the newest first")).to_be_visible()
-    until(
-        lambda: (_send(stack, _texts(stack, 1, "tailed text")), page.get_by_text("tailed text").count() > 0)[1],
-        20,
-        lambda: "not seen",
-    )
+
+    def seen() -> bool:
+        _send(stack, _texts(stack, 1, "tailed text"))  # again, as the tail may have begun a moment later
+        return page.get_by_text("tailed text").count() > 0
+
+    until(seen, 20, lambda: "not seen")
 
 
 def test_each_page_is_reached_by_keys_has_words_and_can_be_read_on_a_phone(browser: Browser, site: Site, page: Page) -> None:
@@ -259,8 +260,9 @@ def test_each_page_is_reached_by_keys_has_words_and_can_be_read_on_a_phone(brows
 
 
 def test_light_and_dark_have_contrast(browser: Browser, site: Site) -> None:
-    for scheme in ("light", "dark"):
-        context = browser.new_context(base_url=site.base, color_scheme=scheme)  # type: ignore[arg-type]
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for scheme in schemes:
+        context = browser.new_context(base_url=site.base, color_scheme=scheme)
         page = context.new_page()
         page.goto("/topics")
         expect(page.get_by_role("heading", name="Topics")).to_be_visible()

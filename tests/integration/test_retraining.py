@@ -121,6 +121,13 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
             bad,
             version,
         ]
+        over_time = json.loads(stack.run("models", "accuracy", Texts.model, "--json").stdout)
+        told = {v for one, n in zip(over_time["versions"], over_time["n"], strict=True) if n for v in one.split(", ")}
+        assert {"1", version} <= told
+        labelled, right_ = sum(over_time["n"]), sum(over_time["right"])
+        known = [sum(column) for column in zip(*story.rights.values(), strict=True)]
+        assert labelled >= 0.9 * known[1]  # a label of the last second may not be there yet
+        assert right_ / labelled == pytest.approx(known[0] / known[1], abs=0.05)
         shown = stack.run("training", "show", learnt).stdout
         for word in ("asked", "launched", "learns from", "trained", "judged", "canary", "promoted"):
             assert word in shown, shown

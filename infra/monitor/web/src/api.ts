@@ -23,7 +23,7 @@ export interface Snapshot {
   topics: Record<string, { records: number; partitions: number; rate: number }>;
   groups: Record<string, Group>;
   loops: Record<string, Loop>;
-  jobs: { name: string; state: string; since_ms: number; tasks: Record<string, number> }[];
+  jobs: { name: string; state: string; since_ms: number; tasks: Record<string, number>; busy_share: number }[];
   processes: { name: string; pid: number; address: string; alive: boolean }[];
   marks: Mark[];
   waiting: number;
@@ -38,7 +38,7 @@ export interface TopicAbout {
 export interface GraphNode { id: string; kind: "topic" | "worker" | "processor" | "job" | "store" | "person"; name: string; owner: string; aside: boolean }
 export interface Catalogue {
   topics: TopicAbout[]; nodes: GraphNode[]; edges: { source: string; target: string; group: string }[];
-  models: { name: string; version: string }[]; connect: boolean; most_redrives: number;
+  models: { name: string; version: string }[]; most_redrives: number;
 }
 export interface Message {
   topic: string; partition: number; offset: number; timestamp_ms: number; key: string; headers: Record<string, string>;

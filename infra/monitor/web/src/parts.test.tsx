@@ -49,7 +49,7 @@ describe("numbers as people read them", () => {
 describe("the pipeline", () => {
   const node = (id: string, kind: Catalogue["nodes"][number]["kind"], aside = false) => ({ id, kind, name: id.split(":")[1]!, owner: "", aside });
   const catalogue: Catalogue = {
-    topics: [], models: [], connect: false, most_redrives: 5,
+    topics: [], models: [], most_redrives: 5,
     nodes: [node("person:producers", "person"), node("topic:in", "topic"), node("group:work", "worker"), node("topic:out", "topic"), node("topic:status", "topic", true), node("group:other", "processor"), node("topic:else", "topic")],
     edges: [
       { source: "person:producers", target: "topic:in", group: "" }, { source: "topic:in", target: "group:work", group: "work" }, { source: "group:work", target: "topic:out", group: "" },
@@ -78,7 +78,7 @@ describe("the pipeline", () => {
 
 describe("pages", () => {
   it("names each page, and goes there by keys", async () => {
-    answers["catalogue"] = { topics: [], nodes: [], edges: [], models: [], connect: false, most_redrives: 5 };
+    answers["catalogue"] = { topics: [], nodes: [], edges: [], models: [], most_redrives: 5 };
     answers["deadletters"] = { groups: [], run: null, not_shown: 0 };
     pretend(snapshot({ waiting: 3 }));
     shown(<App />);

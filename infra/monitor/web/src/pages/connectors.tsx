@@ -15,7 +15,7 @@ export default function Connectors() {
       <div className="bar"><h1>Connectors</h1>{data?.address && <span className="dim">{data.address}</span>}</div>
       {error && <Trouble error={error} />}
       {failed !== null && <Trouble error={failed} />}
-      {data && !data.address && <Empty command="MILLRACE_CONNECT=http://127.0.0.1:8083 ./millrace up">No Kafka Connect is known. Its connectors, their tasks and a button to start them again will be here.</Empty>}
+      {data && !data.address && <Empty command="./millrace up --with connect">No Kafka Connect is known: this starts one, and MILLRACE_CONNECT names another. Its connectors, their tasks and a button to start them again will be here.</Empty>}
       {data?.address && !data.connectors.length && <Empty>No connector was made there.</Empty>}
       {data?.connectors.map((one) => (
         <Section key={one.name} title={one.name} side={<Act role="operator" onClick={() => restart(one.name)}>Restart</Act>}>

@@ -1,5 +1,5 @@
 /** Features: how far behind each step is, what an entity's values are now, and what there is. */
-import { useMemo } from "react";
+import { useMemo, useState } from "react";
 import { type Json } from "../api";
 import { compact, seconds } from "../format";
 import { Badge, Empty, Figure, Link, Section, Trouble, useGet } from "../parts/basic";
@@ -39,10 +39,23 @@ export default function Features({ entity, id }: { entity: string; id: string })
         {values.error && <Trouble error={values.error} />}
         {values.data && <dl className="figures"><Figure name="state" kind={values.data.state === "fresh" ? "" : "late"}>{values.data.state}</Figure><Figure name="newest event">{values.data.event_age_s === null ? "none" : `${seconds(values.data.event_age_s)} ago`}</Figure><Figure name="view">{values.data.view}</Figure></dl>}
       </Section>
+      <Parity />
       <Section title="What there is" side={<input data-search type="search" value={search} placeholder="filter" aria-label="Filter features" onChange={(event) => go(withParams({ q: event.target.value }), true)} />}>
         <Table name="Features" rows={rows} columns={columns} rowKey={(row) => `${row.view}/${row.name}`} />
-        <p className="hint">Online against offline: <code>./millrace features parity</code> compares every feature of a sample.</p>
-      </Section>
+              </Section>
     </>
+  );
+}
+
+/** Asked for by a person: it reads both stores. */
+function Parity() {
+  const [asked, setAsked] = useState(0);
+  const { data, error, isFetching } = useGet<{ views: { view: string; entities: number; features: number; different: Record<string, number>; not_compared: number }[] }>(asked ? `parity?sample=${asked}` : null);
+  return (
+    <Section title="Online against offline" side={<button type="button" disabled={isFetching} onClick={() => setAsked(asked === 100 ? 101 : 100)}>{isFetching ? "comparing…" : "Compare a hundred entities"}</button>}>
+      {error && <Trouble error={error} />}
+      {data ? <ul className="events">{data.views.map((one) => <li key={one.view}><Badge kind={Object.keys(one.different).length ? "bad" : "good"}>{Object.keys(one.different).length ? "differs" : "the same"}</Badge> {one.view}: {one.entities} entities, {one.features} features each; {one.not_compared} changed meanwhile {Object.entries(one.different).map(([name, n]) => <Badge key={name} kind="bad">{name}: {n}</Badge>)}</li>)}</ul>
+        : !error && <p className="dim">every feature of a sample, in Redis and computed from the archive</p>}
+    </Section>
   );
 }

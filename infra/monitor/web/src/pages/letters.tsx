@@ -34,6 +34,7 @@ export default function Letters({ topic }: { topic: string }) {
         <Table name="Dead letters by cause" rows={rows} columns={columns} rowKey={(row) => `${row.topic}/${row.step}/${row.code}`} chosen={(row) => row.topic === topic && row.step === step && row.code === code}
           onRow={(row) => go(`${at("deadletters", row.topic)}${query({ step: row.step, code: row.code })}`)} />
       ) : groups.data && <Empty command="./millrace tail content-v1-moderation-dlq">No record was set aside{topic ? " here" : ""}. One that cannot be processed comes here with its cause, and waits.</Empty>}
+      {(groups.data?.not_shown ?? 0) > 0 && <p className="hint">{count(groups.data!.not_shown)} older ones are on the topics, and not here: the newest 20,000 are kept in mind.</p>}
       {topic && rows.length > 0 && <Waiting key={`${topic}/${step}/${code}`} topic={topic} step={step} code={code} />}
     </>
   );

@@ -1,13 +1,13 @@
 /** Models: who was live when, beside whom, with latency and accuracy under the same axis; and what a person may do about it. */
 import { useMemo, useState } from "react";
 import { type Json, type Model, post, type Report, type Span } from "../api";
-import { ago, clock, exact, millis, share } from "../format";
+import { ago, clock, exact, millis, seconds, share } from "../format";
 import { useLive } from "../live";
 import { Act, Badge, Dialog, Empty, Figure, JsonText, Link, Section, Trouble, useGet } from "../parts/basic";
 import { Chart, MarkKey, useHistory } from "../parts/chart";
 import { at, go, usePlace, withParams } from "../router";
 
-const HOURS = [1, 6, 24, 168];
+const HOURS = [0.25, 1, 6, 24, 168];
 
 export default function Models({ only }: { only: string }) {
   const { data, error } = useGet<{ models: Model[] }>("models", 3000);
@@ -18,7 +18,7 @@ export default function Models({ only }: { only: string }) {
     <>
       <div className="bar">
         <h1>{only ? <><Link to="/models">Models</Link> / {only}</> : "Models"}</h1>
-        <div className="choices" role="group" aria-label="Time shown">{HOURS.map((one) => <button type="button" key={one} className={hours === one ? "on" : ""} aria-pressed={hours === one} onClick={() => go(withParams({ hours: one === 1 ? null : String(one) }), true)}>{one < 24 ? `${one} h` : `${one / 24} d`}</button>)}</div>
+        <div className="choices" role="group" aria-label="Time shown">{HOURS.map((one) => <button type="button" key={one} className={hours === one ? "on" : ""} aria-pressed={hours === one} onClick={() => go(withParams({ hours: one === 1 ? null : String(one) }), true)}>{one < 1 ? `${60 * one} min` : one < 24 ? `${one} h` : `${one / 24} d`}</button>)}</div>
       </div>
       {error && <Trouble error={error} />}
       {data && !models.length && <Empty command="./millrace models promote moderation-text FOLDER --reason &quot;…&quot;">There is no model {only}.</Empty>}
@@ -88,7 +88,7 @@ export function Axis({ spans, hours, now = Date.now() }: { spans: Span[]; hours:
           ))}
         </div></div>
       ))}
-      <div className="lane ticks"><span /><div>{[0, 0.25, 0.5, 0.75].map((part) => <i key={part} style={{ left: `${100 * part}%` }}>{clock(from + part * (now - from)).slice(0, -3)}</i>)}</div></div>
+      <div className="lane ticks"><span /><div>{[0, 0.25, 0.5, 0.75].map((part) => <i key={part} style={{ left: `${100 * part}%` }}>{hours < 1 ? clock(from + part * (now - from)) : clock(from + part * (now - from)).slice(0, -3)}</i>)}</div></div>
     </div>
   );
 }
@@ -105,12 +105,10 @@ function Under({ model, hours }: { model: Model; hours: number }) {
   const n = accuracy.data?.n.reduce((a, b) => a + b, 0) ?? 0;
   return (
     <>
-      <div className="charts two">
-        <Chart title="Time of a batch in the model’s step" unit="ms" lines={lines} data={history} height={110} format={millis} />
-        <figure className="chart"><figcaption>Right answers <span className="dim">of those with a label</span></figcaption>
-          {n ? <Accuracy found={accuracy.data!} /> : <p className="dim">no label met an answer in this time: labels come on <Link to={at("topics", "labels-v1")}>labels-v1</Link></p>}
-        </figure>
-      </div>
+      <Chart title="Time of a batch in the model’s step" unit="ms, of the last hour" lines={lines} data={history} height={110} format={millis} over_ms={hours * 3600_000} />
+      <figure className="chart under"><figcaption>Right answers <span className="dim">share of those with a label; a bar is {seconds(60 * hours)}</span></figcaption>
+        {n ? <div className="lane"><span>100 %</span><Accuracy found={accuracy.data!} /></div> : <p className="dim">{accuracy.error ? String(accuracy.error) : <>no label met an answer in this time: labels come on <Link to={at("topics", "labels-v1")}>labels-v1</Link></>}</p>}
+      </figure>
       <MarkKey />
     </>
   );

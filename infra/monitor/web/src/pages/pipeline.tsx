@@ -60,6 +60,7 @@ export function split(nodes: GraphNode[], edges: Catalogue["edges"]): { nodes: G
 let elk: InstanceType<typeof ELK> | null = null;
 /** In a worker of its own, made when the first graph is laid out: drawing goes on meanwhile. */
 const layouter = () => (elk ??= new ELK({ workerFactory: () => new Worker(elkWorker) }));
+if (typeof Worker !== "undefined" && !localStorage.getItem("millrace-layout")) layouter(); // it loads while the catalogue is asked for
 
 function useLayout(nodes: GraphNode[], edges: Catalogue["edges"]): Layout | null {
   const key = useMemo(() => `layout-7:${nodes.map((node) => node.id).join()}|${edges.length}`, [nodes, edges]);
@@ -150,13 +151,15 @@ export function rounded(points: Place[], radius = 9): string {
   return path;
 }
 
-/** Where a label stands: the middle of the last part that is long enough for it. Pure. */
+/** Where a label stands: the middle of the longest part. Pure. */
 export function labelAt(points: Place[]): Place {
-  for (let i = points.length - 1; i > 0; i--) {
+  let [best, found] = [-1, points[0] ?? { x: 0, y: 0 }];
+  for (let i = 1; i < points.length; i++) {
     const [from, to] = [points[i - 1]!, points[i]!];
-    if (Math.hypot(to.x - from.x, to.y - from.y) > 24) return { x: (from.x + to.x) / 2, y: (from.y + to.y) / 2 };
+    const length = Math.hypot(to.x - from.x, to.y - from.y);
+    if (length > best) [best, found] = [length, { x: (from.x + to.x) / 2, y: (from.y + to.y) / 2 }];
   }
-  return points[points.length >> 1] ?? { x: 0, y: 0 };
+  return found;
 }
 
 function FlowingEdge({ id, data }: EdgeProps<FlowEdge<Lag>>) {

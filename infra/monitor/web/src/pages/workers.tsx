@@ -2,7 +2,7 @@
 import { useMemo } from "react";
 import { ago, bytes, compact, count, millis, perSecond, seconds, share } from "../format";
 import { useLive } from "../live";
-import { Badge, Dot, Empty, Figure, Link, Section, useGet } from "../parts/basic";
+import { Badge, Dot, Empty, Figure, Link, Section } from "../parts/basic";
 import { Chart, Histogram, MarkKey, useHistory } from "../parts/chart";
 import { at } from "../router";
 import type { Loop } from "../api";
@@ -21,7 +21,7 @@ export default function Workers({ only }: { only: string }) {
   return (
     <>
       <div className="bar"><h1>{only ? <><Link to="/workers">Workers</Link> / {only}</> : "Workers"}</h1>{group?.wrong.map((why) => <Badge key={why} kind="bad">{why}</Badge>)}</div>
-      {job && <Section title={`Flink job ${job.name}`}><dl className="figures"><Figure name="state" kind={job.state === "RUNNING" ? "" : "bad"}>{job.state}</Figure><Figure name="since">{ago(job.since_ms, Date.now())}</Figure><Figure name="tasks running">{job.tasks["running"]} of {job.tasks["total"]}</Figure></dl></Section>}
+      {job && <Section title={`Flink job ${job.name}`}><dl className="figures"><Figure name="state" kind={job.state === "RUNNING" ? "" : "bad"}>{job.state}</Figure><Figure name="since">{ago(job.since_ms, Date.now())}</Figure><Figure name="busiest task">{share(job.busy_share)}</Figure><Figure name="tasks running">{job.tasks["running"]} of {job.tasks["total"]}</Figure></dl></Section>}
       {!loops.length && !job && snapshot && <Empty command={only.startsWith("flink") || ["validate", "timely", "archive", "user-sink", "item-sink"].includes(only) ? "./millrace up --with features" : ["drift", "accuracy", "decide", "launch", "rollout"].includes(only) ? "./millrace up --with training" : "./millrace up"}>{only ? `No loop of ${only} runs.` : "No worker runs."}</Empty>}
       {only && loops.map(([name, loop]) => <OneLoop key={name} name={name} loop={loop} history={history} />)}
       {only && group && Object.keys(group.edges).length > 0 && (
@@ -79,7 +79,6 @@ function OneLoop({ name, loop, history }: { name: string; loop: Loop; history: R
 function Processes() {
   const { snapshot } = useLive();
   const found = snapshot?.processes ?? [];
-  useGet("catalogue");
   if (!found.length) return null;
   return (
     <Section title="Processes of the stack">

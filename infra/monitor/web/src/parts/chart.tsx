@@ -19,8 +19,11 @@ export function useHistory(series: string[], minutes = 60): Answer | undefined {
   return useGet<Answer>(series.length ? `history${query({ from_ms: from })}&${text}` : null, 4000).data;
 }
 
-export function Chart({ title, unit, lines, data, height = 150, format }: {
-  title: string; unit: string; lines: Line[]; data: Answer | undefined; height?: number; format?: (value: number) => string;
+/** over_ms: the time that is shown, where it stands under another axis of that time; its own numbers then take `GUTTER` pixels. */
+export const GUTTER = 90;
+
+export function Chart({ title, unit, lines, data, height = 150, format, over_ms }: {
+  title: string; unit: string; lines: Line[]; data: Answer | undefined; height?: number; format?: (value: number) => string; over_ms?: number;
 }) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
@@ -40,10 +43,11 @@ export function Chart({ title, unit, lines, data, height = 150, format }: {
       {
         width: node.clientWidth || 400, height, ms: 1, legend: { live: true },
         cursor: { y: false, sync: { key: "millrace" } },
-        scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high ?? 0) > 0 ? (high ?? 1) * 1.1 : 1] } },
+        ...(over_ms ? { padding: [8, 0, 0, 0] as [number, number, number, number] } : {}),
+        scales: { ...(over_ms ? { x: { range: () => [Date.now() - over_ms, Date.now()] as [number, number] } } : {}), y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high ?? 0) > 0 ? (high ?? 1) * 1.1 : 1] } },
         axes: [
           { stroke: ink, grid, values: (_, ticks) => ticks.map((tick) => ((ticks.at(-1) ?? 0) - (ticks[0] ?? 0) < 600_000 ? clock(tick) : clock(tick).slice(0, 5))), size: 28, space: 74 },
-          { stroke: ink, grid, size: 74, values: (_, ticks) => ticks.map((tick) => say(tick)) },
+          { stroke: ink, grid, size: over_ms ? GUTTER : 74, values: (_, ticks) => ticks.map((tick) => say(tick)) },
         ],
         series: [
           { value: (_, ms) => (ms ? clock(ms) : "–") },
@@ -62,14 +66,14 @@ export function Chart({ title, unit, lines, data, height = 150, format }: {
       made.destroy();
       plot.current = null;
     };
-  }, [key, height]);
+  }, [key, height, over_ms]);
 
   useEffect(() => {
     if (plot.current && data) plot.current.setData(aligned(known, data));
   }, [data]);
 
   return (
-    <figure className="chart">
+    <figure className={over_ms ? "chart under" : "chart"}>
       <figcaption>{title} <span className="dim">{unit}</span></figcaption>
       {known.length ? <div ref={box} style={{ minHeight: height + 30 }} /> : <p className="dim">nothing was measured yet</p>}
     </figure>

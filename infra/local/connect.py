@@ -1,0 +1,56 @@
+"""A Kafka Connect worker as a child process: plain Java, jars from the lock. What people attach is theirs: a folder of plug-ins, and
+connectors made through its REST server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infra.local import jars, processes
+from infra.local.java import java, java_env
+from infra.local.kafka import LOG4J
+from infra.local.processes import Started, free_port, start
+
+HEAP_MB = 256
+START_LIMIT_S = 90.0
+
+
+def _properties(bootstrap: str, port: int, plugins: Path) -> str:
+    return f"""
+bootstrap.servers={bootstrap}
+group.id=millrace-connect
+listeners=http://127.0.0.1:{port}
+rest.advertised.host.name=127.0.0.1
+plugin.path={plugins}
+plugin.discovery=hybrid_warn
+key.converter=org.apache.kafka.connect.converters.ByteArrayConverter
+value.converter=org.apache.kafka.connect.converters.ByteArrayConverter
+header.converter=org.apache.kafka.connect.converters.ByteArrayConverter
+consumer.isolation.level=read_committed
+config.storage.topic=connect-configs
+config.storage.replication.factor=1
+offset.storage.topic=connect-offsets
+offset.storage.replication.factor=1
+offset.storage.partitions=4
+status.storage.topic=connect-status
+status.storage.replication.factor=1
+status.storage.partitions=1
+"""
+
+
+def start_connect(folder: Path, jar_folder: Path, log: Path, bootstrap: str, port: int | None = None) -> Started:
+    """Returns before it is ready. Plug-ins are looked for in `folder`/plugins; the file connectors are there already."""
+    port, plugins = port or free_port(), folder.resolve() / "plugins"
+    plugins.mkdir(parents=True, exist_ok=True)
+    properties, log4j = folder / "connect.properties", folder / "log4j2.properties"
+    properties.write_text(_properties(bootstrap, port, plugins))
+    log4j.write_text(LOG4J)
+    command = [
+        java(), f"-Xmx{HEAP_MB}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={log4j}",
+        "-cp", f"{jar_folder / 'connect' / '*'}:{jars.class_path(jar_folder)}",
+        "org.apache.kafka.connect.cli.ConnectDistributed", str(properties),
+    ]  # fmt: skip
+    return start("connect", command, log, java_env(), f"http://127.0.0.1:{port}")
+
+
+def answers(address: str) -> bool:
+    return processes.page_answers(f"{address}/connectors")
