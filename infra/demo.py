@@ -83,6 +83,9 @@ def feed_and_watch(running: state.State, items: list[tuple[str, str]]) -> tuple[
     encoder = Encoder("content", CONTENT.subject, ids)
     verdicts = KafkaBroadcast(address, MODERATION_VERDICTS.name, clock, "end")
     sink = KafkaSink(address, None)
+    watched_at = running.find("monitor")
+    if watched_at is not None and watched_at.alive():
+        console.out.print(f"\n  in a browser, while it runs: [bold]{watched_at.address}[/]")
     console.out.print(f"\n  {len(items)} texts at {RATE_PER_S} a second; a verdict a line, as they come:\n")
     run_id = uuid7(clock.now_ms())[:13]
     sent: dict[str, tuple[float, str]] = {}
@@ -163,5 +166,6 @@ def _what_next(up: bool) -> None:
   {first}. Then:
     ./millrace send moderation --text "You have won a free prize, call now"
     ./millrace tail moderation-verdicts-v1        decoded records, live
+    ./millrace monitor                            all of it in a browser
     ./millrace topics                             every topic, its records and lag
     ./millrace status | logs | down | --help""")

@@ -34,7 +34,6 @@ COMMIT_LIMIT_S = 20.0
 COMMAND_LIMIT_S = 120.0
 PART = 100  # records of one transaction of a redrive
 MOST_REDRIVES = 5
-MOST_A_RUN = 20_000
 
 
 class Busy(Stop):
@@ -47,7 +46,7 @@ class Actions:
     def __init__(self, settings: StackSettings, address: KafkaAddress, ids: Registry, clock: Clock, watch: Watch) -> None:
         self._settings, self._address, self._ids, self._clock, self._watch = settings, address, ids, clock, watch
         self._sink: KafkaSink | None = None
-        self._lock = Lock()
+        self._lock, self._beginning = Lock(), Lock()
         self._stopping = Event()
         self.run: dict[str, Any] | None = None  # the redrive that is under way, or the last one
 
@@ -118,15 +117,18 @@ class Actions:
         """Begin to send those that may go, PART records a transaction with their line of audit, at most `rate_per_s`. What was sent is
         never sent again, whatever ends this. Raises Busy where one is under way."""
         plan = self.plan(chosen, edited)
-        if self.run is not None and self.run["state"] == "running":
-            raise Busy("a redrive is under way: wait for its end")
         ready = {tuple(position) for position in plan["ready"]}
-        todo = [one for one in chosen if one.position in ready][:MOST_A_RUN]
-        self.run = {"state": "running", "n": len(todo), "done": 0, "refused": len(plan["refused"]), "actor": actor, "words": ""}
+        todo = [one for one in chosen if one.position in ready]
+        with self._beginning:
+            if self.run is not None and self.run["state"] == "running":
+                raise Busy("a redrive is under way: wait for its end")
+            self.run = run = {
+                "state": "running", "n": len(todo), "done": 0, "refused": len(plan["refused"]), "actor": actor, "words": ""
+            }  # fmt: skip
         Thread(
-            target=self._redrive, args=(self.run, todo, edited, rate_per_s, actor, role, reason), name="redrive", daemon=True
+            target=self._redrive, args=(run, todo, edited, rate_per_s, actor, role, reason), name="redrive", daemon=True
         ).start()
-        return {**plan, "run": dict(self.run)}
+        return {**plan, "run": dict(run)}
 
     def _redrive(
         self,

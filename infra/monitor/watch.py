@@ -16,7 +16,7 @@ import structlog
 
 from infra.monitor import letters, pipeline, scrape, servers
 from infra.monitor.history import EVERY_S, Ends, History
-from infra.monitor.story import TOPICS, Mark, Story
+from infra.monitor.story import MOST_LETTERS, TOPICS, Mark, Story
 from infra.provision import specs
 from infra.settings import StackSettings
 from schemas.errors import MillraceError
@@ -118,6 +118,9 @@ class Watch:
         if self._follower is None:
             places = [(WORKER_STATUS.name, number) for number in range(WORKER_STATUS.partitions)]
             starts: dict[Place, int] = dict(self._admin.offsets_at(places, self._clock.now_ms() - BACK_MS))
+            # dead letters are kept for ever, and only the newest are held
+            dead = [(name, n) for name, taken in letters.BY_TOPIC.items() for n in range(taken.topic.partitions)]
+            starts |= {place: max(0, end - MOST_LETTERS) for place, end in self._admin.ends(dead).items()}
             self._follower = KafkaBroadcast(self._address, [*TOPICS, *letters.BY_TOPIC], self._clock, starts)
             with self.lock:
                 self.story = Story()

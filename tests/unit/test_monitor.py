@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
 import json
 import stat
 from pathlib import Path
@@ -11,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.local import web
 from infra.monitor import forms, grafana, letters, models, pipeline, prometheus, safety, scrape, watch
 from infra.monitor.browse import filter_of, plain
 from infra.monitor.history import Ends, History
 from infra.monitor.story import Story
+from infra.monitor.tails import Hub, Listener
 from schemas import avro
 from schemas.codec import Encoder, read_any, write_any
 from schemas.errors import InvalidRequest, RecordTooLarge
@@ -404,3 +408,65 @@ def test_other_sites_and_other_names_are_refused(
     method: str, host: str, origin: str | None, site: str | None, kind: str | None, taken: bool
 ) -> None:
     assert (safety.refused(method, host, origin, site, kind, "127.0.0.1") is None) is taken
+
+
+# --- many who look ------------------------------------------------------------------------------------------------------
+
+
+async def _drained(hub: Hub, listener: Listener, n: int) -> list[bytes]:
+    found = []
+    async for event in hub.events(listener):
+        if event.startswith((b"data", b"event")):
+            found.append(event)
+        if len(found) >= n:
+            break
+    return found
+
+
+def test_a_slow_reader_misses_events_is_told_so_and_holds_nobody_up() -> None:
+    async def told() -> None:
+        hub = Hub(asyncio.get_running_loop())
+        slow, quick = Listener(queue=asyncio.Queue(2)), Listener()
+        reading = asyncio.create_task(_drained(hub, quick, 6))
+        lagging = hub.events(slow)
+        await anext(lagging)  # the greeting: it is registered, and then reads nothing
+        await asyncio.sleep(0)
+        for i in range(6):
+            hub.publish(b"%d" % i)
+        assert await asyncio.wait_for(reading, 5) == [b"data: %d\n\n" % i for i in range(6)]
+        assert [await anext(lagging) for _ in range(3)] == [b"event: missed\ndata: 4\n\n", b"data: 4\n\n", b"data: 5\n\n"]
+        hub.close()
+        assert [event async for event in lagging] == []
+
+    asyncio.run(told())
+
+
+def test_whoever_comes_later_gets_the_last_snapshot_at_once() -> None:
+    async def told() -> None:
+        hub = Hub(asyncio.get_running_loop())
+        hub.publish_last(b"last")
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(_drained(hub, Listener(), 1), 5) == [b"data: last\n\n"]
+
+    asyncio.run(told())
+
+
+# --- its pages ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_node_it_says_which_command_fetches_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(web.PagesNotBuilt, match="millrace setup node"):
+        web.node()
+
+
+def test_a_change_of_any_source_makes_new_pages(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.ts").write_text("1")
+    first = web.digest(tmp_path)
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "b.js").write_text("2")
+    assert web.digest(tmp_path) == first
+    (tmp_path / "src" / "a.ts").write_text("2")
+    assert web.digest(tmp_path) != first

@@ -64,10 +64,10 @@ function OneLoop({ name, loop, history }: { name: string; loop: Loop; history: R
       </dl>
       {loop.paused_partitions.length > 0 && <p className="hint">waits on {loop.paused_partitions.join(", ")}: a retry is not due, or a partition stands still</p>}
       <div className="charts two">
-        <Chart title="Throughput" unit="records/s" lines={charts.rate} data={history} height={120} format={perSecond} />
-        <Chart title="Queued against computed" unit="ms" lines={charts.times} data={history} height={120} format={millis} />
-        <Chart title="Busy" unit="share" lines={charts.busy} data={history} height={120} format={share} />
-        <Chart title="Memory" unit="" lines={charts.memory} data={history} height={120} format={bytes} />
+        <Chart title="Throughput" unit="records/s" lines={charts.rate} data={history} of={name} height={120} format={perSecond} />
+        <Chart title="Queued against computed" unit="ms" lines={charts.times} data={history} of={name} height={120} format={millis} />
+        <Chart title="Busy" unit="share" lines={charts.busy} data={history} of={name} height={120} format={share} />
+        <Chart title="Memory" unit="" lines={charts.memory} data={history} of={name} height={120} format={bytes} />
       </div>
       <MarkKey />
       <h3>Batch sizes of the last minute</h3>

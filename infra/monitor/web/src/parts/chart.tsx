@@ -19,18 +19,18 @@ export function useHistory(series: string[], minutes = 60): Answer | undefined {
   return useGet<Answer>(series.length ? `history${query({ from_ms: from })}&${text}` : null, 4000).data;
 }
 
-/** over_ms: the time that is shown, where it stands under another axis of that time; its own numbers then take `GUTTER` pixels. */
+/** of: whose marks are drawn, where not all. over_ms: the time that is shown, where it stands under another axis of that time; its own numbers then take `GUTTER` pixels. */
 export const GUTTER = 90;
 
-export function Chart({ title, unit, lines, data, height = 150, format, over_ms }: {
-  title: string; unit: string; lines: Line[]; data: Answer | undefined; height?: number; format?: (value: number) => string; over_ms?: number;
+export function Chart({ title, unit, lines, data, height = 150, format, over_ms, of }: {
+  title: string; unit: string; lines: Line[]; data: Answer | undefined; height?: number; format?: (value: number) => string; over_ms?: number; of?: string;
 }) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const marks = useRef<Mark[]>([]);
   const known = useMemo(() => expand(lines, data), [lines, data]);
   const key = known.map((line) => line.series).join("|");
-  marks.current = data?.marks ?? [];
+  marks.current = (data?.marks ?? []).filter((mark) => !of || mark.who === of);
   const say = format ?? ((value: number) => `${value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${unit}`);
 
   useEffect(() => {
