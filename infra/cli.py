@@ -365,7 +365,7 @@ def fix() -> None:
 
 @app.command(context_settings=PASSED_ON)
 def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
-    """A benchmark beside its references: worker, tasks, swap, features, drift, retraining."""
+    """A benchmark beside its references: worker, tasks, swap, features, drift, retraining, monitor."""
     from infra.local import stack
 
     stack.fetch(settings())

@@ -11,7 +11,7 @@ import sys
 import psutil
 
 from infra import console
-from infra.local import jars, java, kafka, registry, state
+from infra.local import jars, java, kafka, registry, state, web
 from infra.settings import StackSettings
 
 NEED_MEMORY_GB = 1.6
@@ -55,8 +55,19 @@ def _parts(settings: StackSettings) -> list[Row]:
     return [
         ("Java runtime", has_java, java.java() if has_java else "missing", "./millrace setup"),
         ("Kafka and registry", not missing, size, "./millrace setup"),
+        _pages(settings),
         ("torch, for training", True, "installed" if trained else "not installed (only training needs it)", ""),
     ]
+
+
+def _pages(settings: StackSettings) -> Row:
+    name = "monitor's pages"
+    if web.built(settings) is not None:
+        return name, True, "built", ""
+    try:
+        return name, True, f"not built yet; {web.node()} will build them", ""
+    except web.PagesNotBuilt:
+        return name, not settings.monitor, "not built, and no Node is here that could", "./millrace setup node"
 
 
 def _servers(settings: StackSettings) -> list[Row]:

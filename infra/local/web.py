@@ -37,12 +37,22 @@ def digest(source: Path = SOURCE) -> str:
     return found.hexdigest()[:16]
 
 
+def _target(settings: StackSettings) -> Path:
+    return settings.home_folder.resolve() / "monitor" / f"pages-{digest()}"
+
+
+def built(settings: StackSettings) -> Path | None:
+    """The folder of the pages that these sources made; None where they were not built."""
+    found = _target(settings)
+    return found if (found / "index.html").exists() else None
+
+
 def pages(settings: StackSettings) -> Path:
-    """The folder of the built pages; built where it is not there, or is of other sources. Raises PagesNotBuilt."""
-    folder = settings.home_folder.resolve() / "monitor"
-    built = folder / f"pages-{digest()}"
-    if (built / "index.html").exists():
-        return built
+    """The same, built where it is not there. Raises PagesNotBuilt."""
+    target = _target(settings)
+    folder = target.parent
+    if built(settings) is not None:
+        return target
     with console.step(f"the monitor's pages, {SIZE}"):
         work = folder / "build"
         try:
@@ -50,11 +60,11 @@ def pages(settings: StackSettings) -> Path:
             run(work, "node_modules/vite/bin/vite.js", "build", "--outDir", str(folder / "pages.part"), "--emptyOutDir")
             for old in folder.glob("pages-*"):
                 shutil.rmtree(old)
-            (folder / "pages.part").replace(built)
+            (folder / "pages.part").replace(target)
         finally:
             for left in (work, folder / "npm-cache"):
                 shutil.rmtree(left, ignore_errors=True)
-    return built
+    return target
 
 
 def packages(work: Path, *, with_tests: bool) -> None:

@@ -127,8 +127,7 @@ def _streams(app: FastAPI, monitor: Monitor) -> None:
         keep = browse.filter_of(match) if match.strip() else None
         if topic not in monitor.watch.snapshot.get("topics", {}):
             await asyncio.to_thread(monitor.bounds, topic)
-        monitor.tails.open(topic)
-        return stream(monitor.tails.events(topic, Listener(keep)))
+        return stream(monitor.tails.open(topic).events(Listener(keep)))
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ TAIL_PER_S = 200  # records shown of one tail; people read slower than that
 ROOM = 256
 SNAPSHOTS_ROOM = 2  # an old snapshot is worth nothing
 QUIET_S = 15.0
+IDLE_S = 5.0
 END = b"end"
 
 
@@ -105,11 +106,11 @@ class Tails:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, address: KafkaAddress, ids: SchemaIds, clock: Clock) -> None:
         self._loop, self._address, self._ids, self._clock = loop, address, ids, clock
-        self._hubs: dict[str, tuple[Hub, Event]] = {}
-        self._lock = Lock()
+        self._hubs: dict[str, Hub] = {}
+        self._lock, self._ending = Lock(), Event()
 
     def listeners(self) -> int:
-        return sum(len(hub.listeners) for hub, _ in self._hubs.values())
+        return sum(len(hub.listeners) for hub in self._hubs.values())
 
     def open(self, topic: str) -> Hub:
         """Raises TooMany where MOST_TAILS other topics are tailed already."""
@@ -117,54 +118,42 @@ class Tails:
             if topic not in self._hubs:
                 if len(self._hubs) >= MOST_TAILS:
                     raise TooMany(f"{MOST_TAILS} topics are tailed already: close one of them")
-                hub, ending = Hub(self._loop), Event()
-                self._hubs[topic] = (hub, ending)
-                Thread(target=self._read, args=(topic, hub, ending), name=f"tail-{topic}", daemon=True).start()
-            return self._hubs[topic][0]
-
-    async def events(self, topic: str, listener: Listener) -> AsyncIterator[bytes]:
-        hub = self.open(topic)
-        try:
-            async for event in hub.events(listener):
-                yield event
-        finally:
-            with self._lock:
-                found = self._hubs.get(topic)
-                if found is not None and found[0] is hub and not hub.listeners - {listener}:
-                    del self._hubs[topic]
-                    found[1].set()
+                hub = self._hubs[topic] = Hub(self._loop)
+                Thread(target=self._run, args=(topic, hub), name=f"tail-{topic}", daemon=True).start()
+            return self._hubs[topic]
 
     def close(self) -> None:
-        with self._lock:
-            for hub, ending in self._hubs.values():
-                hub.close()
-                ending.set()
-            self._hubs.clear()
+        self._ending.set()
 
-    def _read(self, topic: str, hub: Hub, ending: Event) -> None:
+    def _run(self, topic: str, hub: Hub) -> None:
+        """Until nobody has listened for IDLE_S, or the topic cannot be read: then the streams end, and browsers ask again."""
         try:
-            reader = KafkaBroadcast(self._address, topic, self._clock, "end")
+            self._read(topic, hub)
         except MillraceError as error:
             hub.publish(_json({"trouble": str(error)}))
-            return
+        finally:
+            with self._lock:
+                del self._hubs[topic]
+            hub.close()
+
+    def _read(self, topic: str, hub: Hub) -> None:
+        reader = KafkaBroadcast(self._address, topic, self._clock, "end")
         try:
-            second, shown, skipped = 0, 0, 0
-            while not ending.is_set():
-                polled = reader.wait(0.1)
-                for i in range(len(polled)):
-                    now = int(self._clock.monotonic_s())
-                    if now != second:
-                        if skipped:
-                            hub.publish(_json({"skipped": skipped}))
-                        second, shown, skipped = now, 0, 0
-                    if shown >= TAIL_PER_S:
-                        skipped += 1
-                        continue
-                    shown += 1
+            second, shown, skipped, listened_s = 0, 0, 0, self._clock.monotonic_s()
+            while not self._ending.is_set():
+                polled, now_s = reader.wait(0.1), self._clock.monotonic_s()
+                listened_s = now_s if hub.listeners else listened_s
+                if now_s - listened_s > IDLE_S:
+                    return
+                if int(now_s) != second:
+                    if skipped:
+                        hub.publish(_json({"skipped": skipped}))
+                    second, shown, skipped = int(now_s), 0, 0
+                for i in range(min(len(polled), TAIL_PER_S - shown)):
                     record = plain(decoded_one(polled, i, self._ids) | {"bytes": len(polled.values[i] or b"")})
                     self._loop.call_soon_threadsafe(_offer, hub, record)
-        except MillraceError as error:
-            hub.publish(_json({"trouble": str(error)}))
+                skipped += max(0, len(polled) - (TAIL_PER_S - shown))
+                shown = min(TAIL_PER_S, shown + len(polled))
         finally:
             reader.close()
 

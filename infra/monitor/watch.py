@@ -19,7 +19,7 @@ from infra.monitor.history import EVERY_S, Ends, History
 from infra.monitor.story import MOST_LETTERS, TOPICS, Mark, Story
 from infra.provision import specs
 from infra.settings import StackSettings
-from schemas.errors import MillraceError
+from schemas.errors import BrokerUnavailable, MillraceError
 from schemas.topics import CATALOGUE, CONSUMPTIONS, WORKER_STATUS
 from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
@@ -35,6 +35,7 @@ SHAPE = 30  # samples that the histogram of batch sizes is told over
 BACK_MS = 15_000  # of statuses at the start
 LOOKED_BEHIND = 1_000  # offsets
 LOOK_LIMIT_S = 5.0
+FOLLOW_LIMIT_S = 120.0
 LATE_S = 30.0  # a group so far behind stands out
 BUSY = 0.95
 RECENT_MS = 300_000  # a dead letter of that age still stands out
@@ -124,7 +125,10 @@ class Watch:
             self._follower = KafkaBroadcast(self._address, [*TOPICS, *letters.BY_TOPIC], self._clock, starts)
             with self.lock:
                 self.story = Story()
+            until_s = self._clock.monotonic_s() + FOLLOW_LIMIT_S
             while not self._follower.at_end():
+                if self._clock.monotonic_s() > until_s:
+                    raise BrokerUnavailable(f"the small topics were not read to their ends in {FOLLOW_LIMIT_S:.0f} s")
                 self._take(0.2)
         self._take(0.0)
 
