@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training_triggers.answers import Bools, decisions, is_right
+from training_triggers.settings import TriggerSettings
 from training_triggers.triggers import ks, psi
 
 DRAWS = 10_000
@@ -75,6 +76,10 @@ class Policy:
     most_drift: float = 0.2
     most_time_ratio: float = 2.0
     most_size_ratio: float = 2.0
+
+    @classmethod
+    def of(cls, settings: TriggerSettings) -> Policy:
+        return cls(margin=settings.gate_margin, least_labelled=settings.gate_labelled)
 
 
 @dataclass(frozen=True, slots=True)

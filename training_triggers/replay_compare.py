@@ -31,7 +31,7 @@ def run(settings: TriggerSettings, model: str, candidate: str, from_ms: int, to_
         found = gate.compare(champion, other, truth)
     except ValueError as error:
         raise BadSettings(str(error)) from error
-    verdict = gate.judge(found, gate.Policy())
+    verdict = gate.judge(found, gate.Policy.of(settings))
     if as_json:
         print(json.dumps({
             "model": model, "champion": champion.version, "candidate": other.version, "passes": verdict.passes,

@@ -193,7 +193,7 @@ class Run:
         if made["holdout"] is not None:
             holdout = gate.accuracy_of(*(np.array(right, np.bool_) for right in made["holdout"]))
             found = replace(found, parts={**found.parts, **({"holdout": holdout} if holdout else {})})
-        policy = gate.Policy(margin=self._settings.gate_margin, least_labelled=self._settings.gate_labelled)
+        policy = gate.Policy.of(self._settings)
         verdict = gate.judge(found, policy)
         return {
             "run_key": self._request.run_key, "model": self._request.model, "reason": self._request.reason,
