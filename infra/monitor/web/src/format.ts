@@ -25,7 +25,7 @@ export const millis = (ms: number | undefined): string => (ms === undefined ? "â
 
 export function bytes(n: number): string {
   for (const [size, unit] of [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]] as const) if (n >= size) return `${(n / size).toFixed(1)} ${unit}`;
-  return `${n} B`;
+  return `${Math.round(n)} B`;
 }
 
 export const share = (n: number): string => `${(100 * n).toFixed(n < 0.1 ? 1 : 0)} %`;

@@ -26,10 +26,12 @@ export default function Topic({ name }: { name: string }) {
   const rate = useMemo(() => [{ series: `topic/${name}/rate`, name: "written" }], [name]);
   const lag = useMemo(() => [{ series: `edge/*/${name}/lag` }], [name]);
   const late = useMemo(() => [{ series: `edge/*/${name}/lag_s` }], [name]);
-  if (about.error) return <><h1>{name}</h1><Trouble error={about.error} /></>;
   const found = about.data;
   const now = snapshot?.topics[name];
+  const newest = useGet<{ records: Message[] }>(`topics/${encodeURIComponent(name)}/records?limit=50`).data?.records ?? [];
+  const mean = newest.reduce((sum, one) => sum + one.bytes, 0) / Math.max(1, newest.length);
   const kept = found?.partitions.reduce((sum, one) => sum + one.end - one.first, 0) ?? 0;
+  if (about.error) return <><h1>{name}</h1><Trouble error={about.error} /></>;
   return (
     <>
       <div className="bar">
@@ -39,7 +41,7 @@ export default function Topic({ name }: { name: string }) {
         {found?.about?.kind === "dead letters" && <Link to={at("deadletters", name)} className="button">Redrive…</Link>}
       </div>
       <dl className="figures">
-        <Figure name="offsets kept">{compact(kept)}</Figure><Figure name="rate">{perSecond(now?.rate ?? 0)}</Figure>
+        <Figure name="offsets kept">{compact(kept)}</Figure><Figure name="size of values, about"><span title="offsets kept times the mean of the newest 50 values">{bytes(Math.round(kept * mean))}</span></Figure><Figure name="rate">{perSecond(now?.rate ?? 0)}</Figure>
         <Figure name="partitions">{found?.partitions.length ?? "–"}</Figure><Figure name="key">{found?.about?.key ?? "–"}</Figure>
         <Figure name="written by">{found?.about?.writers.join(", ") ?? "–"}</Figure><Figure name="read by">{found?.about?.readers.join(", ") ?? "–"}</Figure>
       </dl>
