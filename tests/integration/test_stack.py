@@ -22,7 +22,10 @@ pytestmark = pytest.mark.real
 
 
 def test_up_survives_a_killed_worker_and_down_keeps_the_data(tmp_path: Path) -> None:
-    (tmp_path / "jars").symlink_to(load(StackSettings, os.environ).jars)
+    kept = load(StackSettings, os.environ).home_folder.resolve()
+    (kept / "monitor").mkdir(parents=True, exist_ok=True)
+    for name in ("jars", "monitor"):
+        (tmp_path / name).symlink_to(kept / name)
     env = {**os.environ, "MILLRACE_HOME": str(tmp_path), "MILLRACE_PROCESSES": "moderation"}
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +40,12 @@ def test_up_survives_a_killed_worker_and_down_keeps_the_data(tmp_path: Path) -> 
         up = run("up")
         assert up.returncode == 0, up.stdout + up.stderr
         first = status()
-        assert {name for name, process in first.items() if process["state"] == "running"} == {"kafka", "registry", "moderation-0"}
+        assert {name for name, process in first.items() if process["state"] == "running"} == {
+            "kafka",
+            "registry",
+            "moderation-0",
+            "monitor",
+        }
         assert run("send", "moderation", "--text", "hello").returncode == 0
 
         (worker,) = psutil.Process(first["moderation-0"]["pid"]).children()
@@ -46,7 +54,7 @@ def test_up_survives_a_killed_worker_and_down_keeps_the_data(tmp_path: Path) -> 
         while run("send", "moderation", "--text", "hello again", "--deadline-ms", "3000").returncode != 0:
             assert time.perf_counter() < until, run("logs", "moderation-0").stdout
 
-        assert "stopped: kafka, registry, moderation-0" in run("down").stdout
+        assert "stopped: kafka, registry, moderation-0, monitor" in run("down").stdout
         assert not any(_runs(process["pid"]) for process in first.values())
         assert run("doctor").returncode == 1
 

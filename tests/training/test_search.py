@@ -67,6 +67,13 @@ def test_a_search_that_was_killed_goes_on_where_it_stood(tmp_path: Path) -> None
     while "trial 2 of" not in log.read_text() and child.poll() is None and time.monotonic() < until_s:
         time.sleep(0.1)
     assert "trial 2 of" in log.read_text()
+    seen_s = time.time()  # Tune writes down each second where it stood: what it knows now must be in that
+    while (
+        not any(file.stat().st_mtime > seen_s for file in tmp_path.rglob("experiment_state-*.json"))
+        and time.monotonic() < until_s
+    ):
+        time.sleep(0.05)
+    assert child.poll() is None
     os.killpg(child.pid, signal.SIGKILL)
     child.wait(10)
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
