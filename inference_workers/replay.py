@@ -20,13 +20,15 @@ import numpy as np
 from inference_workers.settings import MediaSettings, WorkerSettings
 from inference_workers.sources import open_source
 from inference_workers.task import Task, Version, find_task, task_names
-from schemas.codec import Decoder
+from processors.served import Recorded
+from schemas.codec import Decoder, SchemaIds, read_any
 from schemas.errors import BadSettings, MillraceError
+from schemas.topics import PREDICTION_LOG
 from streams.admit import admit
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
-from streams.kafka.readback import stretch
+from streams.kafka.readback import since, stretch
 from streams.registry import Registry
 from streams.rows import Place, Rows
 from streams.settings import load
@@ -80,11 +82,14 @@ def task_of(model: str) -> Task:
 
 
 def replay(
-    task: Task, model: str, versions: Sequence[Version], batches: Iterator[Rows], ids: Registry, with_seen: bool = False
-) -> list[Replayed]:
-    """Raises BadSettings where the model's outputs have no names, or the task needs features."""
-    if task.needs:
-        raise BadSettings(f"{task.name} needs features, and recorded ones cannot be served again yet")
+    task: Task, model: str, versions: Sequence[Version], batches: Iterator[Rows], ids: SchemaIds, with_seen: bool = False,
+    served: Recorded | None = None,
+) -> list[Replayed]:  # fmt: skip
+    """served: the features that the task needs, as they were; a request of which none are known is refused.
+
+    Raises BadSettings where the model's outputs have no names, or features are needed and none were given."""
+    if task.needs and served is None:
+        raise BadSettings(f"{task.name} needs features, and none were given")
     media = load(MediaSettings, os.environ, task.name).reader()
     decoder = Decoder(getattr(task.consumption.topic.record, "RECORD", ""), ids)
     others = {name: source for name, source in task.models.items() if name != model}
@@ -93,14 +98,21 @@ def replay(
     try:
         for number, rows in enumerate(batches):
             columns, bad = decoder.decode(rows.values)
-            rows = rows.take([row for row in range(len(rows)) if row not in bad])
+            rows, asked_n = rows.take([row for row in range(len(rows)) if row not in bad]), len(rows)
+            if served is not None:
+                known = [row for row, request_id in enumerate(rows.request_ids) if served.knows(request_id)]
+                rows, columns = rows.take(known), columns.take(known)
+                columns = served.beside(columns, rows.request_ids)
+            left_out = asked_n - len(rows)
             if not len(rows):
+                for one in found:
+                    one.refused += left_out
                 continue
             for one in found if number % 2 == 0 else reversed(found):
                 held = {**beside, model: one.version}
                 prepared = task.prepare(columns, held, media)
                 asked = [rows.request_ids[row] for row in range(len(rows)) if row not in prepared.refused]
-                one.refused += len(bad) + len(prepared.refused)
+                one.refused += left_out + len(prepared.refused)
                 for use in task.predict(prepared.inputs, held).uses if asked else ():
                     if use.version is not one.version:
                         continue
@@ -129,6 +141,19 @@ def recorded(address: KafkaAddress, task: Task, starts: dict[Place, int], ends: 
             return
 
 
+def served_before(address: KafkaAddress, task: Task, from_ms: int, ids: SchemaIds) -> Recorded | None:
+    """The features that the task's requests were answered with since then; None where it needs none."""
+    if not task.needs:
+        return None
+    found = Recorded(task.needs)
+    for part in since(address, PREDICTION_LOG.name, range(PREDICTION_LOG.partitions), from_ms, SystemClock()):
+        for value in part.values:
+            record = read_any(value, ids)
+            if record["task"] == task.name:
+                found.take(record)
+    return found
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="inference_workers replay", description="Answer recorded requests again.")
     parser.add_argument("--model", required=True)
@@ -152,7 +177,8 @@ def main(arguments: Sequence[str]) -> int:
             chosen.limit = kept["limit"]
         folders = [open_source(source) for source in chosen.source]
         versions = [Version(folder, task.load(folder, chosen.model)) for folder in folders]
-        found = replay(task, chosen.model, versions, recorded(address, task, starts, ends, chosen.limit), ids, chosen.seen)
+        found = replay(task, chosen.model, versions, recorded(address, task, starts, ends, chosen.limit), ids, chosen.seen,
+                       served_before(address, task, chosen.from_ms, ids))  # fmt: skip
     except MillraceError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1

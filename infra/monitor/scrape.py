@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 
@@ -111,3 +114,30 @@ class Uses:
         except psutil.Error:
             self._known.pop(pid, None)
             return {}
+
+
+GPU_QUERY = ("--query-gpu=index,name,utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Each GPU as NVIDIA's own tool tells it; none where the tool is not there or does not answer. Not tried on a machine with one."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    try:
+        return gpus_of(subprocess.run([tool, *GPU_QUERY], capture_output=True, text=True, timeout=2 * LIMIT_S, check=True).stdout)
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
+def gpus_of(text: str) -> list[dict[str, Any]]:
+    """busy_share 0 to 1, memory_bytes and memory_total_bytes, from GPU_QUERY's lines; a line with what is not a number is passed over."""
+    found = []
+    for line in text.splitlines():
+        index, name, *numbers = (part.strip() for part in line.split(","))
+        if len(numbers) == 3 and all(number.isdigit() for number in numbers):
+            busy, used, total = map(int, numbers)
+            found.append({
+                "index": index, "name": name, "busy_share": busy / 100, "memory_bytes": used << 20, "memory_total_bytes": total << 20,
+            })  # fmt: skip
+    return found

@@ -73,6 +73,7 @@ class Watch:
         self._behind: dict[tuple[Place, int, int], tuple[int, int]] = {}  # records between position and end, time of the first
         self._partitions: dict[str, int] = {}
         self._jobs: list[dict[str, Any]] = []
+        self._gpus: list[dict[str, Any]] = []
         self._at_s = self._made_s = float("-inf")
         self._now: Mapping[str, float] = {}  # the sample that was last taken
         self._trouble = ""
@@ -148,7 +149,7 @@ class Watch:
             places = [(spec.name, number) for spec in specs() for number in range(self._partitions.get(spec.name, 0))]
             self._firsts = self._admin.firsts(places)
         if self._samples % JOBS_EVERY == 0:
-            self._jobs = servers.jobs(self._settings.run_folder)
+            self._jobs, self._gpus = servers.jobs(self._settings.run_folder), scrape.gpus()
         ends = self._admin.ends(list(self._firsts))
         committed = self._admin.committed_of(GROUPS)
         self._look_behind(ends, committed)
@@ -244,6 +245,9 @@ class Watch:
         for name, figures in self._loops.items():
             for key, value in figures.now.items():
                 values[f"loop/{name}/{key}"] = value
+        for gpu in self._gpus:
+            for key in ("busy_share", "memory_bytes"):
+                values[f"gpu/{gpu['index']}/{key}"] = gpu[key]
         return values
 
     def _lags(self, now_ms: int) -> dict[str, float]:
@@ -290,7 +294,7 @@ class Watch:
             "at_ms": now_ms, "every_s": EVERY_S, "trouble": self._trouble, "topics": topics,
             "groups": {group: self._group(group, running, statuses, waiting, fresh) for group in GROUPS},
             "loops": {name: self._loop(name, status, name in running) for name, status in statuses.items()},
-            "jobs": self._jobs, "processes": started, "marks": marks, "waiting": sum(waiting.values()),
+            "jobs": self._jobs, "gpus": self._gpus, "processes": started, "marks": marks, "waiting": sum(waiting.values()),
             "live": {model: {k: one[k] for k in ("version", "challengers", "decided_ms")} for model, one in live.items()},
         }  # fmt: skip
 

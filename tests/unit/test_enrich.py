@@ -11,16 +11,18 @@ import pytest
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
+from inference_workers.replay import replay
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from inference_workers.worker import TaskStep
 from processors.blobs import Written, pack
-from processors.enrich import ASK_AGAIN_S, Enrich, Enriched, Need, Policy
+from processors.enrich import ASK_AGAIN_S, Enrich, Enriched, Need, Policy, logged
 from processors.online_features import MemoryStore
+from processors.served import Recorded
 from schemas import avro
 from schemas.codec import Encoder, read_any
 from schemas.columns import Columns
 from schemas.encoding import Constant
-from schemas.errors import FeaturesRefused, RetryLater
+from schemas.errors import BadSettings, FeaturesRefused, RetryLater
 from schemas.features import USER
 from schemas.topics import CONTENT, MODERATION_VERDICTS, PREDICTION_LOG, consumption
 from streams.blobs import Blobs
@@ -219,3 +221,37 @@ def test_held_requests_wait_and_are_answered_when_the_store_is_back() -> None:
     bench.clock.sleep(ASK_AGAIN_S)
     (outcome,) = step.process(rows_of(ids, "fresh"))
     assert isinstance(outcome, Emit)
+
+
+def test_recorded_requests_are_answered_again_with_the_values_of_their_time() -> None:
+    bench = Bench(missing=Policy.REFUSE)
+    step, ids = step_of(bench)
+    asked = rows_of(ids, "fresh", "nobody", "fresh")  # nobody is refused: the log has no values of it
+    (emit,) = [o for o in step.process(asked) if isinstance(o, Emit)]
+    recorded = Recorded([bench.need])
+    for value in emit.records[1].values:
+        recorded.take(read_any(value, ids))
+    assert len(recorded) == 2
+    bench.put("fresh", bench.clock.now_ms(), bought=40)  # what the store holds by now is not what was served
+    task, version = Purchases(bench.need), OneVersion.current["purchases"]
+    (again,) = replay(task, "purchases", [version], iter([asked]), ids, served=recorded)  # type: ignore[arg-type]
+    assert (again.request_ids, np.concatenate(again.outputs).tolist(), again.refused) == (["r0", "r2"], [[3.0], [3.0]], 1)
+    with pytest.raises(BadSettings, match="needs features"):
+        replay(task, "purchases", [version], iter([asked]), ids)  # type: ignore[arg-type]
+
+
+def test_texts_and_numbers_come_back_as_they_were_given() -> None:
+    bench = Bench()
+    found = bench("fresh", None, "old")
+    record = {"task": "moderation", "request_ids": ["a", "b", "c"], "features": logged(found, None)}
+    recorded = Recorded([bench.need])
+    recorded.take(record)
+    recorded.take({**record, "features": []})
+    assert not recorded.knows("d")
+    again = recorded.beside(columns("x", "y"), ["c", "a"])
+    for name in FEATURES:
+        column = bench.need.column(name)
+        if name == "country":
+            assert again.text(column) == [found.columns.text(column)[row] for row in (2, 0)]
+        else:
+            assert again.numbers(column) == [found.columns.numbers(column)[row] for row in (2, 0)]

@@ -106,6 +106,11 @@ def test_a_loop_that_began_anew_counts_from_zero() -> None:
     assert [n for _, n in scrape.between(_page(old), _page(new), "batch_size") if n] == [1]
 
 
+def test_gpus_are_read_as_their_own_tool_tells_them() -> None:
+    (one,) = scrape.gpus_of("0, NVIDIA H100 80GB HBM3, 87, 40960, 81559\n1, broken, [N/A], [N/A], [N/A]\n\n")
+    assert (one["index"], one["busy_share"], one["memory_bytes"]) == ("0", 0.87, 40_960 << 20)
+
+
 # --- the graph ----------------------------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ export interface Snapshot {
   groups: Record<string, Group>;
   loops: Record<string, Loop>;
   jobs: { name: string; state: string; since_ms: number; tasks: Record<string, number>; busy_share: number }[];
+  gpus: { index: string; name: string; busy_share: number; memory_bytes: number; memory_total_bytes: number }[];
   processes: { name: string; pid: number; address: string; alive: boolean }[];
   marks: Mark[];
   waiting: number;

@@ -15,7 +15,7 @@ import { Table } from "./parts/table";
 import { go } from "./router";
 
 const group = (over: Partial<Snapshot["groups"][string]> = {}): Snapshot["groups"][string] => ({ state: "off", wrong: [], edges: {}, loops: [], waiting: 0, busy_share: 0, versions: {}, ...over });
-const snapshot = (over: Partial<Snapshot> = {}): Snapshot => ({ at_ms: 1_764_000_000_000, every_s: 2, trouble: "", topics: {}, groups: {}, loops: {}, jobs: [], processes: [], marks: [], waiting: 0, live: {}, ...over });
+const snapshot = (over: Partial<Snapshot> = {}): Snapshot => ({ at_ms: 1_764_000_000_000, every_s: 2, trouble: "", topics: {}, groups: {}, loops: {}, jobs: [], gpus: [], processes: [], marks: [], waiting: 0, live: {}, ...over });
 const answers: Record<string, unknown> = {};
 
 beforeEach(() => {

@@ -41,6 +41,7 @@ export default function Workers({ only }: { only: string }) {
           ))}</tbody>
         </table></div>
       )}
+      {!only && <Gpus />}
       {!only && <Processes />}
     </>
   );
@@ -84,6 +85,19 @@ function Processes() {
     <Section title="Processes of the stack">
       <div className="scroll"><table aria-label="Processes"><thead><tr><th scope="col">process</th><th scope="col" className="right">pid</th><th scope="col">address</th><th scope="col">state</th></tr></thead>
         <tbody>{found.map((one) => <tr key={one.name}><td>{one.name}</td><td className="right">{one.pid}</td><td><code>{one.address}</code></td><td><Dot state={one.alive ? "running" : "stopped"} /> {one.alive ? "running" : "stopped"}</td></tr>)}</tbody></table></div>
+    </Section>
+  );
+}
+
+function Gpus() {
+  const gpus = useLive().snapshot?.gpus ?? [];
+  const history = useHistory(useMemo(() => (gpus.length ? ["gpu/*/busy_share", "gpu/*/memory_bytes"] : []), [gpus.length]));
+  const lines = useMemo(() => ({ busy: [{ series: "gpu/*/busy_share" }], memory: [{ series: "gpu/*/memory_bytes" }] }), []);
+  if (!gpus.length) return null;
+  return (
+    <Section title="GPUs">
+      <dl className="figures">{gpus.map((one) => <Figure key={one.index} name={`${one.index}: ${one.name}`}>{share(one.busy_share)} busy, {bytes(one.memory_bytes)} of {bytes(one.memory_total_bytes)}</Figure>)}</dl>
+      <div className="charts two"><Chart title="Busy" unit="share" lines={lines.busy} data={history} height={110} format={share} /><Chart title="Memory" unit="" lines={lines.memory} data={history} height={110} format={bytes} /></div>
     </Section>
   );
 }
