@@ -134,10 +134,10 @@ def gpus_of(text: str) -> list[dict[str, Any]]:
     """busy_share 0 to 1, memory_bytes and memory_total_bytes, from GPU_QUERY's lines; a line with what is not a number is passed over."""
     found = []
     for line in text.splitlines():
-        index, name, *numbers = (part.strip() for part in line.split(","))
-        if len(numbers) == 3 and all(number.isdigit() for number in numbers):
-            busy, used, total = map(int, numbers)
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) == 5 and all(number.isdigit() for number in parts[2:]):
+            busy, used, total = map(int, parts[2:])
             found.append({
-                "index": index, "name": name, "busy_share": busy / 100, "memory_bytes": used << 20, "memory_total_bytes": total << 20,
+                "index": parts[0], "name": parts[1], "busy_share": busy / 100, "memory_bytes": used << 20, "memory_total_bytes": total << 20,
             })  # fmt: skip
     return found

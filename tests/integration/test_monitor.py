@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import shutil
 import threading
 import time
@@ -16,14 +15,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, given, settings
-from schemathesis.core.result import Ok
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from inference_workers.networks.folder import SHIPPED, write_manifest
 from infra.local import connect, processes
@@ -434,48 +425,6 @@ def test_a_broker_that_goes_is_said_and_the_look_goes_on_when_it_is_back(servers
         until(lambda: site.get("/api/snapshot")["trouble"] == "", 60, lambda: site.get("/api/snapshot")["trouble"])
         before = site.get("/api/snapshot")["at_ms"]
         until(lambda: site.get("/api/snapshot")["at_ms"] > before, 20, lambda: "it stands still")
-
-
-# --- the contract ----------------------------------------------------------------------------------------------------
-
-CHECKS = [schemathesis.checks.not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-ENDLESS = "/api/live|/tail$"
-SLOW = "accuracy|parity|versions$|/api/requests/|/api/features/"  # each is a process or a search of all topics
-
-
-def _keeps_the_contract(site: Site, role: str, path_regex: str = "") -> int:
-    """Every operation of the document with generated requests; the number of operations."""
-    document = schemathesis.openapi.from_url(f"{site.base}/api/openapi.json").exclude(path_regex=ENDLESS)
-    document = document.include(path_regex=path_regex) if path_regex else document
-    headers = {"Authorization": f"Bearer {site.tokens[role]}"} if role else {}
-    n = 0
-    for found in document.get_all_operations():
-        assert isinstance(found, Ok), found
-        operation = found.ok()
-
-        @settings(
-            max_examples=3 if re.search(SLOW, operation.path) else 12, deadline=None, database=None,
-            suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
-        @given(case=operation.as_strategy())
-        def holds(case: Any) -> None:
-            answer = case.call(headers=headers, timeout=60)
-            if answer.status_code == 503:  # said with its cause: nothing runs that could answer
-                assert answer.json()["code"] in ("broker-unavailable", "retry", "too-many"), answer.text
-                return
-            case.validate_response(answer, checks=CHECKS)
-
-        holds()
-        n += 1
-    return n
-
-
-def test_whatever_is_asked_is_answered_as_the_document_says(site: Site) -> None:
-    assert _keeps_the_contract(site, "") > 25
-
-
-def test_with_a_token_too(site: Site) -> None:
-    assert _keeps_the_contract(site, "operator", path_regex="redrive|topics/.*/records$|session") == 4
 
 
 def test_the_letters_module_knows_every_dead_letter_topic(site: Site) -> None:

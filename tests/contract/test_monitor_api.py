@@ -1,0 +1,71 @@
+"""The monitor's interface keeps the document that it gives of itself, whatever is asked (schemathesis, OpenAPI 3.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from infra.settings import StackSettings
+from streams.registry import Registry
+from tests.conftest import Servers
+from tests.monitors import Site, monitor
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    known = StackSettings(home=str(tmp_path_factory.mktemp("monitor")), bootstrap=servers.bootstrap, registry=servers.registry)
+    with monitor(known, servers.address, Registry(servers.registry)) as (found, _):
+        yield found
+
+
+CHECKS = [schemathesis.checks.not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+ENDLESS = "/api/live|/tail$"
+SLOW = "accuracy|parity|versions$|/api/requests/|/api/features/"  # each is a process or a search of all topics
+
+
+def _keeps_the_contract(site: Site, role: str, path_regex: str = "") -> int:
+    """Every operation of the document with generated requests; the number of operations."""
+    document = schemathesis.openapi.from_url(f"{site.base}/api/openapi.json").exclude(path_regex=ENDLESS)
+    document = document.include(path_regex=path_regex) if path_regex else document
+    headers = {"Authorization": f"Bearer {site.tokens[role]}"} if role else {}
+    n = 0
+    for found in document.get_all_operations():
+        assert isinstance(found, Ok), found
+        operation = found.ok()
+
+        @settings(
+            max_examples=3 if re.search(SLOW, operation.path) else 12, deadline=None, database=None,
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(case=operation.as_strategy())
+        def holds(case: Any) -> None:
+            answer = case.call(headers=headers, timeout=60)
+            if answer.status_code == 503:  # said with its cause: nothing runs that could answer
+                assert answer.json()["code"] in ("broker-unavailable", "retry", "too-many"), answer.text
+                return
+            case.validate_response(answer, checks=CHECKS)
+
+        holds()
+        n += 1
+    return n
+
+
+def test_whatever_is_asked_is_answered_as_the_document_says(site: Site) -> None:
+    assert _keeps_the_contract(site, "") > 25
+
+
+def test_with_a_token_too(site: Site) -> None:
+    assert _keeps_the_contract(site, "operator", path_regex="redrive|topics/.*/records$|session") == 4
