@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -141,6 +142,15 @@ def recorded(address: KafkaAddress, task: Task, starts: dict[Place, int], ends: 
             return
 
 
+def newest(starts: dict[Place, int], ends: dict[Place, int], limit: int) -> dict[Place, int]:
+    """Starts so late that about `limit` offsets lie before the ends, of each partition its share. Pure."""
+    lengths = {place: max(0, end - starts[place]) for place, end in ends.items()}
+    whole = sum(lengths.values())
+    if whole <= limit:
+        return starts
+    return {place: ends[place] - math.ceil(limit * length / whole) for place, length in lengths.items()}
+
+
 def served_before(address: KafkaAddress, task: Task, from_ms: int, ids: SchemaIds) -> Recorded | None:
     """The features that the task's requests were answered with since then; None where it needs none."""
     if not task.needs:
@@ -171,6 +181,7 @@ def main(arguments: Sequence[str]) -> int:
         topic, admin = task.consumption.topic, KafkaAdmin(address)
         places = [(topic.name, number) for number in range(topic.partitions)]
         starts, ends = admin.offsets_at(places, chosen.from_ms), admin.offsets_at(places, chosen.to_ms)
+        starts = newest(starts, ends, chosen.limit)
         if chosen.window:
             kept = json.loads(chosen.window.read_text())
             starts, ends = ({place: kept[name][str(place[1])] for place in places} for name in ("from_offsets", "to_offsets"))

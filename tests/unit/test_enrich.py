@@ -11,7 +11,7 @@ import pytest
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
-from inference_workers.replay import replay
+from inference_workers.replay import newest, replay
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from inference_workers.worker import TaskStep
 from processors.blobs import Written, pack
@@ -255,3 +255,9 @@ def test_texts_and_numbers_come_back_as_they_were_given() -> None:
             assert again.text(column) == [found.columns.text(column)[row] for row in (2, 0)]
         else:
             assert again.numbers(column) == [found.columns.numbers(column)[row] for row in (2, 0)]
+
+
+def test_of_more_than_is_asked_for_the_newest_are_replayed() -> None:
+    starts, ends = {("t", 0): 0, ("t", 1): 10, ("t", 2): 5}, {("t", 0): 100, ("t", 1): 310, ("t", 2): 5}
+    assert newest(starts, ends, 400) is starts
+    assert newest(starts, ends, 40) == {("t", 0): 90, ("t", 1): 280, ("t", 2): 5}
