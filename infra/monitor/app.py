@@ -32,7 +32,7 @@ STATUS: tuple[tuple[type[MillraceError], int], ...] = (
     (BrokerUnavailable, 503), (RetryLater, 503), (TransactionAborted, 503),
 )  # fmt: skip
 NO_PAGES = """<!doctype html><meta charset="utf-8"><title>Millrace</title><h1>The pages were not built</h1>
-<p>The interface below <a href="/api/docs-text">/api</a> and the command line work all the same.</p><pre>{why}</pre>"""
+<p>The interface below <a href="/api/openapi.json">/api</a> and the command line work all the same.</p><pre>{why}</pre>"""
 
 
 class Error(BaseModel):
