@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from infra.settings import ROOT, StackSettings
+from schemas.errors import BrokerUnavailable, InvalidRequest
 from streams.settings import load
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -31,3 +33,19 @@ def with_monitor(wanted: bool) -> StackSettings:
 def python(*arguments: str, **env: str) -> int:
     """Run a command of another package: they are never imported here."""
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, env={**os.environ, **env}, check=False).returncode
+
+
+def asked(*words: str, limit_s: float, **env: str) -> list[dict[str, Any]]:
+    """What a command of another package prints with --json, an object a line. Raises InvalidRequest with its last words where it failed
+    and printed none, BrokerUnavailable where it is not done in limit_s."""
+    command = [sys.executable, "-m", *words, "--json"]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BrokerUnavailable(f"no answer in {limit_s:.0f} s") from error
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode and not found:
+        raise InvalidRequest((done.stderr.strip().splitlines() or ["it failed without a word"])[-1])
+    return found

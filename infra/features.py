@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
-import urllib.request
 from typing import Any
 
 from infra import console
 from infra.inspect import addresses, last_statuses
+from infra.monitor import scrape
 from infra.settings import StackSettings
 from schemas.features import VIEWS
 from schemas.topic import Topic
@@ -23,7 +22,6 @@ STEPS: tuple[tuple[str, str, Topic[object]], ...] = (
     ("archive", ARCHIVE.group, USER_EVENTS_VALID),
     ("outcomes (at its last checkpoint)", "flink-outcomes", PREDICTION_LOG),
 )
-_BUCKET = re.compile(r'^millrace_feature_freshness_seconds_bucket{.*le="([^"]+)".*} (\S+)$')
 
 
 def show(as_json: bool) -> None:
@@ -72,13 +70,10 @@ def lag(admin: KafkaAdmin, group: str, topic: Topic[object]) -> int | None:
 
 def quantiles(metrics_address: str) -> dict[str, Any] | None:
     """Upper bounds of p50 and p99 since the sink started, from its histogram's buckets."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://{metrics_address}/metrics", timeout=3) as page:
-            lines = page.read().decode().splitlines()
-    except OSError:
+    page = scrape.page(metrics_address, limit_s=3.0)
+    if page is None:
         return None
-    buckets = [(float(found[1]), float(found[2])) for line in lines if (found := _BUCKET.match(line))]
+    buckets = page.buckets.get("freshness_seconds", [])
     if not buckets or not buckets[-1][1]:
         return {"n": 0}
     n = buckets[-1][1]

@@ -6,7 +6,7 @@ import json
 
 from infra import console
 from infra.inspect import addresses
-from infra.local import stack, state
+from infra.local import stack, state, web
 from infra.monitor import safety
 from infra.settings import StackSettings
 
@@ -26,6 +26,7 @@ def run(settings: StackSettings, tokens: bool, as_json: bool) -> None:
     running.bootstrap, running.registry = address.bootstrap, settings.registry or running.registry
     started = running.find("monitor")
     if started is None or not started.alive():
+        web.make(settings)
         started = stack.monitor(settings, running)
     if as_json:
         print(json.dumps({"address": started.address}))

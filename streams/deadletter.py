@@ -11,7 +11,7 @@ MAX_MESSAGE_BYTES = 1024
 MAX_KEPT_HEADERS = 48
 MAX_KEPT_BYTES = 16 * 1024
 ROOM_BYTES = 64 * 1024  # what a dead letter may be larger than its source's largest record
-_OURS = {
+OURS = {
     h.ATTEMPT, h.NOT_BEFORE_MS, h.REDRIVE, h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET,
     h.ERROR_CODE, h.ERROR_MESSAGE, h.ERROR_STEP, h.ERROR_WORKER, h.HEADERS_DROPPED,
 }  # fmt: skip
@@ -23,7 +23,7 @@ def _kept(found: dict[str, bytes]) -> HeaderList:
     room = MAX_KEPT_BYTES
     dropped = 0
     for name, value in found.items():
-        if name in _OURS or name.startswith(h.KIP_1034):
+        if name in OURS or name.startswith(h.KIP_1034):
             continue
         size = len(name.encode()) + len(value)
         if len(kept) >= MAX_KEPT_HEADERS or size > room:

@@ -90,39 +90,42 @@ class Registry:
             raise SchemaRefused(f"{subject}: {refused}") from refused
 
     def latest(self, subject: str) -> dict[str, Any] | None:
-        try:
-            answer = self._call("GET", f"/subjects/{subject}/versions/latest")
-        except RegistryAnswer as refused:
-            if refused.status in _NOT_FOUND:
-                return None
-            raise BrokerUnavailable(f"registry: {refused}") from refused
-        schema: dict[str, Any] = json.loads(answer["schema"])
-        return schema
+        found = self.newest(subject)
+        return None if found is None else found[2]
+
+    def newest(self, subject: str) -> tuple[int, int, dict[str, Any]] | None:
+        """(version, id, schema); None where there is no such subject. Raises BrokerUnavailable."""
+        found = self._known(f"/subjects/{subject}/versions/latest")
+        return None if found is None else _version(found)
+
+    def version_numbers(self, subject: str) -> list[int]:
+        """Oldest first; empty where there is no such subject. Raises BrokerUnavailable."""
+        found: list[int] | None = self._known(f"/subjects/{subject}/versions")
+        return found or []
 
     def versions(self, subject: str) -> list[tuple[int, int, dict[str, Any]]]:
-        """(version, id, schema), oldest first; empty where there is no such subject. Raises BrokerUnavailable."""
-        try:
-            numbers: list[int] = self._call("GET", f"/subjects/{subject}/versions")
-            found = [self._call("GET", f"/subjects/{subject}/versions/{number}") for number in numbers]
-        except RegistryAnswer as refused:
-            if refused.status in _NOT_FOUND:
-                return []
-            raise BrokerUnavailable(f"registry: {refused}") from refused
-        return [(int(one["version"]), int(one["id"]), json.loads(one["schema"])) for one in found]
+        """(version, id, schema) of each, oldest first. Raises BrokerUnavailable."""
+        found = [self._known(f"/subjects/{subject}/versions/{number}") for number in self.version_numbers(subject)]
+        return [_version(one) for one in found if one is not None]
 
     def set_compatibility(self, subject: str, level: str) -> None:
         self._call("PUT", f"/config/{subject}", {"compatibility": level})
 
     def compatibility(self, subject: str) -> str:
         """Empty where the subject has no level of its own."""
-        try:
-            return str(self._call("GET", f"/config/{subject}")["compatibilityLevel"])
-        except RegistryAnswer as refused:
-            if refused.status in _NOT_FOUND:
-                return ""
-            raise BrokerUnavailable(f"registry: {refused}") from refused
+        found = self._known(f"/config/{subject}")
+        return "" if found is None else str(found["compatibilityLevel"])
 
     # --- HTTP ---------------------------------------------------------------------------------------------------
+
+    def _known(self, path: str) -> Any:
+        """None where there is no such thing. Raises BrokerUnavailable for any other refusal."""
+        try:
+            return self._call("GET", path)
+        except RegistryAnswer as refused:
+            if refused.status in _NOT_FOUND:
+                return None
+            raise BrokerUnavailable(f"registry: {refused}") from refused
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -142,6 +145,10 @@ class Registry:
             if attempt + 1 < self._tries:
                 self._clock.sleep(0.1 * 2**attempt)
         raise BrokerUnavailable(f"the schema registry at {self._url} does not answer: {cause}") from cause
+
+
+def _version(found: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
+    return int(found["version"]), int(found["id"]), json.loads(found["schema"])
 
 
 def _message(error: urllib.error.HTTPError) -> str:

@@ -32,6 +32,15 @@ class Polled:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def extend(self, more: Polled) -> None:
+        """Rows behind these; the membership stays."""
+        self.places += more.places
+        self.offsets += more.offsets
+        self.keys += more.keys
+        self.values += more.values
+        self.headers += more.headers
+        self.timestamps_ms += more.timestamps_ms
+
     def take(self, indices: Sequence[int]) -> Polled:
         columns = (self.places, self.offsets, self.keys, self.values, self.headers, self.timestamps_ms)
         picked: list[Any] = [[column[i] for i in indices] for column in columns]

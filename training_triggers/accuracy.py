@@ -14,7 +14,7 @@ from streams.clock import SystemClock
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import since
 from streams.registry import Registry
-from training_triggers.answers import decisions, is_right
+from training_triggers.answers import decided, is_right
 from training_triggers.settings import TriggerSettings
 
 BINS = 60
@@ -41,10 +41,8 @@ def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, 
     for batch in records(PREDICTION_LOG):
         if batch["model"] != model or batch["arm"] == "shadow" or not batch["output_names"]:
             continue
-        outputs = np.frombuffer(batch["outputs"], batch["outputs_dtype"]).reshape(len(batch["request_ids"]), -1)
-        thresholds = np.frombuffer(batch["thresholds"], "<f4") if batch["thresholds"] else None
         bin_ = min(BINS - 1, max(0, int((batch["started_ms"] - from_ms) / wide_ms)))
-        for request_id, said in zip(batch["request_ids"], decisions(outputs, thresholds).tolist(), strict=True):
+        for request_id, said in zip(batch["request_ids"], decided(batch, len(batch["request_ids"])).tolist(), strict=True):
             found = is_right(said, batch["output_names"], truth.get(request_id, {}))
             if found is not None:
                 n[bin_] += 1

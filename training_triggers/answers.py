@@ -22,6 +22,12 @@ def decisions(outputs: npt.NDArray[Any], thresholds: npt.NDArray[Any] | None) ->
     return found
 
 
+def decided(record: Mapping[str, Any], n: int) -> Bools:
+    """(n, names): what each of the n entries of a record was said to be, of the prediction log or of an outcome."""
+    outputs = np.frombuffer(record["outputs"], record["outputs_dtype"]).reshape(n, -1)
+    return decisions(outputs, np.frombuffer(record["thresholds"], "<f4") if record["thresholds"] else None)
+
+
 def is_right(said: Sequence[bool], names: Sequence[str], truth: Mapping[str, bool]) -> bool | None:
     """Whether all that is known of the named outputs is as it was said; None where nothing is known."""
     told = [one == truth[name] for name, one in zip(names, said, strict=True) if name in truth]

@@ -23,7 +23,7 @@ from streams import headers as h
 from streams.broker import Commit
 from streams.outcome import Emit, Outcome
 from streams.rows import OutRecords, Place, Rows
-from training_triggers.answers import decisions, is_right
+from training_triggers.answers import decided, decisions, is_right
 from training_triggers.triggers import accuracy, adwin, chi_square, ks, mmd, page_hinkley, psi
 from training_triggers.triggers.trigger import Trigger
 from training_triggers.watch import SAID, Alarm, Matrix, Rules, Watch, columns_of
@@ -67,11 +67,9 @@ def of_outcome(record: Mapping[str, Any]) -> Entries | None:
 
 def judged(record: Mapping[str, Any]) -> bool | None:
     """Whether an outcome's answer was right; None where its outputs have no names or nothing is known of them."""
-    outputs = np.frombuffer(record["outputs"], record["outputs_dtype"])
     if not record["output_names"]:
         return None
-    thresholds = np.frombuffer(record["thresholds"], "<f4") if record["thresholds"] else None
-    (said,) = decisions(outputs[None, :], thresholds).tolist()
+    (said,) = decided(record, 1).tolist()
     return is_right(said, record["output_names"], record["truth"])
 
 

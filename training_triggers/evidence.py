@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from training_triggers.answers import decisions, is_right
+from training_triggers.answers import decided, is_right
 from training_triggers.sequential import Share
 
 MOST_WAITING = 200_000  # answers whose label has not come
@@ -53,10 +53,8 @@ class Evidence:
         del seen.batches[:-MOST_BATCHES]
         if not record["output_names"]:
             return
-        outputs = np.frombuffer(record["outputs"], record["outputs_dtype"]).reshape(n, -1)
-        thresholds = np.frombuffer(record["thresholds"], "<f4") if record["thresholds"] else None
         names = tuple(record["output_names"])
-        for request_id, said in zip(record["request_ids"], decisions(outputs, thresholds).tolist(), strict=True):
+        for request_id, said in zip(record["request_ids"], decided(record, n).tolist(), strict=True):
             truth = self._early.get(request_id)
             if truth is not None:
                 self._judge(side, said, names, truth)

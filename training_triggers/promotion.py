@@ -96,11 +96,7 @@ def challenge(
     if source is not None and not 0 < share <= 1:
         raise BadSettings(f"a share of {share} is none: above 0, at most 1")
     mine = [update for update in written if update.model == name]
-    first = shipped(name) if not mine else None
-    now_ms = clock.now_ms()
-    last = mine[-1] if first is None else ModelUpdate(
-        model=name, version=first.folder.version, uri=first.uri, digest=first.folder.digest, reason="", actor="", decided_ms=now_ms
-    )  # fmt: skip
+    last, now_ms = mine[-1] if mine else as_shipped(name), clock.now_ms()
     others = tuple(one for one in last.challengers if one.arm != arm)
     if source is None and len(others) == len(last.challengers):
         raise BadSettings(f"{name} has no {arm} to end")
@@ -150,6 +146,15 @@ def before(name: str, written: list[ModelUpdate]) -> Source:
 
 def shipped(name: str) -> Source:
     return Source(open_folder(resolve(f"shipped:{name}")), f"shipped:{name}")
+
+
+def as_shipped(name: str) -> ModelUpdate:
+    """The state of a model that nothing was ever announced of."""
+    source = shipped(name)
+    return ModelUpdate(
+        model=name, version=source.folder.version, uri=source.uri, digest=source.folder.digest, reason="shipped", actor="rollout",
+        decided_ms=0,
+    )  # fmt: skip
 
 
 def opened(last: ModelUpdate) -> Source:

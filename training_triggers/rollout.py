@@ -27,7 +27,7 @@ from streams.outcome import Emit, Outcome
 from streams.rows import OutRecords, Place, Rows
 from training_triggers.evidence import Evidence, Seen, time_ratio
 from training_triggers.journal import ENDS
-from training_triggers.promotion import before, shipped
+from training_triggers.promotion import as_shipped, before
 from training_triggers.sequential import difference
 
 LOOK_EVERY_S = 1.0
@@ -240,7 +240,7 @@ class Rollout:
         assert self._topics is not None
         last = updates[-1]
         turn = next(((was, now) for was, now in reversed(list(pairwise(updates))) if was.digest != last.digest), None)
-        since, earlier = (turn[1], turn[0].version) if turn else (updates[0], self._first(model).version)
+        since, earlier = (turn[1], turn[0].version) if turn else (updates[0], as_shipped(model).version)
         over = self._clock.now_ms() - since.decided_ms > self._policy.watch_s * 1000
         if over or since.reason.startswith(BACK) or canary_of(last) is not None:
             return
@@ -262,14 +262,7 @@ class Rollout:
 
     def _last(self, model: str) -> ModelUpdate:
         """The state of a model, which is what is shipped where nothing was ever announced."""
-        return self._updates[model][-1] if self._updates.get(model) else self._first(model)
-
-    def _first(self, model: str) -> ModelUpdate:
-        source = shipped(model)
-        return ModelUpdate(
-            model=model, version=source.folder.version, uri=source.uri, digest=source.folder.digest, reason="shipped", actor="rollout",
-            decided_ms=0,
-        )  # fmt: skip
+        return self._updates[model][-1] if self._updates.get(model) else as_shipped(model)
 
     def _announce(self, state: ModelUpdate, reason: str, *challengers: Challenger) -> None:
         assert self._topics is not None

@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 from infra import console
@@ -43,9 +42,7 @@ def fetch(settings: StackSettings, *, with_features: bool = False, with_connect:
     if with_features and not flink.is_there(settings.home_folder):
         with console.step("Flink's environment, about 300 MB of packages"):
             flink.make_environment(settings.home_folder)
-    if settings.monitor and importlib.util.find_spec("fastapi") is not None:
-        with suppress(web.PagesNotBuilt):  # said when the monitor is started
-            web.pages(settings)
+    web.make(settings)
 
 
 def servers(settings: StackSettings, running: state.State) -> None:

@@ -67,6 +67,16 @@ def pages(settings: StackSettings) -> Path:
     return target
 
 
+def make(settings: StackSettings) -> None:
+    """Build the pages where they are wanted and can be; why they cannot is said, and stops nothing."""
+    if not settings.monitor or importlib.util.find_spec("fastapi") is None:
+        return
+    try:
+        pages(settings)
+    except PagesNotBuilt as error:
+        console.err.print(f"[yellow]{error.code}[/]: {console.escape(str(error))}")
+
+
 def packages(work: Path, *, with_tests: bool) -> None:
     """A copy of the sources with the packages of the lock, in `work`. Raises PagesNotBuilt with npm's words."""
     for old in (path for path in work.glob("*") if path.name != "node_modules"):
@@ -132,7 +142,7 @@ def _is_new(found: str) -> bool:
 
 
 def start(settings: StackSettings, running: state.State, env: dict[str, str]) -> Started:
-    """The monitor's process, started if it does not run. Pages that cannot be built are said on the page, and stop nothing.
+    """The monitor's process, started if it does not run, with the pages that `make` built; where there are none it says so.
 
     Raises BadSettings where its packages are missing."""
     old = running.find("monitor")
@@ -141,12 +151,12 @@ def start(settings: StackSettings, running: state.State, env: dict[str, str]) ->
     if importlib.util.find_spec("fastapi") is None:
         raise BadSettings("the monitor's packages are not here: `./millrace setup monitor` fetches them")
     port = processes.port_of(old) or processes.free_port()
-    where = ["--port", str(port)]
-    try:
-        where += ["--pages", str(pages(settings))]
-    except PagesNotBuilt as error:
-        console.err.print(f"[yellow]{error.code}[/]: {console.escape(str(error))}")
-        where += ["--no-pages", str(error)]
+    where, found = ["--port", str(port)], built(settings)
+    where += (
+        ["--no-pages", "`./millrace setup` builds them, and says why where it cannot"]
+        if found is None
+        else ["--pages", str(found)]
+    )
     command = [sys.executable, "-m", "infra.local.keeper", "monitor", sys.executable, "-m", "infra.monitor", *where]
     address, log = f"http://127.0.0.1:{port}", settings.run_folder / "logs" / "monitor.log"
     started = processes.start("monitor", command, log, env, address)

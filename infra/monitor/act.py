@@ -3,19 +3,17 @@ run as its own command, and its line says how it ended."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from threading import Event, Lock, Thread
 from typing import Any
 
 from infra import models
+from infra.command import asked
 from infra.monitor import browse, forms, letters
 from infra.monitor.letters import Letter, Position
 from infra.monitor.watch import Watch
-from infra.settings import ROOT, StackSettings
+from infra.settings import StackSettings
 from schemas import avro
 from schemas.codec import Encoder, write_any
 from schemas.errors import Fenced, InvalidRequest, MillraceError, RecordTooLarge, Stop
@@ -71,10 +69,10 @@ class Actions:
         return {"request_id": request_id, "topic": topic}
 
     def _encoded(self, subject: str, value: Any) -> bytes:
-        versions = self._ids.versions(subject)
-        if not versions:
+        newest = self._ids.newest(subject)
+        if newest is None:
             raise InvalidRequest(f"the registry has no subject {subject}: what this topic holds is not known")
-        _, schema_id, schema = versions[-1]
+        _, schema_id, schema = newest
         wrong = forms.problems(value, schema)
         if wrong:
             raise InvalidRequest("; ".join(wrong[:8]))
@@ -183,20 +181,14 @@ class Actions:
     # --- what other packages do -------------------------------------------------------------------------------------
 
     def command(self, words: Sequence[str], action: str, subject: str, actor: str, role: str, reason: str) -> dict[str, Any]:
-        """Run `python -m training_triggers …` and audit how it ended. Raises InvalidRequest with its words where it failed."""
-        command = [sys.executable, "-m", "training_triggers", *words, "--json"]
-        env = {**os.environ, **models.where(self._settings), "LOGNAME": actor}  # getpass reads who acts from it
+        """Run `python -m training_triggers …` and audit how it ended. Raises as `infra.command.asked`.
+        getpass reads from LOGNAME who acts."""
         try:
-            done = subprocess.run(
-                command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
-            )
-            failed = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it failed without a word"])[-1]
-        except subprocess.TimeoutExpired:
-            failed = f"it was not done in {COMMAND_LIMIT_S:.0f} s"
-        self._write([], self._entry(actor, role, action, subject, (), reason, f"failed: {failed}" if failed else "done"))
-        if failed:
-            raise InvalidRequest(failed)
-        said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+            (said,) = asked("training_triggers", *words, limit_s=COMMAND_LIMIT_S, **models.where(self._settings), LOGNAME=actor)
+        except MillraceError as error:
+            self._write([], self._entry(actor, role, action, subject, (), reason, f"failed: {error}"))
+            raise
+        self._write([], self._entry(actor, role, action, subject, (), reason))
         return said
 
     def audited(self, action: str, subject: str, actor: str, role: str, words: str) -> None:

@@ -8,14 +8,12 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, FastAPI, Header
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.monitor import safety, servers
-from infra.monitor import watch as watching
+from infra.monitor import pipeline, safety, servers
 from infra.monitor.letters import Letter, Position
-from infra.monitor.monitor import Int32, Int64, Monitor, Topic, is_of
+from infra.monitor.monitor import Int32, Int64, Model, Monitor, Topic, is_of
 from schemas.errors import InvalidRequest
 
 Text = Annotated[str, Field(max_length=500)]
-Model = Annotated[str, Field(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._-]{0,99}$")]
 Reasoned = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 Source = Annotated[str, Field(min_length=1, max_length=1_000, pattern=r"^[^-\x00][^\x00]*$")]
 
@@ -98,8 +96,8 @@ def add(app: FastAPI, monitor: Monitor) -> None:
 
     @app.post("/api/topics/{topic}/records")
     def produce(topic: Topic, body: Produce, actor: Operator) -> dict[str, Any]:
-        about = next((one for one in watching.catalogue() if one["name"] == topic and one["kind"] == "topic"), None)
-        if about is None:
+        about = pipeline.about(topic)
+        if about is None or about["kind"] != "topic":
             raise InvalidRequest(f"{topic} is not a topic that people produce to")
         return actions.produce(topic, body.key, body.value, body.headers, actor.name, actor.role, about["subject"])
 

@@ -199,7 +199,5 @@ def raw(address: KafkaAddress, positions: Mapping[Place, Sequence[int]]) -> Poll
     wanted = {place: set(offsets) for place, offsets in positions.items()}
     for polled in _read(address, starts, ends):
         rows = [i for i, place in enumerate(polled.places) if polled.offsets[i] in wanted[place]]
-        part = polled.take(rows)
-        for name in ("places", "offsets", "keys", "values", "headers", "timestamps_ms"):
-            getattr(gathered, name).extend(getattr(part, name))
+        gathered.extend(polled.take(rows))
     return gathered

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from schemas.topic import Consumption
 from schemas.topics import CONSUMPTIONS
 from streams import headers as h
+from streams.deadletter import OURS
 from streams.headers import HeaderList
 from streams.rows import OutRecords, Polled
 
 Position = tuple[str, int, int]  # topic, partition, offset
 BY_TOPIC: Mapping[str, Consumption] = {taken.dead_letter_topic: taken for taken in CONSUMPTIONS}
 # Of the attempt that failed: nobody waits for the answer any more, and the cause is written anew where it fails again.
-LEFT_OUT = {
-    h.ATTEMPT, h.NOT_BEFORE_MS, h.REDRIVE, h.DEADLINE_MS, h.REPLY_TO, h.ERROR_CODE, h.ERROR_MESSAGE, h.ERROR_STEP, h.ERROR_WORKER,
-    h.HEADERS_DROPPED,
-}  # fmt: skip
+LEFT_OUT = OURS - {h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET} | {h.DEADLINE_MS, h.REPLY_TO}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
+from infra.provision import specs
 from schemas.topic import Topic
 from schemas.topics import (
     ARCHIVE,
@@ -97,7 +100,28 @@ def _group(node: Node) -> str:
     return JOB_GROUPS.get(node.name, "") if node.kind == "job" else node.name if node.kind in ("worker", "processor") else ""
 
 
-def readers_of(topic: str) -> list[str]:
-    """Groups with a committed position in a topic."""
-    _, edges = graph()
-    return sorted({edge.group for edge in edges if edge.group and edge.source == f"topic:{topic}"})
+@cache
+def catalogue() -> list[dict[str, Any]]:
+    """Every topic that is made: those of the catalogue, and the retry and dead-letter topics of its readers."""
+    made = {topic.name: topic for topic in CATALOGUE}
+    kinds = {name: ("retry", taken) for taken in CONSUMPTIONS for name in taken.retry_topics()}
+    kinds |= {taken.dead_letter_topic: ("dead letters", taken) for taken in CONSUMPTIONS}
+    found = []
+    for spec in specs():
+        topic = made.get(spec.name)
+        kind, taken = kinds.get(spec.name, ("topic", None))
+        source = topic or (taken.topic if taken else None)
+        assert source is not None
+        found.append({
+            "name": spec.name, "kind": kind, "owner": source.owner, "partitions": spec.partitions, "config": dict(spec.config),
+            "record": getattr(source.record, "RECORD", None), "key": source.key, "subject": source.subject,
+            "guarantee": source.guarantee.value if topic else "exactly once",
+            "writers": list(topic.writers) if topic else ["loop"], "readers": list(topic.readers) if topic else ["loop"],
+            "compatibility": source.compatibility.value, "aside": spec.name in ASIDE,
+        })  # fmt: skip
+    return found
+
+
+def about(topic: str) -> dict[str, Any] | None:
+    """Its entry in the catalogue; None for a topic that is not ours."""
+    return next((one for one in catalogue() if one["name"] == topic), None)

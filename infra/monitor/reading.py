@@ -11,14 +11,16 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic import Field
 
 from infra.monitor import browse, forms, letters, models, outside, pipeline, prometheus, servers
-from infra.monitor import watch as watching
 from infra.monitor.act import MOST_REDRIVES
-from infra.monitor.monitor import Int32, Int64, Monitor, Topic, is_of
+from infra.monitor.monitor import Int32, Int64, Model, Monitor, Topic, is_of
 from infra.records import decoded_one, way
 from schemas.errors import InvalidRequest
-from schemas.topics import AUDIT
+from schemas.topics import AUDIT, DRIFT_EVENTS
 from streams.kafka.admin import KafkaAdmin
 from streams.rows import Place, Polled
+
+# by partition, an offset: what `next` of a page holds
+Positions = Annotated[str, Field(max_length=2_000, pattern=r"^(\d{1,9}:\d{1,18}(,\d{1,9}:\d{1,18})*)?$")]
 
 
 def add(app: FastAPI, monitor: Monitor) -> None:
@@ -29,7 +31,7 @@ def add(app: FastAPI, monitor: Monitor) -> None:
         """Topics, the graph of the pipeline, and what a token would allow: what does not change while the monitor runs."""
         nodes, edges = pipeline.graph()
         return {
-            "topics": watching.catalogue(), "nodes": [asdict(one) for one in nodes], "edges": [asdict(one) for one in edges],
+            "topics": pipeline.catalogue(), "nodes": [asdict(one) for one in nodes], "edges": [asdict(one) for one in edges],
             "models": models.known(), "most_redrives": MOST_REDRIVES,
         }  # fmt: skip
 
@@ -55,8 +57,8 @@ def add(app: FastAPI, monitor: Monitor) -> None:
     def one_topic(topic: Topic) -> dict[str, Any]:
         """Partitions with their bounds and the positions of groups, the settings that the broker has, the schema's versions."""
         bounds = monitor.bounds(topic)
-        about = next((one for one in watching.catalogue() if one["name"] == topic), None)
-        versions = monitor.ids.versions(about["subject"]) if about else []
+        about = pipeline.about(topic)
+        newest = monitor.ids.newest(about["subject"]) if about else None
         committed = watch.committed(topic)
         return {
             "topic": topic, "about": about, "config": KafkaAdmin(monitor.address).config_of([topic])[topic],
@@ -64,7 +66,7 @@ def add(app: FastAPI, monitor: Monitor) -> None:
                 {"partition": place[1], "first": low, "end": high, "groups": {g: p[place[1]] for g, p in committed.items() if place[1] in p}}
                 for place, (low, high) in sorted(bounds.items())
             ],
-            "schema": versions[-1][2] if versions else None, "schema_versions": [version for version, _, _ in versions],
+            "schema": newest[2] if newest else None, "schema_version": newest[0] if newest else None,
         }  # fmt: skip
 
     @app.get("/api/topics/{topic}/records")
@@ -74,8 +76,8 @@ def add(app: FastAPI, monitor: Monitor) -> None:
         offset: Int64 | None = None,
         at_ms: Int64 | None = None,
         oldest: bool = False,
-        after: Annotated[str, Field(max_length=2_000, pattern=r"^(\d{1,9}:\d{1,18}(,\d{1,9}:\d{1,18})*)?$")] = "",
-        before: Annotated[str, Field(max_length=2_000, pattern=r"^(\d{1,9}:\d{1,18}(,\d{1,9}:\d{1,18})*)?$")] = "",
+        after: Positions = "",
+        before: Positions = "",
         match: Annotated[str, Field(max_length=500)] = "",
         limit: Annotated[int, Field(ge=1, le=browse.MOST)] = 50,
     ) -> dict[str, Any]:
@@ -111,14 +113,14 @@ def add(app: FastAPI, monitor: Monitor) -> None:
     @app.get("/api/topics/{topic}/form")
     def form(topic: Topic) -> dict[str, Any]:
         """The newest schema, and a value that it takes."""
-        about = next((one for one in watching.catalogue() if one["name"] == topic), None)
-        versions = monitor.ids.versions(about["subject"]) if about else []
-        if about is None or not versions:
+        about = pipeline.about(topic)
+        newest = monitor.ids.newest(about["subject"]) if about else None
+        if about is None or newest is None:
             raise InvalidRequest(f"nothing can be produced to {topic}: what it holds is not said by a schema of its own")
-        schema = versions[-1][2]
+        version, _, schema = newest
         return {
             "schema": schema,
-            "version": versions[-1][0],
+            "version": version,
             "examples": outside.examples(about["record"]),
             "example": forms.example(schema),
         }
@@ -161,13 +163,13 @@ def add(app: FastAPI, monitor: Monitor) -> None:
             return {"models": models.stories(watch.story)}
 
     @app.get("/api/models/{name}/versions")
-    def versions_of(name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._-]{0,99}$")]) -> dict[str, Any]:
+    def versions_of(name: Model) -> dict[str, Any]:
         """Versions of the MLflow registry, with their figures; none where no registry runs."""
         return outside.versions(monitor.settings, name)
 
     @app.get("/api/models/{name}/accuracy")
     def accuracy_of(
-        name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._-]{0,99}$")],
+        name: Model,
         hours: Annotated[float, Field(gt=0, le=168)] = 1.0,
     ) -> dict[str, Any]:
         """How often it was right over time, of the answers whose label came."""
@@ -177,7 +179,7 @@ def add(app: FastAPI, monitor: Monitor) -> None:
     def drift() -> dict[str, Any]:
         """Each watched version: how far its windows are, its baseline and window as histograms, and what was found."""
         with watch.lock:
-            return {"watched": models.watched(watch.story), "findings": watch.story.of("drift-events-v1")[-500:]}
+            return {"watched": models.watched(watch.story), "findings": watch.story.of(DRIFT_EVENTS.name)[-500:]}
 
     @app.get("/api/training")
     def training() -> dict[str, Any]:
@@ -208,7 +210,7 @@ def add(app: FastAPI, monitor: Monitor) -> None:
     def schemas() -> dict[str, Any]:
         return {
             "subjects": [
-                {"subject": name, "versions": len(monitor.ids.versions(name))} for name in sorted(monitor.ids.subjects())
+                {"subject": name, "versions": len(monitor.ids.version_numbers(name))} for name in sorted(monitor.ids.subjects())
             ]
         }
 

@@ -30,10 +30,10 @@ class Page:
     buckets: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
-def page(address: str) -> Page | None:
+def page(address: str, limit_s: float = LIMIT_S) -> Page | None:
     """None where nothing answers: the loop is gone, or has not begun."""
     try:
-        with _OPENER.open(f"http://{address}/metrics", timeout=LIMIT_S) as answer:
+        with _OPENER.open(f"http://{address}/metrics", timeout=limit_s) as answer:
             return parse(answer.read().decode())
     except (OSError, ValueError):
         return None

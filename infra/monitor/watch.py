@@ -20,7 +20,7 @@ from infra.monitor.story import MOST_LETTERS, TOPICS, Mark, Story
 from infra.provision import specs
 from infra.settings import StackSettings
 from schemas.errors import BrokerUnavailable, MillraceError
-from schemas.topics import CATALOGUE, CONSUMPTIONS, WORKER_STATUS
+from schemas.topics import CONSUMPTIONS, MODEL_UPDATES, WORKER_STATUS
 from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
@@ -52,7 +52,6 @@ class LoopFigures:
     pid: int = 0
     now: dict[str, float] = field(default_factory=dict)
     batch_rows: list[tuple[float, float]] = field(default_factory=list)
-    silent: bool = False
 
 
 class Watch:
@@ -203,7 +202,6 @@ class Watch:
     def _look_at(self, name: str, status: dict[str, Any], now_s: float, now_ms: int) -> None:
         figures = self._loops.setdefault(name, LoopFigures())
         found = scrape.page(status["metrics_address"])
-        figures.silent = found is None
         if found is None:
             return
         if figures.pid != status["pid"]:
@@ -281,7 +279,7 @@ class Watch:
                     fresh[one.group] = fresh.get(one.group, 0) + (now_ms - one.at_ms < RECENT_MS)
             statuses = dict(self.story.statuses)
             marks = [asdict(mark) for mark in list(self.story.marks)[-60:]]
-            live = {record["model"]: record for record in self.story.of("model-updates-v1")}
+            live = {record["model"]: record for record in self.story.of(MODEL_UPDATES.name)}
         topics = {
             name: {
                 "records": sum(self._ends[p] - self._firsts.get(p, 0) for p in places),
@@ -366,24 +364,3 @@ class Watch:
             if mine:
                 found[group] = mine
         return found
-
-
-def catalogue() -> list[dict[str, Any]]:
-    """Every topic that is made: those of the catalogue, and the retry and dead-letter topics of its readers."""
-    made = {topic.name: topic for topic in CATALOGUE}
-    kinds = {name: ("retry", taken) for taken in CONSUMPTIONS for name in taken.retry_topics()}
-    kinds |= {taken.dead_letter_topic: ("dead letters", taken) for taken in CONSUMPTIONS}
-    found = []
-    for spec in specs():
-        topic = made.get(spec.name)
-        kind, taken = kinds.get(spec.name, ("topic", None))
-        source = topic or (taken.topic if taken else None)
-        assert source is not None
-        found.append({
-            "name": spec.name, "kind": kind, "owner": source.owner, "partitions": spec.partitions, "config": dict(spec.config),
-            "record": getattr(source.record, "RECORD", None), "key": source.key, "subject": source.subject,
-            "guarantee": source.guarantee.value if topic else "exactly once",
-            "writers": list(topic.writers) if topic else ["loop"], "readers": list(topic.readers) if topic else ["loop"],
-            "compatibility": source.compatibility.value, "aside": spec.name in pipeline.ASIDE,
-        })  # fmt: skip
-    return found

@@ -66,7 +66,7 @@ class KafkaBroadcast:
         while not self.at_end():
             if self._clock.monotonic_s() > until_s:
                 raise BrokerUnavailable(f"{self._topic} was not read to its end in {limit_s:.0f} s")
-            _append(gathered, self._take(0.2))
+            gathered.extend(self._take(0.2))
         return gathered
 
     def at_end(self) -> bool:
@@ -107,12 +107,3 @@ class KafkaBroadcast:
         if error.code() in _HARMLESS:
             return False
         raise BrokerUnavailable(f"{self._topic} can no longer be read from where it stood: {error.str()}")
-
-
-def _append(gathered: Polled, more: Polled) -> None:
-    gathered.places += more.places
-    gathered.offsets += more.offsets
-    gathered.keys += more.keys
-    gathered.values += more.values
-    gathered.headers += more.headers
-    gathered.timestamps_ms += more.timestamps_ms

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.local import web
-from infra.monitor import forms, grafana, letters, models, pipeline, prometheus, safety, scrape, watch
+from infra.monitor import forms, grafana, letters, models, pipeline, prometheus, safety, scrape
 from infra.monitor.browse import filter_of, plain
 from infra.monitor.history import Ends, History
 from infra.monitor.story import Story
@@ -131,7 +131,7 @@ def test_every_word_of_the_catalogue_names_a_process_that_there_is() -> None:
 
 
 def test_the_catalogue_of_pages_is_what_provisioning_makes() -> None:
-    kinds = {one["name"]: one["kind"] for one in watch.catalogue()}
+    kinds = {one["name"]: one["kind"] for one in pipeline.catalogue()}
     assert {topic.name for topic in CATALOGUE} == {name for name, kind in kinds.items() if kind == "topic"}
     assert {taken.dead_letter_topic for taken in CONSUMPTIONS} == {n for n, kind in kinds.items() if kind == "dead letters"}
 

@@ -9,7 +9,7 @@ import { Chart, useHistory } from "../parts/chart";
 import { at, go, usePlace, withParams } from "../router";
 
 interface About {
-  topic: string; about: TopicAbout | null; config: Record<string, string>; schema: Json; schema_versions: number[];
+  topic: string; about: TopicAbout | null; config: Record<string, string>; schema: Json; schema_version: number | null;
   partitions: { partition: number; first: number; end: number; groups: Record<string, number> }[];
 }
 
@@ -65,7 +65,7 @@ export default function Topic({ name }: { name: string }) {
           ))}</tbody>
         </table></div>
       )}
-      {tab === "schema" && found && (found.schema === null ? <Empty>Values keep the schema of the topic that they are copies of: there is none of this topic’s own.</Empty> : <><p className="hint">version {found.schema_versions.at(-1)} of <Link to={at("schemas", found.about?.subject ?? "")}>{found.about?.subject}</Link></p><JsonText value={found.schema} /></>)}
+      {tab === "schema" && found && (found.schema === null ? <Empty>Values keep the schema of the topic that they are copies of: there is none of this topic’s own.</Empty> : <><p className="hint">version {found.schema_version} of <Link to={at("schemas", found.about?.subject ?? "")}>{found.about?.subject}</Link></p><JsonText value={found.schema} /></>)}
       {tab === "settings" && found && (
         <div className="scroll"><table aria-label="Settings"><tbody>{Object.entries(found.config).sort().map(([key, value]) => <tr key={key}><th scope="row">{key}</th><td><code>{value}</code>{found.about?.config[key] === value && <Badge>ours</Badge>}</td></tr>)}</tbody></table></div>
       )}
