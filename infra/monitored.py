@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from infra import console
 from infra.inspect import addresses
@@ -26,7 +27,7 @@ def run(settings: StackSettings, tokens: bool, as_json: bool) -> None:
     running.bootstrap, running.registry = address.bootstrap, settings.registry or running.registry
     started = running.find("monitor")
     if started is None or not started.alive():
-        web.make(settings)
+        web.make(replace(settings, monitor=True))  # it was asked for by name
         started = stack.monitor(settings, running)
     if as_json:
         print(json.dumps({"address": started.address}))
