@@ -47,16 +47,26 @@ class KafkaSink:
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
-        """A fatal error (we were fenced) comes out of whichever call serves callbacks, at times wrapped by the
-        interpreter as SystemError when another callback ran after it."""
+        """A fatal error (we were fenced) comes out of whichever call serves callbacks. Where another callback ran after
+        it, the interpreter makes a SystemError of it: with the error as its cause, or, once the callback has cleared
+        it, with none."""
         try:
             yield
         except KafkaException as raised:
             raise errors.of_transaction(raised, doing) from raised
         except SystemError as raised:
-            if isinstance(raised.__cause__, KafkaException):
-                raise errors.of_transaction(raised.__cause__, doing) from raised
+            fatal = raised.__cause__ or self._fatal()
+            if isinstance(fatal, KafkaException):
+                raise errors.of_transaction(fatal, doing) from raised
             raise
+
+    def _fatal(self) -> KafkaException | None:
+        """The client has no question for its fatal error, and answers the begin of any transaction with it."""
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as raised:
+            return raised if errors.kafka_error(raised).fatal() else None
+        return None
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() != KafkaError._TRANSPORT:  # one for each try to connect; "all brokers down" says it once

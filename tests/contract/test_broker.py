@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import pytest
+from confluent_kafka import KafkaException
 
 from schemas.errors import Fenced, MillraceError, TransactionAborted
 from streams.broker import Broadcast, Commit, Sink, Source
@@ -204,6 +206,38 @@ def test_a_second_producer_with_the_same_id_fences_the_first(broker: Broker) -> 
     assert isinstance(caught.value, Fenced | TransactionAborted)
     second.close()
     assert broker.broadcast(topic).read_to_end(10).values == []
+
+
+class Loses:
+    """A client whose next flush ends as one did in which a callback ran after the fatal error and cleared it."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def flush(self, limit_s: float) -> int:
+        with suppress(KafkaException, SystemError):
+            self._producer.flush(limit_s)
+        raise SystemError("flush returned NULL without setting an exception")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("fenced", [True, False])
+def test_a_fatal_error_that_a_callback_cleared_is_asked_for_again(servers: Servers, fenced: bool) -> None:
+    broker = OnKafka(servers)
+    topic, name = broker.topic(1), group()
+    first = KafkaSink(servers.address, name)
+    first.begin()
+    first.produce(records(topic, b"a"))
+    first.flush(10)
+    if fenced:
+        broker.sink(name, name).close()
+        first.produce(records(topic, b"zombie"))
+    first._producer = Loses(first._producer)  # type: ignore[assignment]
+    with pytest.raises(Fenced if fenced else SystemError):
+        first.flush(10)
 
 
 def test_a_late_member_cannot_commit_with_the_membership_of_its_poll(broker: Broker) -> None:
