@@ -43,6 +43,7 @@ class Use:
     (entries,). parts: which part of its request each entry is; empty where every request is one part.
     thresholds: float32, one an output, from which it holds; None where the largest output decides. seen: what the model was
     shown of each entry, texts or pictures of one shape, so that it can be trained on what was asked; empty where that is neither.
+    embedding: float32 (entries, width), what its last layer saw of each; None where it does not say.
     """
 
     version: Version
@@ -53,6 +54,7 @@ class Use:
     signals: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     thresholds: npt.NDArray[Any] | None = None
     seen: Sequence[Any] = ()
+    embedding: npt.NDArray[Any] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from inference_workers.live import Models
 from inference_workers.media.reader import MediaReader
+from inference_workers.networks.embedding import reduced
 from inference_workers.task import Prediction, Task, Use, Versions
 from processors.enrich import Enrich, Enriched, logged, named
 from schemas.codec import Decoder, Encoder, SchemaIds
@@ -209,6 +210,7 @@ class TaskStep:
                 "output_names": list(use.names),
                 "thresholds": b"" if use.thresholds is None else np.asarray(use.thresholds, "<f4").tobytes(),
                 "features": logged(enriched, which),
+                "embeddings": b"" if use.embedding is None else reduced(use.embedding).tobytes(),
             }.items()
         }
         value = self._log_encoder.encode(columns, 1)

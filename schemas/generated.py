@@ -729,6 +729,7 @@ class PredictionLog:
     output_names: What each column of the outputs stands for, category or class; empty where columns have no names.
     thresholds: float32 little-endian, one an output name: from this probability on it holds. Empty where the largest output decides.
     features: Feature values that the model saw, in the order of the request ids.
+    embeddings: float16 little-endian, as many for each entry: what the model's last layer saw of it, in at most 16 numbers that keep distances. Empty where the model does not say.
     """
 
     RECORD: ClassVar[str] = "prediction-log"
@@ -752,6 +753,7 @@ class PredictionLog:
     output_names: tuple[str, ...] = ()
     thresholds: bytes = b""
     features: tuple[ServedFeature, ...] = ()
+    embeddings: bytes = b""
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> PredictionLog:
@@ -775,6 +777,7 @@ class PredictionLog:
             output_names=tuple(d["output_names"]),
             thresholds=d["thresholds"],
             features=tuple(ServedFeature.from_dict(item) for item in d["features"]),
+            embeddings=d["embeddings"],
         )
 
 

@@ -17,6 +17,7 @@ from processors.step import decoded
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.errors import BadSettings
 from schemas.generated import DriftEvent, DriftState
+from schemas.signals import EMBEDDED, RIGHT, SAID
 from schemas.topic import Consumption
 from schemas.topics import ACCURACY, DRIFT, DRIFT_EVENTS, DRIFT_STATE
 from streams import headers as h
@@ -26,7 +27,7 @@ from streams.rows import OutRecords, Place, Rows
 from training_triggers.answers import decided, decisions, is_right
 from training_triggers.triggers import accuracy, adwin, chi_square, ks, mmd, page_hinkley, psi
 from training_triggers.triggers.trigger import Trigger
-from training_triggers.watch import SAID, Alarm, Matrix, Rules, Watch, columns_of
+from training_triggers.watch import Alarm, Matrix, Rules, Watch, columns_of
 
 MOST_OUTPUTS = 16  # outputs that are watched one by one; of a model with more, its signals are
 VERSIONS_KEPT = 3  # of a model: the one that answers, the one before, a canary
@@ -36,7 +37,7 @@ Extract = Callable[[Mapping[str, Any]], Entries | None]
 
 
 def of_log(record: Mapping[str, Any]) -> Entries | None:
-    """Signals, outputs by name, what was told as one number, and numeric features of one batch that was answered live."""
+    """Signals, outputs by name, what was told as one number, the embedding and numeric features of one batch that was answered live."""
     n = len(record["request_ids"])
     if record["arm"] != "live" or not n:
         return None
@@ -51,6 +52,9 @@ def of_log(record: Mapping[str, Any]) -> Entries | None:
             column = np.frombuffer(feature["values"], feature["dtype"]).astype(np.float32)
             unknown = np.frombuffer(feature["state"], np.int8) >= 2
             columns[f"{feature['view']}.{feature['name']}"] = np.where(unknown, np.float32("nan"), column)
+    if record["embeddings"]:
+        embedding = np.frombuffer(record["embeddings"], "<f2").reshape(n, -1).astype(np.float32)
+        columns |= {f"{EMBEDDED}{i:02d}": embedding[:, i] for i in range(embedding.shape[1])}
     names = tuple(sorted(name for name, column in columns.items() if len(column) == n))
     return record["model"], record["version"], record["started_ms"], names, columns_of(names, columns, n)
 
@@ -62,7 +66,7 @@ def of_outcome(record: Mapping[str, Any]) -> Entries | None:
     right = judged(record)
     if right is None:
         return None
-    return record["model"], record["version"], record["predicted_ms"], ("right",), np.array([[float(right)]], np.float32)
+    return record["model"], record["version"], record["predicted_ms"], (RIGHT,), np.array([[float(right)]], np.float32)
 
 
 def judged(record: Mapping[str, Any]) -> bool | None:
@@ -179,7 +183,7 @@ class Detector:
         return [OutRecords(DRIFT_STATE.name, keys, values, [[] for _ in keys])] if keys else []
 
 
-SIGNALS: tuple[Trigger, ...] = (ks.TRIGGER, psi.TRIGGER, chi_square.TRIGGER, mmd.TRIGGER)
+SIGNALS: tuple[Trigger, ...] = (ks.TRIGGER, psi.TRIGGER, chi_square.TRIGGER, mmd.TRIGGER, mmd.EMBEDDINGS)
 ANSWERS: tuple[Trigger, ...] = (accuracy.TRIGGER, adwin.TRIGGER, page_hinkley.TRIGGER)
 DETECTORS: Mapping[str, tuple[Consumption, Extract, Sequence[Trigger]]] = {
     DRIFT.group: (DRIFT, of_log, SIGNALS),

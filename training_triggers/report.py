@@ -10,6 +10,7 @@ from typing import Any
 
 from schemas.errors import BadSettings
 from schemas.generated import DriftEvent, DriftState, TrainingEvent, TrainingRequest
+from schemas.signals import together
 from schemas.topics import DRIFT_EVENTS, DRIFT_STATE, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
@@ -61,8 +62,9 @@ def _of(state: DriftState, found: Sequence[DriftEvent]) -> dict[str, Any]:
     width = 4 * max(1, len(state.signals))
     baseline, window = len(state.baseline) // width, len(state.window) // width
     last: dict[tuple[str, str], DriftEvent] = {}
+    watched = {*state.signals, *together(state.signals)}
     for event in found:
-        if (event.model, event.version) == (state.model, state.version) and event.signal in state.signals:
+        if (event.model, event.version) == (state.model, state.version) and event.signal in watched:
             last[event.trigger, event.signal] = event
     filling = f"baseline of {baseline} entries; window {state.windows + 1} has {window} so far"
     said = filling if window or state.windows else f"the baseline has {baseline} entries so far"

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from training_triggers.triggers.trigger import ANSWER, CATEGORY, JOINT, NUMBER, Due, Finding, Trigger, holm
+from schemas.signals import kind_of, together
+from training_triggers.triggers.trigger import Due, Finding, Trigger, holm
 
 Matrix = npt.NDArray[np.float32]
-SAID = "said"  # the class that was told, as a number
-TOGETHER = "all signals together"
 
 
 @dataclass(frozen=True)
@@ -105,18 +104,17 @@ class Watch:
         """The strongest first: it is the one that a request for training names."""
         alarms: list[Alarm] = []
         baseline, window = self.baseline.astype(np.float64), self.window.astype(np.float64)
-        kinds = [kind_of(signal) for signal in self.signals]
+        groups = together(self.signals)
         for trigger in self.triggers:
-            if trigger.of == JOINT:
-                columns: list[Any] = [np.array([i for i, kind in enumerate(kinds) if kind == NUMBER], np.int64)]
-                columns = columns if len(columns[0]) > 1 else []
-            else:
-                columns = [i for i, kind in enumerate(kinds) if kind == trigger.of]
+            group = groups.get(trigger.of)
+            columns: list[Any] = (
+                [np.array(group)] if group else [i for i, one in enumerate(self.signals) if kind_of(one) == trigger.of]
+            )
             found = [trigger.compare(baseline[:, i], window[:, i]) for i in columns]
             tested = [one.p_value for one in found if one.p_value is not None]
             adjusted: Sequence[float | None] = holm(tested) if tested else [None] * len(found)
             for i, finding, p_value in zip(columns, found, adjusted, strict=True):
-                signal = TOGETHER if trigger.of == JOINT else self.signals[i]
+                signal = trigger.of if group else self.signals[i]
                 key = f"{trigger.name}/{signal}"
                 fires = finding.effect >= trigger.least_effect and (p_value is None or p_value < self.rules.alpha)
                 self.streaks[key] = self.streaks.get(key, 0) + 1 if fires else 0
@@ -126,11 +124,6 @@ class Watch:
                         _mean(baseline[:, i]), _mean(window[:, i]), self.from_ms, self.seen_ms,
                     ))  # fmt: skip
         return sorted(alarms, key=lambda alarm: -alarm.finding.effect / alarm.trigger.least_effect)
-
-
-def kind_of(signal: str) -> str:
-    """What a column holds, by its name."""
-    return {"right": ANSWER, SAID: CATEGORY}.get(signal, NUMBER)
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:

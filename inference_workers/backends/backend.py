@@ -35,21 +35,25 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """logits: (n, labels). embedding: (n, width), what the network's last layer sees of each; None where it does not say."""
+
+    logits: Logits
+    embedding: npt.NDArray[np.float32] | None = None
+
+
 class TextScorer(Backend, Protocol):
     labels: tuple[str, ...]
 
-    def logits(self, texts: Sequence[str]) -> Logits:
-        """Shape (n, labels)."""
-        ...
+    def score(self, texts: Sequence[str]) -> Scores: ...
 
 
 class PictureScorer(Backend, Protocol):
     labels: tuple[str, ...]
     fit: Fit  # how pictures must be brought to size
 
-    def logits(self, pictures: Sequence[Pixels]) -> Logits:
-        """Shape (n, labels)."""
-        ...
+    def score(self, pictures: Sequence[Pixels]) -> Scores: ...
 
 
 @dataclass(frozen=True, slots=True)

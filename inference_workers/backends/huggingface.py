@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import transformers
 from transformers import (
@@ -21,7 +22,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from inference_workers.backends.backend import Logits, Translated
+from inference_workers.backends.backend import Scores, Translated
 from inference_workers.networks.folder import ModelFolder
 from inference_workers.networks.pictures import Fit, Pixels
 from inference_workers.networks.speech import Floats, Heard, best_path
@@ -45,8 +46,31 @@ class _Loaded:
         with torch.inference_mode():
             return self._model(**{name: value.to(self._device) for name, value in inputs.items()})
 
+    def _scored(self, mask: Any | None = None, **inputs: Any) -> Scores:
+        """The embedding is the mean of what the model's body says of each token or place; padding, by the mask, is none."""
+        body, said = self._model.base_model, []
+        hook = body.register_forward_hook(lambda _module, _given, out: said.append(out[0])) if body is not self._model else None
+        try:
+            logits = self._run(**inputs).logits.double().cpu().numpy()
+        finally:
+            if hook is not None:
+                hook.remove()
+        return Scores(logits, _mean(said[0], mask) if said else None)
+
     def close(self) -> None:
         return
+
+
+def _mean(hidden: Any, mask: Any | None) -> npt.NDArray[np.float32]:
+    """hidden: (n, tokens, width), (n, width, height, width) or (n, width). mask: (n, tokens), 1 where it is no padding."""
+    hidden = hidden.float()
+    if hidden.ndim == 3:
+        weights = hidden.new_ones(hidden.shape[:2]) if mask is None else mask.to(hidden)
+        hidden = (hidden * weights[..., None]).sum(dim=1) / weights.sum(dim=1, keepdim=True).clamp(min=1)
+    elif hidden.ndim == 4:
+        hidden = hidden.mean(dim=(2, 3))
+    found: npt.NDArray[np.float32] = hidden.cpu().numpy()
+    return found
 
 
 class Texts(_Loaded):
@@ -55,10 +79,9 @@ class Texts(_Loaded):
         self.labels = folder.coverage
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
 
-    def logits(self, texts: Sequence[str]) -> Logits:
+    def score(self, texts: Sequence[str]) -> Scores:
         inputs = self._tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
-        found: Logits = self._run(**inputs).logits.double().cpu().numpy()
-        return found
+        return self._scored(inputs["attention_mask"], **inputs)
 
 
 class Pictures(_Loaded):
@@ -68,10 +91,9 @@ class Pictures(_Loaded):
         self.fit = Fit("RGB")
         self._processor: Any = AutoImageProcessor.from_pretrained(folder.path, trust_remote_code=False)
 
-    def logits(self, pictures: Sequence[Pixels]) -> Logits:
+    def score(self, pictures: Sequence[Pixels]) -> Scores:
         inputs = self._processor(list(pictures), return_tensors="pt")
-        found: Logits = self._run(pixel_values=inputs["pixel_values"]).logits.double().cpu().numpy()
-        return found
+        return self._scored(pixel_values=inputs["pixel_values"])
 
 
 class Translation(_Loaded):

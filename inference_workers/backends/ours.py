@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from inference_workers.backends.backend import Logits, Network, Translated
+from inference_workers.backends.backend import Logits, Network, Scores, Translated
 from inference_workers.networks import speech
 from inference_workers.networks.folder import ModelFolder
 from inference_workers.networks.ngrams import words_and_chars
@@ -27,12 +27,12 @@ class HashedTexts:
         self.labels = folder.coverage
         self._network = make(folder, "model.onnx")
 
-    def logits(self, texts: Sequence[str]) -> Logits:
+    def score(self, texts: Sequence[str]) -> Scores:
         words, chars = words_and_chars(texts)
-        return _finite(self._network.run({
+        return Scores(_finite(self._network.run({
             "word_buckets": words.buckets, "word_counts": words.counts,
             "char_buckets": chars.buckets, "char_counts": chars.counts,
-        })["logits"])  # fmt: skip
+        })["logits"]))  # fmt: skip
 
     def close(self) -> None:
         self._network.close()
@@ -44,9 +44,12 @@ class ConvPictures:
         self.fit = Fit.of(folder.config)
         self._network = make(folder, "model.onnx")
 
-    def logits(self, pictures: Sequence[Pixels]) -> Logits:
+    def score(self, pictures: Sequence[Pixels]) -> Scores:
         parts = [pictures[at : at + PICTURES_AT_ONCE] for at in range(0, len(pictures), PICTURES_AT_ONCE)]
-        return _finite(np.concatenate([self._network.run({"pixels": np.stack(part)})["logits"] for part in parts]))
+        outs = [self._network.run({"pixels": np.stack(part)}) for part in parts]
+        known = all("embedding" in out for out in outs)  # versions of before do not say
+        embedding = np.concatenate([out["embedding"] for out in outs]) if known else None
+        return Scores(_finite(np.concatenate([out["logits"] for out in outs])), embedding)
 
     def close(self) -> None:
         self._network.close()

@@ -68,7 +68,8 @@ class TorchNetwork:
         with torch.inference_mode():
             answer = self._network(*given)
         answers = answer if isinstance(answer, tuple) else (answer,)
-        return {name: value.cpu().numpy() for name, value in zip(self._outputs, answers, strict=True)}
+        # A version of before embeddings names the logits alone, and its network says both.
+        return {name: value.cpu().numpy() for name, value in zip(self._outputs, answers, strict=False)}
 
     def close(self) -> None:
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,8 @@ class Block(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """pixels: uint8 (n, height, width, channels). Returns logits, float32 (n, classes)."""
+    """pixels: uint8 (n, height, width, channels). Returns logits, float32 (n, classes), and the embedding that they are made
+    from, float32 (n, 2 * widths[-1])."""
 
     def __init__(self, channels: int, classes: int, widths: tuple[int, ...], dropout: float = 0.2) -> None:
         super().__init__()
@@ -33,7 +36,15 @@ class ConvNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * widths[-1], classes))
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         x = self.blocks(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
-        logits: Tensor = self.head(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))
-        return logits
+        embedding = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
+        return self.head(embedding), embedding
+
+
+def outputs(classes: int, widths: tuple[int, ...]) -> dict[str, Any]:
+    """What it returns, as a signature says it."""
+    return {
+        "logits": {"dtype": "float32", "shape": ["n", classes]},
+        "embedding": {"dtype": "float32", "shape": ["n", 2 * widths[-1]]},
+    }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from inference_workers.backends.backend import Backend, Logits, PictureScorer, TextScorer
+from inference_workers.backends.backend import Backend, PictureScorer, Scores, TextScorer
 from inference_workers.backends.choose import picture_scorer, text_scorer
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
@@ -75,7 +75,7 @@ class Moderation:
             warm_up(pictures, folder)
             return pictures
         texts = text_scorer(folder)
-        logits = texts.logits(["warm up", "a second text, so that the batch has more than one row"])
+        logits = texts.score(["warm up", "a second text, so that the batch has more than one row"]).logits
         if logits.shape != (2, len(folder.coverage)) or not np.isfinite(logits).all():
             raise ModelRefused(f"{folder.path}: logits of shape {logits.shape} for {len(folder.coverage)} categories")
         return texts
@@ -146,10 +146,10 @@ def _score_texts(items: Sequence[Item], version: Version) -> list[Scored]:
     texts = [items[row].text or "" for row in rows]
     scorer: TextScorer = version.backend
     begun_s = time.perf_counter()
-    logits = scorer.logits(texts)
+    scores = scorer.score(texts)
     compute_ms = (time.perf_counter() - begun_s) * 1000
     signals = {"text_chars": np.array([len(text) for text in texts], "<f4")}
-    return [_scored(version, scorer.labels, logits, compute_ms, rows, ["text"] * len(rows), len(items), signals, texts)]
+    return [_scored(version, scorer.labels, scores, compute_ms, rows, ["text"] * len(rows), len(items), signals, texts)]
 
 
 def _score_pictures(items: Sequence[Item], version: Version) -> list[Scored]:
@@ -159,16 +159,16 @@ def _score_pictures(items: Sequence[Item], version: Version) -> list[Scored]:
     pictures = [pixels for _, _, pixels in found]
     scorer: PictureScorer = version.backend
     begun_s = time.perf_counter()
-    logits = scorer.logits(pictures)
+    scores = scorer.score(pictures)
     compute_ms = (time.perf_counter() - begun_s) * 1000
     rows, parts = [row for row, _, _ in found], [part for _, part, _ in found]
-    return [_scored(version, scorer.labels, logits, compute_ms, rows, parts, 0, brightness(pictures), pictures)]
+    return [_scored(version, scorer.labels, scores, compute_ms, rows, parts, 0, brightness(pictures), pictures)]
 
 
 def _scored(
     version: Version,
     labels: tuple[str, ...],
-    logits: Logits,
+    scores: Scores,
     compute_ms: float,
     rows: list[int],
     parts: list[str],
@@ -179,13 +179,13 @@ def _scored(
     """n: the number of items where each of them has exactly this one part, else another number."""
     saved = version.folder.config.get("thresholds", {})
     thresholds = np.array([float(saved.get(label, DEFAULT_THRESHOLD)) for label in labels])
-    probabilities = 1.0 / (1.0 + np.exp(-logits))
+    probabilities = 1.0 / (1.0 + np.exp(-scores.logits))
     each_its_own = len(rows) == n
     use = Use(
         version, probabilities.astype("<f4"), compute_ms, None if each_its_own else rows, () if each_its_own else parts, signals,
-        thresholds, seen,
+        thresholds, seen, scores.embedding,
     )  # fmt: skip
-    margins = logits - np.log(thresholds / (1.0 - thresholds))
+    margins = scores.logits - np.log(thresholds / (1.0 - thresholds))
     not_covered = [category for category in CATEGORIES if category not in labels]
     return Scored(use, labels, thresholds.tolist(), rows, parts, probabilities.tolist(), margins, not_covered)
 

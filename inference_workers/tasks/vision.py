@@ -62,9 +62,9 @@ class Vision:
         scorer: PictureScorer = version.backend
         begun_s = time.perf_counter()
         pictures = [one.pixels for one in inputs]
-        logits = scorer.logits(pictures)
+        scores = scorer.score(pictures)
         compute_ms = (time.perf_counter() - begun_s) * 1000
-        probabilities = softmax(logits)
+        probabilities = softmax(scores.logits)
         order = np.argsort(-probabilities, axis=1)
         return Prediction(
             results={
@@ -73,8 +73,11 @@ class Vision:
                     for one, row, best in zip(inputs, probabilities, order.tolist(), strict=True)
                 ]
             },
-            uses=[Use(version, probabilities.astype("<f4"), compute_ms, signals=brightness(pictures), seen=pictures)],
-        )
+            uses=[Use(
+                version, probabilities.astype("<f4"), compute_ms, signals=brightness(pictures), seen=pictures,
+                embedding=scores.embedding,
+            )],
+        )  # fmt: skip
 
 
 def softmax(logits: Logits) -> Logits:
@@ -95,7 +98,7 @@ def warm_up(scorer: PictureScorer, folder: ModelFolder) -> None:
     """Two pictures through it. Raises ModelRefused where what comes out is not what the folder says."""
     height, width = scorer.fit.height or 64, scorer.fit.width or 64
     blank = np.zeros((height, width, 1 if scorer.fit.mode == "L" else 3), np.uint8)
-    logits = scorer.logits([blank, blank])
+    logits = scorer.score([blank, blank]).logits
     if not folder.coverage or logits.shape != (2, len(folder.coverage)) or not np.isfinite(logits).all():
         raise ModelRefused(f"{folder.path}: logits of shape {logits.shape} for {len(folder.coverage)} classes")
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from infra.monitor.browse import plain
 from infra.monitor.story import Story
 from infra.settings import ROOT
+from schemas.signals import EMBEDDING, kind_of, together
 from schemas.topics import DRIFT_EVENTS, MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
 
+Floats = npt.NDArray[Any]
 BINS = 24
 SHIPPED = ROOT / "inference_workers" / "shipped"
 
@@ -106,23 +110,42 @@ def runs(story: Story) -> list[dict[str, Any]]:
 
 
 def watched(story: Story) -> list[dict[str, Any]]:
-    """Each watch with histograms of baseline and window by signal, on the same edges."""
+    """Each watch with histograms of baseline and window by signal, on the same edges; of columns that are looked at together, of
+    how far an entry is from the baseline's middle, in the baseline's spreads."""
     findings = story.of(DRIFT_EVENTS.name)
     found = []
     for (detector, model, version), state in story.states.items():
-        signals = list(state["signals"])
+        signals = tuple(state["signals"])
         baseline, window = (_table(state[name], len(signals)) for name in ("baseline", "window"))
         mine = [one for one in findings if (one["model"], one["version"]) == (model, version)]
         found.append({
             "detector": detector, "model": model, "version": version, "windows": state["windows"], "streaks": state["streaks"],
             "seen_ms": state["seen_ms"], "baseline_n": len(baseline), "window_n": len(window),
             "signals": [
-                {"name": name, **_shape(baseline[:, i], window[:, i]), "findings": [one for one in mine if one["signal"] == name][-20:]}
-                for i, name in enumerate(signals)
+                {"name": name, **_shape(*columns), "findings": [one for one in mine if one["signal"] == name][-20:]}
+                for name, columns in _columns(signals, baseline, window).items()
             ],
         })  # fmt: skip
     said: list[dict[str, Any]] = plain(found)
     return said
+
+
+def _columns(signals: Sequence[str], baseline: Floats, window: Floats) -> dict[str, tuple[Floats, Floats]]:
+    """Baseline and window of each thing that findings are of, (entries,) each."""
+    apart = {name: (baseline[:, i], window[:, i]) for i, name in enumerate(signals) if kind_of(name) != EMBEDDING}
+    joint = {name: _distances(baseline[:, columns], window[:, columns]) for name, columns in together(signals).items()}
+    return apart | joint
+
+
+def _distances(baseline: Floats, window: Floats) -> tuple[Floats, Floats]:
+    """Root mean square over the columns that are known and vary."""
+    known = np.ma.masked_invalid(baseline.astype(np.float64))
+    middle, spread = known.mean(axis=0), np.ma.masked_equal(known.std(axis=0), 0.0)
+    first, second = (
+        np.ma.filled(np.ma.sqrt((((np.ma.masked_invalid(one) - middle) / spread) ** 2).mean(axis=1)), np.nan)
+        for one in (baseline, window)
+    )
+    return first, second
 
 
 def _table(raw: bytes, signals: int) -> Any:

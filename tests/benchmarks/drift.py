@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from schemas.signals import ALL, CATEGORY, EMBEDDING, SAID
 from tests.benchmarks.worker import figure, report, say
 from training_triggers.detect import ANSWERS, SIGNALS
 from training_triggers.triggers import chi_square, ks, mmd
-from training_triggers.triggers.trigger import CATEGORY, JOINT, Trigger
-from training_triggers.watch import SAID, Matrix, Rules, Watch
+from training_triggers.triggers.trigger import Trigger
+from training_triggers.watch import Matrix, Rules, Watch
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 DEMO_PER_S = 200  # entries a second at the demo's traffic
@@ -97,7 +98,7 @@ def main() -> None:
 
     say(f"no change: {chosen.windows} windows of {rules.window_n} entries, 8 signals, alarms after {rules.in_a_row} in a row")
     windows_a_day = DEMO_PER_S * 86_400 / rules.window_n
-    quick = [trigger for trigger in SIGNALS if trigger.of != JOINT]
+    quick = [trigger for trigger in SIGNALS if trigger.of not in (ALL, EMBEDDING)]
     for triggers, windows in ((quick, chosen.windows), ([mmd.TRIGGER], chosen.windows // 20)):
         for name, n in false_alarms(windows, 1, triggers, rules).items():
             a_day = float(stats.chi2.ppf(0.95, 2 * n + 2) / 2) / windows * windows_a_day  # of a Poisson count

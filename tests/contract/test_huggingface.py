@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -118,6 +119,13 @@ def test_a_checkpoint_answers_through_the_same_task(
     prediction: Prediction = task.predict(prepared.inputs, versions)
     assert prediction.uses[0].version.folder.name == str(tmp_path)
     assert {len(column) for column in prediction.results.values() if isinstance(column, list)} == {len(requests)}
+    if task_name in ("vision", "moderation"):
+        whole = prediction.uses[0].embedding
+        assert whole is not None
+        assert whole.shape == (len(prediction.uses[0].outputs), 16)
+        (alone, *_) = task.predict(prepared.inputs[:1], versions).uses
+        assert alone.embedding is not None
+        np.testing.assert_allclose(alone.embedding[0], whole[0], atol=1e-5, err_msg="padding has a part in it")
     if task_name == "vision":
         assert {found["label"] for found in prediction.results["classes"][0]} == {"cat", "dog", "seal"}  # type: ignore[index]
     if task_name == "moderation":

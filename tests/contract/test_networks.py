@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from inference_workers.backends.onnx import OnnxNetwork
+from inference_workers.backends.ours import ConvPictures
 from inference_workers.backends.torch_networks import TorchNetwork
+from inference_workers.networks.embedding import WIDTH, reduced
 from inference_workers.networks.folder import SHIPPED, ModelFolder, open_folder
 from schemas.errors import ModelRefused
 
@@ -40,11 +44,11 @@ def test_both_backends_agree_and_give_what_the_signature_says(name: str) -> None
     folder = open_folder(SHIPPED / name)
     for file, signature in graphs(folder).items():
         inputs = inputs_of(signature)
-        onnx, torch = OnnxNetwork(folder, file).run(inputs), TorchNetwork(folder, file).run(inputs)
-        assert list(onnx) == list(torch) == list(signature["outputs"])
-        for output in onnx:
-            np.testing.assert_allclose(onnx[output], torch[output], atol=2e-4)
-            assert str(onnx[output].dtype) == signature["outputs"][output]["dtype"]
+        ours, torch = OnnxNetwork(folder, file).run(inputs), TorchNetwork(folder, file).run(inputs)
+        assert list(ours) == list(torch) == list(signature["outputs"])
+        for output in ours:
+            np.testing.assert_allclose(ours[output], torch[output], atol=2e-4)
+            assert str(ours[output].dtype) == signature["outputs"][output]["dtype"]
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -55,6 +59,39 @@ def test_a_folder_is_small_enough_to_ship_and_says_what_it_is(name: str) -> None
     card = (folder.path / "MODEL_CARD.md").read_text()
     for words in ("licence", "Measured", "Made again"):
         assert words in card
+
+
+@pytest.mark.parametrize("network", [OnnxNetwork, TorchNetwork])
+def test_a_version_of_before_embeddings_answers_without_one(network: Any, tmp_path: Path) -> None:
+    folder = open_folder(SHIPPED / "vision-digits")
+    graph = onnx.load(str(folder.path / "model.onnx"))
+    del graph.graph.output[1]
+    onnx.save(graph, str(tmp_path / "model.onnx"))
+    (tmp_path / "model.safetensors").write_bytes((folder.path / "model.safetensors").read_bytes())
+    signature = {**folder.signature, "outputs": {"logits": folder.signature["outputs"]["logits"]}}
+    before = ModelFolder(tmp_path, folder.name, "0", "", folder.config, signature)
+    blank = np.zeros((28, 28, 1), np.uint8)
+    old = ConvPictures(before, lambda one, file: network(one, file)).score([blank])
+    new = ConvPictures(folder, lambda one, file: network(one, file)).score([blank])
+    assert old.embedding is None
+    assert new.embedding is not None
+    np.testing.assert_array_equal(old.logits, new.logits)
+
+
+def test_a_reduced_embedding_keeps_distances_and_is_the_same_for_ever() -> None:
+    random = np.random.default_rng(2)
+    wide = random.normal(size=(200, 192)).astype(np.float32)
+    narrow = reduced(wide)
+    assert (narrow.shape, narrow.dtype) == ((200, WIDTH), np.dtype("<f2"))
+
+    def squares(points: Any) -> Any:
+        return ((points[:, None].astype(float) - points[None].astype(float)) ** 2).sum(axis=2)[np.triu_indices(200, 1)]
+
+    assert np.median(squares(narrow) / squares(wide)) == pytest.approx(1.0, abs=0.1)
+    first = (reduced(np.eye(1, 192, dtype=np.float32))[0] * 4).tolist()
+    assert first == [1, 1, -1, 1, -1, -1, 1, 1, 1, -1, -1, -1, 1, 1, -1, -1], "baselines that are kept were made with it"
+    assert reduced(wide[:, :5]).tolist() == wide[:, :5].astype("<f2").tolist(), "what is narrow stays as it is"
+    assert np.isfinite(reduced(np.full((1, 3), 1e9, np.float32))).all()
 
 
 def test_weights_of_another_network_are_refused() -> None:

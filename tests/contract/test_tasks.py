@@ -76,6 +76,9 @@ def test_its_models_answer_its_examples_in_the_fields_of_its_result(task: Task, 
         assert use.outputs.shape[0] == entries
         assert len(use.parts) in (0, entries)
         assert all(np.asarray(values).shape == (entries,) for values in use.signals.values())
+        if use.version.folder.config["network"] == "convnet":
+            assert use.embedding is not None
+            assert use.embedding.shape == (entries, 192)
 
 
 def test_an_answer_does_not_depend_on_the_company_of_its_batch(task: Task, versions: Versions, media: MediaReader) -> None:
@@ -85,6 +88,8 @@ def test_an_answer_does_not_depend_on_the_company_of_its_batch(task: Task, versi
     many = predicted(task, versions, media, [value, *others])
     for alone, together in zip(one.uses, many.uses, strict=True):
         np.testing.assert_allclose(alone.outputs[0], together.outputs[0], atol=1e-4)
+        if alone.embedding is not None and together.embedding is not None:
+            np.testing.assert_allclose(alone.embedding[0], together.embedding[0], atol=1e-4)
 
 
 def replace_text(value: dict[str, Any], i: int) -> dict[str, Any]:

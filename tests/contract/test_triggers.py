@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import training_triggers.triggers as package
+from schemas.signals import ANSWER
 from training_triggers.triggers import accuracy, chi_square, ks, mmd, psi
 from training_triggers.triggers.age import Age
-from training_triggers.triggers.trigger import ANSWER, Trigger, chi_square_p, holm
+from training_triggers.triggers.trigger import Trigger, chi_square_p, holm
 from training_triggers.triggers.volume import Volume
 from training_triggers.watch import Rules, Watch
 
@@ -187,6 +188,16 @@ def test_what_is_told_is_a_category_and_all_numbers_are_looked_at_together() -> 
     assert [(alarm.trigger.name, alarm.signal, alarm.window) for alarm in found] == [
         ("chi_square", "said", 3), ("ks", "a", 5), ("mmd", "all signals together", 5),
     ]  # fmt: skip
+
+
+def test_an_embedding_is_looked_at_whole_and_apart_from_the_signals() -> None:
+    random, rules = np.random.default_rng(3), Rules(300)
+    names = ("a", "b", *(f"embedding {i:02d}" for i in range(4)))
+    one = Watch(names, (ks.TRIGGER, psi.TRIGGER, mmd.TRIGGER, mmd.EMBEDDINGS), rules)
+    found = [alarm for shift in (0.0, 0.0, 0.4, 0.4) for alarm in one.add(
+        np.concatenate([random.normal(size=(300, 2)), random.normal(shift, 1, (300, 4))], axis=1).astype(np.float32), 1
+    )]  # fmt: skip
+    assert [(alarm.trigger.name, alarm.signal, alarm.window) for alarm in found] == [("mmd", "embedding", 3)]
 
 
 # --- the watch ----------------------------------------------------------------------------------------------------

@@ -86,17 +86,18 @@ def test_a_shift_is_found_once_and_asks_for_one_run_whatever_is_killed(servers: 
     log = Encoder("prediction-log", PREDICTION_LOG.subject, ids)
     outcomes = Encoder("prediction-outcome", PREDICTION_OUTCOMES.subject, ids)
     chance, numbers = random.Random(4), np.random.default_rng(4)
-    signals, right = list[np.ndarray](), list[float]()
+    entries, right = list[np.ndarray](), list[float]()
     for batch in range(130):
         n, shift = chance.randint(1, 25), 1.2 if batch >= 70 else 0.0
         values = numbers.normal(shift, 1.0, n).astype("<f4")
-        signals.append(values)
+        embedding = numbers.normal(shift, 1.0, (n, 3)).astype("<f2")
+        entries.append(np.column_stack([embedding, values]).astype(np.float32))
         # One partition, so that the order of entries, and with it each window, is the one of the reference.
         produce(sink, PREDICTION_LOG.name, "w", log, {
             "worker": "w", "task": "t", "model": model, "version": "1", "arm": "live", "started_ms": batch, "compute_ms": 1.0,
             "request_ids": [f"{batch}-{i}" for i in range(n)], "origin_topic": "t", "origin_partitions": bytes(4 * n),
             "origin_offsets": bytes(8 * n), "outputs": bytes(4 * n), "outputs_dtype": "<f4", "outputs_shape": [n],
-            "signals": [{"name": "length", "values": values.tobytes()}],
+            "signals": [{"name": "length", "values": values.tobytes()}], "embeddings": embedding.tobytes(),
         }, 2)  # fmt: skip
         for _ in range(4):
             good = chance.random() < (0.6 if batch >= 70 else 0.95)
@@ -112,19 +113,22 @@ def test_a_shift_is_found_once_and_asks_for_one_run_whatever_is_killed(servers: 
             loops.kill()
     sink.close()
 
-    drift, accuracy = Watch(("length",), SIGNALS, Rules(WINDOW)), Watch(("right",), ANSWERS, Rules(ANSWERS_WINDOW))
+    drift, accuracy = (
+        Watch((*(f"embedding {i:02d}" for i in range(3)), "length"), SIGNALS, Rules(WINDOW)),
+        Watch(("right",), ANSWERS, Rules(ANSWERS_WINDOW)),
+    )
     expected = [
         f"{alarm.trigger.name}/{model}/1/{alarm.signal}/{alarm.window}"
-        for alarm in (*drift.add(np.concatenate(signals)[:, None], 0), *accuracy.add(np.array(right, "<f4")[:, None], 0))
+        for alarm in (*drift.add(np.concatenate(entries), 0), *accuracy.add(np.array(right, "<f4")[:, None], 0))
     ]
-    assert {one.split("/")[0] for one in expected} == {"ks", "psi", "accuracy", "page_hinkley"}
+    assert {one.split("/")[0] for one in expected} == {"ks", "psi", "mmd", "accuracy", "page_hinkley"}
 
     until(lambda: len(read(servers, DRIFT_EVENTS.name, model)) >= len(expected), 90, "findings")
     until(lambda: len(read(servers, TRAINING_EVENTS.name, model)) >= len(expected), 30, "decisions")
     time.sleep(3)
     found = read(servers, DRIFT_EVENTS.name, model)
     assert sorted(one["event_id"] for one in found) == sorted(expected), "each once"
-    assert {one["signal"] for one in found} == {"length", "right"}
+    assert {one["signal"] for one in found} == {"length", "embedding", "right"}
     decisions = read(servers, TRAINING_EVENTS.name, model)
     assert sorted(one["cause"] for one in decisions) == sorted(expected)
     (request,) = read(servers, TRAINING_REQUESTS.name, model)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inference_workers.networks.embedding import WIDTH
 from infra.settings import ROOT
 from schemas.codec import read_any
 from schemas.topics import CONTENT_ACTIONS, LABELS, PREDICTION_LOG
@@ -105,6 +106,8 @@ def test_the_log_holds_one_record_a_batch_and_model_with_the_parts(servers: Serv
     assert image["parts"] == ["image 1", "image 2"]
     assert image["outputs_shape"] == [2, 1]
     assert text["parts"] == []
+    assert np.frombuffer(image["embeddings"], "<f2").shape == (2 * WIDTH,)
+    assert text["embeddings"] == b""
     for record in mine.values():
         offsets = np.frombuffer(record["origin_offsets"], "<i8")
         assert set(offsets.tolist()) == {result["origin_offset"]}

@@ -140,7 +140,7 @@ def test_answers_are_judged_by_their_thresholds_or_by_the_largest() -> None:
     assert of_outcome(outcome([0.8, 0.2], {"b": True}, arm="shadow")) is None
 
 
-def test_signals_outputs_and_numeric_features_are_columns_and_unknown_values_are_missing() -> None:
+def test_signals_outputs_embedding_and_numeric_features_are_columns_and_unknown_values_are_missing() -> None:
     record = {
         "request_ids": ["r", "s"], "arm": "live", "model": "m", "version": "1", "started_ms": 7,
         "signals": [{"name": "length", "values": np.array([3, 4], "<f4").tobytes()}], "outputs_dtype": "<f4",
@@ -149,11 +149,12 @@ def test_signals_outputs_and_numeric_features_are_columns_and_unknown_values_are
             {"view": "v", "name": "n", "dtype": "<i8", "values": np.array([5, 0], "<i8").tobytes(), "state": b"\x00\x02"},
             {"view": "v", "name": "t", "dtype": "utf8", "values": b"", "state": b"\x00\x00"},
         ],
+        "embeddings": np.array([[1, 2], [3, 4]], "<f2").tobytes(),
     }  # fmt: skip
     found = of_log(record)
     assert found is not None
-    assert found[3] == ("length", "output spam", "said", "v.n")
-    assert found[4][0].tolist() == pytest.approx([3, 0.1, 0, 5])
-    assert found[4][1][2] == 1, "the second is said to be spam"
-    assert np.isnan(found[4][1][3])
+    assert found[3] == ("embedding 00", "embedding 01", "length", "output spam", "said", "v.n")
+    assert found[4][0].tolist() == pytest.approx([1, 2, 3, 0.1, 0, 5])
+    assert found[4][1][4] == 1, "the second is said to be spam"
+    assert np.isnan(found[4][1][5])
     assert of_log({**record, "arm": "canary"}) is None

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,8 +23,8 @@ from infra.monitor.tails import Hub, Listener
 from schemas import avro
 from schemas.codec import Encoder, read_any, write_any
 from schemas.errors import InvalidRequest, RecordTooLarge
-from schemas.generated import AuditEntry, ModelUpdate, SwapAck
-from schemas.topics import AUDIT, CATALOGUE, CONSUMPTIONS, MODEL_UPDATES, SWAP_ACKS
+from schemas.generated import AuditEntry, DriftEvent, DriftState, ModelUpdate, SwapAck
+from schemas.topics import AUDIT, CATALOGUE, CONSUMPTIONS, DRIFT_EVENTS, DRIFT_STATE, MODEL_UPDATES, SWAP_ACKS
 from streams import headers as h
 from streams.deadletter import dead_letters
 from streams.metrics import CATALOGUE as CATALOGUE_OF_METRICS
@@ -227,6 +228,35 @@ def test_who_was_live_when_is_told_by_the_updates() -> None:
     spans = [(one["arm"], one["version"], one["from_ms"], one["to_ms"]) for one in found["spans"]]
     assert spans == [("live", "1", 0, 20), ("canary", "2", 10, 20), ("live", "2", 20, 30), ("live", "1", 30, None)]
     assert found["live"] == "1"
+
+
+def test_a_watch_shows_each_signal_and_an_embedding_as_one() -> None:
+    random, story, ids = np.random.default_rng(1), Story(), MemoryRegistry()
+    names = ("embedding 00", "embedding 01", "length", "said")
+    baseline, window = random.normal(size=(400, 4)).astype("<f4"), random.normal(size=(400, 4)).astype("<f4")
+    window[:, :2] += 3.0
+    window[0] = -np.inf  # nothing is known of it
+    state = DriftState(
+        detector="drift", model="m", version="1", signals=names, baseline=baseline.tobytes(), window=window.tobytes(), windows=1,
+        streaks={"mmd/embedding": 1}, from_ms=1, seen_ms=2, first_ms=1,
+    )  # fmt: skip
+    _told(story, ids, DRIFT_STATE, state)
+    ((one,), finding) = models.watched(story), _finding("mmd", "embedding")
+    assert [signal["name"] for signal in one["signals"]] == ["length", "said", "embedding"]
+    shown = one["signals"][-1]
+    middles = np.array(shown["edges"])[:-1] + np.diff(shown["edges"]) / 2
+    assert np.dot(shown["baseline"], middles) == pytest.approx(0.9, abs=0.15), "in spreads of the baseline"
+    assert np.dot(shown["window"], middles) == pytest.approx(3.1, abs=0.2)
+    _told(story, ids, DRIFT_EVENTS, finding)
+    assert [len(signal["findings"]) for signal in models.watched(story)[0]["signals"]] == [0, 0, 1]
+
+
+def _finding(trigger: str, signal: str) -> DriftEvent:
+    return DriftEvent(
+        event_id=f"{trigger}/m/1/{signal}/2", model="m", version="1", trigger=trigger, signal=signal, statistic=0.1, p_value=0.01,
+        effect=0.3, least_effect=0.05, in_a_row=2, window=2, window_n=400, baseline_n=400, baseline_mean=0.0, window_mean=1.0,
+        from_ms=1, to_ms=2,
+    )  # fmt: skip
 
 
 def test_an_audit_line_tells_which_letters_were_redriven_after_a_restart_too() -> None:

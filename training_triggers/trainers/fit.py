@@ -75,7 +75,7 @@ def train(folder: Path, job: dict[str, Any], rank: int, world: int) -> int:
                 group["lr"] = job["rate"] * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps))) / 2
             whole = bent(pixels[rows])  # all of it everywhere, so that chance is the same in each process
             share = slice(rank * len(rows) // world, (rank + 1) * len(rows) // world)
-            loss = f.cross_entropy(wrapped(whole[share]), labels[rows[share]], label_smoothing=0.05)
+            loss = f.cross_entropy(wrapped(whole[share])[0], labels[rows[share]], label_smoothing=0.05)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as f
 
-from inference_workers.networks.convnet import ConvNet
+from inference_workers.networks.convnet import ConvNet, outputs
 from inference_workers.networks.pictures import Fit, Pixels, fit
 from training_triggers.trainers import export
 from training_triggers.trainers.evaluation import Measured, measure, threshold_for
@@ -73,7 +73,7 @@ def train(data: Pictures, progress: Progress, epochs: int = EPOCHS, threads: int
     for epoch in range(epochs):
         total = 0.0
         for rows in torch.randperm(len(labels)).split(BATCH):
-            loss = f.binary_cross_entropy_with_logits(network(_varied(pixels[rows]))[:, 0], labels[rows])
+            loss = f.binary_cross_entropy_with_logits(network(_varied(pixels[rows]))[0][:, 0], labels[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -94,7 +94,7 @@ def _varied(pixels: torch.Tensor) -> torch.Tensor:
 def scores(network: ConvNet, data: Pictures) -> npt.NDArray[np.float64]:
     """Probabilities of promotion, float64 (n,)."""
     with torch.no_grad():
-        logits = torch.cat([network(part)[:, 0] for part in torch.from_numpy(data.pixels).split(256)])
+        logits = torch.cat([network(part)[0][:, 0] for part in torch.from_numpy(data.pixels).split(256)])
     found: npt.NDArray[np.float64] = torch.sigmoid(logits).double().numpy()
     return found
 
@@ -118,7 +118,7 @@ def write(network: ConvNet, found: Report, folder: Path, version: str) -> str:
         return (torch.randint(0, 256, (n, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(n)),)
 
     graph = export.Graph(
-        "model.onnx", network, ("pixels",), ("logits",), [example(n) for n in (3, 1, 16)], ({0: "n"},), half=True
+        "model.onnx", network, ("pixels",), ("logits", "embedding"), [example(n) for n in (3, 1, 16)], ({0: "n"},), half=True
     )
     config = {
         "task": "moderation", "network": "convnet", "widths": list(WIDTHS), "coverage": [CATEGORY],
@@ -126,7 +126,7 @@ def write(network: ConvNet, found: Report, folder: Path, version: str) -> str:
     }  # fmt: skip
     signature = {
         "inputs": {"pixels": {"dtype": "uint8", "shape": ["n", SIDE, SIDE, 3]}},
-        "outputs": {"logits": {"dtype": "float32", "shape": ["n", 1]}},
+        "outputs": outputs(1, WIDTHS),
     }
     artifact = export.Artifact(
         NAME, export.halves(network), [graph], config, signature, lambda worst: _card(found, version, worst)
@@ -173,7 +173,7 @@ Read the last row first: where ordinary words wear the dress of promotion the mo
 advertisements differ from drawn ones: measure before you rely on it.
 
 Weights are 16 bits and widened when loaded; the figures are theirs. ONNX against torch, batches of 1, 3 and 16: largest
-difference of a logit {worst:.1e}.
+difference of an output {worst:.1e}.
 
 ## Made again
 

@@ -82,6 +82,6 @@ def run(folder: Path, processes: int, say: Say) -> None:
 
 def _right(network: ConvNet, data: digits.Digits) -> Bools:
     with torch.no_grad():
-        said = network(torch.from_numpy(data.pixels.copy())[..., None]).argmax(dim=1).numpy()
+        said = network(torch.from_numpy(data.pixels.copy())[..., None])[0].argmax(dim=1).numpy()
     found: Bools = said == data.labels
     return found

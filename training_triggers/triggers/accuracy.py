@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from training_triggers.triggers.trigger import ANSWER, Finding, Floats
+from schemas.signals import ANSWER
+from training_triggers.triggers.trigger import Finding, Floats
 
 
 class Accuracy:

@@ -6,7 +6,8 @@ Baseline and window go through it in order; where it cuts its memory inside the 
 
 from __future__ import annotations
 
-from training_triggers.triggers.trigger import ANSWER, Finding, Floats
+from schemas.signals import ANSWER
+from training_triggers.triggers.trigger import Finding, Floats
 
 DELTA = 0.002  # chance of a false cut, river's default
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from training_triggers.triggers.trigger import CATEGORY, Finding, Floats, chi_square_p
+from schemas.signals import CATEGORY
+from training_triggers.triggers.trigger import Finding, Floats, chi_square_p
 
 RARE = 5  # a class with fewer entries than that, both samples together, is counted with the other rare ones
 

@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from training_triggers.triggers.trigger import NUMBER, Finding, Floats
+from schemas.signals import NUMBER
+from training_triggers.triggers.trigger import Finding, Floats
 
 
 def distance(baseline: Floats, window: Floats) -> float:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from training_triggers.triggers.trigger import JOINT, Finding, Floats
+from schemas.signals import ALL, EMBEDDING
+from training_triggers.triggers.trigger import Finding, Floats
 
 MOST = 300  # of each sample: the kernel has the square of it
 PERMUTATIONS = 400
@@ -21,8 +22,9 @@ MISSING = -6.0
 
 class MeanDiscrepancy:
     name = "mmd"
-    of = JOINT
-    least_effect = 0.15
+
+    def __init__(self, of: str, least_effect: float) -> None:
+        self.of, self.least_effect = of, least_effect
 
     def compare(self, baseline: Floats, window: Floats) -> Finding:
         """baseline, window: (n, columns), or (n,) of one."""
@@ -69,4 +71,5 @@ def _estimates(kernel: Floats, sides: npt.NDArray[np.float64], n: int) -> Floats
     return found
 
 
-TRIGGER = MeanDiscrepancy()
+TRIGGER = MeanDiscrepancy(ALL, 0.15)
+EMBEDDINGS = MeanDiscrepancy(EMBEDDING, 0.05)  # of many columns that move together, each a little

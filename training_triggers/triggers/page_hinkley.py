@@ -4,7 +4,8 @@ schemes"; Hinkley 1971; river's implementation). Sooner than windows where a fal
 
 from __future__ import annotations
 
-from training_triggers.triggers.trigger import ANSWER, Finding, Floats
+from schemas.signals import ANSWER
+from training_triggers.triggers.trigger import Finding, Floats
 
 TOLERATED = 0.02  # of each answer
 THRESHOLD = 12.0  # wrong answers more than expected

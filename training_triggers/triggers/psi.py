@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from training_triggers.triggers.trigger import NUMBER, Finding, Floats, chi_square_p
+from schemas.signals import NUMBER
+from training_triggers.triggers.trigger import Finding, Floats, chi_square_p
 
 BINS = 10
 

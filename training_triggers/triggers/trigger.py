@@ -12,9 +12,6 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 
-NUMBER, CATEGORY, ANSWER, JOINT = "number", "category", "answer", "joint"
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
     """statistic: the trigger's own. p_value: of no change, where the trigger is a test. effect: size of the change, from 0."""
@@ -25,8 +22,8 @@ class Finding:
 
 
 class Trigger(Protocol):
-    """least_effect: from this size on a change counts; smaller ones are found in large samples and mean nothing. of: what it compares:
-    each column of numbers, of categories or of answers (1 right, 0 wrong), or all columns of numbers together, (n, columns)."""
+    """least_effect: from this size on a change counts; smaller ones are found in large samples and mean nothing. of: what it compares,
+    by `schemas/signals.py`: each column of a kind for itself, or several together, (n, columns)."""
 
     name: str
     of: str

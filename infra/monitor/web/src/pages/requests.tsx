@@ -80,7 +80,7 @@ function Told({ record }: { record: Message }) {
   const cause = Object.entries(record.headers).filter(([name]) => name.startsWith("error-") || ["attempt", "redrive", "traceparent"].includes(name));
   const features = (said["features"] as Value[] | undefined)?.filter((one) => typeof one === "object") ?? [];
   const ids = (said["request_ids"] as string[] | undefined) ?? [];
-  const shown = Object.fromEntries(Object.entries(said).filter(([name, value]) => !["request_ids", "signals", "outputs", "origin_partitions", "origin_offsets", "features"].includes(name) && value !== null && !(Array.isArray(value) && !value.length)));
+  const shown = Object.fromEntries(Object.entries(said).filter(([name, value]) => !["request_ids", "signals", "outputs", "origin_partitions", "origin_offsets", "features", "embeddings"].includes(name) && value !== null && !(Array.isArray(value) && !value.length)));
   return (
     <>
       {cause.length > 0 && <dl className="pairs">{cause.map(([name, value]) => <div key={name}><dt>{name}</dt><dd><code>{value}</code></dd></div>)}</dl>}
