@@ -17,6 +17,7 @@ from schemas.topics import DRIFT_EVENTS, MODEL_UPDATES, SWAP_ACKS, TRAINING_EVEN
 
 Floats = npt.NDArray[Any]
 BINS = 24
+FAR = "spreads from the baseline's middle"
 SHIPPED = ROOT / "inference_workers" / "shipped"
 
 
@@ -117,12 +118,13 @@ def watched(story: Story) -> list[dict[str, Any]]:
     for (detector, model, version), state in story.states.items():
         signals = tuple(state["signals"])
         baseline, window = (_table(state[name], len(signals)) for name in ("baseline", "window"))
+        joint = together(signals)
         mine = [one for one in findings if (one["model"], one["version"]) == (model, version)]
         found.append({
             "detector": detector, "model": model, "version": version, "windows": state["windows"], "streaks": state["streaks"],
             "seen_ms": state["seen_ms"], "baseline_n": len(baseline), "window_n": len(window),
             "signals": [
-                {"name": name, **_shape(*columns), "findings": [one for one in mine if one["signal"] == name][-20:]}
+                {"name": name, "unit": FAR if name in joint else "", **_shape(*columns), "findings": [one for one in mine if one["signal"] == name][-20:]}
                 for name, columns in _columns(signals, baseline, window).items()
             ],
         })  # fmt: skip

@@ -1,19 +1,25 @@
-"""`./millrace bench drift`: false alarms where nothing changes, and how soon shifts of stated size are found. Simulated entries through
-the watch that the detectors run; no broker."""
+"""`./millrace bench drift`: false alarms where nothing changes, and how soon shifts of stated size are found. Simulated entries, and digits
+through `vision-digits` where the data folder has them (--data), through the watch that the detectors run; no broker."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import ndimage, stats
 
-from schemas.signals import ALL, CATEGORY, EMBEDDING, SAID
+from inference_workers.networks.embedding import WIDTH, reduced
+from inference_workers.sources import open_source
+from inference_workers.task import Version, find_task
+from inference_workers.tasks.vision import Asked
+from schemas.signals import ALL, CATEGORY, EMBEDDED, EMBEDDING, SAID
 from tests.benchmarks.worker import figure, report, say
-from training_triggers.detect import ANSWERS, SIGNALS
+from training_triggers.detect import ANSWERS, SIGNALS, of_log
 from training_triggers.triggers import chi_square, ks, mmd
 from training_triggers.triggers.trigger import Trigger
 from training_triggers.watch import Matrix, Rules, Watch
@@ -40,21 +46,50 @@ SHIFTS: dict[str, Draw] = {
 }
 
 
+def _moved(matrix: Sequence[Sequence[float]], pixels: np.ndarray) -> np.ndarray:
+    """About its middle."""
+    middle = (np.array(pixels.shape) - 1) / 2
+    return np.asarray(ndimage.affine_transform(pixels, np.array(matrix), middle - np.array(matrix) @ middle, order=1))
+
+
+def _turned(degrees: float) -> Callable[[np.ndarray], np.ndarray]:
+    a = math.radians(degrees)
+    return lambda pixels: _moved([[math.cos(a), math.sin(a)], [-math.sin(a), math.cos(a)]], pixels)
+
+
+NOISE = np.random.default_rng(5)
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "turned by 10 degrees": _turned(10),
+    "turned by 20 degrees": _turned(20),
+    "turned by 30 degrees": _turned(30),
+    "sheared by 0.4": lambda pixels: _moved([[1.0, 0.0], [0.4, 1.0]], pixels),
+    "nine tenths the size": lambda pixels: _moved([[1 / 0.9, 0.0], [0.0, 1 / 0.9]], pixels),
+    "noise of 10 of 255": lambda pixels: pixels + NOISE.normal(0, 10, pixels.shape),
+    "noise of 25 of 255": lambda pixels: pixels + NOISE.normal(0, 25, pixels.shape),
+    "upside down": lambda pixels: pixels[::-1],
+}
+
+
 def watch(names: Sequence[str], triggers: Sequence[Trigger], rules: Rules) -> Watch:
     return Watch(tuple(names), triggers, rules)
 
 
 def false_alarms(windows: int, seed: int, triggers: Sequence[Trigger], rules: Rules) -> dict[str, int]:
-    """Alarms by trigger over so many windows of eight signals and a class that do not change, a new baseline every 50."""
-    random, found = np.random.default_rng(seed), {trigger.name: 0 for trigger in triggers}
-    draws = [*STILL.values(), *STILL.values(), _classes((0.6, 0.2, 0.1, 0.1))]
+    """Alarms by trigger over so many windows of eight signals, an embedding and a class that do not change, a new baseline every 50."""
+    random, found = np.random.default_rng(seed), {named(trigger): 0 for trigger in triggers}
+    names = [*(f"s{i}" for i in range(8)), *(f"{EMBEDDED}{i:02d}" for i in range(WIDTH)), SAID]
+    draws = [*STILL.values(), *STILL.values(), *[STILL["normal"]] * WIDTH, _classes((0.6, 0.2, 0.1, 0.1))]
     for _ in range(windows // 50):
-        one = watch([*(f"s{i}" for i in range(8)), SAID], triggers, rules)
+        one = watch(names, triggers, rules)
         for _ in range(51):
             entries = np.stack([draw(random, rules.window_n) for draw in draws], axis=1).astype(np.float32)
             for alarm in one.add(entries, 0):
-                found[alarm.trigger.name] += 1
+                found[named(alarm.trigger)] += 1
     return found
+
+
+def named(trigger: Any) -> str:
+    return f"{trigger.name} of embeddings" if trigger.of == EMBEDDING else str(trigger.name)
 
 
 def delays(
@@ -66,15 +101,16 @@ def delays(
     most: int,
     names: Sequence[str] = ("s", "t"),
 ) -> dict[str, list[float]]:
-    """names: the first changes, a second is normal and does not. For each trigger, entries from the onset, which lies anywhere in a window, to the alarm; infinite where none came."""
-    random, found = np.random.default_rng(7), {trigger.name: list[float]() for trigger in triggers}
+    """names: the columns that are drawn; of two, where one is drawn, the second is normal and does not change. For each trigger, entries
+    from the onset, which lies anywhere in a window, to the alarm; infinite where none came."""
+    random, found = np.random.default_rng(7), {named(trigger): list[float]() for trigger in triggers}
     for _ in range(rounds):
         one, quiet = watch(names, triggers, rules), int(random.integers(0, rules.window_n))
         one.add(_columns(before, random, 2 * rules.window_n + quiet, len(names)), 0)
-        at = {trigger.name: float("inf") for trigger in triggers}
+        at = {named(trigger): float("inf") for trigger in triggers}
         for came in range(100, most + 1, 100):
             for alarm in one.add(_columns(after, random, 100, len(names)), 0):
-                at[alarm.trigger.name] = min(at[alarm.trigger.name], came)
+                at[named(alarm.trigger)] = min(at[named(alarm.trigger)], came)
         for name, entries in at.items():
             found[name].append(entries)
     return found
@@ -85,7 +121,7 @@ def told(title: str, found: dict[str, list[float]], within: int) -> None:
         middle = np.median(entries)
         share = np.mean(np.array(entries) <= within)
         said = f"{middle:.0f}" if np.isfinite(middle) else "none"
-        say(f"  {title:<28} {name:<9} found within {within}: {share:>4.0%}   median records {said}")
+        say(f"  {title:<28} {name:<17} found within {within}: {share:>4.0%}   median records {said}")
 
 
 def main() -> None:
@@ -93,13 +129,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--windows", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--data", type=Path, help="the folder of the data sets")
     chosen = parser.parse_args()
     load_before, rules, figures = os.getloadavg()[0], Rules(), list[dict[str, Any]]()
 
     say(f"no change: {chosen.windows} windows of {rules.window_n} entries, 8 signals, alarms after {rules.in_a_row} in a row")
     windows_a_day = DEMO_PER_S * 86_400 / rules.window_n
     quick = [trigger for trigger in SIGNALS if trigger.of not in (ALL, EMBEDDING)]
-    for triggers, windows in ((quick, chosen.windows), ([mmd.TRIGGER], chosen.windows // 20)):
+    for triggers, windows in ((quick, chosen.windows), ([mmd.TRIGGER, mmd.EMBEDDINGS], chosen.windows // 20)):
         for name, n in false_alarms(windows, 1, triggers, rules).items():
             a_day = float(stats.chi2.ppf(0.95, 2 * n + 2) / 2) / windows * windows_a_day  # of a Poisson count
             say(f"  {name}: {n} alarms in {windows} windows; at {DEMO_PER_S} entries/s at most {a_day:.1f} a day (95 %)")
@@ -109,7 +146,9 @@ def main() -> None:
 
     say("a normal signal changes, at any place in a window")
     for name, after in SHIFTS.items():
-        found = delays(STILL["normal"], after, [one for one in SIGNALS if one.of != CATEGORY], rules, chosen.rounds, 6_000)
+        found = delays(
+            STILL["normal"], after, [one for one in SIGNALS if one.of not in (CATEGORY, EMBEDDING)], rules, chosen.rounds, 6_000
+        )
         told(name, found, 3_000)
         for trigger, entries in found.items():
             figures.append(figure(
@@ -149,11 +188,54 @@ def main() -> None:
         wrong = int(np.isfinite(entries).sum())
         say(f"  no change            {name:<12} {wrong} of {chosen.rounds} times an alarm within 4000 answers")
         figures.append(figure(f"{name}: false alarms within 4000 answers", wrong / chosen.rounds, "share", "printed", None))
+    if chosen.data:
+        figures += pictures(chosen.data, rules, chosen.rounds)
     report("drift", figures, load_before, chosen.json)
 
 
+def pictures(data: Path, rules: Rules, rounds: int) -> list[dict[str, Any]]:
+    """MNIST's digits through the shipped network, then the same digits changed."""
+    from training_triggers.trainers import digits
+
+    trained, held_out = digits.load(data)
+    pixels, figures = np.concatenate([trained.pixels, held_out.pixels]), list[dict[str, Any]]()
+    names, before = through_the_network(pixels)
+    say(f"digits through vision-digits change: {len(names)} columns, of which {WIDTH} are the embedding's")
+    for title, change in CHANGES.items():
+        _, after = through_the_network(np.stack([change(one.astype(np.float64)) for one in pixels]).clip(0, 255).astype(np.uint8))
+        found = delays(_rows_of(before), _rows_of(after), SIGNALS, rules, rounds, 6_000, names)
+        told(title, found, 3_000)
+        for name, entries in found.items():
+            share = float(np.mean(np.array(entries) <= 3_000))
+            figures.append(figure(f"{name}: digits {title}, found within 3000", share, "share", "printed", None))
+    return figures
+
+
+def through_the_network(pixels: np.ndarray) -> tuple[Sequence[str], Matrix]:
+    """Names of the columns, and what the drift detector gets of each picture."""
+    folder = open_source("shipped:vision-digits")
+    task = find_task("vision")
+    versions = {folder.name: Version(folder, task.load(folder, folder.name))}
+    (use,) = task.predict([Asked(one[..., None], 1) for one in pixels], versions).uses
+    assert use.embedding is not None
+    found = of_log({
+        "arm": "live", "model": folder.name, "version": "1", "started_ms": 1, "request_ids": range(len(pixels)), "features": [],
+        "signals": [{"name": name, "values": values.tobytes()} for name, values in use.signals.items()], "thresholds": b"",
+        "outputs": use.outputs.tobytes(), "outputs_dtype": "<f4", "output_names": use.names, "embeddings": reduced(use.embedding).tobytes(),
+    })  # fmt: skip
+    assert found is not None
+    return found[3], found[4]
+
+
+def _rows_of(entries: Matrix) -> Draw:
+    return lambda random, n: entries[random.integers(0, len(entries), n)]
+
+
 def _columns(first: Draw, random: np.random.Generator, n: int, width: int) -> Matrix:
-    return np.stack([first(random, n), *(random.normal(size=n) for _ in range(width - 1))], axis=1).astype(np.float32)
+    drawn = first(random, n)
+    if drawn.ndim == 2:
+        return drawn
+    return np.stack([drawn, *(random.normal(size=n) for _ in range(width - 1))], axis=1).astype(np.float32)
 
 
 def _classes(shares: Sequence[float]) -> Draw:

@@ -244,6 +244,7 @@ def test_a_watch_shows_each_signal_and_an_embedding_as_one() -> None:
     ((one,), finding) = models.watched(story), _finding("mmd", "embedding")
     assert [signal["name"] for signal in one["signals"]] == ["length", "said", "embedding"]
     shown = one["signals"][-1]
+    assert [signal["unit"] != "" for signal in one["signals"]] == [False, False, True]
     middles = np.array(shown["edges"])[:-1] + np.diff(shown["edges"]) / 2
     assert np.dot(shown["baseline"], middles) == pytest.approx(0.9, abs=0.15), "in spreads of the baseline"
     assert np.dot(shown["window"], middles) == pytest.approx(3.1, abs=0.2)

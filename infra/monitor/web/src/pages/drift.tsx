@@ -7,7 +7,7 @@ import { at } from "../router";
 interface Finding { event_id: string; trigger: string; statistic: number; p_value: number | null; effect: number; least_effect: number; in_a_row: number; window: number; window_n: number; baseline_mean: number; window_mean: number; at_ms: number; signal: string }
 interface Watched {
   detector: string; model: string; version: string; windows: number; baseline_n: number; window_n: number; seen_ms: number; streaks: Record<string, number>;
-  signals: { name: string; edges: number[]; baseline: number[]; window: number[]; findings: Finding[] }[];
+  signals: { name: string; unit: string; edges: number[]; baseline: number[]; window: number[]; findings: Finding[] }[];
 }
 
 export default function Drift() {
@@ -42,7 +42,7 @@ function Signal({ signal, streaks }: { signal: Watched["signals"][number]; strea
           {signal.window.map((n, i) => <rect key={`w${i}`} className="window" x={i * 10 + 3} width={3} y={68 - (66 * n) / most} height={(66 * n) / most} />)}
         </svg>
       ) : <p className="dim">nothing measured</p>}
-      <p className="hint">{signal.edges.length ? `${signal.edges[0]!.toPrecision(3)} … ${signal.edges.at(-1)!.toPrecision(3)}` : ""}</p>
+      <p className="hint">{signal.edges.length ? `${signal.edges[0]!.toPrecision(3)} … ${signal.edges.at(-1)!.toPrecision(3)} ${signal.unit}` : ""}</p>
       {signal.findings.slice(-3).reverse().map((one) => (
         <p key={one.event_id} className="finding"><Badge kind="bad">{one.trigger}</Badge> <time title={exact(one.at_ms)}>{clock(one.at_ms)}</time> effect {one.effect.toPrecision(3)} (counts from {one.least_effect}){one.p_value !== null && `, p ${one.p_value.toExponential(1)}`}, mean {one.baseline_mean.toPrecision(3)} → {one.window_mean.toPrecision(3)}, {one.in_a_row} in a row</p>
       ))}
