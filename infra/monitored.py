@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 from infra import console
@@ -27,6 +28,8 @@ def run(settings: StackSettings, tokens: bool, as_json: bool) -> None:
     running.bootstrap, running.registry = address.bootstrap, settings.registry or running.registry
     started = running.find("monitor")
     if started is None or not started.alive():
+        if as_json:
+            console.out.file = sys.stderr  # its steps are not the answer
         web.make(replace(settings, monitor=True))  # it was asked for by name
         started = stack.monitor(settings, running)
     if as_json:

@@ -81,7 +81,7 @@ class Texts(_Loaded):
 
     def score(self, texts: Sequence[str]) -> Scores:
         inputs = self._tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
-        return self._scored(inputs["attention_mask"], **inputs)
+        return self._scored(inputs.get("attention_mask"), **inputs)
 
 
 class Pictures(_Loaded):
