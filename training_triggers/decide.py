@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from processors.step import decoded
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.generated import DriftEvent, TrainingEvent, TrainingRequest
+from schemas.signals import ALL, EMBEDDING
 from schemas.topic import DAY_MS
 from schemas.topics import TRAINING_EVENTS, TRAINING_REQUESTS
 from streams import headers as h
@@ -64,9 +65,11 @@ def words_of(event: DriftEvent) -> str:
     if event.trigger in ("volume", "age"):
         return f"{event.trigger}: {event.statistic:.0f} {event.signal} since {event.version} took over, each {event.least_effect:.0f} it is trained anew"
     chance = "" if event.p_value is None else f", p {event.p_value:.2g}"
+    joint = event.signal in (ALL, EMBEDDING)  # of several columns a mean says nothing
+    means = "" if joint else f"; mean {event.baseline_mean:.4g} became {event.window_mean:.4g}"
     return (
-        f"{event.trigger} of {event.signal}: {event.effect:.3f}, from {event.least_effect} on it counts{chance}; mean "
-        f"{event.baseline_mean:.4g} became {event.window_mean:.4g}; {event.in_a_row} windows in a row"
+        f"{event.trigger} of {event.signal}: {event.effect:.3f}, from {event.least_effect} on it counts{chance}{means}; "
+        f"{event.in_a_row} windows in a row"
     )
 
 

@@ -44,7 +44,7 @@ function Signal({ signal, streaks }: { signal: Watched["signals"][number]; strea
       ) : <p className="dim">nothing measured</p>}
       <p className="hint">{signal.edges.length ? `${signal.edges[0]!.toPrecision(3)} … ${signal.edges.at(-1)!.toPrecision(3)} ${signal.unit}` : ""}</p>
       {signal.findings.slice(-3).reverse().map((one) => (
-        <p key={one.event_id} className="finding"><Badge kind="bad">{one.trigger}</Badge> <time title={exact(one.at_ms)}>{clock(one.at_ms)}</time> effect {one.effect.toPrecision(3)} (counts from {one.least_effect}){one.p_value !== null && `, p ${one.p_value.toExponential(1)}`}, mean {one.baseline_mean.toPrecision(3)} → {one.window_mean.toPrecision(3)}, {one.in_a_row} in a row</p>
+        <p key={one.event_id} className="finding"><Badge kind="bad">{one.trigger}</Badge> <time title={exact(one.at_ms)}>{clock(one.at_ms)}</time> effect {one.effect.toPrecision(3)} (counts from {one.least_effect}){one.p_value !== null && `, p ${one.p_value.toExponential(1)}`}{!signal.unit && `, mean ${one.baseline_mean.toPrecision(3)} → ${one.window_mean.toPrecision(3)}`}, {one.in_a_row} in a row</p>
       ))}
     </figure>
   );
