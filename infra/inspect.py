@@ -181,11 +181,13 @@ def _show(record: dict[str, Any], as_json: bool) -> None:
 def request(settings: StackSettings, request_id: str, as_json: bool) -> int:
     """Every record that names the request, in time order."""
     found = way(*addresses(settings), request_id)
-    for record in found:
+    for record in found.records:
         _show_way(record, as_json)
-    if not found:
+    if not found.whole:
+        console.err.print(f"so far as could be read in {READ_LIMIT_S:.0f} s: what came long after it may be missing")
+    elif not found.records:
         console.err.print(f"no topic names request {request_id}: it was not sent, or retention has passed")
-    return 0 if found else 1
+    return 0 if found.records else 1
 
 
 def _show_way(record: dict[str, Any], as_json: bool) -> None:

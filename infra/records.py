@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from schemas.codec import SchemaIds, read_any
 from schemas.errors import MillraceError
-from schemas.topics import CONSUMPTIONS, LABELS, PREDICTION_LOG, PREDICTION_OUTCOMES, SHADOW_RESULTS
+from schemas.topics import CATALOGUE, CONSUMPTIONS, SHADOW_RESULTS, TASKS
 from streams.clock import SystemClock
 from streams.ids import time_ms_of
 from streams.kafka.admin import KafkaAdmin
-from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
-from streams.rows import Place, Polled
+from streams.kafka.readback import stretch
+from streams.rows import Polled
 
 READ_LIMIT_S = 15.0
 EARLIER_MS = 5_000  # clocks of producers and broker differ
@@ -43,30 +44,53 @@ def readable(value: Any) -> Any:
     return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
 
 
-def way(address: KafkaAddress, ids: SchemaIds, request_id: str) -> list[dict[str, Any]]:
-    """Every record that names the request, in time order. A UUIDv7 tells where to start reading; any other id is looked for in
-    all that is kept. Raises BrokerUnavailable where a topic is not read in READ_LIMIT_S."""
-    at_ms, admin = time_ms_of(request_id), KafkaAdmin(address)
-    names = _topics_of_requests()
-    start: str | dict[Place, int] = "first"
-    if at_ms is not None:
-        there = admin.partitions()
-        start = admin.offsets_at([(name, n) for name in names for n in range(there.get(name, 0))], max(0, at_ms - EARLIER_MS))
-    reader = KafkaBroadcast(address, names, SystemClock(), start)
-    try:
-        found = [record for record in decoded(reader.read_to_end(READ_LIMIT_S), ids) if _names(record, request_id)]
-    finally:
-        reader.close()
-    return sorted(found, key=lambda record: record["timestamp_ms"])
+@dataclass(frozen=True)
+class Way:
+    """records: those that name a request, in time order. whole: all that could was looked through."""
+
+    records: list[dict[str, Any]]
+    whole: bool
 
 
-def _topics_of_requests() -> list[str]:
-    names: list[str] = []
-    for taken in CONSUMPTIONS:
-        names += [taken.topic.name, *taken.retry_topics(), taken.dead_letter_topic]
-        if taken.results is not None:
-            names.append(taken.results.name)
-    return list(dict.fromkeys([*names, LABELS.name, PREDICTION_LOG.name, PREDICTION_OUTCOMES.name, SHADOW_RESULTS.name]))
+def way(address: KafkaAddress, ids: SchemaIds, request_id: str, limit_s: float = READ_LIMIT_S) -> Way:
+    """A UUIDv7 tells where to start reading; any other id is looked for in all that is kept. Raises BrokerUnavailable where
+    nothing comes."""
+    at_ms, admin, clock = time_ms_of(request_id), KafkaAdmin(address), SystemClock()
+    there = admin.partitions()
+    places = [(name, n) for name in topics_of_requests() for n in range(there.get(name, 0))]
+    ends = admin.ends(places)
+    starts = admin.firsts(places) if at_ms is None else admin.offsets_at(places, max(0, at_ms - EARLIER_MS))
+    names = list(dict.fromkeys(place[0] for place in places if starts[place] < ends[place]))
+    starts = {place: starts[place] for place in places if place[0] in names}
+    found, whole, until_s = list[dict[str, Any]](), True, clock.monotonic_s() + limit_s
+    for part in stretch(address, names, starts, {place: ends[place] for place in starts}, clock):
+        found += [record for record in decoded(part.take(_spelt(part, request_id)), ids) if _names(record, request_id)]
+        if clock.monotonic_s() > until_s:
+            whole = False
+            break
+    return Way(sorted(found, key=lambda record: record["timestamp_ms"]), whole)
+
+
+def topics_of_requests() -> list[str]:
+    """What tasks take, whose id is in the header alone, and all whose record has a request's id; with retries and dead letters."""
+    taken = {consumption.topic.name for consumption in TASKS}
+    ids = {"request_id", "request_ids"}
+    carries = {topic.name for topic in CATALOGUE if ids & getattr(topic.record, "__dataclass_fields__", {}).keys()}
+    names = [topic.name for topic in CATALOGUE if topic.name in taken | carries | {SHADOW_RESULTS.name}]
+    for consumption in CONSUMPTIONS:
+        if consumption.topic.name in names:
+            names += [*consumption.retry_topics(), consumption.dead_letter_topic]
+    return names
+
+
+def _spelt(polled: Polled, request_id: str) -> list[int]:
+    """Rows in which the id stands at all: few are worth decoding. Avro spells a text as its bytes."""
+    raw = request_id.encode()
+    return [
+        i
+        for i, (value, headers) in enumerate(zip(polled.values, polled.headers, strict=True))
+        if raw in (value or b"") or any(text == raw for _, text in headers or ())
+    ]
 
 
 def _names(record: dict[str, Any], request_id: str) -> bool:

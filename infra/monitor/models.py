@@ -136,7 +136,7 @@ def _columns(signals: Sequence[str], baseline: Floats, window: Floats) -> dict[s
     """Baseline and window of each thing that findings are of, (entries,) each."""
     apart = {name: (baseline[:, i], window[:, i]) for i, name in enumerate(signals) if kind_of(name) != EMBEDDING}
     joint = {name: _distances(baseline[:, columns], window[:, columns]) for name, columns in together(signals).items()}
-    return apart | joint
+    return joint | apart
 
 
 def _distances(baseline: Floats, window: Floats) -> tuple[Floats, Floats]:

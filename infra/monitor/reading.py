@@ -128,7 +128,8 @@ def add(app: FastAPI, monitor: Monitor) -> None:
     @app.get("/api/requests/{request_id}")
     def request_way(request_id: Annotated[str, Field(min_length=1, max_length=200)]) -> dict[str, Any]:
         """Every record that names the request, in time order."""
-        return {"request_id": request_id, "records": browse.plain(way(monitor.address, monitor.ids, request_id))}
+        found = way(monitor.address, monitor.ids, request_id)
+        return {"request_id": request_id, "records": browse.plain(found.records), "whole": found.whole}
 
     @app.get("/api/deadletters")
     def dead_letters() -> dict[str, Any]:

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from infra import records
 from infra.settings import ROOT
 from schemas.errors import InvalidRequest
 from streams.client import NoAnswer, connect
+from streams.kafka.config import KafkaAddress
+from streams.registry import Registry
 from tests.chaos.stage import Stage, staged
 from tests.conftest import Servers
 
@@ -56,6 +59,8 @@ def test_send_answers_in_the_order_of_its_input_and_says_what_was_wrong(servers:
     assert set(topics[1:]) == {"content-v1-moderation-dlq", "moderation-verdicts-v1"}
     way = run(servers, "request", found[0]["request_id"], "--json")
     assert "prediction-log-v1" in {record["topic"] for record in lines(way)}
+    cut = records.way(KafkaAddress(bootstrap=servers.bootstrap), Registry(servers.registry), found[0]["request_id"], limit_s=0.0)
+    assert not cut.whole, "it was told to stop after the first part"
 
     piped = run(servers, "send", "moderation", given="free prize, call now to claim\nhello\n")
     assert piped.returncode == 0

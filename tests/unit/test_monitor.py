@@ -20,6 +20,7 @@ from infra.monitor.browse import filter_of, plain
 from infra.monitor.history import Ends, History
 from infra.monitor.story import Story
 from infra.monitor.tails import Hub, Listener
+from infra.records import topics_of_requests
 from schemas import avro
 from schemas.codec import Encoder, read_any, write_any
 from schemas.errors import InvalidRequest, RecordTooLarge
@@ -230,6 +231,14 @@ def test_who_was_live_when_is_told_by_the_updates() -> None:
     assert found["live"] == "1"
 
 
+def test_the_way_of_a_request_is_looked_for_where_requests_are() -> None:
+    names = topics_of_requests()
+    assert len(names) == len(set(names))
+    assert {"content-v1", "content-v1-moderation-dlq", "vision-results-v1", "content-actions-v1", "labels-v1", "labels-timely-v1",
+            "prediction-log-v1", "prediction-outcomes-v1", "shadow-results-v1", "labels-v1-timely-retry-1s"} <= set(names)  # fmt: skip
+    assert not [name for name in names if "event" in name or "feature" in name], "those are many, and name none"
+
+
 def test_a_watch_shows_each_signal_and_an_embedding_as_one() -> None:
     random, story, ids = np.random.default_rng(1), Story(), MemoryRegistry()
     names = ("embedding 00", "embedding 01", "length", "said")
@@ -242,14 +251,14 @@ def test_a_watch_shows_each_signal_and_an_embedding_as_one() -> None:
     )  # fmt: skip
     _told(story, ids, DRIFT_STATE, state)
     ((one,), finding) = models.watched(story), _finding("mmd", "embedding")
-    assert [signal["name"] for signal in one["signals"]] == ["length", "said", "embedding"]
-    shown = one["signals"][-1]
-    assert [signal["unit"] != "" for signal in one["signals"]] == [False, False, True]
+    assert [signal["name"] for signal in one["signals"]] == ["embedding", "length", "said"]
+    shown = one["signals"][0]
+    assert [signal["unit"] != "" for signal in one["signals"]] == [True, False, False]
     middles = np.array(shown["edges"])[:-1] + np.diff(shown["edges"]) / 2
     assert np.dot(shown["baseline"], middles) == pytest.approx(0.9, abs=0.15), "in spreads of the baseline"
     assert np.dot(shown["window"], middles) == pytest.approx(3.1, abs=0.2)
     _told(story, ids, DRIFT_EVENTS, finding)
-    assert [len(signal["findings"]) for signal in models.watched(story)[0]["signals"]] == [0, 0, 1]
+    assert [len(signal["findings"]) for signal in models.watched(story)[0]["signals"]] == [1, 0, 0]
 
 
 def _finding(trigger: str, signal: str) -> DriftEvent:

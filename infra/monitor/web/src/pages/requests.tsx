@@ -19,7 +19,7 @@ export function step(record: Message): string {
 }
 
 export default function Requests({ id }: { id: string }) {
-  const { data, error, isFetching } = useGet<{ records: Message[] }>(id ? `requests/${encodeURIComponent(id)}` : null);
+  const { data, error, isFetching } = useGet<{ records: Message[]; whole: boolean }>(id ? `requests/${encodeURIComponent(id)}` : null);
   const records = data?.records ?? [];
   const first = records[0]?.timestamp_ms ?? 0;
   const last = records.at(-1)?.timestamp_ms ?? 0;
@@ -33,7 +33,8 @@ export default function Requests({ id }: { id: string }) {
       </form>
       {error && <Trouble error={error} />}
       {!id && <Empty command='./millrace send moderation --text "You have won"'>The way of one request will be here. Its id is printed by this command, and stands in the header ce_id of every record.</Empty>}
-      {id && !records.length && (isFetching ? <div className="waiting">looking through the topics…</div> : <Empty>No topic names this request: it was not sent, or retention has passed.</Empty>)}
+      {id && !records.length && data?.whole !== false && (isFetching ? <div className="waiting">looking through the topics…</div> : <Empty>No topic names this request: it was not sent, or retention has passed.</Empty>)}
+      {data && !data.whole && <p className="hint">So far as could be read in 15 s: what came long after it may be missing.</p>}
       {records.length > 0 && (
         <>
           <dl className="figures">

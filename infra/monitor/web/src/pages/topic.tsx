@@ -27,6 +27,7 @@ export default function Topic({ name }: { name: string }) {
   const lag = useMemo(() => [{ series: `edge/*/${name}/lag` }], [name]);
   const late = useMemo(() => [{ series: `edge/*/${name}/lag_s` }], [name]);
   const found = about.data;
+  const grouped = Object.values(snapshot?.groups ?? {}).some((group) => name in group.edges);
   const now = snapshot?.topics[name];
   const newest = useGet<{ records: Message[] }>(`topics/${encodeURIComponent(name)}/records?limit=50`).data?.records ?? [];
   const mean = newest.reduce((sum, one) => sum + one.bytes, 0) / Math.max(1, newest.length);
@@ -47,8 +48,8 @@ export default function Topic({ name }: { name: string }) {
       </dl>
       <div className="charts three">
         <Chart title="Written" unit="/s" lines={rate} data={history} height={90} />
-        <Chart title="Behind" unit="records" lines={lag} data={history} height={90} format={(v) => compact(Math.round(v))} />
-        <Chart title="Oldest unread" unit="s" lines={late} data={history} height={90} format={seconds} />
+        {grouped && <Chart title="Behind" unit="records" lines={lag} data={history} height={90} format={(v) => compact(Math.round(v))} />}
+        {grouped && <Chart title="Oldest unread" unit="s" lines={late} data={history} height={90} format={seconds} />}
       </div>
       <div className="tabs" role="tablist">
         {TABS.map((one) => <a key={one} role="tab" aria-selected={tab === one} href={withParams({ tab: one === "messages" ? null : one })} onClick={(e) => { e.preventDefault(); go(withParams({ tab: one === "messages" ? null : one })); }}>{one}</a>)}
