@@ -189,7 +189,7 @@ def main() -> None:
         say(f"  no change            {name:<12} {wrong} of {chosen.rounds} times an alarm within 4000 answers")
         figures.append(figure(f"{name}: false alarms within 4000 answers", wrong / chosen.rounds, "share", "printed", None))
     if chosen.data:
-        figures += pictures(chosen.data, rules, chosen.rounds)
+        figures += pictures(chosen.data, rules, max(1, chosen.rounds // 4))
     report("drift", figures, load_before, chosen.json)
 
 
