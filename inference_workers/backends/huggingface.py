@@ -62,7 +62,7 @@ class _Loaded:
 
 
 def _mean(hidden: Any, mask: Any | None) -> npt.NDArray[np.float32]:
-    """hidden: (n, tokens, width), (n, width, height, width) or (n, width). mask: (n, tokens), 1 where it is no padding."""
+    """hidden: (n, tokens, width), (n, channels, height, width) or (n, width). mask: (n, tokens), 1 where it is no padding."""
     hidden = hidden.float()
     if hidden.ndim == 3:
         weights = hidden.new_ones(hidden.shape[:2]) if mask is None else mask.to(hidden)
