@@ -178,10 +178,10 @@ class Teller:
             reader.close()
 
 
-def learn(teller: Teller, baseline: int = 700) -> str:
+def learn(teller: Teller) -> str:
     """The traffic changes, and everything else happens by itself; the version that has learnt it. Raises StoryFailed."""
     story = teller.story
-    teller.until(lambda: story.sent >= baseline, "baseline")
+    teller.until(lambda: story.sent >= teller.traffic.baseline, "baseline")
     teller.traffic.changed, story.shift = True, (teller.now_s, story.sent)
     ends = ("promoted", "refused", "failed", "rolled_back")
     end = teller.until(

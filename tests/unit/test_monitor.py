@@ -11,19 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from infra.local import web
-from infra.monitor import forms, grafana, letters, models, pipeline, prometheus, safety, scrape
-from infra.monitor.browse import filter_of, plain
+from infra.monitor import grafana, letters, models, pipeline, prometheus, safety, scrape
 from infra.monitor.history import Ends, History
 from infra.monitor.story import Story
 from infra.monitor.tails import Hub, Listener
 from infra.records import topics_of_requests
 from schemas import avro
-from schemas.codec import Encoder, read_any, write_any
-from schemas.errors import InvalidRequest, RecordTooLarge
+from schemas.codec import Encoder
+from schemas.errors import RecordTooLarge
 from schemas.generated import AuditEntry, DriftEvent, DriftState, ModelUpdate, SwapAck
 from schemas.topics import AUDIT, CATALOGUE, CONSUMPTIONS, DRIFT_EVENTS, DRIFT_STATE, MODEL_UPDATES, SWAP_ACKS
 from streams import headers as h
@@ -311,113 +308,6 @@ def test_the_dashboard_has_every_metric_and_is_the_file() -> None:
     }
     assert json.loads(grafana.FILE.read_text()) == grafana.dashboard()
     assert len({json.dumps(panel["gridPos"]) for panel in panels.values()}) == len(panels)
-
-
-# --- forms --------------------------------------------------------------------------------------------------------------
-
-ODD: dict[str, Any] = {
-    "recursive": {
-        "type": "record", "name": "Node", "fields": [
-            {"name": "value", "type": "int"}, {"name": "next", "type": ["null", "Node"]},
-            {"name": "children", "type": {"type": "array", "items": "Node"}},
-        ],
-    },
-    "logical": {
-        "type": "record", "name": "L", "fields": [
-            {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
-            {"name": "day", "type": ["null", {"type": "int", "logicalType": "date"}]},
-            {"name": "id", "type": {"type": "string", "logicalType": "uuid"}},
-        ],
-    },
-    "nested": {
-        "type": "record", "name": "N", "fields": [
-            {"name": "kind", "type": {"type": "enum", "name": "K", "symbols": ["A", "B"]}},
-            {"name": "digest", "type": {"type": "fixed", "name": "D", "size": 4}},
-            {"name": "inner", "type": {"type": "map", "values": {"type": "record", "name": "I", "fields": [{"name": "k", "type": "K"}]}}},
-            {"name": "either", "type": ["null", "string", {"type": "array", "items": "double"}]},
-        ],
-    },
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("schema", [*map(avro.schema, avro.record_names()), *ODD.values()], ids=[*avro.record_names(), *ODD])
-def test_the_example_of_any_schema_fits_it_and_can_be_written(schema: dict[str, Any]) -> None:
-    made = forms.example(schema)
-    assert forms.problems(made, schema) == []
-    json.dumps(made)
-    if schema.get("name") in ("Node", "N", "L"):
-        return  # of other makers: only the check is ours
-    ids = MemoryRegistry()
-    schema_id = ids.register("s", schema)
-    assert read_any(write_any(avro.from_json(made, schema), schema, schema_id), ids)
-
-
-def test_what_does_not_fit_is_named_with_its_place() -> None:
-    schema = ODD["nested"]
-    wrong = {"kind": "C", "digest": "abc", "inner": {"x": {"k": "A", "z": 1}}, "either": 4}
-    said = forms.problems(wrong, schema)
-    assert any(one.startswith("kind: expected one of A, B") for one in said)
-    assert any(one.startswith("digest: expected 4 bytes") for one in said)
-    assert any(one.startswith("inner.x.z: there is no such field") for one in said)
-    assert any(one.startswith("either: expected") for one in said)
-    assert forms.problems({"content_id": "c"}, avro.schema("content")) == []
-    assert forms.problems({}, avro.schema("content")) == ["content_id: it is missing, and has no default"]
-    assert forms.problems({"content_id": True}, avro.schema("content")) == ["content_id: expected a text, not True"]
-
-
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@given(_JSON)
-def test_what_the_check_takes_can_be_written(value: Any) -> None:
-    schema = avro.schema("content")
-    if isinstance(value, dict) and not forms.problems(value, schema):
-        ids = MemoryRegistry()
-        write_any(avro.from_json(value, schema), schema, ids.register("s", schema))
-
-
-# --- filters ------------------------------------------------------------------------------------------------------------
-
-RECORD = {
-    "key": "k-1", "partition": 2, "offset": 9, "headers": {"ce_source": "demo"},
-    "value": {"flagged": True, "batch_size": 12, "text": "a Free prize", "categories": [{"category": "spam", "p": 0.9}, {"category": "hate", "p": 0.1}]},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "holds"),
-    [
-        ("prize", True), ("PRIZE free", True), ("prize absent", False), ('"free prize"', True), ('"prize free"', False),
-        ("flagged=true", True), ("flagged!=true", False), ("batch_size>10", True), ("batch_size<=11", False),
-        ("categories.category=spam", True), ("categories.category=ham", False), ("categories.p>0.95", False), ("text:free", True),
-        ("header.ce_source:demo", True), ("header.absent:x", False), ("key=k-1", True), ("partition=2", True), ("nothing=1", False), ("", True),
-    ],
-)  # fmt: skip
-def test_filters(text: str, holds: bool) -> None:
-    assert filter_of(text)(RECORD) is holds
-
-
-def test_a_comparison_with_no_number_says_so() -> None:
-    with pytest.raises(InvalidRequest, match="compares numbers"):
-        filter_of("batch_size>many")
-
-
-@given(st.text(max_size=60))
-def test_no_filter_breaks(text: str) -> None:
-    try:
-        filter_of(text)(RECORD)
-    except InvalidRequest:
-        return
-
-
-def test_what_json_cannot_hold_becomes_text() -> None:
-    assert plain({"a": b"\x00\xff", "b": float("nan"), "c": ["x" * 20_000]}) == {
-        "a": "\x00\xff", "b": "nan", "c": ["x" * 16_384 + "… (3616 more)"],
-    }  # fmt: skip
 
 
 # --- safety -------------------------------------------------------------------------------------------------------------
