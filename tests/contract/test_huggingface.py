@@ -96,7 +96,10 @@ def transcription(folder: Path) -> None:
 SEVEN = {"data": files.digit_seven()}
 CASES: list[tuple[str, str, Any, list[dict[str, Any]]]] = [
     ("vision", "vision-digits", vision, [{"image": SEVEN, "top": 3}, {"image": {"data": files.noise(90)}, "top": 1}]),
-    ("moderation", "moderation-text", texts, [{"content_id": "c", "text": "hello there"}]),
+    (
+        "moderation", "moderation-text", texts,
+        [{"content_id": "c", "text": "hello there"}, {"content_id": "d", "text": "hello my friend how are you today"}],
+    ),
     (
         "translation", "translation-en-fr", translation,
         [{"text": "hello my friend", "source": "en", "target": "de"}, {"text": "how are you", "source": "en", "target": "de"}],
@@ -123,9 +126,10 @@ def test_a_checkpoint_answers_through_the_same_task(
         whole = prediction.uses[0].embedding
         assert whole is not None
         assert whole.shape == (len(prediction.uses[0].outputs), 16)
-        (alone, *_) = task.predict(prepared.inputs[:1], versions).uses
-        assert alone.embedding is not None
-        np.testing.assert_allclose(alone.embedding[0], whole[0], atol=1e-5, err_msg="padding has a part in it")
+        for i, one in enumerate(prepared.inputs):
+            (alone, *_) = task.predict([one], versions).uses
+            assert alone.embedding is not None
+            np.testing.assert_allclose(alone.embedding[0], whole[i], atol=1e-5, err_msg="padding has a part in it")
     if task_name == "vision":
         assert {found["label"] for found in prediction.results["classes"][0]} == {"cat", "dog", "seal"}  # type: ignore[index]
     if task_name == "moderation":
