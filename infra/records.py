@@ -11,8 +11,8 @@ from schemas.topics import CATALOGUE, CONSUMPTIONS, SHADOW_RESULTS, TASKS
 from streams.clock import SystemClock
 from streams.ids import time_ms_of
 from streams.kafka.admin import KafkaAdmin
+from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
-from streams.kafka.readback import stretch
 from streams.rows import Polled
 
 READ_LIMIT_S = 15.0
@@ -53,22 +53,23 @@ class Way:
 
 
 def way(address: KafkaAddress, ids: SchemaIds, request_id: str, limit_s: float = READ_LIMIT_S) -> Way:
-    """A UUIDv7 tells where to start reading; any other id is looked for in all that is kept. Raises BrokerUnavailable where
-    nothing comes."""
+    """Up to what is committed by now: a transaction that hangs holds nobody up. A UUIDv7 tells where to start reading; any other id
+    is looked for in all that is kept. Raises BrokerUnavailable."""
     at_ms, admin, clock = time_ms_of(request_id), KafkaAdmin(address), SystemClock()
     there = admin.partitions()
     places = [(name, n) for name in topics_of_requests() for n in range(there.get(name, 0))]
     ends = admin.ends(places)
     starts = admin.firsts(places) if at_ms is None else admin.offsets_at(places, max(0, at_ms - EARLIER_MS))
-    names = list(dict.fromkeys(place[0] for place in places if starts[place] < ends[place]))
-    starts = {place: starts[place] for place in places if place[0] in names}
-    found, whole, until_s = list[dict[str, Any]](), True, clock.monotonic_s() + limit_s
-    for part in stretch(address, names, starts, {place: ends[place] for place in starts}, clock):
-        found += [record for record in decoded(part.take(_spelt(part, request_id)), ids) if _names(record, request_id)]
-        if clock.monotonic_s() > until_s:
-            whole = False
-            break
-    return Way(sorted(found, key=lambda record: record["timestamp_ms"]), whole)
+    names = sorted({place[0] for place in places if starts[place] < ends[place]})
+    reader = KafkaBroadcast(address, names, clock, starts)
+    found, until_s = list[dict[str, Any]](), clock.monotonic_s() + limit_s
+    try:
+        while not reader.at_end() and clock.monotonic_s() < until_s:
+            part = reader.wait(0.2)
+            found += [record for record in decoded(part.take(_spelt(part, request_id)), ids) if _names(record, request_id)]
+        return Way(sorted(found, key=lambda record: record["timestamp_ms"]), reader.at_end())
+    finally:
+        reader.close()
 
 
 def topics_of_requests() -> list[str]:

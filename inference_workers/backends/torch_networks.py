@@ -69,7 +69,7 @@ class TorchNetwork:
             answer = self._network(*given)
         answers = answer if isinstance(answer, tuple) else (answer,)
         # A version of before embeddings names the logits alone, and its network says both.
-        return {name: value.cpu().numpy() for name, value in zip(self._outputs, answers, strict=False)}
+        return {name: value.cpu().numpy() for name, value in zip(self._outputs, answers[: len(self._outputs)], strict=True)}
 
     def close(self) -> None:
         return

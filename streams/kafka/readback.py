@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from schemas.codec import SchemaIds, read_any
@@ -18,13 +18,12 @@ STALLED_S = 60.0  # without any record: longer than a dead writer's transaction 
 
 
 def stretch(
-    address: KafkaAddress, topics: str | Sequence[str], starts: Mapping[Place, int], ends: Mapping[Place, int], clock: Clock
+    address: KafkaAddress, topic: str, starts: Mapping[Place, int], ends: Mapping[Place, int], clock: Clock
 ) -> Iterator[Polled]:
-    """Committed records from `starts` up to `ends`, in parts; of several topics, of all their partitions. Raises BrokerUnavailable where nothing comes for STALLED_S."""
+    """Committed records from `starts` up to `ends`, in parts. Raises BrokerUnavailable where nothing comes for STALLED_S."""
     if not starts:
         return
-    numbers = [number for _, number in starts] if isinstance(topics, str) else None
-    reader = KafkaBroadcast(address, topics, clock, dict(starts), numbers, ends)
+    reader = KafkaBroadcast(address, topic, clock, dict(starts), [number for _, number in starts], ends)
     try:
         moved_s = clock.monotonic_s()
         while not reader.at_end():
@@ -35,7 +34,7 @@ def stretch(
                 if len(wanted):  # a partition that goes on is read past its end while others are not there yet
                     yield wanted
             elif clock.monotonic_s() - moved_s > STALLED_S:
-                raise BrokerUnavailable(f"{topics} was not read to {dict(ends)}: nothing came for {STALLED_S:.0f} s")
+                raise BrokerUnavailable(f"{topic} was not read to {dict(ends)}: nothing came for {STALLED_S:.0f} s")
     finally:
         reader.close()
 

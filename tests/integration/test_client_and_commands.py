@@ -17,7 +17,9 @@ from infra.settings import ROOT
 from schemas.errors import InvalidRequest
 from streams.client import NoAnswer, connect
 from streams.kafka.config import KafkaAddress
+from streams.kafka.sink import KafkaSink
 from streams.registry import Registry
+from streams.rows import OutRecords
 from tests.chaos.stage import Stage, staged
 from tests.conftest import Servers
 
@@ -60,7 +62,16 @@ def test_send_answers_in_the_order_of_its_input_and_says_what_was_wrong(servers:
     way = run(servers, "request", found[0]["request_id"], "--json")
     assert "prediction-log-v1" in {record["topic"] for record in lines(way)}
     cut = records.way(KafkaAddress(bootstrap=servers.bootstrap), Registry(servers.registry), found[0]["request_id"], limit_s=0.0)
-    assert not cut.whole, "it was told to stop after the first part"
+    assert not cut.whole, "it was told to stop at once"
+    hanging = KafkaSink(KafkaAddress(bootstrap=servers.bootstrap), f"hangs-{found[0]['request_id']}")
+    hanging.begin()
+    hanging.produce(OutRecords("moderation-verdicts-v1", [b"k"], [b"v"], [[]]))
+    hanging.flush(10)
+    beside = records.way(KafkaAddress(bootstrap=servers.bootstrap), Registry(servers.registry), found[0]["request_id"])
+    hanging.abort(10)
+    hanging.close()
+    assert beside.whole, "a transaction that hangs is of nobody's way"
+    assert "moderation-verdicts-v1" in {record["topic"] for record in beside.records}
 
     piped = run(servers, "send", "moderation", given="free prize, call now to claim\nhello\n")
     assert piped.returncode == 0
