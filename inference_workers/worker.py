@@ -26,6 +26,8 @@ from streams.metrics import Metrics
 from streams.outcome import Defer, Emit, Outcome, Reject
 from streams.rows import OutRecords, Rows
 
+MOST_VALUES = 4_096  # of one request: an item of 64 images has some hundred
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -56,7 +58,7 @@ class TaskStep:
         self._task, self._models, self._media, self._enrich = task, models, media, enrich
         self._clock, self._worker, self._metrics = clock, worker, metrics
         self._result_record: str = task.results.record.RECORD
-        self._decoder = Decoder(getattr(record, "RECORD", ""), ids)
+        self._decoder = Decoder(getattr(record, "RECORD", ""), ids, task.consumption.topic.subject, MOST_VALUES)
         self._encoder = Encoder(self._result_record, task.results.subject, ids)
         self._log_encoder = Encoder("prediction-log", PREDICTION_LOG.subject, ids)
 
@@ -146,7 +148,7 @@ class TaskStep:
         columns = self._origin(rows) | {
             "status": Constant(status),
             "error_code": Constant(code),
-            "error_message": Constant(message[:1000]),
+            "error_message": Constant(message[:1000].encode(errors="replace").decode()),
         }
         return self._records(rows, self._encoder.encode(columns, len(rows)))
 
@@ -251,10 +253,8 @@ def _models_of(n: int, uses: Sequence[Use]) -> Input:
 
 def reply_partition(raw: bytes) -> int | None:
     """The partition in `replies-v1/N`; None for any other topic, so that nobody writes where they like."""
-    topic, _, number = raw.decode(errors="replace").partition("/")
-    if topic != REPLIES.name or not number.isdigit() or len(number) > 4 or int(number) >= REPLIES.partitions:
-        return None
-    return int(number)
+    topic, _, number = raw.partition(b"/")
+    return h.whole(number, 0, REPLIES.partitions - 1) if topic == REPLIES.name.encode() else None
 
 
 def _rejects(rows: Rows, errors: Mapping[int, RecordError], step: str) -> list[Outcome]:

@@ -6,7 +6,7 @@ Nobody registers a schema here: ids are looked up, and provisioning (`infra`) is
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -15,13 +15,14 @@ from schemas.columns import Columns
 from schemas.decoding import decode, decode_one
 from schemas.encoding import Constant, Input, encode
 from schemas.errors import UndecodableRecord
+from schemas.writers import MOST_VALUES, writer_of
 
 _HEAD = struct.Struct(">bI")
 HEAD_BYTES = _HEAD.size
 
 
 class SchemaIds(Protocol):
-    """The registry as the codec needs it. Both calls wait a bounded time and keep what they learnt."""
+    """The registry as the codec needs it. All calls wait a bounded time and keep what they learnt."""
 
     def schema_of(self, schema_id: int) -> dict[str, Any]:
         """Raises UndecodableRecord where no such id exists, RetryLater where the registry did not answer."""
@@ -29,6 +30,11 @@ class SchemaIds(Protocol):
 
     def id_of(self, subject: str, schema: dict[str, Any]) -> int:
         """Raises SchemaRefused where the schema was not provisioned under the subject."""
+        ...
+
+    def ids_under(self, subject: str, *, anew: bool) -> Collection[int]:
+        """The ids of a subject's versions, as far as they were learnt. anew: of all that are registered by now; what is new since the
+        last call is asked for. Raises RetryLater where the registry did not answer."""
         ...
 
 
@@ -49,11 +55,15 @@ def schema_id_of(value: bytes | None) -> int:
 
 
 class Decoder:
-    """Values of one topic as columns of our newest schema of the record, whichever version wrote them."""
+    """Values of one topic as columns of our newest schema of the record, whichever version wrote them.
 
-    def __init__(self, record: str, ids: SchemaIds) -> None:
+    subject: the topic's; what is written with a schema of another subject is refused, as nobody checked that schema against ours,
+    and an id that nobody registered costs one call to the registry a batch, however many there are. Without it any schema is read by.
+    most_values: of one record, see `schemas.writers`."""
+
+    def __init__(self, record: str, ids: SchemaIds, subject: str = "", most_values: int = MOST_VALUES) -> None:
         self._reader = avro.schema(record)
-        self._ids = ids
+        self._ids, self._subject, self._most_values = ids, subject, most_values
 
     def decode(self, values: Sequence[bytes | None]) -> tuple[Columns, dict[int, UndecodableRecord]]:
         """Columns of the rows that decode, in order, and the error of each other row by its index.
@@ -65,38 +75,51 @@ class Decoder:
             (common,) = heads
             if len(common) == HEAD_BYTES and common[0] == 0:
                 return self._decode_all(schema_id_of(common), [value[HEAD_BYTES:] for value in values if value is not None])
-        writers: dict[int, list[int]] = {}
+        rows: dict[int, list[int]] = {}
         failures: dict[int, UndecodableRecord] = {}
         for row, value in enumerate(values):
             try:
-                writers.setdefault(schema_id_of(value), []).append(row)
+                rows.setdefault(schema_id_of(value), []).append(row)
             except UndecodableRecord as error:
                 failures[row] = error
-        return self._decode_mixed(values, writers, failures)
+        return self._decode_mixed(values, rows, failures)
+
+    def _writers(self, schema_ids: Collection[int]) -> dict[int, dict[str, Any] | UndecodableRecord]:
+        """The schema of each id, without its logical types, or why it is not read by."""
+        found: dict[int, dict[str, Any] | UndecodableRecord] = {}
+        strangers: set[int] = set()
+        if self._subject:
+            strangers = set(schema_ids).difference(self._ids.ids_under(self._subject, anew=False))
+            if strangers:
+                strangers.difference_update(self._ids.ids_under(self._subject, anew=True))
+        for schema_id in schema_ids:
+            try:
+                if schema_id in strangers:
+                    raise UndecodableRecord(f"schema {schema_id} is no version of {self._subject}")
+                found[schema_id] = writer_of(self._ids.schema_of(schema_id)).plain
+            except UndecodableRecord as error:
+                found[schema_id] = error
+        return found
 
     def _decode_all(self, schema_id: int, bodies: list[bytes]) -> tuple[Columns, dict[int, UndecodableRecord]]:
-        try:
-            writer = self._ids.schema_of(schema_id)
-        except UndecodableRecord as error:
-            return Columns(0, {}), dict.fromkeys(range(len(bodies)), error)
-        return decode(bodies, writer, self._reader)
+        (writer,) = self._writers([schema_id]).values()
+        if isinstance(writer, UndecodableRecord):
+            return Columns(0, {}), dict.fromkeys(range(len(bodies)), writer)
+        return decode(bodies, writer, self._reader, self._most_values)
 
     def _decode_mixed(
-        self, values: Sequence[bytes | None], writers: dict[int, list[int]], failures: dict[int, UndecodableRecord]
+        self, values: Sequence[bytes | None], rows: dict[int, list[int]], failures: dict[int, UndecodableRecord]
     ) -> tuple[Columns, dict[int, UndecodableRecord]]:
         """Several versions in one batch: find the bad rows, then read the good ones as one version."""
         records: dict[int, dict[str, Any]] = {}
-        for schema_id, rows in writers.items():
-            try:
-                writer = self._ids.schema_of(schema_id)
-            except UndecodableRecord as error:
-                failures.update(dict.fromkeys(rows, error))
-                continue
-            for row in rows:
+        for schema_id, writer in self._writers(rows).items():
+            for row in rows[schema_id]:
                 value = values[row]
                 assert value is not None
                 try:
-                    records[row] = decode_one(value[HEAD_BYTES:], writer, self._reader)
+                    if isinstance(writer, UndecodableRecord):
+                        raise writer
+                    records[row] = decode_one(value[HEAD_BYTES:], writer, self._reader, self._most_values)
                 except UndecodableRecord as error:
                     failures[row] = error
         ordered = [records[row] for row in sorted(records)]

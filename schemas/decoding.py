@@ -19,6 +19,7 @@ from schemas.avro import parsed
 from schemas.columns import Column, Columns, Ints, Slices, to_column
 from schemas.errors import UndecodableRecord
 from schemas.varints import read_varints
+from schemas.writers import MOST_VALUES, writer_of
 
 _FIXED = {"float": ("<f4", 4), "double": ("<f8", 8)}
 _SMALL = 12  # below this many rows one call a record is the cheaper way (measured by `bench worker`)
@@ -53,29 +54,31 @@ class _NotAbsent(Exception):
     """A nested value is there: the batch is read record by record."""
 
 
-def decode(bodies: Sequence[bytes], writer: dict[str, Any], reader: dict[str, Any]) -> tuple[Columns, Failures]:
-    """Columns of the good rows, in order, and the error of each bad row by its index in `bodies`."""
+def decode(
+    bodies: Sequence[bytes], writer: dict[str, Any], reader: dict[str, Any], most_values: int = MOST_VALUES
+) -> tuple[Columns, Failures]:
+    """Columns of the good rows, in order, and the error of each bad row by its index in `bodies`. most_values: of one row."""
     if len(bodies) >= _SMALL and writer == reader and is_flat(writer):
         try:
             columns, bad = _by_column(bodies, writer)
         except _NotAbsent:
-            return _by_row(bodies, writer, reader)
+            return _by_row(bodies, writer, reader, most_values)
         if not bad:
             return columns, {}
         # Rare, so not worth a fast path: read the good rows alone, and ask fastavro for the words.
         failures = {row: _why(bodies[row], writer) for row in bad}
         good = [body for row, body in enumerate(bodies) if row not in failures]
-        return decode(good, writer, reader)[0], failures
-    return _by_row(bodies, writer, reader)
+        return decode(good, writer, reader, most_values)[0], failures
+    return _by_row(bodies, writer, reader, most_values)
 
 
-def decode_one(body: bytes, writer: dict[str, Any], reader: dict[str, Any]) -> dict[str, Any]:
-    """One record as a dictionary. Raises UndecodableRecord."""
+def decode_one(body: bytes, writer: dict[str, Any], reader: dict[str, Any], most_values: int = MOST_VALUES) -> dict[str, Any]:
+    """One record as a dictionary. Raises UndecodableRecord, also where it holds more values than that or its writer's schema is
+    not read by (`schemas.writers`)."""
+    writer_of(writer).check(body, most_values)
     source = BytesIO(body)
     try:
         record = fastavro.schemaless_reader(source, parsed(writer), parsed(reader))
-    except RecursionError as error:
-        raise UndecodableRecord("the record is nested too deeply") from error
     except Exception as error:  # fastavro raises many kinds on bytes that are not what the schema says
         raise UndecodableRecord(f"not a {writer['name']}: {type(error).__name__} {error}".rstrip()) from error
     if source.tell() != len(body):
@@ -92,12 +95,14 @@ def _why(body: bytes, writer: dict[str, Any]) -> UndecodableRecord:
     return UndecodableRecord(f"not a {writer['name']}: a value passes the end of the record or is not of its type")
 
 
-def _by_row(bodies: Sequence[bytes], writer: dict[str, Any], reader: dict[str, Any]) -> tuple[Columns, Failures]:
+def _by_row(
+    bodies: Sequence[bytes], writer: dict[str, Any], reader: dict[str, Any], most_values: int
+) -> tuple[Columns, Failures]:
     records: list[dict[str, Any]] = []
     failures: Failures = {}
     for row, body in enumerate(bodies):
         try:
-            records.append(decode_one(body, writer, reader))
+            records.append(decode_one(body, writer, reader, most_values))
         except UndecodableRecord as error:
             failures[row] = error
     fields: dict[str, Column] = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import chain
 
-from schemas.errors import InvalidRequest, RecordError, RecordTooLarge
+from schemas.errors import InvalidRequest, RecordError, RecordTooLarge, UndecodableRecord
 from streams import headers as h
 from streams.ids import derived
 from streams.rows import Origin, Polled, Rows
@@ -15,6 +16,9 @@ MAX_HEADERS = 64
 MAX_HEADER_BYTES = 32 * 1024
 MAX_ID_BYTES = 128
 DEFAULT_PRIORITY = 4
+MOST_TRIES = 1_000  # a retry that says it was tried more often was not written by a loop
+MOST_REDRIVES = 1_000_000
+TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NO_HEADERS: dict[str, bytes] = {}
 
 
@@ -94,10 +98,12 @@ def _admit_one(
     found, value = rows.headers[i], rows.values[i]
     retried = rows.places[i][0] in own_retry_topics
     rows.request_ids[i] = derived(*rows.origins[i], rows.timestamps_ms[i])
+    if h.HEADERS_UNREADABLE in found:
+        raise UndecodableRecord(f"its headers cannot be read: {found[h.HEADERS_UNREADABLE].decode(errors='replace')}")
     if retried:
         rows.origins[i] = _origin(found, rows.origins[i])
-        rows.attempts[i] = number(found, h.ATTEMPT, 0)
-        rows.redrives[i] = number(found, h.REDRIVE, 0)
+        rows.attempts[i] = number(found, h.ATTEMPT, 0, high=MOST_TRIES)
+        rows.redrives[i] = number(found, h.REDRIVE, 0, high=MOST_REDRIVES)
     if raw_id and len(raw_id) <= MAX_ID_BYTES:
         try:
             rows.request_ids[i] = raw_id.decode()
@@ -106,7 +112,7 @@ def _admit_one(
     if h.DEADLINE_MS in found:
         rows.deadlines_ms[i] = number(found, h.DEADLINE_MS)
     if h.PRIORITY in found:
-        rows.priorities[i] = min(9, max(0, number(found, h.PRIORITY)))
+        rows.priorities[i] = min(9, max(0, number(found, h.PRIORITY, low=-h.INT64_MAX)))
     if value is not None and len(value) > max_record_bytes:
         raise RecordTooLarge(f"the value has {len(value)} bytes; the topic takes {max_record_bytes}")
     if headers > MAX_HEADERS:
@@ -115,21 +121,30 @@ def _admit_one(
         raise RecordTooLarge(f"the headers have more than {MAX_HEADER_BYTES} bytes")
 
 
-def number(found: dict[str, bytes], name: str, default: int | None = None) -> int:
-    """A header that holds a decimal number. Raises InvalidRequest."""
+def number(found: dict[str, bytes], name: str, default: int | None = None, low: int = 0, high: int = h.INT64_MAX) -> int:
+    """A header that holds a whole number within bounds. Raises InvalidRequest."""
     raw = found.get(name)
     if raw is None and default is not None:
         return default
-    try:
-        if raw is None or len(raw) > 19:
-            raise ValueError
-        return int(raw)
-    except ValueError:
-        raise InvalidRequest(f"header {name} is {raw!r:.60}, not a whole number") from None
+    read = h.whole(raw, low, high)
+    if read is None:
+        raise InvalidRequest(f"header {name} is {raw!r:.60}, not a whole number from {low} to {high}")
+    return read
 
 
-def _origin(found: dict[str, bytes], fallback: Origin) -> Origin:
-    topic = found.get(h.ORIGIN_TOPIC)
-    if topic is None:
-        return fallback
-    return topic.decode(), number(found, h.ORIGIN_PARTITION), number(found, h.ORIGIN_OFFSET)
+def waits_until_ms(polled: Polled, i: int, now_ms: int, delay_ms: int) -> int:
+    """When a record of a retry topic is tried: as its writer says, and no later than the topic's delay after the broker took it and
+    after now, as the writer's clock may be another. What is malformed does not wait: admission refuses it."""
+    said_ms = h.whole(dict(polled.headers[i] or ()).get(h.NOT_BEFORE_MS)) or 0
+    return min(said_ms, polled.timestamps_ms[i] + delay_ms, now_ms + delay_ms)
+
+
+def _origin(found: dict[str, bytes], place: Origin) -> Origin:
+    """Where a retry first came, as whoever wrote it says. Raises InvalidRequest for what is no position in any topic."""
+    raw = found.get(h.ORIGIN_TOPIC)
+    if raw is None:
+        return place
+    topic, partition = raw.decode(errors="replace"), number(found, h.ORIGIN_PARTITION, high=2**31 - 1)
+    if not TOPIC_NAME.fullmatch(topic):
+        raise InvalidRequest(f"header {h.ORIGIN_TOPIC} is {raw!r:.60}, which is no topic's name")
+    return topic, partition, number(found, h.ORIGIN_OFFSET)

@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from schemas.errors import PoisonRecord
+from streams.headers import whole
 from streams.outcome import Outcome, Reject
 from streams.rows import Rows
 from streams.step import Step
@@ -23,8 +24,8 @@ _PREFIX = "claim="
 
 
 def claims_in(note: str) -> int:
-    digits = note.removeprefix(_PREFIX)
-    return int(digits) if note.startswith(_PREFIX) and digits.isdigit() and len(digits) < 6 else 0
+    """0 for a note of another kind."""
+    return (whole(note.removeprefix(_PREFIX).encode(errors="replace"), 0, 99_999) or 0) if note.startswith(_PREFIX) else 0
 
 
 def claim_note(claims: int) -> str:

@@ -13,7 +13,7 @@ MAX_KEPT_BYTES = 16 * 1024
 ROOM_BYTES = 64 * 1024  # what a dead letter may be larger than its source's largest record
 OURS = {
     h.ATTEMPT, h.NOT_BEFORE_MS, h.REDRIVE, h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET,
-    h.ERROR_CODE, h.ERROR_MESSAGE, h.ERROR_STEP, h.ERROR_WORKER, h.HEADERS_DROPPED,
+    h.ERROR_CODE, h.ERROR_MESSAGE, h.ERROR_STEP, h.ERROR_WORKER, h.HEADERS_DROPPED, h.HEADERS_UNREADABLE,
 }  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def _origin(rows: Rows, i: int) -> HeaderList:
 
 
 def _cause(error: MillraceError, step: str, worker: str) -> HeaderList:
-    message = str(error).encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore").encode()
+    message = str(error).encode(errors="replace")[:MAX_MESSAGE_BYTES].decode(errors="ignore").encode()
     return [
         (h.ERROR_CODE, error.code.encode()),
         (h.ERROR_MESSAGE, message),
@@ -56,7 +56,7 @@ def _cause(error: MillraceError, step: str, worker: str) -> HeaderList:
 
 
 def dead_letters(topic: str, rows: Rows, error: MillraceError, step: str, worker: str) -> OutRecords:
-    """Key and value byte for byte, partition as the origin's, our cause and the KIP-1034 headers."""
+    """Key and value byte for byte, partition as where it was read (retries keep it), our cause and the KIP-1034 headers."""
     headers: list[HeaderList] = []
     for i in range(len(rows)):
         source, partition, offset = rows.origins[i]
@@ -74,7 +74,7 @@ def dead_letters(topic: str, rows: Rows, error: MillraceError, step: str, worker
             (h.KIP_1034 + "partition", str(partition).encode()),
             (h.KIP_1034 + "offset", str(offset).encode()),
         ])  # fmt: skip
-    return OutRecords(topic, rows.keys, rows.values, headers, [origin[1] for origin in rows.origins])
+    return OutRecords(topic, rows.keys, rows.values, headers, [partition for _, partition in rows.places])
 
 
 def retries(topic: str, rows: Rows, error: MillraceError, step: str, worker: str, not_before_ms: int) -> OutRecords:
@@ -91,4 +91,4 @@ def retries(topic: str, rows: Rows, error: MillraceError, step: str, worker: str
         ]
         for i in range(len(rows))
     ]
-    return OutRecords(topic, rows.keys, rows.values, headers, [origin[1] for origin in rows.origins])
+    return OutRecords(topic, rows.keys, rows.values, headers, [partition for _, partition in rows.places])

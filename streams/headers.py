@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import chain
+from typing import Any, Final
 
 HeaderList = list[tuple[str, bytes]]
 
@@ -31,6 +33,7 @@ ERROR_MESSAGE: Final = "error-message"
 ERROR_STEP: Final = "error-step"
 ERROR_WORKER: Final = "error-worker"
 HEADERS_DROPPED: Final = "headers-dropped"
+HEADERS_UNREADABLE: Final = "headers-unreadable"
 REPLAY_OFFSET_MS: Final = "replay-offset-ms"
 KIP_1034: Final = "__streams.errors."
 
@@ -66,6 +69,12 @@ CATALOGUE: Final[tuple[Header, ...]] = (
     Header(ERROR_STEP, "the step that gave up: admit, decode, task, encode", ("loop",), ("operator",)),
     Header(ERROR_WORKER, "the process that gave up", ("loop",), ("operator",)),
     Header(REPLAY_OFFSET_MS, "of a replayed event: milliseconds that its clock is behind", ("replay command",), ("validate",)),
+    Header(
+        HEADERS_UNREADABLE,
+        "why a record's headers cannot be read; it stands in their place",
+        ("whoever reads the record",),
+        ("loop",),
+    ),
     Header(HEADERS_DROPPED, "number of headers that did not fit the dead letter", ("loop",), ("operator",)),
 )
 
@@ -77,3 +86,36 @@ def cloud_event(request_ids: Sequence[str], record: str, source: str) -> list[He
     """The five CloudEvents headers of each record of a batch."""
     rest = (SPEC, (CE_SOURCE, source.encode()), (CE_TYPE, f"millrace.{record}".encode()), (CONTENT_TYPE, AVRO))
     return [[(CE_ID, request_id.encode()), *rest] for request_id in request_ids]
+
+
+INT64_MAX: Final = 2**63 - 1
+_WHOLE = re.compile(rb"-?[0-9]{1,19}")
+
+
+def whole(raw: bytes | None, low: int = 0, high: int = INT64_MAX) -> int | None:
+    """The number that `raw` spells in ASCII digits, a minus sign before them at most; None for anything else and for what lies out
+    of the bounds. `int` and `isdigit` take more than that: "+5", " 5 ", "1_000", digits of other scripts, "²"."""
+    if raw is None or _WHOLE.fullmatch(raw) is None:
+        return None
+    number = int(raw)
+    return number if low <= number <= high else None
+
+
+def readable(read: Sequence[Callable[[], Sequence[tuple[str, bytes | None]] | None]]) -> list[HeaderList | None]:
+    """The headers of records, each read by a call. Kafka has headers without a value: here that is an empty one. Kafka does not ask
+    that a name is UTF-8: then none of that record's headers can be read, and HEADERS_UNREADABLE stands in their place."""
+    try:
+        found: list[Any] = [headers() for headers in read]
+    except Exception:
+        found = [_one(headers) for headers in read]
+    if None in chain.from_iterable(chain.from_iterable(filter(None, found))):
+        return [None if headers is None else [(name, value or b"") for name, value in headers] for headers in found]
+    return found
+
+
+def _one(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Exception as error:  # the client raises SystemError, with the cause behind it
+        cause = error.__cause__ or error
+        return [(HEADERS_UNREADABLE, f"{type(cause).__name__}: {cause}".encode()[:500])]

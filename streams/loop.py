@@ -18,6 +18,7 @@ import structlog
 from schemas.errors import (
     BrokerUnavailable,
     DeadLetterUnwritable,
+    InvalidRequest,
     PoisonRecord,
     RecordError,
     RetryLater,
@@ -25,8 +26,7 @@ from schemas.errors import (
     TransactionAborted,
 )
 from schemas.topic import Consumption, Order
-from streams import headers as h
-from streams.admit import admit, number
+from streams.admit import admit, waits_until_ms
 from streams.assignment import Assignment
 from streams.batching import Batcher
 from streams.broker import Sink, Source
@@ -40,6 +40,7 @@ from streams.release import Ended
 from streams.rows import Place, Polled, Rows
 from streams.state import State
 from streams.step import Step
+from streams.told import told
 
 
 class Delivery(Enum):
@@ -94,6 +95,7 @@ class Loop:
         self._batcher, self._clock, self._followers = batcher, clock, followers
         self._failpoint = failpoint  # named steps at which chaos tests kill the process
         self._retry_topics = consumption.retry_topics()
+        self._delays_ms = dict(zip(self._retry_topics, consumption.retry_delays_ms, strict=True))
         self._strict = consumption.topic.order is Order.STRICT
         self._exactly_once = limits.delivery is Delivery.EXACTLY_ONCE
         self._failures_in_a_row = 0
@@ -191,7 +193,8 @@ class Loop:
         for i, place in enumerate(polled.places):
             if place in put_back:
                 continue
-            not_before_ms = _not_before_ms(polled, i) if place[0] in self._retry_topics else 0
+            delay_ms = self._delays_ms.get(place[0])
+            not_before_ms = 0 if delay_ms is None else waits_until_ms(polled, i, now_ms, delay_ms)
             if not_before_ms <= now_ms:
                 kept.append(i)
                 continue
@@ -226,8 +229,13 @@ class Loop:
         return rows.take([i for i in range(len(rows)) if i not in gone])
 
     def _expire(self, rows: Rows, message: str) -> None:
+        answers, silent = told(self.step, rows, "expired", "deadline", message)
+        if silent:
+            self._reject(rows.take(silent), InvalidRequest("it expired, and its answer cannot be written"), "answer")
+            rows = rows.take([row for row in range(len(rows)) if row not in silent])
         self.metrics.add("expired", len(rows))
-        self._end(Emit(rows, self.step.answer(rows, "expired", "deadline", message)))
+        if len(rows):
+            self._end(Emit(rows, answers))
 
     def _run_suspects_alone(self, rows: Rows) -> Rows:
         """Rows of partitions whose owners died run one by one in a child; each is committed before the next."""
@@ -301,7 +309,7 @@ class Loop:
                     "failures past the last commit was set aside: mend the model or the task and start again"
                 )
         letters = dead_letters(self.consumption.dead_letter_topic, rows, error, step, self.worker)
-        answers = self.step.answer(rows, "failed", error.code, str(error))
+        answers, _ = told(self.step, rows, "failed", error.code, str(error))
         self.outbox.hold(Ended(rows, [letters, *answers], rejected=True))
 
     def _defer(self, row: Rows, error: RetryLater, step: str) -> None:
@@ -382,10 +390,3 @@ class Loop:
         """All work in flight was forgotten: so is the open transaction."""
         self._batcher.clear()
         self.outbox.drop()
-
-
-def _not_before_ms(polled: Polled, i: int) -> int:
-    try:
-        return number(dict(polled.headers[i] or ()), h.NOT_BEFORE_MS, 0)
-    except RecordError:
-        return 0  # admission refuses what is malformed; here it only must not wait for it

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from threading import Lock
 from typing import Any
 
@@ -35,6 +36,7 @@ class Registry:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is ours: never through a proxy
         self._schemas: dict[int, dict[str, Any]] = {}
         self._unknown: dict[int, float] = {}
+        self._under: dict[str, dict[int, int]] = {}  # by subject and version, its id
         self._lock = Lock()
 
     # --- schemas.codec.SchemaIds --------------------------------------------------------------------------------
@@ -59,10 +61,28 @@ class Registry:
             raise RetryLater(f"the registry answers {refused.status}: {refused}") from refused
         except BrokerUnavailable as error:
             raise RetryLater(str(error)) from error
-        schema: dict[str, Any] = json.loads(answer["schema"])
+        schema: dict[str, Any] = _parsed(answer)
         with self._lock:
             self._schemas[schema_id] = schema
         return schema
+
+    def ids_under(self, subject: str, *, anew: bool) -> Collection[int]:
+        with self._lock:
+            known = dict(self._under.get(subject, {}))
+        if not anew:
+            return known.values()
+        try:
+            for number in self.version_numbers(subject):
+                answer = None if number in known else self._known(f"/subjects/{subject}/versions/{number}")
+                if answer is not None:
+                    known[number] = int(answer["id"])
+                    with self._lock:
+                        self._schemas.setdefault(known[number], _parsed(answer))
+        except BrokerUnavailable as error:
+            raise RetryLater(str(error)) from error
+        with self._lock:
+            self._under.setdefault(subject, {}).update(known)
+        return known.values()
 
     def id_of(self, subject: str, schema: dict[str, Any]) -> int:
         try:
@@ -71,9 +91,10 @@ class Registry:
             raise SchemaRefused(
                 f"the registry has not our schema of {subject} ({refused}): provision it with `./millrace topics --provision`"
             ) from refused
-        schema_id = int(answer["id"])
+        schema_id, number = int(answer["id"]), int(answer.get("version", 0))
         with self._lock:
             self._schemas[schema_id] = schema
+            self._under.setdefault(subject, {})[number] = schema_id
         return schema_id
 
     # --- provisioning -------------------------------------------------------------------------------------------
@@ -148,7 +169,15 @@ class Registry:
 
 
 def _version(found: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
-    return int(found["version"]), int(found["id"]), json.loads(found["schema"])
+    return int(found["version"]), int(found["id"]), _parsed(found)
+
+
+def _parsed(answer: dict[str, Any]) -> Any:
+    """The schema of an answer; of another kind than Avro, or nested too deeply for JSON, its text, which nothing is read by."""
+    try:
+        return json.loads(answer["schema"])
+    except (ValueError, RecursionError):
+        return str(answer["schema"])
 
 
 def _message(error: urllib.error.HTTPError) -> str:
@@ -178,3 +207,6 @@ class MemoryRegistry:
         if (subject, schema) not in self._schemas:
             raise SchemaRefused(f"the registry has not our schema of {subject}")
         return self._schemas.index((subject, schema)) + 1
+
+    def ids_under(self, subject: str, *, anew: bool) -> Collection[int]:
+        return [number for number, (its, _) in enumerate(self._schemas, 1) if its == subject]

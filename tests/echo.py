@@ -98,6 +98,10 @@ class World:
         )
         self.broker.append(records, None)
 
+    def retry(self, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+        """As if a loop had deferred it."""
+        self.broker.append(OutRecords(self.consumption.retry_topics()[0], [b"k"], [value], [headers], [0]), None)
+
     def results(self) -> list[tuple[str, str, bytes | None]]:
         """(status, origin, value) of each result that a read_committed reader sees."""
         return [

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from schemas.errors import BrokerUnavailable, Fenced
 from streams.broker import Commit, Listener
 from streams.clock import SystemClock
+from streams.headers import readable
 from streams.kafka import errors
 from streams.kafka.config import KafkaAddress, consumer_config
 from streams.metrics import Metrics
@@ -253,6 +254,6 @@ def columns(messages: Sequence[Any]) -> Polled:
         offsets=[m.offset() for m in messages],
         keys=[m.key() for m in messages],
         values=[m.value() for m in messages],
-        headers=[m.headers() for m in messages],
+        headers=readable([m.headers for m in messages]),
         timestamps_ms=[m.timestamp()[1] for m in messages],
     )

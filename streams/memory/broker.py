@@ -20,7 +20,7 @@ class Entry:
 
     key: bytes | None
     value: bytes | None
-    headers: HeaderList
+    headers: HeaderList  # as they were sent, and Kafka takes null values and names of any bytes
     timestamp_ms: int
     transaction: Transaction | None = None
     marker: bool = False

@@ -7,6 +7,7 @@ from itertools import count
 
 from schemas.errors import Fenced, TransactionAborted
 from streams.broker import Commit, Listener
+from streams.headers import readable
 from streams.memory.broker import Entry, Group, MemoryBroker, Transaction
 from streams.rows import OutRecords, Place, Polled
 
@@ -181,8 +182,13 @@ def _append(polled: Polled, place: Place, offset: int, entry: Entry) -> None:
     polled.offsets.append(offset)
     polled.keys.append(entry.key)
     polled.values.append(entry.value)
-    polled.headers.append(list(entry.headers))
+    polled.headers += readable([lambda: [(_name(name), value) for name, value in entry.headers]])
     polled.timestamps_ms.append(entry.timestamp_ms)
+
+
+def _name(name: str | bytes) -> str:
+    """Names are bytes to Kafka; a producer of another library may write any."""
+    return name if isinstance(name, str) else name.decode()
 
 
 _NO_GROUP = Group()

@@ -97,7 +97,16 @@ def test_versions_of_a_record_may_be_mixed_in_one_batch() -> None:
 
 @pytest.mark.parametrize(
     ("raw", "partition"),
-    [(b"replies-v1/3", 3), (b"replies-v1/32", None), (b"content-v1/0", None), (b"replies-v1/-1", None), (b"\xff/1", None)],
+    [
+        (b"replies-v1/3", 3),
+        (b"replies-v1/32", None),
+        (b"content-v1/0", None),
+        (b"replies-v1/-1", None),
+        (b"\xff/1", None),
+        ("replies-v1/²".encode(), None),
+        (b"replies-v1/+3", None),
+        (b"replies-v1/ 3", None),
+    ],
 )
 def test_workers_reply_to_the_reply_topic_only(raw: bytes, partition: int | None) -> None:
     assert REPLIES.partitions == 32
