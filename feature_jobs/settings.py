@@ -12,4 +12,4 @@ from streams.settings import setting
 class FeatureSettings(GroupSettings):
     redis: str = setting("redis://127.0.0.1:6379/0", "address of the online store")
     lake: str = setting(".millrace/lake", "folder of the offline store: Parquet files of events, by date")
-    archive_s: float = setting(30.0, "after so many seconds waiting events become a file of the archive")
+    archive_s: float = setting(30.0, "after so many seconds waiting events become a file of the archive", 0.1, 3_600)

@@ -18,7 +18,7 @@ class StackSettings:
     processes: str = setting(
         "moderation vision+translation+transcription policy+decisions", "what `up` starts: one process a word, + joins tasks"
     )
-    workers: int = setting(1, "copies of each worker process")
+    workers: int = setting(1, "copies of each worker process", 1, 64)
     blobs: str | None = setting(None, "root of claim checks: file:///folder or s3://bucket/prefix; a folder of ours if not set")
     mlflow: str | None = setting(None, "address of an MLflow server that runs already, or `local` to start one")
     redis: str | None = setting(None, "address of a Redis server that runs already; none is started then")

@@ -14,8 +14,10 @@ class GroupSettings:
     bootstrap: str = setting("127.0.0.1:9092", "address of the Kafka broker")
     registry: str = setting("http://127.0.0.1:8081", "address of the schema registry (Confluent API)")
     group_protocol: str = setting("classic", "classic, or consumer for KIP-848")
-    session_timeout_ms: int = setting(10_000, "after this long without a heartbeat the group goes on without the process")
-    transaction_timeout_ms: int = setting(15_000, "after this long the broker aborts an open transaction")
+    session_timeout_ms: int = setting(
+        10_000, "after this long without a heartbeat the group goes on without the process", 1_000, 1_800_000
+    )
+    transaction_timeout_ms: int = setting(15_000, "after this long the broker aborts an open transaction", 1_000, 900_000)
     log_json: bool = setting(True, "logs as JSON lines; false for columns")
 
 
@@ -27,4 +29,4 @@ class ProcessorSettings(GroupSettings):
     )
     review_unjudged: bool = setting(True, "whether an item with a part that could not be judged is reviewed")
     blob_roots: str = setting("", "roots of claim checks; the first is kept clean")
-    dedupe_s: int = setting(900, "an event whose id came in so many seconds before is a repeat")
+    dedupe_s: int = setting(900, "an event whose id came in so many seconds before is a repeat", 0, 86_400)

@@ -1,4 +1,4 @@
-"""Settings: frozen dataclasses filled once, at start, from `MILLRACE_*`; a bad value stops the start.
+"""Settings: frozen dataclasses filled once, at start, from `MILLRACE_*`; a bad value stops the start. A number has its range with it.
 
 `MILLRACE_MAX_BATCH` sets a field for every task, `MILLRACE_MODERATION__MAX_BATCH` for one; the narrower wins.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from schemas.errors import BadSettings
 
 T = TypeVar("T")
 PREFIX = "MILLRACE_"
+NUMBERS = {int: "whole number", float: "number"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +30,9 @@ class Origin:
     help: str
 
 
-def setting(default: Any, help_: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help_})
+def setting(default: Any, help_: str, minimum: float | None = None, maximum: float | None = None) -> Any:
+    """minimum, maximum: of a number, both allowed themselves; a number needs both."""
+    return dataclasses.field(default=default, metadata={"help": help_, "minimum": minimum, "maximum": maximum})
 
 
 def load(kind: type[T], env: Mapping[str, str], scope: str = "") -> T:
@@ -61,12 +64,12 @@ def _values(kind: type[Any], env: Mapping[str, str], scope: str) -> dict[str, tu
         found[field.name] = (field.default, "default")
         for name in names:
             if name in env:
-                found[field.name] = (_parse(name, env[name], hints[field.name]), name)
+                found[field.name] = (_parse(name, env[name], hints[field.name], field.metadata), name)
                 break
     return found
 
 
-def _parse(name: str, text: str, kind: Any) -> Any:
+def _parse(name: str, text: str, kind: Any, limits: Mapping[str, Any]) -> Any:
     if isinstance(kind, types.UnionType):  # `X | None`: an empty variable means None
         if text == "":
             return None
@@ -74,9 +77,17 @@ def _parse(name: str, text: str, kind: Any) -> Any:
     try:
         if kind is bool:
             return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
-        if issubclass(kind, Enum):
-            return kind(text)
-        return kind(text)
+        value = kind(text)
+        if kind in NUMBERS and not (math.isfinite(value) and limits["minimum"] <= value <= limits["maximum"]):
+            raise ValueError
+        return value
     except (ValueError, KeyError):
-        takes = "one of " + ", ".join(str(item.value) for item in kind) if issubclass(kind, Enum) else f"a {kind.__name__}"
-        raise BadSettings(f"{name} is {text!r}; it takes {takes}") from None
+        raise BadSettings(f"{name} is {text!r}; it takes {_takes(kind, limits)}") from None
+
+
+def _takes(kind: Any, limits: Mapping[str, Any]) -> str:
+    if kind is bool:
+        return "1, true, 0 or false"
+    if issubclass(kind, Enum):
+        return "one of " + ", ".join(str(item.value) for item in kind)
+    return f"a {NUMBERS[kind]} from {limits['minimum']} to {limits['maximum']}"

@@ -110,7 +110,7 @@ def test_metric_names_follow_prometheus() -> None:
 
 
 def test_a_bad_setting_names_the_variable_and_what_it_takes() -> None:
-    with pytest.raises(BadSettings, match=r"MILLRACE_MAX_BATCH is 'many'; it takes a int"):
+    with pytest.raises(BadSettings, match=r"MILLRACE_MAX_BATCH is 'many'; it takes a whole number from 1 to 10000"):
         load(WorkerSettings, {"MILLRACE_MAX_BATCH": "many"})
     with pytest.raises(BadSettings, match="exactly-once"):
         load(WorkerSettings, {"MILLRACE_DELIVERY": "twice"})
