@@ -339,7 +339,7 @@ TRAINING_EVENTS = Topic(
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="training_triggers",
     writers=("decide", "launch", "training run", "rollout"),
-    readers=("launch", "training run", "rollout", "training command"),
+    readers=("decide", "launch", "training run", "rollout", "training command"),
 )
 MODEL_UPDATES = Topic(
     name="model-updates-v1",

@@ -9,7 +9,7 @@ from typing import Any
 
 from processors.process import Build, Part, inline, make_loop
 from schemas.errors import BadSettings
-from schemas.generated import DriftState, TrainingEvent, TrainingRequest
+from schemas.generated import DriftState, TrainingEvent
 from schemas.topic import Consumption
 from schemas.topics import ACCURACY, DECIDE, DRIFT, DRIFT_STATE, LAUNCH, ROLLOUT, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams import service
@@ -62,8 +62,12 @@ def deciding(settings: TriggerSettings) -> tuple[Consumption, Build]:
     policy = Policy(int(settings.cool_down_s * 1000), settings.runs_a_day)
 
     def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
-        made = Decide(policy, ids, worker, reader(address, ids, TRAINING_REQUESTS.name, TrainingRequest))
-        return Part(inline(made.process, made.answer), made)
+        def read() -> KafkaBroadcast:
+            return KafkaBroadcast(address, (TRAINING_REQUESTS.name, TRAINING_EVENTS.name), SystemClock())
+
+        made = Decide(policy, ids, worker, read)
+        step = BatchStep(made.process, made.answer, SystemClock(), CostLine(), closing=made.close)
+        return Part(step, made)
 
     return DECIDE, build
 

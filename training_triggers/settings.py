@@ -18,7 +18,9 @@ class TriggerSettings(GroupSettings):
         0, "answers of a version after which it is trained anew, whatever its figures say; 0 is never", 0, 1_000_000_000
     )
     retrain_age_s: float = setting(0.0, "seconds after which it is; 0 is never", 0, 315_360_000)
-    cool_down_s: float = setting(600.0, "between two requests to train a model", 0, 2_592_000)
+    cool_down_s: float = setting(
+        600.0, "from the end of a run of a model to its next; doubled by each in a row that led to no new version", 0, 2_592_000
+    )
     runs_a_day: int = setting(6, "runs of a model that drift may ask for within 24 hours; 0 switches them off", 0, 1_000)
     runs: str = setting("", "folder of training runs; `up` sets it")
     data: str = setting("", "folder of the public data sets, for trainers that know them")

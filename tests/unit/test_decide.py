@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 
 from schemas import avro
 from schemas.codec import Encoder, read_any
-from schemas.generated import DriftEvent, TrainingRequest
+from schemas.generated import DriftEvent, TrainingEvent, TrainingRequest
 from schemas.topics import DRIFT_EVENTS, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams.broker import Commit
 from streams.outcome import Emit
 from streams.registry import MemoryRegistry
-from streams.rows import Rows
-from training_triggers.decide import Decide, Policy, decide, run_key
+from streams.rows import Polled, Rows
+from training_triggers.decide import LOST_MS, Decide, End, Policy, decide, run_key
 from training_triggers.detect import judged, of_log, of_outcome
+from training_triggers.journal import ENDS
 
 POLICY = Policy(cool_down_ms=60_000, a_day=3)
 
@@ -31,9 +32,32 @@ def event(window: int = 1, model: str = "m", trigger: str = "ks") -> DriftEvent:
     )  # fmt: skip
 
 
-class World:
+class Told:
+    """Requests and events as they are written, read once each."""
+
     def __init__(self) -> None:
-        self.ids = MemoryRegistry()
+        self.written: list[tuple[str, bytes | None]] = []
+        self._at = 0
+
+    def poll(self) -> Polled:
+        polled = Polled()
+        for topic, value in self.written[self._at :]:
+            polled.places.append((topic, 0))
+            polled.values.append(value)
+        self._at = len(self.written)
+        return polled
+
+    def read_to_end(self, limit_s: float) -> Polled:
+        self._at = 0
+        return self.poll()
+
+    def close(self) -> None:
+        return
+
+
+class World:
+    def __init__(self, policy: Policy = POLICY) -> None:
+        self.ids, self.policy, self.told = MemoryRegistry(), policy, Told()
         for topic in (DRIFT_EVENTS, TRAINING_REQUESTS, TRAINING_EVENTS):
             self.ids.register(topic.subject, avro.schema(topic.record.RECORD))  # type: ignore[union-attr]
         self.requests: list[TrainingRequest] = []
@@ -41,9 +65,17 @@ class World:
         self.step = self.new()
 
     def new(self) -> Decide:
-        made = Decide(POLICY, self.ids, "decide-0", lambda: list(self.requests))
+        made = Decide(self.policy, self.ids, "decide-0", lambda: self.told)
         made.restore({(DRIFT_EVENTS.name, 0): Commit(0)})
         return made
+
+    def tell(self, record: TrainingEvent | TrainingRequest) -> None:
+        topic = TRAINING_EVENTS if isinstance(record, TrainingEvent) else TRAINING_REQUESTS
+        self.told.written.append((topic.name, Encoder(record.RECORD, topic.subject, self.ids).encode_one(record)))
+
+    def end(self, kind: str, at_ms: int) -> None:
+        """Of the last run that was asked for."""
+        self.tell(TrainingEvent(run_key=self.requests[-1].run_key, model="m", kind=kind, words="", at_ms=at_ms))
 
     def take(self, *events: DriftEvent, at_ms: int) -> None:
         encoder, n = Encoder("drift-event", DRIFT_EVENTS.subject, self.ids), len(events)
@@ -55,6 +87,7 @@ class World:
         assert isinstance(outcome, Emit)
         for records in outcome.records:
             for value in records.values:
+                self.told.written.append((records.topic, value))
                 record = read_any(value, self.ids)
                 if records.topic == TRAINING_REQUESTS.name:
                     self.requests.append(TrainingRequest.from_dict(record))
@@ -77,14 +110,73 @@ def test_a_hundred_findings_ask_for_one_run_and_each_says_why(size: int) -> None
     assert all(one["words"] for one in world.said)
 
 
-def test_after_the_cool_down_it_asks_again_until_the_day_is_full() -> None:
+def test_one_lasting_drift_asks_for_one_run_until_that_has_ended() -> None:
     world = World()
+    for minute in range(120):
+        world.take(event(minute), at_ms=minute * 60_000)
+    assert len(world.requests) == 1
+    assert "has not ended" in world.said[-1]["words"]
+
+
+def test_the_pause_counts_from_the_end_of_a_run_and_each_in_vain_doubles_it() -> None:
+    world, at, waited = World(Policy(cool_down_ms=60_000, a_day=100)), 1_000_000, []
+    for kind in ("refused", "failed", "rolled_back", "promoted", "refused"):
+        world.take(event(at), at_ms=at)
+        count = len(world.requests)
+        world.tell(TrainingEvent(run_key=world.requests[-1].run_key, model="m", kind="judged", words="", at_ms=at + 1))
+        world.take(event(at + 2), at_ms=at + 2)
+        assert len(world.requests) == count, "judged is no end: who answers is not decided yet"
+        end = at = at + 5_000_000
+        world.end(kind, end)
+        while len(world.requests) == count:
+            at += 1_000
+            world.take(event(at), at_ms=at)
+        waited.append(at - end)
+    assert waited == [120_000, 240_000, 480_000, 60_000, 120_000]
+
+
+def test_a_run_that_a_person_asked_for_holds_back_drift_but_does_not_lengthen_its_pause() -> None:
+    world = World()
+    mine = TrainingRequest(run_key="p", model="m", version="1", reason="", causes=(), actor="alice", decided_ms=1_000_000)
+    world.tell(mine)
+    world.take(event(1), at_ms=1_000_001)
+    assert world.requests == []
+    world.tell(TrainingEvent(run_key="p", model="m", kind="refused", words="", at_ms=1_100_000))
+    world.take(event(2), at_ms=1_159_999)
+    assert world.requests == []
+    world.take(event(3), at_ms=1_160_000)
+    assert len(world.requests) == 1
+
+
+def test_a_run_whose_end_never_comes_holds_its_model_a_day_and_not_for_ever() -> None:
+    world = World()
+    world.take(event(1), at_ms=0)
+    world.take(event(2), at_ms=LOST_MS - 1)
+    assert len(world.requests) == 1
+    world.take(event(3), at_ms=LOST_MS + 120_000)
+    assert len(world.requests) == 2
+
+
+def test_the_day_has_its_most_and_none_is_a_legal_number() -> None:
+    world = World(Policy(cool_down_ms=0, a_day=3))
     for number in range(6):
-        world.take(event(number), at_ms=1_000_000 + number * 60_000)
+        world.take(event(number), at_ms=1_000_000 + number)
+        world.end("refused", 1_000_000 + number)
     assert [one["kind"] for one in world.said] == ["asked", "asked", "asked", "passed_over", "passed_over", "passed_over"]
     assert "3 is the most" in world.said[-1]["words"]
     world.take(event(9), at_ms=1_000_000 + 24 * 3_600_000 + 1)
     assert len(world.requests) == 4
+    off = World(Policy(a_day=0))
+    off.take(event(1), at_ms=5)
+    assert (off.requests, [one["kind"] for one in off.said]) == ([], ["passed_over"])
+    assert "MILLRACE_RUNS_A_DAY is 0" in off.said[0]["words"]
+
+
+def test_what_is_no_record_on_the_topics_is_passed_over() -> None:
+    world = World()
+    world.told.written += [(TRAINING_EVENTS.name, b"junk"), (TRAINING_REQUESTS.name, b"\x00")]
+    world.take(event(1), at_ms=5)
+    assert len(world.requests) == 1
 
 
 def test_a_finding_that_comes_again_after_a_restart_asks_for_nothing_new() -> None:
@@ -101,16 +193,21 @@ def test_models_do_not_wait_for_each_other() -> None:
     assert {one.model for one in world.requests} == {"m", "other"}
 
 
-@given(st.lists(st.integers(0, 10**7), max_size=12).map(sorted), st.integers(0, 10**7))
-def test_two_requests_are_never_nearer_than_the_cool_down(times: list[int], last: int) -> None:
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.sampled_from(sorted(ENDS))), min_size=1, max_size=12))
+def test_between_an_end_and_the_next_request_lies_at_least_the_cool_down(steps: list[tuple[int, int, str]]) -> None:
     asked: list[TrainingRequest] = []
-    for number, now_ms in enumerate(sorted([*times, last])):
-        if decide(event(number), asked, now_ms, POLICY).ask:
+    ends: dict[str, End] = {}
+    now_ms = 0
+    for number, (wait_ms, took_ms, kind) in enumerate(steps):
+        now_ms += wait_ms
+        if decide(event(number), asked, ends, now_ms, POLICY).ask:
+            assert all(now_ms >= end.at_ms + POLICY.cool_down_ms for end in ends.values())
             asked.append(TrainingRequest(
-                run_key=str(number), model="m", version="1", reason="", causes=(event(number).event_id,), actor="", decided_ms=now_ms
+                run_key=str(number), model="m", version="1", reason="", causes=(event(number).event_id,), actor="decide", decided_ms=now_ms
             ))  # fmt: skip
-    gaps = np.diff([one.decided_ms for one in asked])
-    assert (gaps >= POLICY.cool_down_ms).all()
+            assert not decide(event(99), asked, ends, now_ms + took_ms, POLICY).ask
+            now_ms += took_ms
+            ends[str(number)] = End(kind, now_ms)
     assert asked
 
 
