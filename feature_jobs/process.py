@@ -48,7 +48,8 @@ def sink(view: View, settings: FeatureSettings) -> Build:
         def read_back(ends: Mapping[Place, int]) -> Iterator[Polled]:
             return stretch(address, view.tiles.name, KafkaAdmin(address).firsts(list(ends)), ends, clock)
 
-        made = FeatureSink(view, ids, store, attributes, read_back, clock, metrics)
+        source = KafkaAdmin(address).topic_id(view.tiles.name)
+        made = FeatureSink(view, ids, store, attributes, read_back, clock, metrics, source)
         return Part(inline(made.process, made.answer), made, [made])
 
     return build

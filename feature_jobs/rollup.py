@@ -6,16 +6,24 @@ the time is passed in.
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
-from schemas.features import SUMS, WINDOWS, Value, View
+from schemas.features import AHEAD_MS, DAY_MS, SUMS, TILE_MS, WINDOWS, Value, View
+from schemas.topics import USER_EVENTS_VALID
 
-SETTLED_AFTER_MS = 9 * 24 * 3_600_000  # no tile changes any more: Flink forgets one eight days after its last event came
+SETTLED_AFTER_MS = 9 * DAY_MS  # no tile changes any more: Flink forgets one eight days after its last event came
+# A Flink job whose state is built anew sends tiles of all events again that the topic still has. The broker removes whole segments,
+# which may hold a week more than the retention.
+REMEMBERED_MS = USER_EVENTS_VALID.retention_ms + 10 * DAY_MS
 _FIELDS = tuple(SUMS)
+_SETTLED = struct.Struct(f"<q{len(_FIELDS)}q")  # when it came last, and its sums
+_WEEK_MS = max(WINDOWS.values())
 _ZERO = (0,) * len(_FIELDS)
 _RATED, _STARS = _FIELDS.index("rated"), _FIELDS.index("stars")
 _BOUGHT, _REVENUE_CENTS = _FIELDS.index("bought"), _FIELDS.index("revenue_cents")
@@ -34,7 +42,8 @@ Key = tuple[int, str, str]  # tile_start_ms, session_id, item_id
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """sums: in the order of SUMS; the first is n, which rises with each version of the tile."""
+    """sums: in the order of SUMS; the first is n, which rises with each version of the tile. arrived_ms: of one from the archive, when
+    its last event came."""
 
     start_ms: int
     session_id: str
@@ -42,6 +51,7 @@ class Tile:
     last_ms: int
     sums: tuple[int, ...]
     item_id: str = ""  # of a user's tile
+    arrived_ms: int = 0
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Tile:
@@ -49,7 +59,30 @@ class Tile:
         return cls(
             record["tile_start_ms"], record.get("session_id", ""), record["first_ms"], record["last_ms"],
             tuple(record[name] for name in _FIELDS), record["item_id"] if "user_id" in record else "",
+            record.get("arrived_ms", record["last_ms"]),
         )  # fmt: skip
+
+    def impossible(self, appended_ms: int) -> str | None:
+        """Why no valid event can have made this tile, in words; None where they can. appended_ms: the broker's time of its record.
+        Brokers' clocks may differ by AHEAD_MS."""
+        if self.start_ms % TILE_MS or not 0 <= self.start_ms <= appended_ms + 2 * AHEAD_MS:
+            return f"a tile from {self.start_ms} ms on, appended at {appended_ms} ms"
+        if not self.start_ms <= self.first_ms <= self.last_ms < self.start_ms + TILE_MS:
+            return f"a tile from {self.start_ms} ms on with events from {self.first_ms} to {self.last_ms} ms"
+        if self.sums[0] < 1 or min(self.sums) < 0:
+            return f"a tile with the sums {dict(zip(_FIELDS, self.sums, strict=True))}"
+        return None
+
+    def after(self, earlier: Tile) -> Tile:
+        """This tile with the events of another part of it, which came before."""
+        return Tile(
+            self.start_ms, self.session_id, min(self.first_ms, earlier.first_ms), max(self.last_ms, earlier.last_ms),
+            tuple(map(int.__add__, self.sums, earlier.sums)), self.item_id, max(self.arrived_ms, earlier.arrived_ms),
+        )  # fmt: skip
+
+    @property
+    def key(self) -> Key:
+        return self.start_ms, self.session_id, self.item_id
 
 
 @dataclass(slots=True)
@@ -87,14 +120,21 @@ def _count(counter: Counter[str], name: str, sign: int) -> None:
 
 
 class Entity:
-    """Everything of one user or item. Bounded by its tiles of the last nine days; older ones are in the totals only."""
+    """Everything of one user or item. Bounded by its tiles of the last nine days, and by a hash and the sums of each for forty: a
+    tile that comes again is known as long as Flink can send it again. Older ones are in the totals only.
 
-    __slots__ = ("_keys", "_seen_ms", "_sessions", "_tiles", "_windows", "last_ms", "session_count", "session_ms", "totals")
+    What is settled depends on the records and their times alone: whoever reads the topic anew holds the same.
+    """
+
+    __slots__ = (
+        "_keys", "_seen_ms", "_sessions", "_settled", "_tiles", "_windows", "last_ms", "session_count", "session_ms", "totals",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._tiles: dict[Key, Tile] = {}
         self._keys: list[Key] = []  # sorted
         self._seen_ms: dict[Key, int] = {}  # when each tile came last, oldest first
+        self._settled: dict[bytes, bytes] = {}  # by hash of the key, oldest first
         self._windows = [_Window(length_ms) for length_ms in WINDOWS.values()]
         self._sessions: dict[str, tuple[int, int, int]] = {}  # first and last event, and when it came
         self.totals = list(_ZERO)
@@ -103,11 +143,24 @@ class Entity:
 
     def put(self, tile: Tile, came_ms: int) -> bool:
         """Take a version of a tile, which came at came_ms by the broker's clock. False where a newer one is held."""
-        key = (tile.start_ms, tile.session_id, tile.item_id)
+        key = tile.key
         old = self._tiles.get(key)
-        if old is not None and old.sums[0] >= tile.sums[0]:
+        held = old.sums if old is not None else self._settled_sums(key)
+        if held is not None and held[0] >= tile.sums[0]:
             return False
-        change = tile.sums if old is None else tuple(map(int.__sub__, tile.sums, old.sums))
+        change = tile.sums if held is None else tuple(map(int.__sub__, tile.sums, held))
+        if old is None and held is not None:
+            self._settle_one(tile, came_ms)  # it lies in no window
+        else:
+            self._hold(tile, old, change, came_ms)
+        self.totals = list(map(int.__add__, self.totals, change))
+        self.last_ms = max(self.last_ms, tile.last_ms)
+        self._visit(tile, came_ms)
+        self._settle(came_ms)
+        return True
+
+    def _hold(self, tile: Tile, old: Tile | None, change: tuple[int, ...], came_ms: int) -> None:
+        key = tile.key
         if old is None:
             self._insert(key)
         self._tiles[key] = tile
@@ -118,13 +171,8 @@ class Entity:
                 window.enter(tile)
             else:
                 window.change(change)
-        self.totals = list(map(int.__add__, self.totals, change))
-        self.last_ms = max(self.last_ms, tile.last_ms)
-        self._visit(tile, came_ms)
         self._seen_ms.pop(key, None)
         self._seen_ms[key] = came_ms
-        self._settle(came_ms)
-        return True
 
     def advance(self, now_ms: int) -> bool:
         """Let tiles leave their windows; whether any did."""
@@ -183,16 +231,36 @@ class Entity:
             first_ms, last_ms = min(known[0], tile.first_ms), max(known[1], tile.last_ms)
             self.session_ms += (last_ms - first_ms) - (known[1] - known[0])
         self._sessions[tile.session_id] = first_ms, last_ms, came_ms
-        while next(iter(self._sessions.values()))[2] <= came_ms - SETTLED_AFTER_MS:
+        while next(iter(self._sessions.values()))[2] <= came_ms - REMEMBERED_MS:
             del self._sessions[next(iter(self._sessions))]
 
     def _settle(self, now_ms: int) -> None:
-        """Tiles that cannot change any more and lie in no window leave the memory; the totals keep them."""
+        """Tiles that cannot change any more and lie in no window leave the memory but for their sums."""
         while self._seen_ms:
             key, came_ms = next(iter(self._seen_ms.items()))
-            if came_ms > now_ms - SETTLED_AFTER_MS or key[0] > self._windows[-1].edge_ms:
-                return
+            if came_ms > now_ms - SETTLED_AFTER_MS or key[0] > now_ms - _WEEK_MS:
+                break
+            self.advance(now_ms)
+            self._settle_one(self._tiles[key], came_ms)
             at = bisect_left(self._keys, key)
             del self._keys[at], self._tiles[key], self._seen_ms[key]
             for window in self._windows:
                 window.first -= 1
+        while self._settled:
+            name, packed = next(iter(self._settled.items()))
+            if _SETTLED.unpack(packed)[0] > now_ms - REMEMBERED_MS:
+                break
+            del self._settled[name]
+
+    def _settle_one(self, tile: Tile, came_ms: int) -> None:
+        name = _hash(tile.key)
+        self._settled.pop(name, None)
+        self._settled[name] = _SETTLED.pack(came_ms, *tile.sums)
+
+    def _settled_sums(self, key: Key) -> tuple[int, ...] | None:
+        packed = self._settled.get(_hash(key)) if self._settled else None
+        return None if packed is None else _SETTLED.unpack(packed)[1:]
+
+
+def _hash(key: Key) -> bytes:
+    return blake2b("\0".join(map(str, key)).encode(), digest_size=8).digest()

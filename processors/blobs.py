@@ -1,6 +1,6 @@
 """The features of one entity as one blob: what the sink writes, the hot path and Feast read. Pure.
 
-A blob is: a version in 34 decimal digits (so that Redis compares two of them as text, in any locale), a head, all numbers as
+A blob is: a version in 38 decimal digits (so that Redis compares two of them as text, in any locale), a head, all numbers as
 eight bytes each in the order of the view, then the texts. A reader whose view has other features than the writer's refuses
 the blob: the layout's checksum differs.
 """
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from schemas.features import Kind, Value, View
 
-VERSION_BYTES = 34
+VERSION_BYTES = 38
 _HEAD = struct.Struct("<Iqqq")
 _FIXED_AT = VERSION_BYTES + _HEAD.size
 _HEAD_DTYPE = np.dtype([("version", f"S{VERSION_BYTES}"), ("layout", "<u4"), ("changed_ms", "<i8"), ("valid_until_ms", "<i8"),
@@ -33,16 +33,18 @@ class State(IntEnum):
     """Of what is read for one entity."""
 
     FRESH = 0
-    STALE = 1  # a window should have moved and the sink did not move it, or it is older than the view's ttl
+    STALE = 1  # a window should have moved and the sink did not move it, or the sink did not look at it for the view's ttl
     MISSING = 2  # nothing is known of the entity
     UNREACHABLE = 3  # the store did not answer
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One entity's values. version: position in the tiles' partition, then time of the computation; it must rise.
+    """One entity's values. version: position in the tiles' partition, then time of the computation; it must rise. epoch: number of
+    the topic that the position is of (`OnlineStore.epoch`): a topic that was begun anew has a higher one.
 
-    changed_ms: when the values last changed. valid_until_ms: when a tile leaves a window next. event_ms: the last event.
+    changed_ms: for when the values were computed, also where they are the same as before: the sink does so again before a view's ttl
+    has passed. valid_until_ms: when a tile leaves a window next. event_ms: the last event.
     """
 
     version: tuple[int, int]
@@ -50,6 +52,7 @@ class Written:
     valid_until_ms: int | None
     event_ms: int
     values: Mapping[str, Value]
+    epoch: int = 0
 
 
 @cache
@@ -68,16 +71,21 @@ def _numbers(view: View) -> tuple[struct.Struct, tuple[str, ...]]:
 
 
 def pack(view: View, written: Written) -> bytes:
-    """Raises KeyError where a feature of the view has no value."""
+    """Raises KeyError where a feature of the view has no value, ValueError where one does not fit."""
     layout, _, texts = _layout(view)
     numbers, names = _numbers(view)
     offset, at_ms = written.version
     until_ms = FOREVER_MS if written.valid_until_ms is None else written.valid_until_ms
-    pieces = [
-        f"{offset:020d}{at_ms:014d}".encode(),
-        _HEAD.pack(layout, written.changed_ms, until_ms, written.event_ms),
-        numbers.pack(*(written.values[name] for name in names)),
-    ]
+    try:
+        pieces = [
+            f"{written.epoch:04d}{offset:020d}{at_ms:014d}".encode(),
+            _HEAD.pack(layout, written.changed_ms, until_ms, written.event_ms),
+            numbers.pack(*(written.values[name] for name in names)),
+        ]
+    except struct.error as error:
+        raise ValueError(f"a value of {view.name} is no number of 64 bits: {error}") from error
+    if len(pieces[0]) != VERSION_BYTES:
+        raise ValueError(f"a version of {view.name} has more than {VERSION_BYTES} digits: {pieces[0].decode()}")
     for name in texts:
         text = str(written.values[name]).encode()[:65_535]
         pieces += [struct.pack("<H", len(text)), text]

@@ -15,16 +15,17 @@ from schemas.features import View
 READ_LIMIT_S = 0.5  # a request does not wait longer for its features
 WRITE_LIMIT_S = 5.0
 _MARK = "millrace:store"
+_EPOCH = "millrace:epoch"
 
-# Redis compares and writes in one step, so two writers cannot pass each other. Answers how many were refused.
+# Redis compares and writes in one step, so two writers cannot pass each other. Answers which were refused.
 _WRITE = f"""
-local refused = 0
+local refused = {{}}
 for i = 1, #KEYS do
   local held = redis.call('GETRANGE', KEYS[i], 0, {VERSION_BYTES - 1})
   if held < string.sub(ARGV[i], 1, {VERSION_BYTES}) then
     redis.call('SET', KEYS[i], ARGV[i])
   else
-    refused = refused + 1
+    refused[#refused + 1] = i
   end
 end
 return refused
@@ -36,8 +37,13 @@ class OnlineStore(Protocol):
 
     def read(self, view: View, entities: Sequence[str]) -> list[bytes | None]: ...
 
-    def write(self, view: View, blobs: Mapping[str, bytes]) -> int:
-        """How many were refused, as what is held has the same or a newer version."""
+    def write(self, view: View, blobs: Mapping[str, bytes]) -> list[str]:
+        """The entities whose blobs were refused, as what is held has the same or a newer version."""
+        ...
+
+    def epoch(self, view: View, source: str) -> int:
+        """The number of a source of versions, from 1 on, the same each time. One that comes anew gets a higher number than all
+        before: Kafka begun anew beside a store that stays counts its positions from 0 again."""
         ...
 
     def marked(self, mark: str) -> bool:
@@ -45,7 +51,7 @@ class OnlineStore(Protocol):
         ...
 
     def clear(self, view: View) -> int:
-        """Remove all blobs of a view; how many."""
+        """Remove all blobs of a view, and the marks of its writers, so that they write all of it again; how many blobs."""
         ...
 
 
@@ -72,23 +78,35 @@ class RedisStore:
         found: list[bytes | None] = self._call(lambda: self._client.mget([key_of(view, entity) for entity in entities]))
         return found
 
-    def write(self, view: View, blobs: Mapping[str, bytes]) -> int:
-        refused, items = 0, list(blobs.items())
+    def write(self, view: View, blobs: Mapping[str, bytes]) -> list[str]:
+        refused, items = list[str](), list(blobs.items())
         for at in range(0, len(items), 500):
             some = items[at : at + 500]
             keys, values = [key_of(view, entity) for entity, _ in some], [blob for _, blob in some]
-            refused += int(self._call(lambda keys=keys, values=values: self._write(keys, values)))
+            places = self._call(lambda keys=keys, values=values: self._write(keys, values))
+            refused += [some[place - 1][0] for place in places]
         return refused
+
+    def epoch(self, view: View, source: str) -> int:
+        def number() -> int:
+            key = f"{_EPOCH}:{view.name}:{source}"
+            held = self._client.get(key)
+            if held is None:  # of two writers that ask at once, the first one's number holds
+                self._client.set(key, self._client.incr(f"{_EPOCH}:{view.name}"), nx=True)
+                held = self._client.get(key)
+            return int(held)
+
+        return int(self._call(number))
 
     def marked(self, mark: str) -> bool:
         return bool(self._call(lambda: self._client.set(f"{_MARK}:{mark}", "1", get=True)) is not None)
 
     def clear(self, view: View) -> int:
-        def remove() -> int:
-            keys = list(self._client.scan_iter(match=f"{view.name}:*", count=1000))
-            return sum(int(self._client.delete(*keys[at : at + 1000])) for at in range(0, len(keys), 1000))
+        return int(self._call(lambda: (self._remove(f"{view.name}:*"), self._remove(f"{_MARK}:{view.name}:*"))[0]))
 
-        return int(self._call(remove))
+    def _remove(self, pattern: str) -> int:
+        keys = list(self._client.scan_iter(match=pattern, count=1000))
+        return sum(int(self._client.delete(*keys[at : at + 1000])) for at in range(0, len(keys), 1000))
 
     def _call(self, call: Any) -> Any:
         try:
@@ -106,19 +124,23 @@ class MemoryStore:
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}
         self._marks: set[str] = set()
+        self._epochs: dict[tuple[View, str], int] = {}
 
     def read(self, view: View, entities: Sequence[str]) -> list[bytes | None]:
         return [self._blobs.get(key_of(view, entity)) for entity in entities]
 
-    def write(self, view: View, blobs: Mapping[str, bytes]) -> int:
-        refused = 0
+    def write(self, view: View, blobs: Mapping[str, bytes]) -> list[str]:
+        refused = []
         for entity, blob in blobs.items():
             held = self._blobs.get(key_of(view, entity), b"")
             if held[:VERSION_BYTES] < blob[:VERSION_BYTES]:
                 self._blobs[key_of(view, entity)] = blob
             else:
-                refused += 1
+                refused.append(entity)
         return refused
+
+    def epoch(self, view: View, source: str) -> int:
+        return self._epochs.setdefault((view, source), 1 + sum(held is view for held, _ in self._epochs))
 
     def marked(self, mark: str) -> bool:
         there = mark in self._marks
@@ -129,6 +151,7 @@ class MemoryStore:
         gone = [key for key in self._blobs if key.startswith(f"{view.name}:")]
         for key in gone:
             del self._blobs[key]
+        self._marks = {mark for mark in self._marks if not mark.startswith(f"{view.name}:")}
         return len(gone)
 
     def close(self) -> None:

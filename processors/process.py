@@ -12,16 +12,18 @@ from typing import Any
 from processors.cleaner import Cleaner
 from processors.labels import is_timely
 from processors.policy import Rules, action_of, action_of_review
+from processors.seen import Seen
 from processors.settings import GroupSettings, ProcessorSettings
 from processors.step import Function, RecordStep
-from processors.validate import Seen, Validation
+from processors.validate import Validation
+from schemas.features import DAY_MS
 from schemas.topic import Consumption
-from schemas.topics import DECISIONS, POLICY, TIMELY, USER_EVENTS_VALID, VALIDATE
+from schemas.topics import DECISIONS, POLICY, TIMELY, USER_EVENTS, USER_EVENTS_VALID, VALIDATE
 from streams.batching import Batcher, BatchLimits, CostLine
 from streams.blobs import Blobs
 from streams.clock import SystemClock
 from streams.kafka.config import KafkaAddress
-from streams.kafka.readback import since
+from streams.kafka.readback import first_times, since
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource
 from streams.loop import Delivery, Follower, Loop, LoopLimits
@@ -89,13 +91,16 @@ def _timely(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics)
 def _validation(settings: ProcessorSettings, address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
     clock = SystemClock()
 
-    def read_back(partitions: Sequence[int], window_ms: int) -> Iterator[tuple[int, list[bytes | None], list[int]]]:
-        for part in since(address, USER_EVENTS_VALID.name, partitions, clock.now_ms() - window_ms, clock):
-            for partition in {place[1] for place in part.places}:
-                mine = part.take([i for i, place in enumerate(part.places) if place[1] == partition])
-                yield partition, mine.values, mine.timestamps_ms
+    def read_back(positions: Mapping[int, int], window_ms: int) -> Iterator[tuple[int, list[bytes | None], list[int]]]:
+        """The window ends at the next record to be read, not now: after a stop of an hour its repeats lie an hour back."""
+        nexts = first_times(address, {(USER_EVENTS.name, number): offset for number, offset in positions.items()}, clock)
+        for partition in positions:
+            from_ms = nexts.get((USER_EVENTS.name, partition), clock.now_ms()) - window_ms
+            for part in since(address, USER_EVENTS_VALID.name, [partition], from_ms, clock):
+                yield partition, part.values, part.timestamps_ms
 
-    step = Validation(ids, worker, metrics, Seen(settings.dedupe_s * 1000), read_back)
+    seen = Seen(settings.dedupe_s * 1000, in_flight=LoopLimits().look_ahead_records)
+    step = Validation(ids, worker, metrics, seen, read_back, settings.replay_days * DAY_MS)
     return Part(inline(step.process, step.answer), step)
 
 

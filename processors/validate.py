@@ -7,15 +7,15 @@ counted by Flink and by the batch alike, however long a partition stood still.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from processors.seen import READ_BACK, Seen
 from processors.step import decoded
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.columns import Columns
 from schemas.errors import ImpossibleEvent, RecordError, RepeatedEvent
-from schemas.features import HOUR_MS, LATENESS_MS
+from schemas.features import AHEAD_MS, DAY_MS, LATENESS_MS
 from schemas.generated import UserEvent
 from schemas.topics import LATE_EVENTS, USER_EVENTS, USER_EVENTS_VALID
 from streams import headers as h
@@ -25,12 +25,14 @@ from streams.outcome import Emit, Outcome, Reject
 from streams.rows import OutRecords, Place, Rows
 
 KINDS = ("view", "cart", "purchase", "rating", "search")
-AHEAD_MS = HOUR_MS  # clocks differ; what claims to be further ahead is wrong
 MAX_ID_CHARS = 200
 MAX_QUANTITY = 1_000_000
 MAX_AMOUNT_CENTS = 10**12
-_NOTHING: Mapping[str, int] = {}
+LONGEST_REPLAY_MS = 366 * DAY_MS
+_OFFSET = re.compile(rb"[0-9]{1,15}")
 RECORD = "user-event"
+# Of each partition, from what was committed so long before the record at this offset: values, and the broker's time of each.
+ReadBack = Callable[[Mapping[int, int], int], Iterator[tuple[int, list[bytes | None], list[int]]]]
 
 
 def impossible(event: UserEvent, key: bytes | None, now_ms: int) -> str | None:
@@ -62,57 +64,56 @@ def impossible(event: UserEvent, key: bytes | None, now_ms: int) -> str | None:
     return None
 
 
-class Seen:
-    """Event ids of the window, for each partition. Bounded by the window and by `max_ids` a partition, oldest out first."""
-
-    def __init__(self, window_ms: int, max_ids: int = 5_000_000) -> None:
-        self.window_ms, self._max_ids = window_ms, max_ids
-        self._ids: dict[int, OrderedDict[str, int]] = {}
-
-    def has(self, partition: int, event_id: str, at_ms: int) -> bool:
-        """Whether the event came in this partition at most a window before at_ms."""
-        seen_ms = self._ids.get(partition, _NOTHING).get(event_id)
-        return seen_ms is not None and seen_ms > at_ms - self.window_ms
-
-    def add(self, partition: int, event_ids: Iterable[tuple[str, int]]) -> None:
-        """Ids with the broker's time of each."""
-        ids = self._ids.setdefault(partition, OrderedDict())
-        newest_ms = 0
-        for event_id, at_ms in event_ids:
-            ids.pop(event_id, None)
-            ids[event_id] = at_ms
-            newest_ms = max(newest_ms, at_ms)
-        while ids and (len(ids) > self._max_ids or next(iter(ids.values())) <= newest_ms - self.window_ms):
-            ids.popitem(last=False)
-
-    def clear(self, partitions: Iterable[int]) -> None:
-        for partition in partitions:
-            self._ids.pop(partition, None)
-
-    def __len__(self) -> int:
-        return sum(map(len, self._ids.values()))
+def replay_offset_ms(headers: Mapping[str, bytes], longest_ms: int) -> int:
+    """How far a replayed event's clock is behind the broker's: it is judged as if the broker had taken it so much earlier. Never
+    ahead, and never by more than longest_ms: anybody may write the header. Raises ImpossibleEvent."""
+    raw = headers.get(h.REPLAY_OFFSET_MS)
+    if raw is None:
+        return 0
+    if not _OFFSET.fullmatch(raw) or int(raw) > longest_ms:
+        shown = raw[:40].decode(errors="replace")
+        raise ImpossibleEvent(
+            f"the header {h.REPLAY_OFFSET_MS} is {shown!r}: milliseconds from 0 to {longest_ms} are taken (MILLRACE_REPLAY_DAYS)"
+        )
+    return int(raw)
 
 
 class Validation:
-    """`process` and `answer` for `streams.step.BatchStep`, and the loop's state: which ids its own output holds.
+    """`process` and `answer` for `streams.step.BatchStep`, and the loop's state: which ids its own output holds."""
 
-    read_back: partitions and a number of milliseconds; the values of `user-events-valid-v1` that were committed since, each
-    with its partition and time.
-    """
-
-    def __init__(self, ids: SchemaIds, worker: str, metrics: Metrics, seen: Seen, read_back: Any) -> None:
+    def __init__(
+        self,
+        ids: SchemaIds,
+        worker: str,
+        metrics: Metrics,
+        seen: Seen,
+        read_back: ReadBack,
+        longest_replay_ms: int = LONGEST_REPLAY_MS,
+    ) -> None:
         self._worker, self._metrics, self._seen, self._read_back = worker, metrics, seen, read_back
+        self._longest_replay_ms = longest_replay_ms
         self._decoder = Decoder(RECORD, ids)
         self._encoders = {topic.name: Encoder(RECORD, topic.subject, ids) for topic in (USER_EVENTS_VALID, LATE_EVENTS)}
 
     # --- streams.state.State ------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
-        partitions = sorted({partition for topic, partition in positions if topic == USER_EVENTS.name})
-        self._seen.clear(partitions)
-        for partition, values, times_ms in self._read_back(partitions, self._seen.window_ms):
-            columns, _ = self._decoder.decode(values)
-            self._seen.add(partition, zip(_texts(columns, "event_id"), times_ms, strict=True))
+        """Partitions that we hold already need nothing: what an abort leaves in the window does no harm (`processors/seen.py`)."""
+        new = {
+            partition: commit.offset
+            for (topic, partition), commit in positions.items()
+            if topic == USER_EVENTS.name and not self._seen.knows(partition)
+        }
+        for partition in new:
+            self._seen.add(partition, ())
+        try:
+            for partition, values, times_ms in self._read_back(new, self._seen.window_ms) if new else ():
+                columns, errors = self._decoder.decode(values)
+                times = [at_ms for row, at_ms in enumerate(times_ms) if row not in errors]
+                self._seen.add(partition, ((i, ms, READ_BACK) for i, ms in zip(_texts(columns, "event_id"), times, strict=True)))
+        except BaseException:
+            self._seen.clear(new)  # a part of the window is none
+            raise
 
     def forget(self, places: Iterable[Place]) -> None:
         self._seen.clear(partition for _, partition in places)
@@ -126,69 +127,70 @@ class Validation:
             return outcomes
         kept: list[int] = []
         late: list[int] = []
-        fresh: dict[int, dict[str, int]] = {}
+        offsets_ms: dict[int, int] = {}
+        fresh: dict[int, dict[str, tuple[int, int]]] = {}
         found = [UserEvent.from_dict(record) for record in columns.records()]
         for row, event in enumerate(found):
-            partition, taken_ms = rows.places[row][1], rows.timestamps_ms[row]
-            now_ms = taken_ms - _replay_offset_ms(rows.headers[row])
-            error = self._refused(event, rows.keys[row], partition, taken_ms, now_ms, fresh)
-            if error is not None:
+            partition, at = rows.places[row][1], (rows.timestamps_ms[row], rows.offsets[row])
+            try:
+                offsets_ms[row] = replay_offset_ms(rows.headers[row], self._longest_replay_ms)
+                now_ms = at[0] - offsets_ms[row]
+                self._look(event, rows.keys[row], now_ms)
+                self._compare(event.event_id, partition, *at, fresh)
+            except RecordError as error:
                 outcomes.append(Reject(rows.take([row]), error, "validate"))
-            elif event.event_ms < now_ms - LATENESS_MS:
+                continue
+            if event.event_ms < now_ms - LATENESS_MS:
                 late.append(row)
             else:
                 kept.append(row)
-                fresh.setdefault(partition, {})[event.event_id] = taken_ms
+                fresh.setdefault(partition, {})[event.event_id] = at
         done = rows.take(sorted((*kept, *late)))
         records = [
-            *self._records(USER_EVENTS_VALID.name, rows, columns, kept), *self._records(LATE_EVENTS.name, rows, columns, late)
-        ]  # fmt: skip
+            *self._records(USER_EVENTS_VALID.name, rows, columns, kept, offsets_ms),
+            *self._records(LATE_EVENTS.name, rows, columns, late, offsets_ms),
+        ]
         if len(done):
             outcomes.append(Emit(done, records))
         self._metrics.add("late_events", len(late))
         for partition, ids in fresh.items():
-            self._seen.add(partition, ids.items())
+            self._seen.add(partition, ((event_id, *at) for event_id, at in ids.items()))
         return outcomes
 
-    def _refused(
-        self,
-        event: UserEvent,
-        key: bytes | None,
-        partition: int,
-        taken_ms: int,
-        now_ms: int,
-        fresh: Mapping[int, Mapping[str, int]],
-    ) -> RecordError | None:
+    def _look(self, event: UserEvent, key: bytes | None, now_ms: int) -> None:
+        """Raises ImpossibleEvent."""
         cause = impossible(event, key, now_ms)
         if cause is not None:
-            return ImpossibleEvent(cause)
-        if event.event_id in fresh.get(partition, ()) or self._seen.has(partition, event.event_id, taken_ms):
-            return RepeatedEvent(f"event {event.event_id} came before, within {self._seen.window_ms / 1000:.0f} s")
-        return None
+            raise ImpossibleEvent(cause)
 
-    def _records(self, topic: str, rows: Rows, columns: Columns, which: Sequence[int]) -> list[OutRecords]:
-        """To the partition that each came in, so that an owner reads back its own and nobody else's."""
+    def _compare(
+        self, event_id: str, partition: int, taken_ms: int, offset: int, fresh: Mapping[int, Mapping[str, tuple[int, int]]]
+    ) -> None:
+        """Raises RepeatedEvent."""
+        beside = fresh.get(partition, {}).get(event_id)
+        in_batch = beside is not None and taken_ms - beside[0] < self._seen.window_ms
+        if in_batch or self._seen.has(partition, event_id, taken_ms, offset):
+            raise RepeatedEvent(f"event {event_id} came before, within {self._seen.window_ms / 1000:.0f} s")
+
+    def _records(
+        self, topic: str, rows: Rows, columns: Columns, which: Sequence[int], offsets_ms: Mapping[int, int]
+    ) -> list[OutRecords]:
+        """To the partition that each came in, so that an owner reads back its own and nobody else's. offsets_ms: how far the clock
+        of each row is behind; the archive tells by it when a replayed event would have come."""
         if not which:
             return []
         chosen = rows.take(which)
         picked = columns if len(which) == columns.n else columns.take(which)
         values = self._encoders[topic].encode(picked.fields, len(which))
         headers = h.cloud_event(chosen.request_ids, RECORD, self._worker)
+        for row, header in zip(which, headers, strict=True):
+            if offsets_ms[row]:
+                header.append((h.REPLAY_OFFSET_MS, str(offsets_ms[row]).encode()))
         return [OutRecords(topic, chosen.keys, values, headers, [partition for _, partition in chosen.places])]
 
     def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
         """Nobody waits for an event's result."""
         return []
-
-
-def _replay_offset_ms(headers: Mapping[str, bytes]) -> int:
-    raw = headers.get(h.REPLAY_OFFSET_MS)
-    if raw is None:
-        return 0
-    try:
-        return int(raw)
-    except ValueError:
-        return 0  # then it is judged by the broker's clock, as any other
 
 
 def _texts(columns: Columns, name: str) -> list[str]:

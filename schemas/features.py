@@ -14,9 +14,11 @@ from schemas.topics import ITEM_FEATURES, ITEMS, USER_FEATURES, USER_PROFILES
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 TILE_MS = 5 * MINUTE_MS
-# By suffix. At time t a window holds the tiles that started in (t - length, t]: its newest is still filling.
+# By suffix. At time t a window holds the tiles that started after t - length: its newest is still filling. An event counts from
+# its arrival on, also where its clock is ahead (at most by AHEAD_MS).
 WINDOWS: dict[str, int] = {"5m": TILE_MS, "1h": HOUR_MS, "24h": DAY_MS, "7d": 7 * DAY_MS}
 LATENESS_MS = 7 * DAY_MS  # older events are set aside by validate
+AHEAD_MS = HOUR_MS  # clocks differ; what claims to be further ahead of the broker is refused by validate
 
 
 class Kind(Enum):

@@ -68,12 +68,17 @@ CATALOGUE: Final[tuple[Header, ...]] = (
     Header(ERROR_MESSAGE, "the same for a person", ("loop",), ("operator",)),
     Header(ERROR_STEP, "the step that gave up: admit, decode, task, encode", ("loop",), ("operator",)),
     Header(ERROR_WORKER, "the process that gave up", ("loop",), ("operator",)),
-    Header(REPLAY_OFFSET_MS, "of a replayed event: milliseconds that its clock is behind", ("replay command",), ("validate",)),
     Header(
         HEADERS_UNREADABLE,
         "why a record's headers cannot be read; it stands in their place",
         ("whoever reads the record",),
         ("loop",),
+    ),
+    Header(
+        REPLAY_OFFSET_MS,
+        "of a replayed event: milliseconds that its clock is behind the broker's; 0 to MILLRACE_REPLAY_DAYS, else a dead letter",
+        ("replay command", "generate command", "validate"),
+        ("validate", "archive"),
     ),
     Header(HEADERS_DROPPED, "number of headers that did not fit the dead letter", ("loop",), ("operator",)),
 )

@@ -46,8 +46,13 @@ CATALOGUE: Final[dict[str, Metric]] = {
     "features_amiss": Metric(
         Kind.COUNTER, "millrace_features_amiss_total", "Requests whose features were stale, missing or unreachable.", ("state",)
     ),
-    "blobs_written": Metric(Kind.COUNTER, "millrace_feature_blobs_written_total", "Feature blobs sent to the online store."),
+    "blobs_written": Metric(Kind.COUNTER, "millrace_feature_blobs_written_total", "Feature blobs that the online store took."),
     "blobs_refused": Metric(Kind.COUNTER, "millrace_feature_blobs_refused_total", "Feature blobs older than what the store has."),
+    "blobs_impossible": Metric(
+        Kind.COUNTER,
+        "millrace_feature_blobs_impossible_total",
+        "Entities whose values do not fit a blob and stayed as they were.",
+    ),
     "blobs_waiting": Metric(Kind.GAUGE, "millrace_feature_blobs_waiting", "Entities whose blob is not written yet."),
     "freshness_seconds": Metric(
         Kind.HISTOGRAM, "millrace_feature_freshness_seconds", "From a tile's append to its blob in the store.", buckets=_SECONDS

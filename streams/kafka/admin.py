@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported at run time
     AdminClient,
     ConfigResource,
@@ -85,6 +85,15 @@ class KafkaAdmin:
             entries = future.result(LIMIT_S)
             found[resource.name] = {name: entry.value for name, entry in entries.items()}
         return found
+
+    def topic_id(self, name: str) -> str:
+        """The id that the topic got when it was created: one of the same name that is created anew has another (KIP-516). Raises
+        BrokerUnavailable."""
+        try:
+            (future,) = self._admin.describe_topics(TopicCollection([name]), request_timeout=LIMIT_S).values()
+            return str(future.result(LIMIT_S).topic_id)
+        except KafkaException as raised:
+            raise errors.of_read(raised, f"id of {name}") from raised
 
     def ends(self, places: Sequence[Place]) -> dict[Place, int]:
         """Offset behind the last record of each place."""

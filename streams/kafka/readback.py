@@ -50,6 +50,25 @@ def since(address: KafkaAddress, topic: str, partitions: Iterable[int], from_ms:
     yield from stretch(address, topic, admin.offsets_at(places, from_ms), admin.ends(places), clock)
 
 
+def first_times(address: KafkaAddress, offsets: Mapping[Place, int], clock: Clock) -> dict[Place, int]:
+    """The broker's time of the first committed record at or after each offset, places of one topic; a place without such a record is
+    absent. Raises BrokerUnavailable where nothing comes for STALLED_S."""
+    found: dict[Place, int] = {}
+    for topic in {topic for topic, _ in offsets}:
+        reader = KafkaBroadcast(address, topic, clock, dict(offsets), [number for _, number in offsets])
+        try:
+            until_s = clock.monotonic_s() + STALLED_S
+            while not reader.at_end() and len(found) < len(offsets):
+                part = reader.wait(0.2)
+                for place, at_ms in zip(part.places, part.timestamps_ms, strict=True):
+                    found.setdefault(place, at_ms)
+                if clock.monotonic_s() > until_s:
+                    raise BrokerUnavailable(f"{topic} was not read at {dict(offsets)}: nothing came for {STALLED_S:.0f} s")
+        finally:
+            reader.close()
+    return found
+
+
 def records(address: KafkaAddress, topic: str, ids: SchemaIds) -> list[dict[str, Any]]:
     """All committed records of a small topic, each partition's oldest first. Raises BrokerUnavailable."""
     reader = KafkaBroadcast(address, topic, SystemClock())

@@ -19,8 +19,8 @@ from schemas.features import ITEM, USER
 VALUES = {f.name: f.default for f in ITEM.features}
 
 
-def blob(offset: int, now_ms: int, bought: int = 0) -> bytes:
-    return pack(ITEM, Written((offset, now_ms), now_ms, None, 0, {**VALUES, "bought_7d": bought}))
+def blob(offset: int, now_ms: int, bought: int = 0, epoch: int = 0) -> bytes:
+    return pack(ITEM, Written((offset, now_ms), now_ms, None, 0, {**VALUES, "bought_7d": bought}, epoch))
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.real)])
@@ -39,7 +39,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OnlineStor
 
 
 def test_what_is_written_is_read_in_order_and_absent_is_none(store: OnlineStore) -> None:
-    assert store.write(ITEM, {"a": blob(1, 5), "b": blob(2, 5)}) == 0
+    assert store.write(ITEM, {"a": blob(1, 5), "b": blob(2, 5)}) == []
     assert store.read(ITEM, ["b", "nobody", "a"]) == [blob(2, 5), None, blob(1, 5)]
     assert store.read(ITEM, []) == []
     assert store.read(USER, ["a"]) == [None]
@@ -48,10 +48,10 @@ def test_what_is_written_is_read_in_order_and_absent_is_none(store: OnlineStore)
 def test_only_a_newer_version_replaces(store: OnlineStore) -> None:
     store.write(ITEM, {"a": blob(10, 5, 1)})
     for offset, now_ms in ((9, 99), (10, 5), (10, 4), (2, 10**13)):
-        assert store.write(ITEM, {"a": blob(offset, now_ms, 7)}) == 1
+        assert store.write(ITEM, {"b": blob(offset, now_ms), "a": blob(offset, now_ms, 7)})[-1:] == ["a"]
     assert store.read(ITEM, ["a"]) == [blob(10, 5, 1)]
     for offset, now_ms in ((10, 6), (11, 1), (1_000_000_000_000, 0)):
-        assert store.write(ITEM, {"a": blob(offset, now_ms, 7)}) == 0
+        assert store.write(ITEM, {"a": blob(offset, now_ms, 7)}) == []
         assert store.read(ITEM, ["a"]) == [blob(offset, now_ms, 7)]
 
 
@@ -68,7 +68,9 @@ def test_writers_side_by_side_end_with_the_newest(store: OnlineStore) -> None:
 
 def test_many_at_once(store: OnlineStore) -> None:
     blobs = {f"i-{i}": blob(i, 1) for i in range(1_234)}
-    assert store.write(ITEM, blobs) == 0
+    store.write(ITEM, {"i-7": blob(9_999, 9), "i-1233": blob(9_999, 9)})
+    assert store.write(ITEM, blobs) == ["i-7", "i-1233"]
+    blobs |= {"i-7": blob(9_999, 9), "i-1233": blob(9_999, 9)}
     assert store.read(ITEM, list(blobs)) == list(blobs.values())
 
 
@@ -78,11 +80,21 @@ def test_a_mark_is_there_until_the_store_is_emptied(store: OnlineStore) -> None:
     assert not store.marked("other")
 
 
-def test_clearing_a_view_leaves_the_others(store: OnlineStore) -> None:
-    store.write(ITEM, {"a": blob(1, 1)})
-    store.write(USER, {"a": blob(1, 1)})
+def test_clearing_a_view_leaves_the_others_and_tells_its_writers(store: OnlineStore) -> None:
+    for view in (ITEM, USER):
+        store.write(view, {"a": blob(1, 1)})
+        store.marked(f"{view.name}:sink")
     assert store.clear(ITEM) == 1
     assert (store.read(ITEM, ["a"]), store.read(USER, ["a"])) == ([None], [blob(1, 1)])
+    assert (store.marked(f"{ITEM.name}:sink"), store.marked(f"{USER.name}:sink")) == (False, True)
+
+
+def test_a_topic_that_was_begun_anew_has_a_higher_epoch_and_its_blobs_replace(store: OnlineStore) -> None:
+    assert [store.epoch(ITEM, "first"), store.epoch(ITEM, "first"), store.epoch(USER, "first")] == [1, 1, 1]
+    assert store.write(ITEM, {"a": blob(10**6, 10**13, epoch=1)}) == []
+    assert [store.epoch(ITEM, "second"), store.epoch(ITEM, "first"), store.epoch(ITEM, "second")] == [2, 1, 2]
+    assert store.write(ITEM, {"a": blob(1, 5, epoch=2)}) == []
+    assert store.write(ITEM, {"a": blob(10**6, 10**13, epoch=1)}) == ["a"]
 
 
 @pytest.mark.real

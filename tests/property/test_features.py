@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_jobs.lake import history
-from feature_jobs.rollup import SETTLED_AFTER_MS, Entity, Tile
-from processors.blobs import State, Written, pack, unpack
+from feature_jobs.rollup import REMEMBERED_MS, SETTLED_AFTER_MS, Entity, Tile
+from processors.blobs import VERSION_BYTES, State, Written, pack, unpack
 from schemas.features import DAY_MS, ITEM, TILE_MS, USER, WINDOWS, View
 from schemas.generated import UserEvent
 from tests.features import differences, item_values, tiles_of, user_values
@@ -76,6 +77,38 @@ def test_what_has_settled_leaves_the_memory_and_stays_in_the_totals(events) -> N
     assert differences(entity.values(USER, None), user_values([*events, last], later_ms)) == {}
 
 
+@given(EVENTS, st.integers(0, 2**32).map(Random), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_tiles_that_come_again_count_once_in_a_sink_that_runs_and_in_one_that_starts(events, random, by_visit) -> None:  # type: ignore[no-untyped-def]
+    """Flink's state is built anew, once or more, weeks later: any tiles come again in any order, in all their versions. A restarted
+    sink reads the whole topic; one that runs read it as it came, and let tiles leave windows in between."""
+    versions: dict[tuple[int, str, str], list[Tile]] = {}
+    for n in sorted({random.randint(0, len(events)) for _ in range(3)} | {len(events)}):
+        for record in tiles_of(events[:n], by_visit=by_visit):
+            versions.setdefault(Tile.of(record).key, []).append(Tile.of(record))
+    log, at_ms = list[tuple[Tile, int]](), T0
+    for tiles in versions.values():
+        log += [(tile, at_ms) for tile in random.sample(tiles, random.randint(1, len(tiles)))]
+    while at_ms < T0 + REMEMBERED_MS - 10 * DAY_MS:
+        at_ms += random.randint(1, 12 * DAY_MS)
+        again = random.sample(sorted(versions), random.randint(0, len(versions)))
+        log += [(tile, at_ms) for key in again for tile in versions[key]]
+    log += [(tiles[-1], at_ms) for tiles in versions.values()]
+    running, view = Entity(), USER if by_visit else ITEM
+    for tile, came_ms in log:
+        running.put(tile, came_ms)
+        if random.random() < 0.3:
+            running.advance(came_ms + random.randint(0, DAY_MS))
+    restarted = Entity()
+    for tile, came_ms in log:
+        restarted.put(tile, came_ms)
+    at_ms += DAY_MS
+    expected = user_values(events, at_ms) if by_visit else item_values(events, at_ms)
+    for entity in (running, restarted):
+        entity.advance(at_ms)
+        assert differences(entity.values(view, None), expected) == {}
+
+
 @given(EVENTS, st.lists(st.integers(-9 * DAY_MS, 8 * DAY_MS), min_size=1, max_size=6))
 @settings(max_examples=150, deadline=None)
 def test_history_holds_at_any_time_what_was_true_then(events, offsets) -> None:  # type: ignore[no-untyped-def]
@@ -112,7 +145,9 @@ def test_a_blob_gives_back_what_was_packed(view: View, data: st.DataObject, offs
         assert unpack(view, [blob], names, until_ms, 0).state.tolist() == [State.STALE]
         assert unpack(view, [blob], names, until_ms, 10).state.tolist() == [State.FRESH]
     later = pack(view, Written((offset, now_ms + 1), now_ms, until_ms, 0, values))
-    assert later[:34] > blob[:34]
+    assert later[:VERSION_BYTES] > blob[:VERSION_BYTES]
+    anew = pack(view, Written((0, 0), 0, until_ms, 0, values, 1))
+    assert anew[:VERSION_BYTES] > later[:VERSION_BYTES]
 
 
 def test_a_blob_of_another_layout_is_missing() -> None:

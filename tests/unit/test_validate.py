@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from processors.validate import Seen, Validation, impossible
+from processors.seen import READ_BACK, Seen
+from processors.validate import LONGEST_REPLAY_MS, Validation, impossible
 from schemas import avro
 from schemas.codec import Encoder, read_any
 from schemas.encoding import Constant
+from schemas.errors import BrokerUnavailable
 from schemas.features import DAY_MS, HOUR_MS, LATENESS_MS
 from schemas.generated import UserEvent
 from schemas.topics import LATE_EVENTS, USER_EVENTS, USER_EVENTS_VALID
@@ -35,18 +40,25 @@ class World:
             self.ids.register(topic.subject, avro.schema("user-event"))
         self.encoder = Encoder("user-event", USER_EVENTS.subject, self.ids)
         self.output: list[tuple[int, bytes, int]] = []
+        self.next_offset, self.asked = 0, list[Mapping[int, int]]()
         self.metrics = Metrics()
         self.step = Validation(self.ids, "validate-0", self.metrics, Seen(window_ms), self.read_back)
 
-    def read_back(self, partitions: Sequence[int], window_ms: int) -> Iterator[tuple[int, list[bytes | None], list[int]]]:
-        for partition in partitions:
+    def read_back(self, positions: Mapping[int, int], window_ms: int) -> Iterator[tuple[int, list[bytes | None], list[int]]]:
+        self.asked.append(positions)
+        for partition in positions:
             mine = [(value, at_ms) for p, value, at_ms in self.output if p == partition]
             if mine:
                 yield partition, [value for value, _ in mine], [at_ms for _, at_ms in mine]
 
-    def rows(self, *events: UserEvent | bytes, at_ms: int = NOW_MS, headers: dict[str, bytes] | None = None) -> Rows:
+    def rows(
+        self, *events: UserEvent | bytes, at_ms: int = NOW_MS, headers: dict[str, bytes] | None = None, first: int | None = None
+    ) -> Rows:
+        """first: offset of the first; where none is given, behind what came before."""
         made = Rows.empty()
-        for i, event in enumerate(events):
+        first = self.next_offset if first is None else first
+        self.next_offset = first + len(events)
+        for i, event in enumerate(events, first):
             value = (
                 event
                 if isinstance(event, bytes)
@@ -150,30 +162,130 @@ def test_a_replayed_event_is_judged_by_its_own_clock() -> None:
     assert causes(world.run(ahead, headers=behind)) == ["impossible"]
 
 
-def test_after_an_abort_only_what_was_committed_counts_as_seen() -> None:
+def test_only_milliseconds_of_a_bounded_past_are_believed_of_a_replay() -> None:
+    """Anybody may write the header: it never moves an event ahead of the broker's clock, and never further back than is allowed."""
+    for said in (
+        b"-1",
+        b"-9223372036854775808",
+        str(LONGEST_REPLAY_MS + 1).encode(),
+        b"9" * 30,
+        b"",
+        b"1e3",
+        b"1_0",
+        b"\xd9\xa1",
+        b" 5",
+    ):
+        world = World()
+        outcomes = world.run(VIEW, replace(VIEW, event_id="e-2", event_ms=2**63 - 1), headers={h.REPLAY_OFFSET_MS: said})
+        assert causes(outcomes) == ["impossible", "impossible"], said
+    assert World().passed(World().run(VIEW, headers={h.REPLAY_OFFSET_MS: b"0"})) == ["e-1"]
+    whole = {h.REPLAY_OFFSET_MS: str(LONGEST_REPLAY_MS).encode()}
+    assert World().passed(World().run(replace(VIEW, event_ms=NOW_MS - LONGEST_REPLAY_MS), headers=whole)) == ["e-1"]
+
+
+INT64 = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from([-(2**63), -1, 0, 1, 2**62, 2**63 - 1]),
+    st.integers(NOW_MS - 400 * DAY_MS, NOW_MS + 2 * DAY_MS),
+)
+
+
+@given(INT64, st.one_of(st.none(), INT64.map(lambda n: str(n).encode()), st.binary(max_size=20)))
+@settings(max_examples=300, deadline=None)
+def test_whatever_an_event_says_what_passes_lies_in_the_past_that_is_allowed(event_ms: int, said: bytes | None) -> None:
+    world = World()
+    outcomes = world.run(replace(VIEW, event_ms=event_ms), headers=None if said is None else {h.REPLAY_OFFSET_MS: said})
+    assert len(outcomes) == 1
+    if world.passed(outcomes):
+        assert max(1, NOW_MS - LATENESS_MS - LONGEST_REPLAY_MS) <= event_ms <= NOW_MS + HOUR_MS
+        assert said is not None or event_ms >= NOW_MS - LATENESS_MS
+
+
+def test_a_replay_says_further_on_how_far_its_clock_is_behind() -> None:
+    """The archive needs it, to tell when the event would have come."""
+    world = World()
+    behind = {h.REPLAY_OFFSET_MS: str(DAY_MS).encode()}
+    (out,) = world.out(world.run(replace(VIEW, event_ms=NOW_MS - DAY_MS), headers=behind), USER_EVENTS_VALID.name)
+    assert dict(out.headers[0])[h.REPLAY_OFFSET_MS] == str(DAY_MS).encode()
+
+
+def test_what_an_abort_leaves_behind_is_no_repeat_of_itself_and_nothing_is_read_again() -> None:
+    world = World()
+    world.step.restore({(USER_EVENTS.name, 2): Commit(0)})
+    world.run(VIEW, first=0)
+    world.run(replace(VIEW, event_id="e-2"), first=1, commit=False)  # its transaction is aborted
+    world.step.restore({(USER_EVENTS.name, 2): Commit(1)})
+    assert world.passed(world.run(replace(VIEW, event_id="e-2"), first=1)) == ["e-2"]
+    assert causes(world.run(VIEW, replace(VIEW, event_id="e-2"))) == ["repeated", "repeated"]
+    assert world.asked == [{2: 0}], "the window is read once for each time that the partition comes"
+    world.step.forget([(USER_EVENTS.name, 2)])
+    world.step.restore({(USER_EVENTS.name, 2): Commit(4)})
+    assert world.asked == [{2: 0}, {2: 4}]
+    assert causes(world.run(VIEW)) == ["repeated"], "read back"
+
+
+def test_a_window_that_was_read_in_part_is_read_again() -> None:
     world = World()
     world.run(VIEW)
-    world.run(replace(VIEW, event_id="e-2"), commit=False)  # its transaction is aborted
-    world.step.restore({(USER_EVENTS.name, 2): Commit(0)})
+    world.step.forget([(USER_EVENTS.name, 2)])
+    whole = world.step._read_back
+
+    def broken(positions: Mapping[int, int], window_ms: int) -> Iterator[tuple[int, list[bytes | None], list[int]]]:
+        raise BrokerUnavailable("away")
+        yield
+
+    world.step._read_back = broken
+    with pytest.raises(BrokerUnavailable):
+        world.step.restore({(USER_EVENTS.name, 2): Commit(1)})
+    world.step._read_back = whole
+    world.step.restore({(USER_EVENTS.name, 2): Commit(1)})
     assert causes(world.run(VIEW)) == ["repeated"]
-    assert world.passed(world.run(replace(VIEW, event_id="e-2"))) == ["e-2"]
 
 
-def test_a_batch_that_fails_leaves_no_id_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World()
-    with monkeypatch.context() as patch:
-        patch.setattr(world.step, "_records", lambda *given: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            world.step.process(world.rows(VIEW))
-    assert world.passed(world.run(VIEW)) == ["e-1"]
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 400)), min_size=1, max_size=30), st.randoms(use_true_random=False)
+)
+@settings(max_examples=100, deadline=None)
+def test_whatever_is_aborted_each_event_of_a_window_passes_once(steps: list[tuple[str, int]], random: Random) -> None:
+    """Batches of any size, aborts that go back to any committed place: what is committed is what a pass one by one gives."""
+    world, at_ms, everything = World(window_ms=1_000), NOW_MS, Rows.empty()
+    for offset, (event_id, gap_ms) in enumerate(steps):
+        at_ms += gap_ms
+        everything.extend(world.rows(replace(VIEW, event_id=event_id), at_ms=at_ms, first=offset))
+
+    def passed(step: Validation, offsets: range) -> list[int]:
+        return [o for one in step.process(everything.take(offsets)) if isinstance(one, Emit) for o in one.rows.offsets]
+
+    expected = [o for offset in range(len(steps)) for o in passed(world.step, range(offset, offset + 1))]
+    other, committed, done = World(), list[int](), 0
+    other.step._seen = Seen(1_000, in_flight=30)
+    while done < len(steps):
+        found, to = list[int](), done
+        for _ in range(random.randint(1, 3)):
+            end = min(len(steps), to + random.randint(1, 6))
+            found, to = [*found, *passed(other.step, range(to, end))], end
+        if random.random() < 0.5:
+            committed, done = [*committed, *found], to
+    assert committed == expected
 
 
 def test_the_window_is_bounded_by_time_and_number() -> None:
     seen = Seen(1_000, max_ids=3)
-    seen.add(0, [(f"a{i}", 100 + i) for i in range(5)])
+    seen.add(0, [(f"a{i}", 100 + i, i) for i in range(5)])
     assert len(seen) == 3
-    assert not seen.has(0, "a1", 105)
-    assert seen.has(0, "a4", 105)
-    assert not seen.has(1, "a4", 105)
-    seen.add(0, [("b", 5_000)])
+    assert not seen.has(0, "a1", 105, 9)
+    assert seen.has(0, "a4", 105, 9)
+    assert not seen.has(0, "a4", 105, 4), "itself"
+    assert not seen.has(1, "a4", 105, 9)
+    seen.add(0, [("b", 5_000, 10)])
     assert len(seen) == 1
+
+
+def test_what_may_be_read_again_keeps_the_window_before_it() -> None:
+    """Ten events in flight over hours: an abort goes back to the first, whose repeats lie a window before it."""
+    seen = Seen(1_000, in_flight=10)
+    seen.add(0, [("old", 500, READ_BACK)])
+    seen.add(0, [(f"a{i}", 1_000 + i * 60_000, i) for i in range(9)])
+    assert seen.has(0, "old", 1_000, 0)
+    seen.add(0, [(f"b{i}", 10**7 + i, 100 + i) for i in range(30)])
+    assert not seen.has(0, "old", 1_000, 0)
