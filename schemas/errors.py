@@ -18,6 +18,7 @@ MillraceError
     ├── BrokerUnavailable     no broker or registry answered within the limit
     ├── SchemaRefused         a schema would break those who read or write the topic
     ├── ModelRefused          a model folder is incomplete, changed or of a kind that is not loaded
+    ├── StandsStill           a partition has records to read, and its committed offset does not move
     ├── DeadLetterUnwritable  a record could be neither processed nor set aside
     └── TooManyFailures       so many records failed in a row that the fault must be ours
 """
@@ -103,6 +104,10 @@ class SchemaRefused(Stop):
 
 class ModelRefused(Stop):
     code = "model-refused"
+
+
+class StandsStill(Stop):
+    code = "stands-still"
 
 
 class DeadLetterUnwritable(Stop):

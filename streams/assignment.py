@@ -6,7 +6,7 @@ committed offsets are the only truth, and reading goes on from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from schemas.errors import TransactionAborted
@@ -29,17 +29,20 @@ class Assignment:
         self._look_ahead_records = look_ahead_records
         self._metrics = metrics
         self._log = log
-        self._claimed: dict[Place, int] = {}  # offset at which we wrote our claim
+        self._claimed: set[Place] = set()  # where our claim stands, at `offsets`, and nothing was sent to move it
         self._tries: dict[Place, tuple[int, int]] = {}  # strict order: offset and how often it was tried
         self._full = False
         self.pauses = Pauses(source)
         self.tracker = OffsetTracker()
+        self.offsets: dict[Place, int] = {}  # committed, as far as we know
+        self.standing: frozenset[Place] = frozenset()  # partitions that stand still: streams/liveness.py
         self.suspects: dict[Place, int] = {}  # run alone below this offset
         self.membership: bytes | None = None  # of the oldest record in flight
         self.in_flight_records = 0
         self.in_flight_bytes = 0
         self.epoch = 0
         self.must_rewind = False
+        self.must_rejoin = False
         self.state: State = NoState()
         self.before_revoke: Callable[[], None] = lambda: None
         self.dropped: Callable[[], None] = lambda: None
@@ -65,10 +68,14 @@ class Assignment:
         self._full = self.in_flight_records >= max_records * share or self.in_flight_bytes >= max_bytes * share
         return self._full
 
-    def committed(self, places: Iterable[Place]) -> None:
-        """A commit with progress clears the claim: it was written without a note."""
-        for place in places:
-            self._claimed.pop(place, None)
+    def committing(self, places: Iterable[Place]) -> None:
+        """Offsets of these partitions are about to be sent. From now on their claims are not ours to clear: the commit
+        may happen although it seems to fail, and what clears a claim writes the old offset. With progress it clears it."""
+        self._claimed.difference_update(places)
+
+    def committed(self, positions: Mapping[Place, Commit]) -> None:
+        for place, position in positions.items():
+            self.offsets[place] = position.offset
             self._tries.pop(place, None)
         if self.in_flight_records == 0:
             self.membership = None
@@ -113,17 +120,18 @@ class Assignment:
                 self.suspects[place] = position.offset + self._look_ahead_records
                 self._log.error("earlier owners died without a commit: records run alone", place=place, owners=earlier)
             claims[place] = Commit(position.offset, claim_note(earlier + 1))
-            self._claimed[place] = position.offset
         try:
             self._source.commit(claims)
+            self._claimed.update(places)
         except TransactionAborted as error:  # the next rebalance is already there, and brings a new assignment
             self._log.info("claims not written", cause=str(error))
+            self.must_rejoin |= error.indefinite  # one that happens late would take the group back: its membership has to end
         self._log.info("assigned", places=sorted(places), offsets=[committed[place].offset for place in sorted(places)])
 
     def revoked(self, places: Sequence[Place], *, lost: bool) -> None:
         if not lost and self._source.commits_on_revoke:
             self.before_revoke()
-        unclaim = {place: Commit(self._claimed[place]) for place in places if place in self._claimed}
+        unclaim = {place: Commit(self.offsets[place]) for place in places if place in self._claimed}
         if unclaim and not lost:
             try:
                 self._source.commit(unclaim)
@@ -139,11 +147,14 @@ class Assignment:
         """Drop everything in flight and go back to the committed offsets. Raises BrokerUnavailable."""
         self._forget(())
         self.must_rewind = False
-        self._seek_to_committed(self._source.assignment())
+        committed = self._seek_to_committed(self._source.assignment())
+        self._claimed = {place for place, position in committed.items() if claims_in(position.note)}
 
     def _seek_to_committed(self, places: Iterable[Place]) -> dict[Place, Commit]:
         committed = self._source.committed(places)
+        self.offsets.update({place: position.offset for place, position in committed.items()})
         self._source.seek({place: position.offset for place, position in committed.items()})
+        self.pauses.set_anew(committed)
         self.state.restore(committed)
         return committed
 
@@ -153,8 +164,9 @@ class Assignment:
         self.in_flight_records = self.in_flight_bytes = 0
         self.membership = None
         self.pauses.forget(places)
+        self._claimed.difference_update(places)
         for place in places:
-            self._claimed.pop(place, None)
+            self.offsets.pop(place, None)
             self._tries.pop(place, None)
             self.suspects.pop(place, None)
         self.state.forget(places)

@@ -39,8 +39,13 @@ class Source(Protocol):
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None: ...
 
+    def rejoin(self) -> None:
+        """Leave the group and join it anew: what was sent in the name of the old membership is refused from then on."""
+        ...
+
     def poll(self, max_records: int, wait_s: float) -> Polled:
-        """Wait for the first record only, then take what is there. Raises BrokerUnavailable on a fatal error."""
+        """Wait for the first record only, then take what is there. Raises BrokerUnavailable on a fatal error, and
+        TransactionAborted where the log was cut under the reader."""
         ...
 
     def assignment(self) -> set[Place]: ...
@@ -50,12 +55,21 @@ class Source(Protocol):
         ...
 
     def commit(self, positions: Mapping[Place, Commit]) -> None:
-        """Outside any transaction. Raises TransactionAborted where the group refuses it."""
+        """Outside any transaction. Raises TransactionAborted where the group refuses it; indefinite where the broker may
+        still do it."""
+        ...
+
+    def unread(self, positions: Mapping[Place, int]) -> dict[Place, int] | None:
+        """How many offsets lie between what was read (`positions`) and the end of what is committed, of each place that was
+        not read to its end; markers and aborted records count only until they were passed. Does not wait: None until the
+        broker has answered, so call again. Raises BrokerUnavailable."""
         ...
 
     def seek(self, positions: Mapping[Place, int]) -> None: ...
 
-    def pause(self, places: Iterable[Place]) -> None: ...
+    def pause(self, places: Iterable[Place]) -> None:
+        """Outlives the assignment: a place that is taken away and comes back is still paused."""
+        ...
 
     def resume(self, places: Iterable[Place]) -> None: ...
 

@@ -33,6 +33,7 @@ from streams.broker import Sink, Source
 from streams.claims import Quarantine
 from streams.clock import Clock
 from streams.deadletter import dead_letters, retries
+from streams.liveness import Liveness
 from streams.metrics import Metrics
 from streams.outbox import Outbox
 from streams.outcome import Defer, Emit, Outcome, Reject
@@ -112,6 +113,7 @@ class Loop:
             commit_limit_s=limits.commit_limit_s, failpoint=failpoint,
         )  # fmt: skip
         self._quarantine = quarantine
+        self._liveness = Liveness(source, self.assignment, clock, metrics, self._log)
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -144,6 +146,7 @@ class Loop:
             self._work()
             self._collect_and_release(wait_s=0.05)
             self._commit_if_due(idle=not len(polled))
+            self._liveness.look(idle=not self.step.busy() and not len(self._batcher) and self.outbox.age_ms() is None)
         except TransactionAborted as aborted:
             self._recover(aborted)
 
@@ -164,6 +167,9 @@ class Loop:
 
     def _poll(self) -> Polled:
         pauses, now_s = self.assignment.pauses, self._clock.monotonic_s()
+        if self.assignment.must_rejoin:
+            self.assignment.must_rejoin = False
+            self.source.rejoin()
         pauses.set_full(self.assignment.is_full(self.limits.look_ahead_records, self.limits.look_ahead_bytes))
         pauses.apply(now_s)
         polled = self.source.poll(self.limits.poll_records, self._wait_s(now_s))

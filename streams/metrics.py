@@ -59,6 +59,10 @@ CATALOGUE: Final[dict[str, Metric]] = {
     ),
     "aborts": Metric(Kind.COUNTER, "millrace_aborts_total", "Transactions that were aborted."),
     "rebalances": Metric(Kind.COUNTER, "millrace_rebalances_total", "Assignments received from the group."),
+    "standing_partitions": Metric(
+        Kind.GAUGE, "millrace_standing_partitions", "Partitions with records to read whose committed offset does not move."
+    ),
+    "healings": Metric(Kind.COUNTER, "millrace_healings_total", "Partitions that stood still and were read again."),
     "lost_records": Metric(Kind.COUNTER, "millrace_lost_records_total", "Records that retention deleted before they were read."),
     "swaps": Metric(Kind.COUNTER, "millrace_model_swaps_total", "Model versions swapped in or refused.", ("outcome",)),
     "batch_size": Metric(Kind.HISTOGRAM, "millrace_batch_rows", "Rows of a micro-batch.", buckets=_SIZES),

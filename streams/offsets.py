@@ -65,6 +65,15 @@ class OffsetTracker:
         partition = self._partitions.get(place)
         return None if partition is None else partition.lowest_unfinished()
 
+    def position(self, place: Place) -> int | None:
+        """Behind the last polled record; None where nothing of the place was polled."""
+        partition = self._partitions.get(place)
+        return None if partition is None else partition.position
+
+    def has_unfinished(self, place: Place) -> bool:
+        partition = self._partitions.get(place)
+        return partition is not None and len(partition.finished) < len(partition.open)
+
     def forget(self, place: Place) -> None:
         self._partitions.pop(place, None)
 

@@ -97,6 +97,7 @@ class Outbox:
             return False
         started_s = self._clock.monotonic_s()
         positions = {place: Commit(offset) for place, offset in transaction.positions.items()}
+        self._assignment.committing(positions)
         if self._exactly_once:
             membership = self._assignment.membership
             if membership is None:
@@ -108,7 +109,7 @@ class Outbox:
             self._source.commit(positions)
         self._failpoint("committed")
         self._open = None
-        self._assignment.committed(positions.keys())
+        self._assignment.committed(positions)
         self._metrics.add("records_out", transaction.records)
         self._metrics.observe("commit_seconds", self._clock.monotonic_s() - started_s)
         return True

@@ -9,11 +9,16 @@ from streams.rows import Place
 
 
 class Pauses:
-    """Keeps the source's paused partitions equal to the reasons there are; each call does only what changed."""
+    """Keeps the source's paused partitions equal to the reasons there are; each call does only what changed.
+
+    A client keeps an application's pause across revocation and assignment, so what it has paused of a partition that was
+    just assigned is unknown here until `apply` has set it anew.
+    """
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._paused: set[Place] = set()
+        self._unknown: set[Place] = set()
         self._until_s: dict[Place, float] = {}
         self._full = False
         self.stopped: dict[Place, str] = {}  # partitions that wait for a person, and why
@@ -30,21 +35,30 @@ class Pauses:
     def next_due_in_s(self, now_s: float) -> float | None:
         return max(0.0, min(self._until_s.values()) - now_s) if self._until_s else None
 
+    def holds_back(self, place: Place) -> bool:
+        """True where there is a reason not to read this partition now."""
+        return self._full or place in self._until_s or place in self.stopped
+
+    def set_anew(self, places: Iterable[Place]) -> None:
+        """Take nothing for granted of these partitions: the next `apply` pauses or resumes each of them."""
+        self._unknown.update(places)
+
     def forget(self, places: Iterable[Place]) -> None:
+        """These partitions are another's now."""
         for place in places:
             self._until_s.pop(place, None)
             self.stopped.pop(place, None)
-            self._paused.discard(place)
 
     def apply(self, now_s: float) -> None:
-        if not (self._full or self._until_s or self.stopped or self._paused):
+        if not (self._full or self._until_s or self.stopped or self._paused or self._unknown):
             return
         for place in [place for place, until_s in self._until_s.items() if until_s <= now_s]:
             del self._until_s[place]
         assigned = self._source.assignment()
         wanted = assigned if self._full else assigned & (self._until_s.keys() | self.stopped.keys())
-        if wanted - self._paused:
-            self._source.pause(wanted - self._paused)
-        if self._paused - wanted:
-            self._source.resume((self._paused - wanted) & assigned)
+        if to_pause := wanted - (self._paused - self._unknown):
+            self._source.pause(to_pause)
+        if to_resume := ((self._paused | self._unknown) - wanted) & assigned:
+            self._source.resume(to_resume)
         self._paused = set(wanted)
+        self._unknown.clear()

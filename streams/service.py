@@ -126,7 +126,7 @@ class Status:
             metrics_address=self._address, records_in=int(total("records_in")), records_out=int(total("records_out")),
             dead_letters=int(total("dead_letters")), retries=int(total("retries")), expired=int(total("expired")),
             batches=int(total("batches")), busy_share=share, in_flight=assignment.in_flight_records,
-            paused_partitions=tuple(f"{topic}/{number}" for topic, number in assignment.pauses.stopped),
+            paused_partitions=tuple(f"{topic}/{number}" for topic, number in {*assignment.pauses.stopped, *assignment.standing}),
             versions=self._versions(),
         )  # fmt: skip
         headers = cloud_event([uuid7(status.at_ms)], "worker-status", self._process)

@@ -37,6 +37,7 @@ def consumer_config(address: KafkaAddress, group: str) -> dict[str, Any]:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",  # the loop seeks; a gap made by retention is reported, never skipped silently
         "isolation.level": "read_committed",
+        "enable.partition.eof": True,  # tells where the end is, behind markers and aborted records: `KafkaSource.unread`
         "fetch.wait.max.ms": 100,
         "fetch.queue.backoff.ms": 20,
         "fetch.message.max.bytes": address.max_message_bytes,

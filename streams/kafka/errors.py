@@ -54,8 +54,9 @@ def of_transaction(raised: KafkaException, doing: str) -> MillraceError:
 
 
 def of_commit(raised: KafkaException) -> MillraceError:
+    """Anything but a refusal may still happen, late."""
     error = kafka_error(raised)
-    return TransactionAborted(f"commit of offsets: {error.name()}: {error.str()}")
+    return TransactionAborted(f"commit of offsets: {error.name()}: {error.str()}", indefinite=error.code() not in _NOT_A_MEMBER)
 
 
 def of_read(raised: KafkaException, doing: str) -> BrokerUnavailable:

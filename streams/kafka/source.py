@@ -9,12 +9,13 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from schemas.errors import BrokerUnavailable, Fenced
+from schemas.errors import BrokerUnavailable, Fenced, TransactionAborted
 from streams.broker import Commit, Listener
 from streams.clock import SystemClock
 from streams.headers import readable
 from streams.kafka import errors
 from streams.kafka.config import KafkaAddress, consumer_config
+from streams.kafka.ends import Ends
 from streams.metrics import Metrics
 from streams.rows import Place, Polled
 
@@ -69,6 +70,9 @@ class KafkaSource:
         self._listener: Listener | None = None
         self._starting: dict[Place, int] | None = None  # inside an assignment: where each partition will start
         self._raised: BaseException | None = None
+        self._topics: list[str] = []
+        self._at_end: dict[Place, int] = {}  # where the end was when it was reached, since the last seek
+        self._ends = Ends(self._consumer, CALL_LIMIT_S)
         self._member: bytes | None = None  # kept while nothing changes; an older one is refused, never wrongly accepted
         self._closed = False
 
@@ -77,8 +81,13 @@ class KafkaSource:
         return self._address.protocol == "classic" and self._address.assignor != "cooperative-sticky"
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
-        self._listener = listener
-        self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        self._listener, self._topics = listener, list(topics)
+        self._consumer.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    def rejoin(self) -> None:
+        assert self._listener is not None
+        self._consumer.unsubscribe()
+        self.subscribe(self._topics, self._listener)
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -119,19 +128,18 @@ class KafkaSource:
     def _on_error(self, message: Message) -> None:
         error = message.error()
         assert error is not None
-        if error.code() == KafkaError._AUTO_OFFSET_RESET or error.code() == KafkaError.OFFSET_OUT_OF_RANGE:
-            self._on_gap((message.topic() or "", message.partition() or 0))
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._at_end[message.topic() or "", message.partition() or 0] = message.offset() or 0
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET or error.code() == KafkaError.OFFSET_OUT_OF_RANGE:
+            # Retention deleted what was to be read, or an election cut the log. Nothing of the partition in flight may be
+            # kept: the loop goes back to the committed offsets, and `committed` says how many records are gone.
+            raise TransactionAborted(f"{message.topic()}/{message.partition()} can no longer be read from where it stood")
         elif error.fatal() and "fenced" in error.str():  # a fatal error does not give its cause's code
             raise Fenced(f"consumer: {error.str()}")
         elif error.fatal() or error.code() not in _HARMLESS:
             raise BrokerUnavailable(f"consumer: {error.name()}: {error.str()}")
         else:
             self._log.info("consumer", code=error.name(), cause=error.str())
-
-    def _on_gap(self, place: Place) -> None:
-        """The position is no longer in the log: say how many records are gone, then go on at the first that is."""
-        (start,) = self.committed([place]).values()
-        self.seek({place: start.offset})
 
     # --- positions ----------------------------------------------------------------------------------------------
 
@@ -187,9 +195,17 @@ class KafkaSource:
         except KafkaException as raised:
             raise errors.of_commit(raised) from raised
 
+    def unread(self, positions: Mapping[Place, int]) -> dict[Place, int] | None:
+        ends = self._ends.of(positions)
+        if ends is None:
+            return None
+        read = {place: max(position, self._at_end.get(place, 0)) for place, position in positions.items()}
+        return {place: ends[place] - offset for place, offset in read.items() if ends.get(place, 0) > offset}
+
     def seek(self, positions: Mapping[Place, int]) -> None:
         self._member = None
         for place, offset in positions.items():
+            self._at_end.pop(place, None)
             if self._starting is not None and place in self._starting:
                 self._starting[place] = offset
                 continue
@@ -206,6 +222,7 @@ class KafkaSource:
 
     def close(self) -> None:
         if not self._closed:
+            self._ends.close()
             self._consumer.close()
             self._closed = True
 

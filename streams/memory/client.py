@@ -51,6 +51,11 @@ class MemorySource:
             self._broker.clock.sleep(wait_s)
         return polled
 
+    def rejoin(self) -> None:
+        self._leave()
+        self._generation = -1
+        self._broker.join(self._group, self.name, self._topics)
+
     def _rebalance(self) -> None:
         assert self._listener is not None
         member = self._broker.groups[self._group].members.get(self.name)
@@ -68,8 +73,7 @@ class MemorySource:
             self._broker.settle(self._group)
         if member.generation != self._generation and not self._broker.groups[self._group].rebalancing:
             self._generation = member.generation
-            self._held = set(member.assigned)
-            self._paused.clear()
+            self._held = set(member.assigned)  # what was paused stays paused, as in Kafka's client
             self._listener.assigned(sorted(self._held))
 
     def assignment(self) -> set[Place]:
@@ -84,6 +88,11 @@ class MemorySource:
             self._broker.check_member(self._group, self.name, self._generation)
             self._broker.groups[self._group].committed.update(positions)
 
+    def unread(self, positions: Mapping[Place, int]) -> dict[Place, int] | None:
+        with self._broker.lock:
+            found = {place: len(self._broker.visible(place, position, 1)) for place, position in positions.items()}
+        return {place: n for place, n in found.items() if n}
+
     def seek(self, positions: Mapping[Place, int]) -> None:
         self._positions.update(positions)
 
@@ -95,10 +104,13 @@ class MemorySource:
 
     def close(self) -> None:
         if self.name in self._broker.groups.get(self._group, _NO_GROUP).members:
-            if self._held and self._listener is not None:
-                self._listener.revoked(sorted(self._held), lost=False)
-            self._held = set()
-            self._broker.leave(self._group, self.name)
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._held and self._listener is not None:
+            self._listener.revoked(sorted(self._held), lost=False)
+        self._held = set()
+        self._broker.leave(self._group, self.name)
 
 
 class MemorySink:

@@ -105,8 +105,8 @@ def ours(bootstrap: str, registry: str, group: str, count: int, heavy: int, deli
     done = [0]
     committed = loop.assignment.committed
 
-    def on_commit(places: Any) -> None:
-        committed(places)
+    def on_commit(positions: Any) -> None:
+        committed(positions)
         done[0] = int(loop.metrics.total("records_in")) - loop.assignment.in_flight_records
 
     loop.assignment.committed = on_commit  # type: ignore[method-assign]

@@ -365,3 +365,114 @@ def test_the_generation_is_read_out_of_the_clients_metadata() -> None:
     assert generation_of(b"CGMDv2:\x05\x00\x00\x00group\x00member\x00") == 5
     assert generation_of(b"CGMDv2:\xff\xff\xff\xffgroup\x00\x00\x01") == -1
     assert generation_of(b"something else") == -1
+
+
+def test_a_pause_outlives_a_change_of_the_group_until_it_is_resumed(broker: Broker) -> None:
+    """Kafka's client keeps an application's pause across revocation and assignment (confluent-kafka-go#193,
+    librdkafka#1849): who pauses has to resume whatever it is assigned."""
+    topic, name = broker.topic(2), group()
+    first, seen = joined(broker, topic, name)
+    sink = broker.sink(name, None)
+    for partition in range(2):
+        sink.produce(records(topic, b"a", partition=partition))
+    sink.flush(10)
+    assert len(values(read(first, 2))) == 2
+    first.pause(first.assignment())
+    second, _ = joined_beside(broker, topic, name, first)
+    second.close()
+    for _ in range(200):
+        first.poll(1, 0.05)
+        if seen.assigned_[-1] == {(topic, 0), (topic, 1)}:
+            break
+    first.seek(dict.fromkeys(first.assignment(), 0))
+    assert values(read(first, 1, tries=10)) == []
+    first.resume(first.assignment())
+    assert len(values(read(first, 2))) == 2
+    first.close()
+    sink.close()
+
+
+def joined_beside(broker: Broker, topic: str, name: str, first: Source) -> tuple[Source, Follow]:
+    """A second member that has partitions of its own, while the first goes on polling."""
+    second = broker.source(name)
+    follow = Follow(second)
+    second.subscribe([topic], follow)
+    for _ in range(200):
+        first.poll(1, 0.05)
+        second.poll(1, 0.05)
+        if follow.assigned_ and follow.assigned_[-1]:
+            return second, follow
+    raise AssertionError("the second member got no partitions")
+
+
+def unread(source: Source, positions: dict[Place, int]) -> dict[Place, int]:
+    for _ in range(200):
+        source.poll(1, 0.05)
+        answer = source.unread(positions)
+        if answer is not None:
+            return answer
+    raise AssertionError("the broker did not answer")
+
+
+def test_what_lies_unread_is_told_and_markers_and_aborted_records_are_not_taken_for_it(broker: Broker) -> None:
+    topic, name = broker.topic(2), group()
+    source, _ = joined(broker, topic, name)
+    place = (topic, 0)
+    sink = broker.sink(name, f"tx-{name}")
+    for value in (b"a", b"b"):
+        sink.begin()
+        sink.produce(records(topic, value))
+        sink.flush(10)
+        if value == b"a":
+            membership = source.poll(1, 0.1).membership or joined_membership(source)
+            sink.commit({}, membership, 10)
+        else:
+            sink.abort(10)
+    polled = read(source, 1)
+    assert values(polled) == [b"a"]
+    position = {place: polled[-1].offsets[-1] + 1, (topic, 1): 0}
+    for _ in range(20):
+        source.poll(1, 0.05)  # passes the markers
+    assert unread(source, position) == {}
+    source.seek({place: position[place]})
+    for _ in range(20):
+        source.poll(1, 0.05)
+    assert unread(source, position) == {}, "after a seek the end is reached anew"
+    source.pause([place])
+    plain = broker.sink(name, None)
+    plain.produce(records(topic, b"c"))
+    plain.flush(10)
+    told = unread(source, position)
+    assert told.keys() == {place}
+    assert told[place] > 0
+    for closing in (source, sink, plain):
+        closing.close()
+
+
+def joined_membership(source: Source) -> bytes:
+    for _ in range(100):
+        membership = source._membership() if isinstance(source, KafkaSource) else source.poll(1, 0.0).membership
+        if membership is not None:
+            return membership
+    raise AssertionError("not a member")
+
+
+def test_a_member_that_joined_anew_has_its_partitions_and_its_old_membership_commits_nothing(broker: Broker) -> None:
+    topic, name = broker.topic(1), group()
+    plain, sink = broker.sink(name, None), broker.sink(name, f"tx-{name}")
+    source, follow = joined(broker, topic, name)
+    old = joined_membership(source)
+    source.rejoin()
+    for _ in range(200):
+        source.poll(1, 0.05)
+        if len(follow.assigned_) > 1 and follow.assigned_[-1]:
+            break
+    plain.produce(records(topic, b"a"))
+    plain.flush(10)
+    assert values(read(source, 1)) == [b"a"]
+    sink.begin()
+    with pytest.raises(TransactionAborted):
+        sink.commit({(topic, 0): Commit(1)}, old, 10)
+    sink.abort(10)
+    for closing in (source, sink, plain):
+        closing.close()

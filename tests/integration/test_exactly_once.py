@@ -19,6 +19,7 @@ from streams.release import Ended
 from streams.rows import Rows
 from tests.conftest import Servers
 from tests.echo import Echo
+from tests.faults import Fault, FaultySink
 from tests.real import RealWorld
 
 pytestmark = pytest.mark.real
@@ -93,6 +94,25 @@ def test_poison_invalid_and_retried_records_all_end_once(servers: Servers, deliv
 
 def test_a_worker_that_stood_still_past_its_poll_interval_doubles_nothing(servers: Servers) -> None:
     assert _stand_still(servers, lambda loop: None) == []
+
+
+@pytest.mark.parametrize("fault", [Fault.UNSEEN, Fault.LOST])
+@pytest.mark.parametrize(("protocol", "assignor"), PROTOCOLS)
+def test_a_commit_whose_answer_never_came_doubles_nothing_when_the_worker_leaves(
+    servers: Servers, protocol: str, assignor: str, fault: Fault
+) -> None:
+    world = RealWorld(replace(servers.address, protocol=protocol, assignor=assignor, session_timeout_ms=6_000))
+    loop = world.loop(Echo())
+    faults = iter([fault])
+    loop.sink = loop.outbox._sink = FaultySink(loop.sink, lambda: next(faults, Fault.NONE))
+    world.send(*[f"v{i}".encode() for i in range(40)])
+    with running(loop):
+        until(answered(world, 40))
+        until(lambda: loop.metrics.total("aborts") >= 1)
+    with running(world.loop(Echo(), slot=1)):
+        world.send(b"last")
+        until(answered(world, 41))
+    assert world.problems() == []
 
 
 # --- the ledger sees what is broken ---------------------------------------------------------------------------------

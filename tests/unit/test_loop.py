@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
-from schemas.errors import DeadLetterUnwritable, TooManyFailures
+from schemas.errors import DeadLetterUnwritable, StandsStill, TooManyFailures, TransactionAborted
 from schemas.topic import Order
 from streams import headers as h
 from streams.loop import Delivery, Loop
+from streams.outcome import Outcome
 from streams.rows import Rows
 from tests.echo import Echo, World, settle
+from tests.faults import Fault, FaultySink
 
 BOTH = pytest.mark.parametrize("delivery", list(Delivery))
 
@@ -209,6 +212,36 @@ def test_what_is_in_memory_stays_under_the_look_ahead() -> None:
     assert highest <= 20
 
 
+def test_a_full_worker_reads_on_after_others_joined_and_left() -> None:
+    world = World(partitions=4)
+    slow = Echo()
+    slow.on_batch = lambda rows: world.clock.sleep(0.3)
+    loop = world.loop(slow, look_ahead_records=16, poll_records=16)
+    world.send(*[b"v"] * 400)
+    for _ in range(4):
+        loop.run_once()
+    assert loop.source._paused, "the test begins where the worker is full"  # type: ignore[attr-defined]
+    other = world.loop(Echo(), slot=1)
+    settle(loop, other, passes=3)
+    other.source.close()
+    settle(loop, passes=400)
+    assert len({origin for _, origin, _ in world.results()}) == 400
+
+
+def test_a_retry_that_waited_through_a_change_of_the_group_is_answered() -> None:
+    world = World(partitions=1)
+    echo = Echo()
+    loop = world.loop(echo)
+    world.send(b"later")
+    settle(loop, passes=4)
+    other = world.loop(Echo(), slot=1)
+    settle(loop, other, passes=3)
+    other.source.close()
+    echo.mended = True
+    settle(loop, passes=60)
+    assert [status for status, _, _ in world.results()] == ["ok"]
+
+
 def test_a_claim_is_written_at_assignment_and_cleared_by_progress() -> None:
     world = World(partitions=1)
     loop = world.loop(Echo())
@@ -218,6 +251,124 @@ def test_a_claim_is_written_at_assignment_and_cleared_by_progress() -> None:
     world.send(b"v")
     settle(loop)
     assert world.broker.groups["echo"].committed[place].note == ""
+
+
+@pytest.mark.parametrize("fault", [Fault.UNSEEN, Fault.LOST, Fault.REFUSED])
+@pytest.mark.parametrize("stops", ["after it went on", "in the commit at revocation"])
+def test_a_commit_that_seemed_to_fail_is_not_undone_by_a_clean_leave(fault: Fault, stops: str) -> None:
+    world = World(partitions=2)
+    echo = Echo()
+    loop = world.loop(echo)
+    faults = iter([fault])
+    sink = FaultySink(loop.sink, lambda: next(faults, Fault.NONE))
+    loop.sink = loop.outbox._sink = sink
+    loop.run_once()
+    world.send(*[f"v{i}".encode() for i in range(8)])
+    if stops == "after it went on":
+        settle(loop)
+    else:
+        loop.limits = replace(loop.limits, commit_interval_ms=1e9)
+        echo.on_batch = lambda rows: world.clock.sleep(1.0)
+        loop._commit_if_due = lambda *, idle: None  # type: ignore[method-assign]
+        loop.run_once()
+    loop.source.close()
+    loop._dropped()
+    settle(world.loop(Echo(), slot=1), passes=20)
+    origins = [origin for _, origin, _ in world.results()]
+    assert len(origins) == len(set(origins)) == 8
+
+
+def test_a_claim_that_may_come_late_ends_the_membership_it_was_sent_under() -> None:
+    world = World(partitions=1)
+    loop = world.loop(Echo())
+    generations: list[int] = []
+    commit = loop.source.commit
+
+    def unanswered(positions: object) -> None:
+        loop.source.commit = commit  # type: ignore[method-assign]
+        generations.append(loop.source._generation)  # type: ignore[attr-defined]
+        raise TransactionAborted("no answer", indefinite=True)
+
+    loop.source.commit = unanswered  # type: ignore[method-assign]
+    loop.run_once()
+    loop.run_once()
+    with pytest.raises(TransactionAborted):
+        world.broker.check_member("echo", loop.source.name, generations[0])  # type: ignore[attr-defined]
+    world.send(b"v")
+    settle(loop)
+    assert [status for status, _, _ in world.results()] == ["ok"]
+
+
+@pytest.mark.parametrize("healed", [True, False])
+def test_a_partition_that_stands_still_is_read_again_or_the_process_ends(healed: bool) -> None:
+    """The client keeps a partition to itself, as after a pause that nobody knows of."""
+    world = World(partitions=2)
+    loop = world.loop(Echo())
+    settle(loop)
+    source = loop.source
+    source._paused.add(("echo-requests-v1", 1))  # type: ignore[attr-defined]
+    if not healed:
+        source.resume = lambda places: None  # type: ignore[method-assign]
+    world.send(b"a", partition=0)
+    world.send(b"b", partition=1)
+    settle(loop, passes=10)
+    assert [value for _, _, value in world.results()] == [b"a"]
+    if healed:
+        settle(loop, passes=40)
+        assert [value for _, _, value in world.results()] == [b"a", b"b"]
+        assert loop.metrics.total("healings") == 1
+        settle(loop, passes=40)
+        assert loop.metrics.total("healings") == 1
+        assert loop.assignment.standing == frozenset()
+    else:
+        with pytest.raises(StandsStill):
+            settle(loop, passes=400)
+
+
+def test_a_busy_owner_heals_a_partition_that_stands_still_beside_others() -> None:
+    world = World(partitions=2)
+    echo = Echo()
+    loop = world.loop(echo)
+    settle(loop)
+    loop.source._paused.add(("echo-requests-v1", 1))  # type: ignore[attr-defined]
+    echo.on_batch = lambda rows: world.clock.sleep(0.5)
+    world.send(b"alone", partition=1)
+    for _ in range(200):
+        world.send(b"v", partition=0)
+        loop.run_once()
+        if any(value == b"alone" for _, _, value in world.results()):
+            break
+    else:
+        pytest.fail("never read")
+    assert loop.metrics.total("healings") == 1
+
+
+def test_what_waits_for_a_reason_does_not_stand_still() -> None:
+    world = World(partitions=1)
+    echo = Echo()
+    loop = world.loop(echo)
+    world.send(b"later")
+    settle(loop, passes=60)
+    assert world.clock.monotonic_s() > 10
+    assert loop.metrics.total("healings") == 0
+
+
+def test_work_that_takes_long_does_not_stand_still() -> None:
+    """A step that answers after minutes, as a chat does."""
+    world = World(partitions=1)
+
+    def working(wait_s: float) -> list[Outcome]:
+        world.clock.sleep(wait_s)
+        return []
+
+    loop = world.loop(Echo())
+    loop.step.busy = lambda: True  # type: ignore[method-assign]
+    loop.step.submit = lambda batch: None  # type: ignore[method-assign]
+    loop.step.completed = working  # type: ignore[method-assign]
+    world.send(b"long")
+    settle(loop, passes=2_000)
+    assert world.clock.monotonic_s() > 90
+    assert loop.metrics.total("healings") == 0
 
 
 def test_a_clean_leave_clears_the_claim() -> None:
