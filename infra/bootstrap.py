@@ -1,6 +1,6 @@
 """Makes the private Python environment from `uv.lock`. Standard library only: it runs before anything is installed.
 
-`python infra/bootstrap.py ROOT STAMP "GROUPS"`; called by `./millrace`.
+`python -m infra.bootstrap ROOT STAMP "GROUPS"`; called by `./millrace`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from infra.local.home import mark
+from schemas.errors import Stop
+
 UV_VERSION = "0.13.9"
 STACK_DOWNLOAD_MB = 204  # Kafka's jars and the registry, fetched after this by the commands that need them
 STACK_DISK_MB = 215
@@ -23,8 +26,23 @@ LIMIT_S = 1_800
 
 
 def main() -> int:
-    root, stamp, groups = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3].split()
+    try:
+        return _set_up(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3].split())
+    except Stop as error:
+        print(f"{error.code}: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"Set-up cannot write: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def _set_up(root: Path, stamp: Path, groups: list[str]) -> int:
     home = stamp.parent.parent
+    known = _groups(root / "uv.lock")
+    if unknown := sorted(set(groups) - set(known)):
+        print(f"There is no part {', '.join(unknown)} to set up; there are {', '.join(known)}.", file=sys.stderr)
+        return 1
     download_mb, packages = _size(root / "uv.lock", groups)
     stack = "" if groups else f" + {STACK_DOWNLOAD_MB} MB for Kafka and the schema registry"
     free_gb = shutil.disk_usage(root).free / 1e9
@@ -36,7 +54,7 @@ def main() -> int:
     if free_gb < need_gb * 1.1:
         print(f"Not enough room on the disk of {root}: {need_gb:.1f} GB are needed.", file=sys.stderr)
         return 1
-    home.mkdir(parents=True, exist_ok=True)
+    mark(home)
     begun = time.perf_counter()
     uv = _uv(home)
     command = [uv, "sync", "--frozen", "--inexact", "--project", str(root), "--python", sys.executable]
@@ -89,6 +107,12 @@ def _uv(home: Path) -> str:
                 "HTTPS_PROXY. With uv on the PATH pip is not needed. Then run the same command again."
             )
     return str(own / "bin" / "uv")
+
+
+def _groups(lock: Path) -> list[str]:
+    """Names of the parts that can be set up besides the core."""
+    packages = tomllib.loads(lock.read_text())["package"]
+    return sorted(next(package for package in packages if package["name"] == "millrace").get("dev-dependencies", {}))
 
 
 def _size(lock: Path, groups: list[str]) -> tuple[float, int]:

@@ -30,6 +30,7 @@ def run(settings: StackSettings, model: str, keep: bool) -> None:
     rate_per_s, task = RATES_PER_S[model], traffic.taken.group
     stack.fetch(settings)
     home = settings.home_folder.resolve() / "drift-demo"
+    stack.down(replace(settings, home=str(home)))  # one that `--keep` left up
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     (home / "jars").symlink_to(settings.jars.resolve())

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from infra import console
 from infra.inspect import addresses
-from infra.local import stack, state, web
+from infra.local import home, stack, state, web
 from infra.monitor import safety
 from infra.settings import StackSettings
 
@@ -24,14 +24,16 @@ def run(settings: StackSettings, tokens: bool, as_json: bool) -> None:
             print(f"{role:<10}{token}")
         return
     address, _ = addresses(settings)
-    running = state.read(settings.run_folder)
-    running.bootstrap, running.registry = address.bootstrap, settings.registry or running.registry
-    started = running.find("monitor")
+    started = state.read(settings.run_folder).find("monitor")
     if started is None or not started.alive():
-        if as_json:
-            console.out.file = sys.stderr  # its steps are not the answer
-        web.make(replace(settings, monitor=True))  # it was asked for by name
-        started = stack.monitor(settings, running)
+        home.mark(settings.home_folder)
+        with state.locked(settings.run_folder):
+            running = state.read(settings.run_folder)
+            running.bootstrap, running.registry = address.bootstrap, settings.registry or running.registry
+            if as_json:
+                console.out.file = sys.stderr  # its steps are not the answer
+            web.make(replace(settings, monitor=True))  # it was asked for by name
+            started = stack.monitor(settings, running)
     if as_json:
         print(json.dumps({"address": started.address}))
         return

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from infra.local import kafka, processes, registry
-from infra.local.processes import Started
+from infra.local.started import Started
 from infra.provision import provision
 from infra.settings import StackSettings
 from streams.kafka.admin import KafkaAdmin

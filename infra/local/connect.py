@@ -8,7 +8,8 @@ from pathlib import Path
 from infra.local import jars, processes
 from infra.local.java import java, java_env
 from infra.local.kafka import LOG4J
-from infra.local.processes import Started, free_port, start
+from infra.local.processes import free_port, start
+from infra.local.started import Started
 
 HEAP_MB = 256
 START_LIMIT_S = 90.0

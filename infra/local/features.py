@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from infra import console
 from infra.local import flink, processes, redis, state
 from infra.local.java import java_env
-from infra.local.processes import Started
+from infra.local.started import Started
 from infra.settings import StackSettings
 from schemas.topics import ARCHIVE, ITEM_SINK, USER_SINK
 

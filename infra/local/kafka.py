@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from infra.local import jars
 from infra.local.java import java, java_env
-from infra.local.processes import ProcessFailed, Started, free_port, start
+from infra.local.processes import ProcessFailed, free_port, start
+from infra.local.started import Started
 from schemas.errors import BrokerUnavailable
+from schemas.topic import DAY_MS, FOREVER_MS
+from schemas.topics import CATALOGUE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 
 HEAP_MB = 512
+MOST_MINUTES = 2**31 - 1
 START_LIMIT_S = 90.0
 
 LOG4J = """
@@ -25,6 +30,14 @@ appender.out.layout.pattern = %d{ISO8601} %p %m (%c{1})%n
 rootLogger.level = warn
 rootLogger.appenderRef.out.ref = out
 """
+
+
+def offsets_retention_minutes(retentions_ms: Sequence[int]) -> int:
+    """A day above the longest retention: a group that rests while its records are kept must find its place, or it answers all again.
+    The broker's own default is a week; its most, 4,085 years, where a topic is kept for ever."""
+    if FOREVER_MS in retentions_ms:
+        return MOST_MINUTES
+    return int(min(MOST_MINUTES, (max(retentions_ms) + DAY_MS) // 60_000))
 
 
 def _properties(port: int, controller_port: int, data: Path, advertised_port: int) -> str:
@@ -42,6 +55,7 @@ auto.create.topics.enable=false
 num.partitions=1
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor=1
+offsets.retention.minutes={offsets_retention_minutes([topic.retention_ms for topic in CATALOGUE])}
 transaction.state.log.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1

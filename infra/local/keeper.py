@@ -1,50 +1,104 @@
-"""Keeps one worker running: starts it again when it dies, with growing pauses, and gives up when it cannot live.
+"""Keeps one process running: starts it again whenever it ends, with growing pauses, until the keeper itself is stopped.
 
-`python -m infra.local.keeper NAME COMMAND…`. A fenced worker (exit code 3) and a clean stop are not started again.
+`python -m infra.local.keeper NAME COMMAND…`. It never gives up for good: what killed the process may have passed. Where it dies again
+and again, `kept` says so. A full disk is no reason to end either.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 
-GIVE_UP_AFTER = 6  # quick deaths in a row
-QUICK_S = 20.0
-FENCED = 3
+from infra.local.kept import GOOD_RUN_S, Kept, ending, last_line, pause_s, write
+from infra.local.started import LOG
+
+FENCED = 3  # the exit code of `schemas.errors.Fenced`
+LOOK_EVERY_S = 0.1
+
+
+@dataclass
+class Keeper:
+    """log: where the process writes; none where nobody asked for it to be told."""
+
+    name: str
+    command: list[str]
+    log: Path | None
+    stopping: bool = False
+    child: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> None:
+        """Until it is stopped."""
+        kept = Kept()
+        while not self.stopping:
+            begun_s, size = time.monotonic(), self._log_size()
+            kept = replace(kept, since_ms=_now_ms(), next_try_ms=None)
+            self._tell(kept)
+            code = self._run_once()
+            if self.stopping:
+                break
+            in_a_row = kept.in_a_row + 1 if time.monotonic() - begun_s < GOOD_RUN_S else 1
+            wait_s = pause_s(in_a_row, code == FENCED)
+            cause, said = ending(code), last_line(self.log, size) if self.log is not None else ""
+            kept = Kept(kept.deaths + 1, in_a_row, cause, said, next_try_ms=_now_ms() + int(1000 * wait_s))
+            self._tell(kept)
+            _print(f"{self.name} ended with {cause}, {in_a_row} times in a row; started again in {wait_s:.0f} s")
+            self._wait(wait_s)
+        self._tell(Kept(kept.deaths))
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+        if self.child is not None:
+            self.child.send_signal(signal.SIGTERM)
+
+    def _run_once(self) -> int:
+        try:
+            self.child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL)
+        except OSError as error:  # no memory, or no such program for now
+            _print(f"{self.name} could not be started: {error}")
+            return 1
+        if self.stopping:  # the signal came before there was a child
+            self.child.send_signal(signal.SIGTERM)
+        return self.child.wait()
+
+    def _wait(self, wait_s: float) -> None:
+        """A sleep goes on after a signal: so in small parts."""
+        until_s = time.monotonic() + wait_s
+        while not self.stopping and time.monotonic() < until_s:
+            time.sleep(LOOK_EVERY_S)
+
+    def _log_size(self) -> int:
+        with contextlib.suppress(OSError):
+            return 0 if self.log is None else self.log.stat().st_size
+        return 0
+
+    def _tell(self, kept: Kept) -> None:
+        with contextlib.suppress(OSError):
+            if self.log is not None:
+                write(self.log, kept)
+
+
+def _print(words: str) -> None:
+    with contextlib.suppress(OSError):
+        print(words, file=sys.stderr, flush=True)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def main() -> int:
-    name, command = sys.argv[1], sys.argv[2:]
-    stopping = False
-    child: subprocess.Popen[bytes] | None = None
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        if child is not None:
-            child.send_signal(signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
-    quick_deaths = 0
-    while not stopping:
-        begun = time.monotonic()
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        code = child.wait()
-        if stopping or code in (0, FENCED):
-            return 0 if stopping else code
-        quick_deaths = quick_deaths + 1 if time.monotonic() - begun < QUICK_S else 1
-        if quick_deaths >= GIVE_UP_AFTER:
-            print(
-                f"{name} ended {quick_deaths} times at once, the last with {code}: not started again", file=sys.stderr, flush=True
-            )
-            return 1
-        pause_s = min(10.0, 0.5 * 2**quick_deaths)
-        print(f"{name} ended with {code}; started again in {pause_s:.0f} s", file=sys.stderr, flush=True)
-        time.sleep(pause_s)
+    log = os.environ.get(LOG)
+    keeper = Keeper(sys.argv[1], sys.argv[2:], Path(log) if log else None)
+    signal.signal(signal.SIGTERM, keeper.stop)
+    signal.signal(signal.SIGINT, keeper.stop)
+    keeper.run()
     return 0
 
 

@@ -7,7 +7,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from infra.local.processes import Started, free_port, page_answers, start
+from infra.local.processes import free_port, page_answers, start
+from infra.local.started import Started
 from schemas.errors import BadSettings
 
 START_LIMIT_S = 120.0

@@ -1,4 +1,4 @@
-"""Child processes: started with their own log, waited for with a limit, stopped by pid and by nothing else."""
+"""Child processes: started with their own log, waited for with a limit, stopped with all that they started, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from infra.local.started import LOG, Started, birth, remains
 from schemas.errors import Stop
 
 LOG_TAIL_LINES = 15
@@ -23,27 +21,6 @@ LOG_TAIL_LINES = 15
 
 class ProcessFailed(Stop):
     code = "process-failed"
-
-
-@dataclass(frozen=True)
-class Started:
-    """A process that we started. `born` tells it from a later one that was given the same pid."""
-
-    name: str
-    pid: int
-    born: float
-    log: str
-    address: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def alive(self) -> bool:
-        try:
-            process = psutil.Process(self.pid)
-            return bool(abs(process.create_time() - self.born) < 1.0 and process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.Error:
-            return False
 
 
 def free_port() -> int:
@@ -95,18 +72,15 @@ def start(
     name: str, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, address: str = "", cwd: Path | None = None
 ) -> Started:
     """In a session of its own, so that a Ctrl-C of the terminal reaches only us and we decide the order of stopping."""
+    log = log.resolve()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
         process = subprocess.Popen(
             list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **(env or {}), LOG: str(log)},
         )  # fmt: skip
-    try:
-        born = psutil.Process(process.pid).create_time()
-    except psutil.Error:
-        born = time.time()
     _children[process.pid] = process
-    return Started(name, process.pid, born, str(log), address)
+    return Started(name, process.pid, birth(process.pid) or "", str(log), address)
 
 
 _children: dict[int, subprocess.Popen[bytes]] = {}  # reaped when they end, so that no zombie stays
@@ -146,17 +120,27 @@ def log_tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
 
 
 def stop(started: Started, limit_s: float = 15.0) -> None:
-    """SIGTERM, then after the limit SIGKILL; the process's whole session, as it is its leader."""
-    if not started.alive():
-        _reap(started.pid)
-        return
-    _signal(started.pid, signal.SIGTERM)
+    """SIGTERM, then after the limit SIGKILL: to it, and to what it started and left behind, also where it was killed before."""
     until = time.perf_counter() + limit_s
-    while time.perf_counter() < until and is_running(started):
-        time.sleep(0.05)
     if started.alive():
-        _signal_group(started.pid, signal.SIGKILL)
+        _signal(started.pid, signal.SIGTERM)
+        while time.perf_counter() < until and is_running(started):
+            time.sleep(0.05)
+        if started.alive():
+            _signal_group(started.pid, signal.SIGKILL)
     _reap(started.pid)
+    stop_all(lambda: remains(started), until - time.perf_counter())
+
+
+def stop_all(running: Callable[[], Iterable[int]], limit_s: float) -> None:
+    """SIGTERM to each of the pids, then after the limit SIGKILL to those that still run."""
+    until = time.perf_counter() + limit_s
+    for pid in running():
+        _signal(pid, signal.SIGTERM)
+    while (left := list(running())) and time.perf_counter() < until:
+        time.sleep(0.1)
+    for pid in left:
+        _signal(pid, signal.SIGKILL)
 
 
 def _signal(pid: int, number: int) -> None:

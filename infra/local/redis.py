@@ -8,7 +8,8 @@ import socket
 from pathlib import Path
 
 from infra.local import processes
-from infra.local.processes import Started, free_port
+from infra.local.processes import free_port
+from infra.local.started import Started
 from schemas.errors import BadSettings
 
 START_LIMIT_S = 20.0

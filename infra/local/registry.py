@@ -6,7 +6,8 @@ from pathlib import Path
 
 from infra.local import jars
 from infra.local.java import java, java_env
-from infra.local.processes import Started, free_port, start
+from infra.local.processes import free_port, start
+from infra.local.started import Started
 from schemas.errors import MillraceError
 from streams.registry import Registry
 

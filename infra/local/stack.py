@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from infra import console
-from infra.local import connect, features, flink, jars, kafka, mlflow, processes, registry, state, web
-from infra.local.processes import Started
+from infra.local import connect, features, flink, home, jars, kafka, mlflow, processes, registry, state, web
+from infra.local.started import Started, of_folder, strays
 from infra.provision import Provisioned, provision
 from infra.settings import ROOT, StackSettings
 from schemas.errors import BadSettings, BrokerUnavailable
@@ -21,6 +20,7 @@ from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
 
 WORKER_LIMIT_S = 60.0
+STOP_LIMIT_S = 15.0
 TRIGGERS = (DRIFT.group, ACCURACY.group, DECIDE.group, LAUNCH.group, ROLLOUT.group)
 
 
@@ -215,9 +215,17 @@ def _assigned(log: Path, offset: int, loops: Sequence[str]) -> bool:
 def up(
     settings: StackSettings, *, with_features: bool = False, with_training: bool = False, with_connect: bool = False
 ) -> state.State:
-    """Start what is not up: servers side by side, then all processes side by side."""
-    fetch(settings, with_features=with_features, with_connect=with_connect)
+    """Start what is not up: servers side by side, then all processes side by side. One at a time on a home: a second waits."""
+    home.mark(settings.home_folder)
+    with state.locked(settings.run_folder):
+        fetch(settings, with_features=with_features, with_connect=with_connect)
+        return _up(settings, with_features, with_training, with_connect)
+
+
+def _up(settings: StackSettings, with_features: bool, with_training: bool, with_connect: bool) -> state.State:
     running = state.read(settings.run_folder)
+    if left := _stop_strays(settings, running):
+        console.out.print(f"  stopped what a killed keeper had left: {', '.join(left)}")
     servers(settings, running)
     topics(running)
     _mlflow(settings, running)
@@ -266,17 +274,29 @@ def monitor(settings: StackSettings, running: state.State) -> Started:
     return started
 
 
+def _stop_strays(settings: StackSettings, running: state.State) -> list[str]:
+    """What runs from this home and nobody keeps any more: two of a group would run, one perhaps of old code. Their names."""
+    names = sorted(set(strays(settings.run_folder, running.processes).values()))
+    if names:
+        processes.stop_all(lambda: strays(settings.run_folder, running.processes), STOP_LIMIT_S)
+    return names
+
+
 def down(settings: StackSettings) -> list[str]:
-    """Stop what we started, workers first. The names of what was stopped. Data stays."""
-    running = state.read(settings.run_folder)
-    stopped = [process.name for process in running.processes if process.alive()]
-    for process in reversed(running.processes):
-        processes.stop(process)
-    # names and addresses are kept, so that `up` finds the same ports again
-    return stopped
+    """Stop what we started, the last first, and what a killed keeper left. The names of what was stopped. Data stays.
 
-
-def clean(settings: StackSettings) -> None:
-    """Stop the stack and remove everything that set-up and the stack wrote."""
-    down(settings)
-    shutil.rmtree(settings.home_folder, ignore_errors=True)
+    Raises StateUnreadable, when all that runs is stopped all the same."""
+    run = settings.run_folder
+    if not run.exists():
+        return []
+    with state.locked(run):
+        try:
+            running = state.read(run)
+        except state.StateUnreadable:
+            processes.stop_all(lambda: of_folder(run), STOP_LIMIT_S)
+            raise
+        stopped = [process.name for process in running.processes if process.alive()] + _stop_strays(settings, running)
+        for process in reversed(running.processes):
+            processes.stop(process)
+        # names and addresses are kept, so that `up` finds the same ports again
+        return list(dict.fromkeys(stopped))

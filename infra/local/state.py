@@ -1,18 +1,27 @@
-"""What runs: one JSON file, written whole. Only processes in it are ever stopped."""
+"""What runs: one JSON file, written whole, and a lock for those who change it. Only what we started is ever stopped."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from infra.local.processes import Started
+from infra.local.started import Started, birth_of_time
 from schemas.errors import Stop
 
 
 class NotUp(Stop):
     code = "not-up"
+
+
+class StateUnreadable(Stop):
+    code = "state-unreadable"
 
 
 @dataclass
@@ -47,12 +56,29 @@ def loops_of(process: str) -> list[str]:
 
 
 def read(run_folder: Path) -> State:
+    """Raises StateUnreadable where the file is not what `write` writes."""
     file = run_folder / "state.json"
-    if not file.exists():
+    try:
+        held = json.loads(file.read_text())
+        started = [_started(process) for process in held["processes"]]
+        addresses = {name: str(held.get(name, "")) for name in ("bootstrap", "registry", "mlflow", "redis")}
+    except FileNotFoundError:
         return State()
-    found = json.loads(file.read_text())
-    started = [Started(**process) for process in found["processes"]]
-    return State(found["bootstrap"], found["registry"], found.get("mlflow", ""), found.get("redis", ""), started)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StateUnreadable(
+            f"{file} cannot be read ({type(error).__name__}: {error}): `./millrace down` stops what runs, then remove this file"
+        ) from error
+    return State(**addresses, processes=started)
+
+
+def _started(held: dict[str, Any]) -> Started:
+    """An earlier version wrote the time of a process's start by the clock."""
+    if isinstance(held["born"], int | float):
+        held = {**held, "born": birth_of_time(held["pid"], held["born"])}
+    found = Started(**held)
+    if not (isinstance(found.pid, int) and all(isinstance(t, str) for t in (found.name, found.born, found.log, found.address))):
+        raise TypeError(f"no process of ours: {held}")
+    return found
 
 
 def write(run_folder: Path, state: State) -> None:
@@ -72,3 +98,28 @@ def require(run_folder: Path) -> State:
     if not state.up:
         raise NotUp("the stack is not up: start it with `./millrace up`")
     return state
+
+
+@contextmanager
+def locked(run_folder: Path) -> Iterator[None]:
+    """For all who start or stop: one at a time, the others wait and say so. Freed by the system when its holder dies."""
+    run_folder.mkdir(parents=True, exist_ok=True)
+    path = run_folder / "lock"
+    while True:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("another ./millrace starts or stops this stack: waiting until it is done", file=sys.stderr)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_still(path, file.fileno()):
+                yield
+                return
+        run_folder.mkdir(parents=True, exist_ok=True)  # `clean` removed it while we waited
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

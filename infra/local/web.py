@@ -13,7 +13,7 @@ from pathlib import Path
 
 from infra import console
 from infra.local import processes, state
-from infra.local.processes import Started
+from infra.local.started import Started
 from infra.settings import ROOT, StackSettings
 from schemas.errors import BadSettings, Stop
 

@@ -15,6 +15,7 @@ from infra.monitor import app, safety
 from infra.monitor.monitor import Monitor
 from infra.settings import StackSettings
 from schemas.errors import MillraceError
+from streams.arguments import whole
 from streams.clock import SystemClock
 from streams.service import configure_logging
 from streams.settings import load
@@ -35,7 +36,7 @@ class Server(uvicorn.Server):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="infra.monitor")
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=whole(1, 65_535), required=True)
     parser.add_argument("--pages", type=Path, help="folder of the built front end")
     parser.add_argument("--no-pages", default="", help="why there is none")
     chosen = parser.parse_args()

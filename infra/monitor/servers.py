@@ -10,20 +10,33 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from infra.local import processes, state
+from infra.local import kept, processes, state
 from infra.settings import StackSettings
 from schemas.errors import BrokerUnavailable, InvalidRequest
+from streams.clock import SystemClock
 
 LIMIT_S = 5.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def started(run_folder: Path) -> list[dict[str, Any]]:
-    """Each process of `up`: its name, pid, address, and whether it is alive. Nothing secret is in an address of ours."""
+    """Each process of `up`: its name, pid, address, whether it is alive, and in words whether it dies again and again. Nothing secret
+    is in an address of ours."""
+    now_ms = SystemClock().now_ms()
     return [
-        {"name": one.name, "pid": one.pid, "address": _without_secret(one.address), "alive": one.alive()}
+        {
+            "name": one.name, "pid": one.pid, "address": _without_secret(one.address), "alive": one.alive(),
+            "trouble": kept.read(Path(one.log)).words(now_ms),
+        }
         for one in state.read(run_folder).processes
-    ]
+    ]  # fmt: skip
+
+
+def troubles(processes_: list[dict[str, Any]]) -> dict[str, str]:
+    """By the loops that such a process runs: what is wrong with it."""
+    return {
+        loop: f"{one['name']} {one['trouble']}" for one in processes_ if one["trouble"] for loop in state.loops_of(one["name"])
+    }
 
 
 def _without_secret(address: str) -> str:

@@ -288,9 +288,13 @@ class Watch:
             for name, places in self._places_by_topic().items()
         }  # fmt: skip
         started = servers.started(self._settings.run_folder)
+        loops_in_trouble = servers.troubles(started)
+        groups = {group: self._group(group, running, statuses, waiting, fresh) for group in GROUPS}
+        for group, about in groups.items():
+            about["wrong"] += [words for loop, words in loops_in_trouble.items() if loop.rpartition("-")[0] == group]
         return {
             "at_ms": now_ms, "every_s": EVERY_S, "trouble": self._trouble, "topics": topics,
-            "groups": {group: self._group(group, running, statuses, waiting, fresh) for group in GROUPS},
+            "groups": groups,
             "loops": {name: self._loop(name, status, name in running) for name, status in statuses.items()},
             "jobs": self._jobs, "gpus": self._gpus, "processes": started, "marks": marks, "waiting": sum(waiting.values()),
             "live": {model: {k: one[k] for k in ("version", "challengers", "decided_ms")} for model, one in live.items()},

@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from infra.local import processes
+from infra.local import processes, started, state
+from infra.local.started import Started
 from infra.settings import ROOT, StackSettings
 from streams.settings import load
 
@@ -58,12 +59,24 @@ def test_up_survives_a_killed_worker_and_down_keeps_the_data(tmp_path: Path) -> 
         assert not any(_runs(process["pid"]) for process in first.values())
         assert run("doctor").returncode == 1
 
+        command = [sys.executable, "-m", "infra", "up"]
+        beside = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         assert run("up").returncode == 0
+        assert beside.wait(180) == 0
         again = status()
+        ours = started.of_folder(tmp_path / "run")
+        assert started.strays(tmp_path / "run", state.read(tmp_path / "run").processes) == {}, "two at once start everything once"
         assert again["kafka"]["address"] == first["kafka"]["address"]
         table = {row["topic"]: row for row in map(json.loads, run("topics", "--json").stdout.splitlines())}
         assert table["content-v1"]["offsets"] >= 2
         assert run("doctor").returncode == 0
+
+        os.kill(again["moderation-0"]["pid"], signal.SIGKILL)
+        assert run("clean", "--yes").returncode == 1, "it runs"
+        assert "moderation-0" in run("down").stdout
+        assert not any(_runs(pid) for pid in ours)
+        assert run("clean", "--yes").returncode == 0
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["jars", "monitor"], "they were there before"
     finally:
         run("down")
 
@@ -93,7 +106,7 @@ def test_a_process_that_is_never_ready_is_given_up_at_the_limit(tmp_path: Path) 
 def test_a_pid_that_now_belongs_to_another_is_never_stopped(tmp_path: Path) -> None:
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        processes.stop(processes.Started("ours", other.pid, born=1.0, log=str(tmp_path / "log")))
+        processes.stop(Started("ours", other.pid, born="another boot/1", log=str(tmp_path / "log")))
         assert other.poll() is None
     finally:
         other.kill()

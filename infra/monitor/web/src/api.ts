@@ -25,7 +25,7 @@ export interface Snapshot {
   loops: Record<string, Loop>;
   jobs: { name: string; state: string; since_ms: number; tasks: Record<string, number>; busy_share: number }[];
   gpus: { index: string; name: string; busy_share: number; memory_bytes: number; memory_total_bytes: number }[];
-  processes: { name: string; pid: number; address: string; alive: boolean }[];
+  processes: { name: string; pid: number; address: string; alive: boolean; trouble: string }[];
   marks: Mark[];
   waiting: number;
   live: Record<string, { version: string; challengers: Challenger[]; decided_ms: number }>;

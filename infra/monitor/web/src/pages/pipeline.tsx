@@ -261,8 +261,10 @@ function Lags({ snapshot }: { snapshot: Snapshot | null }) {
 function Recent({ snapshot }: { snapshot: Snapshot | null }) {
   const marks = [...(snapshot?.marks ?? [])].reverse().slice(0, 12);
   const stopped = (snapshot?.processes ?? []).filter((one) => !one.alive);
+  const dying = (snapshot?.processes ?? []).filter((one) => one.alive && one.trouble);
   return (
     <Section title="What happened">
+      {dying.map((one) => <p key={one.name} className="trouble">{one.name} {one.trouble}</p>)}
       {stopped.length > 0 && <p className="trouble">not running: {stopped.map((one) => one.name).join(", ")}. <code>./millrace up</code> starts it again</p>}
       {marks.length ? <ul className="events">{marks.map((mark, i) => <li key={i}><time title={ago(mark.at_ms, Date.now())}>{clock(mark.at_ms)}</time> <Badge kind={mark.kind}>{mark.kind}</Badge> {mark.who}: {mark.words}</li>)}</ul> : <p className="dim">no swap, restart or rebalance since the monitor began to look</p>}
     </Section>

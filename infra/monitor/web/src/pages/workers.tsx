@@ -84,7 +84,7 @@ function Processes() {
   return (
     <Section title="Processes of the stack">
       <div className="scroll"><table aria-label="Processes"><thead><tr><th scope="col">process</th><th scope="col" className="right">pid</th><th scope="col">address</th><th scope="col">state</th></tr></thead>
-        <tbody>{found.map((one) => <tr key={one.name}><td>{one.name}</td><td className="right">{one.pid}</td><td><code>{one.address}</code></td><td><Dot state={one.alive ? "running" : "stopped"} /> {one.alive ? "running" : "stopped"}</td></tr>)}</tbody></table></div>
+        <tbody>{found.map((one) => <tr key={one.name}><td>{one.name}</td><td className="right">{one.pid}</td><td><code>{one.address}</code></td><td><Dot state={!one.alive ? "stopped" : one.trouble ? "failing" : "running"} /> {!one.alive ? "stopped" : one.trouble ? `crash loop: ${one.trouble}` : "running"}</td></tr>)}</tbody></table></div>
     </Section>
   );
 }

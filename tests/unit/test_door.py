@@ -1,0 +1,102 @@
+"""`./millrace` itself: which parts of the environment each command has made, with a stub in the place of set-up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from infra.settings import ROOT
+
+PARTS = ("dev", "features", "huggingface", "mlflow", "monitor", "node", "retrain", "s3", "train", "tune", "views")
+STUB = """
+import pathlib, sys
+env = pathlib.Path(sys.argv[2]).parent
+(env / "bin").mkdir(parents=True, exist_ok=True)
+(env / "bin" / "python").write_text("#!/bin/sh\\n")
+(env / "bin" / "python").chmod(0o755)
+(env / "groups").write_text(sys.argv[3])
+"""
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Path:
+    (tmp_path / "infra").mkdir()
+    (tmp_path / "infra" / "__init__.py").touch()
+    (tmp_path / "infra" / "bootstrap.py").write_text(STUB)
+    (tmp_path / "uv.lock").write_text("a lock")
+    (tmp_path / "path").mkdir()
+    for tool in ("python3.11", "python3.12", "python3"):
+        (tmp_path / "path" / tool).write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        (tmp_path / "path" / tool).chmod(0o755)
+    shutil.copy(ROOT / "millrace", tmp_path)
+    return tmp_path / "millrace"
+
+
+def groups(door: Path, *words: str, node: bool) -> list[str]:
+    """What set-up is asked for; node: whether the machine has one that is new enough."""
+    tool = door.parent / "path" / "node"
+    tool.write_text(f"#!/bin/sh\nexit {0 if node else 1}\n")
+    tool.chmod(0o755)
+    env = {"PATH": f"{door.parent / 'path'}:{os.environ['PATH']}", "HOME": os.environ["HOME"]}
+    done = subprocess.run([door, *words], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return (door.parent / ".millrace" / "env" / "groups").read_text().split(" ")
+
+
+@pytest.mark.parametrize("node", [True, False])
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_is_set_up_by_its_name(door: Path, part: str, node: bool) -> None:
+    assert groups(door, "setup", part, node=node) == sorted({"monitor", part} | ({"node"} if not node else set()))
+
+
+def test_several_parts_and_options(door: Path) -> None:
+    assert groups(door, "setup", "views", "s3", "views", "--help", node=True) == ["monitor", "s3", "views"]
+    assert groups(door, "setup", node=False) == ["monitor", "node"]
+
+
+def test_up_and_demo_need_what_they_are_asked_to_start(door: Path) -> None:
+    assert groups(door, "up", "--no-monitor", node=True) == [""]
+    assert groups(door, "up", "--with", "features", "--with", "training", node=False) == [
+        "monitor",
+        "node",
+        "features",
+        "retrain",
+    ]
+
+
+def test_the_parts_are_those_of_the_project() -> None:
+    assert sorted(tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]) == list(PARTS)
+
+
+def test_a_part_that_is_none_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "infra.bootstrap",
+        str(ROOT),
+        str(tmp_path / "home" / "env" / ".stamp"),
+        "monitor faetures",
+    ]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no part faetures" in done.stderr
+    assert all(part in done.stderr for part in PARTS)
+    assert not (tmp_path / "home").exists()
+
+
+def test_set_up_refuses_a_home_folder_and_one_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for stamp, words in (
+        (Path.home() / "env" / ".stamp", "not-ours"),
+        (tmp_path / "file" / "home" / "env" / ".stamp", "cannot write"),
+    ):
+        command = [sys.executable, "-P", "-m", "infra.bootstrap", str(ROOT), str(stamp), "monitor"]
+        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+        assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
