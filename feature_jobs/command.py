@@ -15,6 +15,7 @@ from typing import Any
 from feature_jobs.settings import FeatureSettings
 from schemas.errors import BadSettings, MillraceError
 from schemas.features import DAY_MS, VIEWS, Kind, view_of
+from streams.arguments import real, whole
 from streams.clock import SystemClock
 from streams.settings import load
 
@@ -39,13 +40,13 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = command("serve", _serve, "run sinks in this process until it is told to stop")
     serve.add_argument("names", nargs="+", choices=["user-sink", "item-sink", "archive"])
-    serve.add_argument("--slot", type=int, default=0)
+    serve.add_argument("--slot", type=whole(0), default=0)
     keep = command("supervise", _supervise, "keep Flink jobs running on a cluster")
     keep.add_argument("names", nargs="+")
     keep.add_argument("--cluster", required=True, help="http address of the cluster's REST server")
     keep.add_argument("--python", required=True, help="interpreter of Flink's environment")
     keep.add_argument("--checkpoints", required=True, type=Path)
-    keep.add_argument("--interval-ms", type=int, default=5_000)
+    keep.add_argument("--interval-ms", type=whole(100), default=5_000)
     get = command("get", _get, "the features of one entity, with their ages")
     get.add_argument("entity")
     get.add_argument("ids", nargs="+")
@@ -59,18 +60,18 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", required=True, type=Path, help="Parquet or CSV")
     train.add_argument("--json", action="store_true")
     parity = command("parity", _parity, "compare the online store with the archive, feature by feature")
-    parity.add_argument("--sample", type=int, default=200)
+    parity.add_argument("--sample", type=whole(), default=200)
     parity.add_argument("--json", action="store_true")
     make = command("generate", _generate, "shop traffic on user-events-v1")
-    make.add_argument("--users", type=int, default=2_000)
-    make.add_argument("--items", type=int, default=500)
-    make.add_argument("--rate", type=float, default=50.0, help="events a second, on average over a day")
-    make.add_argument("--seconds", type=float, default=60.0)
-    make.add_argument("--days", type=float, default=0.0, help="first, so many past days at once; at most 6.9")
-    make.add_argument("--seed", type=int, default=7)
+    make.add_argument("--users", type=whole(), default=2_000)
+    make.add_argument("--items", type=whole(), default=500)
+    make.add_argument("--rate", type=real(above=True), default=50.0, help="events a second, on average over a day")
+    make.add_argument("--seconds", type=real(), default=60.0)
+    make.add_argument("--days", type=real(0.0, 6.9), default=0.0, help="first, so many past days at once; at most 6.9")
+    make.add_argument("--seed", type=whole(0), default=7)
     again = command("replay", _replay, "MovieLens 100k on user-events-v1, in event time")
     again.add_argument("--data", required=True, type=Path)
-    again.add_argument("--speed", type=float, default=1_000_000.0)
+    again.add_argument("--speed", type=real(above=True), default=1_000_000.0)
     return parser
 
 

@@ -17,6 +17,7 @@ from processors.online_features import RedisStore
 from schemas.codec import SchemaIds
 from schemas.errors import BadSettings
 from schemas.topics import MODEL_UPDATES
+from streams.arguments import whole
 from streams.batching import Batcher, BatchLimits, CostLine
 from streams.claims import Quarantine
 from streams.clock import SystemClock
@@ -139,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--task", required=True, action="append", help="a task it answers; may be given more than once, with shares: vision:2"
     )
-    parser.add_argument("--slot", type=int, default=0, help="number of this worker; names its transactional ids")
+    parser.add_argument("--slot", type=whole(0), default=0, help="number of this worker; names its transactional ids")
     chosen = parser.parse_args(arguments)
 
     def made(watchdog: Watchdog) -> list[Loop]:

@@ -26,6 +26,7 @@ from schemas.codec import Decoder, SchemaIds, read_any
 from schemas.errors import BadSettings, MillraceError
 from schemas.topics import PREDICTION_LOG
 from streams.admit import admit
+from streams.arguments import whole
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
@@ -168,11 +169,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="inference_workers replay", description="Answer recorded requests again.")
     parser.add_argument("--model", required=True)
     parser.add_argument("--source", required=True, action="append", help="a version; may be given more than once")
-    parser.add_argument("--from-ms", type=int, default=0, help="by the broker's clock, epoch")
-    parser.add_argument("--to-ms", type=int, default=SystemClock().now_ms())
+    parser.add_argument("--from-ms", type=whole(0, 2**62), default=0, help="by the broker's clock, epoch")
+    parser.add_argument("--to-ms", type=whole(0, 2**62), default=SystemClock().now_ms())
     parser.add_argument("--window", type=Path, help="offsets of an earlier replay, instead of times: its window.json")
     parser.add_argument("--seen", action="store_true", help="also write what the model was shown")
-    parser.add_argument("--limit", type=int, default=10_000, help="requests, at most")
+    parser.add_argument("--limit", type=whole(), default=10_000, help="requests, at most")
     parser.add_argument("--out", type=Path, required=True, help="folder; 0.npz is what the first source says")
     chosen = parser.parse_args(arguments)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from infra.cli_models import drift_app, models_app, replay_compare, training_app
 from infra.command import PASSED_ON, Json, Monitored, python, settings, with_monitor
 from schemas.errors import MillraceError
+from streams.text import visible
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,11 +33,17 @@ app.add_typer(training_app, name="training")
 
 
 def main() -> None:
-    """Errors of ours end with their words and exit code 1; Ctrl-C with 130."""
+    """Errors of ours, and of the disk, end with their words and exit code 1; Ctrl-C with 130."""
     try:
         app(prog_name="./millrace")
     except MillraceError as error:
-        print(f"{error.code}: {error}", file=sys.stderr)
+        print(f"{error.code}: {visible(str(error))}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        print(f"system: {visible(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -46,7 +54,7 @@ def main() -> None:
 
 @app.command()
 def demo(
-    count: Annotated[int, typer.Option(help="Number of texts.")] = 400,
+    count: Annotated[int, typer.Option(help="Number of texts.", min=1, max=1_000_000)] = 400,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
     drift: Annotated[
         bool, typer.Option("--drift", help="Another story: the traffic changes, and a model learns it by itself.")
@@ -136,7 +144,7 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def logs(
     name: Annotated[str, typer.Argument(help="A process of `status`; all of them if left out.")] = "",
-    lines: Annotated[int, typer.Option(help="Lines from the end.")] = 30,
+    lines: Annotated[int, typer.Option(help="Lines from the end.", min=1, max=1_000_000)] = 30,
 ) -> None:
     """The last lines of the processes' logs."""
     from infra import inspect
@@ -145,12 +153,11 @@ def logs(
 
 
 @app.command()
-def clean() -> None:
-    """Stop the stack and remove everything that set-up and the stack wrote, data included."""
-    from infra.local import stack
+def clean(yes: Annotated[bool, typer.Option("--yes", help="Without a question.")] = False) -> None:
+    """Remove everything that set-up and the stack wrote, data included, after `down`; it asks first."""
+    from infra import clean as run
 
-    stack.clean(settings())
-    print(f"removed {settings().home}")
+    sys.exit(run.main(["--yes"] if yes else []))
 
 
 @app.command()
@@ -187,12 +194,14 @@ def send(
     audio: Annotated[list[Path] | None, typer.Option(help="A sound, for transcription.")] = None,
     source: Annotated[str, typer.Option(help="Language of the text, for translation.")] = "en",
     target: Annotated[str, typer.Option(help="Language that is wanted.")] = "fr",
-    top: Annotated[int, typer.Option(help="How many classes to name, for vision.")] = 5,
+    top: Annotated[int, typer.Option(help="How many classes to name, for vision.", min=1, max=10_000)] = 5,
     author: Annotated[str | None, typer.Option(help="Who wrote the item, for moderation.")] = None,
     jsonl: Annotated[
         Path | None, typer.Option(help='One request a line, as JSON; {"file": "path"} stands for media; - is standard input.')
     ] = None,
-    deadline_ms: Annotated[int, typer.Option(help="How long anybody waits.")] = 10_000,
+    deadline_ms: Annotated[
+        int, typer.Option(help="How long anybody waits for each answer, from when it is sent.", min=1, max=86_400_000)
+    ] = 10_000,
     as_json: Json = False,
 ) -> None:
     """Send requests and print the answers, in the order of the input. Reads texts from standard input if given none."""
@@ -229,7 +238,7 @@ def review_decide(
 @app.command()
 def tail(
     topic: Annotated[str, typer.Argument(help="A topic of the catalogue, or a retry or dead-letter topic.")],
-    limit: Annotated[int, typer.Option("--limit", "-n", help="Stop after so many records; 0 goes on.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="Stop after so many records; 0 goes on.", min=0)] = 0,
     first: Annotated[bool, typer.Option("--first", help="From the first record kept, not from now on.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -319,7 +328,7 @@ def _feature_job(*words: str) -> None:
     from infra.local import stack, state
 
     found = settings()
-    sys.exit(python("-m", "feature_jobs", *words, **stack.where(found, state.require(found.run_folder))))
+    sys.exit(python("feature_jobs", *words, **stack.where(found, state.require(found.run_folder))))
 
 
 # --- settings ------------------------------------------------------------------------------------------
@@ -370,7 +379,7 @@ def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
 
     stack.fetch(settings())
     extra = ["--json"] if as_json else []
-    sys.exit(python("-m", f"tests.benchmarks.{name}", *context.args, *extra, MILLRACE_HOME=settings().home))
+    sys.exit(python(f"tests.benchmarks.{name}", *context.args, *extra, MILLRACE_HOME=settings().home))
 
 
 @app.command(context_settings=PASSED_ON)
@@ -379,4 +388,4 @@ def chaos(context: typer.Context) -> None:
     from infra.local import stack
 
     stack.fetch(settings())
-    sys.exit(python("-m", "tests.chaos.storm", *context.args, MILLRACE_HOME=settings().home))
+    sys.exit(python("tests.chaos.storm", *context.args, MILLRACE_HOME=settings().home))

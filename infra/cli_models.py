@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infra.command import PASSED_ON, Json, python, settings
+from infra.command import PASSED_ON, Json, python, settings, within
 from infra.settings import ROOT
 
 models_app = typer.Typer(no_args_is_help=True, help="Models: train, promote, see who is live.")
@@ -29,7 +29,7 @@ def models_train(
     target = out or ROOT / "inference_workers" / "shipped" / name
     where = data or Path(settings().data)
     words = ("train", name, "--data", str(where), "--out", str(target), "--version", version)
-    sys.exit(python("-m", "training_triggers", *words, MILLRACE_MLFLOW=models.mlflow(settings())))
+    sys.exit(python("training_triggers", *words, MILLRACE_MLFLOW=models.mlflow(settings())))
 
 
 @models_app.command("register")
@@ -78,7 +78,7 @@ def models_challenge(
     arm: Annotated[
         str, typer.Option(help="canary answers a share of the keys; shadow answers them for the log alone.")
     ] = "canary",
-    share: Annotated[float, typer.Option(help="Of the keys, above 0, at most 1.")] = 0.1,
+    share: Annotated[float, typer.Option(help="Of the keys, above 0, at most 1.", callback=within(0.0, 1.0))] = 0.1,
     reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by hand",
     as_json: Json = False,
 ) -> None:
@@ -90,7 +90,7 @@ def models_challenge(
 @models_app.command("accuracy")
 def models_accuracy(
     name: Annotated[str, typer.Argument(help="A model.")],
-    hours: Annotated[float, typer.Option(help="How far back.")] = 1.0,
+    hours: Annotated[float, typer.Option(help="How far back.", callback=within(0.0, 1e6))] = 1.0,
     as_json: Json = False,
 ) -> None:
     """How often it was right, over time, where labels came."""
@@ -151,7 +151,7 @@ def models_reconcile() -> None:
 def _trigger(*words: str, as_json: bool) -> None:
     from infra import models
 
-    sys.exit(python("-m", "training_triggers", *words, *(["--json"] if as_json else []), **models.where(settings())))
+    sys.exit(python("training_triggers", *words, *(["--json"] if as_json else []), **models.where(settings())))
 
 
 @models_app.command("history")
@@ -159,4 +159,4 @@ def models_history(name: str, as_json: Json = False) -> None:
     """Who was live when and why, and at which offsets workers swapped."""
     from infra import models
 
-    models.history(settings(), name, as_json)
+    sys.exit(models.history(settings(), name, as_json))

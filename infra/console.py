@@ -7,16 +7,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
-__all__ = ["download", "err", "escape", "out", "step", "table"]
+from streams.text import visible
 
 _PIPED_WIDTH = 180
 out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def escape(text: str) -> str:
+    """Words of others for `out.print`: no markup, and nothing that a terminal would obey."""
+    return markup.escape(visible(text, keep=""))
+
+
+def marked(text: str) -> Text:
+    """Words of ours with markup, for a cell of `table`."""
+    return Text.from_markup(text)
 
 
 @contextmanager
@@ -58,10 +69,11 @@ def download(words: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
     yield advance
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], right: Sequence[str] = ()) -> None:
+    """Cells are shown as they are, whoever wrote them; only the title and what `marked` made have markup."""
     made = Table(title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False, box=None, padding=(0, 2))
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", header_style="dim", overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(cell if isinstance(cell, Text) else Text(visible(cell, keep="\n")) for cell in row))
     out.print(made)

@@ -11,8 +11,10 @@ import sys
 import psutil
 
 from infra import console
-from infra.local import jars, java, kafka, registry, state, web
+from infra.inspect import state_of
+from infra.local import jars, java, kafka, registry, started, state, web
 from infra.settings import StackSettings
+from streams.clock import SystemClock
 
 NEED_MEMORY_GB = 1.6
 NEED_DISK_GB = 1.0
@@ -26,7 +28,8 @@ def run(settings: StackSettings, as_json: bool) -> int:
             print(json.dumps({"what": name, "ok": good, "found": found, "mend": mend}))
     else:
         shown = [
-            (("[green]✓[/]" if good else "[red]✗[/]"), name, found, "" if good else mend) for name, good, found, mend in rows
+            (console.marked("[green]✓[/]" if good else "[red]✗[/]"), name, found, "" if good else mend)
+            for name, good, found, mend in rows
         ]
         console.table("doctor", ("", "what", "found", "what mends it"), shown)
     return 0 if all(good for _, good, _, _ in rows) else 1
@@ -81,16 +84,14 @@ def _servers(settings: StackSettings) -> list[Row]:
     ):
         holder = "" if answers else _holder(address)
         rows.append((name, answers, f"{address} {'answers' if answers else 'does not answer'}{holder}", "./millrace up"))
+    left, now_ms = started.of_folder(settings.run_folder), SystemClock().now_ms()
     for process in running.processes:
-        alive = process.alive()
-        rows.append(
-            (
-                process.name,
-                alive,
-                f"pid {process.pid} {'runs' if alive else 'has ended'}",
-                f"./millrace up, ./millrace logs {process.name}",
-            )
+        about = state_of(process, left, now_ms)
+        words = {"running": f"pid {process.pid} runs", "stopped": f"pid {process.pid} has ended"}.get(
+            about["state"], about["state"]
         )
+        found = f"{words}; {about['trouble']}" if about["trouble"] else words
+        rows.append((process.name, about["state"] == "running", found, f"./millrace up, ./millrace logs {process.name}"))
     return rows
 
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from infra import console
-from infra.local import processes, state
+from infra.local import kept, processes, started, state
 from infra.provision import provision, specs
 from infra.records import READ_LIMIT_S, decoded, readable, way
 from infra.settings import StackSettings
-from schemas.codec import read_any
 from schemas.errors import BadSettings, MillraceError
 from schemas.topics import CATALOGUE, CONSUMPTIONS, WORKER_STATUS
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
+from streams.kafka.readback import records
 from streams.registry import Registry
 from streams.settings import origins
+from streams.text import as_json as spelt
+from streams.text import moment, visible
 
 
 def addresses(settings: StackSettings) -> tuple[KafkaAddress, Registry]:
@@ -32,7 +35,7 @@ def addresses(settings: StackSettings) -> tuple[KafkaAddress, Registry]:
 
 
 def _json(value: Any) -> None:
-    print(json.dumps(value, default=readable, ensure_ascii=False), flush=True)
+    print(spelt(value, default=readable), flush=True)
 
 
 # --- processes ----------------------------------------------------------------------------------------------------
@@ -45,8 +48,9 @@ def status(settings: StackSettings, as_json: bool) -> None:
     running = state.read(settings.run_folder)
     said = last_statuses(settings) if running.up else {}
     rows: list[dict[str, Any]] = []
+    left, now_ms = started.of_folder(settings.run_folder), SystemClock().now_ms()
     for process in running.processes:
-        base = {"process": process.name, "pid": process.pid, "state": "running" if process.alive() else "stopped"}
+        base = {"process": process.name, "pid": process.pid, **state_of(process, left, now_ms)}
         for loop in state.loops_of(process.name):
             about = said.get(loop, {})
             rows.append({**base, "loop": loop, "address": process.address, **{k: about.get(k) for k in _SAID}})
@@ -66,23 +70,28 @@ def status(settings: StackSettings, as_json: bool) -> None:
         )
         for row in rows
     ], right=("pid", "records in", "dead letters", "in flight", "busy"))  # fmt: skip
+    for name, trouble in {row["process"]: row["trouble"] for row in rows if row["trouble"]}.items():
+        console.out.print(f"[red]{console.escape(name)}[/]: {console.escape(trouble)}")
+
+
+def state_of(process: started.Started, left: Mapping[int, str], now_ms: int) -> dict[str, str]:
+    """running, crash loop, stopped, or unkept: its keeper was killed and it goes on. trouble: in words. left: see `started.of_folder`."""
+    if not process.alive():
+        pids = sorted(pid for pid, name in left.items() if name == process.name)
+        words = f"its keeper was killed; pid {', '.join(map(str, pids))} goes on: `./millrace up` puts it right"
+        return {"state": "unkept", "trouble": words} if pids else {"state": "stopped", "trouble": ""}
+    words = kept.read(Path(process.log)).words(now_ms)
+    return {"state": "crash loop" if words else "running", "trouble": words}
 
 
 def last_statuses(settings: StackSettings) -> dict[str, dict[str, Any]]:
     """The last status of each worker."""
     try:
         address, ids = addresses(settings)
-        reader = KafkaBroadcast(address, WORKER_STATUS.name, SystemClock())
-        polled = reader.read_to_end(READ_LIMIT_S)
-        reader.close()
+        return {record["process"]: record for record in records(address, WORKER_STATUS.name, ids)}
     except MillraceError as error:
-        console.err.print(f"no worker status: {error}")
+        console.err.print(f"no worker status: {console.escape(str(error))}")
         return {}
-    found: dict[str, dict[str, Any]] = {}
-    for value in polled.values:
-        record = read_any(value, ids)
-        found[record["process"]] = record
-    return found
 
 
 def logs(settings: StackSettings, name: str, lines: int) -> None:
@@ -93,7 +102,7 @@ def logs(settings: StackSettings, name: str, lines: int) -> None:
         raise BadSettings(f"no log of {name or 'anything'} in {folder}; there are: {', '.join(f.stem for f in files) or 'none'}")
     for file in chosen:
         console.out.print(f"[bold]{file.stem}[/]  [dim]{file}[/]")
-        print(processes.log_tail(file, lines).partition("\n")[2])
+        print(visible(processes.log_tail(file, lines).partition("\n")[2]))
 
 
 # --- topics -------------------------------------------------------------------------------------------------------
@@ -168,11 +177,12 @@ def _show(record: dict[str, Any], as_json: bool) -> None:
     if as_json:
         _json(record)
         return
-    when = time.strftime("%H:%M:%S", time.localtime(record["timestamp_ms"] / 1000))
-    body = json.dumps(record["value"], default=readable, ensure_ascii=False)
-    console.out.print(
-        f"[cyan]{record['partition']}@{record['offset']}[/] [dim]{when} {console.escape(record['key'])}[/] {console.escape(body)}"
-    )
+    place = f"[cyan]{record['partition']}@{record['offset']}[/] [dim]{moment(record['timestamp_ms'])}"
+    console.out.print(f"{place} {console.escape(record['key'])}[/] {console.escape(_body(record['value']))}")
+
+
+def _body(value: Any) -> str:
+    return json.dumps(value, default=readable, ensure_ascii=False)
 
 
 # --- one request --------------------------------------------------------------------------------------------------
@@ -194,23 +204,22 @@ def _show_way(record: dict[str, Any], as_json: bool) -> None:
     if as_json:
         _json(record)
         return
-    when = time.strftime("%H:%M:%S", time.localtime(record["timestamp_ms"] / 1000)) + f".{record['timestamp_ms'] % 1000:03d}"
-    console.out.print(f"[bold]{record['topic']}[/] [cyan]{record['partition']}@{record['offset']}[/] [dim]{when}[/]")
+    place = f"[cyan]{record['partition']}@{record['offset']}[/] [dim]{moment(record['timestamp_ms'])}[/]"
+    console.out.print(f"[bold]{console.escape(record['topic'])}[/] {place}")
     cause = {name: text for name, text in record["headers"].items() if name.startswith("error-") or name == "attempt"}
     body = {k: v for k, v in record["value"].items() if k not in ("request_ids", "signals")}
-    if len(record["value"].get("request_ids", ())) > 1:
-        body = {"batch": len(record["value"]["request_ids"]), **body}
+    batch = record["value"].get("request_ids")
+    if isinstance(batch, list) and len(batch) > 1:
+        body = {"batch": len(batch), **body}
     for name, value in {**cause, **body}.items():
         if value not in (None, [], ()):
-            console.out.print(f"    [dim]{name:<18}[/] {console.escape(json.dumps(value, default=readable, ensure_ascii=False))}")
+            console.out.print(f"    [dim]{console.escape(f'{name:<18}')}[/] {console.escape(_body(value))}")
 
 
 # --- settings -----------------------------------------------------------------------------------------------------
 
 
 def config(as_json: bool) -> None:
-    import os
-
     kinds: list[tuple[str, Callable[[], Any]]] = [
         ("stack", lambda: StackSettings),
         ("worker", lambda: _settings_of("inference_workers", "WorkerSettings")),

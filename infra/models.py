@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import time
 from typing import Any
 
 from infra import console
 from infra.inspect import addresses
 from infra.local import state
 from infra.settings import StackSettings
-from schemas.codec import read_any
+from schemas.codec import SchemaIds
+from schemas.generated import ModelUpdate, SwapAck
+from schemas.known import known
 from schemas.topics import MODEL_UPDATES, SWAP_ACKS
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.text import as_json as spelt
+from streams.text import moment
 
 READ_LIMIT_S = 15.0
 
@@ -35,29 +38,37 @@ def where(settings: StackSettings) -> dict[str, str]:
     }
 
 
-def history(settings: StackSettings, name: str, as_json: bool) -> None:
-    address, ids = addresses(settings)
-    events: list[tuple[int, dict[str, Any]]] = []
-    for topic in (MODEL_UPDATES.name, SWAP_ACKS.name):
-        reader = KafkaBroadcast(address, topic, SystemClock())
-        polled = reader.read_to_end(READ_LIMIT_S)
-        reader.close()
-        for at_ms, value in zip(polled.timestamps_ms, polled.values, strict=True):
-            record = read_any(value, ids)
-            if record["model"] == name:
-                events.append((at_ms, {"topic": topic, **record}))
-    events.sort(key=lambda event: event[0])
+def history(settings: StackSettings, name: str, as_json: bool) -> int:
+    """0 where there is something to show, 1 where nothing was ever written of the model."""
+    events = events_of(name, *addresses(settings))
+    if not events:
+        console.err.print(
+            f"no update of {console.escape(name)} was ever written: workers answer with the shipped version, if there is one"
+        )
+        return 1
     if as_json:
         for at_ms, record in events:
-            print(json.dumps({"at_ms": at_ms, **record}))
-        return
-    if not events:
-        console.out.print(f"no update of {name} was ever written: workers answer with the shipped version")
-        return
-    console.table(name, ("when", "version", "event", "who", "why or where"), [
-        (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000)), record["version"], *_words(record))
-        for at_ms, record in events
+            print(spelt({"at_ms": at_ms, **record}))
+        return 0
+    console.table(console.escape(name), ("when", "version", "event", "who", "why or where"), [
+        (moment(at_ms), record["version"], *_words(record)) for at_ms, record in events
     ])  # fmt: skip
+    return 0
+
+
+def events_of(name: str, address: KafkaAddress, ids: SchemaIds) -> list[tuple[int, dict[str, Any]]]:
+    """Updates and acknowledgements of a model with the times of their appending, oldest first."""
+    events: list[tuple[int, dict[str, Any]]] = []
+    for topic, kind in ((MODEL_UPDATES.name, ModelUpdate), (SWAP_ACKS.name, SwapAck)):
+        reader = KafkaBroadcast(address, topic, SystemClock())
+        try:
+            polled = reader.read_to_end(READ_LIMIT_S)
+        finally:
+            reader.close()
+        for row, record in known(polled.values, kind.RECORD, ids):
+            if record["model"] == name:
+                events.append((polled.timestamps_ms[row], {"topic": topic, **record}))
+    return sorted(events, key=lambda event: event[0])
 
 
 def _words(record: dict[str, Any]) -> tuple[str, str, str]:

@@ -34,7 +34,7 @@ def decoded_one(polled: Polled, i: int, ids: SchemaIds) -> dict[str, Any]:
         "topic": polled.places[i][0], "partition": polled.places[i][1], "offset": polled.offsets[i],
         "timestamp_ms": polled.timestamps_ms[i],
         "key": (polled.keys[i] or b"").decode(errors="replace"),
-        "headers": {name: raw.decode(errors="replace") for name, raw in polled.headers[i] or ()},
+        "headers": {name: (raw or b"").decode(errors="replace") for name, raw in polled.headers[i] or ()},
         "value": value,
     }  # fmt: skip
 
@@ -96,6 +96,6 @@ def _spelt(polled: Polled, request_id: str) -> list[int]:
 
 def _names(record: dict[str, Any], request_id: str) -> bool:
     value = record["value"]
-    if "request_ids" in value:
+    if isinstance(value.get("request_ids"), list):
         return request_id in value["request_ids"]
     return request_id in (record["headers"].get("ce_id"), value.get("request_id"))

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import getpass
-import json
-import time
 from typing import Any
 
 from infra import console
 from infra.inspect import addresses
 from infra.settings import StackSettings
 from schemas.categories import CATEGORIES
-from schemas.codec import Encoder, read_any
+from schemas.codec import Encoder
 from schemas.errors import InvalidRequest
-from schemas.generated import Label
+from schemas.generated import Label, ModerationVerdict
+from schemas.known import known
 from schemas.topics import CONTENT_ACTIONS, LABELS, MODERATION_VERDICTS
 from streams.clock import SystemClock
 from streams.headers import cloud_event
 from streams.ids import time_ms_of, uuid7
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.readback import records
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
+from streams.text import as_json as spelt
+from streams.text import moment
 
 READ_LIMIT_S = 15.0
 
@@ -29,14 +31,7 @@ READ_LIMIT_S = 15.0
 def _last_actions(settings: StackSettings) -> dict[str, dict[str, Any]]:
     """Of each item the action that holds: its last."""
     address, ids = addresses(settings)
-    reader = KafkaBroadcast(address, CONTENT_ACTIONS.name, SystemClock())
-    polled = reader.read_to_end(READ_LIMIT_S)
-    reader.close()
-    found: dict[str, dict[str, Any]] = {}
-    for value in polled.values:
-        action = read_any(value, ids)
-        found[action["content_id"]] = action
-    return found
+    return {action["content_id"]: action for action in records(address, CONTENT_ACTIONS.name, ids)}
 
 
 def show(settings: StackSettings, as_json: bool) -> None:
@@ -44,13 +39,13 @@ def show(settings: StackSettings, as_json: bool) -> None:
     waiting = sorted((a for a in _last_actions(settings).values() if a["action"] == "review"), key=lambda a: a["decided_ms"])
     if as_json:
         for action in waiting:
-            print(json.dumps(action, ensure_ascii=False))
+            print(spelt(action))
         return
     if not waiting:
         console.out.print("nothing waits for a review")
         return
     console.table("waiting for a review", ("content", "author", "since", "why"), [
-        (a["content_id"], a["author_id"] or "", time.strftime("%m-%d %H:%M", time.localtime(a["decided_ms"] / 1000)), "; ".join(a["reasons"]))
+        (a["content_id"], a["author_id"] or "", moment(a["decided_ms"]), "; ".join(a["reasons"]))
         for a in waiting
     ])  # fmt: skip
     console.out.print("\n  ./millrace review decide CONTENT allow|remove --note WHY")
@@ -80,9 +75,10 @@ def decide(settings: StackSettings, content_id: str, action: str, truth: list[st
     sink.produce(OutRecords(LABELS.name, [label.request_id.encode()], [value], headers))
     sink.flush(10.0)
     if as_json:
-        print(json.dumps({"content_id": content_id, "action": action, "request_id": label.request_id, "truth": label.truth}))
+        print(spelt({"content_id": content_id, "action": action, "request_id": label.request_id, "truth": label.truth}))
     else:
-        console.out.print(f"{content_id}: {action}, written to {LABELS.name}; it was {held['action']} by {held['decided_by']}")
+        words = f"{content_id}: {action}, written to {LABELS.name}; it was {held['action']} by {held['decided_by']}"
+        console.out.print(console.escape(words))
 
 
 def _flagged(settings: StackSettings, request_id: str) -> set[str]:
@@ -96,8 +92,7 @@ def _flagged(settings: StackSettings, request_id: str) -> set[str]:
     reader = KafkaBroadcast(address, MODERATION_VERDICTS.name, SystemClock(), start)
     polled = reader.read_to_end(READ_LIMIT_S)
     reader.close()
-    for value in polled.values:
-        verdict = read_any(value, ids)
+    for _, verdict in known(polled.values, ModerationVerdict.RECORD, ids):
         if verdict["request_id"] == request_id:
             return {c["category"] for c in verdict["categories"] if c["flagged"]}
     return set()

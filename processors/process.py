@@ -19,6 +19,7 @@ from processors.validate import Validation
 from schemas.features import DAY_MS
 from schemas.topic import Consumption
 from schemas.topics import DECISIONS, POLICY, TIMELY, USER_EVENTS, USER_EVENTS_VALID, VALIDATE
+from streams.arguments import whole
 from streams.batching import Batcher, BatchLimits, CostLine
 from streams.blobs import Blobs
 from streams.clock import SystemClock
@@ -150,7 +151,7 @@ def make_loop(
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="processors", description="Run processors.")
     parser.add_argument("names", nargs="+", choices=["policy", "decisions", "timely", "validate"])
-    parser.add_argument("--slot", type=int, default=0, help="number of this process; names its transactional ids")
+    parser.add_argument("--slot", type=whole(0), default=0, help="number of this process; names its transactional ids")
     chosen = parser.parse_args(arguments)
 
     def made(watchdog: Watchdog) -> list[Loop]:

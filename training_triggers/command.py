@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import BadSettings, MillraceError
+from streams.arguments import real, whole
 from training_triggers.settings import TriggerSettings
 
 NAMES = ("moderation-text", "moderation-image", "vision-digits", "translation-en-fr", "transcription-digits")
@@ -40,7 +41,7 @@ def main() -> None:
     challenging.add_argument("name")
     challenging.add_argument("source", nargs="?", help="a version, as promote takes it; none ends the arm")
     challenging.add_argument("--arm", choices=["canary", "shadow"], default="canary")
-    challenging.add_argument("--share", type=float, default=0.1, help="of the keys, above 0, at most 1")
+    challenging.add_argument("--share", type=real(0.0, 1.0, above=True), default=0.1, help="of the keys, above 0, at most 1")
     challenging.add_argument("--reason", required=True)
     rescoring = commands.add_parser("rescore", help="ask again what a version answered")
     rescoring.add_argument("name")
@@ -52,11 +53,11 @@ def main() -> None:
     reconcile.add_argument("--once", action="store_true")
     serving = commands.add_parser("serve", help="run detectors and the decision as loops")
     serving.add_argument("names", nargs="+", choices=["drift", "accuracy", "decide", "launch", "rollout"])
-    serving.add_argument("--slot", type=int, default=0)
+    serving.add_argument("--slot", type=whole(0), default=0)
     drift = commands.add_parser("drift", help="what is watched, and what was found")
     right = commands.add_parser("accuracy", help="how often a model was right, over time")
     right.add_argument("model")
-    right.add_argument("--hours", type=float, default=1.0)
+    right.add_argument("--hours", type=real(0.0, 1e6, above=True), default=1.0)
     runs = commands.add_parser("runs", help="what training was asked for, why, and what became of it")
     runs.add_argument("only", nargs="?", default="", help="a model, or a run's key for all its events")
     running = commands.add_parser("run", help="do one training run, or what is left of it")
@@ -73,7 +74,7 @@ def main() -> None:
         "--from", dest="from_", default="", help="time, as 2026-05-01T12:00, UTC; an hour ago where none is given"
     )
     comparing.add_argument("--to", default="", help="time; now where none is given")
-    comparing.add_argument("--limit", type=int, default=10_000, help="requests, at most")
+    comparing.add_argument("--limit", type=whole(), default=10_000, help="requests, at most")
     for one in (register, promote, rollback, challenging, rescoring, listing, drift, right, runs, asking, comparing):
         one.add_argument("--json", action="store_true", dest="as_json")
     chosen = parser.parse_args()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from inference_workers.networks.checkpoint import open_checkpoint
 from inference_workers.networks.folder import ModelFolder, open_folder, resolve
-from schemas.codec import Encoder, SchemaIds, read_any
+from schemas.codec import Encoder, SchemaIds
 from schemas.errors import BadSettings, ModelRefused
 from schemas.generated import Challenger, ModelUpdate
+from schemas.known import known
 from schemas.topics import MODEL_UPDATES
 from streams.broker import Broadcast, Sink
 from streams.clock import Clock
@@ -130,7 +131,8 @@ def updates(broadcast: Broadcast, ids: SchemaIds) -> list[ModelUpdate]:
 
 
 def decoded(polled: Polled, ids: SchemaIds) -> list[ModelUpdate]:
-    return [ModelUpdate.from_dict(read_any(value, ids)) for value in polled.values]
+    """What is none of them is passed over: it must not bar the way back to the version before."""
+    return [ModelUpdate.from_dict(record) for _, record in known(polled.values, ModelUpdate.RECORD, ids)]
 
 
 def before(name: str, written: list[ModelUpdate]) -> Source:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from schemas.codec import SchemaIds, read_any
+from schemas.codec import SchemaIds
 from schemas.errors import BrokerUnavailable
+from schemas.known import known
+from schemas.topics import topic as topic_of
 from streams.clock import Clock, SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
@@ -70,9 +72,12 @@ def first_times(address: KafkaAddress, offsets: Mapping[Place, int], clock: Cloc
 
 
 def records(address: KafkaAddress, topic: str, ids: SchemaIds) -> list[dict[str, Any]]:
-    """All committed records of a small topic, each partition's oldest first. Raises BrokerUnavailable."""
+    """All committed records of a small topic, each partition's oldest first; what is none of its kind is passed over.
+
+    Raises BrokerUnavailable."""
+    kind = getattr(topic_of(topic).record, "RECORD", "")
     reader = KafkaBroadcast(address, topic, SystemClock())
     try:
-        return [read_any(value, ids) for value in reader.read_to_end(READ_LIMIT_S).values]
+        return [record for _, record in known(reader.read_to_end(READ_LIMIT_S).values, kind, ids)]
     finally:
         reader.close()

@@ -18,6 +18,7 @@ from inference_workers.sources import open_source
 from inference_workers.task import Version, find_task
 from inference_workers.tasks.vision import Asked
 from schemas.signals import ALL, CATEGORY, EMBEDDED, EMBEDDING, SAID
+from streams.arguments import whole
 from tests.benchmarks.worker import figure, report, say
 from training_triggers.detect import ANSWERS, SIGNALS, of_log
 from training_triggers.triggers import chi_square, ks, mmd
@@ -127,8 +128,8 @@ def told(title: str, found: dict[str, list[float]], within: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--windows", type=int, default=40_000)
-    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--windows", type=whole(), default=40_000)
+    parser.add_argument("--rounds", type=whole(), default=100)
     parser.add_argument("--data", type=Path, help="the folder of the data sets")
     chosen = parser.parse_args()
     load_before, rules, figures = os.getloadavg()[0], Rules(), list[dict[str, Any]]()

@@ -29,6 +29,7 @@ from schemas.codec import Decoder, Encoder
 from schemas.features import DAY_MS, TILE_MS, USER
 from schemas.generated import UserEvent
 from schemas.topics import ITEM_SINK, USER_EVENTS, USER_EVENTS_VALID, USER_FEATURES, USER_SINK
+from streams.arguments import real, whole
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
@@ -288,9 +289,9 @@ def training(folder: Path, labels: int, rows: int) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--count", type=whole(), default=1_000_000)
+    parser.add_argument("--rounds", type=whole(), default=3)
+    parser.add_argument("--seconds", type=real(above=True), default=20.0)
     parser.add_argument("--only", choices=["freshness", "reads", "job"])
     chosen = parser.parse_args()
     load_before, figures = os.getloadavg()[0], list[dict[str, Any]]()

@@ -26,6 +26,7 @@ from infra.local import state
 from schemas.codec import Encoder, read_any
 from schemas.topics import CONTENT, MODERATION_VERDICTS
 from streams import headers as h
+from streams.arguments import whole
 from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.kafka.admin import KafkaAdmin
@@ -264,7 +265,7 @@ def crowd(stack: Stack, monitor: psutil.Process, base: str) -> tuple[float, floa
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=whole(), default=3)
     chosen = parser.parse_args()
     found_chromium = chromium()
     if found_chromium is None:

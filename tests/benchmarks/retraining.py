@@ -15,6 +15,7 @@ from infra.drift_story import SETTINGS, Story, Teller, stages, tell
 from infra.local import state
 from infra.traffic import Texts
 from schemas.topics import TRAINING_EVENTS
+from streams.arguments import whole
 from tests.benchmarks.worker import QUIET_LOAD, figure, report, say
 from tests.stack import Stack
 
@@ -97,7 +98,7 @@ def serving(folder: Path, rounds: int) -> list[tuple[float, float, float, float]
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=whole(), default=3)
     chosen = parser.parse_args()
     load_before, figures = os.getloadavg()[0], list[dict[str, Any]]()
     folder = Path(tempfile.mkdtemp(prefix="millrace-retraining-"))

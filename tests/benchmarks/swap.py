@@ -16,6 +16,7 @@ import numpy as np
 
 from inference_workers.networks.folder import SHIPPED, write_manifest
 from infra.provision import provision
+from streams.arguments import real, whole
 from streams.client import Client, connect
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
@@ -83,8 +84,8 @@ async def run(bootstrap: str, registry: str, folders: list[Path], steady_s: floa
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--swaps", type=int, default=20)
-    parser.add_argument("--steady", type=float, default=30.0, help="seconds before the first swap")
+    parser.add_argument("--swaps", type=whole(), default=20)
+    parser.add_argument("--steady", type=real(above=True), default=30.0, help="seconds before the first swap")
     chosen = parser.parse_args()
     load_before = os.getloadavg()[0]
     folder = Path(tempfile.mkdtemp(prefix="millrace-swap-"))

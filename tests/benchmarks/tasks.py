@@ -26,6 +26,7 @@ from schemas.codec import Decoder, Encoder, read_any
 from schemas.encoding import Constant
 from schemas.topics import TASKS, consumption
 from streams import headers as h
+from streams.arguments import real, whole
 from streams.client import connect
 from streams.clock import SystemClock
 from streams.ids import uuid7
@@ -244,8 +245,8 @@ def bench(bootstrap: str, registry: str, task: str, n: int, seconds: float, load
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=whole(), default=3)
+    parser.add_argument("--seconds", type=real(above=True), default=5.0)
     parser.add_argument("--only", choices=[taken.group for taken in TASKS])
     parser.add_argument("--raw", help=argparse.SUPPRESS)
     chosen = parser.parse_args()

@@ -26,6 +26,7 @@ from infra.settings import ROOT, StackSettings
 from schemas.codec import Encoder
 from schemas.topics import PREDICTION_LOG, REPLIES
 from streams import headers as h
+from streams.arguments import real, whole
 from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.kafka.admin import KafkaAdmin
@@ -234,9 +235,9 @@ def _send_and_time(bootstrap: str, registry_url: str, seconds: float) -> list[fl
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--count", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--count", type=whole(), default=200_000)
+    parser.add_argument("--rounds", type=whole(), default=3)
+    parser.add_argument("--seconds", type=real(above=True), default=20.0)
     parser.add_argument("--only", choices=["throughput", "heavier", "latency"])
     chosen = parser.parse_args()
     load_before = os.getloadavg()[0]

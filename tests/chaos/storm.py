@@ -12,6 +12,7 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+from streams.arguments import real, whole
 from streams.service import configure_logging
 from tests.chaos.stage import Stage, Worker, staged
 from tests.conftest import Servers, start_servers
@@ -58,8 +59,8 @@ def storm(servers: Servers, stage: Stage, seconds: float, seed: int) -> Counter[
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./millrace chaos", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--seconds", type=real(above=True), default=60.0)
+    parser.add_argument("--seed", type=whole(0), default=int(time.time()))
     chosen = parser.parse_args()
     configure_logging(json_lines=True)
     print(f"seed {chosen.seed}, {chosen.seconds:.0f} s", flush=True)

@@ -1,0 +1,41 @@
+"""Numbers that a command line takes, with their range: types for argparse, whose message names it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+MOST = 2**31 - 1
+
+
+def whole(least: int = 1, most: int = MOST) -> Callable[[str], int]:
+    """A whole number from `least` to `most`."""
+
+    def number(text: str) -> int:
+        try:
+            found = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        if not least <= found <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not from {least} to {most}")
+        return found
+
+    return number
+
+
+def real(least: float = 0.0, most: float = 1e12, *, above: bool = False) -> Callable[[str], float]:
+    """A finite number from `least` to `most`; above: `least` itself is not taken."""
+
+    def number(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        if not (least < found if above else least <= found) or not found <= most or math.isnan(found):
+            raise argparse.ArgumentTypeError(
+                f"{text} is not {'above' if above else 'from'} {least:g} {'and at most' if above else 'to'} {most:g}"
+            )
+        return found
+
+    return number
