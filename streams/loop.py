@@ -40,7 +40,7 @@ from streams.outcome import Defer, Emit, Outcome, Reject
 from streams.release import Ended
 from streams.rows import Place, Polled, Rows
 from streams.state import State
-from streams.step import Step
+from streams.step import INLINE, Step
 from streams.told import told
 
 
@@ -106,6 +106,7 @@ class Loop:
         self.assignment.before_revoke = self._before_revoke
         self.assignment.dropped = self._dropped
         if state is not None:
+            assert getattr(step, "hand_off_ms", INLINE) == INLINE, "state beside the offsets belongs to the loop's own thread"
             self.assignment.state = state
         self.outbox = Outbox(
             source=source, sink=sink, assignment=self.assignment, clock=clock, metrics=metrics,

@@ -45,6 +45,10 @@ Process = Callable[[Rows], list[Outcome]]
 Answer = Callable[[Rows, str, str, str], list[OutRecords]]
 
 
+HAND_OFF_MS = 1_000.0
+INLINE = float("inf")  # never handed to a thread
+
+
 class BatchStep:
     """Runs a function over batches: inline while they are short, on one thread when they are predicted to be long.
 
@@ -59,14 +63,14 @@ class BatchStep:
         answer: Answer,
         clock: Clock,
         line: CostLine,
-        hand_off_ms: float = 1_000.0,
+        hand_off_ms: float = HAND_OFF_MS,
         closing: Callable[[], None] = lambda: None,
     ) -> None:
         """closing: called at the end, for what the process function holds."""
         self._process, self._closing = process, closing
         self._clock = clock
         self._line = line
-        self._hand_off_ms = hand_off_ms
+        self.hand_off_ms = hand_off_ms
         self._done: deque[Outcome] = deque()
         self._pool: ThreadPoolExecutor | None = None
         self._running: set[Future[list[Outcome]]] = set()
@@ -74,7 +78,7 @@ class BatchStep:
 
     def submit(self, batch: Rows) -> None:
         cost = float(sum(value_bytes(batch.values)))
-        if self._line.predict_ms(cost) <= self._hand_off_ms and not self._running:
+        if self._line.predict_ms(cost) <= self.hand_off_ms and not self._running:
             self._done.extend(self._timed(batch, cost))
             return
         if self._pool is None:

@@ -49,6 +49,7 @@ class Echo:
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.mended = False
+        self.later_fails: Callable[[], bool] = lambda: not self.mended
         self.on_batch: Callable[[Rows], None] = lambda rows: None
 
     def __call__(self, rows: Rows) -> list[Outcome]:
@@ -59,7 +60,7 @@ class Echo:
                 raise ValueError("poison in the batch")
             if value is not None and b"invalid" in value:
                 raise InvalidRequest("this asks for nothing")
-            if value is not None and b"later" in value and not self.mended:
+            if value is not None and b"later" in value and self.later_fails():
                 raise RetryLater("the store does not answer")
         return [Emit(rows, result(rows, "ok", rows.values))]
 

@@ -13,7 +13,6 @@ from schemas.generated import DriftState, TrainingEvent
 from schemas.topic import Consumption
 from schemas.topics import ACCURACY, DECIDE, DRIFT, DRIFT_STATE, LAUNCH, ROLLOUT, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams import service
-from streams.batching import CostLine
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
@@ -23,7 +22,6 @@ from streams.metrics import Metrics
 from streams.registry import Registry
 from streams.service import Watchdog, configure_logging
 from streams.settings import load
-from streams.step import BatchStep
 from training_triggers import rollout
 from training_triggers.decide import Decide, Policy
 from training_triggers.detect import DETECTORS, Detector
@@ -66,7 +64,7 @@ def deciding(settings: TriggerSettings) -> tuple[Consumption, Build]:
             return KafkaBroadcast(address, (TRAINING_REQUESTS.name, TRAINING_EVENTS.name), SystemClock())
 
         made = Decide(policy, ids, worker, read)
-        step = BatchStep(made.process, made.answer, SystemClock(), CostLine(), closing=made.close)
+        step = inline(made.process, made.answer, made.close)
         return Part(step, made)
 
     return DECIDE, build
@@ -89,7 +87,7 @@ def launching(settings: TriggerSettings) -> tuple[Consumption, Build]:
             return KafkaBroadcast(address, TRAINING_EVENTS.name, clock)
 
         made = Launch(ids, worker, events, lambda run_key: RunProcess(run_key, runs), fail, clock)
-        step = BatchStep(made.process, made.answer, clock, CostLine(), closing=made.close)
+        step = inline(made.process, made.answer, made.close)
         return Part(step, made, [made])
 
     return LAUNCH, build

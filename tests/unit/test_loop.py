@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from processors.process import inline
 from schemas.errors import DeadLetterUnwritable, StandsStill, TooManyFailures, TransactionAborted
 from schemas.topic import Order
 from streams import headers as h
 from streams.loop import Delivery, Loop
 from streams.outcome import Outcome
 from streams.rows import Rows
-from tests.echo import Echo, World, settle
+from streams.state import NoState
+from tests.echo import Echo, World, answer, settle
 from tests.faults import Fault, FaultySink
 
 BOTH = pytest.mark.parametrize("delivery", list(Delivery))
@@ -377,3 +379,30 @@ def test_a_clean_leave_clears_the_claim() -> None:
     loop.run_once()
     loop.source.close()
     assert world.broker.groups["echo"].committed["echo-requests-v1", 0].note == ""
+
+
+def test_a_step_that_hands_its_work_to_a_thread_keeps_no_state_beside_the_offsets() -> None:
+    """Its batch would write into what was restored meanwhile: events seen before the change of the group, and never again."""
+    world = World()
+    loop = world.loop(Echo())
+    with pytest.raises(AssertionError, match="the loop's own thread"):
+        Loop(
+            consumption=world.consumption, source=loop.source, sink=loop.sink, step=loop.step, batcher=loop._batcher,
+            clock=world.clock, limits=loop.limits, worker="w", metrics=loop.metrics, state=NoState(),
+        )  # fmt: skip
+
+
+def test_a_step_for_state_stays_on_the_loops_thread_however_long_its_batches_are() -> None:
+    world = World()
+    batches: list[Rows] = []
+    echo = Echo()
+    echo.on_batch = batches.append
+    loop = world.loop(echo)
+    world.send(b"v")
+    settle(loop)
+    step = inline(echo, answer)
+    step._line.observe(1.0, 60_000.0)
+    for _ in range(3):
+        step.submit(batches[0])
+        assert not step.busy()
+        assert len(step.completed(0.0)) == 1
