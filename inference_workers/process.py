@@ -27,12 +27,15 @@ from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource
 from streams.loop import Delivery, Follower, Loop, LoopLimits
 from streams.metrics import Metrics
+from streams.outcome import Outcome
 from streams.registry import Registry
-from streams.rows import OutRecords
+from streams.rows import OutRecords, Rows
 from streams.service import Status, Watchdog, configure_logging, serve, serve_metrics
 from streams.settings import load
 from streams.shares import Shares
-from streams.step import BatchStep
+from streams.step import BatchStep, Process
+
+CATCH_UP_LIMIT_S = 20.0  # under the quarantine's limit for a record
 
 
 def _address(settings: WorkerSettings) -> KafkaAddress:
@@ -53,25 +56,35 @@ def _step(
     metrics: Metrics,
     line: CostLine,
     shares: Shares | None,
+    before: Callable[[Process], Process] = lambda process: process,
 ) -> BatchStep:
     media = load(MediaSettings, os.environ, task.name).reader()
     if task.reads_media:
         media.start()
     enrich = Enrich(task.needs, RedisStore(redis) if task.needs else None, SystemClock(), metrics)
     work = TaskStep(task, models, media, enrich, ids, SystemClock(), worker, metrics)
-    process = kill_on(os.environ, work.process)
+    process = kill_on(os.environ, before(work.process))
     if shares is not None:
         process = shares.shared(task.name, process)
     return BatchStep(process, work.answer, SystemClock(), line, closing=media.close)
 
 
 def suspect_step(task_name: str, settings: WorkerSettings, worker: str) -> BatchStep:
-    """The step of a quarantine child: everything made anew, nothing shared with the parent."""
+    """The step of a quarantine child: everything made anew, nothing shared with the parent. No loop drives it, so it follows the
+    updates of models itself, before each record."""
     configure_logging(settings.log_json)
     task, ids, metrics = find_task(task_name), Registry(settings.registry), Metrics()
     updates = KafkaBroadcast(_address(settings), MODEL_UPDATES.name, SystemClock())
     models = Models(task, updates, ids, SystemClock(), worker, metrics, _drop, settings.sources())
-    return _step(task, models, settings.redis, ids, worker, metrics, CostLine(), None)
+
+    def by_what_is_announced(process: Process) -> Process:
+        def caught_up(rows: Rows) -> list[Outcome]:
+            models.catch_up(CATCH_UP_LIMIT_S)
+            return process(rows)
+
+        return caught_up
+
+    return _step(task, models, settings.redis, ids, worker, metrics, CostLine(), None, by_what_is_announced)
 
 
 def _drop(records: OutRecords) -> None:
@@ -116,7 +129,20 @@ def make_loop(
         failpoint=failpoint,
     )
     followers.append(
-        Status(lambda: loop, side, ids, clock, metrics, worker, "worker", task_name, serve_metrics(metrics), models.versions)
+        Status(
+            lambda: loop,
+            side,
+            ids,
+            clock,
+            metrics,
+            worker,
+            "worker",
+            task_name,
+            serve_metrics(metrics),
+            models.versions,
+            models.digests,
+            models.notes,
+        )
     )
     return loop
 

@@ -10,16 +10,20 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from schemas.errors import ModelRefused
+from schemas.errors import ModelRefused, RetryLater
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 
-def located(uri: str) -> tuple[Path, str]:
-    """Folder and digest of a registered version. Raises ModelRefused where the registry has none or does not answer."""
+def located(uri: str, digest: str | None = None) -> tuple[Path, str]:
+    """Folder and digest of a registered version. digest: what is wanted, where that is known: what was fetched once is not asked
+    about again. Raises ModelRefused where the registry has none, RetryLater where it does not answer."""
+    if digest is not None and (kept := _kept(digest)).is_dir():
+        return kept, digest
     address = os.environ.get("MILLRACE_MLFLOW", "")
     if not address:
         raise ModelRefused(f"{uri} is in the MLflow registry, and MILLRACE_MLFLOW names no server")
@@ -37,14 +41,25 @@ def located(uri: str) -> tuple[Path, str]:
             name, _, number = name.partition("/")
             found = client.get_model_version(name, number)
     except MlflowException as error:
+        if _status(error) >= 500:
+            raise RetryLater(f"{uri}: the registry at {address} does not answer: {error}") from error
         raise ModelRefused(f"{uri}: the registry at {address} says: {error}") from error
-    digest = found.tags.get("digest", "")
-    if not digest:
+    registered = found.tags.get("digest", "")
+    if not registered:
         raise ModelRefused(f"{uri} was registered without a digest: nothing says what it must be")
     source = urlsplit(found.source or "")
     if source.scheme in ("", "file"):
-        return Path(unquote(source.path)), digest
-    return _fetched(found.source or "", digest, address), digest
+        return Path(unquote(source.path)), registered
+    return _fetched(found.source or "", registered, address), registered
+
+
+def _status(error: Any) -> int:
+    """As HTTP has it; 500 is also what the client says where nobody listens."""
+    return int(error.get_http_status_code())
+
+
+def _kept(digest: str) -> Path:
+    return Path(os.environ.get("MILLRACE_HOME", ".millrace")) / "models" / digest
 
 
 def _fetched(source: str, digest: str, address: str) -> Path:
@@ -52,8 +67,8 @@ def _fetched(source: str, digest: str, address: str) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    home = Path(os.environ.get("MILLRACE_HOME", ".millrace")) / "models"
-    target = home / digest
+    target = _kept(digest)
+    home = target.parent
     if target.is_dir():
         return target
     home.mkdir(parents=True, exist_ok=True)
@@ -62,7 +77,14 @@ def _fetched(source: str, digest: str, address: str) -> Path:
         fetched = Path(download_artifacts(artifact_uri=source, dst_path=str(scratch), tracking_uri=address))
         if not target.exists():
             fetched.rename(target)
-    except (MlflowException, OSError) as error:
+    except MlflowException as error:
+        if _status(error) >= 500:
+            raise RetryLater(f"{source} cannot be fetched now: {error}") from error
+        raise ModelRefused(f"{source} cannot be fetched: {error}") from error
+    except OSError as error:  # also what the HTTP client raises
+        status = getattr(getattr(error, "response", None), "status_code", 503)
+        if status >= 500:
+            raise RetryLater(f"{source} cannot be fetched now: {error}") from error
         raise ModelRefused(f"{source} cannot be fetched: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -8,11 +8,12 @@ from schemas.errors import ModelRefused
 
 
 def open_source(uri: str, digest: str | None = None) -> ModelFolder:
-    """`shipped:NAME`, `file:PATH`, `models:/NAME@alias`, `models:/NAME/version`, `hf:ID`. Raises ModelRefused."""
+    """`shipped:NAME`, `file:PATH`, `models:/NAME@alias`, `models:/NAME/version`, `hf:ID`. Raises ModelRefused, and RetryLater where a
+    registry does not answer."""
     if uri.startswith("models:/"):
         from inference_workers.registry import located  # mlflow: seconds to import
 
-        path, expected = located(uri)
+        path, expected = located(uri, digest)
         return open_folder(path, digest or expected)
     if uri.startswith("hf:"):
         folder = open_checkpoint(uri.removeprefix("hf:"))

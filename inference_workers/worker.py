@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from inference_workers.live import Models
+from inference_workers.live import Batch, Models
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.embedding import reduced
-from inference_workers.task import Prediction, Task, Use, Versions
+from inference_workers.task import Prediction, Task, Use, Version, Versions
 from processors.enrich import Enrich, Enriched, logged, named
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.encoding import Constant, Input
-from schemas.errors import RecordError, RecordTooLarge
+from schemas.errors import RecordError, RecordTooLarge, RetryLater
 from schemas.topics import PREDICTION_LOG, REPLIES, SHADOW_RESULTS
 from streams import headers as h
 from streams.clock import Clock
@@ -63,7 +63,8 @@ class TaskStep:
         self._log_encoder = Encoder("prediction-log", PREDICTION_LOG.subject, ids)
 
     def process(self, rows: Rows) -> list[Outcome]:
-        """One batch through the task. Rows that cannot be answered are told apart before the model sees them."""
+        """One batch through the task, by one set of versions from its first row to its last. Rows that cannot be answered are told
+        apart before the model sees them."""
         columns, undecodable = self._decoder.decode(rows.values)
         outcomes: list[Outcome] = _rejects(rows, undecodable, "decode")
         rows = _without(rows, undecodable)
@@ -74,25 +75,31 @@ class TaskStep:
         outcomes += _rejects(rows, enriched.refused, "enrich")
         outcomes += [Defer(rows.take([row]), error, "enrich") for row, error in enriched.held.items()]
         rows, enriched = _left(rows, enriched, {**enriched.refused, **enriched.held})
-        for which, versions in self._models.arms(rows.keys, rows.request_ids) if len(rows) else ():
-            asked = (
-                Asked(rows, enriched, started_ms) if which is None else Asked(rows.take(which), enriched.take(which), started_ms)
-            )
-            outcomes += self._by_arm(asked, versions)
+        if not len(rows):
+            return outcomes
+        with self._models.batch() as batch:
+            for which, versions in batch.arms(rows.keys, rows.request_ids):
+                asked = Asked(rows, enriched, started_ms)
+                if which is not None:
+                    asked = Asked(rows.take(which), enriched.take(which), started_ms)
+                outcomes += self._by_arm(batch, asked, batch.without_failed(versions))
         return outcomes
 
-    def _by_arm(self, asked: Asked, versions: Versions) -> list[Outcome]:
-        """What a challenger cannot answer the live versions do: only where they can is it the challenger's fault."""
+    def _by_arm(self, batch: Batch, asked: Asked, versions: Versions) -> list[Outcome]:
+        """What a challenger cannot answer the live versions do: only where they can is it the challenger's fault. A store that does
+        not answer is nobody's."""
         if all(version.arm == "live" for version in versions.values()):
-            return self._answered(asked, versions)
+            return self._answered(batch, asked, versions)
         try:
-            return self._answered(asked, versions)
+            return self._answered(batch, asked, versions)
+        except RetryLater:
+            raise
         except Exception as error:
-            answered = self._answered(asked, self._models.current)
-            self._models.failed(versions, error)
+            answered = self._answered(batch, asked, batch.live)
+            batch.failed(versions, error)
             return answered
 
-    def _answered(self, asked: Asked, versions: Versions) -> list[Outcome]:
+    def _answered(self, batch: Batch, asked: Asked, versions: Versions) -> list[Outcome]:
         rows, enriched, started_ms = asked.rows, asked.enriched, asked.started_ms
         started_s = self._clock.monotonic_s()
         prepared = self._task.prepare(enriched.columns, versions, self._media)
@@ -115,33 +122,40 @@ class TaskStep:
         records = [
             *self._records(rows, values),
             *(self._log(rows, origin, enriched, use, started_ms) for use in prediction.uses),
-            *self._shadowed(Asked(rows, enriched, started_ms), prepared.inputs, versions),
-            *self._models.announcements(rows),
+            *self._shadowed(batch, Asked(rows, enriched, started_ms), prepared.inputs, versions),
+            *self._models.announcements(batch, rows, versions),
         ]
         return [*outcomes, Emit(rows, records)]
 
-    def _shadowed(self, asked: Asked, inputs: Sequence[Any], versions: Versions) -> list[OutRecords]:
-        """What shadows say of the same inputs: to the log and to a topic of its own, never to a caller."""
+    def _shadowed(self, batch: Batch, asked: Asked, inputs: Sequence[Any], versions: Versions) -> list[OutRecords]:
+        """What shadows say of the same inputs: to the log and to a topic of its own, never to a caller, and at no request's cost."""
         out: list[OutRecords] = []
-        for model, shadow, which in self._models.shadows(asked.rows.request_ids):
-            if not which:
+        for model, shadow, which in batch.shadowed(asked.rows.request_ids):
+            if not which or shadow.folder.digest in batch.failures:
                 continue
             held = {**versions, model: shadow}
-            begun_s = self._clock.monotonic_s()
+            part = Asked(asked.rows.take(which), asked.enriched.take(which), asked.started_ms)
             try:
-                prediction = self._task.predict([inputs[row] for row in which], held)
+                out += self._by_shadow(part, [inputs[row] for row in which], held, shadow)
             except Exception as error:
-                self._models.failed(held, error)
+                batch.failed({model: shadow}, error)
                 continue
-            rows, enriched = asked.rows.take(which), asked.enriched.take(which)
-            origin = self._origin(rows)
-            out += [self._log(rows, origin, enriched, use, asked.started_ms) for use in prediction.uses if use.version is shadow]
-            took_ms = (self._clock.monotonic_s() - begun_s) * 1000
-            result = _result(rows, origin, enriched, prediction, np.zeros(len(rows), np.float32), took_ms)
-            headers = h.cloud_event(rows.request_ids, self._result_record, self._worker)
-            keys: list[bytes | None] = [one.encode() for one in rows.request_ids]
-            out.append(OutRecords(SHADOW_RESULTS.name, keys, self._encoder.encode(result, len(rows)), headers))
+            out += self._models.announcements(batch, part.rows, {model: shadow})
         return out
+
+    def _by_shadow(self, asked: Asked, inputs: Sequence[Any], versions: Versions, shadow: Version) -> list[OutRecords]:
+        rows, enriched = asked.rows, asked.enriched
+        begun_s = self._clock.monotonic_s()
+        prediction = self._task.predict(inputs, versions)
+        origin = self._origin(rows)
+        took_ms = (self._clock.monotonic_s() - begun_s) * 1000
+        result = _result(rows, origin, enriched, prediction, np.zeros(len(rows), np.float32), took_ms)
+        headers = h.cloud_event(rows.request_ids, self._result_record, self._worker)
+        keys: list[bytes | None] = [one.encode() for one in rows.request_ids]
+        return [
+            *(self._log(rows, origin, enriched, use, asked.started_ms) for use in prediction.uses if use.version is shadow),
+            OutRecords(SHADOW_RESULTS.name, keys, self._encoder.encode(result, len(rows)), headers),
+        ]
 
     def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
         """Results that say why there is none."""
@@ -197,6 +211,7 @@ class TaskStep:
                 "task": self._task.name,
                 "model": folder.name,
                 "version": folder.version,
+                "digest": folder.digest,
                 "arm": use.version.arm,
                 "started_ms": started_ms,
                 "compute_ms": use.compute_ms,

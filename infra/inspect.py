@@ -41,7 +41,7 @@ def _json(value: Any) -> None:
 # --- processes ----------------------------------------------------------------------------------------------------
 
 
-_SAID = ("records_in", "dead_letters", "in_flight", "busy_share", "versions", "metrics_address")
+_SAID = ("records_in", "dead_letters", "in_flight", "busy_share", "versions", "notes", "metrics_address")
 
 
 def status(settings: StackSettings, as_json: bool) -> None:
@@ -72,6 +72,9 @@ def status(settings: StackSettings, as_json: bool) -> None:
     ], right=("pid", "records in", "dead letters", "in flight", "busy"))  # fmt: skip
     for name, trouble in {row["process"]: row["trouble"] for row in rows if row["trouble"]}.items():
         console.out.print(f"[red]{console.escape(name)}[/]: {console.escape(trouble)}")
+    for row in rows:
+        for note in row["notes"] or ():
+            console.out.print(f"{console.escape(row['loop'])}: {console.escape(note)}")
 
 
 def state_of(process: started.Started, left: Mapping[int, str], now_ms: int) -> dict[str, str]:

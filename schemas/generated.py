@@ -568,6 +568,7 @@ class PartVerdict:
     not_covered: Categories that the model of this part was not trained to tell.
     error_code: Why it was not judged, as a short stable word.
     error_message: The same for a person.
+    unseen: What of this part was not judged, in words: the rest of a text that is too long, what follows the first frame. Null where all of it was.
     """
 
     part: str
@@ -576,6 +577,7 @@ class PartVerdict:
     not_covered: tuple[str, ...] = ()
     error_code: str | None = None
     error_message: str | None = None
+    unseen: str | None = None
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> PartVerdict:
@@ -586,6 +588,7 @@ class PartVerdict:
             not_covered=tuple(d["not_covered"]),
             error_code=d["error_code"],
             error_message=d["error_message"],
+            unseen=d["unseen"],
         )
 
 
@@ -730,6 +733,7 @@ class PredictionLog:
     thresholds: float32 little-endian, one an output name: from this probability on it holds. Empty where the largest output decides.
     features: Feature values that the model saw, in the order of the request ids.
     embeddings: float16 little-endian, as many for each entry: what the model's last layer saw of it, in at most 16 numbers that keep distances. Empty where the model does not say.
+    digest: sha256 of the version's folder: two versions of one name are two. Empty in records from before this field.
     """
 
     RECORD: ClassVar[str] = "prediction-log"
@@ -754,6 +758,7 @@ class PredictionLog:
     thresholds: bytes = b""
     features: tuple[ServedFeature, ...] = ()
     embeddings: bytes = b""
+    digest: str = ""
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> PredictionLog:
@@ -778,6 +783,7 @@ class PredictionLog:
             thresholds=d["thresholds"],
             features=tuple(ServedFeature.from_dict(item) for item in d["features"]),
             embeddings=d["embeddings"],
+            digest=d["digest"],
         )
 
 
@@ -861,6 +867,7 @@ class SwapAck:
     reason: Why it was refused.
     loaded_ms: Time to load and warm it beside the old one, milliseconds.
     arm: live, canary or shadow.
+    digest: sha256 of the version's folder, as it was announced. Empty in records from before this field.
     """
 
     RECORD: ClassVar[str] = "swap-ack"
@@ -874,6 +881,7 @@ class SwapAck:
     loaded_ms: float = 0.0
     first_offsets: tuple[FirstOffset, ...] = ()
     arm: str = "live"
+    digest: str = ""
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> SwapAck:
@@ -887,6 +895,7 @@ class SwapAck:
             loaded_ms=d["loaded_ms"],
             first_offsets=tuple(FirstOffset.from_dict(item) for item in d["first_offsets"]),
             arm=d["arm"],
+            digest=d["digest"],
         )
 
 
@@ -1023,6 +1032,7 @@ class TranscriptionResult:
     text: All words.
     words: The words with their times.
     duration_s: Length of the sound, seconds.
+    notes: What of the file was left out or changed before the model got it, in words; empty where nothing was.
     """
 
     RECORD: ClassVar[str] = "transcription-result"
@@ -1043,6 +1053,7 @@ class TranscriptionResult:
     text: str | None = None
     words: tuple[Word, ...] = ()
     duration_s: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> TranscriptionResult:
@@ -1063,6 +1074,7 @@ class TranscriptionResult:
             text=d["text"],
             words=tuple(Word.from_dict(item) for item in d["words"]),
             duration_s=d["duration_s"],
+            notes=tuple(d["notes"]),
         )
 
 
@@ -1334,6 +1346,7 @@ class VisionResult:
     models: Models that made the result.
     features: Features that the models saw.
     classes: The likeliest classes, likeliest first.
+    notes: What of the file was left out or changed before the model got it, in words; empty where nothing was.
     """
 
     RECORD: ClassVar[str] = "vision-result"
@@ -1352,6 +1365,7 @@ class VisionResult:
     models: tuple[ModelUse, ...] = ()
     features: tuple[FeatureUse, ...] = ()
     classes: tuple[ClassProbability, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> VisionResult:
@@ -1370,6 +1384,7 @@ class VisionResult:
             models=tuple(ModelUse.from_dict(item) for item in d["models"]),
             features=tuple(FeatureUse.from_dict(item) for item in d["features"]),
             classes=tuple(ClassProbability.from_dict(item) for item in d["classes"]),
+            notes=tuple(d["notes"]),
         )
 
 
@@ -1383,6 +1398,8 @@ class WorkerStatus:
     at_ms: Milliseconds since the epoch.
     busy_share: Share of the last interval spent in the step, 0 to 1.
     versions: Live version of each model.
+    digests: sha256 of each live version's folder, by model.
+    notes: What keeps the process from what was asked of it, in words: a version that was announced and does not answer, an update that cannot be read yet.
     """
 
     RECORD: ClassVar[str] = "worker-status"
@@ -1404,6 +1421,8 @@ class WorkerStatus:
     in_flight: int
     paused_partitions: tuple[str, ...] = ()
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> WorkerStatus:
@@ -1425,4 +1444,6 @@ class WorkerStatus:
             in_flight=d["in_flight"],
             paused_partitions=tuple(d["paused_partitions"]),
             versions=d["versions"],
+            digests=d["digests"],
+            notes=tuple(d["notes"]),
         )

@@ -65,6 +65,9 @@ CATALOGUE: Final[dict[str, Metric]] = {
     "healings": Metric(Kind.COUNTER, "millrace_healings_total", "Partitions that stood still and were read again."),
     "lost_records": Metric(Kind.COUNTER, "millrace_lost_records_total", "Records that retention deleted before they were read."),
     "swaps": Metric(Kind.COUNTER, "millrace_model_swaps_total", "Model versions swapped in or refused.", ("outcome",)),
+    "updates_unreadable": Metric(
+        Kind.COUNTER, "millrace_model_updates_unreadable_total", "Model updates passed over, as they can never be read."
+    ),
     "batch_size": Metric(Kind.HISTOGRAM, "millrace_batch_rows", "Rows of a micro-batch.", buckets=_SIZES),
     "step_seconds": Metric(Kind.HISTOGRAM, "millrace_step_seconds", "Time of a batch in the step.", buckets=_SECONDS),
     "commit_seconds": Metric(Kind.HISTOGRAM, "millrace_commit_seconds", "Time of a commit.", buckets=_SECONDS),

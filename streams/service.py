@@ -100,9 +100,13 @@ class Status:
         task: str,
         address: str,
         versions: Callable[[], dict[str, str]],
+        digests: Callable[[], dict[str, str]] = dict,
+        notes: Callable[[], Sequence[str]] = tuple,
     ) -> None:
+        """notes: what keeps the process from what was asked of it, in words."""
         self._loop, self._sink, self._clock, self._metrics = loop, sink, clock, metrics
         self._process, self._kind, self._task, self._address, self._versions = process, kind, task, address, versions
+        self._digests, self._notes = digests, notes
         self._encoder = Encoder("worker-status", WORKER_STATUS.subject, ids)
         self._sent_s = float("-inf")
         self._busy_s = 0.0
@@ -127,7 +131,7 @@ class Status:
             dead_letters=int(total("dead_letters")), retries=int(total("retries")), expired=int(total("expired")),
             batches=int(total("batches")), busy_share=share, in_flight=assignment.in_flight_records,
             paused_partitions=tuple(f"{topic}/{number}" for topic, number in {*assignment.pauses.stopped, *assignment.standing}),
-            versions=self._versions(),
+            versions=self._versions(), digests=self._digests(), notes=tuple(self._notes()),
         )  # fmt: skip
         headers = cloud_event([uuid7(status.at_ms)], "worker-status", self._process)
         records = OutRecords(WORKER_STATUS.name, [self._process.encode()], [self._encoder.encode_one(status)], headers)

@@ -101,9 +101,11 @@ def test_a_swap_is_acknowledged_with_the_offsets_it_answers_from(servers: Server
         assert sorted(_answered_by(stage).values())[-1] == "2"
 
         worker.stop()
-        stage.worker().wait_assigned()  # a new worker refuses it too, and falls back to what is shipped
+        stage.worker().wait_assigned()  # a new worker refuses it too, and answers with what answered
+        before = set(_answered_by(stage))
         stage.text("answered after a restart")
         stage.wait_answered()
+        assert {version for place, version in _answered_by(stage).items() if place not in before} == {"2"}
         _announce(stage, SHIPPED / "moderation-text", "1")
 
 
@@ -131,6 +133,7 @@ def test_a_canary_answers_its_share_of_the_keys_and_one_that_fails_costs_no_answ
             if one["model"] == "moderation-text"
         }
         assert {("8", "canary"), ("1", "live")} <= logged
+        assert _digest(live) in {one["digest"] for one in records(stage.address, PREDICTION_LOG.name, stage.ids)}
         assert {"canary"} == {ack["arm"] for ack in _acks(stage) if ack["version"] == "8"}
 
         faulty = _version(tmp_path, "9", thresholds={"spam": "not a number"})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
+from inference_workers.live import Batch
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
 from inference_workers.replay import newest, replay
@@ -156,13 +158,11 @@ class OneVersion:
         "purchases": Version(ModelFolder(Path("."), "purchases", "9", "", {"coverage": ["spam"]}, {}), None)
     }
 
-    def arms(self, keys: Any, request_ids: Any) -> list[tuple[None, Any]]:
-        return [(None, self.current)]
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        yield Batch(self.current, [], [])
 
-    def shadows(self, request_ids: Any) -> list[Any]:
-        return []
-
-    def announcements(self, rows: Rows) -> list[Any]:
+    def announcements(self, batch: Batch, rows: Rows, versions: Versions) -> list[Any]:
         return []
 
 

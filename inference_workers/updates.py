@@ -1,0 +1,174 @@
+"""Updates of models as a worker reads them from `model-updates-v1`: in order, and none passed over but one that can never be read.
+
+A value whose schema the registry does not give now is kept, with all behind it, and read again after growing pauses.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from threading import Thread
+from typing import TypeVar
+
+import structlog
+
+from schemas.codec import Decoder, SchemaIds
+from schemas.errors import BrokerUnavailable, ModelRefused, RetryLater
+from schemas.generated import ModelUpdate
+from streams.broker import Broadcast
+from streams.clock import Clock
+from streams.metrics import Metrics
+
+LIVE, CANARY, SHADOW = "live", "canary", "shadow"
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A version as it was announced for one arm of a model."""
+
+    model: str
+    arm: str
+    version: str
+    uri: str
+    digest: str
+    reason: str
+    share: float = 1.0
+    salt: str = ""
+
+    def same_source(self, other: Wanted) -> bool:
+        return (self.version, self.uri, self.digest) == (other.version, other.uri, other.digest)
+
+
+def wanted(update: ModelUpdate) -> dict[str, Wanted]:
+    """By arm; an arm that is not named has no version from here on. Raises ModelRefused where a part of the update is invalid:
+    then none of it holds."""
+    arms = {LIVE: Wanted(update.model, LIVE, update.version, update.uri, update.digest, update.reason)}
+    for challenger in update.challengers:
+        if challenger.arm not in (CANARY, SHADOW):
+            raise ModelRefused(f"the update is invalid: {challenger.arm!r} is no arm; there are {CANARY} and {SHADOW}")
+        if challenger.arm in arms:
+            raise ModelRefused(f"the update is invalid: it names two versions as {challenger.arm}")
+        if not (math.isfinite(challenger.share) and 0 < challenger.share <= 1):
+            raise ModelRefused(
+                f"the update is invalid: {challenger.arm} has a share of {challenger.share}; it is above 0, at most 1"
+            )
+        arms[challenger.arm] = Wanted(
+            update.model, challenger.arm, challenger.version, challenger.uri, challenger.digest, update.reason,
+            challenger.share, challenger.salt,
+        )  # fmt: skip
+    for arm, what in arms.items():
+        if not what.version or not what.uri:
+            raise ModelRefused(f"the update is invalid: {arm} has no {'URI' if what.version else 'version'}")
+        if not _SHA256.fullmatch(what.digest):
+            raise ModelRefused(
+                f"the update is invalid: {arm} has digest {what.digest[:80]!r}; it is a sha256, 64 hexadecimal digits"
+            )
+    return arms
+
+
+def in_background(work: Callable[[], T]) -> Future[T]:
+    """Runs on a thread of its own that does not keep the process from ending."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future
+
+
+class Pause:
+    """How long to wait before the next try of what may come back: twice as long each time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.reset()
+
+    def reset(self) -> None:
+        self._next_s, self._until_s = FIRST_PAUSE_S, float("-inf")
+
+    def begin(self) -> None:
+        self._until_s = self._clock.monotonic_s() + self._next_s
+        self._next_s = min(LONGEST_PAUSE_S, 2 * self._next_s)
+
+    def over(self) -> bool:
+        return self._clock.monotonic_s() >= self._until_s
+
+
+class Updates:
+    """All updates of a topic. `trouble`: why the next one cannot be read now, in words; empty where nothing waits."""
+
+    def __init__(self, topic: Broadcast, ids: SchemaIds, clock: Clock, metrics: Metrics) -> None:
+        self._topic, self._clock, self._metrics = topic, clock, metrics
+        self._decoder = Decoder("model-update", ids)
+        self._waiting: deque[bytes | None] = deque()
+        self._reading: Future[tuple[list[ModelUpdate], int, RetryLater | None]] | None = None
+        self._pause = Pause(clock)
+        self._log = structlog.get_logger()
+        self.trouble = ""
+
+    def history(self, limit_s: float) -> list[ModelUpdate]:
+        """All that is written by now, oldest first. Raises BrokerUnavailable where broker or registry do not give it in time."""
+        until_s = self._clock.monotonic_s() + limit_s
+        values = self._topic.read_to_end(limit_s).values
+        while True:
+            updates, _, error = self._read(values)
+            if error is None:
+                return updates
+            if self._clock.monotonic_s() >= until_s:
+                raise BrokerUnavailable(f"the history of model updates cannot be read: {error}") from error
+            self._clock.sleep(FIRST_PAUSE_S)
+
+    def poll(self) -> list[ModelUpdate]:
+        """What can be read since the last call; waits for nothing. Raises BrokerUnavailable where the topic was cut."""
+        self._waiting.extend(self._topic.poll().values)
+        updates: list[ModelUpdate] = []
+        if self._reading is not None and self._reading.done():
+            (updates, count, error), self._reading = self._reading.result(), None
+            for _ in range(count):
+                self._waiting.popleft()
+            if error is None:
+                self.trouble = ""
+                self._pause.reset()
+            else:
+                self.trouble = f"a model update cannot be read yet: {error}"
+                self._pause.begin()
+                self._log.warning("model update that cannot be read yet; it is tried again", cause=str(error))
+        if self._waiting and self._reading is None and self._pause.over():
+            values = list(self._waiting)
+            self._reading = in_background(lambda: self._read(values))
+        return updates
+
+    @property
+    def busy(self) -> bool:
+        return self._reading is not None
+
+    def _read(self, values: Sequence[bytes | None]) -> tuple[list[ModelUpdate], int, RetryLater | None]:
+        """Updates up to the first that cannot be read now, how many values that took, and why it ended before the last."""
+        updates: list[ModelUpdate] = []
+        for number, value in enumerate(values):
+            try:
+                columns, failures = self._decoder.decode([value])
+                if failures:
+                    raise failures[0]
+                updates += [ModelUpdate.from_dict(record) for record in columns.records()]
+            except RetryLater as error:
+                return updates, number, error
+            except Exception as error:  # bytes that are no update will not become one
+                self._metrics.add("updates_unreadable", 1)
+                self._log.error("model update passed over: it can never be read", cause=f"{type(error).__name__}: {error}")
+        return updates, len(values), None
+
+    def close(self) -> None:
+        self._topic.close()
