@@ -19,10 +19,14 @@ _COUNTS = """\
        SUM(COALESCE(rating, 0)) AS stars"""
 
 _TILE = f"event_ms - MOD(event_ms, {TILE_MS})"
+# The archive's further way to part a tile's events, by when they arrived: what the stream had of it at a time.
+_ARRIVED = ",\n       MAX(arrived_ms) AS arrived_ms"
+_ARRIVAL = f", arrived_ms - MOD(arrived_ms, {TILE_MS})"
 
 
-def user_tiles(events: str) -> str:
-    """One row for each user, tile, visit and item. events: the table to read."""
+def user_tiles(events: str, *, by_arrival: bool = False) -> str:
+    """One row for each user, tile, visit and item. events: the table to read. by_arrival: one for each five minutes of arrival, too;
+    the table has a column `arrived_ms`."""
     return f"""\
 SELECT user_id,
        {_TILE} AS tile_start_ms,
@@ -31,20 +35,20 @@ SELECT user_id,
        COUNT(*) AS n,
        MIN(event_ms) AS first_ms,
        MAX(event_ms) AS last_ms,
-{_COUNTS}
+{_COUNTS}{_ARRIVED if by_arrival else ""}
 FROM {events}
-GROUP BY user_id, {_TILE}, COALESCE(session_id, ''), COALESCE(item_id, '')"""
+GROUP BY user_id, {_TILE}, COALESCE(session_id, ''), COALESCE(item_id, ''){_ARRIVAL if by_arrival else ""}"""
 
 
-def item_tiles(events: str) -> str:
-    """One row for each item and tile."""
+def item_tiles(events: str, *, by_arrival: bool = False) -> str:
+    """One row for each item and tile. See `user_tiles`."""
     return f"""\
 SELECT item_id,
        {_TILE} AS tile_start_ms,
        COUNT(*) AS n,
        MIN(event_ms) AS first_ms,
        MAX(event_ms) AS last_ms,
-{_COUNTS}
+{_COUNTS}{_ARRIVED if by_arrival else ""}
 FROM {events}
 WHERE item_id IS NOT NULL
-GROUP BY item_id, {_TILE}"""
+GROUP BY item_id, {_TILE}{_ARRIVAL if by_arrival else ""}"""

@@ -2,13 +2,12 @@
 
 A flush writes one file a date and then one manifest, which names them and the offsets they hold: only what a manifest names
 exists. Manifests are created, never replaced, under a name made of partition and first offset, so of two writers one wins;
-and a writer that comes again after a crash goes on behind the last manifest, whatever offsets the group has committed.
+and a writer that comes again after a crash goes on behind the last manifest, whatever offsets the group has committed. Files and
+manifests are on disk before they are named, and small ones are merged (`feature_jobs/manifests.py`).
 """
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,11 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import structlog
 
+from feature_jobs.manifests import MANIFESTS, SCHEMA, link, manifest_ends, merge, newest_offset, write_parquet
+from processors.validate import replay_offset_ms
 from schemas.codec import Decoder, SchemaIds
-from schemas.errors import TransactionAborted
+from schemas.errors import ImpossibleEvent, TransactionAborted
 from schemas.features import DAY_MS
 from streams.broker import Commit
 from streams.clock import Clock
@@ -29,13 +29,9 @@ from streams.outcome import Emit, Outcome, Reject
 from streams.rows import OutRecords, Place, Rows
 
 EVENTS = "events"  # its folder in the lake
-MANIFESTS = "_manifests"
-SCHEMA = pa.schema([
-    ("event_id", pa.string()), ("user_id", pa.string()), ("kind", pa.string()), ("item_id", pa.string()),
-    ("session_id", pa.string()), ("quantity", pa.int32()), ("amount_cents", pa.int64()), ("rating", pa.int32()),
-    ("event_ms", pa.int64()), ("appended_ms", pa.int64()), ("partition", pa.int32()), ("offset", pa.int64()),
-])  # fmt: skip
+MERGE_EVERY = 16  # flushes
 _FIELDS = SCHEMA.names[:9]
+_ANY_MS = 2**62
 
 
 class Archive:
@@ -47,7 +43,7 @@ class Archive:
         self._decoder = Decoder("user-event", ids)
         self._ends: dict[int, int] = {}  # behind the last archived offset of each partition of ours
         self._waiting: list[tuple[Rows, dict[str, Any]]] = []
-        self._n = 0
+        self._n = self._flushes = 0
         self._since_s = 0.0
         self._done: list[Outcome] = []
         self._log = structlog.get_logger()
@@ -113,30 +109,34 @@ class Archive:
             mine = table.filter(pc.equal(table["partition"], partition))
             self._commit(partition, mine)
         self._done += [Emit(rows) for rows, _ in waiting]
+        self._flushes += 1
+        if self._flushes % MERGE_EVERY == 0:
+            self._merge()
+
+    def _merge(self) -> None:
+        for partition in self._ends:
+            n = merge(self._folder, partition, self._clock.now_ms() / 1000)
+            if n:
+                self._log.info("archive merged", partition=partition, manifests=n)
 
     def _commit(self, partition: int, table: pa.Table) -> None:
         offsets = table["offset"].to_numpy()
         first, last = int(offsets.min()), int(offsets.max())
         days = table["event_ms"].to_numpy() // DAY_MS
+        if newest_offset(self._folder, partition) >= first:
+            raise TransactionAborted(f"partition {partition} from offset {first} was archived by another writer")
         files = []
         for day in np.unique(days).tolist():
-            folder = self._folder / f"dt={np.datetime64(int(day), 'D')}"
-            folder.mkdir(exist_ok=True)
-            file = folder / f"p{partition}-{first:020d}-{self._writer}.parquet"
-            _write_whole(file, table.filter(pa.array(days == day)))
+            file = self._folder / f"dt={np.datetime64(int(day), 'D')}" / f"p{partition}-{first:020d}-{self._writer}.parquet"
+            write_parquet(file, table.filter(pa.array(days == day)))
             files.append(str(file.relative_to(self._folder)))
-        said = {"partition": partition, "first": first, "end": last + 1, "rows": len(offsets), "files": files}
-        target = self._folder / MANIFESTS / f"p{partition}-{first:020d}.json"
-        draft = target.with_suffix(f".{self._writer}")
-        draft.write_text(json.dumps(said))
+        whole = {"partition": partition, "first": first, "end": last + 1, "rows": len(offsets), "files": files}
         try:
-            os.link(draft, target)  # fails where it is there: a rename would replace it
+            link(self._folder, whole, f"p{partition}-{first:020d}.json")
         except FileExistsError as error:
             for name in files:
                 (self._folder / name).unlink()
             raise TransactionAborted(f"partition {partition} from offset {first} was archived by another writer") from error
-        finally:
-            draft.unlink()
         self._ends[partition] = last + 1
 
 
@@ -146,31 +146,13 @@ def _columns(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _table(rows: Rows, columns: dict[str, Any]) -> pa.Table:
     places = {"partition": [partition for _, partition in rows.places], "offset": rows.offsets}
-    return pa.table({**columns, "appended_ms": rows.timestamps_ms, **places}, schema=SCHEMA)
+    behind = {"replay_offset_ms": list(map(_behind_ms, rows.headers))}
+    return pa.table({**columns, "appended_ms": rows.timestamps_ms, **places, **behind}, schema=SCHEMA)
 
 
-def _write_whole(file: Path, table: pa.Table) -> None:
-    draft = file.with_suffix(".part")
-    pq.write_table(table, draft, compression="zstd")
-    with draft.open("rb") as written:
-        os.fsync(written.fileno())
-    draft.rename(file)
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def manifests(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(file.read_text()) for file in sorted((folder / MANIFESTS).glob("*.json"))]
-
-
-def manifest_ends(folder: Path) -> dict[int, int]:
-    ends: dict[int, int] = {}
-    for manifest in manifests(folder):
-        ends[manifest["partition"]] = max(ends.get(manifest["partition"], 0), manifest["end"])
-    return ends
-
-
-def event_files(folder: Path) -> list[str]:
-    """Files of events that are committed."""
-    return [str(folder / name) for manifest in manifests(folder) for name in manifest["files"]]
+def _behind_ms(headers: Mapping[str, bytes]) -> int:
+    """As validate judged it; what it did not write counts as not written."""
+    try:
+        return replay_offset_ms(headers, _ANY_MS)
+    except ImpossibleEvent:
+        return 0

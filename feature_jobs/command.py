@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("entity")
     get.add_argument("ids", nargs="+")
     get.add_argument("--json", action="store_true")
+    clear = command("clear", _clear, "remove a view from the online store; sinks that run write it anew")
+    clear.add_argument("entity", choices=[view.entity for view in VIEWS])
+    clear.add_argument("--json", action="store_true")
     back = command("backfill", _backfill, "write the offline history between two days")
     back.add_argument("--from", dest="from_", required=True, type=_when_ms)
     back.add_argument("--to", required=True, type=_when_ms)
@@ -61,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--json", action="store_true")
     parity = command("parity", _parity, "compare the online store with the archive, feature by feature")
     parity.add_argument("--sample", type=whole(), default=200)
+    parity.add_argument("--seed", type=whole(0), help="of the sample; another one each time where none is given")
     parity.add_argument("--json", action="store_true")
     make = command("generate", _generate, "shop traffic on user-events-v1")
     make.add_argument("--users", type=whole(), default=2_000)
@@ -129,6 +134,16 @@ def _get(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
     return 0 if all(state != State.MISSING for state in served.state.tolist()) else 1
 
 
+def _clear(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
+    from processors.online_features import RedisStore
+
+    view = view_of(chosen.entity)
+    removed = RedisStore(settings.redis, 60.0).clear(view)
+    print(json.dumps({"view": view.name, "removed": removed}) if chosen.json else
+          f"{removed} entities removed from {view.name}; a sink that runs writes all of them anew, within seconds")  # fmt: skip
+    return 0
+
+
 def _print_values(features: Any, values: dict[str, Any]) -> None:
     """Windowed features as a table, one column a window; the others a line each."""
     suffixes = ("5m", "1h", "24h", "7d")
@@ -160,12 +175,13 @@ def _backfill(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
         raise BadSettings("--to must come after --from")
     for view in VIEWS:
         begun = time.perf_counter()
-        rows = backfill(Path(settings.lake), view, chosen.from_, chosen.to, attributes_now(view, settings))
+        now_ms = SystemClock().now_ms()
+        rows = backfill(Path(settings.lake), view, chosen.from_, chosen.to, attributes_now(view, settings), now_ms)
         took_s = time.perf_counter() - begun
         if chosen.json:
             print(json.dumps({"view": view.name, "rows": rows, "seconds": round(took_s, 3)}))
         else:
-            days = (chosen.to - 1) // DAY_MS - chosen.from_ // DAY_MS + 1
+            days = max(0, min(chosen.to - 1, now_ms) // DAY_MS - chosen.from_ // DAY_MS + 1)
             print(f"{view.name}: {rows} rows over {days} days in {took_s:.1f} s")
     return 0
 
@@ -174,40 +190,40 @@ def _training_set(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
     from feature_jobs.training_set import training_set
 
     begun = time.perf_counter()
-    rows, with_features = training_set(chosen.labels, chosen.out, Path(settings.lake), settings.redis)
-    said = {
-        "rows": rows,
-        "with_features": with_features,
-        "seconds": round(time.perf_counter() - begun, 2),
-        "out": str(chosen.out),
-    }
+    joined = training_set(chosen.labels, chosen.out, Path(settings.lake), settings.redis)
+    took_s = round(time.perf_counter() - begun, 2)
     if chosen.json:
-        print(json.dumps(said))
-    else:
-        print(f"{rows} labels, {with_features} with features of their time, in {said['seconds']} s: {chosen.out}")
+        print(json.dumps({**joined._asdict(), "seconds": took_s, "out": str(chosen.out)}))
+        return 0
+    print(f"{joined.rows} labels, {joined.with_features} with features of their time, in {took_s} s: {chosen.out}")
+    if joined.outside:
+        print(f"  {joined.outside} lie outside the days that were backfilled, or later than the backfill: they have no features")
     return 0
 
 
 def _parity(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
     from feature_jobs.parity import parity
 
-    worst = 0
+    agree = True
     for view in VIEWS:
-        found = parity(view, Path(settings.lake), settings, chosen.sample)
-        worst += sum(found.different.values())
+        found = parity(view, Path(settings.lake), settings, chosen.sample, chosen.seed)
+        agree &= found.agrees()
         if chosen.json:
-            print(json.dumps({"view": view.name, "entities": found.entities, "features": len(view.features), "different": found.different,
-                              "examples": found.examples, "not_compared": found.not_compared}))  # fmt: skip
+            print(json.dumps({"view": view.name, "features": len(view.features), **asdict(found), "agrees": found.agrees(),
+                              "problems": found.problems()}))  # fmt: skip
             continue
         print(
-            f"{view.name}: {found.entities} entities, {len(view.features)} features each; {found.not_compared} changed meanwhile"
+            f"{view.name}: {found.entities} of {found.sampled} entities compared (seed {found.seed}), {len(view.features)} features each; "
+            f"{found.not_compared} changed meanwhile"
         )
-        if not found.different:
+        for problem in found.problems():
+            print(f"  no proof: {problem}")
+        if found.agrees():
             print("  no difference")
         for name, n in sorted(found.different.items(), key=lambda item: -item[1]):
             kind = "exact" if view.feature(name).kind is not Kind.FLOAT else "within 1e-9"
             print(f"  {name:<24}{n:>6} differ ({kind})   {found.examples[name]}")
-    return 1 if worst else 0
+    return 0 if agree else 1
 
 
 # --- traffic ----------------------------------------------------------------------------------------------------------
@@ -246,7 +262,7 @@ def _generate(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
         if not 0 < chosen.days <= 6.9:
             raise BadSettings("--days is at most 6.9: older events are late")
         sender.people_and_things(world.profiles(now_ms), world.catalogue(now_ms))
-        sent += sources.fast(sender, world.events(now_ms - int(chosen.days * DAY_MS), now_ms, chosen.rate), said)
+        sent += sources.fast(sender, world.events(now_ms - int(chosen.days * DAY_MS), now_ms, chosen.rate), clock, said)
     if chosen.seconds:
         sent += sources.live(sender, World(chosen.users, chosen.items, chosen.seed + 1), chosen.rate, chosen.seconds, clock, said)
     print(f"{sent} events of {chosen.users} people and {chosen.items} items")

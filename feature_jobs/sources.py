@@ -32,7 +32,8 @@ class Sender:
         self._sink, self._ids, self._clock, self._name = sink, ids, clock, name
         self._encoders: dict[str, Encoder] = {}
 
-    def send(self, topic: Topic[object], records: Sequence[Any], key: str, replay_offset_ms: int | None = None) -> None:
+    def send(self, topic: Topic[object], records: Sequence[Any], key: str, behind_ms: Sequence[int] = ()) -> None:
+        """behind_ms: of each replayed event, how far its clock is behind ours."""
         if not records:
             return
         record = getattr(topic.record, "RECORD", "")
@@ -41,9 +42,8 @@ class Sender:
         values = encoder.encode({name: [row[name] for row in rows] for name in rows[0]}, len(rows))
         now_ms = self._clock.now_ms()
         headers = h.cloud_event([uuid7(now_ms) for _ in rows], record, self._name)
-        if replay_offset_ms is not None:
-            for header in headers:
-                header.append((h.REPLAY_OFFSET_MS, str(replay_offset_ms).encode()))
+        for header, behind in zip(headers, behind_ms, strict=False):
+            header.append((h.REPLAY_OFFSET_MS, str(max(0, behind)).encode()))
         self._sink.produce(OutRecords(topic.name, [row[key].encode() for row in rows], values, headers))
 
     def people_and_things(self, profiles: Sequence[UserProfile], items: Sequence[Item]) -> None:
@@ -77,11 +77,13 @@ def live(sender: Sender, world: World, per_s: float, seconds: float, clock: Cloc
     return sent + len(waiting)
 
 
-def fast(sender: Sender, events: Iterable[UserEvent], said: Callable[[int], None]) -> int:
-    """Events of the past as fast as the broker takes them; validate judges them by their age, so no older than seven days."""
+def fast(sender: Sender, events: Iterable[UserEvent], clock: Clock, said: Callable[[int], None]) -> int:
+    """Events of the past, in their order, as fast as the broker takes them; a header says how far behind their clock is, so that
+    their history is that of events which came when they happened."""
     sent, stream = 0, iter(events)
     while some := list(itertools.islice(stream, AT_ONCE)):
-        sender.send(USER_EVENTS, some, "user_id")
+        now_ms = clock.now_ms()
+        sender.send(USER_EVENTS, some, "user_id", [now_ms - event.event_ms for event in some])
         sent += len(some)
         said(sent)
     sender.flush()
@@ -100,8 +102,9 @@ def replay(sender: Sender, events: Sequence[UserEvent], speed: float, clock: Clo
         some = events[at : at + AT_ONCE]
         due_ms = ends_ms - (last_ms - some[-1].event_ms) / speed  # when the last of them happens
         clock.sleep(max(0.0, due_ms - clock.now_ms()) / 1000)
-        behind_ms = int(max(due_ms, clock.now_ms()) - (some[-1].event_ms + shift_ms))
-        sender.send(USER_EVENTS, [replace(e, event_ms=e.event_ms + shift_ms) for e in some], "user_id", behind_ms)
+        now_ms = max(int(due_ms), clock.now_ms())
+        shifted = [replace(event, event_ms=event.event_ms + shift_ms) for event in some]
+        sender.send(USER_EVENTS, shifted, "user_id", [now_ms - event.event_ms for event in shifted])
         sent += len(some)
         said(sent)
     sender.flush()

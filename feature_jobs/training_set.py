@@ -6,47 +6,78 @@ Feast's dask engine drops labels that have no feature within the ttl, so it is n
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from feature_jobs.feast_store import feature_store, names_of
+from feature_jobs.labels import TIME, read_labels
+from feature_jobs.lake import covered
 from schemas.errors import BadSettings
-from schemas.features import VIEWS
+from schemas.features import DAY_MS, VIEWS, View
+
+_ROW = "millrace_row"
 
 
-def training_set(labels: Path, out: Path, lake: Path, redis_url: str) -> tuple[int, int]:
-    """Writes one row for each label, in its order, absent features as null. The rows, and how many have features.
+class Joined(NamedTuple):
+    """How many labels there are, how many of them have features, and how many lie outside the days that were backfilled."""
 
-    Raises BadSettings where the labels name no entity, or nothing was backfilled.
+    rows: int
+    with_features: int
+    outside: int
+
+
+def training_set(labels: Path, out: Path, lake: Path, redis_url: str) -> Joined:
+    """Writes one row for each label, in its order, absent features as null; so are those of a label outside the days that were
+    backfilled, of which nothing is known.
+
+    Raises BadSettings where labels are not read (`feature_jobs/labels.py`), or nothing was backfilled.
     """
     import pandas as pd
 
-    frame = pd.read_parquet(labels) if labels.suffix == ".parquet" else pd.read_csv(labels)
+    frame = read_labels(labels)
     views = [view for view in VIEWS if f"{view.entity}_id" in frame.columns]
-    if not views or "event_timestamp" not in frame.columns:
-        keys = " or ".join(f"{view.entity}_id" for view in VIEWS)
-        raise BadSettings(f"{labels} has columns {', '.join(frame.columns)}; {keys}, and event_timestamp are needed")
     for view in views:
         if not any((lake / view.name).glob("*.parquet")):
             raise BadSettings(f"no history of {view.name} in {lake}: `./millrace features backfill --from … --to …` writes it")
     joined = join(frame, lake, redis_url, [view.name for view in views])
+    at_ms = joined[TIME].astype("datetime64[ms, UTC]").astype("int64")
+    anywhere = pd.Series(False, index=joined.index)
+    outside = pd.Series(False, index=joined.index)
+    for view in views:
+        gone = _outside(at_ms, lake, view)
+        outside |= gone
+        of_view = [name for name in joined.columns if str(name).startswith(f"{view.name}__")]
+        joined.loc[gone, of_view] = None
+        anywhere |= joined[f"{view.name}__last_seen_ms"].notna()
     if out.suffix == ".csv":
         joined.to_csv(out, index=False)
     else:
         joined.to_parquet(out, index=False)
-    return len(joined), int(joined[f"{views[0].name}__last_seen_ms"].notna().sum())
+    return Joined(len(joined), int(anywhere.sum()), int(outside.sum()))
+
+
+def _outside(at_ms: Any, lake: Path, view: View) -> Any:
+    """Which labels lie in no day that was backfilled, or later than what was known of it then."""
+    days = covered(lake, view)
+    return at_ms > (at_ms // DAY_MS).map(days).fillna(-1)
 
 
 def join(frame: Any, lake: Path, redis_url: str, views: list[str]) -> Any:
-    """The labels' frame with a column for each feature, named VIEW__FEATURE. Raises BadSettings where rows were lost."""
+    """The labels' frame with a column for each feature, named VIEW__FEATURE. Feast gets ids and times only, so that no name of a
+    label's own column meets one of Feast's. Raises BadSettings where rows were lost, or a column is named as a feature is."""
     import pandas as pd
 
-    numbered = frame.copy()
-    numbered["event_timestamp"] = pd.to_datetime(numbered["event_timestamp"], utc=True)
-    numbered["label_number"] = range(len(numbered))
+    chosen = [view for view in VIEWS if view.name in views]
+    names = [f"{view.name}__{feature.name}" for view in chosen for feature in view.features]
+    taken = sorted({str(name) for name in frame.columns} & set(names))
+    if taken:
+        raise BadSettings(f"the labels have columns named as features are: {', '.join(taken)}; give them other names")
+    labels = frame.reset_index(drop=True)
+    asked = pd.DataFrame({f"{view.entity}_id": labels[f"{view.entity}_id"].astype(str) for view in chosen})
+    asked[TIME] = pd.to_datetime(labels[TIME], utc=True)
+    asked[_ROW] = range(len(asked))
     store = feature_store(lake, redis_url)
-    wanted = names_of([view for view in VIEWS if view.name in views])
-    found = store.get_historical_features(entity_df=numbered, features=wanted, full_feature_names=True).to_df()
-    found = found.sort_values("label_number").reset_index(drop=True)
-    if len(found) != len(numbered) or not (found["label_number"] == range(len(numbered))).all():
-        raise BadSettings(f"the join gave {len(found)} rows for {len(numbered)} labels: its engine drops or doubles rows")
-    return found.drop(columns="label_number")
+    found = store.get_historical_features(entity_df=asked, features=names_of(chosen), full_feature_names=True).to_df()
+    found = found.sort_values(_ROW).reset_index(drop=True)
+    if len(found) != len(asked) or not (found[_ROW] == range(len(asked))).all():
+        raise BadSettings(f"the join gave {len(found)} rows for {len(asked)} labels: its engine drops or doubles rows")
+    return pd.concat([labels.assign(**{TIME: asked[TIME]}), found[names]], axis=1)

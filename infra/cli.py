@@ -289,7 +289,15 @@ def features_freshness(as_json: Json = False) -> None:
 @features_app.command("get", context_settings=PASSED_ON)
 def features_get(context: typer.Context) -> None:
     """The values of entities in the online store: user|item ID …"""
-    _feature_job("get", *context.args)
+    flags = [word for word in context.args if word == "--json"]
+    words = [word for word in context.args if word != "--json"]
+    _feature_job("get", *flags, *words[:1], "--", *words[1:])  # an id may begin with a hyphen
+
+
+@features_app.command("clear", context_settings=PASSED_ON)
+def features_clear(context: typer.Context) -> None:
+    """Remove a view from the online store: user|item. Sinks that run write it anew."""
+    _feature_job("clear", *context.args)
 
 
 @features_app.command("backfill", context_settings=PASSED_ON)

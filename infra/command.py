@@ -67,7 +67,8 @@ def _interrupted(child: subprocess.Popen[bytes]) -> int:
 def asked(*words: str, limit_s: float, **env: str) -> list[dict[str, Any]]:
     """What a command of another package prints with --json, an object a line. Raises InvalidRequest with its last words where it failed
     and printed none, BrokerUnavailable where it is not done in limit_s."""
-    command = [sys.executable, "-m", *words, "--json"]
+    end = words.index("--") if "--" in words else len(words)
+    command = [sys.executable, "-m", *words[:end], "--json", *words[end:]]
     try:
         done = subprocess.run(
             command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=limit_s, check=False

@@ -30,12 +30,12 @@ def accuracy(settings: StackSettings, name: str, hours: float) -> dict[str, Any]
 
 
 def values(settings: StackSettings, entity: str, entity_id: str) -> dict[str, Any]:
-    (found,) = asked("feature_jobs", "get", entity, entity_id, limit_s=LIMIT_S, **_with_store(settings))
+    (found,) = asked("feature_jobs", "get", entity, "--", entity_id, limit_s=LIMIT_S, **_with_store(settings))
     return found
 
 
 def parity(settings: StackSettings, sample: int) -> list[dict[str, Any]]:
-    """A view each: how many entities were compared in both stores, and which features differ."""
+    """A view each: how many entities were compared in both stores, which features differ, and why it is no proof where it is none."""
     return asked("feature_jobs", "parity", "--sample", str(sample), limit_s=LIMIT_S, **_with_store(settings))
 
 

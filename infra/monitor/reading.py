@@ -202,7 +202,7 @@ def add(app: FastAPI, monitor: Monitor) -> None:
     @app.get("/api/features/{entity}/{entity_id}")
     def feature_values(
         entity: Literal["user", "item"],
-        entity_id: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^-\x00][^\x00]*$")],
+        entity_id: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")],
     ) -> dict[str, Any]:
         """What the online store holds now, with its age."""
         return outside.values(monitor.settings, entity, entity_id)

@@ -22,17 +22,17 @@ T0 = 1_795_000_000_000
 
 
 def write_history(lake: Path, view: View, rows: list[tuple[str, int, int]]) -> None:
-    """(entity, time, events_7d); everything else has its default. Two files, as backfill writes one a day."""
+    """(entity, time, events_7d); everything else has its default. A file a day, as backfill writes them."""
     (lake / view.name).mkdir(parents=True)
-    for part in range(2):
-        some = [row for row in rows if row[1] // DAY_MS % 2 == part]
+    for day in {row[1] // DAY_MS for row in rows}:
+        some = [row for row in rows if row[1] // DAY_MS == day]
         columns: dict[str, Any] = {f.name: [f.default] * len(some) for f in view.features}
         columns |= {
             f"{view.entity}_id": [r[0] for r in some],
             "event_timestamp": [r[1] * 1000 for r in some],
             "events_7d": [r[2] for r in some],
         }
-        pq.write_table(pa.table(columns, schema=schema(view)), lake / view.name / f"{part}.parquet")
+        pq.write_table(pa.table(columns, schema=schema(view)), lake / view.name / f"{np.datetime64(day, 'D')}.parquet")
 
 
 def expected(rows: list[tuple[str, int, int]], entity: str, at_ms: int, ttl_ms: int) -> int | None:
@@ -66,7 +66,7 @@ def test_labels_of_two_entities_get_both_views(tmp_path: Path) -> None:
     file, out = tmp_path / "labels.csv", tmp_path / "out.csv"
     at = pd.Timestamp(T0 + 5, unit="ms", tz="UTC").isoformat()
     file.write_text(f"user_id,item_id,event_timestamp,clicked\nu,i,{at},1\nu,nothing,{at},0\n")
-    assert training_set(file, out, tmp_path, "redis://127.0.0.1:1/0") == (2, 2)
+    assert training_set(file, out, tmp_path, "redis://127.0.0.1:1/0") == (2, 2, 0)
     found = pd.read_csv(out)
     assert found["clicked"].tolist() == [1, 0]
     assert found["user_features__events_7d"].tolist() == [1, 1]

@@ -50,11 +50,11 @@ export default function Features({ entity, id }: { entity: string; id: string })
 /** Asked for by a person: it reads both stores. */
 function Parity() {
   const [asked, setAsked] = useState(0);
-  const { data, error, isFetching } = useGet<{ views: { view: string; entities: number; features: number; different: Record<string, number>; not_compared: number }[] }>(asked ? `parity?sample=${asked}` : null);
+  const { data, error, isFetching } = useGet<{ views: { view: string; entities: number; features: number; different: Record<string, number>; not_compared: number; sampled: number; agrees: boolean; problems: string[] }[] }>(asked ? `parity?sample=${asked}` : null);
   return (
     <Section title="Online against offline" side={<button type="button" disabled={isFetching} onClick={() => setAsked(asked === 100 ? 101 : 100)}>{isFetching ? "comparing…" : "Compare a hundred entities"}</button>}>
       {error && <Trouble error={error} />}
-      {data ? <ul className="events">{data.views.map((one) => <li key={one.view}><Badge kind={Object.keys(one.different).length ? "bad" : "good"}>{Object.keys(one.different).length ? "differs" : "the same"}</Badge> {one.view}: {one.entities} entities, {one.features} features each; {one.not_compared} changed meanwhile {Object.entries(one.different).map(([name, n]) => <Badge key={name} kind="bad">{name}: {n}</Badge>)}</li>)}</ul>
+      {data ? <ul className="events">{data.views.map((one) => <li key={one.view}><Badge kind={one.agrees ? "good" : "bad"}>{one.agrees ? "the same" : Object.keys(one.different).length ? "differs" : "no proof"}</Badge> {one.view}: {one.entities} of {one.sampled} entities compared, {one.features} features each; {one.not_compared} changed meanwhile {one.problems.map((problem) => <p key={problem} className="dim">{problem}</p>)}{Object.entries(one.different).map(([name, n]) => <Badge key={name} kind="bad">{name}: {n}</Badge>)}</li>)}</ul>
         : !error && <p className="dim">every feature of a sample, in Redis and computed from the archive</p>}
     </Section>
   );

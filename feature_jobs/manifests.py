@@ -1,0 +1,159 @@
+"""The archive's manifests: which files of events there are, and how they stay few. Only what a manifest names exists.
+
+A manifest of part of another's offsets was merged into it and counts no more. Manifests and files are merged when they are an hour
+old, and removed an hour later: whoever lists them has as long to read what is listed, and a writer that slept through an hour looks
+before it links (`Archive`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+MANIFESTS = "_manifests"
+SCHEMA = pa.schema([
+    ("event_id", pa.string()), ("user_id", pa.string()), ("kind", pa.string()), ("item_id", pa.string()),
+    ("session_id", pa.string()), ("quantity", pa.int32()), ("amount_cents", pa.int64()), ("rating", pa.int32()),
+    ("event_ms", pa.int64()), ("appended_ms", pa.int64()), ("partition", pa.int32()), ("offset", pa.int64()),
+    ("replay_offset_ms", pa.int64()),
+])  # fmt: skip
+MERGE_AFTER_S = 3_600.0
+MERGE_FROM = 64  # as many small ones become one
+WHOLE_ROWS = 500_000  # one of so many rows is merged no more
+
+Manifest = dict[str, Any]  # partition, first, end, rows, files; name: of its own file
+
+
+def manifests(folder: Path) -> list[Manifest]:
+    """Those that count, by partition and first offset."""
+    found: list[Manifest] = []
+    for manifest in sorted(_all(folder), key=lambda m: (m["partition"], m["first"], -m["end"])):
+        if not (found and found[-1]["partition"] == manifest["partition"] and manifest["end"] <= found[-1]["end"]):
+            found.append(manifest)
+    return found
+
+
+def _all(folder: Path) -> Iterator[Manifest]:
+    for file in sorted((folder / MANIFESTS).glob("*.json")):
+        yield {**json.loads(file.read_text()), "name": file.name}
+
+
+def manifest_ends(folder: Path) -> dict[int, int]:
+    ends: dict[int, int] = {}
+    for manifest in manifests(folder):
+        ends[manifest["partition"]] = max(ends.get(manifest["partition"], 0), manifest["end"])
+    return ends
+
+
+def event_files(folder: Path) -> list[str]:
+    """Files of events that are committed."""
+    return [str(folder / name) for manifest in manifests(folder) for name in manifest["files"]]
+
+
+def newest_offset(folder: Path, partition: int) -> int:
+    """The highest offset that the names of manifests of a partition tell, without opening one; -1 where there is none."""
+    names = [file.stem.split("-") for file in (folder / MANIFESTS).glob(f"p{partition}-*.json")]
+    return max((int(last) - 1 if rest else int(first) for _, first, *rest in names for last in rest or [first]), default=-1)
+
+
+def link(folder: Path, manifest: Manifest, name: str) -> None:
+    """Create a manifest, whole and on disk. Raises FileExistsError where one of the name is there: a rename would replace it."""
+    target = folder / MANIFESTS / name
+    draft = target.with_suffix(f".{secrets.token_hex(4)}")
+    try:
+        with draft.open("w") as written:
+            json.dump({key: value for key, value in manifest.items() if key != "name"}, written)
+            written.flush()
+            os.fsync(written.fileno())
+        os.link(draft, target)
+        sync(target.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_parquet(file: Path, table: pa.Table) -> None:
+    """A whole file, on disk before anything names it."""
+    if not file.parent.exists():
+        file.parent.mkdir(exist_ok=True)
+        sync(file.parent.parent)
+    draft = file.with_suffix(".part")
+    pq.write_table(table, draft, compression="zstd")
+    sync(draft)
+    draft.rename(file)
+    sync(file.parent)
+
+
+def sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# --- merging ----------------------------------------------------------------------------------------------------------
+
+
+def merge(folder: Path, partition: int, now_s: float) -> int:
+    """Make one of many small manifests of a partition, and of their files, and remove what was merged before; how many were merged."""
+    _sweep(folder, partition, now_s)
+    run: list[Manifest] = []
+    for manifest in (m for m in manifests(folder) if m["partition"] == partition):
+        if manifest["rows"] >= WHOLE_ROWS or now_s - _written_s(folder / MANIFESTS / manifest["name"]) < MERGE_AFTER_S:
+            if len(run) >= MERGE_FROM:
+                break
+            run = []
+        else:
+            run.append(manifest)
+    if len(run) < MERGE_FROM:
+        return 0
+    enough = next((i for i, rows in enumerate(accumulate(m["rows"] for m in run), 1) if rows >= WHOLE_ROWS), len(run))
+    _merge(folder, run[: max(2, enough)])
+    return max(2, enough)
+
+
+def _merge(folder: Path, run: Sequence[Manifest]) -> None:
+    partition, first, end = run[0]["partition"], run[0]["first"], run[-1]["end"]
+    by_day: dict[Path, list[str]] = {}
+    for manifest in run:
+        for name in manifest["files"]:
+            by_day.setdefault((folder / name).parent, []).append(str(folder / name))
+    files = []
+    for day, parts in sorted(by_day.items()):
+        file = day / f"p{partition}-{first:020d}-{end:020d}-{secrets.token_hex(4)}.parquet"
+        table = ds.dataset(parts, schema=SCHEMA, format="parquet", partitioning=None).to_table()
+        write_parquet(file, table.sort_by("offset"))
+        files.append(str(file.relative_to(folder)))
+    whole = {"partition": partition, "first": first, "end": end, "rows": sum(m["rows"] for m in run), "files": files}
+    try:
+        link(folder, whole, f"p{partition}-{first:020d}-{end:020d}.json")
+    except FileExistsError:  # another writer merged the same
+        for name in files:
+            (folder / name).unlink()
+
+
+def _sweep(folder: Path, partition: int, now_s: float) -> None:
+    """Remove manifests that were merged an hour ago, then files that no manifest names and nobody wrote to for an hour."""
+    live = [m for m in manifests(folder) if m["partition"] == partition]
+    merged_s = {m["name"]: _written_s(folder / MANIFESTS / m["name"]) for m in live}
+    for old in [m for m in _all(folder) if m["partition"] == partition and m["name"] not in merged_s]:
+        whole = next(m for m in live if m["first"] <= old["first"] and old["end"] <= m["end"])
+        if now_s - merged_s[whole["name"]] >= MERGE_AFTER_S:
+            (folder / MANIFESTS / old["name"]).unlink()
+    named = {str(folder / name) for m in _all(folder) for name in m["files"]}
+    for file in folder.glob(f"dt=*/p{partition}-*"):
+        if str(file) not in named and now_s - _written_s(file) >= MERGE_AFTER_S:
+            file.unlink()
+
+
+def _written_s(file: Path) -> float:
+    return file.stat().st_mtime
