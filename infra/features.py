@@ -52,10 +52,12 @@ def freshness(settings: StackSettings, as_json: bool) -> None:
         (str(s["step"]), str(s["topic"]), "nothing committed yet" if s["lag_records"] is None else str(s["lag_records"]))
         for s in steps
     ], right=("records behind",))  # fmt: skip
-    console.table("from a tile's append to its value in the store", ("sink", "p50 at most", "p99 at most", "values"), [
-        (a["sink"], *(f"{1000 * a[q]:.0f} ms" if a.get(q) is not None else "-" for q in ("p50_s", "p99_s")), str(a.get("n", 0)))
+    heads = ("sink", "p50 at most", "p99 at most", "values", "refused", "not storable")
+    console.table("from a tile's append to its value in the store", heads, [
+        (a["sink"], *(f"{1000 * a[q]:.0f} ms" if a.get(q) is not None else "-" for q in ("p50_s", "p99_s")),
+         *(str(a.get(name, 0)) for name in ("n", "refused", "impossible")))
         for a in ages
-    ], right=("p50 at most", "p99 at most", "values"))  # fmt: skip
+    ], right=heads[1:])  # fmt: skip
 
 
 def lag(admin: KafkaAdmin, group: str, topic: Topic[object]) -> int | None:
@@ -69,17 +71,19 @@ def lag(admin: KafkaAdmin, group: str, topic: Topic[object]) -> int | None:
 
 
 def quantiles(metrics_address: str) -> dict[str, Any] | None:
-    """Upper bounds of p50 and p99 since the sink started, from its histogram's buckets."""
+    """Upper bounds of p50 and p99 since the sink started, from its histogram's buckets; and how many values the store refused, as
+    it held newer ones, or could not take."""
     page = scrape.page(metrics_address, limit_s=3.0)
     if page is None:
         return None
+    amiss = {name: int(page.numbers.get(f"blobs_{name}", 0)) for name in ("refused", "impossible")}
     buckets = page.buckets.get("freshness_seconds", [])
     if not buckets or not buckets[-1][1]:
-        return {"n": 0}
+        return {"n": 0, **amiss}
     n = buckets[-1][1]
 
     def bound(share: float) -> float | None:
         edge = next(edge for edge, count in buckets if count >= share * n)
         return edge if edge != float("inf") else None
 
-    return {"n": int(n), "p50_s": bound(0.5), "p99_s": bound(0.99)}
+    return {"n": int(n), "p50_s": bound(0.5), "p99_s": bound(0.99), **amiss}

@@ -19,15 +19,23 @@ from feature_jobs.lake import values_at
 from feature_jobs.sources import Sender
 from processors.blobs import State, Written, pack, unpack
 from processors.online_features import RedisStore
+from processors.process import parts
+from processors.settings import ProcessorSettings
+from processors.validate import Validation
 from schemas.codec import Encoder
 from schemas.features import DAY_MS, ITEM, LATENESS_MS, USER, View
 from schemas.generated import Item, UserEvent, UserProfile
 from schemas.topics import CATALOGUE, LATE_EVENTS, USER_EVENTS, USER_EVENTS_VALID, USER_PROFILES, VALIDATE
+from streams.broker import Commit
 from streams.clock import SystemClock
 from streams.ids import uuid7
+from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.readback import first_times
 from streams.kafka.sink import KafkaSink
 from streams.memory.murmur2 import partition_of
+from streams.metrics import Metrics
+from streams.registry import Registry
 from streams.rows import OutRecords
 from tests.features import differences, item_values, user_values
 from tests.stack import Stack, until
@@ -169,6 +177,21 @@ def test_every_event_ended_in_one_place(stack: Stack, traffic: Traffic) -> None:
     reader.close()
     codes = Counter(dict(headers or ())["error-code"].decode() for headers in letters.headers)
     assert codes == {"undecodable": 3, "impossible": len(traffic.impossible), "repeated": len(traffic.repeats)}
+
+
+def test_the_dedupe_window_ends_at_the_next_record_not_now(stack: Stack, traffic: Traffic) -> None:
+    """A process that stood still for longer than its window knows what came just before the record that it goes on with."""
+    settings = ProcessorSettings(bootstrap=stack.address.bootstrap, registry=stack.registry._url, dedupe_s=1)
+    (_, build), ids = parts(settings)["validate"], Registry(stack.registry._url)
+    begun, time_s = KafkaAdmin(stack.address).firsts([(USER_EVENTS.name, 0)]), SystemClock().now_ms() / 1000
+    (first_ms,) = first_times(stack.address, begun, SystemClock()).values()
+    assert time_s - first_ms / 1000 > 5
+    state = build(stack.address, ids, "test", Metrics()).state
+    assert isinstance(state, Validation)
+    state.restore({place: Commit(offset) for place, offset in begun.items()})
+    assert len(state._seen) > 10
+    ends = KafkaAdmin(stack.address).ends(list(begun))
+    assert first_times(stack.address, ends, SystemClock()) == {}, "nothing is to be read: the window ends now"
 
 
 @pytest.mark.parametrize("view", [USER, ITEM], ids=lambda view: view.name)
