@@ -102,7 +102,7 @@ def _validation(settings: ProcessorSettings, address: KafkaAddress, ids: Registr
             for part in since(address, USER_EVENTS_VALID.name, [partition], from_ms, clock):
                 yield partition, part.values, part.timestamps_ms
 
-    seen = Seen(settings.dedupe_s * 1000, in_flight=LoopLimits().look_ahead_records)
+    seen = Seen(settings.dedupe_s * 1000, in_flight=4 * LoopLimits().look_ahead_records)  # offsets have gaps
     step = Validation(ids, worker, metrics, seen, read_back, settings.replay_days * DAY_MS)
     return Part(inline(step.process, step.answer), step)
 

@@ -245,7 +245,7 @@ def test_a_window_that_was_read_in_part_is_read_again() -> None:
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 400)), min_size=1, max_size=30), st.randoms(use_true_random=False)
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_whatever_is_aborted_each_event_of_a_window_passes_once(steps: list[tuple[str, int]], random: Random) -> None:
     """Batches of any size, aborts that go back to any committed place: what is committed is what a pass one by one gives."""
     world, at_ms, everything = World(window_ms=1_000), NOW_MS, Rows.empty()
@@ -279,6 +279,15 @@ def test_the_window_is_bounded_by_time_and_number() -> None:
     assert not seen.has(1, "a4", 105, 9)
     seen.add(0, [("b", 5_000, 10)])
     assert len(seen) == 1
+
+
+def test_an_event_in_flight_does_not_push_out_an_earlier_one_of_its_id() -> None:
+    seen = Seen(1_000, in_flight=10)
+    seen.add(0, [("a", 100, 0)])
+    seen.add(0, [("a", 2_100, 2)])  # aborted; offset 1 is read again
+    assert seen.has(0, "a", 1_000, 1)
+    seen.add(0, [("a", 2_100, 2)])
+    assert len(seen._partitions[0].ids["a"]) == 2
 
 
 def test_what_may_be_read_again_keeps_the_window_before_it() -> None:
