@@ -9,6 +9,7 @@ from inference_workers.media.formats import Caps
 from inference_workers.media.reader import MediaReader
 from schemas.errors import BadSettings
 from streams.blobs import Blobs
+from streams.kafka.config import GroupProtocol
 from streams.loop import Delivery
 from streams.settings import setting
 
@@ -18,7 +19,9 @@ class WorkerSettings:
     bootstrap: str = setting("127.0.0.1:9092", "address of the Kafka broker")
     registry: str = setting("http://127.0.0.1:8081", "address of the schema registry (Confluent API)")
     delivery: Delivery = setting(Delivery.EXACTLY_ONCE, "exactly-once or at-least-once")
-    group_protocol: str = setting("classic", "classic, or consumer for KIP-848")
+    group_protocol: GroupProtocol = setting(
+        GroupProtocol.CLASSIC, "classic, cooperative, or consumer (KIP-848); the same for all of a group"
+    )
     max_batch: int = setting(64, "most requests in one micro-batch", 1, 10_000)
     max_batch_kib: int = setting(8_192, "most KiB of requests in one micro-batch", 1, 1_048_576)
     max_wait_ms: float = setting(0.0, "how long a batch may wait for company", 0, 60_000)

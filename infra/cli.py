@@ -392,7 +392,7 @@ def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
 
 @app.command(context_settings=PASSED_ON)
 def chaos(context: typer.Context) -> None:
-    """Kill, freeze and restart at random for a while, then check the ledger. `--seconds`, `--seed`."""
+    """Kill, freeze and restart at random for a while, then check the ledger. `--seconds`, `--seed`, `--seeds`, `--scale`."""
     from infra.local import stack
 
     stack.fetch(settings())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streams.kafka.config import GroupProtocol
 from streams.settings import setting
 
 
@@ -13,7 +14,9 @@ class GroupSettings:
 
     bootstrap: str = setting("127.0.0.1:9092", "address of the Kafka broker")
     registry: str = setting("http://127.0.0.1:8081", "address of the schema registry (Confluent API)")
-    group_protocol: str = setting("classic", "classic, or consumer for KIP-848")
+    group_protocol: GroupProtocol = setting(
+        GroupProtocol.CLASSIC, "classic, cooperative, or consumer (KIP-848); the same for all of a group"
+    )
     session_timeout_ms: int = setting(
         10_000, "after this long without a heartbeat the group goes on without the process", 1_000, 1_800_000
     )

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
+
+
+class GroupProtocol(Enum):
+    """How a group shares its partitions. CLASSIC: all stop for a change (eager, range). COOPERATIVE: only what moves is given up
+    (KIP-429). CONSUMER: the broker assigns (KIP-848). The members of a group have the same."""
+
+    CLASSIC = "classic"
+    COOPERATIVE = "cooperative"
+    CONSUMER = "consumer"
 
 
 @dataclass(frozen=True, kw_only=True)
 class KafkaAddress:
-    """Where the broker is. `protocol` is the group protocol: classic (eager) or consumer (KIP-848). instance: of a static member
+    """Where the broker is, and how a member of a group lives there. instance: of a static member
     (KIP-345), which has its partitions again at once after a restart, and fences another of the same name."""
 
     bootstrap: str
-    protocol: str = "classic"
-    assignor: str = "range"  # of the classic protocol; cooperative-sticky is the other
+    protocol: GroupProtocol = GroupProtocol.CLASSIC
     session_timeout_ms: int = 10_000
     max_poll_interval_ms: int = 300_000
     transaction_timeout_ms: int = 15_000
     max_message_bytes: int = 2 * 1024 * 1024
     instance: str = ""
+
+
+_ASSIGNORS = {GroupProtocol.CLASSIC: "range", GroupProtocol.COOPERATIVE: "cooperative-sticky"}
 
 
 def _common(address: KafkaAddress) -> dict[str, Any]:
@@ -43,15 +55,15 @@ def consumer_config(address: KafkaAddress, group: str) -> dict[str, Any]:
         "fetch.message.max.bytes": address.max_message_bytes,
         "queued.max.messages.kbytes": 32 * 1024,  # bounds memory per consumer
         "max.poll.interval.ms": address.max_poll_interval_ms,
-        "group.protocol": address.protocol,
+        "group.protocol": "consumer" if address.protocol is GroupProtocol.CONSUMER else "classic",
     }
     if address.instance:
         config["group.instance.id"] = address.instance
-    if address.protocol == "classic":
+    if address.protocol is not GroupProtocol.CONSUMER:
         config |= {
             "session.timeout.ms": address.session_timeout_ms,
             "heartbeat.interval.ms": max(100, address.session_timeout_ms // 4),
-            "partition.assignment.strategy": address.assignor,
+            "partition.assignment.strategy": _ASSIGNORS[address.protocol],
         }
     return config
 

@@ -14,7 +14,7 @@ from streams.broker import Commit, Listener
 from streams.clock import SystemClock
 from streams.headers import readable
 from streams.kafka import errors
-from streams.kafka.config import KafkaAddress, consumer_config
+from streams.kafka.config import GroupProtocol, KafkaAddress, consumer_config
 from streams.kafka.ends import Ends
 from streams.metrics import Metrics
 from streams.rows import Place, Polled
@@ -78,7 +78,7 @@ class KafkaSource:
 
     @property
     def commits_on_revoke(self) -> bool:
-        return self._address.protocol == "classic" and self._address.assignor != "cooperative-sticky"
+        return self._address.protocol is GroupProtocol.CLASSIC
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
         self._listener, self._topics = listener, list(topics)
@@ -235,10 +235,10 @@ class KafkaSource:
             assert self._listener is not None
             self._listener.assigned(list(self._starting))
             starts = [TopicPartition(topic, partition, offset) for (topic, partition), offset in self._starting.items()]
-            if self._address.protocol == "consumer" or self._address.assignor == "cooperative-sticky":
-                consumer.incremental_assign(starts)
-            else:
+            if self._address.protocol is GroupProtocol.CLASSIC:
                 consumer.assign(starts)
+            else:
+                consumer.incremental_assign(starts)
         except BaseException as error:  # an exception in a callback of the client is lost unless it is kept
             self._raised = error
         finally:

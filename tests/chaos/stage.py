@@ -151,11 +151,18 @@ class Stage:
         reader.close()
         return list(zip(polled.places, polled.offsets, strict=True)), polled.values, polled.headers
 
+    def lag(self) -> int:
+        """Requests that the group has not committed. Requests are sent outside of transactions, so that no marker is counted."""
+        committed = self._admin.committed(TAKEN.group)
+        return sum(
+            end - committed.get(place, self._starts[CONTENT.name][place]) for place, end in self._ends(CONTENT.name).items()
+        )
+
     def wait_answered(self, limit_s: float = 60.0) -> None:
-        try:
-            until(lambda: len({end.origin for end in self.ends()}) >= self.sent, limit_s, f"{self.sent} answers")
-        except AssertionError as error:
-            raise AssertionError(f"{error}; {len(self.ends())} came. {self._stacks()}") from error
+        until(
+            lambda: len({end.origin for end in self.ends()}) >= self.sent, limit_s, f"{self.sent} answers",
+            lambda: f"{len(self.ends())} came. {self.stacks()}",
+        )  # fmt: skip
 
     def settle(self) -> None:
         """One fresh worker finishes what is left."""
@@ -164,7 +171,7 @@ class Stage:
         self.worker().wait_assigned()
         self.wait_answered(120)
 
-    def _stacks(self) -> str:
+    def stacks(self) -> str:
         """What each live worker was doing, and the ends of their logs."""
         for worker in self._workers:
             worker.signal(signal.SIGUSR1)
@@ -185,11 +192,12 @@ class Stage:
         self._sink.close()
 
 
-def until(done: Callable[[], bool], limit_s: float, what: str) -> None:
+def until(done: Callable[[], bool], limit_s: float, what: str, instead: Callable[[], str] = str) -> None:
+    """instead: says what there is where it does not come."""
     deadline = time.perf_counter() + limit_s
     while not done():
         if time.perf_counter() > deadline:
-            raise AssertionError(f"no {what} in {limit_s:.0f} s")
+            raise AssertionError(f"no {what} in {limit_s:.0f} s; {instead()}")
         time.sleep(0.2)
 
 

@@ -1,4 +1,7 @@
-"""`./millrace chaos`: workers and broker killed, frozen and restarted at random from a printed seed; then the ledger."""
+"""`./millrace chaos`: workers and broker killed, frozen and restarted at random from a printed seed; then the ledger.
+
+With `--scale`: a backlog that workers share while they come and go (tests/chaos/scale.py), in each of the group protocols.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from streams.arguments import real, whole
+from streams.kafka.config import GroupProtocol
 from streams.service import configure_logging
+from tests.chaos.scale import scale
 from tests.chaos.stage import Stage, Worker, staged
 from tests.conftest import Servers, start_servers
 
@@ -60,24 +65,42 @@ def storm(servers: Servers, stage: Stage, seconds: float, seed: int) -> Counter[
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./millrace chaos", description=__doc__)
     parser.add_argument("--seconds", type=real(above=True), default=60.0)
-    parser.add_argument("--seed", type=whole(0), default=int(time.time()))
+    parser.add_argument("--seed", type=whole(0), default=int(time.time()), help="the first one")
+    parser.add_argument("--seeds", type=whole(1), default=1, help="so many, one after the other")
+    parser.add_argument("--scale", action="store_true", help="a backlog that workers share while they come and go")
+    parser.add_argument("--backlog", type=whole(1), default=40_000, help="requests, with --scale")
     chosen = parser.parse_args()
     configure_logging(json_lines=True)
-    print(f"seed {chosen.seed}, {chosen.seconds:.0f} s", flush=True)
-    with (
-        contextmanager(start_servers)() as servers,
-        tempfile.TemporaryDirectory() as folder,
-        staged(servers.bootstrap, servers.registry, Path(folder)) as stage,
-    ):
-        done = storm(servers, stage, chosen.seconds, chosen.seed)
-        print("  " + ", ".join(f"{what} {n} times" for what, n in done.items()), flush=True)
-        stage.settle()
-        found = stage.problems()
+    failed = 0
+    with contextmanager(start_servers)() as servers:
+        for seed in range(chosen.seed, chosen.seed + chosen.seeds):
+            failed += not _round(servers, seed, chosen)
+    print(f"{chosen.seeds - failed} of {chosen.seeds} seeds without a problem")
+    return 1 if failed else 0
+
+
+def _round(servers: Servers, seed: int, chosen: argparse.Namespace) -> bool:
+    """One seed; whether all was answered, once."""
+    with tempfile.TemporaryDirectory() as folder, staged(servers.bootstrap, servers.registry, Path(folder)) as stage:
+        try:
+            if chosen.scale:
+                protocol = list(GroupProtocol)[seed % len(GroupProtocol)]
+                print(f"seed {seed}, {protocol.value} group, a backlog of {chosen.backlog}, {chosen.seconds:.0f} s", flush=True)
+                happened = scale(stage, protocol, backlog=chosen.backlog, seconds=chosen.seconds, seed=seed)
+            else:
+                print(f"seed {seed}, {chosen.seconds:.0f} s", flush=True)
+                happened = storm(servers, stage, chosen.seconds, seed)
+                stage.settle()
+        except AssertionError as failure:
+            print(f"  {failure}", flush=True)
+            return False
+        problems = stage.problems()
         results, letters = len(stage.ends()), len(stage.letters())
-        print(f"  {stage.sent} requests, {results} results, {letters} dead letters, {len(found)} problems")
-    for problem in found[:20]:
-        print(f"  {problem}")
-    return 1 if found else 0
+    print("  " + ", ".join(f"{what} {n} times" for what, n in happened.items()))
+    print(f"  {stage.sent} requests, {results} results, {letters} dead letters, {len(problems)} problems", flush=True)
+    for problem in problems[:20]:
+        print(f"  {problem}", flush=True)
+    return not problems
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from streams.kafka.config import GroupProtocol
+from tests.chaos.scale import scale
 from tests.chaos.stage import Stage, staged
 from tests.conftest import Servers
 
@@ -101,6 +103,13 @@ def test_a_record_that_kills_the_process_is_found_and_set_aside(stage: Stage) ->
     (letter,) = stage.letters()
     assert letter["error-step"] == "quarantine"
     assert "signal 9" in letter["error-message"]
+
+
+@pytest.mark.parametrize("protocol", GroupProtocol)
+def test_workers_that_join_and_leave_a_backlog_leave_none_of_it(stage: Stage, protocol: GroupProtocol) -> None:
+    """The short form of `./millrace chaos --scale`."""
+    scale(stage, protocol, backlog=8_000, seconds=12, seed=2)
+    assert stage.problems() == []
 
 
 def test_a_clean_stop_leaves_nothing_behind_for_the_next(stage: Stage) -> None:

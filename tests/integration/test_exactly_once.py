@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from streams.broker import Commit
+from streams.kafka.config import GroupProtocol
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource, generation_of
 from streams.loop import Delivery, Loop
@@ -23,7 +24,6 @@ from tests.faults import Fault, FaultySink
 from tests.real import RealWorld
 
 pytestmark = pytest.mark.real
-PROTOCOLS = [("classic", "range"), ("classic", "cooperative-sticky"), ("consumer", "range")]
 
 
 @contextmanager
@@ -65,9 +65,9 @@ def answered(world: RealWorld, n: int) -> Callable[[], bool]:
     return lambda: len({end.origin for end in world.ends()}) >= n
 
 
-@pytest.mark.parametrize(("protocol", "assignor"), PROTOCOLS)
-def test_a_third_worker_joins_and_one_leaves_in_mid_batch(servers: Servers, protocol: str, assignor: str) -> None:
-    world = RealWorld(replace(servers.address, protocol=protocol, assignor=assignor, session_timeout_ms=6_000))
+@pytest.mark.parametrize("protocol", GroupProtocol)
+def test_a_third_worker_joins_and_one_leaves_in_mid_batch(servers: Servers, protocol: GroupProtocol) -> None:
+    world = RealWorld(replace(servers.address, protocol=protocol, session_timeout_ms=6_000))
     slow = Echo()
     slow.on_batch = lambda rows: time.sleep(0.05)
     loops = [world.loop(slow, slot=slot) for slot in range(2)]
@@ -97,11 +97,11 @@ def test_a_worker_that_stood_still_past_its_poll_interval_doubles_nothing(server
 
 
 @pytest.mark.parametrize("fault", [Fault.UNSEEN, Fault.LOST])
-@pytest.mark.parametrize(("protocol", "assignor"), PROTOCOLS)
+@pytest.mark.parametrize("protocol", GroupProtocol)
 def test_a_commit_whose_answer_never_came_doubles_nothing_when_the_worker_leaves(
-    servers: Servers, protocol: str, assignor: str, fault: Fault
+    servers: Servers, protocol: GroupProtocol, fault: Fault
 ) -> None:
-    world = RealWorld(replace(servers.address, protocol=protocol, assignor=assignor, session_timeout_ms=6_000))
+    world = RealWorld(replace(servers.address, protocol=protocol, session_timeout_ms=6_000))
     loop = world.loop(Echo())
     faults = iter([fault])
     loop.sink = loop.outbox._sink = FaultySink(loop.sink, lambda: next(faults, Fault.NONE))

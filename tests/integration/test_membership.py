@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import pytest
 
+from streams.kafka.config import GroupProtocol
 from streams.loop import Loop
 from tests.conftest import Servers
 from tests.echo import Echo
 from tests.faults import Fault, FaultySink
-from tests.integration.test_exactly_once import PROTOCOLS, answered, until
+from tests.integration.test_exactly_once import answered, until
 from tests.real import RealWorld
 
 pytestmark = pytest.mark.real
@@ -52,10 +53,10 @@ class Member:
         assert self.raised == []
 
 
-@pytest.mark.parametrize(("protocol", "assignor"), PROTOCOLS)
-def test_all_is_answered_once_in_the_end(servers: Servers, protocol: str, assignor: str) -> None:
-    chance = random.Random(f"{protocol} {assignor}")
-    world = RealWorld(replace(servers.address, protocol=protocol, assignor=assignor, session_timeout_ms=6_000))
+@pytest.mark.parametrize("protocol", GroupProtocol)
+def test_all_is_answered_once_in_the_end(servers: Servers, protocol: GroupProtocol) -> None:
+    chance = random.Random(protocol.value)
+    world = RealWorld(replace(servers.address, protocol=protocol, session_timeout_ms=6_000))
     calm = threading.Event()
     members: dict[int, Member] = {0: Member(world, 0, chance, calm)}
     until_s = time.perf_counter() + SECONDS
