@@ -22,7 +22,7 @@ from inference_workers.settings import MediaSettings, WorkerSettings
 from inference_workers.sources import open_source
 from inference_workers.task import Task, Version, find_task, task_names
 from processors.served import Recorded
-from schemas.codec import Decoder, SchemaIds, read_any
+from schemas.codec import SchemaIds, decoder_of
 from schemas.errors import BadSettings, MillraceError
 from schemas.topics import PREDICTION_LOG
 from streams.admit import admit
@@ -31,6 +31,7 @@ from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import since, stretch
+from streams.readable import Readable, every
 from streams.registry import Registry
 from streams.rows import Place, Rows
 from streams.settings import load
@@ -93,7 +94,7 @@ def replay(
     if task.needs and served is None:
         raise BadSettings(f"{task.name} needs features, and none were given")
     media = load(MediaSettings, os.environ, task.name).reader()
-    decoder = Decoder(getattr(task.consumption.topic.record, "RECORD", ""), ids)
+    decoder = decoder_of(task.consumption.topic, ids)
     others = {name: source for name, source in task.models.items() if name != model}
     beside = {name: Version(folder, task.load(folder, name)) for name, folder in ((n, open_source(s)) for n, s in others.items())}
     found = [Replayed(version) for version in versions]
@@ -157,11 +158,8 @@ def served_before(address: KafkaAddress, task: Task, from_ms: int, ids: SchemaId
     if not task.needs:
         return None
     found = Recorded(task.needs)
-    for part in since(address, PREDICTION_LOG.name, range(PREDICTION_LOG.partitions), from_ms, SystemClock()):
-        for value in part.values:
-            record = read_any(value, ids)
-            if record["task"] == task.name:
-                found.take(record)
+    log = Readable(PREDICTION_LOG, ids, lambda record: found.take(record) if record["task"] == task.name else None)
+    every(log, since(address, PREDICTION_LOG.name, range(PREDICTION_LOG.partitions), from_ms, SystemClock()))
     return found
 
 

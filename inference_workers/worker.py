@@ -16,7 +16,7 @@ from inference_workers.media.reader import MediaReader
 from inference_workers.networks.embedding import reduced
 from inference_workers.task import Prediction, Task, Use, Version, Versions
 from processors.enrich import Enrich, Enriched, logged, named
-from schemas.codec import Decoder, Encoder, SchemaIds
+from schemas.codec import Encoder, SchemaIds, decoder_of
 from schemas.encoding import Constant, Input
 from schemas.errors import RecordError, RecordTooLarge, RetryLater
 from schemas.topics import PREDICTION_LOG, REPLIES, SHADOW_RESULTS
@@ -58,7 +58,7 @@ class TaskStep:
         self._task, self._models, self._media, self._enrich = task, models, media, enrich
         self._clock, self._worker, self._metrics = clock, worker, metrics
         self._result_record: str = task.results.record.RECORD
-        self._decoder = Decoder(getattr(record, "RECORD", ""), ids, task.consumption.topic.subject, MOST_VALUES)
+        self._decoder = decoder_of(task.consumption.topic, ids, MOST_VALUES)
         self._encoder = Encoder(self._result_record, task.results.subject, ids)
         self._log_encoder = Encoder("prediction-log", PREDICTION_LOG.subject, ids)
 

@@ -11,6 +11,7 @@ transactions, too; here it reads committed ones only, and each once: a group tha
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import defaultdict
 from dataclasses import asdict
@@ -22,15 +23,17 @@ from faust.transport.drivers import aiokafka as driver
 from processors import strikes
 from processors.settings import ProcessorSettings
 from processors.windows import MINUTE_MS, Minutes, Positions, trending
-from schemas.codec import read_any
-from schemas.errors import UndecodableRecord
+from schemas.errors import RetryLater
 from schemas.features import HOUR_MS
 from schemas.topics import CATALOGUE, CONTENT_ACTIONS, REPLIES, USER_EVENTS_VALID
 from streams.clock import SystemClock
+from streams.headers import whole
 from streams.ids import uuid7
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
+from streams.readable import Readable
 from streams.registry import Registry
+from streams.rows import Polled
 from streams.settings import load
 
 SETTINGS, CLOCK = load(ProcessorSettings, os.environ), SystemClock()
@@ -91,13 +94,20 @@ async def take(stream: Any) -> None:
         read[message.topic] += 1
         now_ms = CLOCK.now_ms()
         counts.add(message.topic, int(message.timestamp * 1000), now_ms)
+        readable = seen.get(message.topic)
+        if readable is not None:
+            polled = Polled([(message.topic, message.partition)], [message.offset], [None], [event.value], [None], [now_ms])
+            await settled(readable, polled)
+
+
+async def settled(readable: Readable[None], polled: Polled) -> None:
+    """A view waits for the registry: what it passed over would be missing until its process starts anew."""
+    while True:
         try:
-            if message.topic == CONTENT_ACTIONS.name:
-                acted(read_any(event.value, registry))
-            elif message.topic == USER_EVENTS_VALID.name:
-                happened(read_any(event.value, registry), now_ms)
-        except UndecodableRecord:
-            continue  # a loop wrote it, so it cannot be; a view does not stop for it
+            readable.of(polled)
+            return
+        except RetryLater:
+            await asyncio.sleep(1.0)
 
 
 def acted(action: dict[str, Any]) -> None:
@@ -106,9 +116,15 @@ def acted(action: dict[str, Any]) -> None:
         by_author[author] = strikes.after(by_author[author], action)
 
 
-def happened(event: dict[str, Any], now_ms: int) -> None:
+def happened(event: dict[str, Any]) -> None:
     if event["item_id"]:
-        items.add(event["item_id"], event["event_ms"], now_ms)
+        items.add(event["item_id"], event["event_ms"], CLOCK.now_ms())
+
+
+seen = {
+    CONTENT_ACTIONS.name: Readable(CONTENT_ACTIONS, registry, acted),
+    USER_EVENTS_VALID.name: Readable(USER_EVENTS_VALID, registry, happened),
+}
 
 
 @app.page("/strikes/{author}")
@@ -137,8 +153,8 @@ async def of_topics(web: Any, request: Any) -> Any:
 
 def _number(request: Any, name: str, default: int, most: int) -> int:
     """A query parameter from 1 to `most`; what cannot be read is the default."""
-    text = request.query.get(name, "")
-    return min(max(1, int(text)), most) if text.isdigit() and len(text) < 6 else default
+    number = whole(request.query.get(name, "").encode(), 1)
+    return default if number is None else min(number, most)
 
 
 def start_positions() -> None:

@@ -32,9 +32,9 @@ class Minutes:
         self._minutes: dict[int, Counter[str]] = {}
 
     def add(self, name: str, at_ms: int, now_ms: int) -> None:
-        """What is older than the minutes that are kept is left out."""
+        """What is older than the minutes that are kept is left out, and what is further ahead than that."""
         minute, oldest = at_ms // MINUTE_MS, now_ms // MINUTE_MS - self._keep
-        if minute <= oldest:
+        if not oldest < minute <= now_ms // MINUTE_MS + self._keep:
             return
         self._minutes.setdefault(minute, Counter())[name] += 1
         for gone in [one for one in self._minutes if one <= oldest]:

@@ -15,6 +15,7 @@ from schemas.columns import Columns
 from schemas.decoding import decode, decode_one
 from schemas.encoding import Constant, Input, encode
 from schemas.errors import UndecodableRecord
+from schemas.topic import Topic
 from schemas.writers import MOST_VALUES, writer_of
 
 _HEAD = struct.Struct(">bI")
@@ -126,6 +127,11 @@ class Decoder:
         names = [field["name"] for field in self._reader["fields"]]
         bodies = encode({name: [record[name] for record in ordered] for name in names}, len(ordered), self._reader)
         return decode(bodies, self._reader, self._reader)[0], failures
+
+
+def decoder_of(topic: Topic[object], ids: SchemaIds, most_values: int = MOST_VALUES) -> Decoder:
+    """For values of a topic of the catalogue."""
+    return Decoder(getattr(topic.record, "RECORD", ""), ids, topic.subject, most_values)
 
 
 class Encoder:

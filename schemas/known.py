@@ -9,6 +9,7 @@ from schemas import avro
 from schemas.codec import HEAD_BYTES, SchemaIds, schema_id_of
 from schemas.decoding import decode_one
 from schemas.errors import UndecodableRecord
+from schemas.writers import writer_of
 
 
 def known(values: Iterable[bytes | None], record: str, ids: SchemaIds) -> list[tuple[int, dict[str, Any]]]:
@@ -18,7 +19,7 @@ def known(values: Iterable[bytes | None], record: str, ids: SchemaIds) -> list[t
     found = []
     for row, value in enumerate(values):
         try:
-            writer = ids.schema_of(schema_id_of(value))
+            writer = writer_of(ids.schema_of(schema_id_of(value))).plain
             if value is not None and str(writer.get("name")).rpartition(".")[2] == reader["name"]:
                 found.append((row, decode_one(value[HEAD_BYTES:], writer, reader)))
         except UndecodableRecord:

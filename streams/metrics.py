@@ -41,6 +41,7 @@ CATALOGUE: Final[dict[str, Metric]] = {
     "dead_letters": Metric(Kind.COUNTER, "millrace_dead_letters_total", "Records set aside.", ("code",)),
     "retries": Metric(Kind.COUNTER, "millrace_retries_total", "Records put off for another try."),
     "expired": Metric(Kind.COUNTER, "millrace_expired_total", "Requests whose deadline passed before the work began."),
+    "passed_over": Metric(Kind.COUNTER, "millrace_passed_over_total", "Records of inner topics that cannot be read.", ("topic",)),
     "late_labels": Metric(Kind.COUNTER, "millrace_late_labels_total", "Labels that came after the horizon."),
     "late_events": Metric(Kind.COUNTER, "millrace_late_events_total", "Events older than the lateness that is allowed."),
     "features_amiss": Metric(

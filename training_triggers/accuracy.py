@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from schemas.codec import read_any
 from schemas.topic import Topic
 from schemas.topics import LABELS, PREDICTION_LOG
 from streams.clock import SystemClock
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import since
+from streams.readable import Readable
 from streams.registry import Registry
 from training_triggers.answers import decided, is_right
 from training_triggers.settings import TriggerSettings
@@ -27,9 +27,9 @@ def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, 
     from_ms = now_ms - int(hours * 3_600_000)
 
     def records(topic: Topic[object]) -> Iterator[dict[str, Any]]:
+        readable = Readable(topic, ids, dict)
         for part in since(address, topic.name, range(topic.partitions), from_ms, SystemClock()):
-            for value in part.values:
-                yield read_any(value, ids)
+            yield from readable.of(part)
 
     truth: dict[str, dict[str, bool]] = {}
     for label in records(LABELS):
@@ -42,7 +42,11 @@ def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, 
         if batch["model"] != model or batch["arm"] == "shadow" or not batch["output_names"]:
             continue
         bin_ = min(BINS - 1, max(0, int((batch["started_ms"] - from_ms) / wide_ms)))
-        for request_id, said in zip(batch["request_ids"], decided(batch, len(batch["request_ids"])).tolist(), strict=True):
+        try:
+            told = decided(batch, len(batch["request_ids"])).tolist()
+        except (ValueError, TypeError):
+            continue  # it is not what a worker writes
+        for request_id, said in zip(batch["request_ids"], told, strict=True):
             found = is_right(said, batch["output_names"], truth.get(request_id, {}))
             if found is not None:
                 n[bin_] += 1

@@ -7,17 +7,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from processors.step import decoded
-from schemas.codec import Decoder, Encoder, SchemaIds, read_any
-from schemas.errors import MillraceError
+from schemas.codec import Encoder, SchemaIds, decoder_of
+from schemas.errors import BrokerUnavailable
 from schemas.generated import DriftEvent, TrainingEvent, TrainingRequest
 from schemas.signals import ALL, EMBEDDING
 from schemas.topic import DAY_MS
-from schemas.topics import TRAINING_EVENTS, TRAINING_REQUESTS
+from schemas.topics import DRIFT_EVENTS, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams import headers as h
 from streams.broker import Broadcast, Commit
 from streams.outcome import Emit, Outcome
+from streams.readable import Followed, Readable
 from streams.rows import OutRecords, Place, Polled, Rows
 from training_triggers.journal import ENDS
 
@@ -109,18 +111,25 @@ class Decide:
 
     def __init__(self, policy: Policy, ids: SchemaIds, worker: str, read: Callable[[], Broadcast]) -> None:
         self._policy, self._ids, self._worker, self._read = policy, ids, worker, read
-        self._decoder = Decoder("drift-event", ids)
+        self._decoder = decoder_of(DRIFT_EVENTS, ids)
         self._requests = Encoder("training-request", TRAINING_REQUESTS.subject, ids)
         self._events = Encoder("training-event", TRAINING_EVENTS.subject, ids)
         self._asked: dict[str, list[TrainingRequest]] = {}
         self._ends: dict[str, End] = {}
         self._told: Broadcast | None = None
+        self._topics: dict[str, Followed[None]] = {}
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         self.forget(())
         if positions:
-            self._told = self._read()
-            self._take(self._told.read_to_end(READ_LIMIT_S))
+            told = self._told = self._read()
+            self._topics = {
+                TRAINING_REQUESTS.name: Followed(told, Readable(TRAINING_REQUESTS, self._ids, self._ask_of)),
+                TRAINING_EVENTS.name: Followed(told, Readable(TRAINING_EVENTS, self._ids, self._end_of)),
+            }
+            self._take(told.read_to_end(READ_LIMIT_S))
+            if any(topic.waits for topic in self._topics.values()):
+                raise BrokerUnavailable("the schema registry does not answer: what was asked for before cannot be read")
 
     def forget(self, places: Iterable[Place]) -> None:
         self.close()
@@ -132,15 +141,15 @@ class Decide:
             self._told = None
 
     def _take(self, polled: Polled) -> None:
-        for (topic, _), value in zip(polled.places, polled.values, strict=True):
-            try:
-                record = read_any(value, self._ids)
-            except MillraceError:  # of another program's making: neither a request nor an end
-                continue
-            if topic == TRAINING_REQUESTS.name:
-                self._ask(TrainingRequest.from_dict(record))
-            elif record["kind"] in ENDS:
-                self._ends[record["run_key"]] = End(record["kind"], record["at_ms"])
+        for name, topic in self._topics.items():
+            topic.take(polled.take([row for row, place in enumerate(polled.places) if place[0] == name]))
+
+    def _ask_of(self, record: dict[str, Any]) -> None:
+        self._ask(TrainingRequest.from_dict(record))
+
+    def _end_of(self, record: dict[str, Any]) -> None:
+        if record["kind"] in ENDS:
+            self._ends[record["run_key"]] = End(record["kind"], record["at_ms"])
 
     def _ask(self, request: TrainingRequest) -> None:
         """A request that is read again is the same."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from processors.step import decoded
-from schemas.codec import Decoder, Encoder, SchemaIds
+from schemas.codec import Encoder, SchemaIds, decoder_of
 from schemas.errors import BadSettings
 from schemas.generated import DriftEvent, DriftState
 from schemas.signals import EMBEDDED, RIGHT, SAID
@@ -92,7 +92,7 @@ class Detector:
     ) -> None:
         self._consumption, self._extract, self._triggers, self._rules = consumption, extract, triggers, rules
         self._worker, self._read_state = worker, read_state
-        self._decoder = Decoder(getattr(consumption.topic.record, "RECORD", ""), ids)
+        self._decoder = decoder_of(consumption.topic, ids)
         self._events = Encoder("drift-event", DRIFT_EVENTS.subject, ids)
         self._states = Encoder("drift-state", DRIFT_STATE.subject, ids)
         self.watches: dict[tuple[str, str], Watch] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from schemas.codec import Encoder, SchemaIds
@@ -15,6 +16,7 @@ from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
 
 FLUSH_LIMIT_S = 20.0
+_RUN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 REPEATED = ("progress", "passed_over")  # all other kinds come once
 ENDS = {"failed", "refused", "promoted", "rolled_back"}
 OVER = {*ENDS, "judged"}  # the run's own part is done: a judged candidate is the rollout's
@@ -24,8 +26,14 @@ def requests(address: KafkaAddress, ids: SchemaIds) -> dict[str, TrainingRequest
     """By run key, in the order they were asked; a repeat is the same request."""
     found: dict[str, TrainingRequest] = {}
     for record in records(address, TRAINING_REQUESTS.name, ids):
-        found.setdefault(record["run_key"], TrainingRequest.from_dict(record))
+        if is_run_key(record["run_key"]):
+            found.setdefault(record["run_key"], TrainingRequest.from_dict(record))
     return found
+
+
+def is_run_key(text: str) -> bool:
+    """Whether a run may have this key, which also names its folder: whoever can write a request chooses it."""
+    return _RUN_KEY.fullmatch(text) is not None
 
 
 class Journal:

@@ -18,15 +18,17 @@ from typing import Protocol
 import structlog
 
 from processors.step import decoded
-from schemas.codec import Decoder, Encoder, SchemaIds, read_any
+from schemas.codec import Encoder, SchemaIds, decoder_of
+from schemas.errors import InvalidRequest
 from schemas.generated import TrainingEvent, TrainingRequest
-from schemas.topics import TRAINING_EVENTS
+from schemas.topics import TRAINING_EVENTS, TRAINING_REQUESTS
 from streams import headers as h
 from streams.broker import Broadcast, Commit
 from streams.clock import Clock
-from streams.outcome import Emit, Outcome
-from streams.rows import OutRecords, Place, Polled, Rows
-from training_triggers.journal import OVER
+from streams.outcome import Emit, Outcome, Reject
+from streams.readable import Followed, Readable
+from streams.rows import OutRecords, Place, Rows
+from training_triggers.journal import OVER, is_run_key
 
 LOOK_EVERY_S = 0.5
 READ_LIMIT_S = 60.0
@@ -51,10 +53,11 @@ class Launch:
         fail: Callable[[str, str, str], None],
         clock: Clock,
     ) -> None:
-        self._ids, self._worker, self._read, self._start, self._fail, self._clock = ids, worker, read, start, fail, clock
-        self._decoder = Decoder("training-request", ids)
+        self._worker, self._read, self._start, self._fail, self._clock = worker, read, start, fail, clock
+        self._decoder = decoder_of(TRAINING_REQUESTS, ids)
         self._encoder = Encoder("training-event", TRAINING_EVENTS.subject, ids)
-        self._events: Broadcast | None = None
+        self._readable = Readable(TRAINING_EVENTS, ids, TrainingEvent.from_dict)
+        self._events: Followed[TrainingEvent] | None = None
         self._models: dict[str, str] = {}  # of runs that are launched, committed, in order
         self._over: set[str] = set()
         self._asked: set[str] = set()  # launched in a transaction that may still be open
@@ -67,7 +70,7 @@ class Launch:
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         self.forget(())
-        self._events = self._read()
+        self._events = Followed(self._read(), self._readable)
         self._take(self._events.read_to_end(READ_LIMIT_S))
 
     def forget(self, places: Iterable[Place]) -> None:
@@ -76,20 +79,25 @@ class Launch:
             self._events = None
         self._models, self._over, self._asked = {}, set(), set()
 
-    def _take(self, polled: Polled) -> None:
-        for value in polled.values:
-            event = read_any(value, self._ids)
-            if event["kind"] == "launched":
-                self._models[event["run_key"]] = event["model"]
-            if event["kind"] in OVER:
-                self._over.add(event["run_key"])
+    def _take(self, events: Iterable[TrainingEvent]) -> None:
+        for event in events:
+            if event.kind == "launched" and is_run_key(event.run_key):
+                self._models[event.run_key] = event.model
+            if event.kind in OVER:
+                self._over.add(event.run_key)
 
     # --- the step -----------------------------------------------------------------------------------------------
 
     def process(self, rows: Rows) -> list[Outcome]:
         columns, done, outcomes = decoded(self._decoder, rows)
         events: list[TrainingEvent] = []
-        for request, now_ms in zip(map(TrainingRequest.from_dict, columns.records()), done.timestamps_ms, strict=True):
+        requests = [TrainingRequest.from_dict(record) for record in columns.records()]
+        good = [row for row, request in enumerate(requests) if is_run_key(request.run_key)]
+        if len(good) < len(done):
+            error = InvalidRequest("its run_key names no run: 1 to 128 letters, digits, . _ and -, the first a letter or digit")
+            outcomes.append(Reject(done.take([row for row in range(len(done)) if row not in good]), error, "launch"))
+            requests, done = [requests[row] for row in good], done.take(good)
+        for request, now_ms in zip(requests, done.timestamps_ms, strict=True):
             if request.run_key in self._models or request.run_key in self._asked:
                 continue  # the same request again
             waiting = len((self._models.keys() | self._asked) - self._over)

@@ -39,7 +39,7 @@ DETECTOR_LIMITS = LoopLimits(poll_records=1_000, idle_wait_ms=500, commit_interv
 
 def reader(address: KafkaAddress, ids: Registry, topic: str, kind: Any) -> Callable[[], Iterable[Any]]:
     """All committed records of a topic at each call, oldest first."""
-    return lambda: [kind.from_dict(record) for record in records(address, topic, ids)]
+    return lambda: records(address, topic, ids, kind.from_dict)
 
 
 def detector(name: str, settings: TriggerSettings) -> tuple[Consumption, Build]:

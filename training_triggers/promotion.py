@@ -11,7 +11,6 @@ from inference_workers.networks.folder import ModelFolder, open_folder, resolve
 from schemas.codec import Encoder, SchemaIds
 from schemas.errors import BadSettings, ModelRefused
 from schemas.generated import Challenger, ModelUpdate
-from schemas.known import known
 from schemas.topics import MODEL_UPDATES
 from streams.broker import Broadcast, Sink
 from streams.clock import Clock
@@ -19,7 +18,8 @@ from streams.headers import cloud_event
 from streams.ids import uuid7
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import records
-from streams.rows import OutRecords, Polled
+from streams.readable import Followed, Readable
+from streams.rows import OutRecords
 
 READ_LIMIT_S = 15.0
 FLUSH_LIMIT_S = 10.0
@@ -127,12 +127,12 @@ def live(model: str, address: KafkaAddress, ids: SchemaIds) -> Source:
 
 def updates(broadcast: Broadcast, ids: SchemaIds) -> list[ModelUpdate]:
     """All that were ever written, oldest first."""
-    return decoded(broadcast.read_to_end(READ_LIMIT_S), ids)
+    return followed(broadcast, ids).read_to_end(READ_LIMIT_S)
 
 
-def decoded(polled: Polled, ids: SchemaIds) -> list[ModelUpdate]:
-    """What is none of them is passed over: it must not bar the way back to the version before."""
-    return [ModelUpdate.from_dict(record) for _, record in known(polled.values, ModelUpdate.RECORD, ids)]
+def followed(broadcast: Broadcast, ids: SchemaIds) -> Followed[ModelUpdate]:
+    """The updates as they come."""
+    return Followed(broadcast, Readable(MODEL_UPDATES, ids, ModelUpdate.from_dict))
 
 
 def before(name: str, written: list[ModelUpdate]) -> Source:

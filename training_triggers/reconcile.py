@@ -15,7 +15,7 @@ from schemas.errors import BrokerUnavailable
 from schemas.generated import ModelUpdate
 from streams.broker import Broadcast
 from streams.clock import Clock
-from training_triggers.promotion import decoded, updates
+from training_triggers.promotion import READ_LIMIT_S, followed
 
 EVERY_S = 2.0
 
@@ -52,7 +52,8 @@ def run(aliases: Aliases, broadcast: Broadcast, ids: SchemaIds, clock: Clock, st
     """Repair now and, unless `once`, every EVERY_S: aliases are moved by hand, too. A registry that does not answer is
     asked again."""
     log = structlog.get_logger()
-    last = {update.model: update for update in updates(broadcast, ids)}
+    topic = followed(broadcast, ids)
+    last = {update.model: update for update in topic.read_to_end(READ_LIMIT_S)}
     while True:
         try:
             for words in repair(aliases, last):
@@ -68,4 +69,4 @@ def run(aliases: Aliases, broadcast: Broadcast, ids: SchemaIds, clock: Clock, st
             if stopping():
                 return
             clock.sleep(0.2)
-        last |= {update.model: update for update in decoded(broadcast.poll(), ids)}
+        last |= {update.model: update for update in topic.poll()}

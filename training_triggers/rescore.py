@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from schemas.codec import read_any
 from schemas.errors import BadSettings
 from schemas.topic import Consumption
 from schemas.topics import PREDICTION_LOG, TASKS
@@ -21,6 +21,7 @@ from streams.clock import SystemClock
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import since, stretch
 from streams.kafka.sink import KafkaSink
+from streams.readable import Readable, every
 from streams.registry import Registry
 from streams.rows import OutRecords, Place
 from training_triggers.settings import TriggerSettings
@@ -40,18 +41,20 @@ class Rescored:
 def answered(address: KafkaAddress, ids: Registry, model: str, version: str, from_ms: int) -> tuple[str, dict[Place, set[int]]]:
     """The task, and the offsets by partition that this version gave the callers' answers for."""
     task, found = "", dict[Place, set[int]]()
-    for part in since(address, PREDICTION_LOG.name, range(PREDICTION_LOG.partitions), from_ms, SystemClock()):
-        for value in part.values:
-            record = read_any(value, ids)
-            if (record["model"], record["version"]) != (model, version) or record["arm"] not in ARMS:
-                continue
-            task = record["task"]
-            partitions, offsets = (
-                np.frombuffer(record["origin_partitions"], "<i4"),
-                np.frombuffer(record["origin_offsets"], "<i8"),
-            )
-            for partition, offset in zip(partitions.tolist(), offsets.tolist(), strict=True):
-                found.setdefault((record["origin_topic"], partition), set()).add(offset)
+
+    def take(record: dict[str, Any]) -> None:
+        nonlocal task
+        if (record["model"], record["version"]) != (model, version) or record["arm"] not in ARMS:
+            return
+        partitions = np.frombuffer(record["origin_partitions"], "<i4").tolist()
+        offsets = np.frombuffer(record["origin_offsets"], "<i8").tolist()
+        places = [(record["origin_topic"], partition) for partition in partitions]
+        for place, offset in list(zip(places, offsets, strict=True)):
+            found.setdefault(place, set()).add(offset)
+        task = record["task"]
+
+    log = Readable(PREDICTION_LOG, ids, take)
+    every(log, since(address, PREDICTION_LOG.name, range(PREDICTION_LOG.partitions), from_ms, SystemClock()))
     return task, found
 
 
@@ -94,10 +97,8 @@ def rescore(settings: TriggerSettings, model: str, version: str, from_ms: int, s
 def _highest(address: KafkaAddress, ids: Registry, taken: Consumption, asked: dict[Place, set[int]], from_ms: int) -> int:
     """The highest redrive number of any answer to these requests."""
     assert taken.results is not None
-    highest = 0
-    for part in since(address, taken.results.name, range(taken.results.partitions), from_ms, SystemClock()):
-        for value in part.values:
-            result = read_any(value, ids)
-            if result["origin_offset"] in asked.get((result["origin_topic"], result["origin_partition"]), ()):
-                highest = max(highest, result["redrive"])
+    highest, results = 0, Readable(taken.results, ids, dict)
+    for result in every(results, since(address, taken.results.name, range(taken.results.partitions), from_ms, SystemClock())):
+        if result["origin_offset"] in asked.get((result["origin_topic"], result["origin_partition"]), ()):
+            highest = max(highest, result["redrive"])
     return highest

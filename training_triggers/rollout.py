@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Protocol
 
 import structlog
 
 from processors.step import decoded
-from schemas.codec import Decoder, SchemaIds
-from schemas.errors import MillraceError
+from schemas.codec import SchemaIds, decoder_of
+from schemas.errors import BrokerUnavailable, MillraceError, RetryLater, SchemaRefused, TransactionAborted
 from schemas.generated import Challenger, ModelUpdate, SwapAck, TrainingEvent
+from schemas.topics import TRAINING_EVENTS
 from streams.broker import Commit
 from streams.clock import Clock
 from streams.outcome import Emit, Outcome
@@ -35,6 +37,7 @@ LEAST_LABELLED = 30  # in each arm, before a difference says anything
 LEAST_BATCHES = 30
 LIVE, CANARY = "live", "canary"
 BACK = "rolled back: "
+FACTS = {"version", "digest", "uri", "champion"}  # of a verdict, without which nothing can follow from it
 
 
 @dataclass(frozen=True)
@@ -144,11 +147,12 @@ class Rollout:
         clock: Clock,
     ) -> None:
         self._policy, self._read_events, self._open, self._clock = policy, read_events, topics, clock
-        self._decoder = Decoder("training-event", ids)
+        self._decoder = decoder_of(TRAINING_EVENTS, ids)
         self._topics: Topics | None = None
         self._looked_s = float("-inf")
         self._runs: dict[str, Run] = {}
         self._updates: dict[str, list[ModelUpdate]] = {}
+        self._hindered: set[str] = set()
         self._refused: dict[tuple[str, str], str] = {}  # model and version of a canary, and why a worker dropped it
         self._log = structlog.get_logger().bind(worker="rollout")
 
@@ -177,7 +181,7 @@ class Rollout:
     def _note(self, event: TrainingEvent) -> None:
         run = self._runs.setdefault(event.run_key, Run(event.model))
         run.kinds.add(event.kind)
-        if event.kind == "judged":
+        if event.kind == "judged" and event.facts.keys() >= FACTS:
             run.facts = event.facts
 
     # --- streams.loop.Follower ----------------------------------------------------------------------------------
@@ -194,9 +198,20 @@ class Rollout:
                 self._refused[ack.model, ack.version] = f"{ack.worker} does not answer with it: {ack.reason}"
         for run_key, run in list(self._runs.items()):
             if run.facts and not run.kinds & ENDS:
-                self._advance(run_key, run)
-        for model, updates in self._updates.items():
-            self._watch(model, updates)
+                self._carefully(f"run {run_key}", partial(self._advance, run_key, run))
+        for model, updates in list(self._updates.items()):
+            self._carefully(f"model {model}", partial(self._watch, model, updates))
+
+    def _carefully(self, what: str, act: Callable[[], None]) -> None:
+        """Whoever can write to the topics names runs, models and times: what cannot be of one of them hinders no other."""
+        try:
+            act()
+        except (BrokerUnavailable, SchemaRefused, TransactionAborted, RetryLater):
+            raise
+        except Exception as error:
+            if what not in self._hindered:
+                self._hindered.add(what)
+                self._log.error("passed over", what=what, cause=f"{type(error).__name__}: {error}")
 
     def _advance(self, run_key: str, run: Run) -> None:
         """One run that passed the gate, as far as it can go now."""

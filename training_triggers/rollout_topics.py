@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.codec import SchemaIds, read_any
+from schemas.codec import SchemaIds
 from schemas.generated import ModelUpdate, SwapAck
+from schemas.topic import Topic
 from schemas.topics import LABELS, MODEL_UPDATES, PREDICTION_LOG, SWAP_ACKS
 from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
+from streams.readable import Followed, Readable
 from training_triggers.evidence import Evidence
 from training_triggers.journal import Journal
-from training_triggers.promotion import write
+from training_triggers.promotion import followed, write
 
+READ_LIMIT_S = 30.0
 MOST_POLLS = 200  # of one topic at a look: what is left comes at the next
 UNUSED_LOOKS = 5  # after so many others, a stretch that nobody asks for is let go
 
@@ -25,61 +28,59 @@ UNUSED_LOOKS = 5  # after so many others, a stretch that nobody asks for is let 
 @dataclass
 class _Stretch:
     evidence: Evidence
-    log: KafkaBroadcast
-    labels: KafkaBroadcast
+    readers: list[tuple[KafkaBroadcast, Followed[None]]]  # of the log and the labels
     unused: int = 0
 
     def close(self) -> None:
-        self.log.close()
-        self.labels.close()
+        for reader, _ in self.readers:
+            reader.close()
 
 
 class KafkaTopics:
     def __init__(self, address: KafkaAddress, ids: SchemaIds, clock: Clock, worker: str) -> None:
         self._address, self._ids, self._clock, self._worker = address, ids, clock, worker
-        self._updates = KafkaBroadcast(address, MODEL_UPDATES.name, clock)
-        self._acks = KafkaBroadcast(address, SWAP_ACKS.name, clock)
+        self._updates = followed(KafkaBroadcast(address, MODEL_UPDATES.name, clock), ids)
+        self._acks = Followed(KafkaBroadcast(address, SWAP_ACKS.name, clock), Readable(SWAP_ACKS, ids, SwapAck.from_dict))
         self._sink = KafkaSink(address, None)
         self._stretches: dict[int, _Stretch] = {}
         self._announced: set[tuple[str, int]] = set()
-        self._first = [self._read(self._updates.read_to_end(30.0).values), self._read(self._acks.read_to_end(30.0).values)]
-
-    def _read(self, values: Sequence[bytes | None]) -> list[dict[str, Any]]:
-        return [read_any(value, self._ids) for value in values]
-
-    def _new(self, number: int, reader: KafkaBroadcast) -> list[dict[str, Any]]:
-        first, self._first[number] = self._first[number], []
-        return first + self._read(reader.poll().values)
+        self._first = self._updates.read_to_end(READ_LIMIT_S), self._acks.read_to_end(READ_LIMIT_S)
 
     def updates(self) -> Sequence[ModelUpdate]:
         for stretch in self._stretches.values():
             stretch.unused += 1
         for from_ms in [at for at, one in self._stretches.items() if one.unused > UNUSED_LOOKS]:
             self._stretches.pop(from_ms).close()
-        found = [ModelUpdate.from_dict(one) for one in self._new(0, self._updates)]
+        found = [*self._first[0], *self._updates.poll()]
+        self._first[0].clear()
         return [one for one in found if (one.model, one.decided_ms) not in self._announced]
 
     def refusals(self) -> Sequence[SwapAck]:
-        return [ack for ack in map(SwapAck.from_dict, self._new(1, self._acks)) if not ack.accepted]
+        found = [*self._first[1], *self._acks.poll()]
+        self._first[1].clear()
+        return [ack for ack in found if not ack.accepted]
 
     def evidence(self, from_ms: int) -> Evidence:
         if from_ms not in self._stretches:
-            log, labels = (self._from(topic.name, topic.partitions, from_ms) for topic in (PREDICTION_LOG, LABELS))
-            self._stretches[from_ms] = _Stretch(Evidence(), log, labels)
+            evidence = Evidence()
+            takes = ((PREDICTION_LOG, evidence.answers), (LABELS, evidence.label))
+            self._stretches[from_ms] = _Stretch(evidence, [self._from(topic, take, from_ms) for topic, take in takes])
         stretch = self._stretches[from_ms]
         stretch.unused = 0
-        for reader, take in ((stretch.log, stretch.evidence.answers), (stretch.labels, stretch.evidence.label)):
+        for reader, records in stretch.readers:
             for _ in range(MOST_POLLS):
-                values = reader.wait(0.02).values
-                for record in self._read(values):
-                    take(record)
-                if not values:
+                polled = reader.wait(0.02)
+                records.take(polled)
+                if not len(polled):
                     break
         return stretch.evidence
 
-    def _from(self, topic: str, partitions: int, from_ms: int) -> KafkaBroadcast:
-        starts = KafkaAdmin(self._address).offsets_at([(topic, number) for number in range(partitions)], from_ms)
-        return KafkaBroadcast(self._address, topic, self._clock, starts)
+    def _from(
+        self, topic: Topic[object], take: Callable[[dict[str, Any]], None], from_ms: int
+    ) -> tuple[KafkaBroadcast, Followed[None]]:
+        starts = KafkaAdmin(self._address).offsets_at([(topic.name, number) for number in range(topic.partitions)], from_ms)
+        reader = KafkaBroadcast(self._address, topic.name, self._clock, starts)
+        return reader, Followed(reader, Readable(topic, self._ids, take))
 
     def announce(self, update: ModelUpdate) -> None:
         write(update, self._sink, self._ids, self._worker)

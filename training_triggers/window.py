@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.codec import SchemaIds, read_any
+from schemas.codec import SchemaIds
 from schemas.errors import BadSettings, Stop
 from schemas.topics import LABELS
 from streams.clock import Clock, SystemClock
@@ -27,6 +27,7 @@ from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import stretch
+from streams.readable import Followed, Readable, every
 from streams.rows import Place
 
 REPLAY_LIMIT_S = 1_800.0
@@ -81,12 +82,12 @@ def wait_for_labels(
 ) -> None:
     """Until so many requests made since `since_ms` are labelled. Raises WindowRefused after the limit."""
     reader = KafkaBroadcast(address, LABELS.name, clock)
+    labels = Followed(reader, Readable(LABELS, ids, dict))
     labelled: set[str] = set()
     begun_s, told = clock.monotonic_s(), -1
     try:
         while True:
-            for value in reader.wait(LOOK_EVERY_S).values:
-                label = read_any(value, ids)
+            for label in labels.take(reader.wait(LOOK_EVERY_S)):
                 if label["task"] == task and label["truth"] and (time_ms_of(label["request_id"]) or 0) >= since_ms:
                     labelled.add(label["request_id"])
             if not reader.at_end():
@@ -130,11 +131,10 @@ def truth(address: KafkaAddress, ids: SchemaIds, from_ms: int, ends: Mapping[str
     places: list[Place] = [(LABELS.name, int(number)) for number in ends]
     limits = {place: ends[str(place[1])] for place in places}
     found: Truth = {}
-    for part in stretch(address, LABELS.name, KafkaAdmin(address).offsets_at(places, from_ms), limits, SystemClock()):
-        for value in part.values:
-            label = read_any(value, ids)
-            if label["truth"]:
-                found.setdefault(label["request_id"], label["truth"])
+    parts = stretch(address, LABELS.name, KafkaAdmin(address).offsets_at(places, from_ms), limits, SystemClock())
+    for label in every(Readable(LABELS, ids, dict), parts):
+        if label["truth"]:
+            found.setdefault(label["request_id"], label["truth"])
     return found
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from schemas.codec import SchemaIds
 from schemas.errors import BrokerUnavailable
-from schemas.known import known
 from schemas.topics import topic as topic_of
 from streams.clock import Clock, SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
+from streams.readable import Readable
 from streams.rows import Place, Polled
 
 READ_LIMIT_S = 60.0
@@ -71,13 +71,11 @@ def first_times(address: KafkaAddress, offsets: Mapping[Place, int], clock: Cloc
     return found
 
 
-def records(address: KafkaAddress, topic: str, ids: SchemaIds) -> list[dict[str, Any]]:
-    """All committed records of a small topic, each partition's oldest first; what is none of its kind is passed over.
-
-    Raises BrokerUnavailable."""
-    kind = getattr(topic_of(topic).record, "RECORD", "")
+def records(address: KafkaAddress, topic: str, ids: SchemaIds, parse: Callable[[dict[str, Any]], Any] = dict) -> list[Any]:
+    """All committed records of a small topic of the catalogue, each partition's oldest first, as our newest schema; what cannot be read
+    is passed over. Raises BrokerUnavailable, RetryLater."""
     reader = KafkaBroadcast(address, topic, SystemClock())
     try:
-        return [record for _, record in known(reader.read_to_end(READ_LIMIT_S).values, kind, ids)]
+        return Readable(topic_of(topic), ids, parse).of(reader.read_to_end(READ_LIMIT_S))
     finally:
         reader.close()

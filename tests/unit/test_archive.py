@@ -31,8 +31,8 @@ from streams.rows import Rows
 T0 = 1_795_000_000_000
 PLACE = (USER_EVENTS_VALID.name, 1)
 IDS = MemoryRegistry()
-IDS.register("s", avro.schema("user-event"))
-ENCODER = Encoder("user-event", "s", IDS)
+IDS.register(USER_EVENTS_VALID.subject, avro.schema("user-event"))
+ENCODER = Encoder("user-event", USER_EVENTS_VALID.subject, IDS)
 
 
 def rows(first: int, n: int, headers: dict[str, bytes] | None = None) -> Rows:

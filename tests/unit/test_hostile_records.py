@@ -8,16 +8,23 @@ from typing import Any
 
 import pytest
 
+from processors.windows import Minutes
 from schemas import avro
 from schemas.codec import Decoder, Encoder, head, read_any, write_any
 from schemas.encoding import Constant
-from schemas.errors import UndecodableRecord
+from schemas.errors import RetryLater, UndecodableRecord
+from schemas.generated import ModelUpdate
+from schemas.topics import MODEL_UPDATES
 from schemas.varints import varint
 from schemas.writers import MOST_VALUES, writer_of
 from streams import headers as h
 from streams.kafka.source import columns
+from streams.metrics import Metrics
+from streams.readable import Followed, Readable
 from streams.registry import MemoryRegistry, Registry
+from streams.rows import Polled
 from tests.echo import Echo, World, answer, settle
+from training_triggers.journal import is_run_key
 
 BAD_NAME: Any = (b"\xff\xfe", b"x")
 NULL: Any = ("trace", None)
@@ -299,3 +306,81 @@ def test_logical_types_of_a_later_version_are_no_other_values() -> None:
     for n in (1, 30):
         columns_, failures = Decoder("user-event", ids).decode([value] * n)
         assert not failures and columns_.numbers("event_ms") == [2**63 - 1] * n
+
+
+# --- readers that are no loop -------------------------------------------------------------------------------------------
+
+
+def _polled(*values: bytes | None) -> Polled:
+    n = len(values)
+    return Polled([("model-updates-v1", 0)] * n, list(range(n)), [None] * n, list(values), [None] * n, [0] * n)
+
+
+def _update(ids: MemoryRegistry, model: str, version: str = "2") -> bytes:
+    ids.register(MODEL_UPDATES.subject, avro.schema("model-update"))
+    update = ModelUpdate(model=model, version=version, uri="file:/m", digest="d", reason="why", actor="a", decided_ms=1)
+    return Encoder("model-update", MODEL_UPDATES.subject, ids).encode_one(update)
+
+
+def test_what_cannot_be_read_of_an_inner_topic_is_passed_over_and_counted_and_hides_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ids, metrics = MemoryRegistry(), Metrics()
+    good = _update(ids, "m")
+    stranger = head(ids.register("mine-value", avro.schema("model-update"))) + good[5:]
+
+    def parse(record: dict[str, Any]) -> ModelUpdate:
+        if record["model"] == "odd":
+            raise ZeroDivisionError
+        return ModelUpdate.from_dict(record)
+
+    topic = Readable(MODEL_UPDATES, ids, parse, metrics)
+    found = topic.rows(_polled(None, good, b"junk", b"", stranger, good[:-1], _update(ids, "odd"), good))
+    assert [(row, update.model) for row, update in found] == [(1, "m"), (7, "m")]
+    assert topic.passed_over == 6 and metrics.total("passed_over") == 6
+
+
+def test_a_registry_that_does_not_answer_makes_records_wait_and_passes_over_none() -> None:
+    ids = MemoryRegistry()
+    parts = [_polled(_update(ids, "m", "1")), _polled(), _polled(_update(ids, "m", "2"))]
+    silent = True
+
+    class Silent(MemoryRegistry):
+        def ids_under(self, subject: str, *, anew: bool) -> Any:
+            if silent:
+                raise RetryLater("the registry does not answer")
+            return ids.ids_under(subject, anew=anew)
+
+        schema_of = ids.schema_of
+
+    class Parts:
+        def poll(self) -> Polled:
+            return parts.pop(0) if parts else Polled()
+
+        def read_to_end(self, limit_s: float) -> Polled:
+            return self.poll()
+
+        def close(self) -> None: ...
+
+    topic = Followed(Parts(), Readable(MODEL_UPDATES, Silent(), ModelUpdate.from_dict))
+    assert topic.poll() == [] and topic.poll() == []
+    silent = False
+    assert [update.version for update in topic.poll()] == ["1", "2"]
+    assert topic.poll() == []
+
+
+@pytest.mark.parametrize("key", ["../../tmp/x", "/etc", "", ".", "..", "a/b", "a\0b", "-x", "ä", "a" * 129, "a b", "a\n"])
+def test_a_run_key_is_a_name_and_no_path(key: str) -> None:
+    assert not is_run_key(key)
+
+
+@pytest.mark.parametrize("key", ["moderation-text-1f3a9c02", "m_1.2", "a" * 128])
+def test_run_keys_as_they_are_made_are_taken(key: str) -> None:
+    assert is_run_key(key)
+
+
+def test_minutes_that_are_far_away_are_not_kept() -> None:
+    kept, now_ms = Minutes(60), 1_795_000_000_000
+    for at_ms in (2**63 - 1, -(2**63), 0, now_ms + 2 * 3_600_000, now_ms):
+        kept.add("x", at_ms, now_ms)
+    assert kept.total(now_ms, 60) == Counter(x=1) and len(kept._minutes) == 1

@@ -27,7 +27,7 @@ POLICY = Policy(share=0.5, labelled=50, margin=0.05, without_labels=500, most_s=
 FACTS = {"version": "2", "uri": "file:/v2", "digest": "d2"}
 
 
-class Crash(Exception):
+class Crash(BaseException):
     pass
 
 
@@ -296,3 +296,19 @@ def test_labels_and_answers_meet_in_either_order_and_the_first_label_counts() ->
     evidence.label({"request_id": "c", "truth": {"violence": True}})
     seen = evidence.of(MODEL, "1", "live")
     assert (seen.answered, seen.labelled, seen.right, seen.batches) == (3, 2, 1, [(3, 2.0)])
+
+
+def test_what_strangers_write_on_the_topics_hinders_no_other_run() -> None:
+    world = World()
+    world.event("judged", "odd", {"version": "2"})
+    facts = {"version": "2", "uri": "file:/x", "digest": "x", "champion": "c"}
+    world.events.append(
+        TrainingEvent(run_key="elsewhere", model="../../etc", kind="judged", words="", facts=facts, at_ms=2**63 - 1)
+    )
+    for model in ("nosuch", "../x", "a\0b"):
+        world.written.append(
+            ModelUpdate(model=model, version="1", uri="file:/x", digest="y", reason="", actor="", decided_ms=2**63 - 1)
+        )
+    world.judged()
+    look(world)
+    assert canary_of(world.written[-1]) is not None

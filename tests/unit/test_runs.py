@@ -19,7 +19,7 @@ from schemas.topics import TRAINING_EVENTS, TRAINING_REQUESTS
 from streams.broker import Commit
 from streams.clock import ManualClock
 from streams.ids import uuid7
-from streams.outcome import Emit
+from streams.outcome import Emit, Reject
 from streams.registry import MemoryRegistry
 from streams.rows import Polled, Rows
 from training_triggers import page, run, window
@@ -98,8 +98,9 @@ class Launcher:
             [(TRAINING_REQUESTS.name, 0)] * n, list(range(n)), [b"m"] * n, list(asked), [{}] * n, [0] * n, list(run_keys), [0] * n, [0] * n,
             [("t", 0, 0)] * n, [0] * n, [0] * n, 0,
         )  # fmt: skip
-        (outcome,) = self.step.process(rows)
+        *refused, outcome = self.step.process(rows)
         assert isinstance(outcome, Emit)
+        self.refused = [outcome for outcome in refused if isinstance(outcome, Reject)]
         values = [value for records in outcome.records for value in records.values]
         if commit:
             self.values += [value for value in values if value is not None]
@@ -108,6 +109,17 @@ class Launcher:
     def look(self) -> None:
         self.clock.sleep(1.0)
         self.step.follow()
+
+
+def test_a_run_whose_key_is_a_path_or_an_event_that_is_junk_starts_nothing_and_ends_nothing() -> None:
+    one = Launcher()
+    assert [event["run_key"] for event in one.ask("../../x", "a", "/etc")] == ["a"]
+    assert [error.error.code for error in one.refused] == ["invalid"] and len(one.refused[0].rows) == 2
+    one.values += [b"junk", b""]
+    one.event("../../x", "launched")
+    one.step = one.new()
+    one.look()
+    assert [key for key, _ in one.started] == ["a"]
 
 
 def test_a_run_starts_when_its_launch_is_committed_and_the_next_when_it_has_ended() -> None:

@@ -1,0 +1,116 @@
+"""Records of a topic for readers that set nothing aside: broadcasts, commands, state that is restored.
+
+Whoever may write to Kafka may write anything to any topic, and compacted topics have records without a value. What cannot be read is
+passed over, counted and told of in a line a poll; it never ends its reader, and never hides the records beside it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from schemas.codec import SchemaIds, decoder_of
+from schemas.errors import BrokerUnavailable, RetryLater, Stop
+from schemas.topic import Topic
+from streams.broker import Broadcast
+from streams.metrics import Metrics
+from streams.rows import Polled
+
+T = TypeVar("T")
+
+
+class Readable(Generic[T]):
+    """What a topic says, record by record. parse: makes of a record's fields what the reader wants, and raises anything where it
+    cannot. metrics: counts what is passed over as `passed_over`."""
+
+    def __init__(
+        self, topic: Topic[object], ids: SchemaIds, parse: Callable[[dict[str, Any]], T], metrics: Metrics | None = None
+    ) -> None:
+        self.topic, self._parse, self._metrics = topic.name, parse, metrics
+        self._decoder = decoder_of(topic, ids)
+        self.passed_over = 0
+
+    def of(self, polled: Polled) -> list[T]:
+        """Those that can be read, in their order. Raises RetryLater where the registry does not answer; then nothing was read."""
+        return [record for _, record in self.rows(polled)]
+
+    def rows(self, polled: Polled) -> list[tuple[int, T]]:
+        """The same, each with its row."""
+        columns, failures = self._decoder.decode(polled.values)
+        good = [row for row in range(len(polled)) if row not in failures]
+        causes: dict[int, Exception] = dict(failures)
+        found: list[tuple[int, T]] = []
+        for row, fields in zip(good, columns.records(), strict=True):
+            try:
+                found.append((row, self._parse(fields)))
+            except (Stop, RetryLater):
+                raise
+            except Exception as error:
+                causes[row] = error
+        if causes:
+            self._tell(polled, causes)
+        return found
+
+    def _tell(self, polled: Polled, causes: dict[int, Exception]) -> None:
+        self.passed_over += len(causes)
+        if self._metrics is not None:
+            self._metrics.add("passed_over", len(causes), topic=self.topic)
+        row = max(causes)
+        cause, at = f"{type(causes[row]).__name__}: {causes[row]}", f"{polled.places[row][1]}/{polled.offsets[row]}"
+        if structlog.is_configured():
+            structlog.get_logger().warning(
+                "records passed over: they cannot be read", topic=self.topic, records=len(causes), last=at, cause=cause
+            )
+        else:  # a command
+            print(
+                f"{len(causes)} records of {self.topic} cannot be read and are passed over, the last {at}: {cause}",
+                file=sys.stderr,
+            )
+
+
+def every(readable: Readable[T], parts: Iterable[Polled]) -> list[T]:
+    """Of a stretch that is read in parts."""
+    return [record for part in parts for record in readable.of(part)]
+
+
+class Followed(Generic[T]):
+    """A broadcast topic, record by record. While the registry does not answer its records wait here: none is passed over for that."""
+
+    def __init__(self, broadcast: Broadcast, readable: Readable[T]) -> None:
+        self._broadcast, self._readable = broadcast, readable
+        self._waiting = Polled()
+
+    def read_to_end(self, limit_s: float) -> list[T]:
+        """Everything up to the present end. Raises BrokerUnavailable where broker or registry do not give it within their limits."""
+        try:
+            return self._readable.of(self._broadcast.read_to_end(limit_s))
+        except RetryLater as error:
+            raise BrokerUnavailable(f"{self._readable.topic} cannot be read: {error}") from error
+
+    def poll(self) -> list[T]:
+        """What is new, and what waited. Raises BrokerUnavailable."""
+        return self.take(self._broadcast.poll())
+
+    @property
+    def waits(self) -> bool:
+        """Whether something came that the registry did not let us read yet."""
+        return len(self._waiting) > 0
+
+    def take(self, polled: Polled) -> list[T]:
+        """Of records of the topic that were read otherwise than by `poll`."""
+        self._waiting.extend(polled)
+        if not len(self._waiting):
+            return []
+        try:
+            found = self._readable.of(self._waiting)
+        except RetryLater as error:
+            structlog.get_logger().warning("records wait for the registry", topic=self._readable.topic, cause=str(error))
+            return []
+        self._waiting = Polled()
+        return found
+
+    def close(self) -> None:
+        self._broadcast.close()
