@@ -41,9 +41,8 @@ class Told:
 
     def poll(self) -> Polled:
         polled = Polled()
-        for topic, value in self.written[self._at :]:
-            polled.places.append((topic, 0))
-            polled.values.append(value)
+        for offset, (topic, value) in enumerate(self.written[self._at :], self._at):
+            polled.extend(Polled([(topic, 0)], [offset], [None], [value], [None], [0]))
         self._at = len(self.written)
         return polled
 
@@ -174,7 +173,7 @@ def test_the_day_has_its_most_and_none_is_a_legal_number() -> None:
 
 def test_what_is_no_record_on_the_topics_is_passed_over() -> None:
     world = World()
-    world.told.written += [(TRAINING_EVENTS.name, b"junk"), (TRAINING_REQUESTS.name, b"\x00")]
+    world.told.written += [(TRAINING_EVENTS.name, b"junk"), (TRAINING_REQUESTS.name, b"\x00"), (TRAINING_REQUESTS.name, None)]
     world.take(event(1), at_ms=5)
     assert len(world.requests) == 1
 
