@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from processors.seen import READ_BACK, Seen
 from processors.step import decoded
-from schemas.codec import Decoder, Encoder, SchemaIds
+from schemas.codec import Encoder, SchemaIds, decoder_of
 from schemas.columns import Columns
 from schemas.errors import ImpossibleEvent, RecordError, RepeatedEvent
 from schemas.features import AHEAD_MS, DAY_MS, LATENESS_MS
@@ -92,7 +92,7 @@ class Validation:
     ) -> None:
         self._worker, self._metrics, self._seen, self._read_back = worker, metrics, seen, read_back
         self._longest_replay_ms = longest_replay_ms
-        self._decoder = Decoder(RECORD, ids)
+        self._decoder, self._own = decoder_of(USER_EVENTS, ids), decoder_of(USER_EVENTS_VALID, ids)
         self._encoders = {topic.name: Encoder(RECORD, topic.subject, ids) for topic in (USER_EVENTS_VALID, LATE_EVENTS)}
 
     # --- streams.state.State ------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class Validation:
             self._seen.add(partition, ())
         try:
             for partition, values, times_ms in self._read_back(new, self._seen.window_ms) if new else ():
-                columns, errors = self._decoder.decode(values)
+                columns, errors = self._own.decode(values)
                 times = [at_ms for row, at_ms in enumerate(times_ms) if row not in errors]
                 self._seen.add(partition, ((i, ms, READ_BACK) for i, ms in zip(_texts(columns, "event_id"), times, strict=True)))
         except BaseException:
