@@ -33,6 +33,7 @@ EVENTS = "events"  # its folder in the lake
 MERGE_EVERY = 16  # flushes
 _FIELDS = SCHEMA.names[:9]
 _ANY_MS = 2**62
+MOST_MS = 2**42  # the year 2109: each date is a folder
 
 
 class Archive:
@@ -74,6 +75,12 @@ class Archive:
         columns, errors = self._decoder.decode(batch.values)
         self._done += [Reject(batch.take([row]), error, "decode") for row, error in errors.items()]
         rows = batch.take([row for row in range(len(batch)) if row not in errors])
+        times_ms = columns.numbers("event_ms") if columns.n else []
+        good = [row for row, event_ms in enumerate(times_ms) if 0 <= event_ms < MOST_MS]
+        if len(good) < len(rows):
+            error = ImpossibleEvent("it happened at a time that no date stands for: validate lets none such pass")
+            self._done.append(Reject(rows.take([row for row in range(len(rows)) if row not in set(good)]), error, "archive"))
+            rows, columns = rows.take(good), columns.take(good)
         if not len(rows):
             return
         if not self._waiting:

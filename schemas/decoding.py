@@ -84,7 +84,57 @@ def decode_one(body: bytes, writer: dict[str, Any], reader: dict[str, Any], most
     if source.tell() != len(body):
         raise UndecodableRecord(f"{len(body) - source.tell()} bytes are left after the {writer['name']}")
     assert isinstance(record, dict)
+    for name, kind in _with_ints(reader):
+        if not _fits(record[name], kind):
+            raise UndecodableRecord(f"a number of {name} is no int of 32 bits")
     return record
+
+
+_ints: dict[int, tuple[Any, list[tuple[str, Any]]]] = {}
+
+
+def _with_ints(schema: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Fields that hold an int somewhere, with their types. A varint holds 64 bits whatever the schema says, and fastavro gives them."""
+    held = _ints.get(id(schema))
+    if held is None:
+        whole = parsed(schema)
+        held = _ints[id(schema)] = schema, [(field["name"], field["type"]) for field in whole["fields"] if _holds_int(field["type"])]
+    return held[1]
+
+
+def _holds_int(kind: Any) -> bool:
+    match kind:
+        case list():
+            return any(map(_holds_int, kind))
+        case {"type": "array", "items": inner} | {"type": "map", "values": inner}:
+            return _holds_int(inner)
+        case {"type": "record", "fields": fields}:
+            return any(_holds_int(field["type"]) for field in fields)
+        case {"type": inner}:
+            return _holds_int(inner)
+        case _:
+            return bool(kind == "int")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Values of another branch of a union are not looked into."""
+    match kind:
+        case "int":
+            return not isinstance(value, int) or -(2**31) <= value < 2**31
+        case list():
+            return "long" in kind or value is None or all(_fits(value, branch) for branch in kind if _holds_int(branch))
+        case {"type": "array", "items": items}:
+            return not isinstance(value, list) or all(_fits(one, items) for one in value)
+        case {"type": "map", "values": items}:
+            return not isinstance(value, dict) or all(_fits(one, items) for one in value.values())
+        case {"type": "record", "fields": fields}:
+            return not isinstance(value, dict) or all(
+                _fits(value[field["name"]], field["type"]) for field in fields if field["name"] in value
+            )
+        case {"type": inner} if inner != "enum":
+            return _fits(value, inner)
+        case _:
+            return True
 
 
 def _why(body: bytes, writer: dict[str, Any]) -> UndecodableRecord:
@@ -149,6 +199,8 @@ def _read(
             return _read_slices(joined, buffer, cursor, limits, bad, branch == 1, "string" in kind)
         case "int" | "long":
             values, cursor = read_varints(buffer, cursor)
+            if kind == "int":
+                bad |= (values < -(2**31)) | (values >= 2**31)
             return values, cursor
         case "boolean":
             flags = buffer[cursor]

@@ -6,6 +6,7 @@ them, and what was changed since is refused. Files are opened with care here; bu
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -19,7 +20,11 @@ from urllib.parse import unquote, urlsplit
 from schemas.errors import BadSettings, MediaRefused, RetryLater
 
 INLINE_BYTES = 512 * 1024  # up to here a file travels inside its record
-_CHUNK = 1024 * 1024
+# What may pass: a file system that is away, or a process that has no more handles. Anything else is the reference's own fault.
+_PASSING = {
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ENOTCONN,
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EBUSY,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Blobs:
         """The object, checked. Raises MediaRefused with the reason, RetryLater where the store does not answer."""
         if not 0 <= reference.size <= max_bytes:
             raise MediaRefused(f"{reference.uri} is said to have {reference.size} bytes; at most {max_bytes} are read")
-        scheme = urlsplit(reference.uri).scheme
+        scheme = _scheme(reference.uri)
         if scheme not in ("file", "s3"):
             raise MediaRefused(f"{reference.uri} is of a kind that is not read: use file:// or s3://")
         data = _read_file(self._allowed_file(reference.uri), reference) if scheme == "file" else self._read_s3(reference)
@@ -95,7 +100,10 @@ class Blobs:
         return gone
 
     def _allowed_file(self, uri: str) -> Path:
-        path = Path(os.path.realpath(_path(uri)))
+        try:
+            path = Path(os.path.realpath(_path(uri)))
+        except (ValueError, OSError) as error:  # a NUL, a name that no file system has
+            raise MediaRefused(f"{uri!r:.300} names no file: {error}") from error
         for root in self.roots:
             if root.startswith("file:") and path.is_relative_to(os.path.realpath(_path(root))):
                 return path
@@ -110,6 +118,13 @@ class Blobs:
         return found
 
 
+def _scheme(uri: str) -> str:
+    try:
+        return urlsplit(uri).scheme
+    except ValueError as error:
+        raise MediaRefused(f"{uri!r:.300} is no URI: {error}") from error
+
+
 def _path(uri: str) -> Path:
     return Path(unquote(urlsplit(uri).path))
 
@@ -118,12 +133,17 @@ def _read_file(path: Path, reference: Reference) -> bytes:
     """A regular file, not a link that took its place since, and never more of it than was announced."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise MediaRefused(f"{reference.uri} is not a file")
+            with os.fdopen(handle, "rb", closefd=False) as stream:
+                return stream.read(reference.size + 1)
+        finally:
+            os.close(handle)
     except OSError as error:
+        if error.errno in _PASSING:
+            raise RetryLater(f"{reference.uri}: the store does not answer: {error.strerror}") from error
         raise MediaRefused(f"{reference.uri} cannot be opened: {error.strerror}") from error
-    with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise MediaRefused(f"{reference.uri} is not a file")
-        return stream.read(reference.size + 1)
 
 
 def _s3() -> Any:
@@ -146,10 +166,12 @@ class _s3_errors:  # noqa: N801  # used as a function
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         match error:
-            case FileNotFoundError() | PermissionError():
+            case FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
                 raise MediaRefused(f"{self._uri} cannot be read: {error}") from error
             case None | BadSettings():
                 return
+            case Exception() if type(error).__name__ in ("ParamValidationError", "ValueError"):  # a name that no object has
+                raise MediaRefused(f"{self._uri!r:.300} names no object: {error}") from error
             case Exception():
                 raise RetryLater(f"{self._uri}: the store does not answer: {error}") from error
 

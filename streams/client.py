@@ -9,9 +9,13 @@ At least once: a client that dies may have sent its request, and the answer is o
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import random
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Any, Protocol
 
@@ -19,8 +23,10 @@ from schemas import avro
 from schemas.codec import Encoder, SchemaIds, read_any
 from schemas.encoding import Constant
 from schemas.errors import InvalidRequest, MillraceError, RetryLater, UndecodableRecord
+from schemas.topic import DAY_MS, Consumption
 from schemas.topics import REPLIES, consumption
 from streams import headers as h
+from streams.admit import MAX_ID_BYTES
 from streams.broker import Sink
 from streams.clock import Clock, SystemClock
 from streams.ids import uuid7
@@ -28,6 +34,8 @@ from streams.rows import OutRecords, Polled
 
 GRACE_MS = 2_000  # waited past the deadline, for the answer that says it has expired
 DEFAULT_DEADLINE_MS = 30_000
+MOST_DEADLINE_MS = 7 * DAY_MS
+_LOG = logging.getLogger("millrace.client")
 
 
 class NoAnswer(MillraceError):
@@ -42,6 +50,34 @@ class Replies(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(slots=True)
+class _Waiting:
+    answer: asyncio.Future[dict[str, Any]]
+    trace: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    request_id: str
+    trace: bytes | None
+    value: bytes | None
+
+
+def _checked_id(request_id: str) -> str:
+    """As workers take it. Raises InvalidRequest."""
+    size = len(_encoded("the request id", request_id))
+    if not 0 < size <= MAX_ID_BYTES:
+        raise InvalidRequest(f"the request id has {size} bytes; 1 to {MAX_ID_BYTES} are taken")
+    return request_id
+
+
+def _encoded(what: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"{what} is {text!r:.60}, which is not Unicode: {error.reason}") from error
+
+
 class Client:
     """Many requests may be under way at once; made by `connect`, closed by leaving its block."""
 
@@ -49,8 +85,10 @@ class Client:
         self._sink, self._replies, self._ids, self._clock, self._name = sink, replies, ids, clock, name
         self._reply_to = f"{REPLIES.name}/{partition}".encode()
         self._encoders: dict[str, Encoder] = {}
-        self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._loop = asyncio.get_running_loop()
+        # One thread, so that requests go out in the order in which they were asked for; a full queue or a slow registry stops it alone.
+        self._sender = ThreadPoolExecutor(1, "requests")
         self._stopping = Event()
         self._thread = Thread(target=self._listen, name="replies", daemon=True)
         self._thread.start()
@@ -67,24 +105,27 @@ class Client:
     ) -> dict[str, Any]:
         """The result record of the task. `deadline_ms` counts from now; past it the work is not begun.
 
-        Raises InvalidRequest for fields that the record has not, NoAnswer, TransactionAborted where it was not sent.
+        An id that is asked again may be answered with what an earlier try of it was, where `traceparent` is given; else each try is told
+        from the others by one of its own. Raises InvalidRequest for fields that the record has not and for an id that is under way,
+        NoAnswer, TransactionAborted where it was not sent.
         """
         now_ms = self._clock.now_ms()
-        request_id = request_id or uuid7(now_ms)
+        request_id = uuid7(now_ms) if request_id is None else _checked_id(request_id)
+        if not 0 <= deadline_ms + GRACE_MS <= MOST_DEADLINE_MS:
+            raise InvalidRequest(f"a deadline of {deadline_ms} ms from now: at most {MOST_DEADLINE_MS} can be waited for")
+        if request_id in self._waiting:
+            raise InvalidRequest(f"request {request_id} is under way: wait for its answer, or ask under another id")
         taken = consumption(task)
-        record = self._encode(task, fields)
-        key = str(fields.get(taken.key_field, request_id)).encode()
+        trace = traceparent or f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-00"
         ((*headers,),) = h.cloud_event([request_id], getattr(taken.topic.record, "RECORD", task), self._name)
         headers += [(h.REPLY_TO, self._reply_to), (h.DEADLINE_MS, str(now_ms + deadline_ms).encode())]
+        headers.append((h.TRACEPARENT, _encoded("traceparent", trace)))
         if priority is not None:
             headers.append((h.PRIORITY, str(priority).encode()))
-        if traceparent is not None:
-            headers.append((h.TRACEPARENT, traceparent.encode()))
-        answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        self._waiting[request_id] = answer
+        waiting = self._waiting[request_id] = _Waiting(self._loop.create_future(), trace.encode())
         try:
-            self._sink.produce(OutRecords(taken.topic.name, [key], [record], [headers]))
-            return await asyncio.wait_for(answer, (deadline_ms + GRACE_MS) / 1000)
+            await self._loop.run_in_executor(self._sender, self._send, taken, fields, request_id, headers)
+            return await asyncio.wait_for(waiting.answer, (deadline_ms + GRACE_MS) / 1000)
         except TimeoutError:
             raise NoAnswer(
                 f"no answer to {request_id} in {deadline_ms + GRACE_MS} ms: see with `./millrace status` whether a "
@@ -92,6 +133,11 @@ class Client:
             ) from None
         finally:
             self._waiting.pop(request_id, None)
+
+    def _send(self, taken: Consumption, fields: Mapping[str, Any], request_id: str, headers: h.HeaderList) -> None:
+        record = self._encode(taken.group, fields)
+        key = _encoded("the key", str(fields.get(taken.key_field, request_id)))
+        self._sink.produce(OutRecords(taken.topic.name, [key], [record], [headers]))
 
     def _encode(self, task: str, fields: Mapping[str, Any]) -> bytes:
         topic = consumption(task).topic
@@ -106,34 +152,53 @@ class Client:
             self._encoders[task] = Encoder(record, topic.subject, self._ids)
         try:
             return self._encoders[task].encode({name: Constant(value) for name, value in fields.items()}, 1)[0]
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise InvalidRequest(f"a field of the {task} request has a value of another type: {error}") from error
 
     def _listen(self) -> None:
+        """Outlives everything: a thread that ends would leave every later request without its answer."""
+        held: list[_Reply] = []  # whose schema is not at hand yet
         while not self._stopping.is_set():
             try:
-                polled = self._replies.wait(0.2)
-                found = [
-                    (dict(headers or ()).get(h.CE_ID, b"").decode(errors="replace"), value)
-                    for headers, value in zip(polled.headers, polled.values, strict=True)
-                ]
-                for request_id, value in found:
-                    if request_id in self._waiting:  # others may share the partition
-                        self._loop.call_soon_threadsafe(self._answer, request_id, read_any(value, self._ids))
-            except (UndecodableRecord, RetryLater):
-                continue
-            except (MillraceError, RuntimeError):  # the broker is gone, or the event loop is closed: requests time out
+                held += self._mine(self._replies.wait(0.2))
+                held = [reply for reply in held if reply.request_id in self._waiting and not self._delivered(reply)]
+            except Exception as error:  # the broker is gone, or the event loop is closed: requests time out
+                _LOG.warning("replies cannot be read: %s: %s", type(error).__name__, error)
                 if self._stopping.wait(0.5):
                     return
 
-    def _answer(self, request_id: str, result: dict[str, Any]) -> None:
-        future = self._waiting.get(request_id)
-        if future is not None and not future.done():
-            future.set_result(result)
+    def _mine(self, polled: Polled) -> list[_Reply]:
+        """Others may share the partition."""
+        found = []
+        for headers, value in zip(polled.headers, polled.values, strict=True):
+            named = dict(headers or ())
+            reply = _Reply(named.get(h.CE_ID, b"").decode(errors="replace"), named.get(h.TRACEPARENT), value)
+            waiting = self._waiting.get(reply.request_id)
+            if waiting is not None and reply.trace in (None, waiting.trace):  # else it answers an earlier try
+                found.append(reply)
+        return found
+
+    def _delivered(self, reply: _Reply) -> bool:
+        """False where it must wait for its schema."""
+        try:
+            result = read_any(reply.value, self._ids)
+        except RetryLater:
+            return False
+        except UndecodableRecord as error:
+            _LOG.warning("a reply to %s cannot be read: %s", reply.request_id, error)
+            return True
+        self._loop.call_soon_threadsafe(self._answer, reply, result)
+        return True
+
+    def _answer(self, reply: _Reply, result: dict[str, Any]) -> None:
+        waiting = self._waiting.get(reply.request_id)
+        if waiting is not None and not waiting.answer.done() and reply.trace in (None, waiting.trace):
+            waiting.answer.set_result(result)
 
     def close(self) -> None:
         self._stopping.set()
         self._thread.join(5.0)
+        self._sender.shutdown(wait=False, cancel_futures=True)
         self._replies.close()
         self._sink.close()
 

@@ -11,6 +11,7 @@ import pytest
 from processors.windows import Minutes
 from schemas import avro
 from schemas.codec import Decoder, Encoder, head, read_any, write_any
+from schemas.decoding import decode
 from schemas.encoding import Constant
 from schemas.errors import RetryLater, UndecodableRecord
 from schemas.generated import ModelUpdate
@@ -384,3 +385,15 @@ def test_minutes_that_are_far_away_are_not_kept() -> None:
     for at_ms in (2**63 - 1, -(2**63), 0, now_ms + 2 * 3_600_000, now_ms):
         kept.add("x", at_ms, now_ms)
     assert kept.total(now_ms, 60) == Counter(x=1) and len(kept._minutes) == 1
+
+
+@pytest.mark.parametrize("n", [1, 30])
+@pytest.mark.parametrize("kind", ["int", ["null", "int"], {"type": "array", "items": "int"}])
+def test_an_int_that_holds_more_than_32_bits_is_not_what_its_schema_says(kind: Any, n: int) -> None:
+    """Its varint may, and what is behind (Arrow, Java) refuses it for the whole file or job."""
+    schema = _record("Content", ("a", kind))
+    before = {"int": b"", "array": b"\x02"}.get(kind if isinstance(kind, str) else "array" if isinstance(kind, dict) else "", b"\x02")
+    behind = b"\0" if isinstance(kind, dict) else b""
+    for number, good in ((2**31 - 1, True), (-(2**31), True), (2**31, False), (-(2**31) - 1, False), (2**63 - 1, False)):
+        _, failures = decode([before + varint(number) + behind] * n, schema, schema)
+        assert len(failures) == (0 if good else n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from inference_workers.media.child import DecodingChild, Job
 from inference_workers.media.formats import Caps
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.pictures import Fit
-from schemas.errors import BadSettings, MediaRefused
+from schemas.errors import BadSettings, MediaRefused, RetryLater
 from streams.blobs import INLINE_BYTES, Blobs, Reference, split_media
 from tests import media
 from tests.media import inline
@@ -251,3 +252,34 @@ def test_the_cleaner_removes_what_no_record_can_refer_to_any_more(tmp_path: Path
     with pytest.raises(MediaRefused):
         blobs.fetch(old, 100)
     assert Path(new.uri.removeprefix("file://")).exists() is True
+
+
+@pytest.mark.parametrize(
+    "tail",
+    ["%00", "a%00b", "x" * 5_000, "", ".", "..", "folder", "%ED%A0%80", "a\nb", "?q", "#f", "//", "%2e%2e/x", "a/" * 2_000 + "b"],
+)
+def test_what_a_sender_names_is_the_senders_fault(tmp_path: Path, tail: str) -> None:
+    (tmp_path / "folder").mkdir()
+    blobs = Blobs([tmp_path.as_uri()])
+    for uri in (f"{tmp_path.as_uri()}/{tail}", tail, f"file://{tail}", f"file:{tail}", f"file://[{tail}", f"FILE:///{tail}"):
+        with pytest.raises(MediaRefused):
+            blobs.fetch(Reference(uri, "0" * 64, 10), 1_000)
+
+
+@pytest.mark.parametrize("uri", ["file://[", "file://[::1/x", "http://[", "//[", "\0", "", "s3://[", "s3://bucket/../x", "s3:", "file:", ":"])
+def test_what_is_no_uri_is_refused(uri: str) -> None:
+    with pytest.raises(MediaRefused):
+        Blobs(["s3://bucket/a", "file:///nowhere"]).fetch(Reference(uri, "0" * 64, 10), 1_000)
+
+
+@pytest.mark.parametrize(("number", "fate"), [(errno.EIO, RetryLater), (errno.ESTALE, RetryLater), (errno.EMFILE, RetryLater), (errno.ENOENT, MediaRefused)])
+def test_a_store_that_is_away_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, fate: type[Exception]) -> None:
+    blobs = Blobs([tmp_path.as_uri()])
+    reference = blobs.put(b"data")
+
+    def broken(*_: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", broken)
+    with pytest.raises(fate):
+        blobs.fetch(reference, 1_000)
