@@ -98,7 +98,10 @@ def _with_ints(schema: dict[str, Any]) -> list[tuple[str, Any]]:
     held = _ints.get(id(schema))
     if held is None:
         whole = parsed(schema)
-        held = _ints[id(schema)] = schema, [(field["name"], field["type"]) for field in whole["fields"] if _holds_int(field["type"])]
+        held = _ints[id(schema)] = (
+            schema,
+            [(field["name"], field["type"]) for field in whole["fields"] if _holds_int(field["type"])],
+        )
     return held[1]
 
 

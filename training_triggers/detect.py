@@ -15,20 +15,22 @@ import numpy.typing as npt
 
 from processors.step import decoded
 from schemas.codec import Encoder, SchemaIds, decoder_of
-from schemas.errors import BadSettings
+from schemas.columns import Columns
+from schemas.errors import BadSettings, InvalidRequest, RecordError
 from schemas.generated import DriftEvent, DriftState
 from schemas.signals import EMBEDDED, RIGHT, SAID
 from schemas.topic import Consumption
 from schemas.topics import ACCURACY, DRIFT, DRIFT_EVENTS, DRIFT_STATE
 from streams import headers as h
 from streams.broker import Commit
-from streams.outcome import Emit, Outcome
+from streams.outcome import Emit, Outcome, Reject
 from streams.rows import OutRecords, Place, Rows
 from training_triggers.answers import decided, decisions, is_right
 from training_triggers.triggers import accuracy, adwin, chi_square, ks, mmd, page_hinkley, psi
 from training_triggers.triggers.trigger import Trigger
 from training_triggers.watch import Alarm, Matrix, Rules, Watch, columns_of
 
+MOST_MS = 2**42  # the year 2109
 MOST_OUTPUTS = 16  # outputs that are watched one by one; of a model with more, its signals are
 VERSIONS_KEPT = 3  # of a model: the one that answers, the one before, a canary
 
@@ -109,9 +111,14 @@ class Detector:
             )
         self.watches = {}
         for state in self._read_state():
-            if state.detector == self._consumption.group:
-                self.watches.pop((state.model, state.version), None)
-                self.watches[state.model, state.version] = self._of(state)
+            if state.detector != self._consumption.group:
+                continue
+            try:
+                watch = self._of(state)
+            except ValueError:  # no detector of ours wrote it: what is watched begins anew
+                watch = Watch(state.signals, self._triggers, self._rules)
+            self.watches.pop((state.model, state.version), None)
+            self.watches[state.model, state.version] = watch
 
     def forget(self, places: Iterable[Place]) -> None:
         self.watches = {}
@@ -132,11 +139,31 @@ class Detector:
             return outcomes
         alarms: list[tuple[str, str, Alarm]] = []
         touched: dict[tuple[str, str], Watch] = {}
-        for model, version, at_ms, names, entries in filter(None, map(self._extract, columns.records())):
+        found, refused = self._extracted(columns)
+        outcomes += [Reject(done.take([row]), error, "extract") for row, error in refused.items()]
+        done = done.take([row for row in range(len(done)) if row not in refused])
+        for model, version, at_ms, names, entries in found:
             watch = self._watch(model, version, names)
             touched[model, version] = watch
             alarms += [(model, version, alarm) for alarm in watch.add(entries, at_ms)]
-        return [*outcomes, Emit(done, [*self._told(alarms), *self._kept(touched)])]
+        return [*outcomes, Emit(done, [*self._told(alarms), *self._kept(touched)])] if len(done) else outcomes
+
+    def _extracted(self, columns: Columns) -> tuple[list[Entries], dict[int, RecordError]]:
+        """What is watched of each record, and the error of each row that no worker can have written: arrays of other lengths, other
+        types, times that no clock shows."""
+        found: list[Entries] = []
+        refused: dict[int, RecordError] = {}
+        for row, record in enumerate(columns.records()):
+            try:
+                entries = self._extract(record)
+            except Exception as error:
+                refused[row] = InvalidRequest(f"not what a worker writes: {type(error).__name__}: {error}")
+                continue
+            if entries is not None and not 0 <= entries[2] < MOST_MS:
+                refused[row] = InvalidRequest(f"not what a worker writes: a time of {entries[2]} ms")
+            elif entries is not None:
+                found.append(entries)
+        return found, refused
 
     def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
         return []

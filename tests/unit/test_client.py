@@ -100,7 +100,13 @@ def test_what_lies_on_the_reply_partition_ends_no_listener() -> None:
     world = World()
 
     async def story(client: Client) -> Any:
-        for headers in (None, [(h.CE_ID, b"")], [(h.CE_ID, b"\xff\xfe")], [(h.HEADERS_UNREADABLE, b"why")], [(h.CE_ID, b"another")]):
+        for headers in (
+            None,
+            [(h.CE_ID, b"")],
+            [(h.CE_ID, b"\xff\xfe")],
+            [(h.HEADERS_UNREADABLE, b"why")],
+            [(h.CE_ID, b"another")],
+        ):
             world.put(headers, b"junk")
         world.replies.parts.put(KeyError("not foreseen"))
         world.replies.parts.put(RuntimeError("not foreseen"))
@@ -179,7 +185,9 @@ def test_an_id_of_128_bytes_is_taken() -> None:
     assert World().run(lambda client: client.request("moderation", FIELDS, deadline_ms=8_000, request_id="x" * 128))["status"]
 
 
-@pytest.mark.parametrize("fields", [{"content_id": "\ud800", "text": "x"}, {"content_id": "c", "text": "\ud800"}, {"content_id": 5}])
+@pytest.mark.parametrize(
+    "fields", [{"content_id": "\ud800", "text": "x"}, {"content_id": "c", "text": "\ud800"}, {"content_id": 5}]
+)
 def test_fields_that_no_record_holds_are_an_invalid_request(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         World().run(lambda client: client.request("moderation", fields))

@@ -392,7 +392,9 @@ def test_minutes_that_are_far_away_are_not_kept() -> None:
 def test_an_int_that_holds_more_than_32_bits_is_not_what_its_schema_says(kind: Any, n: int) -> None:
     """Its varint may, and what is behind (Arrow, Java) refuses it for the whole file or job."""
     schema = _record("Content", ("a", kind))
-    before = {"int": b"", "array": b"\x02"}.get(kind if isinstance(kind, str) else "array" if isinstance(kind, dict) else "", b"\x02")
+    before = {"int": b"", "array": b"\x02"}.get(
+        kind if isinstance(kind, str) else "array" if isinstance(kind, dict) else "", b"\x02"
+    )
     behind = b"\0" if isinstance(kind, dict) else b""
     for number, good in ((2**31 - 1, True), (-(2**31), True), (2**31, False), (-(2**31) - 1, False), (2**63 - 1, False)):
         _, failures = decode([before + varint(number) + behind] * n, schema, schema)

@@ -266,14 +266,21 @@ def test_what_a_sender_names_is_the_senders_fault(tmp_path: Path, tail: str) -> 
             blobs.fetch(Reference(uri, "0" * 64, 10), 1_000)
 
 
-@pytest.mark.parametrize("uri", ["file://[", "file://[::1/x", "http://[", "//[", "\0", "", "s3://[", "s3://bucket/../x", "s3:", "file:", ":"])
+@pytest.mark.parametrize(
+    "uri", ["file://[", "file://[::1/x", "http://[", "//[", "\0", "", "s3://[", "s3://bucket/../x", "s3:", "file:", ":"]
+)
 def test_what_is_no_uri_is_refused(uri: str) -> None:
     with pytest.raises(MediaRefused):
         Blobs(["s3://bucket/a", "file:///nowhere"]).fetch(Reference(uri, "0" * 64, 10), 1_000)
 
 
-@pytest.mark.parametrize(("number", "fate"), [(errno.EIO, RetryLater), (errno.ESTALE, RetryLater), (errno.EMFILE, RetryLater), (errno.ENOENT, MediaRefused)])
-def test_a_store_that_is_away_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, fate: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("number", "fate"),
+    [(errno.EIO, RetryLater), (errno.ESTALE, RetryLater), (errno.EMFILE, RetryLater), (errno.ENOENT, MediaRefused)],
+)
+def test_a_store_that_is_away_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, fate: type[Exception]
+) -> None:
     blobs = Blobs([tmp_path.as_uri()])
     reference = blobs.put(b"data")
 
