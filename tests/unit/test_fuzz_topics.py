@@ -19,6 +19,7 @@ from processors.labels import is_timely
 from processors.online_features import MemoryStore
 from processors.policy import Rules as PolicyRules
 from processors.policy import action_of, action_of_review
+from processors.process import inline
 from processors.seen import Seen
 from processors.step import RecordStep
 from processors.validate import Validation
@@ -55,7 +56,7 @@ from streams.metrics import Metrics
 from streams.readable import Readable
 from streams.registry import MemoryRegistry
 from streams.rows import OutRecords
-from streams.step import BatchStep, Step
+from streams.step import Step
 from tests import hostile
 from training_triggers.decide import Decide
 from training_triggers.decide import Policy as DecidePolicy
@@ -93,7 +94,7 @@ class World:
         return MemoryBroadcast(self.broker, name)
 
     def inline(self, made: Any) -> Step:
-        return BatchStep(made.process, made.answer, self.clock, CostLine())
+        return inline(made.process, made.answer)
 
 
 def _records(consumption: Consumption, function: Callable[..., Any]) -> Callable[[World], tuple[Step, Any]]:
