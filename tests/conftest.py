@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from infra.local import kafka, processes, registry
 from infra.local.started import Started
@@ -20,6 +21,10 @@ from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
 from streams.service import configure_logging
 from streams.settings import load
+
+# A machine that does much else is slow, and that is no test's failure.
+settings.register_profile("millrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("millrace")
 
 
 @dataclass
