@@ -1,5 +1,5 @@
 """What strangers may put on a topic, by a fixed seed: junk, records cut short, of other subjects, of extreme values; keys and headers
-alike. For the fuzz of the steps (`unit/test_fuzz_topics.py`) and of the whole stack (`integration/test_hostile_topics.py`)."""
+alike. For the fuzz of the steps (`unit/test_fuzz_topics.py`)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Every topic with a reader, and whatever a stranger may put on it: each record ends once, as the sender's fault where it is one, and
-nothing that reads it ends with it. The whole stack has the same in `integration/test_hostile_topics.py`."""
+nothing that reads it ends with it."""
 
 from __future__ import annotations
 
