@@ -107,7 +107,7 @@ class TaskStep:
         rows, enriched = _left(rows, enriched, prepared.refused)
         if not len(rows):
             return outcomes
-        prediction = self._task.predict(prepared.inputs, versions)
+        prediction = finite(self._task.predict(prepared.inputs, versions))
         compute_ms = (self._clock.monotonic_s() - started_s) * 1000
         queue_ms = np.maximum(0, started_ms - np.array(rows.timestamps_ms)).astype(np.float32)
         self._metrics.observe_all("queue_seconds", queue_ms / 1000)
@@ -146,7 +146,7 @@ class TaskStep:
     def _by_shadow(self, asked: Asked, inputs: Sequence[Any], versions: Versions, shadow: Version) -> list[OutRecords]:
         rows, enriched = asked.rows, asked.enriched
         begun_s = self._clock.monotonic_s()
-        prediction = self._task.predict(inputs, versions)
+        prediction = finite(self._task.predict(inputs, versions))
         origin = self._origin(rows)
         took_ms = (self._clock.monotonic_s() - begun_s) * 1000
         result = _result(rows, origin, enriched, prediction, np.zeros(len(rows), np.float32), took_ms)
@@ -233,6 +233,14 @@ class TaskStep:
         value = self._log_encoder.encode(columns, 1)
         header = h.cloud_event(request_ids[:1], "prediction-log", self._worker)
         return OutRecords(PREDICTION_LOG.name, [self._worker.encode()], [value[0]], header)
+
+
+def finite(prediction: Prediction) -> Prediction:
+    """Raises ValueError where a model's answer is no number: what is not comparable passes every threshold, and is no verdict."""
+    for use in prediction.uses:
+        if not np.isfinite(use.outputs).all():
+            raise ValueError(f"{use.version.folder.name} {use.version.folder.version} answers with what is no finite number")
+    return prediction
 
 
 def _result(

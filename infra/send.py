@@ -190,18 +190,22 @@ def _show_verdict(result: dict[str, Any]) -> None:
         where = "" if found["part"] == "text" else f"  in {found['part']}"
         said = f"  {found['category']:<16}{found['probability']:6.3f}  of {found['threshold']:.3f}  {mark}{bar}[/]{where}"
         console.out.print(said)
-    if len(result["parts"]) > 1 or any(part["error_code"] for part in result["parts"]):
+    if len(result["parts"]) > 1 or any(part["error_code"] or part["unseen"] for part in result["parts"]):
         for part in result["parts"]:
             if part["error_code"]:
                 console.out.print(f"  [yellow]{part['part']}: not judged, {console.escape(part['error_message'] or '')}[/]")
             else:
                 left_out = f"; not covered there: {', '.join(part['not_covered'])}" if part["not_covered"] else ""
                 console.out.print(f"  [dim]{part['part']}: {part['category']} {part['probability']:.3f}{left_out}[/]")
+            if part["unseen"]:
+                console.out.print(f"  [yellow]{part['part']}: not judged whole, {console.escape(part['unseen'])}[/]")
     if result["not_covered"]:
         console.out.print(f"  [dim]not covered: {', '.join(result['not_covered'])}[/]")
 
 
 def _show_classes(result: dict[str, Any]) -> None:
+    for note in result["notes"]:
+        console.out.print(f"  [yellow]{console.escape(note)}[/]")
     for found in result["classes"]:
         console.out.print(
             f"  {console.escape(found['label']):<20}{found['probability']:6.3f}  {'█' * round(found['probability'] * 20)}"
@@ -216,6 +220,8 @@ def _show_translation(result: dict[str, Any]) -> None:
 
 def _show_transcript(result: dict[str, Any]) -> None:
     console.out.print(f"[bold]{console.escape(result['text']) or '(nothing heard)'}[/]  [dim]{result['duration_s']:.2f} s[/]")
+    for note in result["notes"]:
+        console.out.print(f"  [yellow]{console.escape(note)}[/]")
     for word in result["words"]:
         console.out.print(
             f"  {word['start_s']:6.2f}–{word['end_s']:.2f} s  {word['probability']:.2f}  {console.escape(word['text'])}"

@@ -23,7 +23,7 @@ Record = Mapping[str, Any]
 class Rules:
     """remove_at: by category, or kind of part and category (`image:spam`), the probability from which a flagged item is
     removed without a person; inf for never.
-    review_unjudged: an item with a part that could not be judged is looked at by a person."""
+    review_unjudged: an item with a part that could not be judged, or not whole, is looked at by a person."""
 
     remove_at: Mapping[str, float]
     review_unjudged: bool = True
@@ -77,6 +77,7 @@ def decide(verdict: Record, rules: Rules) -> tuple[str, list[str]]:
             doubts.append(f"{said} passes its threshold {found['threshold']:.2f}")
     if rules.review_unjudged:
         doubts += [f"{one['part']} was not judged: {one['error_code']}" for one in verdict["parts"] if one["error_code"]]
+        doubts += [f"{one['part']} was not judged whole: {one['unseen']}" for one in verdict["parts"] if one["unseen"]]
     if removals:
         return REMOVE, [*removals, *doubts]
     if doubts:

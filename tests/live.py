@@ -171,6 +171,7 @@ class Translating(World):
         super().__init__(monkeypatch)
         self.failing: dict[str, Exception] = {}
         self.embedding: Any = None
+        self.odd = 0.0
         for topic, record in (
             (self.consumption.topic, "translation-request"), (self.results, "translation-result"), (PREDICTION_LOG, "prediction-log"),
         ):  # fmt: skip
@@ -184,7 +185,7 @@ class Translating(World):
         if version.backend.version in self.failing:
             raise self.failing[version.backend.version]
         embedding = self.embedding if version.arm == "shadow" else None
-        use = Use(version, np.zeros((len(inputs), 1), "<f4"), 1.0, embedding=embedding)
+        use = Use(version, np.full((len(inputs), 1), self.odd, "<f4"), 1.0, embedding=embedding)
         return Prediction({"text": [f"by {version.backend.version}" for _ in inputs]}, [use])
 
     def step(self, models: Models) -> TaskStep:

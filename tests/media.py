@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -71,3 +72,48 @@ def sound_of(samples: Any, rate_hz: int = 8000, kind: str = "WAV") -> bytes:
 
 def inline(data: bytes) -> dict[str, Any]:
     return {"data": data, "uri": None, "sha256": None, "size": None}
+
+
+def pictures_video(
+    shown: list[tuple[float, Any]], kind: str = "matroska", codec: str = "mpeg4", seekable: bool = True, key_every: int = 12
+) -> bytes:
+    """Pictures with the times from which they stand, seconds; the file holds no other frame. seekable: otherwise it is written as a
+    recorder writes, and says nothing of its length."""
+    out: Any = io.BytesIO() if seekable else _Pipe()
+    with av.open(out, "w", format=kind) as container:
+        stream: Any = container.add_stream(codec, rate=1000)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.gop_size = key_every
+        if codec == "libvpx":
+            stream.options = {"deadline": "realtime", "cpu-used": "8"}
+        for at_s, picture in shown:
+            frame = av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
+            frame.pts, frame.time_base = round(at_s * 1000), Fraction(1, 1000)
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return out.getvalue() if seekable else bytes(out.written)
+
+
+class _Pipe:
+    """Takes what is written, and cannot go back."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self.written += data
+        return len(data)
+
+
+def grey(level: int) -> Any:
+    return np.full((120, 160, 3), level, np.uint8)
+
+
+def turned(mp4: bytes, matrix: tuple[int, int, int, int]) -> bytes:
+    """With another display matrix: a, b, c, d as ISO/IEC 14496-12 names them."""
+    at = mp4.index(b"tkhd") + 4 + 40
+    a, b, c, d = (number << 16 for number in matrix)
+    return mp4[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + mp4[at + 36 :]

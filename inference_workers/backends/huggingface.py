@@ -29,6 +29,7 @@ from inference_workers.networks.speech import Floats, Heard, best_path
 from schemas.errors import InvalidRequest, ModelRefused
 
 transformers.logging.set_verbosity_error()
+OVERLAP_TOKENS, STRETCHES_AT_ONCE = 32, 64
 
 
 class _Loaded:
@@ -78,10 +79,24 @@ class Texts(_Loaded):
         super().__init__(folder, AutoModelForSequenceClassification)
         self.labels = folder.coverage
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
+        if not self._tokenizer.is_fast:
+            raise ModelRefused(f"{folder.name} has no fast tokenizer: texts longer than it reads could not be read whole")
 
     def score(self, texts: Sequence[str]) -> Scores:
-        inputs = self._tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
-        return self._scored(inputs.get("attention_mask"), **inputs)
+        """A text of more tokens than the model reads is read in stretches that overlap: of each label the most that any of them says."""
+        stride = min(OVERLAP_TOKENS, int(self._tokenizer.model_max_length) // 4)
+        inputs = self._tokenizer(
+            list(texts), padding=True, truncation=True, stride=stride, return_overflowing_tokens=True, return_tensors="pt"
+        )
+        first = np.flatnonzero(np.diff(inputs.pop("overflow_to_sample_mapping").numpy(), prepend=-1))
+        n = len(inputs["input_ids"])
+        parts = [
+            {name: rows[at : at + STRETCHES_AT_ONCE] for name, rows in inputs.items()} for at in range(0, n, STRETCHES_AT_ONCE)
+        ]
+        scores = [self._scored(part.get("attention_mask"), **part) for part in parts]
+        logits = np.maximum.reduceat(np.concatenate([one.logits for one in scores]), first, axis=0)
+        embeddings = [one.embedding for one in scores if one.embedding is not None]
+        return Scores(logits, np.concatenate(embeddings)[first] if embeddings else None)
 
 
 class Pictures(_Loaded):

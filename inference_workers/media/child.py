@@ -9,14 +9,14 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 import structlog
 
-from inference_workers.media import formats
+from inference_workers.media import sounds, stills, videos
 from inference_workers.media.formats import Caps
 from inference_workers.networks.pictures import Fit
 from schemas.errors import MediaRefused, RetryLater
@@ -26,11 +26,14 @@ START_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class Job:
-    """One file. what: picture, frames or sound; to: the Fit of a picture or frame, or the samples a second."""
+    """One file. what: looks, frames or sound; to: the Fit of a picture or frame, or the samples a second."""
 
     what: str
     data: bytes
     to: Fit | int
+
+
+_WORK: dict[str, Callable[[bytes, Any, Caps], Any]] = {"looks": stills.looks, "frames": videos.frames, "sound": sounds.sound}
 
 
 def _serve(pipe: Connection, caps: Caps, memory_bytes: int) -> None:
@@ -49,7 +52,7 @@ def _serve(pipe: Connection, caps: Caps, memory_bytes: int) -> None:
     while True:
         job = pipe.recv()
         try:
-            answer: Any = getattr(formats, job.what)(job.data, job.to, caps)
+            answer: Any = _WORK[job.what](job.data, job.to, caps)
         except MediaRefused as refused:
             answer = refused
         except MemoryError:

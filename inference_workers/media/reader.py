@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from inference_workers.media.child import DecodingChild, Job
-from inference_workers.media.formats import Caps
-from inference_workers.networks.pictures import Fit, Pixels
+from inference_workers.media.formats import Caps, Looks, Sound
+from inference_workers.networks.pictures import Fit
 from schemas.errors import MediaRefused, RetryLater
 from streams.blobs import INLINE_BYTES, Blobs, Reference
 
@@ -26,15 +26,16 @@ class MediaReader:
         self._child = child or DecodingChild(self.caps)
         self._pool: ThreadPoolExecutor | None = None
 
-    def pictures(self, media: Sequence[Media], to: Fit) -> list[Pixels | MediaRefused]:
-        return self._decoded(media, "picture", to, self.caps.image_bytes)
+    def looks(self, media: Sequence[Media], to: Fit) -> list[Looks | MediaRefused]:
+        """Of each picture file what is to be looked at, first the picture as it is."""
+        return self._decoded(media, "looks", to, self.caps.image_bytes)
 
-    def frames(self, media: Sequence[Media], to: Fit) -> list[list[tuple[float, Pixels]] | MediaRefused]:
-        """Of each video its sampled frames, with their times in seconds."""
+    def frames(self, media: Sequence[Media], to: Fit) -> list[Looks | MediaRefused]:
+        """Of each video its sampled frames."""
         return self._decoded(media, "frames", to, self.caps.video_bytes)
 
-    def sounds(self, media: Sequence[Media], rate_hz: int) -> list[Any]:
-        """float32, mono, at that rate."""
+    def sounds(self, media: Sequence[Media], rate_hz: int) -> list[Sound | MediaRefused]:
+        """At that rate."""
         return self._decoded(media, "sound", rate_hz, self.caps.sound_bytes)
 
     def start(self) -> None:
@@ -47,10 +48,13 @@ class MediaReader:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _decoded(self, media: Sequence[Media], what: str, to: Fit | int, max_bytes: int) -> list[Any]:
-        fetched = self._fetched(media, max_bytes)
-        jobs = [Job(what, data, to) for data in fetched if isinstance(data, bytes)]
-        decoded = iter(self._child.decode(jobs))
-        return [next(decoded) if isinstance(data, bytes) else data for data in fetched]
+        """A few at a time, so that a batch of many large files is never in memory at once."""
+        found: list[Any] = []
+        for at in range(0, len(media), FETCH_AT_ONCE):
+            fetched = self._fetched(media[at : at + FETCH_AT_ONCE], max_bytes)
+            decoded = iter(self._child.decode([Job(what, data, to) for data in fetched if isinstance(data, bytes)]))
+            found += [next(decoded) if isinstance(data, bytes) else data for data in fetched]
+        return found
 
     def _fetched(self, media: Sequence[Media], max_bytes: int) -> list[bytes | MediaRefused]:
         fetch: Callable[[Media], bytes | MediaRefused] = lambda one: self._bytes_of(one, max_bytes)  # noqa: E731

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from inference_workers.networks.text import folded, visible
+
 WORD_BITS = 17
 CHAR_BITS = 18  # there are ten times as many of them
 MAX_CHARS = 20_000
 _WORD = re.compile(r"\w\w+", re.UNICODE)
-_SPACES = re.compile(r"\s+")
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing (Knuth, TAOCP 6.4): spreads n-grams over the buckets
 U64 = npt.NDArray[np.uint64]
 
@@ -33,7 +34,8 @@ class Bags:
 
 
 def normalise(text: str) -> str:
-    return _SPACES.sub(" ", unicodedata.normalize("NFKC", text[:MAX_CHARS]).lower()).strip()
+    """Folded before it is cut: what nobody sees pushes nothing out of sight."""
+    return folded(unicodedata.normalize("NFKC", visible(text)).lower())[:MAX_CHARS].strip()
 
 
 def words_and_chars(texts: Sequence[str]) -> tuple[Bags, Bags]:

@@ -30,12 +30,12 @@ class Fit:
         return cls(str(found["mode"]), int(found["height"]), int(found["width"]))
 
 
-def fit(picture: Image.Image, to: Fit) -> Pixels:
-    """uint8 of shape (height, width, channels). Turns it as its EXIF says, puts transparent ones on white."""
-    turned = ImageOps.exif_transpose(picture)
+def fit(picture: Image.Image, to: Fit, ground: str = "white") -> Pixels:
+    """uint8 of shape (height, width, channels). Turns it as its EXIF says, puts transparent ones on the ground."""
+    turned = _eight_bit(ImageOps.exif_transpose(picture))
     if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
         over = turned.convert("RGBA")
-        turned = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+        turned = Image.alpha_composite(Image.new("RGBA", over.size, ground), over)
     plain = turned.convert(to.mode)
     if not to.height:
         plain.thumbnail((to.max_side, to.max_side), Image.Resampling.BILINEAR)
@@ -51,6 +51,19 @@ def fit(picture: Image.Image, to: Fit) -> Pixels:
     top, left = (to.height - size[1]) // 2, (to.width - size[0]) // 2
     out[top : top + size[1], left : left + size[0]] = small
     return out
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """Numbers of 16 bits and more brought into 0 to 255; Pillow's own way cuts them off there."""
+    if not picture.mode.startswith("I") and picture.mode != "F":
+        return picture
+    numbers = np.nan_to_num(np.asarray(picture).astype(np.float64), nan=0.0)
+    full = 65_535.0 if picture.mode != "F" else max(255.0, float(numbers.max()))
+    grey = Image.fromarray(np.floor(np.clip(numbers / full, 0.0, 1.0) * 255.999).astype(np.uint8))
+    clear = picture.info.get("transparency")
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(np.where(numbers == clear, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def _with_channels(pixels: Pixels) -> Pixels:

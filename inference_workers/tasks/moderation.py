@@ -20,6 +20,7 @@ from inference_workers.backends.choose import picture_scorer, text_scorer
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
 from inference_workers.networks.pictures import Pixels
+from inference_workers.networks.text import folded, visible, windows
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from inference_workers.tasks.vision import brightness, warm_up
 from processors.enrich import Need
@@ -30,18 +31,23 @@ from schemas.topics import MODERATION_VERDICTS, consumption
 
 DEFAULT_THRESHOLD = 0.7
 MAX_IMAGES = 64
+MOST_VIEWS = 128
 TEXT, IMAGE = "moderation-text", "moderation-image"
 
 
 @dataclass(slots=True)
 class Item:
-    """One content item, its media decoded. pictures: name and pixels of each image and frame that could be read."""
+    """One content item, its media decoded. text: whole, without what nobody sees. windows: part and text of each stretch of one that is
+    too long to be judged by its whole alone. pictures: name and pixels of each image and frame that could be read. unseen: by part,
+    what of it was not judged."""
 
     content_id: str | None
     author_id: str | None
     text: str | None
+    windows: list[tuple[str, str]] = field(default_factory=list)
     pictures: list[tuple[str, Pixels]] = field(default_factory=list)
     unread: list[tuple[str, MediaRefused]] = field(default_factory=list)
+    unseen: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,11 @@ class Moderation:
         return texts
 
     def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
-        texts = [text if text and text.strip() else None for text in columns.text("text")]
         items = [
-            Item(content_id, author_id, text)
-            for content_id, author_id, text in zip(columns.text("content_id"), columns.text("author_id"), texts, strict=True)
+            _item(content_id, author_id, text or "")
+            for content_id, author_id, text in zip(
+                columns.text("content_id"), columns.text("author_id"), columns.text("text"), strict=True
+            )
         ]
         refused: dict[int, RecordError] = {}
         images, videos = columns.nested("images"), columns.nested("video")
@@ -115,41 +122,65 @@ class Moderation:
         )
 
 
+def _item(content_id: str | None, author_id: str | None, text: str) -> Item:
+    """Nothing of its media is read yet. A text of which nothing is to be seen is none."""
+    whole = folded(text)
+    if not whole:
+        return Item(content_id, author_id, None)
+    stretches, behind = windows(whole)
+    item = Item(content_id, author_id, visible(text), [(f"text from {one.start + 1}", one.text) for one in stretches])
+    if behind:
+        item.unseen["text"] = f"the last {behind} of its {len(whole)} characters"
+    return item
+
+
 def _read_pictures(items: list[Item], given: list[tuple[int, Any]], versions: Versions, media: MediaReader) -> None:
     """All images of the batch at once, each into its item."""
     if not given:
         return
     flat = [(row, f"image {number}", one) for row, images in given for number, one in enumerate(images, 1)]
-    decoded = media.pictures([one for _, _, one in flat], versions[IMAGE].backend.fit)
-    for (row, part, _), pixels in zip(flat, decoded, strict=True):
-        if isinstance(pixels, MediaRefused):
-            items[row].unread.append((part, pixels))
-        else:
-            items[row].pictures.append((part, pixels))
+    decoded = media.looks([one for _, _, one in flat], versions[IMAGE].backend.fit)
+    left = {row: MOST_VIEWS - len(images) for row, images in given}  # further views of an item; each image has a first one
+    for (row, part, _), looks in zip(flat, decoded, strict=True):
+        if isinstance(looks, MediaRefused):
+            items[row].unread.append((part, looks))
+            continue
+        views = looks.views[: 1 + max(0, left[row])]
+        left[row] -= len(views) - 1
+        items[row].pictures += [(f"{part} {where}".strip(), pixels) for where, pixels in views]
+        if looks.unseen or len(views) < len(looks.views):
+            items[row].unseen[part] = (
+                looks.unseen or f"the item has more than {MOST_VIEWS} views: {len(looks.views) - len(views)} were left out"
+            )
 
 
 def _read_videos(items: list[Item], given: list[tuple[int, Any]], versions: Versions, media: MediaReader) -> None:
     if not given:
         return
     decoded = media.frames([one for _, one in given], versions[IMAGE].backend.fit)
-    for (row, _), frames in zip(given, decoded, strict=True):
-        if isinstance(frames, MediaRefused):
-            items[row].unread.append(("video", frames))
-        else:
-            items[row].pictures.extend((f"video at {at_s:.1f} s", pixels) for at_s, pixels in frames)
+    for (row, _), looks in zip(given, decoded, strict=True):
+        if isinstance(looks, MediaRefused):
+            items[row].unread.append(("video", looks))
+            continue
+        named = [(f"video {where}", pixels) for where, pixels in looks.views]
+        items[row].pictures += named
+        if looks.unseen:
+            items[row].unseen[named[0][0]] = looks.unseen
 
 
 def _score_texts(items: Sequence[Item], version: Version) -> list[Scored]:
-    rows = [row for row, item in enumerate(items) if item.text is not None]
-    if not rows:
+    """Wholes first, then stretches."""
+    found = [(row, "text", item.text) for row, item in enumerate(items) if item.text is not None]
+    found += [(row, part, text) for row, item in enumerate(items) for part, text in item.windows]
+    if not found:
         return []
-    texts = [items[row].text or "" for row in rows]
+    rows, parts, texts = [row for row, _, _ in found], [part for _, part, _ in found], [text for _, _, text in found]
     scorer: TextScorer = version.backend
     begun_s = time.perf_counter()
     scores = scorer.score(texts)
     compute_ms = (time.perf_counter() - begun_s) * 1000
     signals = {"text_chars": np.array([len(text) for text in texts], "<f4")}
-    return [_scored(version, scorer.labels, scores, compute_ms, rows, ["text"] * len(rows), len(items), signals, texts)]
+    return [_scored(version, scorer.labels, scores, compute_ms, rows, parts, len(items), signals, texts)]
 
 
 def _score_pictures(items: Sequence[Item], version: Version) -> list[Scored]:
@@ -176,11 +207,11 @@ def _scored(
     signals: Mapping[str, npt.NDArray[Any]],
     seen: Sequence[Any],
 ) -> Scored:
-    """n: the number of items where each of them has exactly this one part, else another number."""
+    """n: the number of items where each of them may have exactly this one part, else 0."""
     saved = version.folder.config.get("thresholds", {})
     thresholds = np.array([float(saved.get(label, DEFAULT_THRESHOLD)) for label in labels])
     probabilities = 1.0 / (1.0 + np.exp(-scores.logits))
-    each_its_own = len(rows) == n
+    each_its_own = rows == list(range(n))
     use = Use(
         version, probabilities.astype("<f4"), compute_ms, None if each_its_own else rows, () if each_its_own else parts, signals,
         thresholds, seen, scores.embedding,
@@ -208,6 +239,7 @@ def _verdict(item: Item, scored: Sequence[Scored], places: list[tuple[int, int]]
         best = int(margins.argmax())
         parts.append({
             "part": part, "category": model.labels[best], "probability": probabilities[best], "not_covered": model.not_covered,
+            "unseen": item.unseen.get(part),
         })  # fmt: skip
         for k, category in enumerate(model.labels):
             if category not in worst or margins[k] > worst[category][0]:
@@ -216,6 +248,8 @@ def _verdict(item: Item, scored: Sequence[Scored], places: list[tuple[int, int]]
                     "flagged": bool(margins[k] > 0), "part": part,
                 }  # fmt: skip
     _, decided = max(worst.values(), key=lambda found: found[0])
+    named = {said["part"] for _, said in worst.values()}
+    parts = [one for one in parts if one["part"] in named or not one["part"].startswith("text from ")]
     parts += [{"part": part, "error_code": error.code, "error_message": str(error)} for part, error in item.unread]
     return {
         "flagged": any(said["flagged"] for _, said in worst.values()),

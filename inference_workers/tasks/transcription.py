@@ -9,9 +9,9 @@ import numpy as np
 
 from inference_workers.backends.backend import Backend, Listening
 from inference_workers.backends.choose import listening
+from inference_workers.media.formats import Sound
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
-from inference_workers.networks.speech import Floats
 from inference_workers.task import Prediction, Prepared, Use, Versions
 from processors.enrich import Need
 from schemas.columns import Columns
@@ -40,13 +40,13 @@ class Transcription:
         refused: dict[int, RecordError] = {row: one for row, one in enumerate(sounds) if isinstance(one, MediaRefused)}
         return Prepared([one for one in sounds if not isinstance(one, MediaRefused)], refused)
 
-    def predict(self, inputs: Sequence[Floats], versions: Versions) -> Prediction:
+    def predict(self, inputs: Sequence[Sound], versions: Versions) -> Prediction:
         version = versions[MODEL]
         backend: Listening = version.backend
         begun_s = time.perf_counter()
-        heard = backend.hear(inputs)
+        heard = backend.hear([sound.samples for sound in inputs])
         compute_ms = (time.perf_counter() - begun_s) * 1000
-        durations_s = np.array([len(sound) / backend.rate_hz for sound in inputs], "<f4")
+        durations_s = np.array([len(sound.samples) / backend.rate_hz for sound in inputs], "<f4")
         surest = np.array([np.mean([word.probability for word in words]) if words else 0.0 for words in heard], "<f4")
         return Prediction(
             results={
@@ -59,13 +59,14 @@ class Transcription:
                     for words in heard
                 ],
                 "duration_s": durations_s,
+                "notes": [sound.notes for sound in inputs],
             },
             uses=[
                 Use(
                     version, surest[:, None], compute_ms,
                     signals={
                         "duration_s": durations_s,
-                        "loudness": np.array([np.sqrt(np.mean(sound**2)) for sound in inputs], "<f4"),
+                        "loudness": np.array([np.sqrt(np.mean(sound.samples**2)) for sound in inputs], "<f4"),
                         "words": np.array([len(words) for words in heard], "<f4"),
                     },
                 )

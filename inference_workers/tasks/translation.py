@@ -12,6 +12,7 @@ from inference_workers.backends.backend import Backend, Translated, Translating
 from inference_workers.backends.choose import translating
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
+from inference_workers.networks.text import typed
 from inference_workers.task import Prediction, Prepared, Use, Versions
 from processors.enrich import Need
 from schemas.columns import Columns
@@ -46,20 +47,21 @@ class Translation:
         return backend
 
     def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
-        pairs = versions[MODEL].backend.pairs
+        pairs: frozenset[tuple[str, str]] = versions[MODEL].backend.pairs
         inputs: list[Asked] = []
         refused: dict[int, RecordError] = {}
         asked = zip(columns.text("text"), columns.text("source"), columns.text("target"), strict=True)
-        for row, (text, source, target) in enumerate(asked):
-            if not text or not text.strip():
+        for row, (written, source, target) in enumerate(asked):
+            text, pair = typed(written or ""), pair_of(source or "", target or "", pairs)
+            if not text:
                 refused[row] = InvalidRequest("the text is empty: there is nothing to translate")
             elif len(text) > MAX_CHARS:
                 refused[row] = InvalidRequest(f"the text has {len(text)} characters; at most {MAX_CHARS} are read")
-            elif pairs and (source, target) not in pairs:
+            elif pair is None:
                 known = ", ".join(sorted(f"{one} to {other}" for one, other in pairs))
                 refused[row] = InvalidRequest(f"{source} to {target} is not a pair of this model; it has {known}")
             else:
-                inputs.append(Asked(text, source or "", target or ""))
+                inputs.append(Asked(text, *pair))
         return Prepared(inputs, refused)
 
     def predict(self, inputs: Sequence[Asked], versions: Versions) -> Prediction:
@@ -89,6 +91,21 @@ class Translation:
                 )
             ],
         )  # fmt: skip
+
+
+def pair_of(source: str, target: str, pairs: frozenset[tuple[str, str]]) -> tuple[str, str] | None:
+    """The model's own pair for two language tags (BCP 47): whatever their case, and with a region that the model does not know left
+    out. As given where the model does not say its pairs; None where it has none."""
+    if not pairs:
+        return source, target
+    names = {name.casefold(): name for pair in pairs for name in pair}
+
+    def known(tag: str) -> str:
+        whole = tag.strip().replace("_", "-").casefold()
+        return names.get(whole) or names.get(whole.partition("-")[0], tag)
+
+    pair = known(source), known(target)
+    return pair if pair in pairs else None
 
 
 TASK = Translation()

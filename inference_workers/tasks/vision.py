@@ -11,6 +11,7 @@ import numpy as np
 
 from inference_workers.backends.backend import Backend, Logits, PictureScorer
 from inference_workers.backends.choose import picture_scorer
+from inference_workers.media.formats import Looks
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
 from inference_workers.networks.pictures import Pixels
@@ -26,8 +27,11 @@ MOST_CLASSES = 100
 
 @dataclass(frozen=True, slots=True)
 class Asked:
+    """notes: what of the file is not in the pixels, in words."""
+
     pixels: Pixels
     top: int
+    notes: Sequence[str] = ()
 
 
 class Vision:
@@ -45,16 +49,16 @@ class Vision:
 
     def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
         scorer: PictureScorer = versions[MODEL].backend
-        pictures = media.pictures(columns.nested("image"), scorer.fit)
+        pictures = media.looks(columns.nested("image"), scorer.fit)
         inputs: list[Asked] = []
         refused: dict[int, RecordError] = {}
-        for row, (pixels, top) in enumerate(zip(pictures, columns.numbers("top"), strict=True)):
-            if isinstance(pixels, MediaRefused):
-                refused[row] = pixels
+        for row, (looks, top) in enumerate(zip(pictures, columns.numbers("top"), strict=True)):
+            if isinstance(looks, MediaRefused):
+                refused[row] = looks
             elif not 1 <= top <= MOST_CLASSES:
                 refused[row] = InvalidRequest(f"top is {top}; it takes 1 to {MOST_CLASSES}")
             else:
-                inputs.append(Asked(pixels, top))
+                inputs.append(Asked(looks.views[0][1], top, notes_of(looks)))
         return Prepared(inputs, refused)
 
     def predict(self, inputs: Sequence[Asked], versions: Versions) -> Prediction:
@@ -71,13 +75,23 @@ class Vision:
                 "classes": [
                     [{"label": scorer.labels[k], "probability": float(row[k])} for k in best[: one.top]]
                     for one, row, best in zip(inputs, probabilities, order.tolist(), strict=True)
-                ]
+                ],
+                "notes": [list(one.notes) for one in inputs],
             },
             uses=[Use(
                 version, probabilities.astype("<f4"), compute_ms, signals=brightness(pictures), seen=pictures,
                 embedding=scores.embedding,
             )],
         )  # fmt: skip
+
+
+def notes_of(looks: Looks) -> list[str]:
+    """What of a picture the first view does not show, in words."""
+    wheres = [where for where, _ in looks.views]
+    notes = ["it lets its ground through: it was put on white"] if "on black" in wheres else []
+    if looks.unseen or any(where.startswith("frame ") for where in wheres):
+        notes.append("it moves: only its first frame was looked at")
+    return notes
 
 
 def softmax(logits: Logits) -> Logits:

@@ -149,3 +149,14 @@ def test_the_digest_is_that_of_the_files_and_only_safetensors_without_code_are_o
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelRefused, match="no safetensors"):
         open_source(f"hf:{tmp_path}")
+
+
+def test_a_text_of_more_tokens_than_the_model_reads_is_read_to_its_end(tmp_path: Path) -> None:
+    texts(tmp_path)
+    scorer = find_task("moderation").load(open_source(f"hf:{tmp_path}"), "moderation-text")
+    head = "hello there " * 40  # 80 of 64 tokens
+    read: Any = scorer
+    ends = [f"{word} " * 20 for word in ("are", "today", "you", "my", "friend")]
+    *long, short = read.score([*(head + end for end in ends), "hello"]).logits
+    assert len({tuple(logits) for logits in long}) > 1
+    np.testing.assert_allclose(read.score(["hello"]).logits[0], short, atol=1e-5)

@@ -343,6 +343,15 @@ def test_whatever_a_shadow_does_costs_no_request(translating: Translating) -> No
     assert (refusal.arm, refusal.accepted) == ("shadow", False)
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_an_answer_that_is_no_number_is_no_answer(translating: Translating, odd: float) -> None:
+    models = translating.worker()
+    step = translating.step(models)
+    translating.odd = odd
+    with pytest.raises(ValueError, match="m 1 answers with what is no finite number"):
+        step.process(translating.asked(2))
+
+
 def test_the_log_names_the_digest_of_what_answered(translating: Translating) -> None:
     models = translating.worker()
     translating.announce("1-by-hand", beside("shadow", "9"))

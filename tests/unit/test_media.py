@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from inference_workers.media.child import DecodingChild, Job
-from inference_workers.media.formats import Caps
+from inference_workers.media.formats import Caps, Looks, Sound
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.pictures import Fit
 from schemas.errors import BadSettings, MediaRefused, RetryLater
@@ -30,6 +30,11 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MediaReader]:
     made = MediaReader(Blobs([tmp_path_factory.mktemp("blobs").as_uri()]))
     yield made
     made.close()
+
+
+def pictures(reader: MediaReader, given: list[dict[str, Any]], to: Fit) -> list[Any]:
+    """Of each file its first look, or why there is none."""
+    return [one if isinstance(one, MediaRefused) else one.views[0][1] for one in reader.looks(given, to)]
 
 
 GOOD = media.digit_seven()
@@ -50,20 +55,20 @@ BAD_PICTURES = [
 
 @pytest.mark.parametrize(("data", "why"), BAD_PICTURES, ids=lambda value: str(value)[:24])
 def test_a_bad_picture_is_refused_with_the_reason_and_its_neighbours_are_read(reader: MediaReader, data: bytes, why: str) -> None:
-    first, refused, last = reader.pictures([inline(GOOD), inline(data), inline(GOOD)], SMALL)
+    first, refused, last = pictures(reader, [inline(GOOD), inline(data), inline(GOOD)], SMALL)
     assert isinstance(refused, MediaRefused)
     assert why in str(refused)
     np.testing.assert_array_equal(first, last)
 
 
 def test_bytes_that_were_changed_are_pixels_or_a_reason_but_never_an_error(reader: MediaReader) -> None:
-    (found,) = reader.pictures([inline(bytes(CHANGED))], SMALL)
+    (found,) = pictures(reader, [inline(bytes(CHANGED))], SMALL)
     assert isinstance(found, (MediaRefused, np.ndarray))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
 def test_every_format_is_told_by_its_bytes(reader: MediaReader, kind: str) -> None:
-    (pixels,) = reader.pictures([inline(media.noise(64, kind))], SMALL)
+    (pixels,) = pictures(reader, [inline(media.noise(64, kind))], SMALL)
     assert not isinstance(pixels, MediaRefused)
     assert pixels.shape == (32, 32, 3)
     assert pixels.dtype == np.uint8
@@ -74,17 +79,17 @@ def test_a_picture_is_fitted_whole_and_transparency_is_white(reader: MediaReader
 
     wide = media.encoded(Image.new("RGB", (100, 20), "red"))
     clear = media.encoded(Image.new("RGBA", (10, 10), (0, 0, 0, 0)))
-    pixels, white = reader.pictures([inline(wide), inline(clear)], SMALL)
+    pixels, white = pictures(reader, [inline(wide), inline(clear)], SMALL)
     assert not isinstance(pixels, MediaRefused) and not isinstance(white, MediaRefused)
     assert (pixels[:, :, 0] == 255).all()  # the bars take the colour of its edge
     assert (white == 255).all()
 
 
 def test_frames_are_spread_over_the_video_with_their_times(reader: MediaReader) -> None:
-    (frames,) = reader.frames([inline(media.video(4.0))], SMALL)
-    assert isinstance(frames, list)
-    assert [round(at_s) for at_s, _ in frames] == [0, 2, 2, 4]
-    assert [pixels.mean() > 120 for _, pixels in frames] == [False, False, True, True]
+    (found,) = reader.frames([inline(media.video(4.0))], SMALL)
+    assert isinstance(found, Looks) and found.unseen is None
+    assert [where for where, _ in found.views] == ["at 0.5 s", "at 1.5 s", "at 2.5 s", "at 3.5 s"]
+    assert [pixels.mean() > 120 for _, pixels in found.views] == [False, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -100,12 +105,14 @@ def test_frames_are_spread_over_the_video_with_their_times(reader: MediaReader) 
 def test_a_bad_video_is_refused_with_the_reason(reader: MediaReader, data: bytes, why: str) -> None:
     refused, frames = reader.frames([inline(data), inline(media.video())], SMALL)
     assert isinstance(refused, MediaRefused) and why in str(refused)
-    assert isinstance(frames, list)
+    assert isinstance(frames, Looks)
 
 
 def test_sounds_come_at_the_rate_that_is_wanted(reader: MediaReader) -> None:
     for kind in ("WAV", "FLAC", "OGG"):
-        (samples,) = reader.sounds([inline(media.sound(1.0, 16_000, kind))], 8000)
+        (heard,) = reader.sounds([inline(media.sound(1.0, 16_000, kind))], 8000)
+        assert isinstance(heard, Sound) and heard.notes == []
+        samples = heard.samples
         assert abs(len(samples) - 8000) < 50
         spectrum = np.abs(np.fft.rfft(samples[:8000]))
         assert abs(int(spectrum.argmax()) * 8000 / min(8000, len(samples)) - 440) < 2
@@ -128,12 +135,12 @@ def test_a_bad_sound_is_refused_with_the_reason(reader: MediaReader, data: bytes
 
 
 def test_memory_stays_flat_over_hostile_files(reader: MediaReader) -> None:
-    reader.pictures([inline(GOOD)], SMALL)
+    pictures(reader, [inline(GOOD)], SMALL)
     child = reader._child._child
     assert child is not None
     before = psutil.Process(child.pid).memory_info().rss
     for _ in range(20):
-        reader.pictures([inline(data) for data, _ in BAD_PICTURES], SMALL)
+        pictures(reader, [inline(data) for data, _ in BAD_PICTURES], SMALL)
     assert psutil.Process(child.pid).memory_info().rss - before < 60 * 1024 * 1024
 
 
@@ -142,9 +149,9 @@ def test_a_file_that_needs_more_memory_than_the_decoder_has_is_refused_and_the_n
     try:
         bomb = media.png_header(12_000, 12_000, bytes(3 * 12_000 * 12_000 + 12_000))
         assert len(bomb) < 500_000  # 432 MB when decoded
-        refused, pixels = child.decode([Job("picture", bomb, SMALL), Job("picture", GOOD, SMALL)])
+        refused, pixels = child.decode([Job("looks", bomb, SMALL), Job("looks", GOOD, SMALL)])
         assert isinstance(refused, MediaRefused)
-        assert pixels.shape == (32, 32, 3)
+        assert pixels.views[0][1].shape == (32, 32, 3)
     finally:
         child.close()
 
@@ -152,16 +159,16 @@ def test_a_file_that_needs_more_memory_than_the_decoder_has_is_refused_and_the_n
 def test_a_decoder_that_dies_or_hangs_costs_the_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
     child = DecodingChild(Caps(), limit_s=0.5)
     try:
-        assert child.decode([Job("picture", GOOD, SMALL)])[0].shape == (32, 32, 3)
+        assert child.decode([Job("looks", GOOD, SMALL)])[0].views[0][1].shape == (32, 32, 3)
         assert child._child is not None
         os.kill(child._child.pid, 19)  # it stands still
-        (slow,) = child.decode([Job("picture", GOOD, SMALL)])
+        (slow,) = child.decode([Job("looks", GOOD, SMALL)])
         assert "not done after" in str(slow)
-        assert child.decode([Job("picture", GOOD, SMALL)])[0].shape == (32, 32, 3)
+        assert child.decode([Job("looks", GOOD, SMALL)])[0].views[0][1].shape == (32, 32, 3)
         os.kill(child._child.pid, 9)
         child._child.wait(5)
-        (found,) = child.decode([Job("picture", GOOD, SMALL)])
-        assert isinstance(found, MediaRefused) or found.shape == (32, 32, 3)
+        (found,) = child.decode([Job("looks", GOOD, SMALL)])
+        assert isinstance(found, MediaRefused) or found.views[0][1].shape == (32, 32, 3)
     finally:
         child.close()
 
@@ -231,7 +238,7 @@ def test_a_reference_is_read_like_inline_bytes_and_a_bad_one_is_a_reason(tmp_pat
     by_reference: dict[str, Any] = {"data": None, "uri": reference.uri, "sha256": reference.sha256, "size": reference.size}
     try:
         bad = [{**by_reference, "sha256": "0" * 64}, {**by_reference, "sha256": None}, inline(bytes(INLINE_BYTES + 1))]
-        same, direct, *refused = reader.pictures([by_reference, inline(GOOD), *bad], SMALL)
+        same, direct, *refused = pictures(reader, [by_reference, inline(GOOD), *bad], SMALL)
         np.testing.assert_array_equal(same, direct)
         assert [str(one).split(";")[0] for one in refused if isinstance(one, MediaRefused)][1:] == [
             "it has neither data nor uri, sha256 and size", f"{INLINE_BYTES + 1} bytes came inline",

@@ -42,9 +42,16 @@ def verdict(*categories: dict[str, Any], parts: list[dict[str, Any]] | None = No
         (verdict(found("spam", 0.99, threshold=0.999)), ALLOW, "nothing flagged"),
         (verdict(status="failed"), REVIEW, "not judged: failed, media"),
         (
-            verdict(found("spam", 0.1), parts=[{"part": "image 1", "error_code": "media"}]),
+            verdict(found("spam", 0.1), parts=[{"part": "image 1", "error_code": "media", "unseen": None}]),
             REVIEW,
             "image 1 was not judged: media",
+        ),
+        (
+            verdict(
+                found("spam", 0.1), parts=[{"part": "text", "error_code": None, "unseen": "the last 7 of its 99 characters"}]
+            ),
+            REVIEW,
+            "text was not judged whole: the last 7 of its 99 characters",
         ),
     ],
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inference_workers.networks.text import typed
 from schemas.errors import BadSettings
 
 LANGUAGES = ("en", "fr")
@@ -24,11 +24,6 @@ class Pairs:
     held_out: dict[str, dict[str, list[str]]]
 
 
-def normalise(text: str) -> str:
-    """NFC, one kind of apostrophe, plain spaces: typography that the sources mix."""
-    return " ".join(unicodedata.normalize("NFC", text).replace("’", "'").replace("\u202f", " ").replace("\xa0", " ").split())
-
-
 def load(folder: Path) -> Pairs:
     """Raises BadSettings that names the file that is missing."""
     file = folder / "tatoeba_en_fr" / "en-fr.tsv.gz"
@@ -36,7 +31,7 @@ def load(folder: Path) -> Pairs:
         raise BadSettings(f"{file} is missing: name the folder of the data sets with --data")
     with gzip.open(file, "rt", encoding="utf-8") as stream:
         rows = [line.rstrip("\n").split("\t")[:2] for line in stream]
-    pairs = list(dict.fromkeys((normalise(english), normalise(french)) for english, french in rows))
+    pairs = list(dict.fromkeys((typed(english), typed(french)) for english, french in rows))
     out_english = {english for english, _ in pairs if _held_out(english)}
     out_french = {french for english, french in pairs if english in out_english}
     train = [(e, f) for e, f in pairs if e not in out_english and f not in out_french]
@@ -54,7 +49,7 @@ def captions(folder: Path, language: str) -> list[str]:
     if not file.exists():
         raise BadSettings(f"{file} is missing: name the folder of the data sets with --data")
     with gzip.open(file, "rt", encoding="utf-8") as stream:
-        return [normalise(line) for line in stream]
+        return [typed(line) for line in stream]
 
 
 def _held_out(english: str) -> bool:
