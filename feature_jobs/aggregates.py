@@ -20,13 +20,13 @@ _COUNTS = """\
 
 _TILE = f"event_ms - MOD(event_ms, {TILE_MS})"
 # The archive's further way to part a tile's events, by when they arrived: what the stream had of it at a time.
-_ARRIVED = ",\n       MAX(arrived_ms) AS arrived_ms"
+_ARRIVED = ",\n       MAX(arrived_ms) AS arrived_ms,\n       MAX(appended_ms) AS appended_ms"
 _ARRIVAL = f", arrived_ms - MOD(arrived_ms, {TILE_MS})"
 
 
 def user_tiles(events: str, *, by_arrival: bool = False) -> str:
     """One row for each user, tile, visit and item. events: the table to read. by_arrival: one for each five minutes of arrival, too;
-    the table has a column `arrived_ms`."""
+    the table has columns `arrived_ms` and `appended_ms`."""
     return f"""\
 SELECT user_id,
        {_TILE} AS tile_start_ms,

@@ -88,7 +88,8 @@ def compared(
     """held: of each the tiles of the archive. served: entry i of the i-th that was chosen."""
     found = Parity(sampled=len(chosen))
     for row, name in enumerate(chosen):
-        recent = max(held[name][-1].arrived_ms, int(served.changed_ms[row])) > now_ms - SETTLING_MS
+        newest_ms = max(tile.appended_ms for tile in held[name])
+        recent = max(newest_ms, int(served.changed_ms[row])) > now_ms - SETTLING_MS
         if served.state[row] == State.MISSING:
             found.not_compared += recent
             found.missing += not recent
@@ -96,7 +97,7 @@ def compared(
         found.stale += int(served.state[row] == State.STALE)
         online = {feature.name: _plain(served.values[feature.name][row]) for feature in view.features}
         offline = values_of(held[name], int(served.changed_ms[row]), view, attributes.get(name))  # as of when those were computed
-        if any(online[name] != offline[name] for name in ("last_seen_ms", "events_7d")):  # of other events, so nothing can agree
+        if any(online[told] != offline[told] for told in ("last_seen_ms", "events_7d")):  # of other events, so nothing can agree
             found.not_compared += recent
             found.behind += not recent
             continue

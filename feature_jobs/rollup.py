@@ -43,7 +43,7 @@ Key = tuple[int, str, str]  # tile_start_ms, session_id, item_id
 @dataclass(frozen=True, slots=True)
 class Tile:
     """sums: in the order of SUMS; the first is n, which rises with each version of the tile. arrived_ms: of one from the archive, when
-    its last event came."""
+    its last event came. appended_ms: the broker's time of that, which differs for a replay."""
 
     start_ms: int
     session_id: str
@@ -52,6 +52,7 @@ class Tile:
     sums: tuple[int, ...]
     item_id: str = ""  # of a user's tile
     arrived_ms: int = 0
+    appended_ms: int = 0
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Tile:
@@ -59,7 +60,7 @@ class Tile:
         return cls(
             record["tile_start_ms"], record.get("session_id", ""), record["first_ms"], record["last_ms"],
             tuple(record[name] for name in _FIELDS), record["item_id"] if "user_id" in record else "",
-            record.get("arrived_ms", record["last_ms"]),
+            record.get("arrived_ms", record["last_ms"]), record.get("appended_ms", 0),
         )  # fmt: skip
 
     def impossible(self, appended_ms: int) -> str | None:
@@ -78,6 +79,7 @@ class Tile:
         return Tile(
             self.start_ms, self.session_id, min(self.first_ms, earlier.first_ms), max(self.last_ms, earlier.last_ms),
             tuple(map(int.__add__, self.sums, earlier.sums)), self.item_id, max(self.arrived_ms, earlier.arrived_ms),
+            max(self.appended_ms, earlier.appended_ms),
         )  # fmt: skip
 
     @property

@@ -19,7 +19,7 @@ NAMES = [f"u-{i}" for i in range(10)]
 
 def tile(came_ms: int, n: int = 1) -> Tile:
     start_ms = came_ms - came_ms % TILE_MS
-    return Tile(start_ms, "s", came_ms, came_ms, (n, n, 0, 0, 0, 0, 0, 0), "i", came_ms)
+    return Tile(start_ms, "s", came_ms, came_ms, (n, n, 0, 0, 0, 0, 0, 0), "i", came_ms, came_ms)
 
 
 OLD = {name: [tile(NOW_MS - HOUR_MS)] for name in NAMES}
