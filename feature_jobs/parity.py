@@ -15,7 +15,7 @@ from feature_jobs.attributes import attributes_now
 from feature_jobs.lake import Attributes, entities_of, tiles, values_of
 from feature_jobs.rollup import Tile
 from feature_jobs.settings import FeatureSettings
-from processors.blobs import GRACE_MS, Served, State, unpack
+from processors.blobs import Served, State, unpack
 from processors.online_features import RedisStore
 from schemas.features import Value, View
 from streams.clock import SystemClock
@@ -76,7 +76,7 @@ def parity(view: View, lake: Path, settings: FeatureSettings, sample: int, seed:
     blobs = store.read(view, chosen)
     held = dict(tiles(lake, view, FAR_MS, chosen))
     now_ms = SystemClock().now_ms()
-    served = unpack(view, blobs, [f.name for f in view.features], now_ms, GRACE_MS)
+    served = unpack(view, blobs, [f.name for f in view.features], now_ms, SETTLING_MS)  # a sink may be busy
     found = compared(view, chosen, held, attributes, served, now_ms)
     found.seed = seed
     return found
