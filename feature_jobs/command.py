@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--slot", type=whole(0), default=0)
     keep = command("supervise", _supervise, "keep Flink jobs running on a cluster")
     keep.add_argument("names", nargs="+")
-    keep.add_argument("--cluster", required=True, help="http address of the cluster's REST server")
+    keep.add_argument("--cluster", required=True, help="address of the cluster's REST server")
+    keep.add_argument("--tls", type=Path, help="folder of the cert.pem and key.pem that the server wants to see")
     keep.add_argument("--python", required=True, help="interpreter of Flink's environment")
     keep.add_argument("--checkpoints", required=True, type=Path)
     keep.add_argument("--interval-ms", type=whole(100), default=5_000)
@@ -98,7 +99,7 @@ def _serve(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
 def _supervise(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
     from feature_jobs.supervise import supervise
 
-    return supervise(chosen.names, chosen.cluster, chosen.python, chosen.checkpoints, chosen.interval_ms, settings)
+    return supervise(chosen.names, chosen.cluster, chosen.python, chosen.checkpoints, chosen.interval_ms, chosen.tls, settings)
 
 
 # --- the online store -------------------------------------------------------------------------------------------------

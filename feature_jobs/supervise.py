@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -26,10 +27,11 @@ SUBMIT_LIMIT_S = 180.0
 _GOING = {"INITIALIZING", "CREATED", "RUNNING", "RESTARTING", "FAILING", "CANCELLING", "RECONCILING", "SUSPENDED"}
 
 
-def states(cluster: str) -> dict[str, str] | None:
-    """State of the newest job of each name; None where the cluster does not answer or has no task manager."""
-    overview = _get(f"{cluster}/overview")
-    jobs = _get(f"{cluster}/jobs/overview")
+def states(cluster: str, keys: Path | None) -> dict[str, str] | None:
+    """State of the newest job of each name; None where the cluster does not answer or has no task manager. keys: folder of what is shown
+    to a cluster that asks for it."""
+    overview = _get(f"{cluster}/overview", keys)
+    jobs = _get(f"{cluster}/jobs/overview", keys)
     if overview is None or jobs is None or not overview.get("slots-total"):
         return None
     found: dict[str, str] = {}
@@ -38,9 +40,12 @@ def states(cluster: str) -> dict[str, str] | None:
     return found
 
 
-def _get(url: str) -> dict[str, Any] | None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _get(url: str, keys: Path | None) -> dict[str, Any] | None:
     try:
+        context = ssl.create_default_context(cafile=None if keys is None else str(keys / "cert.pem"))
+        if keys is not None:
+            context.load_cert_chain(keys / "cert.pem", keys / "key.pem")
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
         with opener.open(url, timeout=5) as found:
             answer: dict[str, Any] = json.load(found)
             return answer
@@ -49,12 +54,18 @@ def _get(url: str) -> dict[str, Any] | None:
 
 
 def supervise(
-    names: Sequence[str], cluster: str, python: str, checkpoints: Path, interval_ms: int, settings: FeatureSettings
+    names: Sequence[str],
+    cluster: str,
+    python: str,
+    checkpoints: Path,
+    interval_ms: int,
+    keys: Path | None,
+    settings: FeatureSettings,
 ) -> int:
     configure_logging(settings.log_json)
     stopping, log = stop_event(), structlog.get_logger()
     while not stopping.is_set():
-        found = states(cluster)
+        found = states(cluster, keys)
         for name in names if found is not None else ():
             if found is None or found.get(name) in _GOING or stopping.is_set():
                 continue

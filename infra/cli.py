@@ -115,12 +115,13 @@ def up(
 @app.command()
 def monitor(
     tokens: Annotated[bool, typer.Option("--tokens", help="Print the tokens that unlock its actions, a role a line.")] = False,
+    name: Annotated[str, typer.Option(help="Print tokens that act as this person, whose name the audit then has.")] = "",
     as_json: Json = False,
 ) -> None:
     """The stream monitor in a browser: the address of the one that runs, or start it."""
     from infra import monitored
 
-    monitored.run(settings(), tokens, as_json)
+    monitored.run(settings(), tokens, as_json, name)
 
 
 @app.command()

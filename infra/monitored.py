@@ -13,10 +13,12 @@ from infra.monitor import safety
 from infra.settings import StackSettings
 
 
-def run(settings: StackSettings, tokens: bool, as_json: bool) -> None:
-    """Raises NotUp where there is nothing to look at."""
+def run(settings: StackSettings, tokens: bool, as_json: bool, name: str = "") -> None:
+    """name: tokens that act as that person alone. Raises NotUp where there is nothing to look at."""
     found = safety.tokens(settings.run_folder / "monitor")
-    if tokens:
+    if name:
+        found = {role: safety.token_for(name, token) for role, token in found.items()}
+    if tokens or name:
         if as_json:
             print(json.dumps(found))
             return

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.codec import SchemaIds, read_any
+from schemas import avro
+from schemas.codec import HEAD_BYTES, SchemaIds, schema_id_of
+from schemas.decoding import decode_one
 from schemas.errors import MillraceError
 from schemas.topics import CATALOGUE, CONSUMPTIONS, SHADOW_RESULTS, TASKS
 from streams.clock import SystemClock
@@ -27,7 +29,7 @@ def decoded(polled: Polled, ids: SchemaIds) -> list[dict[str, Any]]:
 def decoded_one(polled: Polled, i: int, ids: SchemaIds) -> dict[str, Any]:
     raw = polled.values[i]
     try:
-        value: Any = read_any(raw, ids)
+        value: Any = _as_written(raw, ids)
     except MillraceError as error:
         value = {"not_decoded": str(error), "bytes": len(raw or b"")}
     return {
@@ -37,6 +39,12 @@ def decoded_one(polled: Polled, i: int, ids: SchemaIds) -> dict[str, Any]:
         "headers": {name: (raw or b"").decode(errors="replace") for name, raw in polled.headers[i] or ()},
         "value": value,
     }  # fmt: skip
+
+
+def _as_written(value: bytes | None, ids: SchemaIds) -> Any:
+    """Logical types as the numbers and bytes that they are written as: what is shown can be sent again as it is shown."""
+    schema = avro.physical(ids.schema_of(schema_id_of(value)))
+    return decode_one((value or b"")[HEAD_BYTES:], schema, schema)
 
 
 def readable(value: Any) -> Any:
@@ -96,6 +104,8 @@ def _spelt(polled: Polled, request_id: str) -> list[int]:
 
 def _names(record: dict[str, Any], request_id: str) -> bool:
     value = record["value"]
+    if not isinstance(value, dict):
+        return bool(request_id == record["headers"].get("ce_id"))
     if isinstance(value.get("request_ids"), list):
         return request_id in value["request_ids"]
     return request_id in (record["headers"].get("ce_id"), value.get("request_id"))

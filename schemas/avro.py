@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import fastavro
+
+from schemas.fit import NOT_FINITE, branch_of, names_of, whole
 
 RECORDS = Path(__file__).parent / "records"
 FOLDERS = [RECORDS]  # tests and benchmarks add folders with records of their own
@@ -43,23 +46,88 @@ def examples(record: str) -> dict[str, dict[str, Any]]:
 
 
 def from_json(value: Any, kind: Any) -> Any:
-    """A value as JSON spells it: `bytes` are latin-1 text, as the Avro specification says, and fields that are left out
-    have their defaults."""
+    """A value as JSON spells it (`schemas.fit`) as the codec writes it: `bytes` and `fixed` are latin-1 text, as the Avro specification
+    says, logical types are what they are written as, a union's branch is the one that fits, and fields that are left out have their
+    defaults."""
+    return _from_json(value, kind, names_of(kind))
+
+
+def _from_json(value: Any, kind: Any, names: Mapping[str, Any]) -> Any:
     match kind:
-        case "bytes":
+        case str() if kind in names:
+            return _from_json(value, names[kind], names)
+        case "bytes" | {"type": "fixed"}:
             return value.encode("latin-1") if isinstance(value, str) else value
+        case "int" | "long":
+            number = whole(value)
+            return value if number is None else number
+        case "float" | "double":
+            return float(value) if value in NOT_FINITE else value
         case list():
-            if value is None:
-                return None
-            return from_json(value, next(branch for branch in kind if branch != "null"))
+            return _of_union(value, kind, names)
         case {"type": "record", "fields": fields}:
-            return {f["name"]: from_json(value[f["name"]] if f["name"] in value else f["default"], f["type"]) for f in fields}
+            return {f["name"]: _field(value, f, names) for f in fields}
         case {"type": "array", "items": items}:
-            return [from_json(item, items) for item in value]
+            return [_from_json(item, items, names) for item in value]
         case {"type": "map", "values": values}:
-            return {key: from_json(item, values) for key, item in value.items()}
+            return {key: _from_json(item, values, names) for key, item in value.items()}
+        case {"type": "enum"}:
+            return value
+        case {"type": inner}:
+            return _from_json(value, inner, names)
         case _:
             return value
+
+
+def _field(value: Mapping[str, Any], field: Mapping[str, Any], names: Mapping[str, Any]) -> Any:
+    """A default of a union is of its first branch, which the specification says."""
+    if field["name"] in value:
+        return _from_json(value[field["name"]], field["type"], names)
+    kind = field["type"][0] if isinstance(field["type"], list) else field["type"]
+    return _from_json(field["default"], kind, names)
+
+
+def _of_union(value: Any, union: list[Any], names: Mapping[str, Any]) -> Any:
+    branch = branch_of(value, union, names)
+    if branch is None:
+        return value  # the codec says what is wrong with it
+    found = names.get(branch, branch) if isinstance(branch, str) else branch
+    made = _from_json(value, branch, names)
+    records = [one for one in union if isinstance(names.get(one, one) if isinstance(one, str) else one, dict)]
+    if len(records) > 1 and isinstance(found, dict) and found.get("type") == "record":
+        return _full_name_in(found, names), made  # fastavro's way to name the branch
+    return made
+
+
+def _full_name_in(record: dict[str, Any], names: Mapping[str, Any]) -> str:
+    return max((name for name, kind in names.items() if kind is record), key=len)
+
+
+_physical: dict[int, tuple[Any, Any]] = {}
+
+
+def physical(kind: Any) -> Any:
+    """The schema without its logical types: what is written, byte for byte. Made once for each schema object."""
+    found = _physical.get(id(kind))
+    if found is None:
+        found = _physical[id(kind)] = (kind, _without_logical(kind))
+    return found[1]
+
+
+def _without_logical(kind: Any) -> Any:
+    match kind:
+        case dict():
+            plain = {name: inner for name, inner in kind.items() if name not in ("logicalType", "precision", "scale")}
+            for name in ("type", "items", "values"):
+                if name in plain:
+                    plain[name] = _without_logical(plain[name])
+            if "fields" in plain:
+                plain["fields"] = [{**one, "type": _without_logical(one["type"])} for one in plain["fields"]]
+            return plain
+        case list():
+            return [_without_logical(one) for one in kind]
+        case _:
+            return kind
 
 
 _parsed: dict[int, tuple[Any, Any]] = {}

@@ -8,7 +8,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
+from io import BytesIO
 from typing import Any, Protocol
+
+import fastavro
 
 from schemas import avro
 from schemas.columns import Columns
@@ -159,5 +162,11 @@ def read_any(value: bytes | None, ids: SchemaIds) -> dict[str, Any]:
 
 
 def write_any(record: Mapping[str, Any], schema: dict[str, Any], schema_id: int) -> bytes:
-    """One value by whatever schema, for people. Raises ValueError where it does not fit."""
-    return encode({name: Constant(value) for name, value in record.items()}, 1, schema, head(schema_id))[0]
+    """One value by whatever schema, for people: whole, for a field may name a type of another one. Raises ValueError where it does not
+    fit."""
+    out = BytesIO()
+    try:
+        fastavro.schemaless_writer(out, avro.parsed(schema), record, strict=True)
+    except Exception as error:  # fastavro raises many kinds on values that are not what the schema says
+        raise ValueError(f"not a {schema['name']}: {type(error).__name__} {error}") from error
+    return head(schema_id) + out.getvalue()

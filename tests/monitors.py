@@ -32,7 +32,7 @@ CHROMIUM_HELP = "set MILLRACE_CHROMIUM to a Chromium or Chrome, or run: apt-get 
 
 @dataclass
 class Site:
-    """What answers at an address. tokens: by role."""
+    """What answers at an address. tokens: by role, as `safety.tokens` makes them."""
 
     base: str
     tokens: dict[str, str]
@@ -48,8 +48,8 @@ class Site:
     ) -> tuple[int, Any]:
         """Status and JSON; the body, where there is one, is sent."""
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
-        said = {"Content-Type": "application/json", "X-Actor": "ada"} | (
-            {"Authorization": f"Bearer {self.tokens[role]}"} if role else {}
+        said = {"Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {safety.token_for('ada', self.tokens[role])}"} if role else {}
         )
         request = urllib.request.Request(
             self.base + path, data, said | (headers or {}), method=method or ("GET" if data is None else "POST")

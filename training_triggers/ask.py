@@ -22,14 +22,16 @@ from training_triggers.trainers.retrain import trainer_of
 FLUSH_LIMIT_S = 20.0
 
 
-def ask(settings: TriggerSettings, model: str, reason: str, options: Mapping[str, str]) -> TrainingRequest:
-    """Returns when the broker has it. Raises BadSettings where no trainer learns the model."""
+def ask(
+    settings: TriggerSettings, model: str, reason: str, options: Mapping[str, str], actor: str | None = None
+) -> TrainingRequest:
+    """Returns when the broker has it. actor: the account where none is named. Raises BadSettings where no trainer learns the model."""
     trainer_of(model)
     address, ids, now_ms = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry), SystemClock().now_ms()
     request_id = uuid7(now_ms)
     request = TrainingRequest(
         run_key=f"{model}-{request_id[-8:]}", model=model, version=live(model, address, ids).folder.version, reason=reason,
-        actor=getpass.getuser(), options=dict(options), decided_ms=now_ms,
+        actor=actor or getpass.getuser(), options=dict(options), decided_ms=now_ms,
     )  # fmt: skip
     sink, encoder = KafkaSink(address, None), Encoder("training-request", TRAINING_REQUESTS.subject, ids)
     headers = h.cloud_event([request_id], request.RECORD, "training command")

@@ -75,6 +75,8 @@ def main() -> None:
     )
     comparing.add_argument("--to", default="", help="time; now where none is given")
     comparing.add_argument("--limit", type=whole(), default=10_000, help="requests, at most")
+    for one in (promote, rollback, challenging, asking):
+        one.add_argument("--actor", help="in whose name; the account's where none is given")
     for one in (register, promote, rollback, challenging, rescoring, listing, drift, right, runs, asking, comparing):
         one.add_argument("--json", action="store_true", dest="as_json")
     chosen = parser.parse_args()
@@ -137,7 +139,7 @@ def _promote(chosen: argparse.Namespace) -> None:
 
     source = find_source(chosen.name, chosen.source, _settings().mlflow)
     sink, _, ids, clock = _connected()
-    _said(chosen, announce(chosen.name, source, chosen.reason, sink, ids, clock))
+    _said(chosen, announce(chosen.name, source, chosen.reason, sink, ids, clock, chosen.actor))
 
 
 def _rollback(chosen: argparse.Namespace) -> None:
@@ -145,7 +147,7 @@ def _rollback(chosen: argparse.Namespace) -> None:
 
     sink, broadcast, ids, clock = _connected()
     source = before(chosen.name, updates(broadcast, ids))
-    _said(chosen, announce(chosen.name, source, f"rollback: {chosen.reason}", sink, ids, clock))
+    _said(chosen, announce(chosen.name, source, f"rollback: {chosen.reason}", sink, ids, clock, chosen.actor))
 
 
 def _challenge(chosen: argparse.Namespace) -> None:
@@ -154,7 +156,8 @@ def _challenge(chosen: argparse.Namespace) -> None:
     source = find_source(chosen.name, chosen.source, _settings().mlflow) if chosen.source else None
     sink, broadcast, ids, clock = _connected()
     written = updates(broadcast, ids)
-    _said(chosen, challenge(chosen.name, source, chosen.arm, chosen.share, chosen.reason, written, sink, ids, clock))
+    made = challenge(chosen.name, source, chosen.arm, chosen.share, chosen.reason, written, sink, ids, clock, chosen.actor)
+    _said(chosen, made)
 
 
 def _said(chosen: argparse.Namespace, update: Any) -> None:
@@ -248,7 +251,7 @@ def _request(chosen: argparse.Namespace) -> None:
         raise BadSettings(f"--option takes NAME=VALUE, not {', '.join(one for one in chosen.option if '=' not in one)}")
     if chosen.from_:
         options["from_ms"] = str(_time_ms(chosen.from_, 0))
-    made = ask.ask(_settings(), chosen.model, chosen.reason, options)
+    made = ask.ask(_settings(), chosen.model, chosen.reason, options, chosen.actor)
     print(
         json.dumps(asdict(made))
         if chosen.as_json

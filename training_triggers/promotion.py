@@ -76,11 +76,13 @@ def _as_registered(name: str, version: str, digest: str) -> ModelFolder:
     return ModelFolder(Path(), name, version, digest, {}, {})
 
 
-def announce(name: str, source: Source, reason: str, sink: Sink, ids: SchemaIds, clock: Clock) -> ModelUpdate:
-    """Write the update, and return when the broker has it."""
+def announce(
+    name: str, source: Source, reason: str, sink: Sink, ids: SchemaIds, clock: Clock, actor: str | None = None
+) -> ModelUpdate:
+    """Write the update, and return when the broker has it. actor: the account where none is named."""
     update = ModelUpdate(
         model=name, version=source.folder.version, uri=source.uri, digest=source.folder.digest, reason=reason,
-        actor=getpass.getuser(), decided_ms=clock.now_ms(),
+        actor=actor or getpass.getuser(), decided_ms=clock.now_ms(),
     )  # fmt: skip
     write(update, sink, ids, "models command")
     return update
@@ -88,7 +90,7 @@ def announce(name: str, source: Source, reason: str, sink: Sink, ids: SchemaIds,
 
 def challenge(
     name: str, source: Source | None, arm: str, share: float, reason: str, written: list[ModelUpdate], sink: Sink, ids: SchemaIds,
-    clock: Clock,
+    clock: Clock, actor: str | None = None,
 ) -> ModelUpdate:  # fmt: skip
     """A version beside the one that answers now: as canary it answers a share of the keys, as shadow it answers them for the log alone.
     source: None ends that arm. Nobody judges it: a person promotes it or ends it. Raises BadSettings."""
@@ -106,7 +108,7 @@ def challenge(
     new = () if source is None else (
         Challenger(arm=arm, version=source.folder.version, uri=source.uri, digest=source.folder.digest, share=share, salt=f"{arm}-{now_ms}"),
     )  # fmt: skip
-    update = replace(last, reason=reason, actor=getpass.getuser(), decided_ms=now_ms, challengers=(*others, *new))
+    update = replace(last, reason=reason, actor=actor or getpass.getuser(), decided_ms=now_ms, challengers=(*others, *new))
     write(update, sink, ids, "models command")
     return update
 

@@ -7,6 +7,7 @@ Flink give the same plan. After a change of the statements, state is built anew 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ class Plan:
 def submit(name: str, plan: Plan, cluster: str, checkpoints: Path, interval_ms: int, parallelism: int) -> str:
     """Start the job on the cluster (host:port of its REST server) and return its id; it goes on without us. Raises what Flink
     raises."""
-    host, _, port = cluster.removeprefix("http://").partition(":")
+    host, _, port = cluster.rpartition("//")[2].partition(":")
     options = {
         "execution.target": "remote",
         "rest.address": host,
@@ -41,6 +42,7 @@ def submit(name: str, plan: Plan, cluster: str, checkpoints: Path, interval_ms: 
         "execution.checkpointing.num-retained": "2",
         "execution.checkpointing.min-pause": f"{interval_ms // 2} ms",
         "state.backend.type": "hashmap",
+        **_security(),
         **plan.options,
     }
     newest = newest_checkpoint(checkpoints / name)
@@ -58,6 +60,13 @@ def submit(name: str, plan: Plan, cluster: str, checkpoints: Path, interval_ms: 
     for insert in plan.inserts:
         statements.add_insert_sql(insert)
     return str(statements.execute().get_job_client().get_job_id())
+
+
+def _security() -> dict[str, str]:
+    """What the cluster wants to see of who submits, from its own configuration: a table's environment does not read that file."""
+    folder = os.environ.get("FLINK_CONF_DIR")
+    lines = (Path(folder) / "config.yaml").read_text().splitlines() if folder else []
+    return {name: value for name, _, value in (line.partition(": ") for line in lines) if name.startswith("security.ssl.")}
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

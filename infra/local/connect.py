@@ -1,11 +1,11 @@
 """A Kafka Connect worker as a child process: plain Java, jars from the lock. What people attach is theirs: a folder of plug-ins, and
-connectors made through its REST server."""
+connectors made through its REST server, which wants the stack's key. None comes with it: the file connectors read any file of ours."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from infra.local import jars, processes
+from infra.local import jars, processes, tls
 from infra.local.java import java, java_env
 from infra.local.kafka import LOG4J
 from infra.local.processes import free_port, start
@@ -15,12 +15,21 @@ HEAP_MB = 256
 START_LIMIT_S = 90.0
 
 
-def _properties(bootstrap: str, port: int, plugins: Path) -> str:
+def _properties(bootstrap: str, port: int, plugins: Path, keys: tls.Keys) -> str:
     return f"""
 bootstrap.servers={bootstrap}
 group.id=millrace-connect
-listeners=http://127.0.0.1:{port}
+listeners=https://127.0.0.1:{port}
+rest.advertised.listener=https
 rest.advertised.host.name=127.0.0.1
+listeners.https.ssl.client.auth=required
+listeners.https.ssl.keystore.type=PKCS12
+listeners.https.ssl.keystore.location={keys.store}
+listeners.https.ssl.keystore.password={keys.password}
+listeners.https.ssl.key.password={keys.password}
+listeners.https.ssl.truststore.type=PKCS12
+listeners.https.ssl.truststore.location={keys.store}
+listeners.https.ssl.truststore.password={keys.password}
 plugin.path={plugins}
 plugin.discovery=hybrid_warn
 key.converter=org.apache.kafka.connect.converters.ByteArrayConverter
@@ -38,20 +47,20 @@ status.storage.partitions=1
 """
 
 
-def start_connect(folder: Path, jar_folder: Path, log: Path, bootstrap: str, port: int | None = None) -> Started:
-    """Returns before it is ready. Plug-ins are looked for in `folder`/plugins; the file connectors are there already."""
+def start_connect(folder: Path, jar_folder: Path, log: Path, bootstrap: str, keys: tls.Keys, port: int | None = None) -> Started:
+    """Returns before it is ready. Plug-ins are looked for in `folder`/plugins, and nowhere else."""
     port, plugins = port or free_port(), folder.resolve() / "plugins"
     plugins.mkdir(parents=True, exist_ok=True)
     properties, log4j = folder / "connect.properties", folder / "log4j2.properties"
-    properties.write_text(_properties(bootstrap, port, plugins))
+    tls.private(properties, _properties(bootstrap, port, plugins, keys))
     log4j.write_text(LOG4J)
     command = [
         java(), f"-Xmx{HEAP_MB}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={log4j}",
-        "-cp", f"{jar_folder / 'connect' / '*'}:{jars.class_path(jar_folder)}",
+        "-cp", f"{jars.connect_path(jar_folder)}:{jars.class_path(jar_folder)}",
         "org.apache.kafka.connect.cli.ConnectDistributed", str(properties),
     ]  # fmt: skip
-    return start("connect", command, log, java_env(), f"http://127.0.0.1:{port}")
+    return start("connect", command, log, java_env(), f"https://127.0.0.1:{port}")
 
 
-def answers(address: str) -> bool:
-    return processes.page_answers(f"{address}/connectors")
+def answers(address: str, keys: tls.Keys) -> bool:
+    return processes.page_answers(f"{address}/connectors", keys.context())

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from infra import console
-from infra.local import flink, processes, redis, state
+from infra.local import flink, processes, redis, state, tls
 from infra.local.java import java_env
 from infra.local.started import Started
 from infra.settings import StackSettings
@@ -29,7 +29,7 @@ def servers(settings: StackSettings, running: state.State) -> None:
     old = running.find("jobmanager")
     if old is None or not old.alive():
         folder = run / "flink"
-        address = flink.prepare(settings.home_folder, settings.jars, folder, processes.port_of(old))
+        address = flink.prepare(settings.home_folder, settings.jars, folder, tls.keys(run), processes.port_of(old))
         for name, command in (("jobmanager", flink.jobmanager(folder)), ("taskmanager", flink.taskmanager(folder))):
             known = running.find(name)
             if known is not None:
@@ -45,7 +45,7 @@ def servers(settings: StackSettings, running: state.State) -> None:
         remark(running.redis)
     assert jobmanager is not None
     with console.step("Flink cluster") as remark:
-        processes.wait_until(lambda: flink.answers(jobmanager.address), jobmanager, flink.START_LIMIT_S)
+        processes.wait_until(lambda: flink.answers(jobmanager.address, tls.keys(run)), jobmanager, flink.START_LIMIT_S)
         remark(jobmanager.address)
 
 
@@ -58,7 +58,7 @@ def jobs(settings: StackSettings, running: state.State, env: Mapping[str, str]) 
         python, submitting = flink.submitter(settings.home_folder, folder)
         command = [
             sys.executable, "-m", "feature_jobs", "supervise", *JOBS, "--cluster", jobmanager.address, "--python", python,
-            "--checkpoints", str((folder / "checkpoints").resolve()),
+            "--checkpoints", str((folder / "checkpoints").resolve()), "--tls", str(tls.keys(settings.run_folder).folder),
         ]  # fmt: skip
         running.put(_kept(settings, "flink-jobs", command, {**submitting, **env}, ""))
         state.write(settings.run_folder, running)
@@ -66,12 +66,12 @@ def jobs(settings: StackSettings, running: state.State, env: Mapping[str, str]) 
     assert supervisor is not None
     for name in JOBS:
         with console.step(f"Flink job {name}"):
-            processes.wait_until(lambda name=name: runs(jobmanager.address, name), supervisor, JOBS_LIMIT_S)  # type: ignore[misc]
+            processes.wait_until(lambda name=name: runs(settings, jobmanager.address, name), supervisor, JOBS_LIMIT_S)  # type: ignore[misc]
 
 
-def runs(cluster: str, name: str) -> bool:
+def runs(settings: StackSettings, cluster: str, name: str) -> bool:
     """Whether every task of the job runs."""
-    found = processes.json_of(f"{cluster}/jobs/overview") or {"jobs": []}
+    found = processes.json_of(f"{cluster}/jobs/overview", tls.context_of(settings.run_folder)) or {"jobs": []}
     return any(
         job["name"] == name and job["state"] == "RUNNING" and job["tasks"]["running"] == job["tasks"]["total"]
         for job in found["jobs"]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from infra.local import jars, processes
+from infra.local import jars, processes, tls
 from infra.local.java import java, java_env
 from infra.local.processes import free_port
 from infra.settings import ROOT
@@ -65,7 +65,23 @@ def home_of(home: Path) -> Path:
     return found
 
 
-def configure(folder: Path, rest_port: int, rpc_port: int) -> Path:
+def _guarded(keys: tls.Keys) -> dict[str, object]:
+    """REST and the processes' own connections want the stack's key: who can submit a job runs code in the operator's name, and the
+    page that takes archives is only one of the ways to."""
+    found: dict[str, object] = {
+        "web.submit.enable": "false", "web.cancel.enable": "false",
+        "security.ssl.algorithms": "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    }  # fmt: skip
+    for side in ("rest", "internal"):
+        found[f"security.ssl.{side}.enabled"] = "true"
+        for name, value in (("keystore", keys.store), ("truststore", keys.store)):
+            found[f"security.ssl.{side}.{name}"] = value
+            found[f"security.ssl.{side}.{name}-password"] = keys.password
+        found[f"security.ssl.{side}.key-password"] = keys.password
+    return found | {"security.ssl.rest.authentication-enabled": "true"}
+
+
+def configure(folder: Path, keys: tls.Keys, rest_port: int, rpc_port: int) -> Path:
     """Write the cluster's configuration; the folder that holds it. Flink's own file format: one key a line."""
     conf = folder / "conf"
     conf.mkdir(parents=True, exist_ok=True)
@@ -90,8 +106,9 @@ def configure(folder: Path, rest_port: int, rpc_port: int) -> Path:
         "restart-strategy.fixed-delay.delay": "1 s",
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "classloader.resolve-order": "parent-first",  # the connectors lie on the cluster's own class path
+        **_guarded(keys),
     }  # fmt: skip
-    (conf / "config.yaml").write_text("".join(f"{name}: {value}\n" for name, value in values.items()))
+    tls.private(conf / "config.yaml", "".join(f"{name}: {value}\n" for name, value in values.items()))
     (conf / "log4j.properties").write_text(
         "rootLogger.level = WARN\nrootLogger.appenderRef.out.ref = out\nappender.out.name = out\nappender.out.type = CONSOLE\n"
         "appender.out.layout.type = PatternLayout\nappender.out.layout.pattern = %d{ISO8601} %-5p %c{1} - %m%n\n"
@@ -111,12 +128,12 @@ def gather(home: Path, jar_folder: Path, folder: Path) -> None:
             link.symlink_to(jar)
 
 
-def prepare(home: Path, jar_folder: Path, folder: Path, rest_port: int | None = None) -> str:
-    """Write what both processes read into `folder`; the address of the REST server and its pages."""
+def prepare(home: Path, jar_folder: Path, folder: Path, keys: tls.Keys, rest_port: int | None = None) -> str:
+    """Write what both processes read into `folder`; the address of the REST server."""
     gather(home, jar_folder, folder)
     port = rest_port or free_port()
-    configure(folder, port, free_port())
-    return f"http://127.0.0.1:{port}"
+    configure(folder, keys, port, free_port())
+    return f"https://127.0.0.1:{port}"
 
 
 def jobmanager(folder: Path) -> list[str]:
@@ -136,9 +153,9 @@ def _java(folder: Path, heap_mb: int, main: str) -> list[str]:
     ]  # fmt: skip
 
 
-def answers(address: str) -> bool:
+def answers(address: str, keys: tls.Keys) -> bool:
     """Whether a task manager has registered its slots."""
-    found = processes.json_of(f"{address}/overview")
+    found = processes.json_of(f"{address}/overview", keys.context())
     return found is not None and int(found.get("slots-total", 0)) >= SLOTS
 
 
@@ -146,5 +163,6 @@ def submitter(home: Path, folder: Path) -> tuple[str, dict[str, str]]:
     """Interpreter and environment of a process that submits jobs to the cluster whose configuration is in `folder`."""
     return python(home), {
         **java_env(), "FLINK_HOME": str(home_of(home)), "FLINK_LIB_DIR": str(folder / "lib"),
+        "FLINK_CONF_DIR": str(folder / "conf"),
         "PYTHONPATH": str(ROOT),
     }  # fmt: skip

@@ -25,7 +25,9 @@ FLINK = (  # whole archives, nothing beside them; the connector is built for 2.2
     ("org.apache.flink", "flink-sql-connector-kafka", "5.0.0-2.2"),
     ("org.apache.flink", "flink-sql-avro-confluent-registry", "2.3.0"),
 )
-CONNECT = (("org.apache.kafka", "connect-runtime", KAFKA[2]), ("org.apache.kafka", "connect-file", KAFKA[2]))
+CONNECT = ("org.apache.kafka", "connect-runtime", KAFKA[2])
+# They read and write any file of whoever runs the worker, so Kafka took them off its path: fetched for tests, on nobody's path by default.
+CONNECT_FILE = ("org.apache.kafka", "connect-file", KAFKA[2])
 STACK = ("kafka", "registry")  # what every stack needs; the others come with a part that is asked for
 _PARALLEL = 8
 
@@ -118,6 +120,11 @@ def class_path(folder: Path) -> str:
     return str(folder / "kafka" / "*")
 
 
+def connect_path(folder: Path) -> str:
+    """By the lock, and not whatever lies in the folder: a file of an earlier version must not come back."""
+    return ":".join(str(folder / jar.component / jar.file_name) for jar in locked("connect"))
+
+
 def _registry_folder(folder: Path, archive: Locked) -> Path:
     return folder / "registry" / f"{archive.artifact}-{archive.version}"
 
@@ -159,8 +166,8 @@ def write_lock(cache: Path) -> None:
         raise MillraceError(f"Kafka jars of another version: {wrong}")
     wanted = [("kafka", *gav, "", "jar") for gav in kafka] + [("registry", *REGISTRY, "all", "tar.gz")]
     wanted += [("flink", *gav, "", "jar") for gav in FLINK]
-    connect = dict.fromkeys(gav for root in CONNECT for gav in _closure(context, root))
-    wanted += [("connect", *gav, "", "jar") for gav in connect if gav not in kafka]
+    wanted += [("connect", *gav, "", "jar") for gav in _closure(context, CONNECT) if gav not in kafka]
+    wanted.append(("connect-file", *CONNECT_FILE, "", "jar"))
     with ThreadPoolExecutor(_PARALLEL) as pool:
         lines = pool.map(lambda item: _lock_line(cache, item), wanted)
         LOCK.write_text("\n".join(sorted(lines)) + "\n")

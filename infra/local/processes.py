@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -47,9 +48,15 @@ def port_of(old: Started | None) -> int | None:
     return port if is_free(port) else None
 
 
-def page_answers(url: str) -> bool:
-    """Whether a page of ours, on loopback, answers 200; never through a proxy."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _opener(keys: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
+    """Never through a proxy."""
+    tls = [] if keys is None else [urllib.request.HTTPSHandler(context=keys)]
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), *tls)
+
+
+def page_answers(url: str, keys: ssl.SSLContext | None = None) -> bool:
+    """Whether a page of ours, on loopback, answers 200. keys: what is shown to a server that asks for them."""
+    opener = _opener(keys)
     try:
         with opener.open(url, timeout=2) as found:
             return bool(found.status == 200)
@@ -57,9 +64,9 @@ def page_answers(url: str) -> bool:
         return False
 
 
-def json_of(url: str) -> dict[str, Any] | None:
+def json_of(url: str, keys: ssl.SSLContext | None = None) -> dict[str, Any] | None:
     """What a server of ours on loopback answers, as JSON; None where it does not."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = _opener(keys)
     try:
         with opener.open(url, timeout=5) as found:
             answer: dict[str, Any] = json.load(found)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from infra import console
-from infra.local import connect, features, flink, home, jars, kafka, mlflow, processes, registry, state, web
+from infra.local import connect, features, flink, home, jars, kafka, mlflow, processes, registry, state, tls, web
 from infra.local.started import Started, of_folder, strays
 from infra.provision import Provisioned, provision
 from infra.settings import ROOT, StackSettings
@@ -254,14 +254,15 @@ def _up(settings: StackSettings, with_features: bool, with_training: bool, with_
 
 def _connect(settings: StackSettings, running: state.State) -> None:
     run, old = settings.run_folder, running.find("connect")
+    keys = tls.keys(run)
     with console.step("Kafka Connect") as remark:
         if old is None or not old.alive():
             port, log = processes.port_of(old), run / "logs" / "connect.log"
-            running.put(connect.start_connect(run / "connect", settings.jars, log, running.bootstrap, port))
+            running.put(connect.start_connect(run / "connect", settings.jars, log, running.bootstrap, keys, port))
             state.write(run, running)
         started = running.find("connect")
         assert started is not None
-        processes.wait_until(lambda: connect.answers(started.address), started, connect.START_LIMIT_S)
+        processes.wait_until(lambda: connect.answers(started.address, keys), started, connect.START_LIMIT_S)
         remark(started.address)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import FastAPI, Request
@@ -14,9 +13,12 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infra import redact
 from infra.monitor import acting, browse, reading, safety
+from infra.monitor.answers import Shown
 from infra.monitor.monitor import Monitor, Topic
-from infra.monitor.tails import MOST_LISTENERS, SNAPSHOTS_ROOM, Listener, TooMany
+from infra.monitor.tails import SNAPSHOTS_ROOM, Hub, Listener
+from infra.monitor.turns import TooMany
 from schemas.errors import (
     BadSettings,
     BrokerUnavailable,
@@ -58,9 +60,10 @@ class Guard:
             said.get("sec-fetch-site"),
             said.get("content-type"),
             self._bound,
+            scope["path"],
         )
         length = said.get("content-length", "0")
-        if why is None and (not length.isdigit() or int(length) > safety.MOST_BODY_BYTES):
+        if why is None and (not (length.isascii() and length.isdigit()) or int(length) > safety.MOST_BODY_BYTES):
             why = f"a body may have {safety.MOST_BODY_BYTES} bytes, and must say how many it has"
         if why is None and "chunked" in said.get("transfer-encoding", ""):
             why = "a body must say how many bytes it has"
@@ -80,10 +83,11 @@ class Guard:
 def create(monitor: Monitor) -> FastAPI:
     app = FastAPI(
         title="Millrace monitor", version="1", openapi_url="/api/openapi.json", docs_url=None, redoc_url=None, lifespan=monitor.running,
+        default_response_class=Shown,
         responses={code: {"model": Error} for code in (400, 403, 404, 409, 413, 422, 503)},
     )  # fmt: skip
     app.add_middleware(Guard, bound=monitor.bound)
-    _errors(app)
+    _errors(app, monitor)
     reading.add(app, monitor)
     _streams(app, monitor)
     acting.add(app, monitor)
@@ -91,43 +95,52 @@ def create(monitor: Monitor) -> FastAPI:
     return app
 
 
-def _errors(app: FastAPI) -> None:
+def _errors(app: FastAPI, monitor: Monitor) -> None:
     @app.exception_handler(MillraceError)
     async def of_ours(request: Request, error: MillraceError) -> JSONResponse:
         status = next((status for kind, status in STATUS if isinstance(error, kind)), 409)
-        return JSONResponse({"code": error.code, "message": str(error)}, status)
+        if status == 403 and request.method == "POST":
+            _audited(monitor, request, str(error))
+        return Shown({"code": error.code, "message": redact.text(str(error))}, status)
 
     @app.exception_handler(RequestValidationError)
     async def of_the_request(request: Request, error: RequestValidationError) -> JSONResponse:
         words = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:8])
-        return JSONResponse({"code": "invalid", "message": words}, 422)
+        return Shown({"code": "invalid", "message": redact.text(words)}, 422)
+
+
+def _audited(monitor: Monitor, request: Request, why: str) -> None:
+    """An attempt that was refused, with who tried it where the token is one of ours."""
+    try:
+        actor = safety.actor_of(request.headers.get("authorization"), monitor.tokens)
+    except safety.NotAllowed:
+        actor = None
+    *_, subject, action = request.url.path.strip("/").split("/")
+    monitor.actions.refused(actor, f"refused {'produce' if action == 'records' else action}", subject, why)
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
 def _streams(app: FastAPI, monitor: Monitor) -> None:
-    def room() -> None:
-        if len(monitor.hub.listeners) + monitor.tails.listeners() >= MOST_LISTENERS:
-            raise TooMany(f"{MOST_LISTENERS} are connected already")
-
-    def stream(events: AsyncIterator[bytes]) -> StreamingResponse:
+    def stream(request: Request, hub: Hub, listener: Listener) -> StreamingResponse:
+        client = f"{request.client.host if request.client else ''} {request.headers.get('user-agent', '')[:200]}"
+        monitor.streams.admit(client, listener)
+        events = monitor.streams.until_gone(client, listener, hub.events(listener))
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     @app.get("/api/live", response_class=StreamingResponse)
-    async def live() -> StreamingResponse:
+    async def live(request: Request) -> StreamingResponse:
         """A snapshot as it is made, as server-sent events."""
-        room()
-        return stream(monitor.hub.events(Listener(queue=asyncio.Queue(SNAPSHOTS_ROOM))))
+        return stream(request, monitor.hub, Listener(queue=asyncio.Queue(SNAPSHOTS_ROOM)))
 
     @app.get("/api/topics/{topic}/tail", response_class=StreamingResponse)
-    async def tail(topic: Topic, match: Annotated[str, Field(max_length=500)] = "") -> StreamingResponse:
+    async def tail(request: Request, topic: Topic, match: Annotated[str, Field(max_length=500)] = "") -> StreamingResponse:
         """Records as they come, as server-sent events: `{"record"}`, `{"skipped"}` or `{"trouble"}`."""
-        room()
         keep = browse.filter_of(match) if match.strip() else None
         if topic not in monitor.watch.snapshot.get("topics", {}):
             await asyncio.to_thread(monitor.bounds, topic)
-        return stream(monitor.tails.open(topic).events(Listener(keep)))
+        return stream(request, monitor.tails.open(topic), Listener(keep))
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from infra.monitor.plain import plain
 from infra.records import decoded_one
 from schemas.codec import SchemaIds
 from schemas.errors import InvalidRequest
@@ -19,8 +22,11 @@ from streams.rows import Place, Polled
 MOST = 500
 SCANNED_MOST = 20_000  # with a filter: further ones are asked for by the next page
 LIMIT_S = 5.0
-CUT_CHARS = 16 * 1024  # of one text in a list; the record's own page shows more
-WHOLE_CHARS = 1024 * 1024
+MOST_BYTES = 16 * 1024 * 1024  # of the values of one page
+TIME = f"the broker gave no more in {LIMIT_S:.0f} s"
+SIZE = f"the records of this page have more than {MOST_BYTES >> 20} MiB"
+SCANNED = f"{SCANNED_MOST} records were looked through"
+CLOCK = SystemClock()
 
 Keep = Callable[[Mapping[str, Any]], bool]
 _WORD = re.compile(r'"([^"]*)"|(\S+)')
@@ -77,23 +83,59 @@ def _values(record: Mapping[str, Any], path: Sequence[str]) -> list[Any]:
     return [inner for one in found for inner in (one if isinstance(one, list) else [one])]
 
 
-def plain(value: Any, most_chars: int = CUT_CHARS) -> Any:
-    """For JSON: bytes as Avro's own JSON spells them (a character a byte), what is long cut with a word on how much was."""
-    match value:
-        case bytes():
-            return plain(value.decode("latin-1"), min(most_chars, 256) if most_chars == CUT_CHARS else most_chars)
-        case str():
-            return value if len(value) <= most_chars else f"{value[:most_chars]}… ({len(value) - most_chars} more)"
-        case dict():
-            return {key: plain(inner, most_chars) for key, inner in value.items()}
-        case list() | tuple():
-            return [plain(inner, most_chars) for inner in value]
-        case float() if value != value or value in (float("inf"), float("-inf")):
-            return str(value)
-        case None | bool() | int() | float():
-            return value
-        case _:
-            return str(value)
+class Stretch:
+    """What lies between offsets of one topic, in parts. whole: all of it was given, and not only what came in time."""
+
+    def __init__(self, address: KafkaAddress, starts: Mapping[Place, int], ends: Mapping[Place, int], until_s: float) -> None:
+        self._address, self._until_s = address, until_s
+        self._starts = {place: start for place, start in starts.items() if start < ends[place]}
+        self._ends = {place: ends[place] for place in self._starts}
+        self.whole = not self._starts
+
+    def __iter__(self) -> Iterator[Polled]:
+        if self.whole:
+            return
+        (topic,) = {topic for topic, _ in self._starts}
+        numbers = [number for _, number in self._starts]
+        reader = KafkaBroadcast(self._address, topic, CLOCK, dict(self._starts), numbers, self._ends)
+        try:
+            while not reader.at_end():
+                if CLOCK.monotonic_s() >= self._until_s:
+                    return
+                polled = reader.wait(0.1)
+                rows = [i for i, place in enumerate(polled.places) if polled.offsets[i] < self._ends[place]]
+                if rows:
+                    yield polled.take(rows)
+            self.whole = True
+        finally:
+            reader.close()
+
+
+@dataclass
+class Looked:
+    """What a look for records has so far, and why it ended before it had enough: in words, or empty."""
+
+    limit: int
+    keep: Keep | None
+    records: list[dict[str, Any]] = field(default_factory=list)
+    scanned: int = 0
+    bytes: int = 0
+    cut: str = ""
+
+    def take(self, polled: Polled, i: int, ids: SchemaIds) -> dict[str, Any] | None:
+        """The record, where it is wanted."""
+        self.scanned += 1
+        size = len(polled.values[i] or b"")
+        found: dict[str, Any] = plain(decoded_one(polled, i, ids) | {"bytes": size})
+        if self.keep is not None and not self.keep(found):
+            return None
+        self.bytes += size
+        return found
+
+    def page(self, at: Mapping[Place, int] | None) -> dict[str, Any]:
+        """at: where the next page goes on; None at the end."""
+        following = None if at is None else {str(place[1]): offset for place, offset in at.items()}
+        return {"records": self.records, "scanned": self.scanned, "next": following, "cut": self.cut}
 
 
 def page(
@@ -106,98 +148,109 @@ def page(
 ) -> dict[str, Any]:
     """Records as JSON. start: offsets to read on from, oldest first; None for the newest, newest first.
 
-    bounds: first offset and end of each place. `next`: by partition, where the following page begins (backwards: where it ends);
-    `scanned`: how many records were looked at. Raises InvalidRequest, BrokerUnavailable."""
-    limit = max(1, min(limit, MOST))
+    bounds: first offset and end of each place. `next`: by partition, where the following page begins (backwards: where it ends), so
+    that pages together hold every record once; `scanned`: how many records were looked at; `cut`: why there are fewer than asked for
+    though more lie there. Raises BrokerUnavailable."""
+    looked = Looked(max(1, min(limit, MOST)), keep)
     if start is None:
-        return _newest(address, ids, bounds, limit, keep)
-    froms = {place: max(low, min(high, start.get(place, low))) for place, (low, high) in bounds.items()}
-    found: list[dict[str, Any]] = []
-    at = dict(froms)
-    scanned = 0
-    for polled in _read(address, froms, {place: high for place, (_, high) in bounds.items()}):
+        return _newest(address, ids, bounds, looked)
+    at = {place: max(low, min(high, start.get(place, low))) for place, (low, high) in bounds.items()}
+    stretch = Stretch(address, at, {place: high for place, (_, high) in bounds.items()}, CLOCK.monotonic_s() + LIMIT_S)
+    full = False
+    for polled in stretch:
         for i, place in enumerate(polled.places):
-            if len(found) >= limit or scanned >= SCANNED_MOST:
+            if full := _is_full(looked):
                 break
-            scanned += 1
             at[place] = polled.offsets[i] + 1
-            record = _shown(polled, i, ids)
-            if keep is None or keep(record):
-                found.append(record)
-        if len(found) >= limit or scanned >= SCANNED_MOST:
+            record = looked.take(polled, i, ids)
+            if record is not None:
+                looked.records.append(record)
+        if full or (full := _is_full(looked)):
             break
-    more = any(at[place] < high for place, (_, high) in bounds.items()) and (len(found) >= limit or scanned >= SCANNED_MOST)
-    return {
-        "records": found,
-        "scanned": scanned,
-        "next": {str(place[1]): offset for place, offset in at.items()} if more else None,
-    }
+    if not stretch.whole and not full:
+        looked.cut = TIME
+    more = any(at[place] < high for place, (_, high) in bounds.items()) and not stretch.whole
+    return looked.page(at if more else None)
 
 
-def _newest(
-    address: KafkaAddress, ids: SchemaIds, bounds: Mapping[Place, tuple[int, int]], limit: int, keep: Keep | None
-) -> dict[str, Any]:
-    """Backwards in stretches that grow: the last records of each partition, the newest of all first."""
-    found: list[dict[str, Any]] = []
-    highs = {place: high for place, (low, high) in bounds.items() if high > low}
-    scanned, stretch = 0, limit
-    while highs and len(found) < limit and scanned < SCANNED_MOST:
-        lows = {place: max(bounds[place][0], high - stretch) for place, high in highs.items()}
-        part: list[dict[str, Any]] = []
-        for polled in _read(address, lows, highs):
-            for i in range(len(polled)):
-                scanned += 1
-                record = _shown(polled, i, ids)
-                if keep is None or keep(record):
-                    part.append(record)
-        part.sort(key=lambda record: (record["timestamp_ms"], record["offset"]), reverse=True)
-        found += part
-        highs = {place: low for place, low in lows.items() if low > bounds[place][0]}
-        stretch *= 4
-        if keep is None:
+def _is_full(looked: Looked) -> bool:
+    if looked.bytes >= MOST_BYTES and len(looked.records) < looked.limit:
+        looked.cut = SIZE
+    if looked.scanned >= SCANNED_MOST and len(looked.records) < looked.limit:
+        looked.cut = SCANNED
+    return len(looked.records) >= looked.limit or bool(looked.cut)
+
+
+def _newest(address: KafkaAddress, ids: SchemaIds, bounds: Mapping[Place, tuple[int, int]], looked: Looked) -> dict[str, Any]:
+    """Backwards, in stretches that grow while they hold too little and shrink while they hold too much. A stretch that was not read to
+    its end says nothing: its newest records are those that are missing."""
+    at = {place: high for place, (_, high) in bounds.items()}
+    before, size, until_s = dict(at), looked.limit, CLOCK.monotonic_s() + LIMIT_S
+    while len(looked.records) < looked.limit and not looked.cut:
+        open_ = {place: high for place, high in at.items() if high > bounds[place][0]}
+        if not open_:
             break
-    kept = found[:limit]
-    ends = {place: high for place, (low, high) in bounds.items()}
-    for record in kept:
-        place = (record["topic"], record["partition"])
-        ends[place] = min(ends[place], record["offset"])
-    if keep is not None and len(found) <= limit:
-        ends = {place: highs.get(place, bounds[place][0]) for place in ends}
-    more = any(end > bounds[place][0] for place, end in ends.items()) and bool(kept or highs)
-    return {"records": kept, "scanned": scanned, "next": {str(place[1]): end for place, end in ends.items()} if more else None}
+        left_s, room = until_s - CLOCK.monotonic_s(), (SCANNED_MOST - looked.scanned) // len(open_)
+        if left_s <= 0 or room < 1:
+            looked.cut = TIME if left_s <= 0 else SCANNED
+            break
+        size = max(1, min(size, room))
+        lows = {place: max(bounds[place][0], high - size) for place, high in open_.items()}
+        taken, scanned = looked.bytes, looked.scanned
+        found = _stretch(address, ids, lows, open_, CLOCK.monotonic_s() + (left_s / 2 if size > 1 else left_s), looked)
+        if found is None:
+            if size == 1:
+                looked.cut = SIZE if looked.bytes >= MOST_BYTES else TIME
+            fits = (looked.scanned - scanned) // (2 * len(open_))
+            size, looked.bytes = max(1, min(size // 2, fits)), taken
+            continue
+        before, at, size = at, at | lows, size * 4
+        looked.records += merged(found)
+    if len(looked.records) > looked.limit:
+        looked.records = looked.records[: looked.limit]
+        at = before
+        for record in looked.records:
+            place = (record["topic"], record["partition"])
+            at = at | {place: min(at[place], record["offset"])}
+    return looked.page(at if any(end > bounds[place][0] for place, end in at.items()) else None)
 
 
-def _read(address: KafkaAddress, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> Any:
-    """Parts of what lies between, for LIMIT_S at most: what is not there by then is not shown."""
-    wanted = {place: start for place, start in starts.items() if start < ends[place]}
-    if not wanted:
-        return
-    (topic,) = {topic for topic, _ in wanted}
-    clock = SystemClock()
-    until_s = clock.monotonic_s() + LIMIT_S
-    reader = KafkaBroadcast(address, topic, clock, dict(wanted), [number for _, number in wanted], {p: ends[p] for p in wanted})
-    try:
-        while not reader.at_end() and clock.monotonic_s() < until_s:
-            polled = reader.wait(0.1)
-            rows = [i for i, place in enumerate(polled.places) if polled.offsets[i] < ends[place]]
-            if rows:
-                yield polled.take(rows)
-    finally:
-        reader.close()
+def _stretch(
+    address: KafkaAddress, ids: SchemaIds, lows: Mapping[Place, int], highs: Mapping[Place, int], until_s: float, looked: Looked
+) -> dict[Place, list[dict[str, Any]]] | None:
+    """What is wanted of it by place, oldest first; None where it was too much, or did not come in time."""
+    found: dict[Place, list[dict[str, Any]]] = {}
+    stretch = Stretch(address, lows, highs, until_s)
+    for polled in stretch:
+        for i, place in enumerate(polled.places):
+            record = looked.take(polled, i, ids)
+            if record is not None:
+                found.setdefault(place, []).append(record)
+        if looked.bytes >= MOST_BYTES:
+            return None
+    return found if stretch.whole else None
 
 
-def _shown(polled: Polled, i: int, ids: SchemaIds) -> dict[str, Any]:
-    found: dict[str, Any] = plain(decoded_one(polled, i, ids) | {"bytes": len(polled.values[i] or b"")})
-    return found
+def merged(found: Mapping[Place, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The newest first, each place in the order of its offsets whatever its clocks said: so the first n of it leave a place at one
+    offset, and the next page goes on there."""
+    left = {place: deque(reversed(records)) for place, records in found.items() if records}
+    made = []
+    while left:
+        place = max(left, key=lambda one: (left[one][0]["timestamp_ms"], left[one][0]["offset"]))
+        made.append(left[place].popleft())
+        if not left[place]:
+            del left[place]
+    return made
 
 
 def raw(address: KafkaAddress, positions: Mapping[Place, Sequence[int]]) -> Polled:
-    """Records at these offsets of one topic as they are; those that are gone are missing."""
+    """Records at these offsets of one topic as they are; those that are gone, or were not read in LIMIT_S, are missing."""
     gathered = Polled()
     starts = {place: min(offsets) for place, offsets in positions.items()}
     ends = {place: max(offsets) + 1 for place, offsets in positions.items()}
     wanted = {place: set(offsets) for place, offsets in positions.items()}
-    for polled in _read(address, starts, ends):
+    for polled in Stretch(address, starts, ends, CLOCK.monotonic_s() + LIMIT_S):
         rows = [i for i, place in enumerate(polled.places) if polled.offsets[i] in wanted[place]]
         gathered.extend(polled.take(rows))
     return gathered

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from infra.audit import Position
 from schemas.topic import Consumption
 from schemas.topics import CONSUMPTIONS
 from streams import headers as h
@@ -12,7 +13,6 @@ from streams.deadletter import OURS
 from streams.headers import HeaderList
 from streams.rows import OutRecords, Polled
 
-Position = tuple[str, int, int]  # topic, partition, offset
 BY_TOPIC: Mapping[str, Consumption] = {taken.dead_letter_topic: taken for taken in CONSUMPTIONS}
 # Of the attempt that failed: nobody waits for the answer any more, and the cause is written anew where it fails again.
 LEFT_OUT = OURS - {h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET} | {h.DEADLINE_MS, h.REPLY_TO}
@@ -40,7 +40,7 @@ class Letter:
 def letter(polled: Polled, i: int) -> Letter:
     """Whatever its headers hold: what is missing or no number is empty or 0, for anybody may write to a topic."""
     topic, partition = polled.places[i]
-    said = {name: raw.decode(errors="replace") for name, raw in polled.headers[i] or ()}
+    said = {name: (raw or b"").decode(errors="replace") for name, raw in polled.headers[i] or ()}
     origin = "/".join(said.get(name, "?") for name in (h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET))
     return Letter(
         (topic, partition, polled.offsets[i]), polled.timestamps_ms[i], (polled.keys[i] or b"").decode(errors="replace"),

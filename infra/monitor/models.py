@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infra.monitor.browse import plain
+from infra.monitor.plain import plain
 from infra.monitor.story import Story
 from infra.settings import ROOT
 from schemas.signals import EMBEDDING, kind_of, together
@@ -81,14 +81,14 @@ def _spans(updates: list[dict[str, Any]], shipped: str) -> list[dict[str, Any]]:
 def _report(event: dict[str, Any]) -> dict[str, Any]:
     try:
         report = json.loads(event["facts"]["report"])
-    except ValueError:
+    except (ValueError, RecursionError):
         report = {}
     return {
         "run_key": event["run_key"],
         "at_ms": event["at_ms"],
         "kind": event["kind"],
         "words": event["words"],
-        "report": report,
+        "report": report if isinstance(report, dict) else {},
     }
 
 
@@ -115,21 +115,28 @@ def watched(story: Story) -> list[dict[str, Any]]:
     how far an entry is from the baseline's middle, in the baseline's spreads."""
     findings = story.of(DRIFT_EVENTS.name)
     found = []
-    for (detector, model, version), state in story.states.items():
-        signals = tuple(state["signals"])
-        baseline, window = (_table(state[name], len(signals)) for name in ("baseline", "window"))
-        joint = together(signals)
-        mine = [one for one in findings if (one["model"], one["version"]) == (model, version)]
-        found.append({
-            "detector": detector, "model": model, "version": version, "windows": state["windows"], "streaks": state["streaks"],
-            "seen_ms": state["seen_ms"], "baseline_n": len(baseline), "window_n": len(window),
-            "signals": [
-                {"name": name, "unit": FAR if name in joint else "", **_shape(*columns), "findings": [one for one in mine if one["signal"] == name][-20:]}
-                for name, columns in _columns(signals, baseline, window).items()
-            ],
-        })  # fmt: skip
+    for state in story.states.values():
+        try:
+            found.append(_watch(state, findings))
+        except (ValueError, IndexError, ZeroDivisionError):
+            continue  # its tables are not what its signals say: it is no state of a detector of ours
     said: list[dict[str, Any]] = plain(found)
     return said
+
+
+def _watch(state: dict[str, Any], findings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    signals, model, version = tuple(state["signals"]), state["model"], state["version"]
+    baseline, window = (_table(state[name], len(signals)) for name in ("baseline", "window"))
+    joint = together(signals)
+    mine = [one for one in findings if (one["model"], one["version"]) == (model, version)]
+    return {
+        "detector": state["detector"], "model": model, "version": version, "windows": state["windows"], "streaks": state["streaks"],
+        "seen_ms": state["seen_ms"], "baseline_n": len(baseline), "window_n": len(window),
+        "signals": [
+            {"name": name, "unit": FAR if name in joint else "", **_shape(*columns), "findings": [one for one in mine if one["signal"] == name][-20:]}
+            for name, columns in _columns(signals, baseline, window).items()
+        ],
+    }  # fmt: skip
 
 
 def _columns(signals: Sequence[str], baseline: Floats, window: Floats) -> dict[str, tuple[Floats, Floats]]:

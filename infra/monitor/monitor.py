@@ -15,7 +15,8 @@ from pydantic import Field
 
 from infra.monitor.act import Actions
 from infra.monitor.letters import Letter
-from infra.monitor.tails import Hub, Tails
+from infra.monitor.tails import Hub, Streams, Tails
+from infra.monitor.turns import Reads, Shared
 from infra.monitor.watch import Watch
 from infra.settings import StackSettings
 from schemas.errors import InvalidRequest
@@ -47,10 +48,14 @@ class Monitor:
     actions: Actions = field(init=False)
     hub: Hub = field(init=False)
     tails: Tails = field(init=False)
+    streams: Streams = field(default_factory=Streams)
+    shared: Shared = field(init=False)
+    reads: Reads = field(default_factory=Reads)
 
     def __post_init__(self) -> None:
         self.watch = Watch(self.settings, self.address, self.ids, self.clock)
         self.actions = Actions(self.settings, self.address, self.ids, self.clock, self.watch)
+        self.shared = Shared(self.clock)
 
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncIterator[None]:
@@ -64,6 +69,7 @@ class Monitor:
         finally:
             stopping.set()
             self.tails.close()
+            self.shared.close()
             await asyncio.to_thread(self.actions.close)
             await asyncio.to_thread(thread.join, 10.0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -11,8 +11,10 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic import Field
 
 from infra.monitor import browse, forms, letters, models, outside, pipeline, prometheus, servers
-from infra.monitor.act import MOST_REDRIVES
+from infra.monitor.answers import Payload
 from infra.monitor.monitor import Int32, Int64, Model, Monitor, Topic, is_of
+from infra.monitor.plain import WHOLE_CHARS, plain
+from infra.monitor.redrive import MOST_REDRIVES
 from infra.records import decoded_one, way
 from schemas.errors import InvalidRequest
 from schemas.topics import AUDIT, DRIFT_EVENTS
@@ -25,6 +27,11 @@ Positions = Annotated[str, Field(max_length=2_000, pattern=r"^(\d{1,9}:\d{1,18}(
 
 def add(app: FastAPI, monitor: Monitor) -> None:
     watch = monitor.watch
+
+    async def command(*question: Hashable, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Another package's own command, once for all who ask the same."""
+        found: dict[str, Any] = await monitor.shared.ask(question, make)
+        return found
 
     @app.get("/api/catalogue")
     def catalogue() -> dict[str, Any]:
@@ -69,7 +76,7 @@ def add(app: FastAPI, monitor: Monitor) -> None:
             "schema": newest[2] if newest else None, "schema_version": newest[0] if newest else None,
         }  # fmt: skip
 
-    @app.get("/api/topics/{topic}/records")
+    @app.get("/api/topics/{topic}/records", response_class=Payload)
     def records(
         topic: Topic,
         partition: Int32 | None = None,
@@ -93,13 +100,14 @@ def add(app: FastAPI, monitor: Monitor) -> None:
         if before:
             highs = _positions(topic, before)
             bounds = {place: (low, max(low, min(high, highs.get(place, high)))) for place, (low, high) in bounds.items()}
-        return browse.page(monitor.address, monitor.ids, bounds, start, limit, keep)
+        with monitor.reads.turn():
+            return browse.page(monitor.address, monitor.ids, bounds, start, limit, keep)
 
-    @app.get("/api/topics/{topic}/records/{partition}/{offset}")
+    @app.get("/api/topics/{topic}/records/{partition}/{offset}", response_class=Payload)
     def record(topic: Topic, partition: Int32, offset: Int64) -> dict[str, Any]:
         """One record, whole."""
         polled = _one(monitor, topic, partition, offset)
-        found: dict[str, Any] = browse.plain(decoded_one(polled, 0, monitor.ids), browse.WHOLE_CHARS)
+        found: dict[str, Any] = plain(decoded_one(polled, 0, monitor.ids), WHOLE_CHARS)
         found["bytes"] = len(polled.values[0] or b"")
         return found
 
@@ -110,7 +118,7 @@ def add(app: FastAPI, monitor: Monitor) -> None:
         name = f'attachment; filename="{topic}-{partition}-{offset}.bin"'
         return Response(polled.values[0] or b"", media_type="application/octet-stream", headers={"Content-Disposition": name})
 
-    @app.get("/api/topics/{topic}/form")
+    @app.get("/api/topics/{topic}/form", response_class=Payload)
     def form(topic: Topic) -> dict[str, Any]:
         """The newest schema, and a value that it takes."""
         about = pipeline.about(topic)
@@ -125,11 +133,12 @@ def add(app: FastAPI, monitor: Monitor) -> None:
             "example": forms.example(schema),
         }
 
-    @app.get("/api/requests/{request_id}")
+    @app.get("/api/requests/{request_id}", response_class=Payload)
     def request_way(request_id: Annotated[str, Field(min_length=1, max_length=200)]) -> dict[str, Any]:
         """Every record that names the request, in time order."""
-        found = way(monitor.address, monitor.ids, request_id)
-        return {"request_id": request_id, "records": browse.plain(found.records), "whole": found.whole}
+        with monitor.reads.turn():
+            found = way(monitor.address, monitor.ids, request_id)
+        return {"request_id": request_id, "records": plain(found.records), "whole": found.whole}
 
     @app.get("/api/deadletters")
     def dead_letters() -> dict[str, Any]:
@@ -137,7 +146,7 @@ def add(app: FastAPI, monitor: Monitor) -> None:
         with watch.lock:
             groups = letters.grouped(watch.story.letters.values(), watch.story.redriven)
             dropped = watch.story.letters_dropped
-        return {"groups": [asdict(one) for one in groups], "run": monitor.actions.run, "not_shown": dropped}
+        return {"groups": [asdict(one) for one in groups], "run": monitor.actions.redrives.run, "not_shown": dropped}
 
     @app.get("/api/deadletters/{topic}")
     def letters_of(
@@ -164,17 +173,17 @@ def add(app: FastAPI, monitor: Monitor) -> None:
             return {"models": models.stories(watch.story)}
 
     @app.get("/api/models/{name}/versions")
-    def versions_of(name: Model) -> dict[str, Any]:
+    async def versions_of(name: Model) -> dict[str, Any]:
         """Versions of the MLflow registry, with their figures; none where no registry runs."""
-        return outside.versions(monitor.settings, name)
+        return await command("versions", name, make=lambda: outside.versions(monitor.settings, name))
 
     @app.get("/api/models/{name}/accuracy")
-    def accuracy_of(
+    async def accuracy_of(
         name: Model,
         hours: Annotated[float, Field(gt=0, le=168)] = 1.0,
     ) -> dict[str, Any]:
         """How often it was right over time, of the answers whose label came."""
-        return outside.accuracy(monitor.settings, name, hours)
+        return await command("accuracy", name, hours, make=lambda: outside.accuracy(monitor.settings, name, hours))
 
     @app.get("/api/drift")
     def drift() -> dict[str, Any]:
@@ -195,17 +204,18 @@ def add(app: FastAPI, monitor: Monitor) -> None:
             return {"features": outside.features(), "steps": outside.steps(watch.snapshot)}
 
     @app.get("/api/parity")
-    def parity(sample: Annotated[int, Field(ge=1, le=1_000)] = 100) -> dict[str, Any]:
+    async def parity(sample: Annotated[int, Field(ge=1, le=1_000)] = 100) -> dict[str, Any]:
         """The online store against the archive, feature by feature, of a sample of entities."""
-        return {"views": outside.parity(monitor.settings, sample)}
+        return await command("parity", sample, make=lambda: {"views": outside.parity(monitor.settings, sample)})
 
     @app.get("/api/features/{entity}/{entity_id}")
-    def feature_values(
+    async def feature_values(
         entity: Literal["user", "item"],
         entity_id: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")],
     ) -> dict[str, Any]:
         """What the online store holds now, with its age."""
-        return outside.values(monitor.settings, entity, entity_id)
+        question = ("values", entity, entity_id)
+        return await command(*question, make=lambda: outside.values(monitor.settings, entity, entity_id))
 
     @app.get("/api/schemas")
     def schemas() -> dict[str, Any]:
@@ -215,7 +225,7 @@ def add(app: FastAPI, monitor: Monitor) -> None:
             ]
         }
 
-    @app.get("/api/schemas/{subject}")
+    @app.get("/api/schemas/{subject}", response_class=Payload)
     def schema_versions(subject: Topic) -> dict[str, Any]:
         """Every version, oldest first, and which readers and writers it must not break."""
         found = monitor.ids.versions(subject)
@@ -229,14 +239,14 @@ def add(app: FastAPI, monitor: Monitor) -> None:
     @app.get("/api/connectors")
     def connectors() -> dict[str, Any]:
         """Of Kafka Connect, with their tasks; never their settings, which may hold passwords."""
-        address = servers.connect(monitor.settings)
-        return {"address": address, "connectors": servers.Connect(address).connectors() if address else []}
+        found = servers.connect(monitor.settings)
+        return {"address": found.address if found else None, "connectors": found.connectors() if found else []}
 
     @app.get("/api/audit")
     def audit(limit: Annotated[int, Field(ge=1, le=1_000)] = 200) -> dict[str, Any]:
         """Who did what, the newest first."""
         with watch.lock:
-            return {"entries": browse.plain(watch.story.of(AUDIT.name)[-limit:][::-1])}
+            return {"entries": plain(watch.story.of(AUDIT.name)[-limit:][::-1])}
 
     @app.get("/metrics", response_class=PlainTextResponse)
     def metrics() -> PlainTextResponse:
@@ -286,7 +296,8 @@ def _start(
 def _one(monitor: Monitor, topic: str, partition: int, offset: int) -> Polled:
     bounds = monitor.bounds(topic)
     low, high = bounds.get((topic, partition), (0, 0))
-    polled = browse.raw(monitor.address, {(topic, partition): [offset]}) if low <= offset < high else Polled()
+    with monitor.reads.turn():
+        polled = browse.raw(monitor.address, {(topic, partition): [offset]}) if low <= offset < high else Polled()
     if not len(polled):
         raise InvalidRequest(
             f"{topic}/{partition} has no record at {offset}: it holds {low} to {high - 1}, and some offsets are markers"

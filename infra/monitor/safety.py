@@ -1,18 +1,26 @@
-"""Who may do what, and what a browser is told. Read-only without a token; a token is sent in a header of its own, never a cookie,
-so another site cannot use it; the host must be this one, so another name that points here cannot either."""
+"""Who may do what, and what a browser is told. Read-only without a token; a token says who acts and in which role, and is sent in a
+header of its own, never a cookie, so another site cannot use it; the host must be this one, so another name that points here cannot
+either."""
 
 from __future__ import annotations
 
+import base64
+import getpass
+import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import Stop
+from schemas.errors import BadSettings, Stop
 
 ROLES = ("operator", "releaser")  # operator: records, dead letters, connectors, runs. releaser: which model answers
+MOST_NAME = 64
+_NAME = re.compile(rf"[A-Za-z0-9_.@-]{{1,{MOST_NAME}}}")
 MOST_BODY_BYTES = 4 * 1024 * 1024
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 HEADERS: Mapping[str, str] = {
@@ -35,12 +43,16 @@ class NotAllowed(Stop):
 
 
 def tokens(folder: Path) -> dict[str, str]:
-    """A token a role, made at the first start and readable by its owner only."""
+    """A token a role, made at the first start and readable by its owner only. Raises BadSettings where the file holds something else."""
     file = folder / "tokens.json"
     if file.exists():
-        found: dict[str, str] = json.loads(file.read_text())
-        if set(found) == set(ROLES):
+        try:
+            found = json.loads(file.read_text())
+        except ValueError:
+            found = None
+        if isinstance(found, dict) and set(found) == set(ROLES) and all(isinstance(one, str) and one for one in found.values()):
             return found
+        raise BadSettings(f"{file} does not hold a token for each of {', '.join(ROLES)}: remove it, and new ones are made")
     folder.mkdir(parents=True, exist_ok=True)
     made = {role: secrets.token_urlsafe(24) for role in ROLES}
     part = file.with_suffix(".part")
@@ -50,30 +62,73 @@ def tokens(folder: Path) -> dict[str, str]:
     return made
 
 
-def role_of(authorization: str | None, known: Mapping[str, str]) -> str | None:
-    """The role of a bearer token; None where there is none. Raises NotAllowed for a wrong one. Takes the same time for each."""
+@dataclass(frozen=True)
+class Actor:
+    """Whose token it is, and what it allows."""
+
+    name: str
+    role: str
+
+
+def owner() -> str:
+    """Who the role's own token acts as: the account that the monitor runs in, which alone can read the file of tokens."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # an account without a name
+        name = f"uid-{os.getuid()}"
+    return re.sub(r"[^A-Za-z0-9_.@-]", "-", name)[:MOST_NAME] or "nobody"
+
+
+def token_for(name: str, role_token: str) -> str:
+    """A token of that role that acts as `name` and as nobody else: the name, and its HMAC-SHA256 under the role's own token.
+
+    Raises BadSettings for a name that is none."""
+    if not _NAME.fullmatch(name):
+        raise BadSettings(f"{name!r} cannot be the name of a token: letters, digits, . _ @ - and at most {MOST_NAME} of them")
+    digest = hmac.digest(role_token.encode(), name.encode(), hashlib.sha256)[:24]
+    return f"{name}:{base64.urlsafe_b64encode(digest).decode()}"
+
+
+def actor_of(authorization: str | None, known: Mapping[str, str]) -> Actor | None:
+    """Who acts by a bearer token: the role's own, or one that `token_for` made of it. None where there is none. Raises NotAllowed for a
+    wrong one. Takes the same time for each role."""
     if not authorization:
         return None
     scheme, _, given = authorization.partition(" ")
-    found = [role for role, token in known.items() if hmac.compare_digest(token.encode(), given.strip().encode())]
-    if scheme.lower() != "bearer" or not found:
+    given = given.strip()
+    name = given.rpartition(":")[0]
+    found = None
+    for role, token in known.items():
+        wanted = token_for(name, token) if _NAME.fullmatch(name) else token
+        if hmac.compare_digest(wanted.encode(), given.encode()):
+            found = Actor(name or owner(), role)
+    if scheme.lower() != "bearer" or found is None:
         raise NotAllowed("this token is not one of ours: `./millrace monitor --tokens` prints them")
-    return found[0]
+    return found
 
 
 def refused(
-    method: str, host: str, origin: str | None, fetch_site: str | None, content_type: str | None, bound: str
+    method: str,
+    host: str,
+    origin: str | None,
+    fetch_site: str | None,
+    content_type: str | None,
+    bound: str,
+    path: str = "/api",
 ) -> str | None:
-    """Why a request is not taken at all; None where it may go on. bound: the address that is listened on."""
+    """Why a request is not taken at all; None where it may go on. bound: the address that is listened on.
+
+    Another site's page may lead here by a link, and asks for nothing else: some answers cost a process or a search."""
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     if name not in LOOPBACK and name != bound:
         return f"host {host!r} is not this machine's: open http://127.0.0.1"
-    if method in ("GET", "HEAD", "OPTIONS"):
+    reads = method in ("GET", "HEAD", "OPTIONS")
+    if reads and not path.startswith(("/api", "/metrics")):
         return None
     if origin is not None and origin.partition("://")[2] != host:
-        return f"a page of {origin} may do nothing here"
+        return f"a page of {origin} may ask for nothing here"
     if fetch_site is not None and fetch_site not in ("same-origin", "none"):
-        return "a page of another site may do nothing here"
-    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+        return "a page of another site may ask for nothing here"
+    if not reads and (content_type or "").partition(";")[0].strip().lower() != "application/json":
         return "the body must be application/json"
     return None

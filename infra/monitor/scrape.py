@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
+import socket
 import subprocess
-import urllib.request
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +17,12 @@ import psutil
 from streams.metrics import CATALOGUE, Kind
 
 LIMIT_S = 1.0
+MOST_BYTES = 1024 * 1024
+_ADDRESS = re.compile(r"(127\.0\.0\.1|localhost|\[::1\]):([1-9]\d{0,4})")
 _LINE = re.compile(r"^(\w+?)(_bucket|_sum|_count)?(?:\{([^}]*)\})? (\S+)$")
 _EDGE = re.compile(r'le="([^"]+)"')
 _BY_NAME = {metric.exported: name for name, metric in CATALOGUE.items()}
 _HISTOGRAMS = {name for name, metric in CATALOGUE.items() if metric.kind is Kind.HISTOGRAM}
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass
@@ -31,16 +34,40 @@ class Page:
 
 
 def page(address: str, limit_s: float = LIMIT_S) -> Page | None:
-    """None where nothing answers: the loop is gone, or has not begun."""
+    """None where nothing answers: the loop is gone, or has not begun.
+
+    A status says the address, and anybody may write one: only a port of this machine is asked, for this one path, and no answer is
+    followed elsewhere, takes longer than `limit_s` from first to last byte, or has more than MOST_BYTES."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None or int(found[2]) > 65_535:
+        return None
     try:
-        with _OPENER.open(f"http://{address}/metrics", timeout=limit_s) as answer:
-            return parse(answer.read().decode())
+        text = _get(found[1].strip("[]"), int(found[2]), time.monotonic() + limit_s)
+        return None if text is None else parse(text)
     except (OSError, ValueError):
         return None
 
 
+def _get(host: str, port: int, until_s: float) -> str | None:
+    """The body of /metrics; None where it is no page, is too long or comes too slowly. HTTP/1.0, so that it ends with the connection:
+    a time limit of the client libraries is one of each read, and a drip of bytes never passes it."""
+    got = bytearray()
+    with socket.create_connection((host, port), timeout=max(0.001, until_s - time.monotonic())) as connection:
+        connection.sendall(f"GET /metrics HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+        while (left_s := until_s - time.monotonic()) > 0:
+            connection.settimeout(left_s)
+            part = connection.recv(65_536)
+            if not part:
+                head, _, body = bytes(got).partition(b"\r\n\r\n")
+                return body.decode(errors="replace") if re.match(rb"HTTP/1\.[01] 200\b", head) else None
+            got += part
+            if len(got) > MOST_BYTES:
+                return None
+    return None
+
+
 def parse(text: str) -> Page:
-    """Ours only, by the catalogue; other lines are passed over."""
+    """Ours only, by the catalogue; other lines are passed over, and those whose value is no number."""
     made = Page()
     for line in text.splitlines():
         if not line.startswith("millrace_"):
@@ -50,13 +77,20 @@ def parse(text: str) -> Page:
             continue
         exported, part, labels, value = found.groups()
         name = _BY_NAME.get(exported)
-        if name is None:
+        if name is None or not _is_number(value):
             continue
         if name not in _HISTOGRAMS:
             made.numbers[name] = made.numbers.get(name, 0.0) + float(value)
         elif part == "_bucket" and labels is not None and (edge := _EDGE.search(labels)):
             made.buckets.setdefault(name, []).append((float(edge[1]), float(value)))
     return made
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def rates(before: Page, now: Page, elapsed_s: float) -> dict[str, float]:

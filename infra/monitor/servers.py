@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from infra.local import kept, processes, state
+from infra.local import kept, processes, state, tls
 from infra.settings import StackSettings
 from schemas.errors import BrokerUnavailable, InvalidRequest
 from streams.clock import SystemClock
 
 LIMIT_S = 5.0
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+MOST_BYTES = 4 * 1024 * 1024
 
 
 def started(run_folder: Path) -> list[dict[str, Any]]:
-    """Each process of `up`: its name, pid, address, whether it is alive, and in words whether it dies again and again. Nothing secret
-    is in an address of ours."""
+    """Each process of `up`: its name, pid, address, whether it is alive, and in words whether it dies again and again."""
     now_ms = SystemClock().now_ms()
     return [
         {
-            "name": one.name, "pid": one.pid, "address": _without_secret(one.address), "alive": one.alive(),
+            "name": one.name, "pid": one.pid, "address": one.address, "alive": one.alive(),
             "trouble": kept.read(Path(one.log)).words(now_ms),
         }
         for one in state.read(run_folder).processes
@@ -39,48 +40,58 @@ def troubles(processes_: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _without_secret(address: str) -> str:
-    scheme, there, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if there else address
-
-
 def jobs(run_folder: Path) -> list[dict[str, Any]]:
     """Flink's jobs, of each name the newest, with the busy share of its busiest task; empty where no cluster answers."""
     manager = state.read(run_folder).find("jobmanager")
     if manager is None or not manager.alive():
         return []
-    overview = processes.json_of(f"{manager.address}/jobs/overview") or {"jobs": []}
+    keys = tls.context_of(run_folder)
+    overview = processes.json_of(f"{manager.address}/jobs/overview", keys) or {"jobs": []}
     newest = {job["name"]: job for job in sorted(overview["jobs"], key=lambda job: int(job["start-time"]))}
     return [
         {
             "name": job["name"], "state": job["state"], "since_ms": job["start-time"], "tasks": job["tasks"],
-            "busy_share": _busy_share(f"{manager.address}/jobs/{job['jid']}") if job["state"] == "RUNNING" else 0.0,
+            "busy_share": _busy_share(f"{manager.address}/jobs/{job['jid']}", keys) if job["state"] == "RUNNING" else 0.0,
         }
         for job in newest.values()
     ]  # fmt: skip
 
 
-def _busy_share(job: str) -> float:
+def _busy_share(job: str, keys: ssl.SSLContext | None) -> float:
     worst = 0.0
-    for vertex in (processes.json_of(job) or {"vertices": []})["vertices"]:
-        found: Any = processes.json_of(f"{job}/vertices/{vertex['id']}/subtasks/metrics?get=busyTimeMsPerSecond&agg=max")
+    for vertex in (processes.json_of(job, keys) or {"vertices": []})["vertices"]:
+        url = f"{job}/vertices/{vertex['id']}/subtasks/metrics?get=busyTimeMsPerSecond&agg=max"
+        found: Any = processes.json_of(url, keys)
         for metric in found or []:
             if str(metric["max"]) != "NaN":
                 worst = max(worst, float(metric["max"]) / 1000)
     return min(1.0, worst)
 
 
-def connect(settings: StackSettings) -> str | None:
-    """Address of the Kafka Connect that the settings name, or that `up --with connect` started."""
-    started = state.read(settings.run_folder).find("connect")
-    return settings.connect or (started.address if started is not None and started.alive() else None)
+def connect(settings: StackSettings) -> Connect | None:
+    """The Kafka Connect that the settings name, or that `up --with connect` started."""
+    ours = state.read(settings.run_folder).find("connect")
+    address = settings.connect or (ours.address if ours is not None and ours.alive() else None)
+    mine = ours is not None and address == ours.address
+    return Connect(address, tls.context_of(settings.run_folder) if mine else None) if address else None
 
 
 class Connect:
-    """Kafka Connect's REST API, as little of it as is shown. Raises BrokerUnavailable where it does not answer."""
+    """Kafka Connect's REST API, as little of it as is shown. Raises BrokerUnavailable where it does not answer.
 
-    def __init__(self, address: str) -> None:
-        self._address = address.rstrip("/")
+    address: may hold user and password, which are sent as basic authentication. keys: of the worker that we started."""
+
+    def __init__(self, address: str, keys: ssl.SSLContext | None = None) -> None:
+        scheme, _, rest = address.rstrip("/").partition("://")
+        login, _, host = rest.rpartition("@")
+        self._address, self._login = f"{scheme}://{host}", unquote(login)
+        tls_handler = [] if keys is None else [urllib.request.HTTPSHandler(context=keys)]
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *tls_handler)
+
+    @property
+    def address(self) -> str:
+        """Without the password."""
+        return self._address
 
     def connectors(self) -> list[dict[str, Any]]:
         """Name, type, state and tasks; never its configuration, which may hold passwords."""
@@ -98,10 +109,13 @@ class Connect:
 
     def _call(self, method: str, path: str) -> Any:
         body = b"" if method == "POST" else None
-        request = urllib.request.Request(self._address + path, body, {"Content-Type": "application/json"}, method=method)
+        headers = {"Content-Type": "application/json"}
+        if self._login:
+            headers["Authorization"] = f"Basic {base64.b64encode(self._login.encode()).decode()}"
+        request = urllib.request.Request(self._address + path, body, headers, method=method)
         try:
-            with _OPENER.open(request, timeout=LIMIT_S) as answer:
-                said = answer.read()
+            with self._opener.open(request, timeout=LIMIT_S) as answer:
+                said = answer.read(MOST_BYTES)
                 return json.loads(said) if said else {}
         except urllib.error.HTTPError as error:
             if error.code == 404:

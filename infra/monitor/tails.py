@@ -4,16 +4,17 @@ records and is told how many, and never makes anybody wait."""
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import Any
 
-from infra.monitor.browse import Keep, plain
+from infra.monitor.browse import Keep
+from infra.monitor.plain import as_json, plain
+from infra.monitor.turns import TooMany
 from infra.records import decoded_one
 from schemas.codec import SchemaIds
-from schemas.errors import MillraceError, Stop
+from schemas.errors import MillraceError
 from streams.clock import Clock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
@@ -28,23 +29,52 @@ IDLE_S = 5.0
 END = b"end"
 
 
-class TooMany(Stop):
-    code = "too-many"
-
-
 @dataclass(eq=False)
 class Listener:
-    """keep: of a tail, which records are wanted."""
+    """keep: of a tail, which records are wanted. task: what sends to it, once it has begun."""
 
     keep: Keep | None = None
     queue: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(ROOM))
     missed: int = 0
+    task: asyncio.Task[Any] | None = None
 
     def offer(self, event: bytes) -> None:
         if self.queue.full():
             self.queue.get_nowait()
             self.missed += 1
         self.queue.put_nowait(event)
+
+
+class Streams:
+    """All who listen, by client. Where MOST_LISTENERS are there, whoever comes next takes the place of the oldest one of the client that
+    has most: one that holds a thousand keeps nobody out, and a browser whose stream ends asks again by itself. On the server's thread."""
+
+    def __init__(self, most: int = MOST_LISTENERS) -> None:
+        self._most = most
+        self._mine: dict[str, list[Listener]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._mine.values()))
+
+    def admit(self, client: str, listener: Listener) -> None:
+        if len(self) >= self._most:
+            oldest = max(self._mine.values(), key=len).pop(0)
+            if oldest.task is not None:
+                oldest.task.cancel()  # one that reads nothing would not see an end that waits in its queue
+            else:
+                oldest.offer(END)
+        self._mine.setdefault(client, []).append(listener)
+
+    async def until_gone(self, client: str, listener: Listener, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same events; afterwards the place is free."""
+        listener.task = asyncio.current_task()
+        try:
+            async for event in events:
+                yield event
+        finally:
+            left = [one for one in self._mine.pop(client, []) if one is not listener]
+            if left:
+                self._mine[client] = left
 
 
 class Hub:
@@ -130,7 +160,7 @@ class Tails:
         try:
             self._read(topic, hub)
         except MillraceError as error:
-            hub.publish(_json({"trouble": str(error)}))
+            hub.publish(as_json({"trouble": str(error)}))
         finally:
             with self._lock:
                 del self._hubs[topic]
@@ -147,7 +177,7 @@ class Tails:
                     return
                 if int(now_s) != second:
                     if skipped:
-                        hub.publish(_json({"skipped": skipped}))
+                        hub.publish(as_json({"skipped": skipped}))
                     second, shown, skipped = int(now_s), 0, 0
                 for i in range(min(len(polled), TAIL_PER_S - shown)):
                     record = plain(decoded_one(polled, i, self._ids) | {"bytes": len(polled.values[i] or b"")})
@@ -159,11 +189,7 @@ class Tails:
 
 
 def _offer(hub: Hub, record: dict[str, Any]) -> None:
-    event = _json({"record": record})
+    event = as_json({"record": record})
     for listener in hub.listeners:
         if listener.keep is None or listener.keep(record):
             listener.offer(event)
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

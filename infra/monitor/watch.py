@@ -5,7 +5,6 @@ Nothing of it is on the way of a record: it reads positions, not the traffic, so
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,12 +13,16 @@ from typing import Any
 
 import structlog
 
+from infra import redact
 from infra.monitor import letters, pipeline, scrape, servers
+from infra.monitor.asking import Asking
 from infra.monitor.history import EVERY_S, Ends, History
+from infra.monitor.plain import as_json, finite
 from infra.monitor.story import MOST_LETTERS, TOPICS, Mark, Story
 from infra.provision import specs
 from infra.settings import StackSettings
 from schemas.errors import BrokerUnavailable, MillraceError
+from schemas.generated import AuditEntry
 from schemas.topics import CONSUMPTIONS, MODEL_UPDATES, WORKER_STATUS
 from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
@@ -73,6 +76,7 @@ class Watch:
         self._partitions: dict[str, int] = {}
         self._jobs: list[dict[str, Any]] = []
         self._gpus: list[dict[str, Any]] = []
+        self._asking = Asking(settings)
         self._at_s = self._made_s = float("-inf")
         self._now: Mapping[str, float] = {}  # the sample that was last taken
         self._trouble = ""
@@ -99,11 +103,17 @@ class Watch:
                 self._trouble = f"a fault of the monitor: {type(error).__name__}: {error}"
             if self._trouble or begun_s - self._made_s >= EVERY_S:
                 self._made_s = begun_s
-                snapshot = self._snapshot()
+                snapshot: dict[str, Any] = redact.tree(finite(self._snapshot()))
                 self.snapshot = snapshot
-                publish(json.dumps(snapshot, separators=(",", ":")).encode())
+                publish(as_json(snapshot))
             stopping.wait(1.0 if self._trouble else 0.25)
         self._leave()
+        self._asking.close()
+
+    def audited(self, entry: AuditEntry) -> None:
+        """A line that this monitor wrote is known at once, and not only when the topic has been read."""
+        with self.lock:
+            self.story.act(asdict(entry))
 
     def _leave(self) -> None:
         """The follower is made anew, from the beginning: what it told is told again. So is the client, which keeps asking with the
@@ -148,14 +158,16 @@ class Watch:
             places = [(spec.name, number) for spec in specs() for number in range(self._partitions.get(spec.name, 0))]
             self._firsts = self._admin.firsts(places)
         if self._samples % JOBS_EVERY == 0:
-            self._jobs, self._gpus = servers.jobs(self._settings.run_folder), scrape.gpus()
+            self._jobs, self._gpus = self._asking.jobs_and_gpus()
         ends = self._admin.ends(list(self._firsts))
         committed = self._admin.committed_of(GROUPS)
         self._look_behind(ends, committed)
         with self.lock:
             running = self.story.running(now_ms)
+        self._loops = {name: figures for name, figures in self._loops.items() if name in self.story.statuses}
+        pages = self._asking.pages({status["metrics_address"] for status in running.values()})
         for name, status in running.items():
-            self._look_at(name, status, now_s, now_ms)
+            self._look_at(name, status, pages.get(status["metrics_address"]), now_s, now_ms)
         elapsed_s = now_s - self._at_s
         with self.lock:
             values = self._values(ends, committed, elapsed_s) if self._samples else {}
@@ -199,9 +211,8 @@ class Watch:
             self._behind = {key: value for key, value in self._behind.items() if key[0] != place or key[1] != wanted[place]}
             self._behind[place, wanted[place], ends[place]] = (len(times), min(times, default=0))
 
-    def _look_at(self, name: str, status: dict[str, Any], now_s: float, now_ms: int) -> None:
+    def _look_at(self, name: str, status: dict[str, Any], found: scrape.Page | None, now_s: float, now_ms: int) -> None:
         figures = self._loops.setdefault(name, LoopFigures())
-        found = scrape.page(status["metrics_address"])
         if found is None:
             return
         if figures.pid != status["pid"]:
@@ -225,7 +236,9 @@ class Watch:
                     now[f"{word}_{label}_ms"] = 1000 * value
         figures.batch_rows = scrape.between(figures.pages[0][1], found, "batch_size")
         figures.now = (
-            now | {"busy_share": status["busy_share"], "in_flight": status["in_flight"]} | dict(self._uses.of(status["pid"]))
+            now
+            | {"busy_share": status["busy_share"] or 0.0, "in_flight": status["in_flight"]}
+            | dict(self._uses.of(status["pid"]))
         )
 
     def _values(
@@ -332,13 +345,13 @@ class Watch:
         late_s = max((edge["lag_s"] for edge in edges.values() if edge["lag"]), default=0.0)
         if edges and late_s > LATE_S:
             wrong.append(f"{late_s:.0f} s behind")
-        wrong += [f"{name} is busy all the time" for name in mine if running[name]["busy_share"] > BUSY]
+        wrong += [f"{name} is busy all the time" for name in mine if (running[name]["busy_share"] or 0.0) > BUSY]
         wrong += [f"{name} waits for {', '.join(p)}" for name in mine if (p := running[name]["paused_partitions"])]
         if fresh.get(group):
             wrong.append(f"{fresh[group]} dead letters in the last 5 minutes")
         return {
             "state": said, "wrong": wrong, "edges": edges, "loops": sorted(mine), "waiting": waiting.get(group, 0),
-            "busy_share": max((running[name]["busy_share"] for name in mine), default=max((job["busy_share"] for job in jobs), default=0.0)),
+            "busy_share": max((running[name]["busy_share"] or 0.0 for name in mine), default=max((job["busy_share"] for job in jobs), default=0.0)),
             "versions": {model: version for name in mine for model, version in running[name]["versions"].items()},
         }  # fmt: skip
 

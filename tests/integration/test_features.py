@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import random
+import ssl
+import stat
 import time
+import urllib.error
+import urllib.request
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +22,7 @@ from feature_jobs.feast_store import feature_store, names_of
 from feature_jobs.generator import World
 from feature_jobs.lake import values_at
 from feature_jobs.sources import Sender
+from infra.local import state, tls
 from processors.blobs import State, Written, pack, unpack
 from processors.online_features import RedisStore
 from processors.process import parts
@@ -120,6 +126,28 @@ def profiles_of_another_rule(stack: Stack, sink: KafkaSink, profiles: list[UserP
     keys = [profile.user_id.encode() for profile in profiles]
     elsewhere = [(partition_of(key, USER_PROFILES.partitions) + 1) % USER_PROFILES.partitions for key in keys]
     sink.produce(OutRecords(USER_PROFILES.name, keys, list(map(encoder.encode_one, profiles)), [[]] * len(keys), elsewhere))
+
+
+def test_nobody_without_the_stacks_key_hands_code_to_the_cluster(stack: Stack) -> None:
+    """A page of another site may send such a form to loopback, and every account of the machine may connect to it."""
+    manager = state.read(stack.home / "run").find("jobmanager")
+    assert manager is not None
+    form = b'--b\r\nContent-Disposition: form-data; name="jarfile"; filename="x.jar"\r\n\r\nPK\r\n--b--\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=b", "Origin": "http://evil.example", "Host": "evil.example"}
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    for address in (manager.address, manager.address.replace("https", "http")):
+        for path, body in (("/jars/upload", form), ("/jobs", form), ("/jobs/overview", None)):
+            with pytest.raises(
+                (urllib.error.URLError, ConnectionError, http.client.HTTPException)
+            ):  # not let in, in whatever words
+                urllib.request.urlopen(urllib.request.Request(address + path, body, kind), timeout=10, context=anybody)
+    with pytest.raises(urllib.error.HTTPError) as refused:  # nor with it: jobs are submitted whole, by the supervisor
+        ours = tls.keys(stack.home / "run").context()
+        urllib.request.urlopen(urllib.request.Request(f"{manager.address}/jars/upload", form, kind), timeout=10, context=ours)
+    assert refused.value.code == 404
+    conf = stack.home / "run" / "flink" / "conf" / "config.yaml"
+    assert stat.S_IMODE(conf.stat().st_mode) == 0o600
 
 
 def abort_valid_events(stack: Stack, events: list[UserEvent]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+import ssl
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from urllib.parse import quote
 import pytest
 
 from inference_workers.networks.folder import SHIPPED, write_manifest
-from infra.local import connect, processes
+from infra.local import connect, jars, processes, state, tls
 from infra.monitor import letters
 from infra.settings import StackSettings
 from schemas.codec import Encoder
@@ -192,8 +193,9 @@ def test_a_record_is_checked_produced_and_seen_live(servers: Servers, site: Site
     assert seen[0]["record"]["value"]["text"] == f"live {HOSTILE}"
     way = site.get(f"/api/requests/{said['request_id']}")["records"]
     assert [record["topic"] for record in way] == ["content-v1"]
-    status, _ = site.ask(f"/api/topics/{DEAD}/records", {"value": {}}, "operator")
-    assert status == 400
+    for topic in (DEAD, RETRY, MODEL_UPDATES.name, AUDIT.name):  # what processes write is no token's to write
+        status, said = site.ask(f"/api/topics/{topic}/records", {"value": {}}, "operator")
+        assert (status, said["code"]) == (403, "not-allowed"), topic
 
 
 def test_a_dead_letter_is_redriven_once_by_whoever_may(servers: Servers, settings_: StackSettings, site: Site) -> None:
@@ -267,7 +269,8 @@ def test_all_of_a_cause_are_redriven_at_a_rate_and_an_end_in_the_middle_repeats_
     with monitor(settings_, servers.address, Registry(servers.registry)) as (second, made):
         assert 0 < len(_waiting(second, "all")) < n
         assert second.ask("/api/deadletters/redrive", body | {"rate_per_s": 1_000}, "operator")[0] == 200
-        until(lambda: made.actions.run is not None and made.actions.run["state"] == "done", 30, lambda: f"{made.actions.run}")
+        run = made.actions.redrives
+        until(lambda: run.run is not None and run.run["state"] == "done", 30, lambda: f"{run.run}")
         assert _waiting(second, "all") == []
     sent = _sent(servers, b"all")
     origins = [dict(one)[h.ORIGIN_OFFSET] for one in sent]
@@ -360,20 +363,43 @@ def test_a_version_stands_beside_the_live_one_until_it_is_ended(servers: Servers
 def test_connectors_are_shown_with_their_failures_and_started_again(
     servers: Servers, settings_: StackSettings, tmp_path: Path
 ) -> None:
-    started = connect.start_connect(tmp_path / "connect", servers.jars, tmp_path / "connect.log", servers.bootstrap)
-    try:
-        processes.wait_until(lambda: connect.answers(started.address), started, connect.START_LIMIT_S)
-        out = tmp_path / "later" / "out.txt"
-        config = {"connector.class": "FileStreamSink", "topics": "late-events-v1", "file": str(out), "note.password": "s3cret"}
+    jars.fetch(servers.jars, lambda n: None, ("connect", "connect-file"))
+    plugins, keys = tmp_path / "connect" / "plugins", tls.keys(settings_.run_folder)
+    plugins.mkdir(parents=True)
+    started = connect.start_connect(tmp_path / "connect", servers.jars, tmp_path / "connect.log", servers.bootstrap, keys)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=keys.context()))
+    out, secret = tmp_path / "later" / "out.txt", tmp_path / "secret"
+    secret.write_text("s3cret")
+
+    def put(opener: urllib.request.OpenerDirector, name: str, config: dict[str, str], **headers: str) -> int:
+        kind = {"Content-Type": "application/json", **headers}
         wanted = urllib.request.Request(
-            f"{started.address}/connectors/to-file/config",
-            json.dumps(config).encode(),
-            {"Content-Type": "application/json"},
-            method="PUT",
+            f"{started.address}/connectors/{name}/config", json.dumps(config).encode(), kind, method="PUT"
         )
-        assert OPENER.open(wanted, timeout=30).status == 201
-        known = replace(settings_, connect=started.address)
-        with monitor(known, servers.address, Registry(servers.registry)) as (site, _):
+        with opener.open(wanted, timeout=30) as answer:
+            return int(answer.status)
+
+    reads = {"connector.class": "FileStreamSource", "topic": "late-events-v1", "file": str(secret)}
+    try:
+        processes.wait_until(lambda: connect.answers(started.address, keys), started, connect.START_LIMIT_S)
+        anybody = ssl.create_default_context()
+        anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+        stranger = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=anybody))
+        with pytest.raises(
+            (urllib.error.URLError, ConnectionError)
+        ):  # another account of the machine, or a page that was rebound
+            put(stranger, "theft", reads, Host="evil.example")
+        with pytest.raises(urllib.error.HTTPError):  # and nothing that reads files is there
+            put(opener, "theft", reads)
+        processes.stop(started)
+        shutil.copy(next((servers.jars / "connect-file").glob("*.jar")), plugins)
+        started = connect.start_connect(tmp_path / "connect", servers.jars, tmp_path / "connect.log", servers.bootstrap, keys)
+        processes.wait_until(lambda: connect.answers(started.address, keys), started, connect.START_LIMIT_S)
+        config = {"connector.class": "FileStreamSink", "topics": "late-events-v1", "file": str(out), "note.password": "s3cret"}
+        assert put(opener, "to-file", config) == 201
+        running = state.State(processes=[started])
+        state.write(settings_.run_folder, running)
+        with monitor(settings_, servers.address, Registry(servers.registry)) as (site, _):
 
             def states() -> list[str]:
                 return [task["state"] for one in site.get("/api/connectors")["connectors"] for task in one["tasks"]]

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from infra.local import state, web
+from infra.monitor import safety
 from infra.settings import StackSettings
 from schemas.codec import Encoder
 from schemas.generated import ModelUpdate
@@ -106,8 +107,7 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
 
 def _unlock(page: Page, site: Site, role: str) -> None:
     page.get_by_role("button", name="read-only").click()
-    page.get_by_label("Your name").fill("ada")
-    page.get_by_label("Token").fill(site.tokens[role])
+    page.get_by_label("Token").fill(safety.token_for("ada", site.tokens[role]))
     page.get_by_role("button", name="Unlock").click()
     expect(page.get_by_text(f"ada, {role}")).to_be_visible()
 
@@ -155,8 +155,7 @@ def test_a_poison_record_is_found_mended_and_redriven(stack: Stack, site: Site, 
     expect(mended).not_to_have_value("")  # an example of the topic that it came from
     mended.fill('{"content_id": "mended-1", "text": "all is well"}')
     dialog.get_by_role("button", name="Redrive mended").click()
-    page.get_by_label("Your name").fill("ada")
-    page.get_by_label("Token").fill(site.tokens["operator"])
+    page.get_by_label("Token").fill(safety.token_for("ada", site.tokens["operator"]))
     page.get_by_role("button", name="Unlock").click()
     mended.fill('{"content_id": 5}')
     dialog.get_by_role("button", name="Dry run").click()

@@ -20,7 +20,7 @@ from infra.monitor.tails import Hub, Listener
 from infra.records import topics_of_requests
 from schemas import avro
 from schemas.codec import Encoder
-from schemas.errors import RecordTooLarge
+from schemas.errors import BadSettings, RecordTooLarge
 from schemas.generated import AuditEntry, DriftEvent, DriftState, ModelUpdate, SwapAck
 from schemas.topics import AUDIT, CATALOGUE, CONSUMPTIONS, DRIFT_EVENTS, DRIFT_STATE, MODEL_UPDATES, SWAP_ACKS
 from streams import headers as h
@@ -320,13 +320,19 @@ def test_tokens_are_made_once_and_are_their_owners_alone(tmp_path: Path) -> None
     assert stat.S_IMODE((tmp_path / "m" / "tokens.json").stat().st_mode) == 0o600
 
 
-def test_a_token_gives_its_role_and_a_wrong_one_nothing() -> None:
+def test_a_token_says_who_acts_and_as_what_and_a_wrong_one_nothing() -> None:
     known = {"operator": "o" * 32, "releaser": "r" * 32}
-    assert safety.role_of(None, known) is None
-    assert safety.role_of("Bearer " + "r" * 32, known) == "releaser"
-    for wrong in ("Bearer x", "Basic " + "o" * 32, "o" * 32, "Bearer "):
+    assert safety.actor_of(None, known) is None
+    assert safety.actor_of("Bearer " + "r" * 32, known) == safety.Actor(safety.owner(), "releaser")
+    ada = safety.token_for("ada", known["operator"])
+    assert safety.actor_of(f"Bearer {ada}", known) == safety.Actor("ada", "operator")
+    wrong = [ada.replace("ada", "bob"), ada[:-1], f"bob:{known['operator']}", f"{ada}:x", "x", ""]
+    for found in (*(f"Bearer {one}" for one in wrong), "Basic " + "o" * 32, "o" * 32, "Bearer \xe9:\xe9"):
         with pytest.raises(safety.NotAllowed):
-            safety.role_of(wrong, known)
+            safety.actor_of(found, known)
+    for name in ("", "a b", "ada:x", "x" * 65, "ä"):
+        with pytest.raises(BadSettings):
+            safety.token_for(name, known["operator"])
 
 
 @pytest.mark.parametrize(
@@ -343,6 +349,18 @@ def test_other_sites_and_other_names_are_refused(
     method: str, host: str, origin: str | None, site: str | None, kind: str | None, taken: bool
 ) -> None:
     assert (safety.refused(method, host, origin, site, kind, "127.0.0.1") is None) is taken
+
+
+@pytest.mark.parametrize(("site", "origin", "taken"), [
+    (None, None, True), ("same-origin", None, True), ("none", None, True), ("cross-site", None, False), ("same-site", None, False),
+    (None, "http://evil.example", False), (None, "http://127.0.0.1:80", True),
+])  # fmt: skip
+def test_another_site_reads_nothing_and_starts_no_command_but_may_link_to_a_page(
+    site: str | None, origin: str | None, taken: bool
+) -> None:
+    for path in ("/api/parity", "/api/live", "/api/models/moderation-text/accuracy", "/metrics"):
+        assert (safety.refused("GET", "127.0.0.1:80", origin, site, None, "127.0.0.1", path) is None) is taken, path
+    assert safety.refused("GET", "127.0.0.1:80", origin, site, None, "127.0.0.1", "/topics") is None
 
 
 # --- many who look ------------------------------------------------------------------------------------------------------

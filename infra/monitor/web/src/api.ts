@@ -105,7 +105,7 @@ export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
 /** What a token unlocks. */
 export async function post<T>(path: string, body: unknown, as: Session | null = session()): Promise<T> {
   const headers: Record<string, string> = { "Content-Type": "application/json" };
-  if (as) Object.assign(headers, { Authorization: `Bearer ${as.token}`, "X-Actor": as.actor });
+  if (as) headers["Authorization"] = `Bearer ${as.token}`;
   return answer<T>(await fetch(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(body) }));
 }
 

@@ -81,13 +81,12 @@ export function Dialog({ title, onClose, children, wide = false }: { title: stri
 export function Unlock({ onClose }: { onClose: () => void }) {
   const known = session();
   const [token, setToken] = useState("");
-  const [actor, setActor] = useState(known?.actor ?? "");
   const [error, setError] = useState<unknown>(null);
   const submit = async () => {
     try {
-      const as = { token: token.trim(), actor: actor.trim() || "somebody", role: "" };
-      const found = await post<{ role: string }>("session", {}, as);
-      keepSession({ ...as, role: found.role });
+      const as = { token: token.trim(), actor: "", role: "" };
+      const found = await post<{ role: string; actor: string }>("session", {}, as);
+      keepSession({ ...as, ...found });
       onClose();
     } catch (caught) {
       setError(caught);
@@ -96,10 +95,9 @@ export function Unlock({ onClose }: { onClose: () => void }) {
   return (
     <Dialog title="Unlock actions" onClose={onClose}>
       <form onSubmit={(event) => { event.preventDefault(); void submit(); }}>
-        <p>Reading needs nothing. Whoever changes something says who they are, and each action is a line on <code>audit-v1</code>.</p>
-        <label>Your name<input value={actor} onChange={(event) => setActor(event.target.value)} maxLength={64} autoFocus /></label>
-        <label>Token<input type="password" value={token} onChange={(event) => setToken(event.target.value)} autoComplete="off" /></label>
-        <p className="hint">A token a role: operator (records, dead letters, runs) or releaser (models). <Command words="./millrace monitor --tokens" /></p>
+        <p>Reading needs nothing. A token says who changes something, and each action is a line on <code>audit-v1</code>.</p>
+        <label>Token<input type="password" value={token} onChange={(event) => setToken(event.target.value)} autoComplete="off" autoFocus /></label>
+        <p className="hint">A token a role: operator (records, dead letters, runs) or releaser (models). <Command words="./millrace monitor --tokens --name NAME" /></p>
         {error !== null && <Trouble error={error} />}
         <div className="buttons">
           {known && <button type="button" onClick={() => { keepSession(null); onClose(); }}>Lock</button>}

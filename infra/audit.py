@@ -1,0 +1,106 @@
+"""Lines of `audit-v1`: who did what, written before the act and again with its outcome, under one id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from schemas.codec import Encoder, SchemaIds, read_any
+from schemas.errors import MillraceError
+from schemas.generated import AuditEntry
+from schemas.topics import AUDIT
+from streams.clock import Clock
+from streams.headers import cloud_event
+from streams.ids import uuid7
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.kafka.sink import KafkaSink
+from streams.rows import OutRecords
+
+BEGUN, DONE = "begun", "done"
+LIMIT_S = 20.0
+Position = tuple[str, int, int]  # topic, partition, offset
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Writes lines on their own. What is also records takes `line` into its own transaction instead."""
+
+    address: KafkaAddress
+    ids: SchemaIds
+    clock: Clock
+    writer: str  # monitor or command line
+
+    def entry(
+        self, actor: str, role: str, action: str, subject: str, words: str, positions: Sequence[str] = (), outcome: str = DONE
+    ) -> AuditEntry:
+        now_ms = self.clock.now_ms()
+        return AuditEntry(
+            audit_id=uuid7(now_ms), actor=actor, role=role, action=action, subject=subject, positions=tuple(positions), words=words,
+            outcome=outcome, at_ms=now_ms,
+        )  # fmt: skip
+
+    def line(self, entry: AuditEntry) -> OutRecords:
+        value = Encoder(AuditEntry.RECORD, AUDIT.subject, self.ids).encode_one(entry)
+        headers = cloud_event([entry.audit_id], AuditEntry.RECORD, self.writer)
+        return OutRecords(AUDIT.name, [entry.actor.encode()], [value], headers)
+
+    def write(self, entry: AuditEntry) -> None:
+        """Returns when the broker has it. Raises BrokerUnavailable, TransactionAborted."""
+        sink = KafkaSink(self.address, None)
+        try:
+            sink.produce(self.line(entry))
+            sink.flush(LIMIT_S)
+        finally:
+            sink.close()
+
+    def around(self, entry: AuditEntry, act: Callable[[], T], told: Callable[[AuditEntry], None] = lambda entry: None) -> T:
+        """Do it, between a line that says it is begun and a line with its outcome. An act whose first line cannot be written is not
+        done; one that fails has its cause as outcome. told: gets each line once it is written."""
+        begun = replace(entry, outcome=BEGUN)
+        self.write(begun)
+        told(begun)
+        outcome = "failed: it was interrupted"
+        try:
+            found = act()
+            outcome = DONE
+            return found
+        except MillraceError as error:
+            outcome = f"failed: {error}"
+            raise
+        finally:
+            ended = replace(entry, outcome=outcome, at_ms=self.clock.now_ms())
+            self.write(ended)
+            told(ended)
+
+
+def position_of(text: str) -> Position | None:
+    """`topic/partition/offset`; None for anything else."""
+    topic, _, rest = text.partition("/")
+    partition, _, offset = rest.partition("/")
+    numbers = partition.isascii() and partition.isdigit() and offset.isascii() and offset.isdigit() and len(offset) < 20
+    return (topic, int(partition), int(offset)) if topic and numbers and len(partition) < 10 else None
+
+
+def redriven(record: Mapping[str, object]) -> list[Position]:
+    """The dead letters that a line says were sent again."""
+    positions = record.get("positions")
+    if record.get("action") != "redrive" or record.get("outcome") != DONE or not isinstance(positions, list | tuple):
+        return []
+    return [found for one in positions if isinstance(one, str) and (found := position_of(one)) is not None]
+
+
+def all_redriven(address: KafkaAddress, ids: SchemaIds, clock: Clock) -> set[Position]:
+    """Every dead letter that was ever sent again, as the topic says now. Raises BrokerUnavailable."""
+    reader, found = KafkaBroadcast(address, AUDIT.name, clock), set[Position]()
+    try:
+        for value in reader.read_to_end(LIMIT_S).values:
+            try:
+                found.update(redriven(read_any(value, ids)))
+            except MillraceError:
+                continue  # a line that does not decode tells of no letter
+    finally:
+        reader.close()
+    return found

@@ -1,0 +1,56 @@
+"""Whatever was read, as JSON that every parser takes. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+CUT_CHARS = 16 * 1024  # of one text in a list; the record's own page shows more
+WHOLE_CHARS = 1024 * 1024
+BYTES_CHARS = 256
+DEEPEST = 60
+
+
+def plain(value: Any, most_chars: int = CUT_CHARS, depth: int = 0) -> Any:
+    """Bytes as Avro's own JSON spells them (a character a byte), what is long or deep cut with a word on it, numbers that are none as
+    text."""
+    if depth > DEEPEST:
+        return "… (nested deeper)"
+    match value:
+        case bytes():
+            return plain(value.decode("latin-1"), min(most_chars, BYTES_CHARS) if most_chars == CUT_CHARS else most_chars)
+        case str():
+            return value if len(value) <= most_chars else f"{value[:most_chars]}… ({len(value) - most_chars} more)"
+        case dict():
+            return {key: plain(inner, most_chars, depth + 1) for key, inner in value.items()}
+        case list() | tuple():
+            return [plain(inner, most_chars, depth + 1) for inner in value]
+        case float() if not math.isfinite(value):
+            return str(value)
+        case None | bool() | int() | float():
+            return value
+        case _:
+            return str(value)
+
+
+def finite(value: Any) -> Any:
+    """The same value with None in the place of each number that is none: JSON has no word for it."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: finite(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [finite(inner) for inner in value]
+        case _:
+            return value
+
+
+def as_json(value: Any) -> bytes:
+    """RFC 8259, whatever the value holds: no NaN, and no half of a surrogate pair."""
+    try:
+        words = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
+    except ValueError:
+        words = json.dumps(finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
+    return words.encode(errors="replace")

@@ -1,0 +1,143 @@
+"""Dead letters sent again, each once: planned when it begins and not before, and looked up again in the audit before each part."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from typing import Any
+
+from infra.audit import Position
+from infra.monitor import browse, forms, letters
+from infra.monitor.letters import Letter
+from infra.monitor.safety import Actor
+from infra.monitor.transact import Transactions
+from infra.monitor.watch import Watch
+from schemas.errors import InvalidRequest, MillraceError, Stop
+from streams.clock import Clock
+from streams.kafka.config import KafkaAddress
+from streams.registry import Registry
+from streams.rows import Place
+
+PART = 100  # records of one transaction
+MOST_REDRIVES = 5
+
+
+class Busy(Stop):
+    code = "busy"
+
+
+@dataclass(frozen=True)
+class Order:
+    """edited: by position, the value in place of the one that failed, as JSON."""
+
+    edited: Mapping[Position, Any]
+    rate_per_s: float
+    actor: Actor
+    reason: str
+
+
+class Redrives:
+    def __init__(
+        self, address: KafkaAddress, ids: Registry, clock: Clock, watch: Watch, transactions: Transactions, stopping: Event
+    ) -> None:
+        self._address, self._ids, self._clock, self._watch = address, ids, clock, watch
+        self._transactions, self._stopping = transactions, stopping
+        self._beginning = Lock()
+        self.run: dict[str, Any] | None = None  # the redrive that is under way, or the last one
+
+    def plan(self, chosen: Sequence[Letter], edited: Mapping[Position, Any]) -> dict[str, Any]:
+        """What a redrive of these would do: the records that would go, each once, and why others would not. Changes nothing."""
+        chosen = list({one.position: one for one in chosen}.values())
+        with self._watch.lock:
+            redriven = dict(self._watch.story.redriven)
+        refused = []
+        for one in chosen:
+            why = letters.refusal(one, redriven, MOST_REDRIVES if one.position not in edited else sys.maxsize)
+            if why is None and one.position in edited:
+                why = self._unfit(one, edited[one.position])
+            if why is not None:
+                refused.append({"position": list(one.position), "why": why})
+        out = {tuple(one["position"]) for one in refused}
+        ready = [one for one in chosen if one.position not in out]
+        targets: dict[str, int] = {}
+        for one in ready:
+            retry = letters.BY_TOPIC[one.position[0]].retry_topics()[0]
+            targets[retry] = targets.get(retry, 0) + 1
+        return {"ready": [list(one.position) for one in ready], "refused": refused, "targets": targets}
+
+    def _unfit(self, one: Letter, value: Any) -> str | None:
+        try:
+            forms.encoded(self._ids, letters.BY_TOPIC[one.position[0]].topic.subject, value)
+        except InvalidRequest as error:
+            return str(error)
+        return None
+
+    def begin(self, chosen: Sequence[Letter], order: Order) -> dict[str, Any]:
+        """Begin to send those that may go, PART records a transaction with their line of audit, at most `rate_per_s`. What was sent is
+        never sent again, whatever ends this. Raises Busy where one is under way."""
+        with self._beginning:  # the plan is made of what the run before it left
+            if self.run is not None and self.run["state"] == "running":
+                raise Busy("a redrive is under way: wait for its end")
+            plan = self.plan(chosen, order.edited)
+            ready = {tuple(position) for position in plan["ready"]}
+            todo = list({one.position: one for one in chosen if one.position in ready}.values())
+            self.run = run = {
+                "state": "running", "n": len(todo), "done": 0, "refused": len(plan["refused"]), "actor": order.actor.name, "words": ""
+            }  # fmt: skip
+        Thread(target=self._go, args=(run, todo, order), name="redrive", daemon=True).start()
+        return {**plan, "run": dict(run)}
+
+    def _go(self, run: dict[str, Any], todo: Sequence[Letter], order: Order) -> None:
+        try:
+            self._send(run, todo, order)
+            missing = run["n"] - run["done"]
+            run["words"] = f"{missing} were sent by another monitor meanwhile, or could not be read" if missing else ""
+            run["state"] = "done"
+        except MillraceError as error:
+            run["state"], run["words"] = "failed", str(error)
+        except Exception as error:
+            run["state"], run["words"] = "failed", f"a fault of the monitor: {type(error).__name__}: {error}"
+        finally:
+            self._transactions.release()
+
+    def _send(self, run: dict[str, Any], todo: Sequence[Letter], order: Order) -> None:
+        by_topic: dict[str, list[Letter]] = {}
+        for one in todo:
+            by_topic.setdefault(one.position[0], []).append(one)
+        size = max(1, min(PART, int(order.rate_per_s)))
+        parts = [(topic, mine[i : i + size]) for topic, mine in by_topic.items() for i in range(0, len(mine), size)]
+        sent: set[Position] = set()
+        for number, (topic, mine) in enumerate(parts, 1):
+            begun_s = self._clock.monotonic_s()
+            run["done"] += self._part(topic, mine, sent, order)
+            left_s = len(mine) / order.rate_per_s - (self._clock.monotonic_s() - begun_s)
+            if number < len(parts) and self._stopping.wait(max(0.0, left_s)):
+                raise Stop("the monitor was stopped; what was not sent waits as before")
+
+    def _part(self, topic: str, mine: Sequence[Letter], sent: set[Position], order: Order) -> int:
+        """Those of `mine` that the audit does not tell of; how many were sent. sent: what it told of before, kept current."""
+        with self._transactions.lock:
+            sent |= self._transactions.claim() or set()
+            wanted: dict[Place, list[int]] = {}
+            for one in mine:
+                if one.position not in sent:
+                    wanted.setdefault((topic, one.position[1]), []).append(one.position[2])
+            if not wanted:
+                return 0
+            polled = browse.raw(self._address, wanted)
+            if not len(polled):
+                return 0
+            subject = letters.BY_TOPIC[topic].topic.subject
+            found = [(*place, offset) for place, offset in zip(polled.places, polled.offsets, strict=True)]
+            values = {one: forms.encoded(self._ids, subject, order.edited[one]) for one in found if one in order.edited}
+            out = letters.redrive(polled, range(len(polled)), values, self._clock.now_ms())
+            words = f"{len(found)} to {out.topic}, {len(values) or 'none'} of them mended"
+            words += f": {order.reason}" if order.reason else ""
+            positions = ["/".join(map(str, one)) for one in found]
+            entry = self._transactions.entry(order.actor.name, order.actor.role, topic, positions, words)
+            self._transactions.write([out], entry)
+            sent.update(found)
+        self._watch.audited(entry)  # at once, and not only when the audit has been read
+        return len(found)
