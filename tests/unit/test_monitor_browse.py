@@ -81,7 +81,8 @@ def _bounds(kept: Kept) -> dict[Place, tuple[int, int]]:
 
 def _all(kept: Kept, limit: int, match: str, backwards: bool) -> tuple[list[tuple[int, int]], list[dict[str, Any]]]:
     """What all pages hold, and the pages."""
-    bounds, at, pages = _bounds(kept), {place: low for place, (low, _) in _bounds(kept).items()}, []
+    bounds, at = _bounds(kept), {place: low for place, (low, _) in _bounds(kept).items()}
+    pages: list[dict[str, Any]] = []
     keep = browse.filter_of(match) if match else None
     while len(pages) < 400:
         page = browse.page(ADDRESS, IDS, bounds, None if backwards else at, limit, keep)

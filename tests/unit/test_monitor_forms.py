@@ -16,6 +16,7 @@ from infra.records import decoded_one
 from schemas import avro
 from schemas.codec import read_any, write_any
 from schemas.errors import InvalidRequest
+from schemas.fit import problems
 from streams.registry import MemoryRegistry
 from streams.rows import Polled
 
@@ -64,13 +65,13 @@ ODD: dict[str, Any] = {
 @pytest.mark.parametrize("schema", [*map(avro.schema, avro.record_names()), *ODD.values()], ids=[*avro.record_names(), *ODD])
 def test_the_example_of_any_schema_fits_it_and_can_be_written(schema: dict[str, Any]) -> None:
     made = forms.example(schema)
-    assert forms.problems(made, schema) == []
+    assert problems(made, schema) == []
     ids = MemoryRegistry()
     assert read_any(_encoded(json.loads(json.dumps(made)), schema, ids), ids)
 
 
 def _encoded(value: Any, schema: dict[str, Any], ids: MemoryRegistry) -> bytes:
-    assert forms.problems(value, schema) == []
+    assert problems(value, schema) == []
     physical = avro.physical(schema)
     return write_any(avro.from_json(value, physical), physical, ids.register("s", schema))
 
@@ -107,20 +108,20 @@ def test_the_branch_of_a_union_is_the_one_that_fits() -> None:
     assert str(found["price"]) == "123.45"
     assert found["share"] != found["share"]
     wrong = {**MONEY, "by": {"nothing": 1}, "big": "9" * 19, "share": "much", "rate": "\x00"}
-    assert [one.partition(":")[0].split(".")[0] for one in forms.problems(wrong, schema)] == ["rate", "by", "by", "share", "big"]
+    assert [one.partition(":")[0].split(".")[0] for one in problems(wrong, schema)] == ["rate", "by", "by", "share", "big"]
 
 
 def test_what_does_not_fit_is_named_with_its_place() -> None:
     schema = ODD["nested"]
     wrong = {"kind": "C", "digest": "abc", "inner": {"x": {"k": "A", "z": 1}}, "either": 4}
-    said = forms.problems(wrong, schema)
+    said = problems(wrong, schema)
     assert any(one.startswith("kind: expected one of A, B") for one in said)
     assert any(one.startswith("digest: expected 4 bytes") for one in said)
     assert any(one.startswith("inner.x.z: there is no such field") for one in said)
     assert any(one.startswith("either: expected") for one in said)
-    assert forms.problems({"content_id": "c"}, avro.schema("content")) == []
-    assert forms.problems({}, avro.schema("content")) == ["content_id: it is missing, and has no default"]
-    assert forms.problems({"content_id": True}, avro.schema("content")) == ["content_id: expected a text, not True"]
+    assert problems({"content_id": "c"}, avro.schema("content")) == []
+    assert problems({}, avro.schema("content")) == ["content_id: it is missing, and has no default"]
+    assert problems({"content_id": True}, avro.schema("content")) == ["content_id: expected a text, not True"]
 
 
 _JSON = st.recursive(
@@ -133,7 +134,7 @@ _JSON = st.recursive(
 @given(_JSON)
 def test_what_the_check_takes_can_be_written(value: Any) -> None:
     schema = avro.schema("content")
-    if isinstance(value, dict) and not forms.problems(value, schema):
+    if isinstance(value, dict) and not problems(value, schema):
         ids = MemoryRegistry()
         write_any(avro.from_json(value, schema), schema, ids.register("s", schema))
 
