@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from schemas import avro
 from schemas.codec import HEAD_BYTES, SchemaIds, schema_id_of
 from schemas.decoding import decode_one
 from schemas.errors import MillraceError
 from schemas.topics import CATALOGUE, CONSUMPTIONS, SHADOW_RESULTS, TASKS
+from schemas.writers import writer_of
 from streams.clock import SystemClock
 from streams.ids import time_ms_of
 from streams.kafka.admin import KafkaAdmin
@@ -43,7 +43,7 @@ def decoded_one(polled: Polled, i: int, ids: SchemaIds) -> dict[str, Any]:
 
 def _as_written(value: bytes | None, ids: SchemaIds) -> Any:
     """Logical types as the numbers and bytes that they are written as: what is shown can be sent again as it is shown."""
-    schema = avro.physical(ids.schema_of(schema_id_of(value)))
+    schema = writer_of(ids.schema_of(schema_id_of(value))).plain
     return decode_one((value or b"")[HEAD_BYTES:], schema, schema)
 
 

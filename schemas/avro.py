@@ -103,33 +103,6 @@ def _full_name_in(record: dict[str, Any], names: Mapping[str, Any]) -> str:
     return max((name for name, kind in names.items() if kind is record), key=len)
 
 
-_physical: dict[int, tuple[Any, Any]] = {}
-
-
-def physical(kind: Any) -> Any:
-    """The schema without its logical types: what is written, byte for byte. Made once for each schema object."""
-    found = _physical.get(id(kind))
-    if found is None:
-        found = _physical[id(kind)] = (kind, _without_logical(kind))
-    return found[1]
-
-
-def _without_logical(kind: Any) -> Any:
-    match kind:
-        case dict():
-            plain = {name: inner for name, inner in kind.items() if name not in ("logicalType", "precision", "scale")}
-            for name in ("type", "items", "values"):
-                if name in plain:
-                    plain[name] = _without_logical(plain[name])
-            if "fields" in plain:
-                plain["fields"] = [{**one, "type": _without_logical(one["type"])} for one in plain["fields"]]
-            return plain
-        case list():
-            return [_without_logical(one) for one in kind]
-        case _:
-            return kind
-
-
 _parsed: dict[int, tuple[Any, Any]] = {}
 
 

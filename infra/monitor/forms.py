@@ -7,8 +7,9 @@ from typing import Any
 
 from schemas import avro
 from schemas.codec import write_any
-from schemas.errors import InvalidRequest
+from schemas.errors import InvalidRequest, UndecodableRecord
 from schemas.fit import DEEPEST, names_of, problems
+from schemas.writers import writer_of
 from streams.registry import Registry
 
 _LOGICAL: dict[str, Any] = {
@@ -78,7 +79,9 @@ def encoded(ids: Registry, subject: str, value: Any) -> bytes:
     if wrong:
         raise InvalidRequest("; ".join(wrong[:8]))
     try:
-        physical = avro.physical(schema)
-        return write_any(avro.from_json(value, physical), physical, schema_id)
+        plain = writer_of(schema).plain
+        return write_any(avro.from_json(value, plain), plain, schema_id)
+    except UndecodableRecord as error:
+        raise InvalidRequest(f"no record can be written that readers take: {error}") from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise InvalidRequest(f"the record does not fit its schema: {error}") from error
