@@ -1,5 +1,7 @@
 /** The monitor's interface: types of what it answers, and the two calls. Payloads are text and are only ever shown as text. */
 
+import { exactly } from "./exact";
+
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
 export interface Edge { rate: number; lag: number; lag_s: number }
@@ -92,7 +94,7 @@ export function keepSession(found: Session | null): void {
 }
 
 async function answer<T>(response: Response): Promise<T> {
-  const body: unknown = await response.json().catch(() => ({}));
+  const body: unknown = await response.text().then(exactly).catch(() => ({}));
   if (response.ok) return body as T;
   const { code = "error", message = response.statusText } = body as { code?: string; message?: string };
   throw new Refused(response.status, code, message);

@@ -3,6 +3,7 @@ import { cleanup, fireEvent, render, screen, within } from "@testing-library/rea
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { App } from "./app";
 import type { Catalogue, Snapshot } from "./api";
+import { exactly } from "./exact";
 import { ago, bytes, compact, millis, oneLine, perSecond, seconds } from "./format";
 import { pretend } from "./live";
 import { Axis } from "./pages/models";
@@ -13,6 +14,7 @@ import { Messages } from "./pages/topic";
 import { curves } from "./pages/training";
 import { Table } from "./parts/table";
 import { go } from "./router";
+import { shared } from "./shared";
 
 const group = (over: Partial<Snapshot["groups"][string]> = {}): Snapshot["groups"][string] => ({ state: "off", wrong: [], edges: {}, loops: [], waiting: 0, busy_share: 0, versions: {}, ...over });
 const snapshot = (over: Partial<Snapshot> = {}): Snapshot => ({ at_ms: 1_764_000_000_000, every_s: 2, trouble: "", topics: {}, groups: {}, loops: {}, jobs: [], gpus: [], processes: [], marks: [], waiting: 0, live: {}, ...over });
@@ -21,7 +23,7 @@ const answers: Record<string, unknown> = {};
 beforeEach(() => {
   vi.stubGlobal("fetch", vi.fn(async (url: string) => {
     const found = answers[String(url).replace("/api/", "").split("?")[0]!];
-    return { ok: found !== undefined, status: found === undefined ? 404 : 200, statusText: "no such answer", json: async () => found ?? { code: "unknown", message: "no such answer" } };
+    return { ok: found !== undefined, status: found === undefined ? 404 : 200, statusText: "no such answer", text: async () => JSON.stringify(found ?? { code: "unknown", message: "no such answer" }) };
   }));
   vi.stubGlobal("Worker", class { postMessage() {} terminate() {} });
   vi.stubGlobal("EventSource", class { close() {} addEventListener() {} });
@@ -33,6 +35,48 @@ afterEach(() => {
 });
 
 const shown = (node: React.ReactNode) => render(<QueryClientProvider client={new QueryClient({ defaultOptions: { queries: { retry: false } } })}>{node}</QueryClientProvider>);
+
+describe("what is larger than a browser's numbers", () => {
+  it("keeps every digit, in both directions", () => {
+    const text = '{"a": 9007199254740993, "b": [-9223372036854775808, 9007199254740991, 1.5, 1234567890123456789e2], "c": "9007199254740993 \\" 12345678901234567890", "d": 7}';
+    expect(exactly(text)).toEqual({ a: "9007199254740993", b: ["-9223372036854775808", 9007199254740991, 1.5, 1.234567890123456789e20], c: '9007199254740993 " 12345678901234567890', d: 7 });
+  });
+});
+
+describe("one stream of many tabs", () => {
+  it("is read by the one that holds the lock, and told to the others", async () => {
+    const sources: { url: string; onmessage?: (event: { data: string }) => void; closed?: boolean }[] = [];
+    vi.stubGlobal("EventSource", class {
+      onmessage?: (event: { data: string }) => void;
+      closed = false;
+      constructor(readonly url: string) { sources.push(this); }
+      addEventListener() {}
+      close() { this.closed = true; }
+    });
+    const waiting: (() => Promise<unknown>)[] = [];
+    let held = false;
+    const next = async (): Promise<void> => {
+      const run = held ? undefined : waiting.shift();
+      if (!run) return;
+      held = true;
+      await run();
+      held = false;
+      void next();
+    };
+    vi.stubGlobal("navigator", { locks: { request: (_: string, __: unknown, run: () => Promise<unknown>) => new Promise((done) => { waiting.push(() => run().then(done)); void next(); }) } });
+    const heard: string[][] = [[], []];
+    const ends = heard.map((mine) => shared("/api/live", (said) => mine.push(said.data)));
+    await vi.waitFor(() => expect(sources.length).toBe(1));
+    sources[0]!.onmessage!({ data: "one" });
+    await vi.waitFor(() => expect(heard).toEqual([["one"], ["one"]]));
+    ends[0]!();
+    await vi.waitFor(() => expect(sources.length).toBe(2));
+    expect(sources[0]!.closed).toBe(true);
+    sources[1]!.onmessage!({ data: "two" });
+    expect(heard).toEqual([["one"], ["one", "two"]]);
+    ends[1]!();
+  });
+});
 
 describe("numbers as people read them", () => {
   it("has units, and never more digits than are known", () => {

@@ -14,7 +14,7 @@ export default function Audit() {
     { head: "what", cell: (row) => <Badge>{row.action}</Badge>, sort: (row) => row.action },
     { head: "to", cell: (row) => row.subject, sort: (row) => row.subject },
     { head: "in words", cell: (row) => <span title={row.positions.join(", ")}>{row.words}</span> },
-    { head: "outcome", cell: (row) => <Badge kind={row.outcome === "done" ? "good" : "bad"}>{row.outcome}</Badge> },
+    { head: "outcome", cell: (row) => <Badge kind={row.outcome === "done" ? "good" : row.outcome === "begun" ? "" : "bad"}>{row.outcome}</Badge> },
   ], []);
   return (
     <>

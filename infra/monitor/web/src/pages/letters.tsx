@@ -1,6 +1,7 @@
 /** Dead letters by cause: look, mend, see what would happen, send again. */
 import { useEffect, useMemo, useState } from "react";
 import { type Catalogue, type Json, type Letter, type LetterGroup, type Message, post, query, type Run } from "../api";
+import { exactly } from "../exact";
 import { ago, bytes, clock, count, exact } from "../format";
 import { Act, Badge, Dialog, Empty, JsonText, Link, Section, Trouble, useGet } from "../parts/basic";
 import { type Column, Table } from "../parts/table";
@@ -146,7 +147,7 @@ function Mend({ letter, onClose }: { letter: Letter; onClose: () => void }) {
     setError(null);
     setPlan(null);
     try {
-      const value = edited ? (JSON.parse(text) as Json) : null;
+      const value = edited ? (exactly(text) as Json) : null;
       setPlan(await post<Plan>("deadletters/redrive", { letters: [{ topic, partition, offset, value }], dry_run, reason: edited ? "mended by hand" : "" }));
       setSent(!dry_run);
     } catch (caught) {

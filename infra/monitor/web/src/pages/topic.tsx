@@ -2,11 +2,13 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { type Json, type Message, post, query, type TopicAbout } from "../api";
+import { exactly } from "../exact";
 import { bytes, clock, compact, count, exact, guarantee, oneLine, perSecond, seconds } from "../format";
 import { useLive } from "../live";
 import { Act, Badge, Dialog, Empty, Figure, JsonText, Link, Trouble, useGet } from "../parts/basic";
 import { Chart, useHistory } from "../parts/chart";
 import { at, go, usePlace, withParams } from "../router";
+import { shared } from "../shared";
 
 interface About {
   topic: string; about: TopicAbout | null; config: Record<string, string>; schema: Json; schema_version: number | null;
@@ -38,7 +40,7 @@ export default function Topic({ name }: { name: string }) {
       <div className="bar">
         <h1><Link to="/topics">Topics</Link> / {name}</h1>
         {found?.about && <><Badge>{guarantee(found.about.guarantee)}</Badge><Badge>{found.about.owner}</Badge></>}
-        {found?.about?.kind === "topic" && found.schema !== null && <Act role="operator" onClick={() => setProducing(true)}>Produce…</Act>}
+        {found?.about?.kind === "topic" && found.schema !== null && found.about.writers.some((one) => one === "producers" || one === "clients") && <Act role="operator" onClick={() => setProducing(true)}>Produce…</Act>}
         {found?.about?.kind === "dead letters" && <Link to={at("deadletters", name)} className="button">Redrive…</Link>}
       </div>
       <dl className="figures">
@@ -91,7 +93,7 @@ export function Messages({ topic, partitions }: { topic: string; partitions: num
   const { params } = usePlace();
   const { view, path } = useAsked(topic);
   const [match, setMatch] = useState(view.match);
-  const answer = useGet<{ records: Message[]; scanned: number; next: Record<string, number> | null }>(path);
+  const answer = useGet<{ records: Message[]; scanned: number; next: Record<string, number> | null; cut?: string }>(path);
   const tail = useTail(topic, view.match, view.from === "live");
   const records = view.from === "live" ? tail.records : (answer.data?.records ?? []);
   const open = params.get("open");
@@ -117,11 +119,11 @@ export function Messages({ topic, partitions }: { topic: string; partitions: num
       {answer.error && path && <Trouble error={answer.error} />}
       {view.from === "live" && <p className="hint" role="status">{tail.state}{tail.missed ? ` · ${count(tail.missed)} not shown: they came faster than 200 a second` : ""}</p>}
       <div className={open ? "split" : ""}>
-        {records.length ? <List records={records} open={open} /> : view.from === "live" ? <Empty>Records will be here as they come.</Empty> : answer.isFetching ? <div className="waiting">reading…</div> : <Empty command={topic === "content-v1" ? './millrace send moderation --text "hello"' : "./millrace demo"}>{view.match ? `None of ${count(answer.data?.scanned ?? 0)} records matches.` : "This topic holds no record yet."}</Empty>}
+        {records.length ? <List records={records} open={open} /> : view.from === "live" ? <Empty>Records will be here as they come.</Empty> : answer.isFetching ? <div className="waiting">reading…</div> : <Empty command={topic === "content-v1" ? './millrace send moderation --text "hello"' : "./millrace demo"}>{answer.data?.cut ? `Nothing here yet: ${answer.data.cut}. Go further.` : view.match ? `None of ${count(answer.data?.scanned ?? 0)} records matches.` : "This topic holds no record yet."}</Empty>}
         {open && <One topic={topic} position={open} />}
       </div>
       {answer.data?.next && view.from !== "live" && (
-        <div className="bar"><span className="dim">{count(answer.data.scanned)} records were read</span>
+        <div className="bar"><span className="dim">{count(answer.data.scanned)} records were read{answer.data.cut && `; this page ends here: ${answer.data.cut}, and more lie beyond`}</span>
           <button type="button" onClick={() => go(withParams({ page: Object.entries(answer.data!.next!).map(([p, o]) => `${p}:${o}`).join(",") }))}>{view.from === "newest" ? "Older" : "Further"}</button></div>
       )}
     </div>
@@ -192,16 +194,17 @@ function useTail(topic: string, match: string, on: boolean): { records: Message[
     setMissed(0);
     setState("waiting for records");
     let fresh: Message[] = [];
-    const source = new EventSource(`/api/topics/${encodeURIComponent(topic)}/tail${query({ match })}`);
-    source.onopen = () => setState("live: the newest first");
-    source.onmessage = (event: MessageEvent<string>) => {
-      const said = JSON.parse(event.data) as { record?: Message; skipped?: number; trouble?: string };
-      if (said.record) fresh.push(said.record);
-      if (said.skipped) setMissed((n) => n + said.skipped!);
-      if (said.trouble) setState(said.trouble);
-    };
-    source.addEventListener("missed", (event) => setMissed((n) => n + Number((event as MessageEvent<string>).data)));
-    source.onerror = () => setState("the connection was lost; trying again");
+    const end = shared(`/api/topics/${encodeURIComponent(topic)}/tail${query({ match })}`, (event) => {
+      if (event.kind === "open") setState("live: the newest first");
+      else if (event.kind === "lost") setState(event.data);
+      else if (event.kind === "missed") setMissed((n) => n + Number(event.data));
+      else {
+        const said = exactly(event.data) as { record?: Message; skipped?: number; trouble?: string };
+        if (said.record) fresh.push(said.record);
+        if (said.skipped) setMissed((n) => n + said.skipped!);
+        if (said.trouble) setState(said.trouble);
+      }
+    }, true);
     const paint = setInterval(() => {
       if (!fresh.length) return;
       const taken = fresh.reverse();
@@ -209,7 +212,7 @@ function useTail(topic: string, match: string, on: boolean): { records: Message[
       setRecords((old) => [...taken, ...old].slice(0, 500));
     }, 100);
     return () => {
-      source.close();
+      end();
       clearInterval(paint);
     };
   }, [topic, match, on]);
@@ -239,7 +242,7 @@ function Produce({ topic, onClose }: { topic: string; onClose: () => void }) {
     setError(null);
     setSaid(null);
     try {
-      setSaid(await post<{ request_id: string }>(`topics/${encodeURIComponent(topic)}/records`, { key, value: JSON.parse(text) as Json }));
+      setSaid(await post<{ request_id: string }>(`topics/${encodeURIComponent(topic)}/records`, { key, value: exactly(text) as Json }));
     } catch (caught) {
       setError(caught);
     }
