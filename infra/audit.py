@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from infra import redact
+from infra.inspect import addresses
+from infra.settings import StackSettings
 from schemas.codec import Encoder, SchemaIds, read_any
-from schemas.errors import MillraceError
+from schemas.errors import MillraceError, Stop
 from schemas.generated import AuditEntry
 from schemas.topics import AUDIT
-from streams.clock import Clock
+from streams.clock import Clock, SystemClock
 from streams.headers import cloud_event
 from streams.ids import uuid7
 from streams.kafka.broadcast import KafkaBroadcast
@@ -38,8 +43,8 @@ class Audit:
     ) -> AuditEntry:
         now_ms = self.clock.now_ms()
         return AuditEntry(
-            audit_id=uuid7(now_ms), actor=actor, role=role, action=action, subject=subject, positions=tuple(positions), words=words,
-            outcome=outcome, at_ms=now_ms,
+            audit_id=uuid7(now_ms), actor=actor, role=role, action=action, subject=subject, positions=tuple(positions),
+            words=redact.text(words), outcome=redact.text(outcome), at_ms=now_ms,
         )  # fmt: skip
 
     def line(self, entry: AuditEntry) -> OutRecords:
@@ -68,12 +73,36 @@ class Audit:
             outcome = DONE
             return found
         except MillraceError as error:
-            outcome = f"failed: {error}"
+            outcome = redact.text(f"failed: {error}")
             raise
         finally:
             ended = replace(entry, outcome=outcome, at_ms=self.clock.now_ms())
             self.write(ended)
             told(ended)
+
+
+class CommandFailed(Stop):
+    """Another package's command said no; it printed why."""
+
+    code = "command-failed"
+
+
+def by_hand(settings: StackSettings, action: str, subject: str, words: str, act: Callable[[], int]) -> int:
+    """A command of the command line, audited as the monitor audits its own: in the account's name. act: its exit code, which is
+    returned. Raises as `Audit.around`."""
+    address, ids = addresses(settings)
+    audit = Audit(address, ids, SystemClock(), "command line")
+
+    def run() -> None:
+        code = act()
+        codes.append(code)
+        if code:
+            raise CommandFailed(f"exit code {code}")
+
+    codes: list[int] = []
+    with suppress(CommandFailed):
+        audit.around(audit.entry(getpass.getuser(), "command line", action, subject, words), run)
+    return codes[0]
 
 
 def position_of(text: str) -> Position | None:

@@ -58,7 +58,7 @@ def models_promote(
     as_json: Json = False,
 ) -> None:
     """Write a version to model-updates-v1; every worker loads it, swaps between two batches, and says so."""
-    _trigger("promote", name, source, "--reason", reason, as_json=as_json)
+    _act("promote", name, f"{source}: {reason}", "promote", name, source, f"--reason={reason}", as_json=as_json)
 
 
 @models_app.command("rollback")
@@ -68,7 +68,7 @@ def models_rollback(
     as_json: Json = False,
 ) -> None:
     """Bring back the version that answered before the last promotion."""
-    _trigger("rollback", name, "--reason", reason, as_json=as_json)
+    _act("rollback", name, reason, "rollback", name, f"--reason={reason}", as_json=as_json)
 
 
 @models_app.command("challenge")
@@ -83,8 +83,8 @@ def models_challenge(
     as_json: Json = False,
 ) -> None:
     """Let a version answer beside the live one, or end that. Nobody judges it: promote it, or end it."""
-    words = ["challenge", name, *([source] if source else []), "--arm", arm, "--share", str(share), "--reason", reason]
-    _trigger(*words, as_json=as_json)
+    words = ["challenge", name, *([source] if source else []), "--arm", arm, "--share", str(share), f"--reason={reason}"]
+    _act("challenge", name, f"{arm} {source or 'ends'}, {share:.0%}: {reason}", *words, as_json=as_json)
 
 
 @models_app.command("accuracy")
@@ -139,13 +139,21 @@ def training_request(
     reason: Annotated[str, typer.Option(help="Why, for those who ask later.")],
 ) -> None:
     """Ask for a run, as drift does: --from TIME, --option NAME=VALUE, --json."""
-    _trigger("request", model, "--reason", reason, *context.args, as_json=False)
+    _act("train", model, reason, "request", model, f"--reason={reason}", *context.args, as_json=False)
 
 
 @models_app.command("reconcile")
 def models_reconcile() -> None:
     """Move the registry's aliases to where model-updates-v1 says, once; `up` keeps a process that does it always."""
     _trigger("reconcile", "--once", as_json=False)
+
+
+def _act(action: str, subject: str, said: str, *words: str, as_json: bool) -> None:
+    """What changes something: between two lines of the audit."""
+    from infra import audit, models
+
+    where, options = models.where(settings()), ["--json"] if as_json else []
+    sys.exit(audit.by_hand(settings(), action, subject, said, lambda: python("training_triggers", *words, *options, **where)))
 
 
 def _trigger(*words: str, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from infra import console
+from infra import console, redact
 from infra.local import kept, processes, started, state
 from infra.provision import provision, specs
 from infra.records import READ_LIMIT_S, decoded, readable, way
@@ -235,9 +235,13 @@ def config(as_json: bool) -> None:
         found = origins(kind(), os.environ)
         if as_json:
             for one in found:
-                _json({"part": title, "name": one.name, "value": one.value, "origin": one.origin, "help": one.help})
+                _json({"part": title, "name": one.name, "value": redact.tree(one.value), "origin": one.origin, "help": one.help})
             continue
-        console.table(title, ("variable", "value", "origin", "what it is"), [(o.name, o.value, o.origin, o.help) for o in found])
+        console.table(
+            title,
+            ("variable", "value", "origin", "what it is"),
+            [(o.name, redact.tree(o.value), o.origin, o.help) for o in found],
+        )
         console.out.print()
 
 

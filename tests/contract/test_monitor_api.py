@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from infra.local import state
 from infra.settings import StackSettings
 from streams.registry import Registry
 from tests.conftest import Servers
@@ -26,12 +29,20 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(scope="module")
 def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    known = StackSettings(home=str(tmp_path_factory.mktemp("monitor")), bootstrap=servers.bootstrap, registry=servers.registry)
+    """With passwords in the addresses that it is told, which no answer may hold."""
+    known = StackSettings(
+        home=str(tmp_path_factory.mktemp("monitor")), bootstrap=servers.bootstrap, registry=servers.registry,
+        connect=f"http://me:{SECRET}@127.0.0.1:1",
+    )  # fmt: skip
+    state.write(
+        known.run_folder, state.State(processes=[replace(servers.kafka_process, address=f"redis://:{SECRET}@127.0.0.1:1/0")])
+    )
     with monitor(known, servers.address, Registry(servers.registry)) as (found, _):
         yield found
 
 
 CHECKS = [schemathesis.checks.not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+SECRET = "pl4nted-s3cret"
 ENDLESS = "/api/live|/tail$"
 SLOW = "accuracy|parity|versions$|/api/requests/|/api/features/"  # each is a process or a search of all topics
 
@@ -53,6 +64,7 @@ def _keeps_the_contract(site: Site, role: str, path_regex: str = "") -> int:
         @given(case=operation.as_strategy())
         def holds(case: Any) -> None:
             answer = case.call(headers=headers, timeout=60)
+            assert SECRET not in answer.text, answer.text
             if answer.status_code == 503:  # said with its cause: nothing runs that could answer
                 assert answer.json()["code"] in ("broker-unavailable", "retry", "too-many"), answer.text
                 return
@@ -65,6 +77,17 @@ def _keeps_the_contract(site: Site, role: str, path_regex: str = "") -> int:
 
 def test_whatever_is_asked_is_answered_as_the_document_says(site: Site) -> None:
     assert _keeps_the_contract(site, "") > 25
+
+
+def test_no_answer_holds_a_password(site: Site) -> None:
+    assert "redis://127.0.0.1:1/0" in json.dumps(site.get("/api/snapshot"))
+    status, said = site.ask("/api/connectors")
+    assert (status, said["code"]) == (503, "broker-unavailable")
+    status, failed = site.ask("/api/connectors/x/restart", {}, "operator")
+    assert status == 503
+    for answer in (said, failed, site.get("/api/audit"), site.get("/api/snapshot")):
+        assert SECRET not in json.dumps(answer)
+        assert SECRET[:6] not in json.dumps(answer)
 
 
 def test_with_a_token_too(site: Site) -> None:

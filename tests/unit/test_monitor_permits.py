@@ -18,6 +18,7 @@ from infra.monitor.redrive import Order, Redrives
 from infra.monitor.safety import Actor, NotAllowed
 from infra.monitor.story import Story
 from infra.monitor.transact import Transactions
+from infra.settings import StackSettings
 from schemas import avro
 from schemas.codec import read_any
 from schemas.errors import Fenced, InvalidRequest, TransactionAborted
@@ -285,6 +286,22 @@ def test_an_act_whose_first_line_cannot_be_written_is_not_done(log: Log, monkeyp
     with pytest.raises(TransactionAborted):
         found.around(found.entry("ada", "releaser", "promote", "m", "why"), lambda: done.append(1))
     assert done == []
+
+
+@pytest.mark.parametrize(("code", "outcome"), [(0, "done"), (3, "failed: exit code 3")])
+def test_the_command_lines_acts_are_in_the_audit_too(log: Log, monkeypatch: pytest.MonkeyPatch, code: int, outcome: str) -> None:
+    monkeypatch.setattr(audit, "addresses", lambda settings: (KafkaAddress(bootstrap="nowhere"), log.ids))
+    seen: list[str] = []
+
+    def act() -> int:
+        seen.extend(one["outcome"] for one in log.entries())
+        return code
+
+    words = "https://me:s3cret@h/model: better"
+    assert audit.by_hand(StackSettings(home="/nowhere"), "promote", "moderation-text", words, act) == code
+    assert seen == ["begun"]
+    assert [one["outcome"] for one in log.entries()] == ["begun", outcome]
+    assert {(one["role"], one["words"]) for one in log.entries()} == {("command line", "https://h/model: better")}
 
 
 def test_two_lines_of_one_act_are_one_entry_with_its_outcome(log: Log) -> None:
