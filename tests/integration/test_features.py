@@ -139,7 +139,7 @@ def test_nobody_without_the_stacks_key_hands_code_to_the_cluster(stack: Stack) -
     for address in (manager.address, manager.address.replace("https", "http")):
         for path, body in (("/jars/upload", form), ("/jobs", form), ("/jobs/overview", None)):
             with pytest.raises(
-                (urllib.error.URLError, ConnectionError, http.client.HTTPException)
+                (urllib.error.URLError, ConnectionError, ssl.SSLError, http.client.HTTPException)
             ):  # not let in, in whatever words
                 urllib.request.urlopen(urllib.request.Request(address + path, body, kind), timeout=10, context=anybody)
     with pytest.raises(urllib.error.HTTPError) as refused:  # nor with it: jobs are submitted whole, by the supervisor
