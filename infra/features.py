@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 from infra import console
+from infra.behind import lags
 from infra.inspect import addresses, last_statuses
 from infra.monitor import scrape
 from infra.settings import StackSettings
 from schemas.features import VIEWS
 from schemas.topic import Topic
 from schemas.topics import ARCHIVE, ITEM_SINK, PREDICTION_LOG, USER_EVENTS, USER_EVENTS_VALID, USER_SINK, VALIDATE
-from streams.kafka.admin import KafkaAdmin
+from streams.kafka.config import KafkaAddress
 
 STEPS: tuple[tuple[str, str, Topic[object]], ...] = (
     ("validate", VALIDATE.group, USER_EVENTS),
@@ -38,8 +39,7 @@ def show(as_json: bool) -> None:
 
 def freshness(settings: StackSettings, as_json: bool) -> None:
     address, _ = addresses(settings)
-    admin = KafkaAdmin(address)
-    steps = [{"step": step, "topic": topic.name, "lag_records": lag(admin, group, topic)} for step, group, topic in STEPS]
+    steps = [{"step": step, "topic": topic.name, "lag_records": lag(address, group, topic)} for step, group, topic in STEPS]
     ages = [
         {"sink": name, **(quantiles(status["metrics_address"]) or {})}
         for name, status in sorted(last_statuses(settings).items())
@@ -60,14 +60,10 @@ def freshness(settings: StackSettings, as_json: bool) -> None:
     ], right=heads[1:])  # fmt: skip
 
 
-def lag(admin: KafkaAdmin, group: str, topic: Topic[object]) -> int | None:
+def lag(address: KafkaAddress, group: str, topic: Topic[object]) -> int | None:
     """Records between the group's committed offsets and the end; None where it committed nothing."""
-    places = [(topic.name, number) for number in range(topic.partitions)]
-    ends, committed = admin.ends(places), admin.committed(group)
-    if not any(place in committed for place in places):
-        return None
-    firsts = admin.firsts(places)
-    return sum(max(0, ends[place] - committed.get(place, firsts[place])) for place in places)
+    found = lags(address, [group], [(topic.name, number) for number in range(topic.partitions)])[group]
+    return sum(found.values()) if found else None
 
 
 def quantiles(metrics_address: str) -> dict[str, Any] | None:

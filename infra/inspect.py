@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import console, redact
+from infra.behind import lags
 from infra.local import kept, processes, started, state
 from infra.provision import provision, specs
 from infra.records import READ_LIMIT_S, decoded, readable, way
@@ -121,16 +122,12 @@ def topics(settings: StackSettings, make: bool, as_json: bool) -> None:
     wanted = specs()
     places = [(spec.name, n) for spec in wanted for n in range(there.get(spec.name, 0))]
     ends, firsts = admin.ends(places), admin.firsts(places)
-    committed = {c.group: admin.committed(c.group) for c in CONSUMPTIONS}
+    behind = lags(address, [taken.group for taken in CONSUMPTIONS], places)
     catalogue = {topic.name: topic for topic in CATALOGUE}
     rows: list[dict[str, Any]] = []
     for spec in wanted:
         mine = [place for place in places if place[0] == spec.name]
-        lag = {
-            group: sum(max(0, ends[p] - offsets.get(p, firsts[p])) for p in mine)
-            for group, offsets in committed.items()
-            if any(p in offsets for p in mine)
-        }
+        lag = {group: sum(of_group[p] for p in mine) for group, of_group in behind.items() if mine and mine[0] in of_group}
         topic = catalogue.get(spec.name)
         rows.append({
             "topic": spec.name,
@@ -146,7 +143,7 @@ def topics(settings: StackSettings, make: bool, as_json: bool) -> None:
             _json(row)
         return
     console.table(
-        "topics  [dim](offsets count the markers of transactions too)[/]",
+        "topics  [dim](offsets count the markers of transactions too, lag does not)[/]",
         ("topic", "partitions", "offsets", "lag", "guarantee", "written by", "read by"),
         [
             (row["topic"], str(row["partitions"]), str(row["offsets"]), ", ".join(f"{n} ({g})" for g, n in row["lag"].items()),

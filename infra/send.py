@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +15,8 @@ from typing import Any
 
 from infra import console
 from infra.inspect import addresses
+from infra.pace import Window, in_order
+from infra.records import readable
 from infra.settings import StackSettings
 from schemas.errors import InvalidRequest, MillraceError
 from schemas.topics import consumption
@@ -19,8 +24,9 @@ from streams.blobs import Blobs, split_media
 from streams.client import Client, connect
 from streams.clock import SystemClock
 from streams.ids import uuid7
+from streams.text import as_json as spelt
 
-IN_FLIGHT = 500
+SHARE = 0.2  # of the deadline that an answer should take, so that a worker that becomes five times slower is still in time
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,30 @@ class Given:
     jsonl: Path | None = None
 
 
-def requests(task: str, given: Given, blobs: Blobs) -> Iterator[dict[str, Any]]:
-    """Fields of each request. Raises InvalidRequest that names the line where JSON is not JSON."""
+@dataclass(frozen=True)
+class Line:
+    """A request's fields, or why there are none: a line of a file that is no request is that line's answer, and the others go on."""
+
+    fields: dict[str, Any]
+    error: InvalidRequest | None = None
+
+
+def requests(task: str, given: Given, blobs: Blobs) -> Iterator[Line]:
+    """What is to be asked. Raises InvalidRequest where nothing is, or a file that was named cannot be read."""
     key = consumption(task).key_field
-    for fields in _lines_of_json(given.jsonl) if given.jsonl is not None else _asked(task, given, blobs):
-        made = _with_files(fields, blobs)
-        yield made if not key or key in made else {key: uuid7(SystemClock().now_ms()), **made}
+
+    def with_key(fields: dict[str, Any]) -> dict[str, Any]:
+        return fields if not key or key in fields else {key: uuid7(SystemClock().now_ms()), **fields}
+
+    if given.jsonl is None:
+        yield from (Line(with_key(fields)) for fields in _asked(task, given, blobs))
+        return
+    for number, text in _lines(given.jsonl):
+        try:
+            yield Line(with_key(_with_files(_fields_of(text), blobs)))
+        except (InvalidRequest, ValueError, RecursionError) as error:
+            why = ": it is nested too deeply" if isinstance(error, RecursionError) else f" {error}"
+            yield Line({}, InvalidRequest(f"{given.jsonl}, line {number}{why}"))
 
 
 def _asked(task: str, given: Given, blobs: Blobs) -> Iterator[dict[str, Any]]:
@@ -83,48 +107,73 @@ def _texts(given: Given) -> Iterator[str]:
     elif sys.stdin.isatty():
         raise InvalidRequest("nothing to send: give --text, --file, --jsonl, or write texts to standard input")
     else:
-        yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        yield from (_decoded(line.rstrip(b"\r\n"), "standard input") for line in sys.stdin.buffer if line.strip())
 
 
 def _bytes_of(file: Path) -> bytes:
     try:
         return file.read_bytes()
-    except OSError as error:
-        raise InvalidRequest(f"{file} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        raise InvalidRequest(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _text_of(file: Path) -> str:
+    return _decoded(_bytes_of(file), str(file))
+
+
+def _decoded(raw: bytes, where: str) -> str:
     try:
-        return _bytes_of(file).decode()
+        return raw.decode()
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{file} cannot be read as text: {error}") from error
+        raise InvalidRequest(f"{where} cannot be read as text: {error}") from error
 
 
 def _with_files(fields: Any, blobs: Blobs) -> Any:
-    """JSON cannot carry bytes: {"file": "path"} stands for a media field."""
+    """JSON cannot carry bytes: {"file": "path"} stands for a media field. Raises InvalidRequest, ValueError."""
     if isinstance(fields, dict):
         if set(fields) == {"file"}:
+            if not isinstance(fields["file"], str):
+                raise InvalidRequest("names a file by something else than a path")
             return split_media({"data": _bytes_of(Path(fields["file"]))}, blobs)
         return {name: _with_files(value, blobs) for name, value in fields.items()}
     return [_with_files(value, blobs) for value in fields] if isinstance(fields, list) else fields
 
 
-def _lines_of_json(file: Path) -> Iterator[dict[str, Any]]:
-    lines: Iterable[str] = sys.stdin if str(file) == "-" else _text_of(file).splitlines()
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line with words. A line ends at a line feed alone: JSON's texts may hold U+2028 and U+0085."""
+    lines: Iterable[bytes] = sys.stdin.buffer if str(file) == "-" else _bytes_of(file).split(b"\n")
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except ValueError as error:
-            raise InvalidRequest(f"{file}, line {number} is not JSON: {error}") from error
-        if not isinstance(fields, dict):
-            raise InvalidRequest(f"{file}, line {number} is not an object with the request's fields")
-        yield fields
+        if line.strip():
+            yield number, line.decode(errors="surrogateescape")
+
+
+def _fields_of(text: str) -> dict[str, Any]:
+    """Raises InvalidRequest, RecursionError."""
+    try:
+        text.encode()
+        fields = json.loads(text.removeprefix("\ufeff"), parse_constant=_no_number, parse_float=_finite)
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("is not JSON: it is not UTF-8") from error
+    except ValueError as error:
+        raise InvalidRequest(f"is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise InvalidRequest("is not an object with the request's fields")
+    return fields
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    found = float(text)
+    if math.isinf(found):
+        raise ValueError(f"{text[:40]} is no number of 64 bits")
+    return found
 
 
 def run(settings: StackSettings, task: str, given: Given, deadline_ms: int, as_json: bool) -> int:
-    """0 where every request was answered `ok`, else 1."""
+    """0 where every request was answered `ok`; 1 where any expired, failed, was not answered or was none."""
     consumption(task)  # a name that is no task is said before anything is looked up
     address, _ = addresses(settings)
     return asyncio.run(
@@ -133,50 +182,61 @@ def run(settings: StackSettings, task: str, given: Given, deadline_ms: int, as_j
 
 
 async def _send(
-    settings: StackSettings, bootstrap: str, task: str, given: Iterator[dict[str, Any]], deadline_ms: int, as_json: bool
+    settings: StackSettings, bootstrap: str, task: str, lines: Iterator[Line], deadline_ms: int, as_json: bool
 ) -> int:
     from infra.local import state
 
     registry = settings.registry or state.read(settings.run_folder).registry
-    all_ok = True
+    statuses: Counter[str] = Counter()
+    window = Window(deadline_ms / 1000 * SHARE)
     async with connect(bootstrap, registry, "millrace send") as client:
-        under_way: list[asyncio.Task[dict[str, Any]]] = []
-        for fields in given:
-            under_way.append(asyncio.create_task(_one(client, task, fields, deadline_ms)))
-            await asyncio.sleep(0)
-            while len(under_way) >= IN_FLIGHT:
-                all_ok &= _show(task, await under_way.pop(0), as_json)
-        for task_ in under_way:
-            all_ok &= _show(task, await task_, as_json)
-    return 0 if all_ok else 1
+        async for result in in_order(lines, lambda line: _one(client, task, line, deadline_ms, window), window):
+            statuses[str(result["status"])] += 1
+            _show(task, result, as_json)
+    if statuses.total() > 1:
+        counts = ", ".join(f"{n} {status}" for status, n in statuses.most_common())
+        print(f"{statuses.total()} requests: {counts}", file=sys.stderr)
+    return 0 if statuses.total() == statuses["ok"] else 1
 
 
-async def _one(client: Client, task: str, fields: dict[str, Any], deadline_ms: int) -> dict[str, Any]:
+async def _one(client: Client, task: str, line: Line, deadline_ms: int, window: Window) -> dict[str, Any]:
+    """One request's error is that request's answer; nothing is sent a second time."""
+    if line.error is not None:
+        return _without_answer("invalid", line.error)
+    begun_s = time.monotonic()
     try:
-        return await client.request(task, fields, deadline_ms=deadline_ms)
-    except MillraceError as error:  # one request's error is that request's answer
-        return {"request_id": None, "status": "not-answered", "error_code": error.code, "error_message": str(error)}
+        result = await client.request(task, line.fields, deadline_ms=deadline_ms)
+    except InvalidRequest as error:
+        return _without_answer("invalid", error)
+    except MillraceError as error:
+        window.answered(time.monotonic() - begun_s, False)
+        return _without_answer("not-answered", error)
+    window.answered(time.monotonic() - begun_s, result["status"] != "expired")
+    return result
+
+
+def _without_answer(status: str, error: MillraceError) -> dict[str, Any]:
+    return {"request_id": None, "status": status, "error_code": error.code, "error_message": str(error)}
 
 
 # --- what people see ----------------------------------------------------------------------------------------------
 
 
-def _show(task: str, result: dict[str, Any], as_json: bool) -> bool:
-    ok: bool = result["status"] == "ok"
+def _show(task: str, result: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(result, ensure_ascii=False), flush=True)
-        return ok
-    if not ok:
-        console.out.print(f"[red]{result['status']}[/]  {result['error_code']}: {console.escape(result['error_message'] or '')}")
-        return False
+        print(spelt(result, default=readable), flush=True)
+        return
+    if result["status"] != "ok":
+        words = f"{result['error_code']}: {result['error_message'] or ''}"
+        console.out.print(f"[red]{console.escape(str(result['status']))}[/]  {console.escape(words)}")
+        return
     SHOW[task](result)
     models = ", ".join(f"{model['name']} {model['version']} ({model['arm']})" for model in result["models"])
     console.out.print(
-        f"  [dim]{models} · batch of {result['batch_size']} · queued "
+        f"  [dim]{console.escape(models)} · batch of {result['batch_size']} · queued "
         f"{result['queue_ms']:.1f} ms · computed in {result['compute_ms']:.1f} ms\n  request {result['request_id']} · "
         f"{result['origin_topic']}/{result['origin_partition']} at offset {result['origin_offset']}[/]"
     )
-    return True
 
 
 def _show_verdict(result: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from schemas import avro
 from schemas.codec import Encoder, SchemaIds, read_any
 from schemas.encoding import Constant
 from schemas.errors import InvalidRequest, MillraceError, RetryLater, UndecodableRecord
+from schemas.fits import misfit
 from schemas.topic import DAY_MS, Consumption
 from schemas.topics import REPLIES, consumption
 from streams import headers as h
@@ -103,7 +104,8 @@ class Client:
         priority: int | None = None,
         traceparent: str | None = None,
     ) -> dict[str, Any]:
-        """The result record of the task. `deadline_ms` counts from now; past it the work is not begun.
+        """The result record of the task. `deadline_ms` counts from now; past it the work is not begun. `priority`, 0 to 9, orders what
+        waits in one worker; under exactly once an answer is not seen sooner for it.
 
         An id that is asked again may be answered with what an earlier try of it was, where `traceparent` is given; else each try is told
         from the others by one of its own. Raises InvalidRequest for fields that the record has not and for an id that is under way,
@@ -148,6 +150,9 @@ class Client:
         if unknown or missing:
             problem = f"has no field {', '.join(sorted(unknown))}" if unknown else f"lacks {', '.join(sorted(missing))}"
             raise InvalidRequest(f"a {task} request {problem}; its fields are {', '.join(known)}")
+        wrong = next((words for name, value in fields.items() if (words := misfit(value, known[name]["type"], name))), "")
+        if wrong:
+            raise InvalidRequest(f"a field of the {task} request has a value of another type: {wrong}")
         if task not in self._encoders:
             self._encoders[task] = Encoder(record, topic.subject, self._ids)
         try:

@@ -54,7 +54,12 @@ CATALOGUE: Final[tuple[Header, ...]] = (
     Header(CONTENT_TYPE, "application/vnd.confluent.avro", ("client", "worker"), ("any consumer",)),
     Header(TRACEPARENT, "W3C trace context, passed on unchanged", ("client", "loop"), ("worker", "any consumer")),
     Header(DEADLINE_MS, "milliseconds since the epoch after which nobody waits", ("client",), ("loop",)),
-    Header(PRIORITY, "0 to 9, higher first, 4 where none is given", ("client",), ("loop",)),
+    Header(
+        PRIORITY,
+        "0 to 9, 4 where none is given; higher is computed first among what waits in one worker, and is not seen sooner under exactly once",
+        ("client",),
+        ("loop",),
+    ),
     Header(REPLY_TO, "topic/partition that also gets the result", ("client",), ("worker",)),
     Header(ATTEMPT, "how often the record was tried before", ("loop",), ("loop",)),
     Header(NOT_BEFORE_MS, "milliseconds since the epoch before which a retry waits", ("loop",), ("loop",)),

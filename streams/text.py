@@ -40,9 +40,9 @@ def _finite(value: Any) -> Any:
 
 
 def moment(at_ms: int) -> str:
-    """A time in UTC, which says so; one that no calendar has, as the number it is."""
+    """A time in UTC, which says so, as `--from` takes it; one that no calendar has, as the number it is."""
     try:
         found = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)
     except OverflowError:
         return f"{at_ms} ms"
-    return found.isoformat(" ", "milliseconds").removesuffix("+00:00") + "Z"
+    return found.isoformat("T", "milliseconds").removesuffix("+00:00") + "Z"

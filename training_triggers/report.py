@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +13,7 @@ from schemas.signals import together
 from schemas.topics import DRIFT_EVENTS, DRIFT_STATE, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
+from streams.text import moment
 from training_triggers.decide import words_of
 from training_triggers.process import reader
 from training_triggers.settings import TriggerSettings
@@ -96,7 +96,7 @@ def runs(settings: TriggerSettings, as_json: bool, only: str = "") -> None:
             continue
         for event in mine:
             if event.kind != "passed_over":
-                print(f"  {_clock(event.at_ms)}  {event.kind:<12} {event.words}")
+                print(f"  {moment(event.at_ms)}  {event.kind:<12} {event.words}")
         passed_over = [event for event in mine if event.kind == "passed_over"]
         if passed_over:
             print(
@@ -105,7 +105,3 @@ def runs(settings: TriggerSettings, as_json: bool, only: str = "") -> None:
         folder = next((event.facts["folder"] for event in reversed(mine) if "folder" in event.facts), "")
         if folder:
             print(f"  what it made lies in {folder}")
-
-
-def _clock(at_ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))

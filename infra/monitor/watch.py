@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from infra import redact
+from infra.behind import LOOKED_BEHIND, looked
 from infra.monitor import letters, pipeline, scrape, servers
 from infra.monitor.asking import Asking
 from infra.monitor.history import EVERY_S, Ends, History
@@ -36,8 +37,6 @@ JOBS_EVERY = 3
 WINDOW = 5  # samples that quantiles are told over
 SHAPE = 30  # samples that the histogram of batch sizes is told over
 BACK_MS = 15_000  # of statuses at the start
-LOOKED_BEHIND = 1_000  # offsets
-LOOK_LIMIT_S = 5.0
 FOLLOW_LIMIT_S = 120.0
 LATE_S = 30.0  # a group so far behind stands out
 BUSY = 0.95
@@ -195,21 +194,9 @@ class Watch:
                     wanted[place] = offset
         if not wanted:
             return
-        reader = KafkaBroadcast(
-            self._address, sorted({topic for topic, _ in wanted}), self._clock,
-            {place: wanted.get(place, end) for place, end in ends.items()},
-        )  # fmt: skip
-        try:
-            polled = reader.read_to_end(LOOK_LIMIT_S)
-        finally:
-            reader.close()
-        found: dict[Place, list[int]] = {place: [] for place in wanted}
-        for place, offset, at_ms in zip(polled.places, polled.offsets, polled.timestamps_ms, strict=True):
-            if place in wanted and offset >= wanted[place]:
-                found[place].append(at_ms)
-        for place, times in found.items():
+        for place, seen in looked(self._address, wanted, ends, self._clock).items():
             self._behind = {key: value for key, value in self._behind.items() if key[0] != place or key[1] != wanted[place]}
-            self._behind[place, wanted[place], ends[place]] = (len(times), min(times, default=0))
+            self._behind[place, wanted[place], ends[place]] = seen
 
     def _look_at(self, name: str, status: dict[str, Any], found: scrape.Page | None, now_s: float, now_ms: int) -> None:
         figures = self._loops.setdefault(name, LoopFigures())

@@ -21,6 +21,7 @@ from streams.kafka.config import KafkaAddress
 from streams.rows import Place
 
 LIMIT_S = 20.0
+_LOADING = (KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE)
 LEADERS_LIMIT_S = 60.0  # one look-up alone may wait LIMIT_S on a broker that has just begun
 
 
@@ -123,19 +124,25 @@ class KafkaAdmin:
         return self.committed_of([group])[group]
 
     def committed_of(self, groups: Iterable[str]) -> dict[str, dict[Place, int]]:
-        """Committed offsets of several groups, asked for side by side."""
-        asked = {
-            group: self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], require_stable=True)[group]
-            for group in groups
-        }
-        found: dict[str, dict[Place, int]] = {}
-        for group, future in asked.items():
-            try:
-                positions = future.result(LIMIT_S).topic_partitions
-            except KafkaException as raised:
-                raise errors.of_read(raised, f"offsets of group {group}") from raised
-            found[group] = {(p.topic, p.partition): p.offset for p in positions if p.offset >= 0}
-        return found
+        """Committed offsets of several groups, asked for side by side; again while their coordinator is being loaded."""
+        left, found, until_s = set(groups), dict[str, dict[Place, int]](), self._clock.monotonic_s() + LIMIT_S
+        while True:
+            asked = {
+                group: self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], require_stable=True)[group]
+                for group in sorted(left)
+            }
+            for group, future in asked.items():
+                try:
+                    positions = future.result(LIMIT_S).topic_partitions
+                except KafkaException as raised:
+                    if errors.kafka_error(raised).code() in _LOADING and self._clock.monotonic_s() < until_s:
+                        continue
+                    raise errors.of_read(raised, f"offsets of group {group}") from raised
+                found[group] = {(p.topic, p.partition): p.offset for p in positions if p.offset >= 0}
+            left -= found.keys()
+            if not left:
+                return found
+            self._clock.sleep(0.2)
 
     def set_positions(self, group: str, positions: Mapping[Place, int]) -> None:
         """Commit offsets for a group that nobody is in yet: where its first member begins."""

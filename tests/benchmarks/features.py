@@ -31,7 +31,6 @@ from schemas.generated import UserEvent
 from schemas.topics import ITEM_SINK, USER_EVENTS, USER_EVENTS_VALID, USER_FEATURES, USER_SINK
 from streams.arguments import real, whole
 from streams.clock import SystemClock
-from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords, Polled
@@ -124,10 +123,9 @@ def job(stack: Stack, count: int, n: int) -> list[dict[str, Any]]:
 
 def sink(stack: Stack) -> list[dict[str, Any]]:
     """The sinks take what the rounds before left: rows a second until nothing is behind."""
-    admin = KafkaAdmin(stack.address)
 
     def behind() -> int:
-        return sum(lag(admin, c.group, c.topic) or 0 for c in (USER_SINK, ITEM_SINK))
+        return sum(lag(stack.address, c.group, c.topic) or 0 for c in (USER_SINK, ITEM_SINK))
 
     time.sleep(3)
     begun, first = time.monotonic(), behind()

@@ -7,21 +7,43 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra import records
-from infra.settings import ROOT
+from infra import inspect, models, records, review
+from infra.settings import ROOT, StackSettings
+from schemas import avro
+from schemas.codec import Encoder
 from schemas.errors import InvalidRequest
+from schemas.generated import ContentAction, Label, ModelUpdate, SwapAck
+from schemas.topics import (
+    CONTENT_ACTIONS,
+    DRIFT_EVENTS,
+    DRIFT_STATE,
+    LABELS,
+    MODEL_UPDATES,
+    MODERATION_VERDICTS,
+    SWAP_ACKS,
+    TRAINING_EVENTS,
+    TRAINING_REQUESTS,
+    WORKER_STATUS,
+)
 from streams.client import NoAnswer, connect
+from streams.clock import SystemClock
+from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
 from streams.registry import Registry
 from streams.rows import OutRecords
+from streams.settings import load
 from tests.chaos.stage import Stage, staged
 from tests.conftest import Servers
+from training_triggers import report
+from training_triggers.promotion import updates
+from training_triggers.settings import TriggerSettings
 
 pytestmark = pytest.mark.real
 
@@ -80,8 +102,18 @@ def test_send_answers_in_the_order_of_its_input_and_says_what_was_wrong(servers:
 
     bad = run(servers, "send", "moderation", "--jsonl", "-", given="{broken\n")
     assert bad.returncode == 1
-    assert "line 1 is not JSON" in bad.stderr
+    assert "line 1 is not JSON" in bad.stdout
 
+    table = {row["topic"]: row for row in lines(run(servers, "topics", "--json"))}
+    assert table["content-v1"]["lag"]["moderation"] == 0
+    foreign = KafkaSink(KafkaAddress(bootstrap=servers.bootstrap), f"foreign-{found[0]['request_id']}")
+    for i in range(6):  # half of them aborted: neither they nor the markers are behind which anybody is
+        foreign.begin()
+        if i % 2:
+            foreign.produce(OutRecords("content-v1", [b"k"], [b"junk"], [[]]))
+        foreign.flush(10)
+        foreign.abort(10)
+    foreign.close()
     table = {row["topic"]: row for row in lines(run(servers, "topics", "--json"))}
     assert table["content-v1"]["lag"]["moderation"] == 0
     (record,) = lines(run(servers, "tail", "moderation-verdicts-v1", "--first", "-n", "1", "--json"))
@@ -128,3 +160,71 @@ def test_without_a_worker_the_client_stops_waiting(servers: Servers, stage: Stag
 
     asyncio.run(go())
     stage.worker().wait_assigned()
+
+
+MARKUP = "[/red] [/] \x1b]0;owned\x07 \x9b2J"
+
+
+def example(record: str) -> dict[str, Any]:
+    found: dict[str, Any] = avro.from_json(next(iter(avro.examples(record).values())), avro.schema(record))
+    return found
+
+
+def test_nothing_on_a_topic_breaks_a_command(
+    servers: Servers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nulls, junk, records of another kind, null headers, markup and control characters, on every topic that a command reads."""
+    ids, address = Registry(servers.registry), servers.address
+    update = ModelUpdate.from_dict(example("model-update"))
+    ack, action = SwapAck.from_dict(example("swap-ack")), ContentAction.from_dict(example("content-action"))
+    hostile: dict[Any, Any] = {
+        MODEL_UPDATES: replace(update, model="model-of-nobody", reason=MARKUP, actor=MARKUP, decided_ms=2**62),
+        SWAP_ACKS: replace(ack, model="model-of-nobody", worker=MARKUP, accepted=False, reason=MARKUP),
+        CONTENT_ACTIONS: replace(
+            action, content_id=MARKUP, author_id=MARKUP, action="review", reasons=(MARKUP,), decided_ms=2**62
+        ),
+    }
+    other = Encoder("label", LABELS.subject, ids).encode_one(Label.from_dict(example("label")))
+    sink = KafkaSink(address, None)
+    read = (
+        MODEL_UPDATES,
+        SWAP_ACKS,
+        CONTENT_ACTIONS,
+        WORKER_STATUS,
+        MODERATION_VERDICTS,
+        TRAINING_REQUESTS,
+        TRAINING_EVENTS,
+        DRIFT_STATE,
+        DRIFT_EVENTS,
+    )
+    for topic in read:
+        values = [None, b"", b"junk", b"\0\0\0\0\0", b"\0\xff\xff\xff\xff rest", other[:-3], other]
+        if topic in hostile:
+            values.append(Encoder(hostile[topic].RECORD, topic.subject, ids).encode_one(hostile[topic]))
+        n = len(values)
+        headers: Any = [[("trace", None), ("\x1b[2J", MARKUP.encode())]] * n
+        sink.produce(OutRecords(topic.name, [b"\xff\x1b[2J[/red]"] * n, values, headers))
+    sink.flush(10)
+    sink.close()
+
+    settings = StackSettings(home="/nowhere", bootstrap=servers.bootstrap, registry=servers.registry)
+    monkeypatch.setenv("MILLRACE_BOOTSTRAP", servers.bootstrap)
+    monkeypatch.setenv("MILLRACE_REGISTRY", servers.registry)
+    for as_json in (False, True):
+        inspect.status(settings, as_json)
+        inspect.topics(settings, False, as_json)
+        for topic in read:
+            inspect.tail(settings, topic.name, 7, True, as_json)
+        assert models.history(settings, "model-of-nobody", as_json) == 0
+        assert models.history(settings, "nosuch", as_json) == 1
+        review.show(settings, as_json)
+        review.decide(settings, MARKUP, "remove", [], MARKUP, as_json)
+        report.drift(load(TriggerSettings, os.environ), as_json)
+        report.runs(load(TriggerSettings, os.environ), as_json)
+    inspect.last_statuses(settings)
+    assert [one.model for one in updates(KafkaBroadcast(address, MODEL_UPDATES.name, SystemClock()), ids)].count(
+        "model-of-nobody"
+    ) == 1
+    out = capsys.readouterr().out
+    assert "[/red]" in out
+    assert not {c for c in out if ord(c) < 32 or 127 <= ord(c) < 160} - {"\n"}

@@ -1,0 +1,69 @@
+"""How many records a group is behind. Offsets alone do not tell: the markers of transactions have offsets too, and so have aborted
+records, and nobody reads either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from schemas.errors import BrokerUnavailable
+from streams.clock import Clock, SystemClock
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.rows import Place
+
+LOOKED_BEHIND = 1_000  # offsets; of more, markers are few
+LOOK_LIMIT_S = 5.0
+
+
+def looked(
+    address: KafkaAddress, wanted: Mapping[Place, int], ends: Mapping[Place, int], clock: Clock, limit_s: float = LOOK_LIMIT_S
+) -> dict[Place, tuple[int, int]]:
+    """Of each wanted place: committed records from its offset to the end, and the time of the first of them, 0 where there is none.
+
+    Raises BrokerUnavailable."""
+    if not wanted:
+        return {}
+    topics = sorted({topic for topic, _ in wanted})
+    starts = {place: wanted.get(place, end) for place, end in ends.items()}
+    reader = KafkaBroadcast(address, topics, clock, starts)
+    try:
+        polled = reader.read_to_end(limit_s)
+    finally:
+        reader.close()
+    times: dict[Place, list[int]] = {place: [] for place in wanted}
+    for place, offset, at_ms in zip(polled.places, polled.offsets, polled.timestamps_ms, strict=True):
+        if place in wanted and offset >= wanted[place]:
+            times[place].append(at_ms)
+    return {place: (len(found), min(found, default=0)) for place, found in times.items()}
+
+
+def lags(address: KafkaAddress, groups: Iterable[str], places: Iterable[Place]) -> dict[str, dict[Place, int]]:
+    """By group, records behind in each of these places, of topics where it committed anything. Where more than LOOKED_BEHIND offsets lie between,
+    they are counted, markers and all. Raises BrokerUnavailable."""
+    admin, mine = KafkaAdmin(address), list(places)
+    committed = admin.committed_of(groups)  # before the ends, so that none is behind what it has passed
+    ends, firsts = admin.ends(mine), admin.firsts(mine)
+    stands: dict[str, dict[Place, int]] = {}
+    wanted: dict[Place, set[int]] = {}
+    for group, positions in committed.items():
+        topics = {topic for topic, _ in positions}
+        stands[group] = {place: max(firsts[place], positions.get(place, 0)) for place in mine if place[0] in topics}
+        for place, at in stands[group].items():
+            if 0 < ends[place] - at <= LOOKED_BEHIND:
+                wanted.setdefault(place, set()).add(at)
+    seen: dict[tuple[Place, int], int] = {}
+    while wanted:  # once for all, as two groups of one topic seldom stand at different offsets
+        part = {place: offsets.pop() for place, offsets in wanted.items()}
+        wanted = {place: offsets for place, offsets in wanted.items() if offsets}
+        try:
+            counted = looked(
+                address, part, {place: end for place, end in ends.items() if place[0] in {p[0] for p in part}}, SystemClock()
+            )
+        except BrokerUnavailable:  # so much is written that the end was not reached: the count by offsets stands
+            continue
+        seen |= {(place, part[place]): n for place, (n, _) in counted.items()}
+    return {
+        group: {place: seen.get((place, at), max(0, ends[place] - at)) for place, at in positions.items()}
+        for group, positions in stands.items()
+    }
