@@ -74,7 +74,8 @@ def make(settings: StackSettings) -> None:
     try:
         pages(settings)
     except PagesNotBuilt as error:
-        console.err.print(f"[yellow]{error.code}[/]: {console.escape(str(error))}")
+        words = "\n".join(map(console.escape, str(error).split("\n")))
+        console.err.print(f"[yellow]{error.code}[/]: {words}")
 
 
 def packages(work: Path, *, with_tests: bool) -> None:
