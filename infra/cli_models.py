@@ -118,6 +118,12 @@ def drift_status(as_json: Json = False) -> None:
     _trigger("drift", as_json=as_json)
 
 
+@drift_app.command("renew")
+def drift_renew(model: Annotated[str, typer.Argument(help="A model.")], as_json: Json = False) -> None:
+    """Begin the baselines of a model's versions anew: what it is compared with is no longer what is right."""
+    _trigger("renew", model, as_json=as_json)
+
+
 @training_app.command("list")
 def training_list(
     model: Annotated[str, typer.Argument(help="A model; all where none is named.")] = "", as_json: Json = False

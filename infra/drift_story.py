@@ -40,7 +40,7 @@ STAGE_LIMIT_S = 420.0
 ROLLING = 200
 # What the loops are told, so that it takes minutes at the story's traffic; everything else is as shipped.
 SETTINGS = {
-    "MILLRACE_WINDOW": "300", "MILLRACE_LEARN_LABELLED": "200", "MILLRACE_GATE_LABELLED": "60", "MILLRACE_CANARY_SHARE": "0.5",
+    "MILLRACE_WINDOW": "300", "MILLRACE_BASELINE_S": "0", "MILLRACE_LEARN_LABELLED": "200", "MILLRACE_GATE_LABELLED": "60", "MILLRACE_CANARY_SHARE": "0.5",
     "MILLRACE_CANARY_LABELLED": "60", "MILLRACE_COOL_DOWN_S": "3600", "MILLRACE_GATE_MARGIN": "0.03",
 }  # fmt: skip
 

@@ -175,7 +175,7 @@ class DriftEvent:
 
     event_id: trigger/model/version/signal/window: the same finding has the same id.
     model: Also the key.
-    trigger: File of training_triggers/triggers.
+    trigger: File of training_triggers/triggers; renew where a person asked for a new baseline.
     signal: What was compared.
     p_value: After correction for the number of signals; absent where the trigger has a threshold of its own.
     effect: Size of the change, in the trigger's own measure.
@@ -186,6 +186,9 @@ class DriftEvent:
     baseline_n: Entries of the baseline.
     from_ms: Start of the first batch of the window; epoch.
     to_ms: Start of its last batch; epoch.
+    baseline_ms: Time that the baseline spans, milliseconds.
+    baseline_missing: Share of the baseline's entries that are no finite number; the mean is of the others.
+    window_missing: The same of the window.
     """
 
     RECORD: ClassVar[str] = "drift-event"
@@ -207,6 +210,9 @@ class DriftEvent:
     window_mean: float
     from_ms: int
     to_ms: int
+    baseline_ms: int = 0
+    baseline_missing: float = 0.0
+    window_missing: float = 0.0
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> DriftEvent:
@@ -228,6 +234,9 @@ class DriftEvent:
             window_mean=d["window_mean"],
             from_ms=d["from_ms"],
             to_ms=d["to_ms"],
+            baseline_ms=d["baseline_ms"],
+            baseline_missing=d["baseline_missing"],
+            window_missing=d["window_missing"],
         )
 
 
@@ -237,13 +246,25 @@ class DriftState:
 
     detector: Group of the detector; key: detector/model/version.
     signals: Names of the columns.
-    baseline: float32 little-endian, (entries, signals).
+    baseline: float32 little-endian, (entries, signals): as many of each window of its span.
     window: float32 little-endian, (entries, signals): the window that is filling.
     windows: Complete windows so far.
-    streaks: By trigger/signal: windows in a row that fired.
+    streaks: By trigger/signal: windows in a row that fired; of what is due by count or time, how often it was.
     from_ms: Start of the first batch of the window that is filling; epoch.
     seen_ms: Start of the last batch; epoch.
     first_ms: Start of the version's first batch; epoch.
+    rules: Version of the rules that it was made under; 0 is before there were any.
+    asked_n: Entries of a window that were asked for when the baseline began.
+    window_n: Entries of a window: fewer than asked for where so many signals would not fit a record.
+    entries: Seen of this version, with those before the baseline began.
+    began: Windows that were complete when the baseline began.
+    settled: Whether the baseline spans its time; from then on it does not change.
+    since_ms: Start of the baseline's first batch; epoch.
+    until_ms: Start of the last batch that the baseline learnt from; epoch.
+    spread_windows: Windows that the baseline was drawn from.
+    spread: float64 little-endian, (rows, signals): how the baseline's windows differ among themselves.
+    ignored: Columns that came and are not watched: not all batches had them, or the baseline began without them.
+    note: Why the baseline began anew or was cut, for people.
     """
 
     RECORD: ClassVar[str] = "drift-state"
@@ -259,6 +280,18 @@ class DriftState:
     from_ms: int
     seen_ms: int
     first_ms: int = 0
+    rules: int = 0
+    asked_n: int = 0
+    window_n: int = 0
+    entries: int = 0
+    began: int = 0
+    settled: bool = False
+    since_ms: int = 0
+    until_ms: int = 0
+    spread_windows: int = 0
+    spread: bytes = b""
+    ignored: tuple[str, ...] = ()
+    note: str = ""
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> DriftState:
@@ -274,6 +307,18 @@ class DriftState:
             from_ms=d["from_ms"],
             seen_ms=d["seen_ms"],
             first_ms=d["first_ms"],
+            rules=d["rules"],
+            asked_n=d["asked_n"],
+            window_n=d["window_n"],
+            entries=d["entries"],
+            began=d["began"],
+            settled=d["settled"],
+            since_ms=d["since_ms"],
+            until_ms=d["until_ms"],
+            spread_windows=d["spread_windows"],
+            spread=d["spread"],
+            ignored=tuple(d["ignored"]),
+            note=d["note"],
         )
 
 

@@ -314,8 +314,8 @@ DRIFT_EVENTS = Topic(
     guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="training_triggers",
-    writers=("drift", "accuracy"),
-    readers=("decide", "drift command"),
+    writers=("drift", "accuracy", "drift command"),
+    readers=("drift", "accuracy", "decide", "drift command"),
 )
 TRAINING_REQUESTS = Topic(
     name="training-requests-v1",
@@ -351,7 +351,7 @@ MODEL_UPDATES = Topic(
     compatibility=Compatibility.FULL_TRANSITIVE,
     owner="training_triggers",
     writers=("models command", "rollout"),
-    readers=("workers", "rollout", "training run", "reconcile"),
+    readers=("workers", "drift", "accuracy", "rollout", "training run", "reconcile"),
 )
 SHADOW_RESULTS: Topic[object] = Topic(
     name="shadow-results-v1",

@@ -1,4 +1,4 @@
-"""Words of others on a terminal: what would move its cursor, colour it or turn its lines round is spelt out."""
+"""Words of others on a terminal: what would move its cursor, colour it or turn its lines round is spelt out. And times, as they are printed and read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from schemas.errors import BadSettings
 
 # C0, DEL and C1 (a terminal obeys them), line and paragraph separators, what turns the direction of text, lone surrogates
 _OBEYED = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
@@ -46,3 +48,13 @@ def moment(at_ms: int) -> str:
     except OverflowError:
         return f"{at_ms} ms"
     return found.isoformat("T", "milliseconds").removesuffix("+00:00") + "Z"
+
+
+def moment_ms(text: str) -> int:
+    """A time as `moment` prints it, or otherwise in ISO 8601; in UTC where it names no zone. Raises BadSettings."""
+    try:
+        found = datetime.fromisoformat(text)
+        at = found if found.tzinfo else found.replace(tzinfo=UTC)
+        return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    except (ValueError, OverflowError) as error:
+        raise BadSettings(f"{text!r} is no time: it takes 2026-05-01T12:00, in UTC where no zone is said") from error

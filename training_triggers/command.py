@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import BadSettings, MillraceError
 from streams.arguments import real, whole
+from streams.text import moment, moment_ms
 from training_triggers.settings import TriggerSettings
 
 NAMES = ("moderation-text", "moderation-image", "vision-digits", "translation-en-fr", "transcription-digits")
@@ -55,6 +55,8 @@ def main() -> None:
     serving.add_argument("names", nargs="+", choices=["drift", "accuracy", "decide", "launch", "rollout"])
     serving.add_argument("--slot", type=whole(0), default=0)
     drift = commands.add_parser("drift", help="what is watched, and what was found")
+    renewing = commands.add_parser("renew", help="begin the drift baselines of a model's versions anew")
+    renewing.add_argument("model")
     right = commands.add_parser("accuracy", help="how often a model was right, over time")
     right.add_argument("model")
     right.add_argument("--hours", type=real(0.0, 1e6, above=True), default=1.0)
@@ -77,7 +79,7 @@ def main() -> None:
     comparing.add_argument("--limit", type=whole(), default=10_000, help="requests, at most")
     for one in (promote, rollback, challenging, asking):
         one.add_argument("--actor", help="in whose name; the account's where none is given")
-    for one in (register, promote, rollback, challenging, rescoring, listing, drift, right, runs, asking, comparing):
+    for one in (register, promote, rollback, challenging, rescoring, listing, drift, renewing, right, runs, asking, comparing):
         one.add_argument("--json", action="store_true", dest="as_json")
     chosen = parser.parse_args()
     try:
@@ -217,6 +219,18 @@ def _drift(chosen: argparse.Namespace) -> None:
     report.drift(_settings(), chosen.as_json)
 
 
+def _renew(chosen: argparse.Namespace) -> None:
+    from training_triggers import renew
+
+    event = renew.renew(_settings(), chosen.model)
+    if chosen.as_json:
+        print(json.dumps(asdict(event)))
+    else:
+        print(
+            f"the baselines of {event.model} begin anew with what it answers from {moment(event.to_ms)} on; `./millrace drift status`"
+        )
+
+
 def _accuracy(chosen: argparse.Namespace) -> None:
     from training_triggers.accuracy import over_time
 
@@ -226,7 +240,7 @@ def _accuracy(chosen: argparse.Namespace) -> None:
         return
     for at_ms, n, right, versions in zip(found["at_ms"], found["n"], found["right"], found["versions"], strict=True):
         if n:
-            print(f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M}  {right / n:7.1%} of {n:>6}  {versions}")
+            print(f"{moment(at_ms)}  {right / n:7.1%} of {n:>6}  {versions}")
     if not any(found["n"]):
         print(f"no answer of {chosen.model} met a label in the last {chosen.hours:g} h")
 
@@ -271,19 +285,14 @@ def _replay_compare(chosen: argparse.Namespace) -> None:
 
 def _time_ms(text: str, default: int) -> int:
     """Raises BadSettings."""
-    if not text:
-        return default
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BadSettings(f"{text!r} is no time: it takes 2026-05-01T12:00, in UTC where no zone is said") from error
-    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+    return moment_ms(text) if text else default
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": _train,
     "serve": _serve,
     "drift": _drift,
+    "renew": _renew,
     "replay-compare": _replay_compare,
     "accuracy": _accuracy,
     "runs": _runs,

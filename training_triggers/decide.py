@@ -21,9 +21,11 @@ from streams.broker import Broadcast, Commit
 from streams.outcome import Emit, Outcome
 from streams.readable import Followed, Readable
 from streams.rows import OutRecords, Place, Polled, Rows
+from training_triggers.detect import RENEW
 from training_triggers.journal import ENDS
 
 ASKED_BY = "decide"
+DUE = ("volume", "age")  # triggers that compare nothing
 LOST_MS = DAY_MS  # a run without an end holds its model no longer than that
 LONGEST_PAUSE_MS = DAY_MS
 READ_LIMIT_S = 60.0
@@ -31,10 +33,12 @@ READ_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class Policy:
-    """cool_down_ms: from the end of a model's run to the next that drift asks for. a_day: of those, within 24 hours; 0 for none."""
+    """cool_down_ms: from the end of a model's run to the next that drift asks for. a_day: of those, within 24 hours; 0 for none.
+    baseline_ms: time that the baseline of a finding must span."""
 
     cool_down_ms: int = 600_000
     a_day: int = 6
+    baseline_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,12 @@ def decide(event: DriftEvent, asked: Sequence[TrainingRequest], ends: Mapping[st
         return Decision(False, "this finding has asked already")
     if not policy.a_day:
         return Decision(False, "drift asks for no runs: MILLRACE_RUNS_A_DAY is 0")
+    if event.trigger not in DUE and event.baseline_ms < policy.baseline_ms:
+        return Decision(
+            False,
+            f"its baseline spans {event.baseline_ms / 1000:.0f} s, and from {policy.baseline_ms / 1000:.0f} s on a finding asks "
+            "(MILLRACE_BASELINE_S): until then a change may be the hour of the day",
+        )
     for request in asked:
         if request.run_key not in ends and now_ms < request.decided_ms + LOST_MS:
             return Decision(False, f"{request.run_key} has not ended yet")
@@ -95,15 +105,25 @@ def pause(asked: Sequence[TrainingRequest], ends: Mapping[str, End], policy: Pol
 
 
 def words_of(event: DriftEvent) -> str:
-    if event.trigger in ("volume", "age"):
+    if event.trigger in DUE:
         return f"{event.trigger}: {event.statistic:.0f} {event.signal} since {event.version} took over, each {event.least_effect:.0f} it is trained anew"
     chance = "" if event.p_value is None else f", p {event.p_value:.2g}"
     joint = event.signal in (ALL, EMBEDDING)  # of several columns a mean says nothing
-    means = "" if joint else f"; mean {event.baseline_mean:.4g} became {event.window_mean:.4g}"
+    means = (
+        ""
+        if joint
+        else f"; {_mean(event.baseline_mean, event.baseline_missing)} became {_mean(event.window_mean, event.window_missing)}"
+    )
     return (
         f"{event.trigger} of {event.signal}: {event.effect:.3f}, from {event.least_effect} on it counts{chance}{means}; "
         f"{event.in_a_row} windows in a row"
     )
+
+
+def _mean(mean: float, missing: float) -> str:
+    if missing >= 1:
+        return "no finite number"
+    return f"mean {mean:.4g}" + (f" of all but {missing:.1%}" if missing > 0 else "")
 
 
 class Decide:
@@ -164,6 +184,8 @@ class Decide:
         requests: list[TrainingRequest] = []
         events: list[TrainingEvent] = []
         for event, now_ms in zip(map(DriftEvent.from_dict, columns.records()), done.timestamps_ms, strict=True):
+            if event.trigger == RENEW:
+                continue
             before = [*self._asked.get(event.model, ()), *(one for one in requests if one.model == event.model)]
             decision = decide(event, before, self._ends, now_ms, self._policy)
             key = before[-1].run_key if before and not decision.ask else run_key(event)

@@ -12,27 +12,32 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from processors.step import decoded
-from schemas.codec import Encoder, SchemaIds, decoder_of
+from schemas.codec import Encoder, SchemaIds, decoder_of, read_any
 from schemas.columns import Columns
-from schemas.errors import BadSettings, InvalidRequest, RecordError
+from schemas.errors import BadSettings, InvalidRequest, MillraceError, RecordError
 from schemas.generated import DriftEvent, DriftState
 from schemas.signals import EMBEDDED, RIGHT, SAID
 from schemas.topic import Consumption
-from schemas.topics import ACCURACY, DRIFT, DRIFT_EVENTS, DRIFT_STATE
+from schemas.topics import ACCURACY, DRIFT, DRIFT_EVENTS, DRIFT_STATE, MODEL_UPDATES
 from streams import headers as h
-from streams.broker import Commit
+from streams.broker import Broadcast, Commit
 from streams.outcome import Emit, Outcome, Reject
-from streams.rows import OutRecords, Place, Rows
+from streams.rows import OutRecords, Place, Polled, Rows
 from training_triggers.answers import decided, decisions, is_right
+from training_triggers.promotion import as_shipped
 from training_triggers.triggers import accuracy, adwin, chi_square, ks, mmd, page_hinkley, psi
 from training_triggers.triggers.trigger import Trigger
 from training_triggers.watch import Alarm, Matrix, Rules, Watch, columns_of
+from training_triggers.watch_state import state_of, watch_of
 
 MOST_MS = 2**42  # the year 2109
 MOST_OUTPUTS = 16  # outputs that are watched one by one; of a model with more, its signals are
-VERSIONS_KEPT = 3  # of a model: the one that answers, the one before, a canary
+VERSIONS_KEPT = 3  # of a model, those that answered last: the one that answers, the one before, a canary
+RENEW = "renew"  # trigger of an event that asks for a new baseline
+READ_LIMIT_S = 60.0
 
 Entries = tuple[str, str, int, tuple[str, ...], Matrix]  # model, version, time, names of the columns, (n, names)
 Extract = Callable[[Mapping[str, Any]], Entries | None]
@@ -80,7 +85,8 @@ def judged(record: Mapping[str, Any]) -> bool | None:
 
 
 class Detector:
-    """Step and state of one loop. read_state: all records of `drift-state-v1` that are committed, oldest first."""
+    """Step and state of one loop. read_state: all records of `drift-state-v1` that are committed, oldest first. read_wishes: `drift-events-v1`
+    and `model-updates-v1`, from the first: where a baseline is to begin anew."""
 
     def __init__(
         self,
@@ -91,9 +97,16 @@ class Detector:
         ids: SchemaIds,
         worker: str,
         read_state: Callable[[], Iterable[DriftState]],
+        read_wishes: Callable[[], Broadcast],
     ) -> None:
         self._consumption, self._extract, self._triggers, self._rules = consumption, extract, triggers, rules
-        self._worker, self._read_state = worker, read_state
+        self._ids, self._worker, self._read_state, self._read_wishes = ids, worker, read_state, read_wishes
+        self._renewed: dict[
+            tuple[str, str], int
+        ] = {}  # by model and version, "" for all of them: from when on a baseline begins anew
+        self._digests: dict[tuple[str, str], str] = {}  # of what answered last under a version's name
+        self._wishes: Broadcast | None = None
+        self._log = structlog.get_logger().bind(worker=worker)
         self._decoder = decoder_of(consumption.topic, ids)
         self._events = Encoder("drift-event", DRIFT_EVENTS.subject, ids)
         self._states = Encoder("drift-state", DRIFT_STATE.subject, ids)
@@ -109,27 +122,59 @@ class Detector:
                 f"this process was given partitions {sorted(mine)} of {self._consumption.topic.name}: another runs in the group "
                 f"{self._consumption.group}, and one alone must read all of it. Stop one of them"
             )
-        self.watches = {}
+        self.forget(())
+        self._wishes = self._read_wishes()
+        self._take(self._wishes.read_to_end(READ_LIMIT_S))
         for state in self._read_state():
-            if state.detector != self._consumption.group:
-                continue
-            try:
-                watch = self._of(state)
-            except ValueError:  # no detector of ours wrote it: what is watched begins anew
-                watch = Watch(state.signals, self._triggers, self._rules)
-            self.watches.pop((state.model, state.version), None)
-            self.watches[state.model, state.version] = watch
+            if state.detector == self._consumption.group:
+                self._keep(state.model, state.version, watch_of(state, self._triggers, self._rules))
+        for (model, version), watch in self.watches.items():
+            if watch.note:
+                self._log.warning("drift watch", model=model, version=version, note=watch.note)
 
     def forget(self, places: Iterable[Place]) -> None:
-        self.watches = {}
+        self.close()
+        self.watches, self._renewed, self._digests = {}, {}, {}
 
-    def _of(self, state: DriftState) -> Watch:
-        width = len(state.signals)
-        return Watch(
-            state.signals, self._triggers, self._rules,
-            np.frombuffer(state.baseline, "<f4").reshape(-1, width), np.frombuffer(state.window, "<f4").reshape(-1, width),
-            state.windows, dict(state.streaks), state.from_ms, state.seen_ms, state.first_ms,
-        )  # fmt: skip
+    def close(self) -> None:
+        if self._wishes is not None:
+            self._wishes.close()
+            self._wishes = None
+
+    def _take(self, polled: Polled) -> None:
+        for (topic, _), value in zip(polled.places, polled.values, strict=True):
+            try:
+                record = read_any(value, self._ids)
+                if topic == MODEL_UPDATES.name:
+                    self._updated(record["model"], record["version"], record["digest"], record["decided_ms"])
+                elif record["trigger"] == RENEW:
+                    self._renew(record["model"], "", record["to_ms"])
+            except (MillraceError, KeyError):  # of another program's making: no wish
+                continue
+
+    def _updated(self, model: str, version: str, digest: str, at_ms: int) -> None:
+        """Another model under the name of one that answered is not to be measured by that one's baseline."""
+        before = self._digests.get((model, version)) or self._shipped(model, version)
+        self._digests[model, version] = digest
+        if before and before != digest:
+            self._renew(model, version, at_ms)
+
+    def _shipped(self, model: str, version: str) -> str:
+        try:
+            shipped = as_shipped(model)
+        except MillraceError:
+            return ""
+        return shipped.digest if shipped.version == version else ""
+
+    def _renew(self, model: str, version: str, at_ms: int) -> None:
+        self._renewed[model, version] = max(at_ms, self._renewed.get((model, version), 0))
+
+    def _keep(self, model: str, version: str, watch: Watch) -> None:
+        """As the last that was used of its model; the others as far as they are kept."""
+        self.watches.pop((model, version), None)
+        self.watches[model, version] = watch
+        for key in [key for key in self.watches if key[0] == model][:-VERSIONS_KEPT]:
+            del self.watches[key]
 
     # --- the step -----------------------------------------------------------------------------------------------
 
@@ -137,15 +182,20 @@ class Detector:
         columns, done, outcomes = decoded(self._decoder, rows)
         if not len(done):
             return outcomes
+        if self._wishes is not None:
+            self._take(self._wishes.poll())
         alarms: list[tuple[str, str, Alarm]] = []
         touched: dict[tuple[str, str], Watch] = {}
         found, refused = self._extracted(columns)
         outcomes += [Reject(done.take([row]), error, "extract") for row, error in refused.items()]
         done = done.take([row for row in range(len(done)) if row not in refused])
         for model, version, at_ms, names, entries in found:
-            watch = self._watch(model, version, names)
+            watch = self._watch(model, version, names, at_ms)
             touched[model, version] = watch
-            alarms += [(model, version, alarm) for alarm in watch.add(entries, at_ms)]
+            if watch.signals and not names:
+                continue  # nothing was logged of this batch that could be watched
+            watched = entries[:, [names.index(signal) for signal in watch.signals]]
+            alarms += [(model, version, alarm) for alarm in watch.add(watched, at_ms)]
         return [*outcomes, Emit(done, [*self._told(alarms), *self._kept(touched)])] if len(done) else outcomes
 
     def _extracted(self, columns: Columns) -> tuple[list[Entries], dict[int, RecordError]]:
@@ -168,14 +218,27 @@ class Detector:
     def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
         return []
 
-    def _watch(self, model: str, version: str, names: tuple[str, ...]) -> Watch:
-        """A version whose signals changed under way begins anew: columns that are not the same cannot be compared."""
-        watch = self.watches.get((model, version))
-        if watch is None or watch.signals != names:
-            watch = self.watches[model, version] = Watch(names, self._triggers, self._rules)
-            mine = [key for key in self.watches if key[0] == model]
-            for key in mine[:-VERSIONS_KEPT]:
-                del self.watches[key]
+    def _watch(self, model: str, version: str, names: tuple[str, ...], at_ms: int) -> Watch:
+        """Columns that not all batches have are let go rather than the baseline: while versions of a worker are rolled out, some log a column
+        more. As long as there is no baseline a new column begins it anew, once."""
+        watch = self.watches.get((model, version)) or Watch(names, self._triggers, self._rules)
+        for of, words in (
+            ("", "a person asked for a new baseline"),
+            (version, "another model answers under this version's name"),
+        ):
+            renewed_ms = self._renewed.get((model, of), 0)
+            if 0 < watch.since_ms < renewed_ms <= at_ms:
+                watch = watch.anew(words, names, since_ms=renewed_ms)
+        unknown = set(names) - set(watch.signals) - watch.ignored
+        if unknown and watch.spread is None:
+            watch = watch.anew(watch.note, names)
+        elif names and not set(names) & set(watch.signals):
+            watch = watch.anew("none of its columns came any more, so its baseline began anew", names)
+        elif names and (unknown or not set(watch.signals) <= set(names)):
+            watch.narrow(names)
+            watch.ignored |= unknown
+            self._log.warning("drift watch ignores columns", model=model, version=version, columns=sorted(watch.ignored))
+        self._keep(model, version, watch)
         return watch
 
     def _told(self, alarms: Sequence[tuple[str, str, Alarm]]) -> list[OutRecords]:
@@ -186,8 +249,9 @@ class Detector:
                 event_id=f"{alarm.trigger.name}/{model}/{version}/{alarm.signal}/{alarm.window}", model=model, version=version,
                 trigger=alarm.trigger.name, signal=alarm.signal, statistic=alarm.finding.statistic, p_value=alarm.p_value,
                 effect=alarm.finding.effect, least_effect=alarm.trigger.least_effect, in_a_row=alarm.in_a_row, window=alarm.window,
-                window_n=alarm.window_n, baseline_n=alarm.baseline_n, baseline_mean=alarm.baseline_mean,
-                window_mean=alarm.window_mean, from_ms=alarm.from_ms, to_ms=alarm.to_ms,
+                window_n=alarm.after.n, baseline_n=alarm.before.n, baseline_mean=alarm.before.mean, window_mean=alarm.after.mean,
+                from_ms=alarm.from_ms, to_ms=alarm.to_ms, baseline_ms=alarm.baseline_ms, baseline_missing=alarm.before.missing,
+                window_missing=alarm.after.missing,
             )
             for model, version, alarm in alarms
         ]  # fmt: skip
@@ -198,14 +262,7 @@ class Detector:
     def _kept(self, touched: Mapping[tuple[str, str], Watch]) -> list[OutRecords]:
         """The state after these records, in the transaction of their offsets."""
         group = self._consumption.group
-        values = [
-            self._states.encode_one(DriftState(
-                detector=group, model=model, version=version, signals=watch.signals,
-                baseline=watch.baseline.astype("<f4").tobytes(), window=watch.window.astype("<f4").tobytes(),
-                windows=watch.windows, streaks=watch.streaks, from_ms=watch.from_ms, seen_ms=watch.seen_ms, first_ms=watch.first_ms,
-            ))
-            for (model, version), watch in touched.items()
-        ]  # fmt: skip
+        values = [self._states.encode_one(state_of(watch, group, *key)) for key, watch in touched.items()]
         keys: list[bytes | None] = [f"{group}/{model}/{version}".encode() for model, version in touched]
         return [OutRecords(DRIFT_STATE.name, keys, values, [[] for _ in keys])] if keys else []
 

@@ -11,7 +11,18 @@ from processors.process import Build, Part, inline, make_loop
 from schemas.errors import BadSettings
 from schemas.generated import DriftState, TrainingEvent
 from schemas.topic import Consumption
-from schemas.topics import ACCURACY, DECIDE, DRIFT, DRIFT_STATE, LAUNCH, ROLLOUT, TRAINING_EVENTS, TRAINING_REQUESTS
+from schemas.topics import (
+    ACCURACY,
+    DECIDE,
+    DRIFT,
+    DRIFT_EVENTS,
+    DRIFT_STATE,
+    LAUNCH,
+    MODEL_UPDATES,
+    ROLLOUT,
+    TRAINING_EVENTS,
+    TRAINING_REQUESTS,
+)
 from streams import service
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
@@ -46,18 +57,22 @@ def detector(name: str, settings: TriggerSettings) -> tuple[Consumption, Build]:
     consumption, extract, triggers = DETECTORS[name]
     window_n = settings.answers_window if name == ACCURACY.group else settings.window
     due = (Volume(settings.retrain_entries), Age(settings.retrain_age_s)) if name == DRIFT.group else ()
-    rules = Rules(window_n=window_n, in_a_row=settings.in_a_row, due=due)
+    rules = Rules(window_n=window_n, in_a_row=settings.in_a_row, baseline_ms=int(settings.baseline_s * 1000), due=due)
 
     def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
         states = reader(address, ids, DRIFT_STATE.name, DriftState)
-        made = Detector(consumption, extract, triggers, rules, ids, worker, states)
-        return Part(inline(made.process, made.answer), made)
+
+        def wishes() -> KafkaBroadcast:
+            return KafkaBroadcast(address, (DRIFT_EVENTS.name, MODEL_UPDATES.name), SystemClock())
+
+        made = Detector(consumption, extract, triggers, rules, ids, worker, states, wishes)
+        return Part(inline(made.process, made.answer, made.close), made)
 
     return consumption, build
 
 
 def deciding(settings: TriggerSettings) -> tuple[Consumption, Build]:
-    policy = Policy(int(settings.cool_down_s * 1000), settings.runs_a_day)
+    policy = Policy(int(settings.cool_down_s * 1000), settings.runs_a_day, int(settings.baseline_s * 1000))
 
     def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
         def read() -> KafkaBroadcast:

@@ -10,7 +10,7 @@ from typing import Any
 from schemas.errors import BadSettings
 from schemas.generated import DriftEvent, DriftState, TrainingEvent, TrainingRequest
 from schemas.signals import together
-from schemas.topics import DRIFT_EVENTS, DRIFT_STATE, TRAINING_EVENTS, TRAINING_REQUESTS
+from schemas.topics import ACCURACY, DRIFT_EVENTS, DRIFT_STATE, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
 from streams.text import moment
@@ -42,10 +42,10 @@ class Topics:
 
 
 def drift(settings: TriggerSettings, as_json: bool) -> None:
-    """Each watch: how full its baseline and window are; and the newest finding of each signal."""
+    """Each watch: what it compares and what it is blind to; and the newest finding of each signal."""
     topics = Topics(settings)
-    found = topics.findings()
-    rows = [_of(state, found) for state in topics.states()]
+    found, states = topics.findings(), topics.states()
+    rows = [row_of(state, found, settings) for state in states] + [dark(state) for state in unlabelled(states)]
     if as_json:
         for row in rows:
             print(json.dumps(row))
@@ -54,11 +54,14 @@ def drift(settings: TriggerSettings, as_json: bool) -> None:
         print("nothing was watched yet: `./millrace up --with training` starts the detectors, and the prediction log feeds them")
     for row in rows:
         print(f"{row['model']} {row['version']}, {row['detector']}: {row['state']}")
+        for words in row["blind"]:
+            print(f"  blind: {words}")
         for finding in row["findings"]:
             print(f"  {finding['event_id']}: {finding['words']}")
 
 
-def _of(state: DriftState, found: Sequence[DriftEvent]) -> dict[str, Any]:
+def row_of(state: DriftState, found: Sequence[DriftEvent], settings: TriggerSettings) -> dict[str, Any]:
+    """blind: what it does not see, or what no run is asked for about; nothing found is good news only of the rest."""
     width = 4 * max(1, len(state.signals))
     baseline, window = len(state.baseline) // width, len(state.window) // width
     last: dict[tuple[str, str], DriftEvent] = {}
@@ -66,11 +69,43 @@ def _of(state: DriftState, found: Sequence[DriftEvent]) -> dict[str, Any]:
     for event in found:
         if (event.model, event.version) == (state.model, state.version) and event.signal in watched:
             last[event.trigger, event.signal] = event
-    filling = f"baseline of {baseline} entries; window {state.windows + 1} has {window} so far"
-    said = filling if window or state.windows else f"the baseline has {baseline} entries so far"
+    words = f"baseline of {baseline} entries; window {state.windows + 1} has {window} of {state.window_n}; the last entry came {moment(state.seen_ms)}"
     return {
-        "model": state.model, "version": state.version, "detector": state.detector, "signals": list(state.signals), "state": said,
-        "windows": state.windows, "findings": [asdict(event) | {"words": words_of(event)} for event in last.values()],
+        "model": state.model, "version": state.version, "detector": state.detector, "signals": list(state.signals), "state": words,
+        "blind": _blind(state, baseline, window, settings), "windows": state.windows, "note": state.note, "seen_ms": state.seen_ms,
+        "findings": [asdict(event) | {"words": words_of(event)} for event in last.values()],
+    }  # fmt: skip
+
+
+def _blind(state: DriftState, baseline: int, window: int, settings: TriggerSettings) -> list[str]:
+    words = []
+    spans_s = (state.until_ms - state.since_ms) / 1000
+    if not baseline:
+        words.append(f"there is no baseline yet, so nothing is found: {window} of its first {state.window_n} entries came")
+    elif not state.settled:
+        words.append(
+            f"the baseline spans {spans_s:.0f} s; a finding asks for training from {settings.baseline_s:.0f} s on (MILLRACE_BASELINE_S)"
+        )
+    if state.ignored:
+        words.append(f"not watched, as not all batches had them or the baseline began without them: {', '.join(state.ignored)}")
+    if state.window_n < state.asked_n:
+        words.append(
+            f"windows have {state.window_n} entries, not {state.asked_n}: of {len(state.signals)} signals more would not fit a record"
+        )
+    return words + ([state.note] if state.note else [])
+
+
+def unlabelled(states: Sequence[DriftState]) -> list[DriftState]:
+    """The newest of each model that answers and of which no answer met a label."""
+    judged = {state.model for state in states if state.detector == ACCURACY.group}
+    newest = {state.model: state for state in sorted(states, key=lambda state: state.seen_ms) if state.detector != ACCURACY.group}
+    return [state for model, state in newest.items() if model not in judged]
+
+
+def dark(state: DriftState) -> dict[str, Any]:
+    return {
+        "model": state.model, "version": state.version, "detector": ACCURACY.group, "signals": [], "state": "not watched",
+        "blind": ["no answer met a label, so nothing is known of how often it is right"], "windows": 0, "note": "", "seen_ms": 0, "findings": [],
     }  # fmt: skip
 
 

@@ -13,6 +13,12 @@ class TriggerSettings(GroupSettings):
     mlflow: str = setting("", "address of the MLflow server")
     window: int = setting(1_000, "entries of a drift baseline and of each window that is compared with it", 50, 20_000)
     answers_window: int = setting(200, "labelled answers of an accuracy baseline and of each window", 50, 20_000)
+    baseline_s: float = setting(
+        86_400.0,
+        "seconds that a baseline spans before its findings ask for training: the longest rhythm of the traffic",
+        0,
+        2_592_000,
+    )
     in_a_row: int = setting(2, "windows in a row that must differ before it counts as drift", 1, 100)
     retrain_entries: int = setting(
         0, "answers of a version after which it is trained anew, whatever its figures say; 0 is never", 0, 1_000_000_000

@@ -19,6 +19,7 @@ from inference_workers.task import Version, find_task
 from inference_workers.tasks.vision import Asked
 from schemas.signals import ALL, CATEGORY, EMBEDDED, EMBEDDING, SAID
 from streams.arguments import whole
+from tests.benchmarks.dependence import accuracies, entries_that_depend, named
 from tests.benchmarks.worker import figure, report, say
 from training_triggers.detect import ANSWERS, SIGNALS, of_log
 from training_triggers.triggers import chi_square, ks, mmd
@@ -89,10 +90,6 @@ def false_alarms(windows: int, seed: int, triggers: Sequence[Trigger], rules: Ru
     return found
 
 
-def named(trigger: Any) -> str:
-    return f"{trigger.name} of embeddings" if trigger.of == EMBEDDING else str(trigger.name)
-
-
 def delays(
     before: Draw,
     after: Draw,
@@ -130,6 +127,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--windows", type=whole(), default=40_000)
     parser.add_argument("--rounds", type=whole(), default=100)
+    parser.add_argument("--versions", type=whole(), default=100, help="that are watched, of each kind of traffic and accuracy")
     parser.add_argument("--data", type=Path, help="the folder of the data sets")
     chosen = parser.parse_args()
     load_before, rules, figures = os.getloadavg()[0], Rules(), list[dict[str, Any]]()
@@ -189,6 +187,7 @@ def main() -> None:
         wrong = int(np.isfinite(entries).sum())
         say(f"  no change            {name:<12} {wrong} of {chosen.rounds} times an alarm within 4000 answers")
         figures.append(figure(f"{name}: false alarms within 4000 answers", wrong / chosen.rounds, "share", "printed", None))
+    figures += entries_that_depend(chosen.versions) + accuracies(chosen.versions)
     if chosen.data:
         figures += pictures(chosen.data, rules, max(1, chosen.rounds // 4))
     report("drift", figures, load_before, chosen.json)

@@ -19,6 +19,7 @@ from training_triggers.triggers.age import Age
 from training_triggers.triggers.trigger import Trigger, chi_square_p, holm
 from training_triggers.triggers.volume import Volume
 from training_triggers.watch import Rules, Watch
+from training_triggers.watch_state import state_of, watch_of
 
 NAMES = sorted(
     file.stem for file in Path(package.__file__).parent.glob("*.py") if file.stem not in ("__init__", "trigger", "volume", "age")
@@ -164,9 +165,7 @@ def test_a_watch_tells_each_due_once_and_keeps_it() -> None:
     one = Watch(("s",), (), rules)
     assert [alarm.trigger.name for alarm in one.add(draw(random, 149, signals=1), 1_000)] == []
     assert [(alarm.trigger.name, alarm.window) for alarm in one.add(draw(random, 2, signals=1), 30_000)] == [("volume", 1)]
-    other = Watch(
-        one.signals, (), rules, one.baseline, one.window, one.windows, dict(one.streaks), one.from_ms, one.seen_ms, one.first_ms
-    )
+    other = watch_of(state_of(one, "drift", "m", "1"), (), rules)
     assert [(alarm.trigger.name, alarm.window) for alarm in other.add(draw(random, 1, signals=1), 61_000)] == [("age", 1)]
     assert other.add(draw(random, 1, signals=1), 62_000) == []
 
@@ -223,7 +222,7 @@ def test_two_windows_in_a_row_fire_and_name_the_signal() -> None:
         ("ks", "s0", 3, 2),
         ("psi", "s0", 3, 2),
     }
-    assert all(alarm.window_mean - alarm.baseline_mean > 1.5 for alarm in found)
+    assert all(alarm.after.mean - alarm.before.mean > 1.5 for alarm in found)
 
 
 def test_a_window_between_begins_the_row_anew() -> None:
@@ -249,8 +248,6 @@ def test_alarms_do_not_depend_on_how_entries_are_batched(sizes: list[int], seed:
 def test_a_watch_goes_on_from_what_was_kept() -> None:
     random, one = np.random.default_rng(3), watch()
     one.add(draw(random, 370, 0.0), 1)
-    other = Watch(
-        one.signals, one.triggers, one.rules, one.baseline, one.window, one.windows, dict(one.streaks), one.from_ms, one.seen_ms
-    )
+    other = watch_of(state_of(one, "drift", "m", "1"), one.triggers, one.rules)
     more = draw(random, 500, 2.0)
     assert [(a.signal, a.window) for a in one.add(more, 9)] == [(a.signal, a.window) for a in other.add(more, 9)] != []

@@ -42,6 +42,7 @@ class Loops:
         self.env = {
             **os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry, "PYTHONPATH": str(ROOT),
             "MILLRACE_WINDOW": str(WINDOW), "MILLRACE_ANSWERS_WINDOW": str(ANSWERS_WINDOW), "MILLRACE_SESSION_TIMEOUT_MS": "6000",
+            "MILLRACE_BASELINE_S": "0",
         }  # fmt: skip
         self.log = (folder / "loops.log").open("ab")
         self.process = self.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from streams.broker import Commit
 from streams.outcome import Emit
 from streams.registry import MemoryRegistry
 from streams.rows import Polled, Rows
-from training_triggers.decide import LOST_MS, Decide, End, Policy, decide, run_key
+from training_triggers.decide import LOST_MS, Decide, End, Policy, decide, run_key, words_of
 from training_triggers.detect import judged, of_log, of_outcome
 from training_triggers.journal import ENDS
 
@@ -169,6 +170,30 @@ def test_the_day_has_its_most_and_none_is_a_legal_number() -> None:
     off.take(event(1), at_ms=5)
     assert (off.requests, [one["kind"] for one in off.said]) == ([], ["passed_over"])
     assert "MILLRACE_RUNS_A_DAY is 0" in off.said[0]["words"]
+
+
+def test_a_finding_of_a_young_baseline_asks_for_nothing_and_what_is_due_has_none() -> None:
+    world = World(Policy(baseline_ms=86_400_000))
+    world.take(replace(event(1), baseline_ms=3_600_000), at_ms=5)
+    assert (world.requests, world.said[0]["kind"]) == ([], "passed_over")
+    assert "spans 3600 s, and from 86400 s on" in world.said[0]["words"]
+    world.take(event(2, trigger="volume"), at_ms=6)
+    assert len(world.requests) == 1
+    other = World(Policy(baseline_ms=86_400_000))
+    other.take(replace(event(1), baseline_ms=86_400_000), at_ms=5)
+    assert len(other.requests) == 1
+
+
+def test_a_wish_for_a_new_baseline_is_no_finding() -> None:
+    world = World()
+    world.take(event(1, trigger="renew"), at_ms=5)
+    assert (world.requests, world.said) == ([], [])
+
+
+def test_a_mean_is_said_of_finite_numbers_only() -> None:
+    gone = replace(event(1), baseline_mean=3.0, window_mean=0.0, window_missing=1.0)
+    assert "mean 3 became no finite number" in words_of(gone)
+    assert "mean 3 became mean 2 of all but 25.0%" in words_of(replace(gone, window_mean=2.0, window_missing=0.25))
 
 
 def test_what_is_no_record_on_the_topics_is_passed_over() -> None:

@@ -180,7 +180,16 @@ def _detector(name: str) -> Callable[[World], tuple[Step, Any]]:
             return Readable(DRIFT_STATE, world.ids, generated.DriftState.from_dict).of(world.broadcast(DRIFT_STATE.name).poll())
 
         consumption, extract, triggers = DETECTORS[name]
-        made = Detector(consumption, extract, triggers, WatchRules(window_n=8), world.ids, "w", states)
+        made = Detector(
+            consumption,
+            extract,
+            triggers,
+            WatchRules(window_n=8),
+            world.ids,
+            "w",
+            states,
+            lambda: world.broadcast(MODEL_UPDATES.name),
+        )
         return world.inline(made), made
 
     return build

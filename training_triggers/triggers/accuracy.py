@@ -1,6 +1,7 @@
 """Accuracy under its baseline: the share of right answers fell by more than five points, and not by chance.
 
-One-sided two-proportion z-test with the pooled variance.
+One-sided two-proportion z-test with the pooled variance, of baseline and window both. `watch.py` spends alpha over the windows, so that a version
+whose accuracy stays is asked to be trained with a chance of at most alpha, however long it answers.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import math
 
 from schemas.signals import ANSWER
-from training_triggers.triggers.trigger import Finding, Floats
+from training_triggers.spread import Sizes
+from training_triggers.triggers.trigger import Finding, Floats, inflation
 
 
 class Accuracy:
@@ -18,15 +20,21 @@ class Accuracy:
     of = ANSWER
     least_effect = 0.05
 
-    def compare(self, baseline: Floats, window: Floats) -> Finding:
-        before, after = float(baseline.mean()), float(window.mean())
-        fall = before - after
-        pooled = float((baseline.sum() + window.sum()) / (len(baseline) + len(window)))
-        error = math.sqrt(pooled * (1 - pooled) * (1 / len(baseline) + 1 / len(window)))
-        if error == 0.0:
-            return Finding(0.0, 1.0 if fall <= 0 else 0.0, max(0.0, fall))
-        z = fall / error
-        return Finding(z, 0.5 * math.erfc(z / math.sqrt(2)), max(0.0, fall))
+    def compare(self, baseline: Floats, window: Floats, sizes: Sizes | None = None) -> Finding:
+        fall = float(baseline.mean() - window.mean())
+        z, p_value = fall_test(baseline, window, sizes)
+        return Finding(z, p_value, max(0.0, fall))
+
+
+def fall_test(baseline: Floats, window: Floats, sizes: Sizes | None) -> tuple[float, float]:
+    """z of the fall of a share, and the chance of at least that where nothing fell."""
+    fall = float(baseline.mean() - window.mean())
+    pooled = float((baseline.sum() + window.sum()) / (len(baseline) + len(window)))
+    variance = pooled * (1 - pooled) * (1 / len(baseline) + 1 / len(window)) * inflation(baseline, window, sizes)
+    if variance <= 0.0:
+        return 0.0, 1.0
+    z = fall / math.sqrt(variance)
+    return z, 0.5 * math.erfc(z / math.sqrt(2))
 
 
 TRIGGER = Accuracy()

@@ -1,12 +1,15 @@
 """Adaptive windowing: does the share of right answers fall somewhere, wherever that is? (Bifet and Gavaldà 2007, "Learning from
 time-changing data with adaptive windowing"; river's implementation.)
 
-Baseline and window go through it in order; where it cuts its memory inside the window, what it kept is compared with the baseline.
+Baseline and window go through it in order; where it cuts its memory inside the window, what it kept is compared with the baseline. Its own
+bound holds for one stream of independent answers, so that the fall must be significant, too, as `accuracy` tests it.
 """
 
 from __future__ import annotations
 
 from schemas.signals import ANSWER
+from training_triggers.spread import Sizes
+from training_triggers.triggers.accuracy import fall_test
 from training_triggers.triggers.trigger import Finding, Floats
 
 DELTA = 0.002  # chance of a false cut, river's default
@@ -17,7 +20,7 @@ class AdaptiveWindow:
     of = ANSWER
     least_effect = 0.05
 
-    def compare(self, baseline: Floats, window: Floats) -> Finding:
+    def compare(self, baseline: Floats, window: Floats, sizes: Sizes | None = None) -> Finding:
         from river.drift import ADWIN  # scipy and pandas: seconds
 
         detector, cut = ADWIN(delta=DELTA), False
@@ -27,7 +30,7 @@ class AdaptiveWindow:
             detector.update(value)
             cut = cut or bool(detector.drift_detected)
         fall = float(baseline.mean()) - float(detector.estimation)
-        return Finding(fall, None, max(0.0, fall) if cut else 0.0)
+        return Finding(fall, fall_test(baseline, window, sizes)[1], max(0.0, fall) if cut else 0.0)
 
 
 TRIGGER = AdaptiveWindow()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from schemas.signals import CATEGORY
-from training_triggers.triggers.trigger import Finding, Floats, chi_square_p
+from training_triggers.spread import Sizes
+from training_triggers.triggers.trigger import Finding, Floats, chi_square_p, inflation
 
 RARE = 5  # a class with fewer entries than that, both samples together, is counted with the other rare ones
 
@@ -19,7 +20,7 @@ class ChiSquare:
     of = CATEGORY
     least_effect = 0.1
 
-    def compare(self, baseline: Floats, window: Floats) -> Finding:
+    def compare(self, baseline: Floats, window: Floats, sizes: Sizes | None = None) -> Finding:
         classes, codes = np.unique(np.concatenate([baseline, window]), return_inverse=True)
         counts = np.stack(
             [np.bincount(part, minlength=len(classes)) for part in (codes[: len(baseline)], codes[len(baseline) :])]
@@ -32,7 +33,9 @@ class ChiSquare:
         statistic = float(((counts - expected) ** 2 / expected).sum())
         effect = float(np.abs(np.diff(counts / totals, axis=0)).sum() / 2)
         degrees = counts.shape[1] - 1
-        return Finding(statistic, chi_square_p(statistic, degrees) if degrees else 1.0, effect)
+        return Finding(
+            statistic, chi_square_p(statistic / inflation(baseline, window, sizes), degrees) if degrees else 1.0, effect
+        )
 
 
 TRIGGER = ChiSquare()

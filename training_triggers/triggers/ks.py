@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from schemas.signals import NUMBER
+from training_triggers.spread import Sizes
 from training_triggers.triggers.trigger import Finding, Floats
 
 
@@ -22,7 +23,7 @@ def distance(baseline: Floats, window: Floats) -> float:
     return float(np.abs(below_a - below_b).max())
 
 
-def p_value(d: float, n: int, m: int) -> float:
+def p_value(d: float, n: float, m: float) -> float:
     """Of a distance at least d between samples of n and m from one continuous distribution."""
     root = math.sqrt(n * m / (n + m))
     x = (root + 0.12 + 0.11 / root) * d
@@ -37,9 +38,10 @@ class KolmogorovSmirnov:
     of = NUMBER
     least_effect = 0.1
 
-    def compare(self, baseline: Floats, window: Floats) -> Finding:
+    def compare(self, baseline: Floats, window: Floats, sizes: Sizes | None = None) -> Finding:
         d = distance(baseline, window)
-        return Finding(d, p_value(d, len(baseline), len(window)), d)
+        n, m = (sizes.baseline, sizes.window) if sizes else (len(baseline), len(window))
+        return Finding(d, p_value(d, n, m), d)
 
 
 TRIGGER = KolmogorovSmirnov()

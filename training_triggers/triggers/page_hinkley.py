@@ -5,6 +5,8 @@ schemes"; Hinkley 1971; river's implementation). Sooner than windows where a fal
 from __future__ import annotations
 
 from schemas.signals import ANSWER
+from training_triggers.spread import Sizes
+from training_triggers.triggers.accuracy import fall_test
 from training_triggers.triggers.trigger import Finding, Floats
 
 TOLERATED = 0.02  # of each answer
@@ -17,7 +19,7 @@ class PageHinkley:
     of = ANSWER
     least_effect = 0.05
 
-    def compare(self, baseline: Floats, window: Floats) -> Finding:
+    def compare(self, baseline: Floats, window: Floats, sizes: Sizes | None = None) -> Finding:
         from river.drift import PageHinkley as Detector  # scipy and pandas: seconds
 
         detector, found = (
@@ -30,7 +32,7 @@ class PageHinkley:
             detector.update(value)
             found = found or bool(detector.drift_detected)
         fall = float(baseline.mean() - window.mean())
-        return Finding(fall, None, max(0.0, fall) if found else 0.0)
+        return Finding(fall, fall_test(baseline, window, sizes)[1], max(0.0, fall) if found else 0.0)
 
 
 TRIGGER = PageHinkley()

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from training_triggers.spread import Sizes
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -29,10 +31,15 @@ class Trigger(Protocol):
     of: str
     least_effect: float
 
-    def compare(self, baseline: Floats, window: Floats) -> Finding:
+    def compare(self, baseline: Floats, window: Floats, sizes: Sizes | None = None) -> Finding:
         """Both of shape (n,), n at least 1, any finite or infinite values: what is not a number comes as -inf, so that a
-        change in how much is missing shows like any other."""
+        change in how much is missing shows like any other. sizes: as how many independent entries they count; without, each for one."""
         ...
+
+
+def inflation(baseline: Floats, window: Floats, sizes: Sizes | None) -> float:
+    """Of the variance of what is compared, over independent entries; at least 1."""
+    return 1.0 if sizes is None else max(1.0, sizes.inflation(len(baseline), len(window)))
 
 
 def holm(p_values: list[float]) -> list[float]:
@@ -45,7 +52,7 @@ def holm(p_values: list[float]) -> list[float]:
     return adjusted
 
 
-def chi_square_p(x: float, degrees: int) -> float:
+def chi_square_p(x: float, degrees: float) -> float:
     """Chance of at least x, by the cube-root approximation (Wilson and Hilferty 1931, "The distribution of chi-square")."""
     spread = 2 / (9 * degrees)
     z = ((max(0.0, x) / degrees) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
