@@ -98,6 +98,12 @@ class Archive:
         """Never: rows that wait for a flush do not keep the loop from reading on."""
         return False
 
+    def takes_long(self, batch: Rows) -> bool:
+        return False
+
+    def working_since_s(self) -> float | None:
+        return None
+
     def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
         return []
 

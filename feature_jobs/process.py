@@ -26,7 +26,7 @@ from streams.loop import Delivery, Loop, LoopLimits
 from streams.metrics import Metrics
 from streams.registry import Registry
 from streams.rows import Place, Polled
-from streams.service import Watchdog, configure_logging
+from streams.service import configure_logging
 from streams.settings import load
 
 SINK_LIMITS = LoopLimits(
@@ -77,13 +77,10 @@ def parts(settings: FeatureSettings) -> dict[str, tuple[Consumption, Build]]:
 def serve(names: Sequence[str], slot: int) -> int:
     """Run these loops in one process until it is told to stop; the exit code."""
 
-    def loops(watchdog: Watchdog) -> list[Loop]:
+    def loops() -> list[Loop]:
         settings = load(FeatureSettings, os.environ)
         configure_logging(settings.log_json)
         made = parts(settings)
-        return [
-            make_loop(*made[name], slot, settings, [watchdog.of(name)], LIMITS.get(name, SINK_LIMITS), kind="sink")
-            for name in names
-        ]
+        return [make_loop(*made[name], slot, settings, [], LIMITS.get(name, SINK_LIMITS), kind="sink") for name in names]
 
     return service.serve(loops)

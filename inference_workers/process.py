@@ -25,12 +25,12 @@ from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource
-from streams.loop import Delivery, Follower, Loop, LoopLimits
+from streams.loop import Delivery, Loop, LoopLimits
 from streams.metrics import Metrics
 from streams.outcome import Outcome
 from streams.registry import Registry
 from streams.rows import OutRecords, Rows
-from streams.service import Status, Watchdog, configure_logging, serve, serve_metrics
+from streams.service import Status, configure_logging, serve, serve_metrics, slot_name
 from streams.settings import load
 from streams.shares import Shares
 from streams.step import BatchStep, Process
@@ -93,10 +93,9 @@ def _drop(records: OutRecords) -> None:
 
 def make_loop(
     task_name: str,
-    slot: int,
+    slot: str,
     settings: WorkerSettings,
     failpoint: Callable[[str], None],
-    watchdog: Watchdog,
     shares: Shares | None = None,
 ) -> Loop:
     """Everything of one task, ready to run. Raises BrokerUnavailable, SchemaRefused, ModelRefused."""
@@ -108,7 +107,6 @@ def make_loop(
     models = Models(task, updates, ids, clock, worker, metrics, side.produce, settings.sources())
     exactly_once = settings.delivery is Delivery.EXACTLY_ONCE
     group = task.consumption.group
-    followers: list[Follower] = [models, watchdog.of(worker)]
     loop = Loop(
         consumption=task.consumption,
         source=KafkaSource(address, group, metrics),
@@ -125,10 +123,10 @@ def make_loop(
         worker=worker,
         metrics=metrics,
         quarantine=Quarantine(functools.partial(suspect_step, task_name, settings, worker)),
-        followers=followers,
+        followers=[models],
         failpoint=failpoint,
     )
-    followers.append(
+    loop.followers.append(
         Status(
             lambda: loop,
             side,
@@ -166,10 +164,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--task", required=True, action="append", help="a task it answers; may be given more than once, with shares: vision:2"
     )
-    parser.add_argument("--slot", type=whole(0), default=0, help="number of this worker; names its transactional ids")
+    parser.add_argument(
+        "--slot", type=whole(0), help="number of this worker, which names its transactional ids; else the host does"
+    )
     chosen = parser.parse_args(arguments)
 
-    def made(watchdog: Watchdog) -> list[Loop]:
+    def made() -> list[Loop]:
         weights = shares_of(chosen.task)
         shares = Shares(weights, SystemClock()) if len(weights) > 1 else None
         failpoint = kill_at(os.environ)
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in weights:
             settings = load(WorkerSettings, os.environ, name)
             configure_logging(settings.log_json)
-            loops.append(make_loop(name, chosen.slot, settings, failpoint, watchdog, shares))
+            loops.append(make_loop(name, slot_name(chosen.slot), settings, failpoint, shares))
         return loops
 
     return serve(made)

@@ -31,7 +31,9 @@ class WorkerSettings:
         10_000, "after this long without a heartbeat the group goes on without the worker", 1_000, 1_800_000
     )
     transaction_timeout_ms: int = setting(15_000, "after this long the broker aborts an open transaction", 1_000, 900_000)
-    max_failures_in_a_row: int = setting(100, "so many failed records in a row stop the worker", 1, 1_000_000)
+    max_failures_in_a_row: int = setting(
+        100, "more failed records in a row than that are no fault of the records: the worker holds back", 1, 1_000_000
+    )
     redis: str = setting("redis://127.0.0.1:6379/0", "address of the online store, for tasks that need features")
     models: str = setting("", "sources to start with, instead of the task's own: name=uri, separated by commas")
     log_json: bool = setting(True, "logs as JSON lines; false for columns")

@@ -30,7 +30,7 @@ from streams.kafka.source import KafkaSource
 from streams.loop import Delivery, Follower, Loop, LoopLimits
 from streams.metrics import Metrics
 from streams.registry import Registry
-from streams.service import Status, Watchdog, configure_logging, serve, serve_metrics
+from streams.service import Status, configure_logging, serve, serve_metrics, slot_name
 from streams.settings import load
 from streams.state import State
 from streams.step import INLINE, Answer, BatchStep, Process, Step
@@ -110,7 +110,7 @@ def _validation(settings: ProcessorSettings, address: KafkaAddress, ids: Registr
 def make_loop(
     consumption: Consumption,
     build: Build,
-    slot: int,
+    slot: int | str,
     settings: GroupSettings,
     further: Sequence[Follower],
     limits: LoopLimits,
@@ -130,7 +130,6 @@ def make_loop(
     )
     metrics = Metrics(worker=worker, task=group)
     part = build(address, ids, worker, metrics)
-    followers = [*further, *part.followers]
     exactly_once = limits.delivery is Delivery.EXACTLY_ONCE
     loop = Loop(
         consumption=consumption,
@@ -143,28 +142,30 @@ def make_loop(
         worker=worker,
         metrics=metrics,
         state=part.state,
-        followers=followers,
+        followers=[*further, *part.followers],
     )
     side = KafkaSink(address, None)
-    followers.append(Status(lambda: loop, side, ids, clock, metrics, worker, kind, group, serve_metrics(metrics), dict))
+    loop.followers.append(Status(lambda: loop, side, ids, clock, metrics, worker, kind, group, serve_metrics(metrics), dict))
     return loop
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="processors", description="Run processors.")
     parser.add_argument("names", nargs="+", choices=["policy", "decisions", "timely", "validate"])
-    parser.add_argument("--slot", type=whole(0), default=0, help="number of this process; names its transactional ids")
+    parser.add_argument(
+        "--slot", type=whole(0), help="number of this process, which names its transactional ids; else the host does"
+    )
     chosen = parser.parse_args(arguments)
 
-    def made(watchdog: Watchdog) -> list[Loop]:
+    def made() -> list[Loop]:
         settings = load(ProcessorSettings, os.environ)
         configure_logging(settings.log_json)
         known = parts(settings)
         cleaner = [Cleaner(Blobs(settings.blob_roots.split()), SystemClock())] if settings.blob_roots else []
         loops: list[Loop] = []
         for name in chosen.names:
-            further = [watchdog.of(name), *(cleaner if not loops else [])]
-            loops.append(make_loop(*known[name], chosen.slot, settings, further, LoopLimits()))
+            further = cleaner if not loops else []
+            loops.append(make_loop(*known[name], slot_name(chosen.slot), settings, further, LoopLimits()))
         return loops
 
     return serve(made)

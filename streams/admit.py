@@ -15,6 +15,7 @@ from streams.rows import Origin, Polled, Rows
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 32 * 1024
 MAX_ID_BYTES = 128
+MAX_KEY_BYTES = 16 * 1024  # results bear the request's key
 DEFAULT_PRIORITY = 4
 MOST_TRIES = 1_000  # a retry that says it was tried more often was not written by a loop
 MOST_REDRIVES = 1_000_000
@@ -84,6 +85,11 @@ def _ids_if_plain(
         return None
     if max(map(len, filter(None, polled.values)), default=0) > max_record_bytes:
         return None
+    if (
+        max(map(len, filter(None, polled.keys)), default=0) > MAX_KEY_BYTES
+        or max(map(len, chain.from_iterable(maps))) > MAX_ID_BYTES
+    ):
+        return None
     try:
         ids = [raw.decode() for raw in raw_ids if raw]
     except UnicodeDecodeError:
@@ -115,9 +121,11 @@ def _admit_one(
         rows.priorities[i] = min(9, max(0, number(found, h.PRIORITY, low=-h.INT64_MAX)))
     if value is not None and len(value) > max_record_bytes:
         raise RecordTooLarge(f"the value has {len(value)} bytes; the topic takes {max_record_bytes}")
+    if len(rows.keys[i] or b"") > MAX_KEY_BYTES:
+        raise RecordTooLarge(f"the key has more than {MAX_KEY_BYTES} bytes")
     if headers > MAX_HEADERS:
         raise RecordTooLarge(f"the record has {headers} headers; {MAX_HEADERS} are allowed")
-    if sum(map(len, found.values())) > MAX_HEADER_BYTES:
+    if sum(map(len, chain(found, found.values()))) > MAX_HEADER_BYTES:
         raise RecordTooLarge(f"the headers have more than {MAX_HEADER_BYTES} bytes")
 
 

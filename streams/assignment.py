@@ -56,11 +56,13 @@ class Assignment:
             self.membership = polled.membership
         self.tracker.polled(polled.places, polled.offsets)
         self.in_flight_records += len(polled)
-        self.in_flight_bytes += sum(map(len, filter(None, polled.values)))
+
+    def admitted(self, rows: Rows) -> None:
+        self.in_flight_bytes += rows.bytes()
 
     def released(self, rows: Rows) -> None:
         self.in_flight_records -= len(rows)
-        self.in_flight_bytes -= sum(map(len, filter(None, rows.values)))
+        self.in_flight_bytes -= rows.bytes()
 
     def is_full(self, max_records: int, max_bytes: int) -> bool:
         """With hysteresis, as pausing throws away what was prefetched: full at the limit, free again at half."""

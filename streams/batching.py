@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from streams.rows import Rows
 
+SAMPLE_ROWS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
@@ -37,6 +39,11 @@ class CostLine:
         self._y = self._y * keep + ms
         self._xx = self._xx * keep + cost * cost
         self._xy = self._xy * keep + cost * ms
+
+    @property
+    def knows(self) -> bool:
+        """Whether a batch has been timed."""
+        return self._n > 0
 
     def predict_ms(self, cost: float) -> float:
         """0 before the first observation; never negative."""
@@ -90,6 +97,20 @@ class Batcher:
         for priority in set(rows.priorities):
             chosen = rows.take([i for i, p in enumerate(rows.priorities) if p == priority])
             self._waiting.setdefault(priority, deque()).append((now_s, chosen))
+
+    def sample(self, now_s: float) -> Rows | None:
+        """A few rows from all over what waits, the oldest and the newest among them; None where nothing waits."""
+        waiting = [rows for priority in sorted(self._waiting, reverse=True) for _, rows in self._waiting[priority]]
+        if not waiting:
+            return None
+        everything = Rows.empty(waiting[0].epoch)
+        for rows in waiting:
+            everything.extend(rows)
+        last = len(everything) - 1
+        chosen = {round(last * i / (SAMPLE_ROWS - 1)) for i in range(SAMPLE_ROWS)}
+        self.clear()
+        self.add(everything.take([i for i in range(last + 1) if i not in chosen]), now_s)
+        return everything.take(sorted(chosen))
 
     def due_in_s(self, now_s: float, now_ms: int) -> float | None:
         """Seconds until a batch must close though it is not full; 0 where it must now, None where nothing waits."""

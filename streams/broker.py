@@ -79,10 +79,16 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """A producer. A transactional one gets `begin`, any number of `produce`, then `commit` or `abort`."""
+    """A producer. A transactional one gets `begin`, any number of `produce`, then `commit` or `abort`.
+
+    transaction_limit_s: a transaction that is open for longer the broker aborts, and the next call raises Fenced.
+    """
+
+    transaction_limit_s: float
 
     def produce(self, out: OutRecords) -> None:
-        """Queue records; bounded, and waits where the queue is full. Raises TransactionAborted."""
+        """Queue records; bounded, and waits where the queue is full. Partition numbers that the topic does not have go round and
+        round in those it has. Raises TransactionAborted."""
         ...
 
     def flush(self, limit_s: float) -> None:
@@ -101,7 +107,8 @@ class Sink(Protocol):
     def abort(self, limit_s: float) -> None: ...
 
     def rebuild(self) -> None:
-        """Replace the producer: the only safe way on after an indefinite error. Ends what the old one left open."""
+        """Replace the producer: the only safe way on after an indefinite error. Ends what the old one left open. Raises
+        BrokerUnavailable where no new one can be started; it may then be called again."""
         ...
 
     def failed_topics(self) -> set[str]:

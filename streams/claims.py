@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from schemas.errors import PoisonRecord
+from schemas.errors import PoisonRecord, RetryLater, Stop
 from streams.headers import whole
 from streams.outcome import Outcome, Reject
 from streams.rows import Rows
@@ -40,10 +40,14 @@ def _serve(pipe: Connection, make_step: Callable[[], Step]) -> None:
         if rows is None:
             step.close()
             return
-        step.submit(rows)
-        outcomes: list[Outcome] = []
-        while sum(len(outcome.rows) for outcome in outcomes) < len(rows):
-            outcomes.extend(step.completed(1.0))
+        try:
+            step.submit(rows)
+            outcomes: list[Outcome] = []
+            while sum(len(outcome.rows) for outcome in outcomes) < len(rows):
+                outcomes.extend(step.completed(1.0))
+        except Stop as stop:
+            pipe.send(RetryLater(f"{stop.code}: {stop}"))  # what ends a process in good order is not the record's doing
+            return
         pipe.send(outcomes)
 
 
@@ -58,33 +62,50 @@ class Quarantine:
         self._pipe: Connection | None = None
 
     def run(self, row: Rows) -> list[Outcome]:
-        """Outcomes of one record. Waits at most `limit_s`, and the child's start where there is none yet."""
+        """Outcomes of one record. Waits at most `limit_s`, and the child's start where there is none yet. Raises RetryLater where the
+        child does not start: that is no fault of the record."""
+        pipe = self._started()
         try:
-            pipe = self._started()
             pipe.send(row)
+        except OSError as error:
+            self.close()
+            raise RetryLater(f"the child process ended before it had the record: {error}") from error
+        try:
             answer = self._receive(pipe, self._limit_s)
         except (EOFError, OSError, TimeoutError) as error:
-            cause = self._ended(error)
-            return [Reject(row, PoisonRecord(f"alone in a process of its own, {cause}"), "quarantine")]
+            return [Reject(row, PoisonRecord(f"alone in a process of its own, {self._ended(error)}"), "quarantine")]
+        if isinstance(answer, RetryLater):
+            self.close()
+            raise answer
         assert isinstance(answer, list)
         return answer
 
     def close(self) -> None:
-        if self._child is None:
-            return
-        self._child.kill()
-        self._child.join(5)
-        self._child = None
+        child, self._child = self._child, None
+        if child is not None and child.pid is not None:
+            child.kill()
+            child.join(5)
 
     def _started(self) -> Connection:
         if self._child is not None and self._pipe is not None and self._child.is_alive():
             return self._pipe
+        self.close()
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._child = context.Process(target=_serve, args=(theirs, self._make_step), daemon=True)
-        self._child.start()
-        theirs.close()
-        self._receive(self._pipe, self._start_limit_s)
+        try:
+            self._pipe, theirs = context.Pipe()
+            self._child = context.Process(target=_serve, args=(theirs, self._make_step), daemon=True)
+            self._child.start()
+            theirs.close()
+            self._receive(self._pipe, self._start_limit_s)
+        except (EOFError, OSError, TimeoutError) as error:
+            if isinstance(error, TimeoutError):
+                cause = f"it was not ready after {self._start_limit_s:.0f} s"
+            elif self._child is None or self._child.pid is None:
+                cause = str(error)
+            else:
+                cause = self._ended(error)
+            self.close()
+            raise RetryLater(f"no child process for records that may be lethal: {cause}") from error
         return self._pipe
 
     @staticmethod

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from schemas.errors import MillraceError
 from streams import headers as h
+from streams.admit import MAX_KEY_BYTES
 from streams.headers import HeaderList
 from streams.rows import OutRecords, Rows
 
@@ -53,6 +56,22 @@ def _cause(error: MillraceError, step: str, worker: str) -> HeaderList:
         (h.ERROR_STEP, step.encode()),
         (h.ERROR_WORKER, worker.encode()),
     ]
+
+
+def answerable(rows: Rows) -> Rows:
+    """For the answers of rows that may have any key: what is too long for one would make the answer too large to be written."""
+    if all(key is None or len(key) <= MAX_KEY_BYTES for key in rows.keys):
+        return rows
+    pairs = zip(rows.keys, rows.request_ids, strict=True)
+    return replace(
+        rows, keys=[key if key is None or len(key) <= MAX_KEY_BYTES else request_id.encode() for key, request_id in pairs]
+    )
+
+
+def bare(rows: Rows) -> Rows:
+    """Without what cannot be written of them: under their request ids, with no value and no header but where to answer to."""
+    headers = [{h.REPLY_TO: found[h.REPLY_TO]} if h.REPLY_TO in found else {} for found in rows.headers]
+    return replace(rows, keys=[one.encode() for one in rows.request_ids], values=[None] * len(rows), headers=headers)
 
 
 def dead_letters(topic: str, rows: Rows, error: MillraceError, step: str, worker: str) -> OutRecords:

@@ -15,33 +15,30 @@ from typing import Protocol
 
 import structlog
 
-from schemas.errors import (
-    BrokerUnavailable,
-    DeadLetterUnwritable,
-    InvalidRequest,
-    PoisonRecord,
-    RecordError,
-    RetryLater,
-    TooManyFailures,
-    TransactionAborted,
-)
+from schemas.errors import Fenced, InvalidRequest, PoisonRecord, RecordError, RetriesExhausted, RetryLater, TransactionAborted
 from schemas.topic import Consumption, Order
-from streams.admit import admit, waits_until_ms
+from streams.admit import admit
 from streams.assignment import Assignment
 from streams.batching import Batcher
 from streams.broker import Sink, Source
 from streams.claims import Quarantine
 from streams.clock import Clock
-from streams.deadletter import dead_letters, retries
+from streams.deadletter import answerable, bare, dead_letters, retries
 from streams.liveness import Liveness
 from streams.metrics import Metrics
 from streams.outbox import Outbox
 from streams.outcome import Defer, Emit, Outcome, Reject
+from streams.recovery import Recovery
 from streams.release import Ended
-from streams.rows import Place, Polled, Rows
+from streams.retries import not_due
+from streams.rows import Polled, Rows
 from streams.state import State
 from streams.step import INLINE, Step
+from streams.suspects import Suspects
 from streams.told import told
+from streams.trials import Trials
+
+SUSPECTS_S = 1.0  # so long a round runs suspects; then the group is served
 
 
 class Delivery(Enum):
@@ -93,15 +90,14 @@ class Loop:
     ) -> None:
         self.consumption, self.source, self.sink, self.step = consumption, source, sink, step
         self.limits, self.worker, self.metrics = limits, worker, metrics
-        self._batcher, self._clock, self._followers = batcher, clock, followers
+        self._batcher, self._clock, self.followers = batcher, clock, list(followers)
         self._failpoint = failpoint  # named steps at which chaos tests kill the process
         self._retry_topics = consumption.retry_topics()
         self._delays_ms = dict(zip(self._retry_topics, consumption.retry_delays_ms, strict=True))
         self._strict = consumption.topic.order is Order.STRICT
         self._exactly_once = limits.delivery is Delivery.EXACTLY_ONCE
-        self._failures_in_a_row = 0
-        self._aborts_in_a_row = 0
         self._log = structlog.get_logger().bind(worker=worker, group=consumption.group)
+        self.trials = Trials(limits.max_failures_in_a_row, self._strict, clock, self._log)
         self.assignment = Assignment(source, clock, limits.look_ahead_records, metrics, self._log)
         self.assignment.before_revoke = self._before_revoke
         self.assignment.dropped = self._dropped
@@ -113,8 +109,18 @@ class Loop:
             exactly_once=self._exactly_once, in_prefix=self._exactly_once or self._strict,
             commit_limit_s=limits.commit_limit_s, failpoint=failpoint,
         )  # fmt: skip
-        self._quarantine = quarantine
+        self.recovery = Recovery(
+            source=source, sink=sink, assignment=self.assignment, outbox=self.outbox, clock=clock, metrics=metrics,
+            topic=consumption.topic.name, dead_letter_topic=consumption.dead_letter_topic,
+            outage_limit_s=limits.outage_limit_s, log=self._log,
+        )  # fmt: skip
         self._liveness = Liveness(source, self.assignment, clock, metrics, self._log)
+        self._suspects = Suspects(quarantine, self.assignment.is_suspect, clock, self._log)
+
+    @property
+    def held_back(self) -> str:
+        """Why the loop takes no work at present; empty while it does."""
+        return self.trials.breaker.reason or self.recovery.breaker.reason
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -132,97 +138,109 @@ class Loop:
             self._dropped()  # after a failure nothing unfinished may slip out in the last revocation
             self.source.close()
             self.step.close()
-            if self._quarantine is not None:
-                self._quarantine.close()
+            self._suspects.close()
             self.sink.close()
 
     def run_once(self) -> None:
-        for follower in self._followers:
+        for follower in self.followers:
             follower.follow()
         try:
             polled = self._poll()
             self._failpoint("polled")
             if len(polled):
                 self._admit(polled)
+            self._run_suspects()
             self._work()
             self._collect_and_release(wait_s=0.05)
-            self._commit_if_due(idle=not len(polled))
-            self._liveness.look(idle=not self.step.busy() and not len(self._batcher) and self.outbox.age_ms() is None)
-        except TransactionAborted as aborted:
-            self._recover(aborted)
+            self._commit_if_due(idle=not len(polled) or self.recovery.one_at_a_time)
+            self._liveness.look(idle=self._is_idle())
+        except (TransactionAborted, Fenced) as failure:
+            self.recovery.recover(failure)
 
     def _drain(self) -> None:
+        """Finish what was begun, and begin what there is still time for; the rest is not committed, so its next owner reads it."""
         until_s = self._clock.monotonic_s() + self.limits.drain_limit_s
         try:
-            while self._clock.monotonic_s() < until_s and (len(self._batcher) or self.step.busy()):
-                while (batch := self._batcher.close(float("inf"), self._clock.now_ms())) is not None:
+            while self._clock.monotonic_s() < until_s:
+                if not self.step.busy():
+                    batch = None if self._holds() else self._batcher.close(float("inf"), self._clock.now_ms())
+                    if batch is None:
+                        break
                     self._submit(batch)
-                self._collect(self.step.completed(0.1))
+                self._collect_and_release(wait_s=0.1)
+                self._commit_if_due(idle=False)
             self.outbox.release()
             self._commit()
-        except TransactionAborted as aborted:
-            self._log.warning("work in flight was given back", cause=str(aborted))
+        except (TransactionAborted, Fenced) as failure:
+            self._log.warning("work in flight was given back", cause=str(failure))
             self.outbox.drop()
+
+    def _is_idle(self) -> bool:
+        return not (self.step.busy() or len(self._batcher) or self._suspects or self.outbox.opened)
+
+    def _holds(self) -> bool:
+        now_s = self._clock.monotonic_s()
+        return self.trials.breaker.holds(now_s) or self.recovery.breaker.holds(now_s)
 
     # --- poll and admit -----------------------------------------------------------------------------------------
 
     def _poll(self) -> Polled:
-        pauses, now_s = self.assignment.pauses, self._clock.monotonic_s()
-        if self.assignment.must_rejoin:
-            self.assignment.must_rejoin = False
+        assignment, pauses, now_s = self.assignment, self.assignment.pauses, self._clock.monotonic_s()
+        if assignment.must_rejoin:
+            assignment.must_rejoin = False
             self.source.rejoin()
-        pauses.set_full(self.assignment.is_full(self.limits.look_ahead_records, self.limits.look_ahead_bytes))
+        self.recovery.try_stopped_again()
+        alone = self.recovery.one_at_a_time
+        full = assignment.is_full(self.limits.look_ahead_records, self.limits.look_ahead_bytes)
+        pauses.set_full(full or self._holds() or (alone and assignment.in_flight_records > 0))
         pauses.apply(now_s)
-        polled = self.source.poll(self.limits.poll_records, self._wait_s(now_s))
-        if self.assignment.must_rewind:
+        polled = self.source.poll(1 if alone else self.limits.poll_records, self._wait_s(now_s))
+        if assignment.must_rewind:
             raise TransactionAborted("partitions were taken away; what was in flight of the others is read again")
         if self._retry_topics and any(place[0] != self.consumption.topic.name for place in polled.places):
             polled = self._put_back_what_is_not_due(polled)
         return polled
 
     def _wait_s(self, now_s: float) -> float:
-        if self.step.busy() or self.outbox.waits():
+        waits = [self.limits.idle_wait_ms / 1000, self.assignment.pauses.next_due_in_s(now_s)]
+        if self._holds():
+            waits += [self.trials.breaker.due_in_s(now_s), self.recovery.breaker.due_in_s(now_s)]
+        elif self.step.busy() or self.outbox.waits():
             return 0.0
-        waits = [self.limits.idle_wait_ms / 1000]
-        due_in_s = self._batcher.due_in_s(now_s, self._clock.now_ms())
-        retry_in_s = self.assignment.pauses.next_due_in_s(now_s)
-        waits.extend(wait for wait in (due_in_s, retry_in_s) if wait is not None)
+        else:
+            waits += [self._batcher.due_in_s(now_s, self._clock.now_ms()), self._suspects.due_in_s(now_s)]
         age_ms = self.outbox.age_ms()
         if age_ms is not None:
             waits.append(max(0.0, self.limits.commit_interval_ms - age_ms) / 1000)
-        return min(waits)
+        return min(wait for wait in waits if wait is not None)
 
     def _put_back_what_is_not_due(self, polled: Polled) -> Polled:
-        """Retries wait in their topic: the first that is not due stops its partition there, and is read again later."""
         now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
-        put_back: dict[Place, int] = {}
-        kept: list[int] = []
-        for i, place in enumerate(polled.places):
-            if place in put_back:
-                continue
-            delay_ms = self._delays_ms.get(place[0])
-            not_before_ms = 0 if delay_ms is None else waits_until_ms(polled, i, now_ms, delay_ms)
-            if not_before_ms <= now_ms:
-                kept.append(i)
-                continue
-            put_back[place] = polled.offsets[i]
-            self.assignment.pauses.hold(place, now_s + (not_before_ms - now_ms) / 1000)
+        kept, put_back = not_due(polled, self._delays_ms, now_ms)
         if not put_back:
             return polled
+        for place, (_, due_ms) in put_back.items():
+            self.assignment.pauses.hold(place, now_s + (due_ms - now_ms) / 1000)
         self.assignment.pauses.apply(now_s)
-        self.source.seek(put_back)
+        self.source.seek({place: offset for place, (offset, _) in put_back.items()})
         return polled.take(kept)
 
     def _admit(self, polled: Polled) -> None:
         self.assignment.polled(polled)
         self.metrics.add("records_in", len(polled))
         admitted = admit(polled, self.consumption.topic.max_record_bytes, self._retry_topics, self.assignment.epoch)
+        self.assignment.admitted(admitted.all_rows)
+        refusal = self.recovery.refusal(polled.places[0], polled.offsets[0]) if len(polled) == 1 else None
+        if refusal is not None:
+            rows = admitted.all_rows
+            return self._reject(bare(rows) if refusal.bare else rows, refusal.error, "write")
         for i, error in admitted.refused:
             self._end(Reject(admitted.all_rows.take([i]), error, "admit"))
         rows = self._without_expired(admitted.rows)
-        if self.assignment.suspects and len(rows):
-            rows = self._run_suspects_alone(rows)
+        if self.assignment.suspects:
+            rows = self._suspects.take_from(rows)
         self._batcher.add(rows, self._clock.monotonic_s())
+        return None
 
     def _without_expired(self, rows: Rows) -> Rows:
         if not any(rows.deadlines_ms):
@@ -236,7 +254,7 @@ class Loop:
         return rows.take([i for i in range(len(rows)) if i not in gone])
 
     def _expire(self, rows: Rows, message: str) -> None:
-        answers, silent = told(self.step, rows, "expired", "deadline", message)
+        answers, silent = told(self.step, answerable(rows), "expired", "deadline", message)
         if silent:
             self._reject(rows.take(silent), InvalidRequest("it expired, and its answer cannot be written"), "answer")
             rows = rows.take([row for row in range(len(rows)) if row not in silent])
@@ -244,17 +262,14 @@ class Loop:
         if len(rows):
             self._end(Emit(rows, answers))
 
-    def _run_suspects_alone(self, rows: Rows) -> Rows:
-        """Rows of partitions whose owners died run one by one in a child; each is committed before the next."""
-        trusted: list[int] = []
-        for i, (place, offset) in enumerate(zip(rows.places, rows.offsets, strict=True)):
-            if not self.assignment.is_suspect(place, offset) or self._quarantine is None:
-                trusted.append(i)
-                continue
-            self._collect(self._quarantine.run(rows.take([i])))
+    def _run_suspects(self) -> None:
+        """Each is committed before the next; after a while the group is served."""
+        until_s = self._clock.monotonic_s() + SUSPECTS_S
+        while self._suspects.due_in_s(now_s := self._clock.monotonic_s()) == 0.0 and now_s <= until_s and not self._holds():
+            self._commit()  # so that no transaction is open meanwhile
+            self._collect(self._suspects.run_first())
             self.outbox.release()
             self._commit()
-        return rows.take(trusted)
 
     # --- batch and step -----------------------------------------------------------------------------------------
 
@@ -262,8 +277,11 @@ class Loop:
         """Batches that are due, one after the other, but not for longer than a commit interval: then poll again, so
         that what is finished is committed and the group is served while much is waiting."""
         until_s = self._clock.monotonic_s() + self.limits.commit_interval_ms / 1000
-        while not self.step.busy() and self._clock.monotonic_s() <= until_s:
-            batch = self._batcher.close(self._clock.monotonic_s(), self._clock.now_ms())
+        while not self.step.busy() and self._clock.monotonic_s() <= until_s and not self._holds():
+            trial = self.trials.breaker.reason != ""
+            batch = (
+                self.trials.next(self._batcher) if trial else self._batcher.close(self._clock.monotonic_s(), self._clock.now_ms())
+            )
             if batch is None:
                 return
             self._submit(batch)
@@ -280,6 +298,8 @@ class Loop:
         batch = self._without_expired(batch)
         if not len(batch):
             return
+        if self.outbox.opened is not None and self.step.takes_long(batch):
+            self._commit()  # the broker would abort a transaction that is open all the while
         started_s = self._clock.monotonic_s()
         self.step.submit(batch)
         self.metrics.add("batches", 1)
@@ -288,16 +308,19 @@ class Loop:
 
     def _collect(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            if len(outcome.rows) and outcome.rows.epoch != self.assignment.epoch:
+            is_witness = self.trials.is_witness(outcome.rows)
+            if len(outcome.rows) and outcome.rows.epoch != self.assignment.epoch and not is_witness:
                 continue  # read under an assignment that is gone: its next owner, or we, read it again
-            self._end(outcome)
+            if isinstance(outcome, Emit) and len(outcome.rows):
+                self.trials.answered(outcome.rows)
+            if not is_witness:
+                self._end(outcome)
 
     # --- the three ends -----------------------------------------------------------------------------------------
 
     def _end(self, outcome: Outcome) -> None:
         match outcome:
             case Emit():
-                self._failures_in_a_row = 0
                 self.outbox.hold(Ended(outcome.rows, outcome.records))
             case Reject():
                 self._reject(outcome.rows, outcome.error, outcome.step)
@@ -306,25 +329,33 @@ class Loop:
                     self._defer(outcome.rows.take([i]), outcome.error, outcome.step)
 
     def _reject(self, rows: Rows, error: RecordError, step: str) -> None:
+        if rows.epoch != self.assignment.epoch:
+            return None
+        if isinstance(error, PoisonRecord) and self.trials.step_is_to_blame(error):
+            return self._hold_back(rows)
         self.metrics.add("dead_letters", len(rows), code=error.code)
         self._log.warning("dead letter", code=error.code, cause=str(error), step=step, origins=rows.origins[:3])
-        if isinstance(error, PoisonRecord):
-            self._failures_in_a_row += len(rows)
-            if self._failures_in_a_row > self.limits.max_failures_in_a_row:
-                raise TooManyFailures(
-                    f"{self._failures_in_a_row} records in a row failed, the last with: {error}. Nothing of this run of "
-                    "failures past the last commit was set aside: mend the model or the task and start again"
-                )
         letters = dead_letters(self.consumption.dead_letter_topic, rows, error, step, self.worker)
-        answers, _ = told(self.step, rows, "failed", error.code, str(error))
-        self.outbox.hold(Ended(rows, [letters, *answers], rejected=True))
+        answers, _ = told(self.step, answerable(rows), "failed", error.code, str(error))
+        return self.outbox.hold(Ended(rows, [letters, *answers], rejected=True))
+
+    def _hold_back(self, rows: Rows) -> None:
+        """Rows that failed by no fault of theirs wait for the next trial, behind the others: one of those may succeed."""
+        if self._strict:
+            self.outbox.release()
+            self._commit()
+            self.assignment.rewind()
+        elif self._suspects.among(rows):
+            self._suspects.put_back(rows)
+        else:
+            self._batcher.add(rows, self._clock.monotonic_s())
 
     def _defer(self, row: Rows, error: RetryLater, step: str) -> None:
         attempt, delays = row.attempts[0], self.consumption.retry_delays_ms
         if self._strict:
             attempt = self.assignment.tries(row.places[0], row.offsets[0])
         if attempt >= len(delays):
-            self._reject(row, PoisonRecord(f"gave up after {attempt + 1} tries, the last with: {error}"), step)
+            self._reject(row, RetriesExhausted(f"gave up after {attempt + 1} tries, the last with: {error}"), step)
             return
         self.metrics.add("retries", len(row))
         not_before_ms = self._clock.now_ms() + delays[attempt]
@@ -346,54 +377,22 @@ class Loop:
             self._commit()
 
     def _commit(self) -> None:
-        if self.outbox.commit():
-            self._aborts_in_a_row = 0
+        positions = self.outbox.commit()
+        if positions is not None:
+            self.recovery.committed(positions)
 
-    # --- when it does not go well -------------------------------------------------------------------------------
-
-    def _recover(self, aborted: TransactionAborted) -> None:
-        """Forget all that is in flight and read again from the committed offsets, which are the truth."""
-        self._aborts_in_a_row += 1
-        self.metrics.add("aborts", 1)
-        failed_topics = self.sink.failed_topics()
-        stopped = self.outbox.dead_letter_places()
-        self._log.warning("transaction aborted", cause=str(aborted), indefinite=aborted.indefinite)
-        deadline_s = self._clock.monotonic_s() + self.limits.outage_limit_s
-        indefinite = aborted.indefinite
-        while True:
-            try:
-                self.outbox.abort(rebuild=indefinite or self._aborts_in_a_row > 3)
-                self.assignment.rewind()
-                break
-            except (TransactionAborted, BrokerUnavailable) as error:
-                indefinite = True
-                if self._clock.monotonic_s() > deadline_s:
-                    raise BrokerUnavailable(
-                        f"no way back to the broker in {self.limits.outage_limit_s:.0f} s: {error}"
-                    ) from error
-                self._clock.sleep(0.5)
-        if self.consumption.dead_letter_topic in failed_topics:
-            self._stop_partitions(stopped)
-        self._clock.sleep(min(2.0, 0.05 * 2 ** min(self._aborts_in_a_row, 6)))
-
-    def _stop_partitions(self, places: set[Place]) -> None:
-        topic = self.consumption.dead_letter_topic
-        for place in places:
-            self.assignment.pauses.stop(place, f"{topic} takes no records")
-            self._log.error("partition stopped: its dead letters cannot be written", place=place, topic=topic)
-        mine = {place for place in self.source.assignment() if place[0] == self.consumption.topic.name}
-        if mine <= self.assignment.pauses.stopped.keys():
-            raise DeadLetterUnwritable(f"no partition can go on: {topic} takes no records. Check that it exists and has room")
+    # --- when partitions go -------------------------------------------------------------------------------------
 
     def _before_revoke(self) -> None:
         """Called inside a rebalance while the old generation still holds: what is finished may still be committed."""
         try:
             self.outbox.release()
             self._commit()
-        except TransactionAborted as aborted:
-            self._log.info("commit at revocation refused", cause=str(aborted))
+        except (TransactionAborted, Fenced) as failure:
+            self._log.info("commit at revocation refused", cause=str(failure))
 
     def _dropped(self) -> None:
         """All work in flight was forgotten: so is the open transaction."""
         self._batcher.clear()
+        self._suspects.clear()
         self.outbox.drop()

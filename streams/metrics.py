@@ -75,6 +75,7 @@ CATALOGUE: Final[dict[str, Metric]] = {
     "queue_seconds": Metric(
         Kind.HISTOGRAM, "millrace_queue_seconds", "From the broker's timestamp to the start of the batch.", buckets=_SECONDS
     ),
+    "held_partitions": Metric(Kind.GAUGE, "millrace_held_partitions", "Partitions that are held back, stopped, or stand still."),
     "in_flight": Metric(Kind.GAUGE, "millrace_in_flight_records", "Records polled and not yet released."),
 }
 

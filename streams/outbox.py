@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from schemas.errors import TransactionAborted
+from schemas.errors import Fenced, TransactionAborted
 from streams.assignment import Assignment
 from streams.broker import Commit, Sink, Source
 from streams.clock import Clock
@@ -15,12 +15,14 @@ from streams.rows import Place
 
 
 @dataclass(slots=True)
-class _Transaction:
-    """What the open transaction holds, or, at least once, what was written since the last commit."""
+class Transaction:
+    """What the open transaction holds, or, at least once, what was written since the last commit. row: the last of its rows."""
 
     opened_s: float
     positions: dict[Place, int] = field(default_factory=dict)
     records: int = 0
+    rows: int = 0
+    row: tuple[Place, int] | None = None
     dead_letter_places: set[Place] = field(default_factory=set)
 
 
@@ -45,7 +47,8 @@ class Outbox:
         self._metrics, self._exactly_once, self._in_prefix = metrics, exactly_once, in_prefix
         self._commit_limit_s, self._failpoint = commit_limit_s, failpoint
         self._held: list[Ended] = []
-        self._open: _Transaction | None = None
+        self.opened: Transaction | None = None
+        self._unusable = False  # the producer has a transaction that could not be aborted
 
     def hold(self, ended: Ended) -> None:
         """Take an outcome; one read under an assignment that is gone is dropped."""
@@ -69,32 +72,37 @@ class Outbox:
         for ended in out:
             if ended.rejected:
                 transaction.dead_letter_places.update(ended.spans)
+            transaction.positions.update((place, limits[place]) for place in ended.spans)
+            if len(ended.rows):
+                transaction.rows += len(ended.rows)
+                transaction.row = ended.rows.places[-1], ended.rows.offsets[-1]
             for records in ended.records:
                 self._sink.produce(records)
                 transaction.records += len(records)
             self._assignment.released(ended.rows)
-            transaction.positions.update((place, limits[place]) for place in ended.spans)
 
-    def _opened(self) -> _Transaction:
-        if self._open is None:
+    def _opened(self) -> Transaction:
+        if self.opened is None:
+            if self._unusable:
+                raise TransactionAborted("the last transaction could not be aborted: the producer is replaced", indefinite=True)
             if self._exactly_once:
                 self._sink.begin()
-            self._open = _Transaction(opened_s=self._clock.monotonic_s())
-        return self._open
+            self.opened = Transaction(opened_s=self._clock.monotonic_s())
+        return self.opened
 
     def waits(self) -> bool:
         """True while something should be committed as soon as nothing else is to be done."""
-        return bool(self._held) or (self._open is not None and self._exactly_once)
+        return bool(self._held) or (self.opened is not None and self._exactly_once)
 
     def age_ms(self) -> float | None:
         """How long ago the open transaction began; None where there is none."""
-        return None if self._open is None else (self._clock.monotonic_s() - self._open.opened_s) * 1000
+        return None if self.opened is None else (self._clock.monotonic_s() - self.opened.opened_s) * 1000
 
-    def commit(self) -> bool:
-        """Commit what was written, if anything. Raises TransactionAborted, Fenced."""
-        transaction = self._open
+    def commit(self) -> Mapping[Place, int] | None:
+        """Commit what was written, if anything: the positions, None where there was nothing. Raises TransactionAborted, Fenced."""
+        transaction = self.opened
         if transaction is None:
-            return False
+            return None
         started_s = self._clock.monotonic_s()
         positions = {place: Commit(offset) for place, offset in transaction.positions.items()}
         self._assignment.committing(positions)
@@ -108,33 +116,31 @@ class Outbox:
             self._failpoint("flushed")
             self._source.commit(positions)
         self._failpoint("committed")
-        self._open = None
+        self.opened = None
         self._assignment.committed(positions)
         self._metrics.add("records_out", transaction.records)
         self._metrics.observe("commit_seconds", self._clock.monotonic_s() - started_s)
-        return True
-
-    def dead_letter_places(self) -> set[Place]:
-        """Partitions of which the open transaction sets records aside."""
-        return set() if self._open is None else self._open.dead_letter_places
+        return transaction.positions
 
     def abort(self, *, rebuild: bool) -> None:
-        """Undo what was not committed. Raises TransactionAborted, BrokerUnavailable."""
-        if rebuild:
+        """Undo what was not committed. Raises TransactionAborted, Fenced, BrokerUnavailable."""
+        if rebuild or self._unusable:
             self._sink.rebuild()
+            self._unusable = False
         elif self._exactly_once:
             self._sink.abort(self._commit_limit_s)
         self._held.clear()
-        self._open = None
+        self.opened = None
 
     def drop(self) -> None:
-        """Forget everything; a transaction that cannot even be aborted ends with its producer."""
+        """Forget everything. A transaction that cannot even be aborted ends with its producer, before the next one begins: here we may
+        be inside a call of the group's."""
         self._held.clear()
-        if self._open is None:
+        if self.opened is None:
             return
-        self._open = None
+        self.opened = None
         if self._exactly_once:
             try:
                 self._sink.abort(self._commit_limit_s)
-            except TransactionAborted:
-                self._sink.rebuild()
+            except (TransactionAborted, Fenced):
+                self._unusable = True

@@ -29,6 +29,9 @@ class Pauses:
     def stop(self, place: Place, reason: str) -> None:
         self.stopped[place] = reason
 
+    def start(self, place: Place) -> None:
+        self.stopped.pop(place, None)
+
     def set_full(self, full: bool) -> None:
         self._full = full
 

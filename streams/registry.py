@@ -15,6 +15,7 @@ from streams.clock import Clock, SystemClock
 
 _JSON = "application/vnd.schemaregistry.v1+json"
 _NOT_FOUND = (404,)
+SHORTEST_SILENCE_S = 1.0
 
 
 class RegistryAnswer(Exception):
@@ -26,7 +27,8 @@ class RegistryAnswer(Exception):
 
 
 class Registry:
-    """Waits at most `limit_s` a try, `tries` times. Raises BrokerUnavailable where nothing answers."""
+    """Waits at most `limit_s` a try, `tries` times. Raises BrokerUnavailable where nothing answers; then it is not asked again for as
+    long as that took, so that whoever asks for many things waits for one of them at most."""
 
     def __init__(self, url: str, limit_s: float = 5.0, tries: int = 3, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -38,6 +40,7 @@ class Registry:
         self._unknown: dict[int, float] = {}
         self._under: dict[str, dict[int, int]] = {}  # by subject and version, its id
         self._lock = Lock()
+        self._silent = (float("-inf"), "")  # until when it is not asked, and why
 
     # --- schemas.codec.SchemaIds --------------------------------------------------------------------------------
 
@@ -152,6 +155,10 @@ class Registry:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, {"Content-Type": _JSON, "Accept": _JSON}, method=method)
         cause: Exception = TimeoutError()
+        began_s = self._clock.monotonic_s()
+        until_s, words = self._silent
+        if began_s < until_s:
+            raise BrokerUnavailable(words)
         for attempt in range(self._tries):
             try:
                 with self._opener.open(request, timeout=self._limit_s) as answer:
@@ -165,7 +172,9 @@ class Registry:
                 cause = error
             if attempt + 1 < self._tries:
                 self._clock.sleep(0.1 * 2**attempt)
-        raise BrokerUnavailable(f"the schema registry at {self._url} does not answer: {cause}") from cause
+        now_s, words = self._clock.monotonic_s(), f"the schema registry at {self._url} does not answer: {cause}"
+        self._silent = now_s + max(SHORTEST_SILENCE_S, now_s - began_s), words
+        raise BrokerUnavailable(words) from cause
 
 
 def _version(found: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -112,6 +113,13 @@ class Rows:
         for mine, theirs in zip(self._columns(), other._columns(), strict=True):
             mine.extend(theirs)
 
+    def bytes(self) -> int:
+        """What they hold in memory, about: keys, values and headers."""
+        texts = chain(
+            self.keys, self.values, chain.from_iterable(self.headers), chain.from_iterable(map(dict.values, self.headers))
+        )
+        return sum(map(len, filter(None, texts)))
+
     def spans(self) -> dict[Place, tuple[int, int]]:
         """Lowest and highest offset of each place."""
         found: dict[Place, tuple[int, int]] = {}
@@ -137,3 +145,8 @@ class OutRecords:
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+def in_range(partitions: Sequence[int], count: int) -> Sequence[int]:
+    """Numbers of partitions that a topic of `count` has: those beyond it go round and round. Negative ones are left to the key."""
+    return partitions if count < 1 else [number % count if number >= count else number for number in partitions]

@@ -12,8 +12,9 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Event, Thread
 from types import FrameType
@@ -32,10 +33,11 @@ from streams.headers import cloud_event
 from streams.ids import uuid7
 from streams.loop import Follower, Loop
 from streams.metrics import Metrics
-from streams.rows import OutRecords
+from streams.rows import OutRecords, Place
 
 STALL_LIMIT_S = 240.0  # under max.poll.interval.ms, so that the process ends before the group gives it up
 STATUS_EVERY_S = 1.0
+EXIT_LIMIT_S = 5.0  # after the loops have ended; then threads that hang are left behind
 
 
 def configure_logging(json_lines: bool) -> None:
@@ -57,32 +59,37 @@ def configure_logging(json_lines: bool) -> None:
 
 
 class Watchdog:
-    """Ends the process with a stack trace when one of its loops has stood still past STALL_LIMIT_S."""
+    """Ends the process with a stack trace when one of its loops has stood still past STALL_LIMIT_S, or a call of its step on another
+    thread: the group goes on without it, its claims stay, and the next owners find the record that it hangs on."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._seen_s: dict[str, float] = {}
         self._armed_s = float("-inf")
 
-    def of(self, loop: str) -> Follower:
-        """What the loop of that name calls between batches."""
+    def of(self, loop: Loop) -> Follower:
+        """What the loop calls between batches."""
         return _Watched(self, loop)
 
-    def saw(self, loop: str) -> None:
-        now_s = self._seen_s[loop] = self._clock.monotonic_s()
+    def saw(self, loop: str, working_since_s: float | None) -> None:
+        now_s = self._clock.monotonic_s()
+        self._seen_s[loop] = now_s if working_since_s is None else working_since_s
         if now_s - self._armed_s >= 1.0:
             self._armed_s = now_s
-            left_s = STALL_LIMIT_S - (now_s - min(list(self._seen_s.values())))
-            faulthandler.dump_traceback_later(max(0.1, left_s), exit=True)
+            faulthandler.dump_traceback_later(self.left_s(now_s), exit=True)
+
+    def left_s(self, now_s: float) -> float:
+        """Seconds until the process ends if nothing moves."""
+        return max(0.1, STALL_LIMIT_S - (now_s - min(list(self._seen_s.values()))))
 
 
 @dataclass(frozen=True)
 class _Watched:
     watchdog: Watchdog
-    loop: str
+    loop: Loop
 
     def follow(self) -> None:
-        self.watchdog.saw(self.loop)
+        self.watchdog.saw(self.loop.worker, self.loop.step.working_since_s())
 
 
 class Status:
@@ -114,7 +121,7 @@ class Status:
     def follow(self) -> None:
         now_s = self._clock.monotonic_s()
         if now_s - self._sent_s >= STATUS_EVERY_S:
-            self.send("running", now_s)
+            self.send("holding" if self._loop().held_back else "running", now_s)
 
     def send(self, state: str, now_s: float) -> None:
         """Best effort: a status that cannot be sent is not worth a worker."""
@@ -130,15 +137,29 @@ class Status:
             metrics_address=self._address, records_in=int(total("records_in")), records_out=int(total("records_out")),
             dead_letters=int(total("dead_letters")), retries=int(total("retries")), expired=int(total("expired")),
             batches=int(total("batches")), busy_share=share, in_flight=assignment.in_flight_records,
-            paused_partitions=tuple(f"{topic}/{number}" for topic, number in {*assignment.pauses.stopped, *assignment.standing}),
-            versions=self._versions(), digests=self._digests(), notes=tuple(self._notes()),
+            paused_partitions=tuple(f"{topic}/{number}" for topic, number in self._held()),
+            versions=self._versions(), digests=self._digests(), notes=(*self._holding(), *self._notes()),
         )  # fmt: skip
+        self._metrics.set("held_partitions", len(status.paused_partitions))
         headers = cloud_event([uuid7(status.at_ms)], "worker-status", self._process)
         records = OutRecords(WORKER_STATUS.name, [self._process.encode()], [self._encoder.encode_one(status)], headers)
         try:
             self._sink.produce(records)
         except TransactionAborted as error:
             structlog.get_logger().warning("status not sent", cause=str(error))
+
+    def _holding(self) -> Iterable[str]:
+        """Why it does not work on what it might, in words."""
+        loop = self._loop()
+        stopped = (f"{topic}/{number} is stopped: {why}" for (topic, number), why in loop.assignment.pauses.stopped.items())
+        return (*([f"work is held back: {loop.held_back}"] if loop.held_back else []), *stopped)
+
+    def _held(self) -> Iterable[Place]:
+        """Partitions that are not worked on: all while the loop holds back."""
+        loop = self._loop()
+        return (
+            sorted(loop.source.assignment()) if loop.held_back else {*loop.assignment.pauses.stopped, *loop.assignment.standing}
+        )
 
 
 def serve_metrics(*metrics: Metrics) -> str:
@@ -173,15 +194,27 @@ def stop_event() -> Event:
     return stopping
 
 
-def serve(make: Callable[[Watchdog], Sequence[Loop]]) -> int:
-    """A process of loops, from its first setting to its exit code: what cannot be made says why on standard error."""
+def serve(make: Callable[[], Sequence[Loop]]) -> int:
+    """A process of loops, from its first setting to its exit code: what cannot be made says why on standard error. The process must
+    end after it: threads that still hang are given EXIT_LIMIT_S, and are then left behind with a stack trace."""
     stopping = stop_event()
     try:
-        loops = make(Watchdog(SystemClock()))
+        loops = make()
     except MillraceError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1
-    return run(loops, stopping)
+    watchdog = Watchdog(SystemClock())
+    for loop in loops:
+        loop.followers.append(watchdog.of(loop))
+    code = run(loops, stopping)
+    faulthandler.dump_traceback_later(EXIT_LIMIT_S, exit=True)
+    return code
+
+
+def slot_name(slot: int | None) -> str:
+    """What tells the transactional ids of a group's processes apart: the number that was given, else the name of this host, so that
+    processes of two hosts do not take each other's place."""
+    return socket.gethostname() if slot is None else str(slot)
 
 
 def run(loops: Sequence[Loop], stopping: Event) -> int:

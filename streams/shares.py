@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Condition
 
-from schemas.errors import RetryLater
+from schemas.errors import DependencyUnavailable
 from streams.clock import Clock
 from streams.outcome import Outcome
 from streams.rows import Rows
@@ -31,13 +31,13 @@ class Shares:
 
     @contextmanager
     def turn(self, name: str) -> Iterator[None]:
-        """Wait for the device, and hold it. Raises RetryLater where it is not free within the limit."""
+        """Wait for the device, and hold it. Raises DependencyUnavailable where it is not free within the limit."""
         with self._changed:
             self._served[name] = max(self._served[name], self._present)
             self._waiting.add(name)
             try:
                 if not self._changed.wait_for(lambda: not self._held and self._next() == name, self._limit_s):
-                    raise RetryLater(f"the device was not free for {name} within {self._limit_s:.0f} s")
+                    raise DependencyUnavailable(f"the device was not free for {name} within {self._limit_s:.0f} s")
             finally:
                 self._waiting.discard(name)
                 self._changed.notify_all()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Protocol
 
-from schemas.errors import MillraceError, PoisonRecord, RecordError, RetryLater, Stop
+from schemas.errors import DependencyUnavailable, MillraceError, PoisonRecord, RecordError, RetryLater, Stop
 from streams.batching import CostLine, value_bytes
 from streams.clock import Clock
+from streams.daemon import DaemonThread
 from streams.outcome import Defer, Outcome, Reject
 from streams.rows import OutRecords, Rows
 
@@ -34,6 +35,14 @@ class Step(Protocol):
         """True while a submitted row has no outcome yet."""
         ...
 
+    def takes_long(self, batch: Rows) -> bool:
+        """Whether it may be long until this batch has its outcomes: no transaction should be open meanwhile."""
+        ...
+
+    def working_since_s(self) -> float | None:
+        """When the call began that is not done yet, by the monotonic clock; None where none is. The watchdog asks."""
+        ...
+
     def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
         """Records that tell the callers of these rows why they get no result."""
         ...
@@ -43,8 +52,7 @@ class Step(Protocol):
 
 Process = Callable[[Rows], list[Outcome]]
 Answer = Callable[[Rows, str, str, str], list[OutRecords]]
-
-
+SEARCH_LIMIT_S = 60.0  # so long the culprits of a failing batch are looked for
 HAND_OFF_MS = 1_000.0
 INLINE = float("inf")  # never handed to a thread
 
@@ -54,7 +62,7 @@ class BatchStep:
 
     A batch that fails is split in halves until the culprit is alone, so its neighbours are answered (`bisect`).
     Inline work keeps the loop from polling; past `hand_off_ms` a thread takes it, so that the group's poll interval,
-    heartbeats of the process and revocations are served meanwhile.
+    heartbeats of the process and revocations are served meanwhile. The thread is a daemon: one that hangs keeps no process alive.
     """
 
     def __init__(
@@ -72,18 +80,19 @@ class BatchStep:
         self._line = line
         self.hand_off_ms = hand_off_ms
         self._done: deque[Outcome] = deque()
-        self._pool: ThreadPoolExecutor | None = None
+        self._thread: DaemonThread | None = None
         self._running: set[Future[list[Outcome]]] = set()
+        self._call_began_s: float | None = None
         self.answer = answer
 
     def submit(self, batch: Rows) -> None:
-        cost = float(sum(value_bytes(batch.values)))
+        cost = _cost(batch)
         if self._line.predict_ms(cost) <= self.hand_off_ms and not self._running:
             self._done.extend(self._timed(batch, cost))
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, "step")
-        self._running.add(self._pool.submit(self._timed, batch, cost))
+        if self._thread is None:
+            self._thread = DaemonThread("step")
+        self._running.add(self._thread.submit(lambda: self._timed(batch, cost)))
 
     def completed(self, wait_s: float) -> list[Outcome]:
         if self._running:
@@ -97,29 +106,56 @@ class BatchStep:
     def busy(self) -> bool:
         return bool(self._running)
 
+    def takes_long(self, batch: Rows) -> bool:
+        return not self._line.knows or bool(self._running) or self._line.predict_ms(_cost(batch)) > self.hand_off_ms
+
+    def working_since_s(self) -> float | None:
+        return self._call_began_s
+
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._thread is not None:
+            self._thread.close()
         self._closing()
 
     def _timed(self, batch: Rows, cost: float) -> list[Outcome]:
         started_s = self._clock.monotonic_s()
-        outcomes = bisect(self._process, batch)
+        outcomes = bisect(self._call, batch, lambda: self._clock.monotonic_s() - started_s > SEARCH_LIMIT_S)
         self._line.observe(cost, (self._clock.monotonic_s() - started_s) * 1000)
         return outcomes
 
+    def _call(self, rows: Rows) -> list[Outcome]:
+        self._call_began_s = self._clock.monotonic_s()
+        try:
+            return self._process(rows)
+        finally:
+            self._call_began_s = None
 
-def bisect(process: Process, batch: Rows) -> list[Outcome]:
-    """Outcomes of a batch whose bad rows are found by halving: log2(n) more calls for one bad row."""
+
+def _cost(batch: Rows) -> float:
+    return float(sum(value_bytes(batch.values)))
+
+
+def bisect(process: Process, batch: Rows, out_of_time: Callable[[], bool] = lambda: False) -> list[Outcome]:
+    """Outcomes of a batch whose bad rows are found by halving: log2(n) more calls for one bad row.
+
+    What the whole batch lacks (`DependencyUnavailable`) is not looked for in its halves. Nor is anything once there is no time left:
+    those rows are tried again later, in other company.
+    """
     try:
         return process(batch)
     except Stop:
         raise
+    except DependencyUnavailable as error:
+        return [Defer(batch, error, "task")]
     except Exception as error:  # anything a model or its preprocessing may raise: the record's fate, not the loop's
-        if len(batch) > 1:
-            middle = len(batch) // 2
-            return [*bisect(process, batch.slice(0, middle)), *bisect(process, batch.slice(middle, len(batch)))]
-        return [_fate(batch, error)]
+        if len(batch) == 1:
+            return [_fate(batch, error)]
+        if out_of_time():
+            words = f"no time was left to find which of {len(batch)} records fails with: {type(error).__name__}: {error}"
+            return [Defer(batch, RetryLater(words), "task")]
+        middle = len(batch) // 2
+        halves = batch.slice(0, middle), batch.slice(middle, len(batch))
+        return [outcome for half in halves for outcome in bisect(process, half, out_of_time)]
 
 
 def _fate(row: Rows, error: Exception) -> Outcome:

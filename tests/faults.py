@@ -22,6 +22,7 @@ class FaultySink:
 
     def __init__(self, sink: Sink, next_fault: Callable[[], Fault]) -> None:
         self._sink, self._next_fault = sink, next_fault
+        self.transaction_limit_s = sink.transaction_limit_s
 
     def commit(self, positions: Mapping[Place, Commit], membership: bytes, limit_s: float) -> None:
         fault = self._next_fault()

@@ -31,7 +31,7 @@ from streams.kafka.readback import records
 from streams.loop import Loop, LoopLimits
 from streams.metrics import Metrics
 from streams.registry import Registry
-from streams.service import Watchdog, configure_logging
+from streams.service import configure_logging
 from streams.settings import load
 from training_triggers import rollout
 from training_triggers.decide import Decide, Policy
@@ -125,7 +125,7 @@ def rolling_out(settings: TriggerSettings) -> tuple[Consumption, Build]:
 def serve(names: Sequence[str], slot: int) -> int:
     """Run these loops in one process until it is told to stop; the exit code."""
 
-    def made(watchdog: Watchdog) -> list[Loop]:
+    def made() -> list[Loop]:
         if slot:
             raise BadSettings(f"slot {slot}: of these loops one process alone reads everything, and its slot is 0")
         settings = load(TriggerSettings, os.environ)
@@ -142,7 +142,7 @@ def serve(names: Sequence[str], slot: int) -> int:
                 case _:
                     consumption, build = detector(name, settings)
             limits = DETECTOR_LIMITS if name in DETECTORS else LoopLimits()
-            loops.append(make_loop(consumption, build, slot, settings, [watchdog.of(name)], limits, kind="trigger", alone=True))
+            loops.append(make_loop(consumption, build, slot, settings, [], limits, kind="trigger", alone=True))
         return loops
 
     return service.serve(made)

@@ -19,6 +19,14 @@ _NOT_A_MEMBER = {
     KafkaError.FENCED_MEMBER_EPOCH,
     KafkaError.STALE_MEMBER_EPOCH,
 }
+_REFUSED_FOR_WHAT_IT_IS = {  # the same record is refused each time
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.POLICY_VIOLATION,
+}
 _INDEFINITE = {
     KafkaError._TIMED_OUT,
     KafkaError._MSG_TIMED_OUT,
@@ -37,13 +45,20 @@ def kafka_error(raised: KafkaException) -> KafkaError:
     return error
 
 
+def is_of_the_record(error: KafkaError) -> bool:
+    """Whether a record was refused for its size or form."""
+    return error.code() in _REFUSED_FOR_WHAT_IT_IS
+
+
 def of_transaction(raised: KafkaException, doing: str) -> MillraceError:
     """What a failed transaction call means. Anything not known to be definite is indefinite: the producer is rebuilt
     (the advice of Jepsen's Bufstream report, which holds for every Kafka client)."""
     error = kafka_error(raised)
     words = f"{doing}: {error.name()}: {error.str()}"
     if error.code() in _FENCED:
-        return Fenced(f"{words}. Another process runs with the same transactional.id")
+        return Fenced(
+            f"{words}. Another process runs with the same transactional.id, or a transaction was open past its time-out"
+        )
     if error.code() in _NOT_A_MEMBER:
         return TransactionAborted(f"{words}. The group has moved on; the records go to their present owner")
     if error.fatal():

@@ -12,14 +12,17 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from schemas.errors import BrokerUnavailable, Fenced, TransactionAborted
 from streams.broker import Commit
+from streams.clock import SystemClock
 from streams.kafka import errors
 from streams.kafka.config import KafkaAddress, producer_config
 from streams.kafka.source import generation_of
-from streams.rows import OutRecords, Place
+from streams.rows import OutRecords, Place, in_range
 
 START_LIMIT_S = 30.0
 QUEUE_LIMIT_S = 30.0
 HANG_S = 2.0  # past a call's own timeout
+COUNT_LIMIT_S = 5.0
+COUNT_KEPT_S = 60.0  # a topic whose partitions were too few is asked again after that
 
 
 class KafkaSink:
@@ -31,9 +34,12 @@ class KafkaSink:
         self._log = structlog.get_logger().bind(producer=transactional_id or "idempotent")
         self._hangs = False
         self._failed: set[str] = set()
-        self._failure: str | None = None
+        self._failure: TransactionAborted | None = None
         self._in_transaction = False
-        self._producer = self._new()
+        self._clock = SystemClock()
+        self._counts: dict[str, tuple[int, float]] = {}  # of topics with too few partitions: how many, and when they were counted
+        self.transaction_limit_s = address.transaction_timeout_ms / 1000
+        self._built: Producer | None = self._new()
 
     def _new(self) -> Producer:
         hooks = {"on_delivery": self._on_delivery, "error_cb": self._on_error}
@@ -42,8 +48,17 @@ class KafkaSink:
             try:
                 producer.init_transactions(START_LIMIT_S)
             except KafkaException as raised:
+                with suppress(KafkaException, SystemError):
+                    producer.close()
                 raise errors.of_read(raised, "start of transactions") from raised
         return producer
+
+    @property
+    def _producer(self) -> Producer:
+        """Raises TransactionAborted where the last one is closed and no new one could be started yet."""
+        if self._built is None:
+            raise TransactionAborted("there is no producer: none could be started since the last one was closed", indefinite=True)
+        return self._built
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
@@ -75,24 +90,51 @@ class KafkaSink:
     def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
         """Called for failures only (`delivery.report.only.error`)."""
         if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-            self._failed.add(message.topic())
-            self._failure = f"{message.topic()}: {error.name()}: {error.str()}"
+            failure = self._refused(message.topic(), error, "a record was not delivered")
+            self._failure = self._failure or failure  # the first is the cause
+
+    def _refused(self, topic: str, error: KafkaError, doing: str) -> TransactionAborted:
+        self._failed.add(topic)
+        if error.code() == KafkaError._UNKNOWN_PARTITION:
+            self._counts.setdefault(topic, (0, float("-inf")))
+        words = f"{doing}: {topic}: {error.name()}: {error.str()}"
+        return TransactionAborted(words, unwritable=topic if errors.is_of_the_record(error) else "")
+
+    def _partitions(self, out: OutRecords) -> Sequence[int]:
+        """Of each record. A topic may have fewer than the one whose numbers are used: then these go round and round in it."""
+        if out.partitions is None:
+            return [-1] * len(out)
+        if out.topic not in self._counts:
+            return out.partitions
+        count, counted_s = self._counts[out.topic]
+        if self._clock.monotonic_s() - counted_s > COUNT_KEPT_S:
+            with self._translated(f"number of partitions of {out.topic}"):
+                listed = self._producer.list_topics(out.topic, COUNT_LIMIT_S).topics.get(out.topic)
+            count = 0 if listed is None else len(listed.partitions)
+            self._counts[out.topic] = count, self._clock.monotonic_s()
+            self._log.warning(
+                "topic has fewer partitions than what is written to it by number", topic=out.topic, partitions=count
+            )
+        return in_range(out.partitions, count)
 
     def produce(self, out: OutRecords) -> None:
+        try:
+            self._produce(out, self._partitions(out))
+        except KafkaException as raised:
+            error = errors.kafka_error(raised)
+            if errors.is_of_the_record(error) or error.code() == KafkaError._UNKNOWN_PARTITION:
+                raise self._refused(out.topic, error, "produce") from raised
+            raise errors.of_transaction(raised, f"produce to {out.topic}") from raised
+
+    def _produce(self, out: OutRecords, partitions: Sequence[int]) -> None:
         produce: Any = self._producer.produce
         topic = out.topic
-        partitions: Sequence[int] = [-1] * len(out) if out.partitions is None else out.partitions
-        try:
-            for key, value, headers, partition in zip(out.keys, out.values, out.headers, partitions, strict=True):
-                try:
-                    produce(topic, value, key, partition, headers=headers)
-                except BufferError:
-                    self._wait_for_room()
-                    produce(topic, value, key, partition, headers=headers)
-        except KafkaException as raised:
-            if errors.kafka_error(raised).code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                self._failed.add(topic)
-            raise errors.of_transaction(raised, f"produce to {topic}") from raised
+        for key, value, headers, partition in zip(out.keys, out.values, out.headers, partitions, strict=True):
+            try:
+                produce(topic, value, key, partition, headers=headers)
+            except BufferError:
+                self._wait_for_room()
+                produce(topic, value, key, partition, headers=headers)
 
     def _wait_for_room(self) -> None:
         with self._translated("wait for room in the queue"):
@@ -107,7 +149,7 @@ class KafkaSink:
             raise TransactionAborted(f"records were not acknowledged in {limit_s:.0f} s", indefinite=True)
         if self._failure is not None:
             failure, self._failure = self._failure, None
-            raise TransactionAborted(f"a record was not delivered: {failure}")
+            raise failure
 
     def begin(self) -> None:
         with self._translated("begin of a transaction"):
@@ -172,14 +214,16 @@ class KafkaSink:
         self._failure = None
 
     def rebuild(self) -> None:
-        if not self._hangs:
-            self._producer.purge()
-            self._producer.close()
+        old, self._built = self._built, None
+        if old is not None and not self._hangs:
+            with suppress(KafkaException, SystemError):  # one that was fenced says so once more
+                old.purge()
+                old.close()
         self._hangs = False
         self._in_transaction = False
         self._failure = None
         try:
-            self._producer = self._new()
+            self._built = self._new()
         except BrokerUnavailable:
             raise
         except KafkaException as raised:
@@ -190,7 +234,7 @@ class KafkaSink:
         return failed
 
     def close(self) -> None:
-        if self._hangs:
+        if self._hangs or self._built is None:
             return
         if self._in_transaction:
             try:

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from schemas.errors import BrokerUnavailable, Fenced, TransactionAborted
+from schemas.errors import BrokerUnavailable, MemberFenced, TransactionAborted
 from streams.broker import Commit, Listener
 from streams.clock import SystemClock
 from streams.headers import readable
@@ -135,7 +135,7 @@ class KafkaSource:
             # kept: the loop goes back to the committed offsets, and `committed` says how many records are gone.
             raise TransactionAborted(f"{message.topic()}/{message.partition()} can no longer be read from where it stood")
         elif error.fatal() and "fenced" in error.str():  # a fatal error does not give its cause's code
-            raise Fenced(f"consumer: {error.str()}")
+            raise MemberFenced(f"consumer: {error.str()}. Another process runs with the same group.instance.id")
         elif error.fatal() or error.code() not in _HARMLESS:
             raise BrokerUnavailable(f"consumer: {error.name()}: {error.str()}")
         else:

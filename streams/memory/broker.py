@@ -30,6 +30,7 @@ class Entry:
 class Transaction:
     producer: str
     epoch: int
+    opened_s: float = 0.0
     state: str = "open"  # open, committed, aborted
     places: set[Place] = field(default_factory=set)
 
@@ -53,9 +54,14 @@ class Group:
 
 
 class MemoryBroker:
-    def __init__(self, clock: Clock, max_record_bytes: int = 1024 * 1024) -> None:
+    """max_record_bytes: of key, value and headers together; `limits` has it for single topics. transaction_timeout_ms: a transaction
+    that is open for longer is aborted, and its producer fenced, as a broker does."""
+
+    def __init__(self, clock: Clock, max_record_bytes: int = 1024 * 1024, transaction_timeout_ms: int = 15_000) -> None:
         self.clock = clock
         self.max_record_bytes = max_record_bytes
+        self.transaction_timeout_ms = transaction_timeout_ms
+        self.limits: dict[str, int] = {}
         self.lock = RLock()
         self.logs: dict[Place, list[Entry]] = {}
         self.partitions: dict[str, int] = {}
@@ -73,16 +79,20 @@ class MemoryBroker:
                 self.logs.setdefault((topic, number), [])
 
     def append(self, out: OutRecords, transaction: Transaction | None) -> None:
-        """Raises TransactionAborted where the topic is unknown or refuses, or a record is too large."""
+        """Raises TransactionAborted where the topic is unknown or refuses, has no such partition, or a record is too large."""
         with self.lock:
             count = self.partitions.get(out.topic)
             if count is None or out.topic in self.refusing:
                 raise TransactionAborted(f"{out.topic} takes no records")
             partitions = out.partitions or [partition_of(key, count) for key in out.keys]
+            limit = self.limits.get(out.topic, self.max_record_bytes)
             for key, value, headers, number in zip(out.keys, out.values, out.headers, partitions, strict=True):
-                if value is not None and len(value) > self.max_record_bytes:
-                    raise TransactionAborted(f"{out.topic}: a record has {len(value)} bytes")
+                size = len(key or b"") + len(value or b"") + sum(len(name) + len(text or b"") for name, text in headers)
+                if size > limit:
+                    raise TransactionAborted(f"{out.topic}: a record has {size} bytes", unwritable=out.topic)
                 place = (out.topic, partition_of(key, count) if number < 0 else number)
+                if place not in self.logs:
+                    raise TransactionAborted(f"{out.topic} has no partition {number}")
                 self.logs[place].append(Entry(key, value, list(headers), self.clock.now_ms(), transaction))
                 if transaction is not None:
                     transaction.places.add(place)
@@ -127,12 +137,20 @@ class MemoryBroker:
     def begin(self, producer: str, epoch: int) -> Transaction:
         with self.lock:
             self._check(producer, epoch)
-            self.open[producer] = Transaction(producer, epoch)
+            self.open[producer] = Transaction(producer, epoch, self.clock.monotonic_s())
             return self.open[producer]
 
     def _check(self, producer: str, epoch: int) -> None:
+        self.expire()
         if self.epochs.get(producer) != epoch:
             raise Fenced(f"another process runs with transactional id {producer}")
+
+    def expire(self) -> None:
+        """Abort what has been open for too long."""
+        with self.lock:
+            for producer, transaction in list(self.open.items()):
+                if (self.clock.monotonic_s() - transaction.opened_s) * 1000 > self.transaction_timeout_ms:
+                    self.fence(producer)
 
     def abort(self, transaction: Transaction) -> None:
         with self.lock:

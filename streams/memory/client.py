@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 
 from schemas.errors import Fenced, TransactionAborted
 from streams.broker import Commit, Listener
 from streams.headers import readable
 from streams.memory.broker import Entry, Group, MemoryBroker, Transaction
-from streams.rows import OutRecords, Place, Polled
+from streams.rows import OutRecords, Place, Polled, in_range
 
 _names = count()
 
@@ -121,6 +122,7 @@ class MemorySink:
         self._failed: set[str] = set()
         self._transaction: Transaction | None = None
         self._epoch = 0
+        self.transaction_limit_s = broker.transaction_timeout_ms / 1000
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -132,8 +134,13 @@ class MemorySink:
         if self._id is not None:
             if self._transaction is None:
                 raise TransactionAborted("no transaction is open")
+            self._broker.expire()
             if self._broker.epochs[self._id] != self._epoch:
-                raise Fenced(f"another process runs with transactional id {self._id}")
+                raise Fenced(
+                    f"another process runs with transactional id {self._id}, or a transaction was open past its time-out"
+                )
+        if out.partitions is not None:
+            out = replace(out, partitions=in_range(out.partitions, self._broker.partitions.get(out.topic, 0)))
         try:
             self._broker.append(out, self._transaction)
         except TransactionAborted:

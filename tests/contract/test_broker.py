@@ -235,7 +235,7 @@ def test_a_fatal_error_that_a_callback_cleared_is_asked_for_again(servers: Serve
     if fenced:
         broker.sink(name, name).close()
         first.produce(records(topic, b"zombie"))
-    first._producer = Loses(first._producer)  # type: ignore[assignment]
+    first._built = Loses(first._producer)  # type: ignore[assignment]
     with pytest.raises(Fenced if fenced else SystemError):
         first.flush(10)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from processors.process import inline
-from schemas.errors import DeadLetterUnwritable, StandsStill, TooManyFailures, TransactionAborted
+from schemas.errors import DeadLetterUnwritable, StandsStill, TransactionAborted
 from schemas.topic import Order
 from streams import headers as h
 from streams.loop import Delivery, Loop
@@ -64,6 +64,7 @@ def test_after_the_last_try_a_record_is_a_dead_letter_with_an_answer() -> None:
     settle(loop, passes=200)
     assert [entry.value for entry in world.dead()] == [b"later"]
     assert dict(world.dead()[0].headers)[h.ATTEMPT] == b"2"
+    assert dict(world.dead()[0].headers)[h.ERROR_CODE] == b"gave-up"
     assert [status for status, _, _ in world.results()] == ["failed"]
 
 
@@ -191,15 +192,6 @@ def test_a_dead_letter_topic_that_takes_nothing_stops_its_partition_and_then_the
     world.send(b"poison", partition=1)
     with pytest.raises(DeadLetterUnwritable):
         settle(loop, passes=5)
-
-
-def test_a_run_of_failures_stops_the_process_before_it_drains_the_topic() -> None:
-    world = World(partitions=1)
-    loop = world.loop(Echo(), max_failures_in_a_row=10)
-    world.send(*[b"poison"] * 50)
-    with pytest.raises(TooManyFailures):
-        settle(loop)
-    assert len(world.dead()) <= 10
 
 
 def test_what_is_in_memory_stays_under_the_look_ahead() -> None:
