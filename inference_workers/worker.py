@@ -29,6 +29,9 @@ from streams.rows import OutRecords, Rows
 MOST_VALUES = 4_096  # of one request: an item of 64 images has some hundred
 
 
+MAX_TRACEPARENT_BYTES = 256  # W3C's has 55
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Requests of one batch that one set of versions answers."""
@@ -183,7 +186,7 @@ class TaskStep:
         replies: list[tuple[int, int]] = []
         for i in [i for i, found in enumerate(rows.headers) if h.REPLY_TO in found or h.TRACEPARENT in found]:
             found = rows.headers[i]
-            if h.TRACEPARENT in found:
+            if len(found.get(h.TRACEPARENT, b"")) in range(1, MAX_TRACEPARENT_BYTES):
                 headers[i].append((h.TRACEPARENT, found[h.TRACEPARENT]))
             partition = reply_partition(found.get(h.REPLY_TO, b""))
             if partition is not None:

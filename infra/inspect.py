@@ -117,7 +117,9 @@ def topics(settings: StackSettings, make: bool, as_json: bool) -> None:
     admin = KafkaAdmin(address)
     if make:
         done = provision(admin, registry)
-        console.err.print(f"made {len(done.created_topics)} topics, registered {len(done.registered)} schemas")
+        console.err.print(
+            f"made {len(done.created_topics)} topics, gave {len(done.grown_topics)} more partitions, registered {len(done.registered)} schemas"
+        )
     there = admin.partitions()
     wanted = specs()
     places = [(spec.name, n) for spec in wanted for n in range(there.get(spec.name, 0))]

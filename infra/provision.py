@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from schemas import avro
 from schemas.errors import SchemaRefused
@@ -20,6 +20,7 @@ class Provisioned:
     """What provisioning did, or, when only checking, what it would do."""
 
     created_topics: list[str] = field(default_factory=list)
+    grown_topics: list[str] = field(default_factory=list)
     registered: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
@@ -56,19 +57,33 @@ def provision(
     done = Provisioned()
     topics = list(topics)
     there = admin.partitions()
+    consumptions = list(consumptions)
     wanted = specs(topics, consumptions)
-    missing = [spec for spec in wanted if spec.name not in there]
+    least = least_partitions(consumptions, there)
+    missing = [replace(s, partitions=max(s.partitions, least.get(s.name, 0))) for s in wanted if s.name not in there]
+    too_few = {name: count for name, count in least.items() if there.get(name, count) < count}
     for spec in wanted:
-        if spec.name in there and there[spec.name] != spec.partitions:
+        if spec.name in there and there[spec.name] != spec.partitions and spec.name not in too_few:
             done.differences.append(f"{spec.name} has {there[spec.name]} partitions, the catalogue says {spec.partitions}")
     for topic in topics:
         if topic.record is not None:
             _schema(registry, topic, done, check_only)
+    done.grown_topics = sorted(too_few)
     if check_only:
         done.created_topics = [spec.name for spec in missing]
     else:
         done.created_topics = admin.create(missing)
+        admin.grow(too_few)
     return done
+
+
+def least_partitions(consumptions: Iterable[Consumption], there: Mapping[str, int]) -> dict[str, int]:
+    """Of each retry and dead-letter topic: what is written to it keeps the partition's number of the topic it is of."""
+    return {
+        name: there.get(taken.topic.name, 0)
+        for taken in consumptions
+        for name in (*taken.retry_topics(), taken.dead_letter_topic)
+    }
 
 
 def _schema(registry: Registry, topic: Topic[object], done: Provisioned, check_only: bool) -> None:

@@ -9,6 +9,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaExcep
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported at run time
     AdminClient,
     ConfigResource,
+    NewPartitions,
     NewTopic,
     OffsetSpec,
     ResourceType,
@@ -66,6 +67,25 @@ class KafkaAdmin:
                     raise errors.of_read(raised, f"create topic {name}") from raised
         self._wait_for_leaders([(spec.name, number) for spec in specs for number in range(spec.partitions)])
         return created
+
+    def grow(self, partitions: Mapping[str, int]) -> None:
+        """Give topics so many partitions. Raises BrokerUnavailable."""
+        if not partitions:
+            return
+        asked = [NewPartitions(name, count) for name, count in partitions.items()]
+        for name, future in self._admin.create_partitions(asked, operation_timeout=LIMIT_S).items():
+            try:
+                future.result(LIMIT_S)
+            except KafkaException as raised:
+                raise errors.of_read(raised, f"more partitions for {name}") from raised
+        until_s = self._clock.monotonic_s() + LEADERS_LIMIT_S
+        while True:  # the client knows of them once it has listed the topics anew
+            there = self.partitions()
+            if all(there.get(name, 0) >= count for name, count in partitions.items()):
+                return
+            if self._clock.monotonic_s() > until_s:
+                raise BrokerUnavailable(f"new partitions of {', '.join(partitions)} did not appear in {LEADERS_LIMIT_S:.0f} s")
+            self._clock.sleep(0.1)
 
     def _wait_for_leaders(self, places: Sequence[Place]) -> None:
         """A topic that was just made is not at once ready to be read and written: wait for that, with a limit."""

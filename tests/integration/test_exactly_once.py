@@ -115,6 +115,27 @@ def test_a_commit_whose_answer_never_came_doubles_nothing_when_the_worker_leaves
     assert world.problems() == []
 
 
+def test_a_transaction_that_the_broker_ended_at_its_time_out_is_no_fencing(servers: Servers) -> None:
+    """The broker looks for such transactions every ten seconds."""
+    world = RealWorld(replace(servers.address, transaction_timeout_ms=3_000), partitions=1)
+    echo = Echo()
+    loop = world.loop(echo, commit_interval_ms=60_000)
+    frozen: list[float] = []
+
+    def freeze(rows: Rows) -> None:
+        if loop.outbox.opened is not None and not frozen:
+            frozen.append(time.perf_counter())
+            time.sleep(14.0)
+
+    echo.on_batch = freeze
+    world.send(*[f"v{i}".encode() for i in range(40)])
+    with running(loop):
+        until(lambda: bool(frozen))
+        until(answered(world, 40), 60)
+    assert loop.metrics.total("aborts") >= 1
+    assert world.problems() == []
+
+
 # --- the ledger sees what is broken ---------------------------------------------------------------------------------
 
 

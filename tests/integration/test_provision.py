@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import pytest
 from infra.provision import provision
 from schemas import avro
 from schemas.errors import SchemaRefused
+from schemas.topic import Consumption
 from schemas.topics import CATALOGUE, CONTENT
 from streams.kafka.admin import KafkaAdmin
 from streams.registry import Registry
@@ -51,3 +53,16 @@ def test_a_difference_in_partitions_is_told(servers: Servers) -> None:
     wider = replace(CONTENT, partitions=8)
     found = provision(KafkaAdmin(servers.address), Registry(servers.registry), [wider], [], check_only=True)
     assert found.differences == ["content-v1 has 4 partitions, the catalogue says 8"]
+
+
+def test_retry_and_dead_letter_topics_get_as_many_partitions_as_their_source(servers: Servers) -> None:
+    admin, registry = KafkaAdmin(servers.address), Registry(servers.registry)
+    topic = replace(CONTENT, name=f"grown-{uuid.uuid4().hex[:8]}-v1", record=None)
+    taken = Consumption(topic=topic, group="grown", retry_delays_ms=(1_000,))
+    provision(admin, registry, [topic], [taken])
+    admin.grow({topic.name: 7})
+    done = provision(admin, registry, [topic], [taken])
+    derived = [*taken.retry_topics(), taken.dead_letter_topic]
+    assert done.grown_topics == sorted(derived)
+    there = admin.partitions()
+    assert [there[name] for name in derived] == [7, 7]

@@ -11,11 +11,11 @@ from inference_workers.worker import reply_partition
 from schemas import avro
 from schemas.codec import Decoder, Encoder, read_any, schema_id_of
 from schemas.encoding import Constant
-from schemas.errors import RetryLater, Stop, UndecodableRecord
+from schemas.errors import DependencyUnavailable, RetryLater, Stop, UndecodableRecord
 from schemas.topics import REPLIES
 from streams.batching import CostLine
-from streams.clock import SystemClock
-from streams.outcome import Emit, Outcome
+from streams.clock import ManualClock, SystemClock
+from streams.outcome import Defer, Emit, Outcome
 from streams.registry import MemoryRegistry, Registry
 from streams.rows import Rows
 from streams.step import BatchStep, bisect
@@ -55,6 +55,55 @@ def test_halving_asks_a_logarithm_of_times_for_one_bad_row() -> None:
     outcomes = bisect(process, _rows(64))
     assert sum(len(outcome.rows) for outcome in outcomes) == 64
     assert len(calls) == 1 + 2 * 6
+
+
+def test_culprits_are_looked_for_no_longer_than_there_is_time() -> None:
+    clock = ManualClock()
+    calls: list[int] = []
+
+    def process(rows: Rows) -> list[Outcome]:
+        calls.append(len(rows))
+        clock.sleep(15.0)
+        raise RetryLater("no answer in 15 s")
+
+    step = BatchStep(process, lambda *_: [], clock, CostLine())
+    step.submit(_rows(64))
+    outcomes = step.completed(0.0)
+    assert sum(len(outcome.rows) for outcome in outcomes) == 64
+    assert {type(outcome) for outcome in outcomes} == {Defer}
+    assert len(calls) < 20 and clock.monotonic_s() < 240
+
+
+def test_what_the_whole_batch_lacks_is_asked_for_once() -> None:
+    calls: list[int] = []
+
+    def process(rows: Rows) -> list[Outcome]:
+        calls.append(len(rows))
+        raise DependencyUnavailable("the device is not free")
+
+    (outcome,) = bisect(process, _rows(64))
+    assert isinstance(outcome, Defer) and len(outcome.rows) == 64 and calls == [64]
+
+
+def test_a_registry_that_does_not_answer_is_asked_once_and_not_again_for_as_long_as_that_took() -> None:
+    clock = ManualClock()
+    registry = Registry("http://127.0.0.1:9", limit_s=5.0, tries=1, clock=clock)
+    asked: list[str] = []
+
+    def silent(request: Any, timeout: float) -> Any:
+        asked.append(request.full_url)
+        clock.sleep(timeout)
+        raise TimeoutError
+
+    registry._opener.open = silent  # type: ignore[method-assign,assignment]
+    for schema_id in range(64):
+        with pytest.raises(RetryLater):
+            registry.schema_of(schema_id)
+    assert len(asked) == 1 and clock.monotonic_s() == 5.0
+    clock.sleep(5.0)
+    with pytest.raises(RetryLater):
+        registry.schema_of(1)
+    assert len(asked) == 2
 
 
 def test_what_stops_the_process_is_not_halved() -> None:
