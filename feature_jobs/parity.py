@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +38,7 @@ class Parity:
     missing: int = 0
     stale: int = 0
     behind: int = 0
-    different: Counter[str] = field(default_factory=Counter)
+    different: dict[str, int] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
@@ -104,7 +103,7 @@ def compared(
         found.entities += 1
         for feature in view.features:
             if not same(online[feature.name], offline[feature.name]):
-                found.different[feature.name] += 1
+                found.different[feature.name] = found.different.get(feature.name, 0) + 1
                 example = f"{name}: online {online[feature.name]}, offline {offline[feature.name]}"
                 found.examples.setdefault(feature.name, example)
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -51,6 +53,7 @@ def test_stores_that_agree() -> None:
 def test_a_value_that_differs() -> None:
     found = look(OLD, bought_7d=7)
     assert (found.agrees(), dict(found.different), found.problems()) == (False, {"bought_7d": 10}, [])
+    assert json.loads(json.dumps(asdict(found)))["different"] == {"bought_7d": 10}, "as the command prints it"
     just_now = look(OLD, computed_ms=NOW_MS, bought_7d=7)
     assert just_now.different == {"bought_7d": 10}, "of the same events the same is expected, also just now"
 
