@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from inference_workers.media import sounds, stills, videos
-from inference_workers.media.formats import Caps
+from inference_workers.media.formats import MOST_VIEWS, Caps, Looks
 from inference_workers.networks.pictures import Fit
 from schemas.errors import MediaRefused, RetryLater
 
@@ -26,11 +26,12 @@ START_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class Job:
-    """One file. what: looks, frames or sound; to: the Fit of a picture or frame, or the samples a second."""
+    """One file. what: looks, frames or sound; to: the Fit of a picture or frame, or the samples a second. most: views that come back."""
 
     what: str
     data: bytes
     to: Fit | int
+    most: int = MOST_VIEWS
 
 
 _WORK: dict[str, Callable[[bytes, Any, Caps], Any]] = {"looks": stills.looks, "frames": videos.frames, "sound": sounds.sound}
@@ -53,6 +54,8 @@ def _serve(pipe: Connection, caps: Caps, memory_bytes: int) -> None:
         job = pipe.recv()
         try:
             answer: Any = _WORK[job.what](job.data, job.to, caps)
+            if isinstance(answer, Looks):
+                answer = answer.first(job.most)
         except MediaRefused as refused:
             answer = refused
         except MemoryError:

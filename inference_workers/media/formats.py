@@ -17,6 +17,7 @@ from inference_workers.networks.pictures import Pixels
 from schemas.errors import MediaRefused
 
 Samples = npt.NDArray[np.float32]
+MOST_VIEWS = 128  # of one item
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,13 @@ class Looks:
 
     views: list[tuple[str, Pixels]]
     unseen: str | None = None
+
+    def first(self, most: int) -> Looks:
+        """At most so many of the views."""
+        left_out = len(self.views) - most
+        if left_out <= 0:
+            return self
+        return Looks(self.views[:most], self.unseen or f"{left_out} further views of it were left out: the item has too many")
 
 
 @dataclass(frozen=True)

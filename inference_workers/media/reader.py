@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from inference_workers.media.child import DecodingChild, Job
-from inference_workers.media.formats import Caps, Looks, Sound
+from inference_workers.media.formats import MOST_VIEWS, Caps, Looks, Sound
 from inference_workers.networks.pictures import Fit
 from schemas.errors import MediaRefused, RetryLater
 from streams.blobs import INLINE_BYTES, Blobs, Reference
@@ -26,9 +26,9 @@ class MediaReader:
         self._child = child or DecodingChild(self.caps)
         self._pool: ThreadPoolExecutor | None = None
 
-    def looks(self, media: Sequence[Media], to: Fit) -> list[Looks | MediaRefused]:
-        """Of each picture file what is to be looked at, first the picture as it is."""
-        return self._decoded(media, "looks", to, self.caps.image_bytes)
+    def looks(self, media: Sequence[Media], to: Fit, most: Sequence[int] | None = None) -> list[Looks | MediaRefused]:
+        """Of each picture file what is to be looked at, first the picture as it is. most: views of each, where that is bounded."""
+        return self._decoded(media, "looks", to, self.caps.image_bytes, most)
 
     def frames(self, media: Sequence[Media], to: Fit) -> list[Looks | MediaRefused]:
         """Of each video its sampled frames."""
@@ -47,12 +47,16 @@ class MediaReader:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _decoded(self, media: Sequence[Media], what: str, to: Fit | int, max_bytes: int) -> list[Any]:
+    def _decoded(
+        self, media: Sequence[Media], what: str, to: Fit | int, max_bytes: int, most: Sequence[int] | None = None
+    ) -> list[Any]:
         """A few at a time, so that a batch of many large files is never in memory at once."""
         found: list[Any] = []
         for at in range(0, len(media), FETCH_AT_ONCE):
             fetched = self._fetched(media[at : at + FETCH_AT_ONCE], max_bytes)
-            decoded = iter(self._child.decode([Job(what, data, to) for data in fetched if isinstance(data, bytes)]))
+            views = most[at : at + FETCH_AT_ONCE] if most is not None else [MOST_VIEWS] * len(fetched)
+            jobs = [Job(what, data, to, n) for data, n in zip(fetched, views, strict=True) if isinstance(data, bytes)]
+            decoded = iter(self._child.decode(jobs))
             found += [next(decoded) if isinstance(data, bytes) else data for data in fetched]
         return found
 

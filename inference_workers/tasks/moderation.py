@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from inference_workers.backends.backend import Backend, PictureScorer, Scores, TextScorer
 from inference_workers.backends.choose import picture_scorer, text_scorer
+from inference_workers.media.formats import MOST_VIEWS
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.folder import ModelFolder
 from inference_workers.networks.pictures import Pixels
@@ -31,7 +32,6 @@ from schemas.topics import MODERATION_VERDICTS, consumption
 
 DEFAULT_THRESHOLD = 0.7
 MAX_IMAGES = 64
-MOST_VIEWS = 128
 TEXT, IMAGE = "moderation-text", "moderation-image"
 
 
@@ -138,20 +138,17 @@ def _read_pictures(items: list[Item], given: list[tuple[int, Any]], versions: Ve
     """All images of the batch at once, each into its item."""
     if not given:
         return
-    flat = [(row, f"image {number}", one) for row, images in given for number, one in enumerate(images, 1)]
-    decoded = media.looks([one for _, _, one in flat], versions[IMAGE].backend.fit)
-    left = {row: MOST_VIEWS - len(images) for row, images in given}  # further views of an item; each image has a first one
-    for (row, part, _), looks in zip(flat, decoded, strict=True):
+    flat = [
+        (row, f"image {number}", one, MOST_VIEWS // len(images)) for row, images in given for number, one in enumerate(images, 1)
+    ]
+    decoded = media.looks([one for _, _, one, _ in flat], versions[IMAGE].backend.fit, [most for _, _, _, most in flat])
+    for (row, part, _, _), looks in zip(flat, decoded, strict=True):
         if isinstance(looks, MediaRefused):
             items[row].unread.append((part, looks))
             continue
-        views = looks.views[: 1 + max(0, left[row])]
-        left[row] -= len(views) - 1
-        items[row].pictures += [(f"{part} {where}".strip(), pixels) for where, pixels in views]
-        if looks.unseen or len(views) < len(looks.views):
-            items[row].unseen[part] = (
-                looks.unseen or f"the item has more than {MOST_VIEWS} views: {len(looks.views) - len(views)} were left out"
-            )
+        items[row].pictures += [(f"{part} {where}".strip(), pixels) for where, pixels in looks.views]
+        if looks.unseen:
+            items[row].unseen[part] = looks.unseen
 
 
 def _read_videos(items: list[Item], given: list[tuple[int, Any]], versions: Versions, media: MediaReader) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from inference_workers.media import videos
-from inference_workers.media.formats import Caps, Looks
+from inference_workers.media.formats import MOST_VIEWS, Caps, Looks
+from inference_workers.media.reader import MediaReader
 from inference_workers.media.sampling import standing
 from inference_workers.media.sounds import sound
 from inference_workers.media.stills import looks
@@ -22,6 +23,7 @@ from inference_workers.sources import open_source
 from inference_workers.task import Version
 from inference_workers.tasks import moderation
 from schemas.errors import MediaRefused
+from streams.blobs import Blobs
 from tests import media
 from tests.contract.test_tasks import columns_of
 
@@ -264,21 +266,19 @@ def test_samples_far_above_full_scale_are_brought_into_it() -> None:
 # --- an item of many --------------------------------------------------------------------------------------------------
 
 
-class Animated:
-    """As a reader of media: each picture has ten looks."""
-
-    def looks(self, given: list[Any], to: Fit) -> list[Looks]:
-        return [Looks([(f"frame {i + 1}" if i else "", np.zeros((64, 64, 3), np.uint8)) for i in range(10)]) for _ in given]
-
-
 def test_an_item_has_a_bounded_number_of_looks_and_every_image_a_first_one() -> None:
-    images = [{"data": b"x", "uri": None, "sha256": None, "size": None}] * 30
-    value = {"content_id": "c", "text": None, "author_id": None, "kind": None, "images": images, "video": None}
+    moving = media.inline(animation("GIF", list(range(0, 200, 20)), [20] * 10))
+    values = [
+        {"content_id": "c", "text": None, "author_id": None, "kind": None, "images": [moving] * n, "video": None} for n in (20, 1)
+    ]
     folder = open_source("shipped:moderation-image")
     versions = {"moderation-image": Version(folder, moderation.TASK.load(folder, "moderation-image"))}
-    media: Any = Animated()
-    (item,) = moderation.TASK.prepare(columns_of(moderation.TASK, [value]), versions, media).inputs
-    assert len(item.pictures) == moderation.MOST_VIEWS
-    assert {f"image {i}" for i in range(1, 31)} <= {part for part, _ in item.pictures}
-    assert item.unseen["image 30"] == "the item has more than 128 views: 9 were left out"
-    assert "image 1" not in item.unseen
+    reader = MediaReader(Blobs(()))
+    try:
+        many, one = moderation.TASK.prepare(columns_of(moderation.TASK, values), versions, reader).inputs
+    finally:
+        reader.close()
+    assert len(many.pictures) == 20 * 6 <= MOST_VIEWS
+    assert {f"image {i}" for i in range(1, 21)} <= {part for part, _ in many.pictures}
+    assert many.unseen["image 20"] == "2 further views of it were left out: the item has too many"
+    assert (len(one.pictures), one.unseen) == (CAPS.frames, {})
