@@ -120,6 +120,8 @@ def topics(settings: StackSettings, make: bool, as_json: bool) -> None:
         console.err.print(
             f"made {len(done.created_topics)} topics, gave {len(done.grown_topics)} more partitions, registered {len(done.registered)} schemas"
         )
+        for difference in done.differences:
+            console.err.print(f"[yellow]![/] {console.escape(difference)}")
     there = admin.partitions()
     wanted = specs()
     places = [(spec.name, n) for spec in wanted for n in range(there.get(spec.name, 0))]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from schemas import avro
 from schemas.errors import SchemaRefused
-from schemas.topic import FOREVER_MS, Consumption, Topic
+from schemas.topic import DAY_MS, FOREVER_MS, Consumption, Topic
 from schemas.topics import CATALOGUE, CONSUMPTIONS
 from streams.deadletter import ROOM_BYTES
 from streams.kafka.admin import KafkaAdmin, TopicSpec
@@ -68,6 +68,7 @@ def provision(
     for topic in topics:
         if topic.record is not None:
             _schema(registry, topic, done, check_only)
+    done.differences += forgetful(int(admin.broker_setting("offsets.retention.minutes")), topics)
     done.grown_topics = sorted(too_few)
     if check_only:
         done.created_topics = [spec.name for spec in missing]
@@ -75,6 +76,21 @@ def provision(
         done.created_topics = admin.create(missing)
         admin.grow(too_few)
     return done
+
+
+def forgetful(offsets_retention_minutes: int, topics: Iterable[Topic[object]]) -> list[str]:
+    """What a broker does that forgets the offsets of a group sooner than the records it has read: a group that rests for longer
+    begins at the first record again, and answers all of it twice."""
+    longest = max(
+        (topic for topic in topics if topic.retention_ms != FOREVER_MS), key=lambda topic: topic.retention_ms, default=None
+    )
+    if longest is None or offsets_retention_minutes * 60_000 >= longest.retention_ms:
+        return []
+    return [
+        f"the broker forgets the offsets of a group that rests for {offsets_retention_minutes / 1440:.0f} days, and {longest.name} is "
+        f"kept for {longest.retention_ms / DAY_MS:.0f}: such a group would answer all of it again. Set offsets.retention.minutes to "
+        f"at least {longest.retention_ms // 60_000}, or let no group rest for that long"
+    ]
 
 
 def least_partitions(consumptions: Iterable[Consumption], there: Mapping[str, int]) -> dict[str, int]:

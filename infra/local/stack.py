@@ -94,6 +94,8 @@ def topics(running: state.State) -> Provisioned:
     with console.step("topics and schemas") as remark:
         done = provision(KafkaAdmin(KafkaAddress(bootstrap=running.bootstrap)), Registry(running.registry))
         remark(f"{len(done.created_topics)} topics made, {len(done.registered)} schemas registered")
+    for difference in done.differences:
+        console.err.print(f"  [yellow]![/] {console.escape(difference)}")
     return done
 
 

@@ -116,6 +116,15 @@ class KafkaAdmin:
         except KafkaException as raised:
             raise errors.of_read(raised, f"id of {name}") from raised
 
+    def broker_setting(self, name: str) -> str:
+        """As the first broker that answers has it. Raises BrokerUnavailable."""
+        try:
+            broker = next(iter(self._admin.list_topics(timeout=LIMIT_S).brokers))
+            (future,) = self._admin.describe_configs([ConfigResource(ResourceType.BROKER, str(broker))]).values()
+            return str(future.result(LIMIT_S)[name].value)
+        except KafkaException as raised:
+            raise errors.of_read(raised, f"setting {name} of the broker") from raised
+
     def ends(self, places: Sequence[Place]) -> dict[Place, int]:
         """Offset behind the last record of each place."""
         return self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]

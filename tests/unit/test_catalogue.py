@@ -13,7 +13,7 @@ import pytest
 
 from inference_workers.settings import WorkerSettings
 from inference_workers.task import find_task, task_names
-from infra.provision import explain, specs
+from infra.provision import explain, forgetful, specs
 from infra.settings import ROOT, StackSettings
 from schemas import avro, generated
 from schemas.codec import Encoder, read_any
@@ -176,3 +176,10 @@ def test_every_path_that_architecture_names_exists() -> None:
 def test_committed_text_names_no_machine() -> None:
     for file in [*SOURCES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         assert "/work/" not in file.read_text().replace("test_committed_text_names_no_machine", "") or file == Path(__file__)
+
+
+def test_a_broker_that_forgets_a_groups_place_before_its_records_is_told_of() -> None:
+    a_week, a_year = 7 * 24 * 60, 366 * 24 * 60
+    (difference,) = forgetful(a_week, CATALOGUE)
+    assert "offsets.retention.minutes" in difference
+    assert forgetful(a_year, CATALOGUE) == []
