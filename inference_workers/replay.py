@@ -7,10 +7,12 @@ can be compared. Nothing is written to a topic, and nothing in any group moves.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,19 +43,22 @@ BATCH = 64
 
 @dataclass
 class Replayed:
-    """What one version says. outputs: one row an entry, which is request `request_ids[i]`'s part `parts[i]`."""
+    """What one version says. outputs: one row an entry, which is request `request_ids[i]`'s part `parts[i]`. contents: of each entry, equal
+    numbers where the same was shown. at_ms: the broker's time of each request."""
 
     version: Version
     request_ids: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     seen: list[Any] = field(default_factory=list)
+    contents: list[int] = field(default_factory=list)
+    at_ms: list[int] = field(default_factory=list)
     thresholds: Any = None
     compute_ms: float = 0.0
     refused: int = 0
 
     def write(self, file: Path, window: dict[str, Any], with_seen: bool) -> None:
-        """Outputs float32 (entries, names), request ids, parts; and what they are in `about`, JSON. with_seen: also what the model
+        """Outputs float32 (entries, names), request ids, parts, contents, times; and what they are in `about`, JSON. with_seen: also what the model
         was shown of each entry, pixels as one array, texts as UTF-8 with their lengths in bytes."""
         folder = self.version.folder
         about = window | {
@@ -64,8 +69,21 @@ class Replayed:
         outputs = np.concatenate(self.outputs) if self.outputs else np.zeros((0, len(folder.coverage)), np.float32)
         np.savez(
             file, request_ids=np.array(self.request_ids, np.str_), parts=np.array(self.parts, np.str_),
-            outputs=outputs.astype(np.float32), about=np.array(json.dumps(about)), **(_arrays(self.seen) if with_seen else {}),
+            outputs=outputs.astype(np.float32), contents=np.array(self.contents, np.uint64), at_ms=np.array(self.at_ms, np.int64),
+            about=np.array(json.dumps(about)), **(_arrays(self.seen) if with_seen else {}),
         )  # fmt: skip
+
+
+def content_of(seen: Any, request_id: str, part: str) -> int:
+    """A number that is equal for equal content: of a text its words, whatever their case, spaces and Unicode form, of a picture its pixels.
+    What is neither is equal to itself alone."""
+    if isinstance(seen, str):
+        raw = " ".join(unicodedata.normalize("NFKC", seen).casefold().split()).encode()
+    elif isinstance(seen, np.ndarray):
+        raw = repr(seen.shape).encode() + np.ascontiguousarray(seen).tobytes()
+    else:
+        raw = f"{request_id}/{part}".encode()
+    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest())
 
 
 def _arrays(seen: Sequence[Any]) -> dict[str, Any]:
@@ -114,7 +132,8 @@ def replay(
             for one in found if number % 2 == 0 else reversed(found):
                 held = {**beside, model: one.version}
                 prepared = task.prepare(columns, held, media)
-                asked = [rows.request_ids[row] for row in range(len(rows)) if row not in prepared.refused]
+                good = [row for row in range(len(rows)) if row not in prepared.refused]
+                asked = [rows.request_ids[row] for row in good]
                 one.refused += left_out + len(prepared.refused)
                 for use in task.predict(prepared.inputs, held).uses if asked else ():
                     if use.version is not one.version:
@@ -122,9 +141,13 @@ def replay(
                     if not use.names:
                         raise BadSettings(f"the outputs of {model} have no names, so two versions cannot be compared by them")
                     which = range(len(asked)) if use.rows is None else use.rows
-                    one.request_ids += [asked[row] for row in which]
-                    one.parts += list(use.parts) or [""] * len(use.outputs)
+                    entries, parts = [asked[row] for row in which], list(use.parts) or [""] * len(use.outputs)
+                    one.request_ids += entries
+                    one.parts += parts
                     one.outputs.append(use.outputs)
+                    one.at_ms += [rows.timestamps_ms[good[row]] for row in which]
+                    shown = use.seen if len(use.seen) else [None] * len(entries)
+                    one.contents += map(content_of, shown, entries, parts)
                     one.seen += use.seen if with_seen else ()
                     one.thresholds, one.compute_ms = use.thresholds, one.compute_ms + use.compute_ms
     finally:

@@ -227,13 +227,14 @@ def review_decide(
     content_id: str,
     action: Annotated[str, typer.Argument(help="allow or remove.")],
     category: Annotated[list[str] | None, typer.Option(help="What the item truly is; what was flagged, if left out.")] = None,
+    part: Annotated[str | None, typer.Option(help="Where that is, as the verdict names it: text, image 2.")] = None,
     note: Annotated[str | None, typer.Option(help="Why, in words.")] = None,
     as_json: Json = False,
 ) -> None:
     """Decide on an item: it comes back as a label, and as the item's action."""
     from infra import review
 
-    review.decide(settings(), content_id, action, category or [], note, as_json)
+    review.decide(settings(), content_id, action, category or [], note, as_json, part)
 
 
 @app.command()
@@ -383,7 +384,7 @@ def fix() -> None:
 
 @app.command(context_settings=PASSED_ON)
 def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
-    """A benchmark beside its references: worker, tasks, swap, features, drift, retraining, monitor."""
+    """A benchmark beside its references: worker, tasks, swap, features, drift, gate, retraining, monitor."""
     from infra.local import stack
 
     stack.fetch(settings())

@@ -41,10 +41,11 @@ class Traffic(Protocol):
 
 
 class Texts:
-    """Talk, and offers that the shipped model knows; then also polite schemes, put together from three parts each."""
+    """Talk, and offers that the shipped model knows, put together from two lines each; then also polite schemes, from three parts. So few texts
+    are alike: the gate counts equal ones once."""
 
     model = "moderation-text"
-    baseline = 700
+    baseline = 900
 
     def __init__(self, seed: int = 5) -> None:
         self.taken, self.changed = consumption("moderation"), False
@@ -56,14 +57,15 @@ class Texts:
     def next(self, number: int) -> tuple[dict[str, Any], dict[str, bool]]:
         pick = self._random.random()
         if self.changed and pick < SCHEMES:
-            text, spam = " ".join(self._filled(kind) for kind in ("opener", "body", "closer")), True
+            parts = [self._random.choice(self._lines[kind]) for kind in ("opener", "body", "closer")]
+            text, spam = " ".join(map(self._filled, parts)), True
         else:
             spam = self._random.random() < 0.2
-            text = self._filled("offer" if spam else "talk")
+            text = " ".join(self._random.sample([self._filled(line) for line in self._lines["offer" if spam else "talk"]], 2))
         return {"content_id": f"story-{number}", "text": text, "kind": "message"}, {"spam": spam}
 
-    def _filled(self, kind: str) -> str:
-        return self._random.choice(self._lines[kind]).format(n=self._random.randint(2, 99), place=self._random.choice(PLACES))
+    def _filled(self, line: str) -> str:
+        return line.format(n=self._random.randint(2, 99), place=self._random.choice(PLACES))
 
     def right(self, result: Mapping[str, Any], truth: Mapping[str, bool]) -> bool:
         return truth["spam"] == any(one["category"] == "spam" and one["flagged"] for one in result["categories"])

@@ -402,18 +402,19 @@ class ItemTile:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """The truth about a request, whenever somebody learns it. Readers take the first of each request and source.
+    """The truth about a request, whenever somebody learns it. The newest word of it counts; `prediction-outcomes-v1` has the first of each request and source.
 
     request_id: The request that it is about; also the key.
     source: Who says so: review, or a producer's own word.
     task: moderation, vision, …
-    truth: What holds and what does not, by category or class.
+    truth: What holds and what does not, by category or class: of the whole request. That it holds says not in which of several parts.
     text: The right text, for translation and transcription.
     content_id: The content item, for moderation.
     action: What the reviewer decided: allow or remove.
     actor: The person or program.
     note: Why, in words.
     labelled_ms: When, milliseconds since the epoch.
+    parts: The same of single parts that were looked at, by the part's name in the prediction log and the verdict: text, image 2, video at 4.2 s.
     """
 
     RECORD: ClassVar[str] = "label"
@@ -429,6 +430,7 @@ class Label:
     actor: str | None = None
     note: str | None = None
     labelled_ms: int
+    parts: dict[str, dict[str, bool]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Label:
@@ -444,6 +446,7 @@ class Label:
             actor=d["actor"],
             note=d["note"],
             labelled_ms=d["labelled_ms"],
+            parts=d["parts"],
         )
 
 
@@ -455,6 +458,7 @@ class Challenger:
     digest: sha256 of the folder's manifest.
     share: Of the keys, 0 to 1.
     salt: Which keys: those whose hash with it is below the share; a key stays with its arm.
+    purpose: Whose it is: run (a judged candidate), watch (the version before, asked beside the new one), or nothing where a person set it: only a person ends it.
     """
 
     arm: str
@@ -463,6 +467,7 @@ class Challenger:
     digest: str
     share: float
     salt: str
+    purpose: str = ""
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Challenger:
@@ -473,6 +478,7 @@ class Challenger:
             digest=d["digest"],
             share=d["share"],
             salt=d["salt"],
+            purpose=d["purpose"],
         )
 
 
@@ -488,6 +494,7 @@ class ModelUpdate:
     actor: Who or what decided.
     decided_ms: When, milliseconds since the epoch.
     challengers: At most one of an arm.
+    kind: What it is: promotion, rollback (what was left is not to come back), challenge (arms beside the live version), or nothing where an older writer wrote it.
     """
 
     RECORD: ClassVar[str] = "model-update"
@@ -500,6 +507,7 @@ class ModelUpdate:
     actor: str
     decided_ms: int
     challengers: tuple[Challenger, ...] = ()
+    kind: str = ""
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> ModelUpdate:
@@ -512,6 +520,7 @@ class ModelUpdate:
             actor=d["actor"],
             decided_ms=d["decided_ms"],
             challengers=tuple(Challenger.from_dict(item) for item in d["challengers"]),
+            kind=d["kind"],
         )
 
 
@@ -846,6 +855,7 @@ class PredictionOutcome:
     truth: What holds and what does not, by category or class.
     text: The right text, for translation and transcription.
     labelled_ms: When the label was given, milliseconds since the epoch.
+    part_truth: What the label says of single parts, by their names.
     """
 
     RECORD: ClassVar[str] = "prediction-outcome"
@@ -865,6 +875,7 @@ class PredictionOutcome:
     truth: dict[str, bool]
     text: str | None = None
     labelled_ms: int
+    part_truth: dict[str, dict[str, bool]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> PredictionOutcome:
@@ -884,6 +895,7 @@ class PredictionOutcome:
             truth=d["truth"],
             text=d["text"],
             labelled_ms=d["labelled_ms"],
+            part_truth=d["part_truth"],
         )
 
 

@@ -15,6 +15,7 @@ from streams.kafka.readback import since
 from streams.readable import Readable
 from streams.registry import Registry
 from training_triggers.answers import decided, is_right
+from training_triggers.labels import Known, known, with_label
 from training_triggers.settings import TriggerSettings
 
 BINS = 60
@@ -31,10 +32,11 @@ def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, 
         for part in since(address, topic.name, range(topic.partitions), from_ms, SystemClock()):
             yield from readable.of(part)
 
-    truth: dict[str, dict[str, bool]] = {}
+    truth: dict[str, Known] = {}
     for label in records(LABELS):
-        if label["truth"]:
-            truth.setdefault(label["request_id"], label["truth"])
+        told = with_label(truth.get(label["request_id"]), label)
+        if told is not None:
+            truth[label["request_id"]] = told
     n, right = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     versions: list[set[str]] = [set() for _ in range(BINS)]
     wide_ms = (now_ms - from_ms) / BINS
@@ -44,10 +46,11 @@ def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, 
         bin_ = min(BINS - 1, max(0, int((batch["started_ms"] - from_ms) / wide_ms)))
         try:
             told = decided(batch, len(batch["request_ids"])).tolist()
+            parts = batch["parts"] or [""] * len(told)
         except (ValueError, TypeError):
             continue  # it is not what a worker writes
-        for request_id, said in zip(batch["request_ids"], told, strict=True):
-            found = is_right(said, batch["output_names"], truth.get(request_id, {}))
+        for request_id, part, said in zip(batch["request_ids"], parts, told, strict=False):
+            found = is_right(said, batch["output_names"], known(truth.get(request_id)).of(part))
             if found is not None:
                 n[bin_] += 1
                 right[bin_] += found

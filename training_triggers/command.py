@@ -122,43 +122,39 @@ def _register(chosen: argparse.Namespace) -> None:
         print(f"{found.name} {found.version} is version {found.number} of the registry, digest {found.digest[:12]}")
 
 
-def _connected() -> tuple[Any, Any, Any, Any]:
-    """sink, broadcast of model updates, registry of schemas, clock."""
-    from schemas.topics import MODEL_UPDATES
+def _connected() -> tuple[Any, Any, Any]:
+    """model updates, registry of schemas, clock."""
     from streams.clock import SystemClock
-    from streams.kafka.broadcast import KafkaBroadcast
     from streams.kafka.config import KafkaAddress
-    from streams.kafka.sink import KafkaSink
     from streams.registry import Registry
+    from training_triggers.updates import on_kafka
 
     settings, clock = _settings(), SystemClock()
-    address = KafkaAddress(bootstrap=settings.bootstrap)
-    return KafkaSink(address, None), KafkaBroadcast(address, MODEL_UPDATES.name, clock), Registry(settings.registry), clock
+    ids = Registry(settings.registry)
+    return on_kafka(KafkaAddress(bootstrap=settings.bootstrap), ids, clock, "models command"), ids, clock
 
 
 def _promote(chosen: argparse.Namespace) -> None:
     from training_triggers.promotion import announce, find_source
 
     source = find_source(chosen.name, chosen.source, _settings().mlflow)
-    sink, _, ids, clock = _connected()
-    _said(chosen, announce(chosen.name, source, chosen.reason, sink, ids, clock, chosen.actor))
+    log, _, clock = _connected()
+    _said(chosen, announce(chosen.name, source, chosen.reason, log, clock, chosen.actor))
 
 
 def _rollback(chosen: argparse.Namespace) -> None:
-    from training_triggers.promotion import announce, before, updates
+    from training_triggers.promotion import roll_back
 
-    sink, broadcast, ids, clock = _connected()
-    source = before(chosen.name, updates(broadcast, ids))
-    _said(chosen, announce(chosen.name, source, f"rollback: {chosen.reason}", sink, ids, clock, chosen.actor))
+    log, _, clock = _connected()
+    _said(chosen, roll_back(chosen.name, f"rollback: {chosen.reason}", log, clock, chosen.actor))
 
 
 def _challenge(chosen: argparse.Namespace) -> None:
-    from training_triggers.promotion import challenge, find_source, updates
+    from training_triggers.promotion import challenge, find_source
 
     source = find_source(chosen.name, chosen.source, _settings().mlflow) if chosen.source else None
-    sink, broadcast, ids, clock = _connected()
-    written = updates(broadcast, ids)
-    made = challenge(chosen.name, source, chosen.arm, chosen.share, chosen.reason, written, sink, ids, clock, chosen.actor)
+    log, _, clock = _connected()
+    made = challenge(chosen.name, source, chosen.arm, chosen.share, chosen.reason, log, clock, chosen.actor)
     _said(chosen, made)
 
 
@@ -197,13 +193,17 @@ def _list(chosen: argparse.Namespace) -> None:
 
 
 def _reconcile(chosen: argparse.Namespace) -> None:
+    from schemas.topics import MODEL_UPDATES
+    from streams.kafka.broadcast import KafkaBroadcast
+    from streams.kafka.config import KafkaAddress
     from streams.service import configure_logging, stop_event
     from training_triggers.reconcile import run
     from training_triggers.registry import ModelRegistry
 
     settings, stopping = _settings(), stop_event()
     configure_logging(settings.log_json)
-    _, broadcast, ids, clock = _connected()
+    _, ids, clock = _connected()
+    broadcast = KafkaBroadcast(KafkaAddress(bootstrap=settings.bootstrap), MODEL_UPDATES.name, clock)
     run(ModelRegistry(settings.mlflow), broadcast, ids, clock, stopping.is_set, chosen.once)
 
 

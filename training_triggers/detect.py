@@ -27,6 +27,7 @@ from streams.broker import Broadcast, Commit
 from streams.outcome import Emit, Outcome, Reject
 from streams.rows import OutRecords, Place, Polled, Rows
 from training_triggers.answers import decided, decisions, is_right
+from training_triggers.labels import Known
 from training_triggers.promotion import as_shipped
 from training_triggers.triggers import accuracy, adwin, chi_square, ks, mmd, page_hinkley, psi
 from training_triggers.triggers.trigger import Trigger
@@ -81,7 +82,8 @@ def judged(record: Mapping[str, Any]) -> bool | None:
     if not record["output_names"]:
         return None
     (said,) = decided(record, 1).tolist()
-    return is_right(said, record["output_names"], record["truth"])
+    told = Known(record["truth"], record.get("part_truth") or {}).of(record.get("part", ""))
+    return is_right(said, record["output_names"], told)
 
 
 class Detector:

@@ -1,8 +1,14 @@
-"""What is known of the versions that answer: the prediction log joined with labels in memory, over the time since a roll-out began."""
+"""What is known of the versions that answer: the prediction log joined with labels in memory, over the time since a roll-out began.
+
+Of each answer a digest of its request and its decisions as bits are kept, a few bytes, so that a label counts though it comes days later. A request
+counts once, however often it is asked again and however many parts it has; a label that is mended replaces what it said before. What is kept is
+bounded: beyond the bound a part of the requests is left out, answers and labels alike and by a salted hash, so that what is left is a fair sample.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,16 +16,19 @@ from typing import Any
 import numpy as np
 
 from training_triggers.answers import decided, is_right
-from training_triggers.sequential import Share
+from training_triggers.bits import Bits
+from training_triggers.labels import Known, with_label
+from training_triggers.sequential import Both, Share
 
-MOST_WAITING = 200_000  # answers whose label has not come
+MOST_ANSWERS = 4_000_000  # some 60 MB
+MOST_LABELS = 200_000
 MOST_BATCHES = 2_000  # of a version, for its times
-Side = tuple[str, str, str]  # model, version and arm
+Side = tuple[str, str, str]  # model, digest of the version, and arm
 
 
 @dataclass
 class Seen:
-    """Of one version in one arm. batches: (entries, ms) of each, the newest MOST_BATCHES."""
+    """Of one version in one arm. answered, labelled, right: requests. batches: (entries, ms) of each, the newest MOST_BATCHES."""
 
     answered: int = 0
     labelled: int = 0
@@ -33,52 +42,95 @@ class Seen:
 
 @dataclass
 class Evidence:
-    """sides: by model, version and arm. Labels and answers may come in either order; a request's first label counts."""
+    """sides: by model, digest and arm. Labels and answers may come in either order."""
 
+    most_answers: int = MOST_ANSWERS
+    most_labels: int = MOST_LABELS
     sides: dict[Side, Seen] = field(default_factory=dict)
-    _waiting: OrderedDict[str, list[tuple[Side, list[bool], tuple[str, ...]]]] = field(default_factory=OrderedDict)
-    _early: OrderedDict[str, Mapping[str, bool]] = field(default_factory=OrderedDict)
+    _salt: bytes = field(default_factory=lambda: os.urandom(16))
+    _below: int = 2**64  # requests whose hash lies below are kept
+    _answers: dict[Side, Bits] = field(default_factory=dict)
+    _labels: dict[int, Known] = field(default_factory=dict)
+    _said: dict[str, Known] = field(default_factory=dict)  # equal ones are one object
+    _judged: dict[Side, dict[int, bool]] = field(default_factory=dict)
 
-    def of(self, model: str, version: str, arm: str) -> Seen:
-        return self.sides.get((model, version, arm), Seen())
+    def of(self, model: str, digest: str, arm: str) -> Seen:
+        return self.sides.get((model, digest, arm), Seen())
+
+    def beside(self, new: Side, old: Side) -> Both:
+        """Requests that both answered and that are labelled."""
+        first, second = self._judged.get(new, {}), self._judged.get(old, {})
+        common = first.keys() & second.keys()
+        return Both(
+            len(common),
+            sum(first[one] and not second[one] for one in common),
+            sum(second[one] and not first[one] for one in common),
+        )
 
     def answers(self, record: Mapping[str, Any]) -> None:
         """One record of the prediction log."""
-        n, side = len(record["request_ids"]), (record["model"], record["version"], record["arm"])
+        request_ids, n = record["request_ids"], len(record["request_ids"])
+        side = (record["model"], record["digest"] or record["version"], record["arm"])
         if not n:
             return
         seen = self.sides.setdefault(side, Seen())
-        seen.answered += n
         seen.batches.append((n, record["compute_ms"]))
         del seen.batches[:-MOST_BATCHES]
         if not record["output_names"]:
+            seen.answered += len(set(request_ids))
             return
-        names = tuple(record["output_names"])
-        for request_id, said in zip(record["request_ids"], decided(record, n).tolist(), strict=True):
-            truth = self._early.get(request_id)
-            if truth is not None:
-                self._judge(side, said, names, truth)
-            else:
-                self._waiting.setdefault(request_id, []).append((side, said, names))
-        while len(self._waiting) > MOST_WAITING:
-            self._waiting.popitem(last=False)
+        kept = self._answers.get(side)
+        if kept is None:
+            kept = self._answers[side] = Bits(tuple(record["output_names"]))
+        keys = np.array([self._key(one) for one in request_ids], np.uint64)
+        new = kept.add(keys, record["parts"] or [""] * n, decided(record, n), self._below)
+        seen.answered += len(new)
+        for key in new & self._labels.keys():
+            self._judge(side, key)
+        if sum(map(len, self._answers.values())) > self.most_answers:
+            self._thin()
 
     def label(self, record: Mapping[str, Any]) -> None:
         """One record of the labels."""
-        request_id, truth = record["request_id"], record["truth"]
-        if not truth or request_id in self._early:
+        key = self._key(record["request_id"])
+        if key >= self._below:
             return
-        self._early[request_id] = truth
-        for side, said, names in self._waiting.pop(request_id, ()):
-            self._judge(side, said, names, truth)
-        while len(self._early) > MOST_WAITING:
-            self._early.popitem(last=False)
+        told = with_label(self._labels.get(key), record)
+        if told is None:
+            return
+        self._labels[key] = self._said.setdefault(repr(told), told)
+        for side in self._answers:
+            self._judge(side, key)
+        if len(self._labels) > self.most_labels:
+            self._thin()
 
-    def _judge(self, side: Side, said: list[bool], names: tuple[str, ...], truth: Mapping[str, bool]) -> None:
-        right = is_right(said, names, truth)
-        if right is not None:
-            self.sides[side].labelled += 1
-            self.sides[side].right += right
+    def _judge(self, side: Side, key: int) -> None:
+        """A request is right where every part of it is that something is known of."""
+        kept, label = self._answers[side], self._labels[key]
+        told = [is_right(said, kept.names, label.of(part)) for part, said in kept.of(key)]
+        known = [one for one in told if one is not None]
+        judged, seen = self._judged.setdefault(side, {}), self.sides[side]
+        was = judged.pop(key, None)
+        if was is not None:
+            seen.labelled -= 1
+            seen.right -= was
+        if known:
+            judged[key] = all(known)
+            seen.labelled += 1
+            seen.right += judged[key]
+
+    def _thin(self) -> None:
+        self._below //= 2
+        self._labels = {key: said for key, said in self._labels.items() if key < self._below}
+        self._said = {repr(said): said for said in self._labels.values()}
+        for side, kept in self._answers.items():
+            kept.keep(self._below)
+            judged = {key: right for key, right in self._judged.get(side, {}).items() if key < self._below}
+            self._judged[side] = judged
+            self.sides[side].labelled, self.sides[side].right = len(judged), sum(judged.values())
+
+    def _key(self, request_id: str) -> int:
+        return int.from_bytes(hashlib.blake2b(request_id.encode(), digest_size=8, key=self._salt).digest())
 
 
 def ms_of(seen: Seen, entries: float) -> float:

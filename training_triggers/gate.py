@@ -1,165 +1,64 @@
-"""Two versions on the same requests: where they differ, who is right more often, and whether the candidate may take over. Pure.
+"""Whether a candidate may take over, by what its comparison with the version that answers shows. Pure.
 
-Who is right more often is told with a paired bootstrap (Efron and Tibshirani 1993, chapter 16): requests are drawn with
-replacement, each with both answers, so that what is hard for both cancels out. A request's difference is -1, 0 or 1, and drawing n of
-them is one multinomial draw of how often each came.
+Nothing passes because nothing was looked at. Labels decide what they tell of, where there are enough of them for it: of all requests, of each
+named part, and of each class (the spam of one message in two hundred does not show in a share right of all). What they do not tell of must stay as it
+is: labels are mostly of what was flagged or complained about (selective labels: Lakkaraju, Kleinberg, Leskovec, Ludwig and Mullainathan
+2017, "The selective labels problem"), so answers without one may change no oftener than labelled ones that are like them.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from training_triggers.answers import Bools, decisions, is_right
+from schemas.errors import BadSettings
+from training_triggers.compare import Accuracy, Answers, Comparison, Turned, Unlabelled, accuracy_of, compare, read
+from training_triggers.paired import needed, wilson
 from training_triggers.settings import TriggerSettings
-from training_triggers.triggers import ks, psi
 
-DRAWS = 10_000
-SEED = 20_240_501
-Truth = Mapping[str, Mapping[str, bool]]  # by request id: by output name, what holds
+__all__ = ["Accuracy", "Answers", "Comparison", "Policy", "Verdict", "accuracy_of", "compare", "judge", "read"]
 
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """outputs: float (entries, names). thresholds: (names,), or None where the largest output decides."""
-
-    version: str
-    names: tuple[str, ...]
-    request_ids: Sequence[str]
-    parts: Sequence[str]
-    outputs: npt.NDArray[np.float64]
-    thresholds: npt.NDArray[np.float64] | None
-    compute_ms: float
-    model_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Shares of labelled requests that were answered right. low, high: of the difference, 95 %."""
-
-    labelled: int
-    champion: float
-    candidate: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """changed: (request id, part, name, champion's and candidate's output) of decisions that differ, the clearest first."""
-
-    entries: int
-    agreement: float
-    changed: Sequence[tuple[str, str, str, float, float]]
-    drift: Mapping[str, tuple[float, float]]  # by output: KS distance and stability index of candidate against champion
-    accuracy: Accuracy | None
-    time_ratio: float
-    size_ratio: float
-    parts: Mapping[str, Accuracy] = field(default_factory=dict)  # of further sets, or of parts of this one
+Z_ONE_SIDED = 1.644854
+LITTLE_LEFT = 0.25  # unlabelled beside labelled answers: whichever they are, not much is hidden in them
+LEAST_SHOWN = 30  # labelled answers of one kind, before what they show counts for the unlabelled ones
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """margin: by how much a candidate may be worse, with 95 % confidence. least_labelled: below it labels decide nothing, and the
-    answers must agree."""
+    """margin: by how much a candidate may be worse, with 95 % confidence; class_margin: the same of one class, where it holds and where it does
+    not. least_labelled: examples below which labels do not decide; least_of_class: the same of one class, on each side. few: what becomes of
+    a class with fewer: `agree`, its decisions must stay as they are, or `refuse`."""
 
-    margin: float = 0.01
-    least_labelled: int = 100
+    margin: float = 0.02
+    least_labelled: int = 200
     least_entries: int = 100
     least_agreement: float = 0.98
     most_drift: float = 0.2
     most_time_ratio: float = 2.0
     most_size_ratio: float = 2.0
+    class_margin: float = 0.05
+    least_of_class: int = 75
+    few: str = "agree"
 
     @classmethod
     def of(cls, settings: TriggerSettings) -> Policy:
-        return cls(margin=settings.gate_margin, least_labelled=settings.gate_labelled)
+        """Raises BadSettings."""
+        if settings.gate_few not in ("agree", "refuse"):
+            raise BadSettings(f"MILLRACE_GATE_FEW is {settings.gate_few!r}; it takes agree or refuse")
+        return cls(
+            margin=settings.gate_margin, least_labelled=settings.gate_labelled, class_margin=settings.gate_class_margin,
+            least_of_class=settings.gate_class_labelled, few=settings.gate_few,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """notes: what was not judged by labels and why, and which answers had one; they refuse nothing."""
+
     passes: bool
     reasons: Sequence[str] = field(default_factory=tuple)
-
-
-def compare(
-    champion: Answers, candidate: Answers, truth: Truth, parts: Mapping[str, Collection[str]] = MappingProxyType({})
-) -> Comparison:
-    """Of the entries that both answered. parts: by name, requests whose accuracy is told beside that of all, where one of them is
-    labelled. Raises ValueError where the versions tell different things."""
-    if champion.names != candidate.names:
-        raise ValueError(f"{champion.version} tells {champion.names}, {candidate.version} tells {candidate.names}")
-    at = {key: i for i, key in enumerate(zip(candidate.request_ids, candidate.parts, strict=True))}
-    pairs = [(i, at[key]) for i, key in enumerate(zip(champion.request_ids, champion.parts, strict=True)) if key in at]
-    mine = np.array([i for i, _ in pairs], np.int64)
-    theirs = np.array([j for _, j in pairs], np.int64)
-    said, says = (
-        decisions(champion.outputs, champion.thresholds)[mine],
-        decisions(candidate.outputs, candidate.thresholds)[theirs],
-    )
-    was, now = champion.outputs[mine], candidate.outputs[theirs]
-    request_ids = [champion.request_ids[i] for i in mine.tolist()]
-    differ = np.argwhere(said != says)
-    order = np.argsort(-np.abs(now - was)[tuple(differ.T)], kind="stable")
-    changed = [
-        (request_ids[e], champion.parts[int(mine[e])], champion.names[k], float(was[e, k]), float(now[e, k]))
-        for e, k in differ[order].tolist()
-    ]
-    drift = {
-        name: (ks.distance(was[:, k], now[:, k]), psi.index(was[:, k], now[:, k])[0]) if len(pairs) else (0.0, 0.0)
-        for k, name in enumerate(champion.names)
-    }
-    right = (rights(request_ids, said, champion.names, truth), rights(request_ids, says, champion.names, truth))
-    told = {
-        name: accuracy(*({one: side[one] for one in side if one in chosen} for side in right)) for name, chosen in parts.items()
-    }
-    return Comparison(
-        entries=len(pairs), agreement=float((said == says).all(axis=1).mean()) if len(pairs) else 1.0, changed=changed,
-        drift=drift, accuracy=accuracy(*right), time_ratio=_ratio(_each(candidate), _each(champion)),
-        size_ratio=_ratio(candidate.model_bytes, champion.model_bytes),
-        parts={name: found for name, found in told.items() if found is not None},
-    )  # fmt: skip
-
-
-def rights(request_ids: Sequence[str], said: Bools, names: Sequence[str], truth: Truth) -> dict[str, bool]:
-    """Of each request of which something is known: whether every part is said to be what it is."""
-    found: dict[str, bool] = {}
-    for request_id, says in zip(request_ids, said.tolist(), strict=True):
-        right = is_right(says, names, truth.get(request_id, {}))
-        if right is not None:
-            found[request_id] = found.get(request_id, True) and right
-    return found
-
-
-def accuracy(champion: Mapping[str, bool], candidate: Mapping[str, bool]) -> Accuracy | None:
-    """Of the requests that champion names; None where there are none."""
-    return accuracy_of(np.array(list(champion.values()), np.bool_), np.array([candidate[one] for one in champion], np.bool_))
-
-
-def accuracy_of(champion: Bools, candidate: Bools) -> Accuracy | None:
-    """bool (n,): which of the same n examples each told right; None where n is 0."""
-    n = len(champion)
-    if not n:
-        return None
-    differences = candidate.astype(np.int64) - champion
-    counts = np.array([(differences == step).sum() for step in (-1, 0, 1)])
-    draws = np.random.default_rng(SEED).multinomial(n, counts / n, DRAWS)
-    low, high = np.quantile((draws[:, 2] - draws[:, 0]) / n, [0.025, 0.975])
-    return Accuracy(n, float(champion.mean()), float(candidate.mean()), float(low), float(high))
-
-
-def _each(answers: Answers) -> float:
-    return answers.compute_ms / max(1, len(answers.outputs))
-
-
-def _ratio(a: float, b: float) -> float:
-    return a / b if b else 1.0
+    notes: Sequence[str] = field(default_factory=tuple)
 
 
 def judge(found: Comparison, policy: Policy) -> Verdict:
@@ -167,45 +66,143 @@ def judge(found: Comparison, policy: Policy) -> Verdict:
     reasons: list[str] = []
     if found.entries < policy.least_entries:
         reasons.append(f"{found.entries} answers could be compared, {policy.least_entries} are the least")
-    told = found.accuracy
-    if told is not None and told.labelled >= policy.least_labelled:
-        reasons += _worse("labelled requests", told, policy)
+    rest = found.unlabelled or Unlabelled(found.entries, found.agreement, found.drift)
+    notes = [_selection(rest)]
+    labelled = found.accuracy.labelled if found.accuracy else 0
+    enough = labelled >= policy.least_labelled
+    if found.accuracy and enough:
+        reasons += _worse("labelled requests", found.accuracy, policy.margin)
         for name, part in found.parts.items():
-            reasons += _worse(name, part, policy) if part.labelled >= policy.least_labelled else []
+            reasons += _of_part(name, part, found.agreements.get(name), policy, notes)
     else:
-        labelled = told.labelled if told else 0
-        if found.agreement < policy.least_agreement:
-            reasons.append(
-                f"{labelled} requests are labelled, too few to decide by ({policy.least_labelled}), and {found.agreement:.1%} of the "
-                f"answers agree, {policy.least_agreement:.0%} must"
-            )
-        moved = {name: shift for name, (_, shift) in found.drift.items() if shift >= policy.most_drift}
-        reasons += [
-            f"outputs of {name} moved by {shift:.2f} (stability index), from {policy.most_drift} on it counts"
-            for name, shift in moved.items()
-        ]
+        notes.append(
+            f"{labelled} independent requests are labelled, too few to decide by ({policy.least_labelled}): the answers must agree"
+        )
+        if found.accuracy and found.accuracy.high < 0:
+            reasons += _worse("labelled requests", found.accuracy, policy.margin)
+    reasons += _of_classes(found, policy, enough, notes)
+    for stratum in _strata(found):
+        reasons += _of_the_rest(stratum, labelled, enough, policy)
     if found.time_ratio > policy.most_time_ratio:
         reasons.append(f"it takes {found.time_ratio:.1f} times as long, {policy.most_time_ratio} is allowed")
     if found.size_ratio > policy.most_size_ratio:
         reasons.append(f"it is {found.size_ratio:.1f} times as large, {policy.most_size_ratio} is allowed")
-    return Verdict(not reasons, reasons)
+    return Verdict(not reasons, reasons, notes)
 
 
-def _worse(name: str, found: Accuracy, policy: Policy) -> list[str]:
-    if found.low > -policy.margin:
+def _of_part(name: str, part: Accuracy | None, agreement: float | None, policy: Policy, notes: list[str]) -> list[str]:
+    n = part.labelled if part else 0
+    if part is not None and (n >= policy.least_labelled or part.low > -policy.margin):
+        return _worse(name, part, policy.margin)
+    words = f"too few labels to tell: {n} independent {name} are labelled, {policy.least_labelled} are the least"
+    if policy.few == "refuse" or agreement is None:
+        return [words]
+    if agreement < policy.least_agreement:
+        return [f"{words}, and {agreement:.1%} of the answers to them agree, {policy.least_agreement:.0%} must"]
+    notes.append(f"{words}; {agreement:.1%} of the answers to them agree")
+    return []
+
+
+def _worse(name: str, found: Accuracy, margin: float) -> list[str]:
+    """A difference is refused where it is worse, and where it cannot be told from worse."""
+    if found.low > -margin:
         return []
-    return [
-        f"it may be worse: {found.champion:.3f} became {found.candidate:.3f} of {found.labelled} {name}, "
-        f"difference {found.low:+.3f} to {found.high:+.3f}, and {policy.margin} is allowed"
-    ]
+    told = (
+        f"{found.champion:.3f} became {found.candidate:.3f} of {found.labelled} {name}, difference {found.low:+.3f} to {found.high:+.3f}, "
+        f"and {margin} is allowed"
+    )
+    if found.high < -margin:
+        return [f"it may be worse: {told}"]
+    more = needed((found.gained + found.lost) / found.labelled, margin)
+    few = f"; of an equal one about {more} would tell it" if more > found.labelled else ""
+    return [f"it may be worse, too few labels to tell: {told}{few}"]
 
 
-def read(file: Any) -> Answers:
-    """What `inference_workers.replay` wrote."""
-    with np.load(file, allow_pickle=False) as found:
-        about = json.loads(str(found["about"]))
-        return Answers(
-            about["version"], tuple(about["names"]), found["request_ids"].tolist(), found["parts"].tolist(),
-            found["outputs"].astype(np.float64), None if about["thresholds"] is None else np.array(about["thresholds"]),
-            about["compute_ms"], about["bytes"],
-        )  # fmt: skip
+def _of_classes(found: Comparison, policy: Policy, enough: bool, notes: list[str]) -> Iterator[str]:
+    few: list[str] = []
+    strata = _strata(found)
+    for name, one in found.classes.items():
+        sides = ((one.holds, "holds (recall)"), (one.absent, "does not hold"))
+        counts = [side.labelled if side else 0 for side, _ in sides]
+        judged = enough and min(counts) >= policy.least_of_class
+        for side, where in sides:
+            if side and judged:
+                yield from _worse(f"labelled requests where {name} {where}", side, policy.class_margin)
+            elif side and wilson(max(0, side.lost - side.gained), side.labelled)[0] > 1 - policy.least_agreement:
+                yield (
+                    f"too few labels to judge {name} by, and of {side.labelled} labelled requests where it {where} {side.lost} that were right "
+                    f"become wrong, {side.gained} wrong ones right"
+                )
+        for stratum in strata:
+            yield from _moved(name, stratum.turned.get(name, (Turned(), Turned())), policy, judged)
+        if any(counts) and not judged:
+            few.append(f"{name} ({counts[0]} where it holds, {counts[1]} where it does not)")
+    if few:
+        words = f"too few labels to judge a class by, {policy.least_of_class} are the least on each side: {', '.join(few)}"
+        if policy.few == "refuse":
+            yield words
+        else:
+            notes.append(f"{words}; its decisions must stay as they are")
+
+
+def _moved(name: str, both: tuple[Turned, Turned], policy: Policy, judged: bool) -> Iterator[str]:
+    """Unlabelled answers that change oftener than labelled ones, by what the champion says."""
+    for turned, words in zip(both, (f"that {name} holds", f"that {name} does not hold"), strict=True):
+        fair = judged and turned.told >= LEAST_SHOWN and (turned.alike or turned.untold <= turned.told * LITTLE_LEFT)
+        allowed = 1 - policy.least_agreement + (_upper(turned.shown / turned.told, turned.told) if fair else 0.0)
+        if wilson(turned.changed, turned.untold)[0] > allowed:
+            told = f"of {turned.told} labelled ones {turned.shown} did"
+            if turned.told and not fair:
+                told += ", which are too few or not like the rest"
+            yield (
+                f"of {turned.untold} unlabelled answers {words} {turned.changed} become the contrary, {allowed:.1%} may: {told}. Labels of a "
+                "random sample of such requests would tell whether that is right"
+            )
+
+
+def _upper(share: float, n: int) -> float:
+    """A share of labelled answers, and what chance may add; where there are none, nothing is added."""
+    return share + Z_ONE_SIDED * math.sqrt(share * (1 - share) / n) if n else 0.0
+
+
+def _strata(found: Comparison) -> list[Unlabelled]:
+    """What unlabelled answers are compared with: labelled ones of the same part, as after a drift those change that came since."""
+    if found.strata:
+        return list(found.strata.values())
+    return [found.unlabelled or Unlabelled(found.entries, found.agreement, found.drift)]
+
+
+def _of_the_rest(rest: Unlabelled, labelled: int, enough: bool, policy: Policy) -> Iterator[str]:
+    if not rest.entries:
+        return
+    least = policy.least_agreement - (_upper(1 - rest.agreement_labelled, rest.labelled) if enough else 0.0)
+    changed = round((1 - rest.agreement) * rest.entries)
+    if rest.agreement < least and (not enough or wilson(changed, rest.entries)[0] > 1 - least):
+        if not enough:
+            yield (
+                f"{labelled} requests are labelled, too few to decide by ({policy.least_labelled}), and {rest.agreement:.1%} of the "
+                f"answers agree, {policy.least_agreement:.0%} must"
+            )
+        else:
+            yield (
+                f"{rest.agreement:.1%} of the {rest.entries} unlabelled answers agree, {least:.1%} must: of the {rest.labelled} labelled ones "
+                f"{rest.agreement_labelled:.1%} do"
+            )
+    for name, (_, shift) in rest.drift.items():
+        shown = rest.drift_labelled.get(name, (0.0, 0.0))[1] if enough else 0.0
+        if shift >= policy.most_drift and shown < shift / 2:
+            yield (
+                f"outputs of {name} moved by {shift:.2f} (stability index) on {rest.entries} unlabelled answers, by {shown:.2f} on labelled ones; "
+                f"from {policy.most_drift} on it counts"
+            )
+
+
+def _selection(rest: Unlabelled) -> str:
+    """What share was labelled, by whom, and whether what was labelled is like the rest."""
+    entries = rest.entries + rest.labelled
+    words = f"{rest.labelled} of {entries} answers ({rest.labelled / max(1, entries):.1%}) are labelled"
+    if rest.sources:
+        words += f", by {', '.join(f'{source or chr(63)} ({n})' for source, n in sorted(rest.sources.items()))}"
+    if rest.flagged is not None and rest.labelled and rest.entries:
+        words += f"; the champion flags {rest.flagged[0]:.1%} of them and {rest.flagged[1]:.1%} of the rest"
+    return words

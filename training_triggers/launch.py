@@ -1,4 +1,5 @@
-"""Starts what was asked for: `training-requests-v1` to one child process a run, one after the other.
+"""Starts what was asked for: `training-requests-v1` to one child process a run. Runs of one model are one after the other; those of different
+models wait for their labels side by side, and train one after the other (`run.training`).
 
 That a run is launched is written first, in the transaction of its request's offset; the child starts when that is committed. A run
 whose launcher or child was killed is started again and goes on where it stood (`run.py`), so a request comes to one end.
@@ -60,8 +61,8 @@ class Launch:
         self._events: Followed[TrainingEvent] | None = None
         self._models: dict[str, str] = {}  # of runs that are launched, committed, in order
         self._over: set[str] = set()
-        self._asked: set[str] = set()  # launched in a transaction that may still be open
-        self._child: tuple[str, Child] | None = None
+        self._asked: dict[str, str] = {}  # launched in a transaction that may still be open
+        self._children: dict[str, tuple[str, Child]] = {}  # by model, its run
         self._starts: dict[str, int] = {}
         self._looked_s = float("-inf")
         self._log = structlog.get_logger().bind(worker=worker)
@@ -77,7 +78,7 @@ class Launch:
         if self._events is not None:
             self._events.close()
             self._events = None
-        self._models, self._over, self._asked = {}, set(), set()
+        self._models, self._over, self._asked = {}, set(), {}
 
     def _take(self, events: Iterable[TrainingEvent]) -> None:
         for event in events:
@@ -100,11 +101,11 @@ class Launch:
         for request, now_ms in zip(requests, done.timestamps_ms, strict=True):
             if request.run_key in self._models or request.run_key in self._asked:
                 continue  # the same request again
-            waiting = len((self._models.keys() | self._asked) - self._over)
-            self._asked.add(request.run_key)
+            waiting = sum(model == request.model for key, model in (self._models | self._asked).items() if key not in self._over)
+            self._asked[request.run_key] = request.model
             events.append(TrainingEvent(
                 run_key=request.run_key, model=request.model, kind="launched", cause=request.run_key, at_ms=now_ms,
-                words=f"asked by {request.actor}: {request.reason}" + (f"; {waiting} runs come first" if waiting else ""),
+                words=f"asked by {request.actor}: {request.reason}" + (f"; {waiting} runs of the model come first" if waiting else ""),
             ))  # fmt: skip
         if not len(done):
             return outcomes
@@ -126,22 +127,21 @@ class Launch:
             return
         self._looked_s = now_s
         self._take(self._events.poll())
-        if self._child is not None:
-            run_key, child = self._child
+        for model, (run_key, child) in list(self._children.items()):
             code = child.poll()
             if code is None:
-                return
-            self._child = None
+                continue
+            del self._children[model]
             if code == 0:
                 self._over.add(run_key)
             else:
                 self._died(run_key, code)
-        for run_key in self._models:
-            if run_key not in self._over:
-                self._starts[run_key] = self._starts.get(run_key, 0) + 1
-                self._log.info("run started", run_key=run_key, start=self._starts[run_key])
-                self._child = run_key, self._start(run_key)
-                return
+        for run_key, model in self._models.items():
+            if run_key in self._over or model in self._children:
+                continue
+            self._starts[run_key] = self._starts.get(run_key, 0) + 1
+            self._log.info("run started", run_key=run_key, start=self._starts[run_key])
+            self._children[model] = run_key, self._start(run_key)
 
     def _died(self, run_key: str, code: int) -> None:
         self._log.error("run ended before its end", run_key=run_key, code=code, start=self._starts[run_key])
@@ -152,8 +152,9 @@ class Launch:
             )
 
     def close(self) -> None:
-        if self._child is not None:
-            self._child[1].stop()
+        for _, child in self._children.values():
+            child.stop()
+        self._children = {}
         self.forget(())
 
 

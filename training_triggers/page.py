@@ -21,11 +21,13 @@ svg { max-width: 100%; height: auto } polyline { fill: none; stroke: #3e7bfa; st
 def of(report: dict[str, Any]) -> str:
     verdict = "passes" if report["passes"] else "refused"
     reasons = "".join(f"<li>{_text(reason)}</li>" for reason in report["reasons"])
+    notes = "".join(f"<li>{_text(note)}</li>" for note in report["notes"])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{_text(report["run_key"])}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>
 <h1>{_text(report["model"])}: {_text(report["candidate"])} beside {_text(report["champion"])}</h1>
 <p class="{verdict}"><strong>{"May take over" if report["passes"] else "Refused"}</strong></p>{f"<ul>{reasons}</ul>" if reasons else ""}
+{f"<ul>{notes}</ul>" if notes else ""}
 <p>Run {_text(report["run_key"])}. Asked for because: {_text(report["reason"])}</p>
 <h2>Answered right</h2>{_accuracies(report)}
 <h2>Answers</h2>
@@ -52,7 +54,12 @@ def _table(heads: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
 
 
 def _accuracies(report: dict[str, Any]) -> str:
-    found = {"all labelled requests held back": report["accuracy"], **report["parts"]}
+    classes = {
+        f"{name}, where it {where}": one[side]
+        for name, one in report["classes"].items()
+        for side, where in (("holds", "holds"), ("absent", "does not hold"))
+    }
+    found = {"all labelled requests held back": report["accuracy"], **report["parts"], **classes}
     rows: list[tuple[object, ...]] = [
         (name, one["labelled"], f"{one['champion']:.3f}", f"{one['candidate']:.3f}", f"{one['low']:+.3f} to {one['high']:+.3f}")
         for name, one in found.items()

@@ -111,7 +111,7 @@ def launching(settings: TriggerSettings) -> tuple[Consumption, Build]:
 def rolling_out(settings: TriggerSettings) -> tuple[Consumption, Build]:
     policy = rollout.Policy(
         settings.canary_share, settings.canary_labelled, settings.canary_margin, settings.canary_unlabelled, settings.canary_most_s,
-        settings.watch_s,
+        settings.watch_s, settings.watch_share,
     )  # fmt: skip
 
     def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:

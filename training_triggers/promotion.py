@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inference_workers.networks.checkpoint import open_checkpoint
 from inference_workers.networks.folder import ModelFolder, open_folder, resolve
-from schemas.codec import Encoder, SchemaIds
+from schemas.codec import SchemaIds
 from schemas.errors import BadSettings, ModelRefused
 from schemas.generated import Challenger, ModelUpdate
 from schemas.topics import MODEL_UPDATES
-from streams.broker import Broadcast, Sink
+from streams.broker import Broadcast
 from streams.clock import Clock
-from streams.headers import cloud_event
-from streams.ids import uuid7
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import records
-from streams.readable import Followed, Readable
-from streams.rows import OutRecords
-
-READ_LIMIT_S = 15.0
-FLUSH_LIMIT_S = 10.0
+from training_triggers import history
+from training_triggers.updates import READ_LIMIT_S, Decide, Updates, followed
 
 
 @dataclass(frozen=True)
@@ -76,49 +72,70 @@ def _as_registered(name: str, version: str, digest: str) -> ModelFolder:
     return ModelFolder(Path(), name, version, digest, {}, {})
 
 
-def announce(
-    name: str, source: Source, reason: str, sink: Sink, ids: SchemaIds, clock: Clock, actor: str | None = None
-) -> ModelUpdate:
-    """Write the update, and return when the broker has it. actor: the account where none is named."""
-    update = ModelUpdate(
-        model=name, version=source.folder.version, uri=source.uri, digest=source.folder.digest, reason=reason,
-        actor=actor or getpass.getuser(), decided_ms=clock.now_ms(),
+def announce(name: str, source: Source, reason: str, log: Updates, clock: Clock, actor: str | None = None) -> ModelUpdate:
+    """Make a version the one that answers, and return when the broker has it. What a person set beside the last one stays. actor: the
+    account where none is named."""
+
+    def decide(written: list[ModelUpdate]) -> ModelUpdate:
+        last = last_of(name, written)
+        return _turned(last, source, reason, history.PROMOTION, clock, actor)
+
+    return _changed(log, decide)
+
+
+def roll_back(name: str, reason: str, log: Updates, clock: Clock, actor: str | None = None) -> ModelUpdate:
+    """Bring back what answered before. It stands: what was left does not come back by itself. Raises ModelRefused."""
+
+    def decide(written: list[ModelUpdate]) -> ModelUpdate:
+        return _turned(last_of(name, written), before(name, written), reason, history.ROLLBACK, clock, actor)
+
+    return _changed(log, decide)
+
+
+def _turned(last: ModelUpdate, source: Source, reason: str, kind: str, clock: Clock, actor: str | None) -> ModelUpdate:
+    folder = source.folder
+    return replace(
+        last, version=folder.version, uri=source.uri, digest=folder.digest, reason=reason, kind=kind, actor=actor or getpass.getuser(),
+        decided_ms=clock.now_ms(), challengers=history.of_people(last, folder.digest),
     )  # fmt: skip
-    write(update, sink, ids, "models command")
-    return update
+
+
+def _changed(log: Updates, decide: Decide) -> ModelUpdate:
+    made = log.change(decide)
+    assert made is not None
+    return made
 
 
 def challenge(
-    name: str, source: Source | None, arm: str, share: float, reason: str, written: list[ModelUpdate], sink: Sink, ids: SchemaIds,
-    clock: Clock, actor: str | None = None,
-) -> ModelUpdate:  # fmt: skip
+    name: str, source: Source | None, arm: str, share: float, reason: str, log: Updates, clock: Clock, actor: str | None = None
+) -> ModelUpdate:
     """A version beside the one that answers now: as canary it answers a share of the keys, as shadow it answers them for the log alone.
-    source: None ends that arm. Nobody judges it: a person promotes it or ends it. Raises BadSettings."""
-    if arm not in ("canary", "shadow"):
+    source: None ends that arm. A person promotes it or ends it. Raises BadSettings."""
+    if arm not in (history.CANARY, history.SHADOW):
         raise BadSettings(f"{arm!r} is no arm: canary or shadow")
     if source is not None and not 0 < share <= 1:
         raise BadSettings(f"a share of {share} is none: above 0, at most 1")
-    mine = [update for update in written if update.model == name]
-    last, now_ms = mine[-1] if mine else as_shipped(name), clock.now_ms()
-    others = tuple(one for one in last.challengers if one.arm != arm)
-    if source is None and len(others) == len(last.challengers):
-        raise BadSettings(f"{name} has no {arm} to end")
-    if source is not None and source.folder.digest == last.digest:
-        raise BadSettings(f"{name} {last.version} is the one that answers: it cannot stand beside itself")
-    new = () if source is None else (
-        Challenger(arm=arm, version=source.folder.version, uri=source.uri, digest=source.folder.digest, share=share, salt=f"{arm}-{now_ms}"),
-    )  # fmt: skip
-    update = replace(last, reason=reason, actor=actor or getpass.getuser(), decided_ms=now_ms, challengers=(*others, *new))
-    write(update, sink, ids, "models command")
-    return update
 
+    def decide(written: list[ModelUpdate]) -> ModelUpdate:
+        last, now_ms = last_of(name, written), clock.now_ms()
+        others = tuple(one for one in last.challengers if one.arm != arm)
+        if source is None and len(others) == len(last.challengers):
+            raise BadSettings(f"{name} has no {arm} to end")
+        if source is not None and source.folder.digest == last.digest:
+            raise BadSettings(f"{name} {last.version} is the one that answers: it cannot stand beside itself")
+        new = () if source is None else (
+            Challenger(arm=arm, version=source.folder.version, uri=source.uri, digest=source.folder.digest, share=share, salt=f"{arm}-{now_ms}"),
+        )  # fmt: skip
+        return replace(
+            last,
+            reason=reason,
+            kind=history.CHALLENGE,
+            actor=actor or getpass.getuser(),
+            decided_ms=now_ms,
+            challengers=(*others, *new),
+        )
 
-def write(update: ModelUpdate, sink: Sink, ids: SchemaIds, writer: str) -> None:
-    """Returns when the broker has it."""
-    value = Encoder("model-update", MODEL_UPDATES.subject, ids).encode_one(update)
-    headers = cloud_event([uuid7(update.decided_ms)], "model-update", writer)
-    sink.produce(OutRecords(MODEL_UPDATES.name, [update.model.encode()], [value], headers))
-    sink.flush(FLUSH_LIMIT_S)
+    return _changed(log, decide)
 
 
 def live(model: str, address: KafkaAddress, ids: SchemaIds) -> Source:
@@ -132,20 +149,25 @@ def updates(broadcast: Broadcast, ids: SchemaIds) -> list[ModelUpdate]:
     return followed(broadcast, ids).read_to_end(READ_LIMIT_S)
 
 
-def followed(broadcast: Broadcast, ids: SchemaIds) -> Followed[ModelUpdate]:
-    """The updates as they come."""
-    return Followed(broadcast, Readable(MODEL_UPDATES, ids, ModelUpdate.from_dict))
+def last_of(name: str, written: Sequence[ModelUpdate]) -> ModelUpdate:
+    """The state of a model: what is shipped, where nothing was ever announced. Raises ModelRefused."""
+    return next((one for one in reversed(written) if one.model == name), None) or as_shipped(name)
 
 
-def before(name: str, written: list[ModelUpdate]) -> Source:
-    """What answered before the last promotion of the model: the version that a rollback brings back.
+def before(name: str, written: Sequence[ModelUpdate]) -> Source:
+    """What a rollback brings back: the promotion below the one that stands, at last what is shipped, and never what a rollback left.
 
-    A model that was promoted once goes back to what is shipped. Raises ModelRefused where nothing was promoted."""
-    mine = [update for update in written if update.model == name]
+    Raises ModelRefused where nothing lies below."""
+    mine = history.of(name, written)
     if not mine:
         raise ModelRefused(f"no version of {name} was ever promoted: there is nothing to roll back")
-    earlier = [update for update in mine if update.digest != mine[-1].digest]
-    return opened(earlier[-1]) if earlier else shipped(name)
+    steps = history.ladder(mine)
+    found = opened(steps[-2]) if len(steps) > 1 else shipped(name)
+    if found.folder.digest == mine[-1].digest:
+        raise ModelRefused(
+            f"{name} {mine[-1].version} answers, and nothing that was promoted lies below it: promote a version instead"
+        )
+    return found
 
 
 def shipped(name: str) -> Source:

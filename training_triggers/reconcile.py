@@ -15,7 +15,7 @@ from schemas.errors import BrokerUnavailable
 from schemas.generated import ModelUpdate
 from streams.broker import Broadcast
 from streams.clock import Clock
-from training_triggers.promotion import READ_LIMIT_S, followed
+from training_triggers.updates import READ_LIMIT_S, followed
 
 EVERY_S = 2.0
 

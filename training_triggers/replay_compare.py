@@ -35,7 +35,7 @@ def run(settings: TriggerSettings, model: str, candidate: str, from_ms: int, to_
     if as_json:
         print(json.dumps({
             "model": model, "champion": champion.version, "candidate": other.version, "passes": verdict.passes,
-            "reasons": list(verdict.reasons), **asdict(found),
+            "reasons": list(verdict.reasons), "notes": list(verdict.notes), **asdict(found),
         }))  # fmt: skip
     else:
         _tell(model, champion.version, other.version, found, verdict)
@@ -57,6 +57,8 @@ def _tell(model: str, champion: str, candidate: str, found: gate.Comparison, ver
             f"difference {accuracy.low:+.3f} to {accuracy.high:+.3f} (95 %)"
         )
     print(f"  time, size  {found.time_ratio:.2f}, {found.size_ratio:.2f} of the champion's")
+    for note in verdict.notes:
+        print(f"  {note}")
     print("  passes" if verdict.passes else "  does not pass:")
     for reason in verdict.reasons:
         print(f"    {reason}")

@@ -14,11 +14,10 @@ from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
-from streams.kafka.sink import KafkaSink
 from streams.readable import Followed, Readable
 from training_triggers.evidence import Evidence
 from training_triggers.journal import Journal
-from training_triggers.promotion import followed, write
+from training_triggers.updates import followed, on_kafka
 
 READ_LIMIT_S = 30.0
 MOST_POLLS = 200  # of one topic at a look: what is left comes at the next
@@ -41,9 +40,8 @@ class KafkaTopics:
         self._address, self._ids, self._clock, self._worker = address, ids, clock, worker
         self._updates = followed(KafkaBroadcast(address, MODEL_UPDATES.name, clock), ids)
         self._acks = Followed(KafkaBroadcast(address, SWAP_ACKS.name, clock), Readable(SWAP_ACKS, ids, SwapAck.from_dict))
-        self._sink = KafkaSink(address, None)
+        self._log = on_kafka(address, ids, clock, worker)
         self._stretches: dict[int, _Stretch] = {}
-        self._announced: set[tuple[str, int]] = set()
         self._first = self._updates.read_to_end(READ_LIMIT_S), self._acks.read_to_end(READ_LIMIT_S)
 
     def updates(self) -> Sequence[ModelUpdate]:
@@ -53,7 +51,7 @@ class KafkaTopics:
             self._stretches.pop(from_ms).close()
         found = [*self._first[0], *self._updates.poll()]
         self._first[0].clear()
-        return [one for one in found if (one.model, one.decided_ms) not in self._announced]
+        return found
 
     def refusals(self) -> Sequence[SwapAck]:
         found = [*self._first[1], *self._acks.poll()]
@@ -82,9 +80,12 @@ class KafkaTopics:
         reader = KafkaBroadcast(self._address, topic.name, self._clock, starts)
         return reader, Followed(reader, Readable(topic, self._ids, take))
 
-    def announce(self, update: ModelUpdate) -> None:
-        write(update, self._sink, self._ids, self._worker)
-        self._announced.add((update.model, update.decided_ms))
+    def announce(self, update: ModelUpdate, after: ModelUpdate | None) -> bool:
+        def decide(written: list[ModelUpdate]) -> ModelUpdate | None:
+            last = next((one for one in reversed(written) if one.model == update.model), None)
+            return update if last == after else None
+
+        return self._log.change(decide) is not None
 
     def tell(self, run_key: str, model: str, kind: str, words: str, facts: Mapping[str, str]) -> None:
         journal = Journal(self._address, self._ids, self._clock, run_key, model, self._worker)
@@ -98,4 +99,3 @@ class KafkaTopics:
             stretch.close()
         self._updates.close()
         self._acks.close()
-        self._sink.close()

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import json
+import math
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from streams.clock import Clock, SystemClock
 from streams.kafka.config import KafkaAddress
 from streams.registry import Registry
 from training_triggers import gate, page, window
+from training_triggers.compare import without
 from training_triggers.journal import OVER, Journal, requests
 from training_triggers.promotion import Source, live
 from training_triggers.settings import TriggerSettings
@@ -38,6 +39,7 @@ NICE = 10
 LOCK_LIMIT_S = 60.0
 SEED = 7
 SHOWN = 20  # changed decisions in the report's record
+MOST_GROWTH = 3.0  # of the labels that a run waits for, at a time
 JUDGED_AT_MOST = 3  # times, where the champion changes meanwhile
 
 
@@ -60,6 +62,16 @@ def main(settings: TriggerSettings, run_key: str) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class Told:
+    """known: what labels say. held: requests that are held back. since: those since the drift."""
+
+    asked: window.Asked
+    known: window.Truth
+    held: set[str]
+    since: set[str]
+
+
 class Run:
     def __init__(
         self, settings: TriggerSettings, request: TrainingRequest, folder: Path, journal: Journal, address: KafkaAddress,
@@ -77,9 +89,10 @@ class Run:
             trainer_of(self._request.model)
             champion = live(self._request.model, self._address, self._ids)
             kept = self._window(champion)
-            made = self._train(champion, kept)
-            self._register(made)
-            self._judge(made, kept)
+            with training(Path(self._settings.runs)):
+                made = self._train(champion, kept)
+                self._register(made)
+                self._judge(made, kept)
         except BrokerUnavailable:
             raise  # nothing could be said of it either: the launcher starts it again
         except (MillraceError, OSError, MemoryError) as error:
@@ -98,29 +111,56 @@ class Run:
         settings, decided_ms = self._settings, self._request.decided_ms
         from_ms = int(number(self._request.options, "from_ms", decided_ms - settings.window_s * 1000))
         since_ms = int(number(self._request.options, "since_ms", from_ms))
+        until_s, least = self._clock.monotonic_s() + settings.label_wait_s, settings.learn_labelled
+        self._wait(champion, since_ms, least, until_s)
+        is_late = False
+        while True:
+            kept = self._fixed(champion, from_ms, since_ms)
+            told = self._told(kept)
+            held = window.independent(told.asked, told.held & told.since & told.known.keys())
+            if held >= settings.gate_labelled or is_late:
+                break
+            least = math.ceil(least * min(MOST_GROWTH, 1.1 * settings.gate_labelled / max(1, held)))
+            self._say(
+                f"{held} of {settings.gate_labelled} independent requests that the gate needs are there since the drift: waits for {least} labels"
+            )
+            try:
+                self._wait(champion, since_ms, least, until_s)
+            except window.WindowRefused:
+                is_late = True  # what came is learnt from, and the gate says what it cannot tell
+        write(file, kept)
+        return kept
+
+    def _wait(self, champion: Source, since_ms: int, least: int, until_s: float) -> None:
         window.wait_for_labels(
-            self._address, self._ids, champion.folder.config["task"], since_ms, settings.learn_labelled, settings.label_wait_s,
-            self._clock, self._say,
+            self._address, self._ids, champion.folder.config["task"], since_ms, least, until_s - self._clock.monotonic_s(), self._clock,
+            self._say,
         )  # fmt: skip
+
+    def _fixed(self, champion: Source, from_ms: int, since_ms: int) -> dict[str, Any]:
+        """Offsets of requests and labels as they are now, and what the champion is shown and says of the requests."""
         ends = window.label_ends(self._address)
         window.replay(
             self._request.model, [champion.uri], self._folder / "window", "--seen", "--from-ms", str(from_ms),
-            "--to-ms", str(self._clock.now_ms()), "--limit", str(settings.window_requests),
+            "--to-ms", str(self._clock.now_ms()), "--limit", str(self._settings.window_requests),
         )  # fmt: skip
-        kept = json.loads((self._folder / "window" / "window.json").read_text())
-        kept |= {"from_ms": from_ms, "since_ms": since_ms, "label_ends": ends}
-        write(file, kept)
-        return dict(kept)
+        kept: dict[str, Any] = json.loads((self._folder / "window" / "window.json").read_text())
+        return kept | {"from_ms": from_ms, "since_ms": since_ms, "label_ends": ends, "salt": os.urandom(8).hex()}
 
     def _known(self, kept: dict[str, Any]) -> window.Truth:
         return window.truth(self._address, self._ids, kept["from_ms"], kept["label_ends"])
+
+    def _told(self, kept: dict[str, Any]) -> Told:
+        asked, known = window.asked(self._folder / "window" / "0.npz"), self._known(kept)
+        return Told(asked, known, window.held_back(asked, known, kept["salt"]), asked.since(kept["since_ms"]))
 
     def _train(self, champion: Source, kept: dict[str, Any]) -> dict[str, Any]:
         file, out = self._folder / "made.json", self._folder / "model"
         if file.exists():
             return dict(json.loads(file.read_text()))
-        examples = window.read(self._folder / "window" / "0.npz", self._known(kept))
-        mine = examples.take(np.array([not window.held_back(one) for one in examples.request_ids], np.bool_))
+        told = self._told(kept)
+        examples = window.read(self._folder / "window" / "0.npz", told.known)
+        mine = examples.take(np.array([one not in told.held for one in examples.request_ids], np.bool_))
         window.check(mine, self._settings.gate_labelled)
         if self._request.options.get("control") == "shuffled":
             self._say("as a control its labels are shuffled: what comes out must not pass the gate")
@@ -184,21 +224,22 @@ class Run:
         out = self._folder / "judged"
         fixed = self._folder / "window" / "window.json"
         window.replay(self._request.model, [champion.uri, f"file:{candidate.path}"], out, "--window", str(fixed))
-        first, second = gate.read(out / "0.npz"), gate.read(out / "1.npz")
-        truth = {one: known for one, known in self._known(kept).items() if window.held_back(one)}
-        since = set(itertools.compress(truth, window.after(list(truth), kept["since_ms"])))
-        found = gate.compare(
-            first, second, truth, {"requests before the drift": truth.keys() - since, "requests since the drift": since}
-        )
+        told = self._told(kept)
+        learnt = told.known.keys() - told.held
+        first, second = (without(gate.read(out / f"{number}.npz"), learnt) for number in (0, 1))
+        every, parts = set(first.request_ids), {}
+        if kept["since_ms"] > kept["from_ms"]:
+            parts = {"requests before the drift": every - told.since, "requests since the drift": every & told.since}
+        found = gate.compare(first, second, {one: told.known[one] for one in told.held & told.known.keys()}, parts)
         if made["holdout"] is not None:
             holdout = gate.accuracy_of(*(np.array(right, np.bool_) for right in made["holdout"]))
-            found = replace(found, parts={**found.parts, **({"holdout": holdout} if holdout else {})})
+            found = replace(found, parts={**found.parts, "holdout": holdout})
         policy = gate.Policy.of(self._settings)
         verdict = gate.judge(found, policy)
         return {
             "run_key": self._request.run_key, "model": self._request.model, "reason": self._request.reason,
             "champion": champion.folder.version, "candidate": candidate.version, "digest": candidate.digest, "window": kept, "offsets": offsets(kept),
-            "passes": verdict.passes, "reasons": list(verdict.reasons), "policy": asdict(policy), "metrics": made["metrics"],
+            "passes": verdict.passes, "reasons": list(verdict.reasons), "notes": list(verdict.notes), "policy": asdict(policy), "metrics": made["metrics"],
             "losses": made["losses"], **asdict(found),
         }  # fmt: skip
 
@@ -214,8 +255,9 @@ def told(report: dict[str, Any]) -> str:
     shares = [
         f"{name} {part['champion']:.3f} -> {part['candidate']:.3f} of {part['labelled']}"
         for name, part in report["parts"].items()
+        if part is not None
     ]
-    said = "; ".join(shares) or f"no labels, {report['agreement']:.1%} of the answers agree"
+    said = "; ".join([*shares, *report["notes"]]) or f"no labels, {report['agreement']:.1%} of the answers agree"
     if report["passes"]:
         return f"{report['candidate']} may take over from {report['champion']}: {said}"
     return f"{report['candidate']} is refused: {'; '.join(report['reasons'])} ({said})"
@@ -245,6 +287,14 @@ def alone(folder: Path, clock: Clock) -> Iterator[None]:
             if clock.monotonic_s() > until_s:
                 raise Stop(f"another process works in {folder}")
             clock.sleep(0.2)
+        yield
+
+
+@contextmanager
+def training(runs: Path) -> Iterator[None]:
+    """One run at a time trains and compares; others wait here, as they wait for labels."""
+    with (runs / "training.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -26,17 +26,41 @@ class Share:
         return self.right / self.labelled if self.labelled else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Both:
+    """labelled requests that two versions answered; of them, those that only the new one told right (gained), or only the old one (lost)."""
+
+    labelled: int = 0
+    gained: int = 0
+    lost: int = 0
+
+
 def difference(new: Share, old: Share, alpha: float = ALPHA) -> tuple[float, float]:
     """Interval of new minus old; -1 to 1 where one of them has no answers."""
     if not new.labelled or not old.labelled:
         return -1.0, 1.0
     variance = sum(_variance(share) / share.labelled for share in (new, old))
-    n = min(new.labelled, old.labelled)
-    # rho: eq. (55) of the paper's appendix, the mixture's spread that is best at TUNED_FOR
-    rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / TUNED_FOR
-    radius = math.sqrt(variance * 2 * (n * rho2 + 1) / (n * rho2) * math.log(math.sqrt(n * rho2 + 1) / alpha))
+    radius = _radius(variance, min(new.labelled, old.labelled), alpha)
     found = new.value - old.value
     return found - radius, found + radius
+
+
+def paired_difference(both: Both, alpha: float = ALPHA) -> tuple[float, float]:
+    """Interval of new minus old on the same requests, so that what is hard for both cancels out; -1 to 1 without any."""
+    n = both.labelled
+    if not n:
+        return -1.0, 1.0
+    found = (both.gained - both.lost) / n
+    differ = (both.gained + both.lost + 2) / (n + 2)  # one more of each, so that a few that agree do not look certain
+    radius = _radius((differ - found**2) / n, n, alpha)
+    return found - radius, found + radius
+
+
+def _radius(variance: float, n: int, alpha: float) -> float:
+    """variance: of the difference, after n answers."""
+    # rho: eq. (55) of the paper's appendix, the mixture's spread that is best at TUNED_FOR
+    rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / TUNED_FOR
+    return math.sqrt(variance * 2 * (n * rho2 + 1) / (n * rho2) * math.log(math.sqrt(n * rho2 + 1) / alpha))
 
 
 def _variance(share: Share) -> float:

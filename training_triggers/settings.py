@@ -32,13 +32,20 @@ class TriggerSettings(GroupSettings):
     data: str = setting("", "folder of the public data sets, for trainers that know them")
     window_s: float = setting(86_400.0, "how far back a run's window of recorded requests goes", 1, 2_592_000)
     window_requests: int = setting(20_000, "requests of a run's window, at most", 1, 1_000_000)
-    learn_labelled: int = setting(300, "labelled requests since the drift that a run waits for", 1, 1_000_000)
+    learn_labelled: int = setting(600, "labelled requests since the drift that a run waits for", 1, 1_000_000)
     label_wait_s: float = setting(3_600.0, "how long it waits for them", 0, 604_800)
     train_threads: int = setting(1, "threads of a trainer, which is also niced: serving goes first", 1, 256)
-    gate_margin: float = setting(0.01, "by how much a candidate may be worse, with 95 % confidence", 0, 0.5)
+    gate_margin: float = setting(0.02, "by how much a candidate may be worse, with 95 % confidence", 0.001, 0.5)
     gate_labelled: int = setting(
-        100, "labelled requests below which labels decide nothing, and the answers must agree", 1, 1_000_000
+        200, "independent labelled requests below which labels decide nothing, and the answers must agree", 1, 1_000_000
     )
+    gate_class_margin: float = setting(
+        0.05, "by how much it may be worse on one class, where it holds and where it does not", 0.001, 0.5
+    )
+    gate_class_labelled: int = setting(
+        75, "labelled requests of a class, where it holds and where not, below which labels do not judge it", 1, 1_000_000
+    )
+    gate_few: str = setting("agree", "what becomes of a class with fewer: agree (its decisions must stay) or refuse")
     canary_share: float = setting(0.2, "of the keys that a canary answers", 0.001, 0.999)
     canary_labelled: int = setting(150, "labelled answers of a canary before it may take over", 1, 1_000_000)
     canary_margin: float = setting(0.05, "by how much a canary may be worse, with 95 % confidence at all times", 0, 0.5)
@@ -50,4 +57,7 @@ class TriggerSettings(GroupSettings):
     )
     watch_s: float = setting(
         86_400.0, "how long a version that took over is watched, and brought back where it proves worse", 0, 2_592_000
+    )
+    watch_share: float = setting(
+        0.2, "of the requests, that the version before it is asked in secret while it is watched", 0.001, 1
     )

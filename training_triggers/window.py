@@ -1,16 +1,14 @@
 """What a run learns from: recorded requests with the labels that came for them, fixed by offsets so that it can be made again.
 
-A third of the requests is never trained on: candidate and champion are compared on it. Which ones is told by their ids, so that it is
-the same third whenever the window is read.
+A third of the requests is never trained on (`split.py`): candidate and champion are compared on it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import numpy.typing as npt
 
 from schemas.codec import SchemaIds
 from schemas.errors import BadSettings, Stop
-from schemas.topics import LABELS
+from schemas.topics import LABELS, PREDICTION_LOG
 from streams.clock import Clock, SystemClock
 from streams.ids import time_ms_of
 from streams.kafka.admin import KafkaAdmin
@@ -29,11 +27,13 @@ from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import stretch
 from streams.readable import Followed, Readable, every
 from streams.rows import Place
+from training_triggers import split
+from training_triggers.compare import largest
+from training_triggers.labels import Known, Said, known, with_label
 
 REPLAY_LIMIT_S = 1_800.0
 LOOK_EVERY_S = 1.0
-HELD_BACK_ONE_IN = 3
-Truth = dict[str, dict[str, bool]]  # by request id: by output name, what holds
+Truth = dict[str, Known]  # by request id
 
 
 class WindowRefused(Stop):
@@ -61,13 +61,61 @@ class Examples:
         return Examples([self.request_ids[i] for i in chosen], seen, self.truth[chosen], self.names)
 
 
-def held_back(request_id: str) -> bool:
-    return hashlib.sha256(request_id.encode()).digest()[0] % HELD_BACK_ONE_IN == 0
+@dataclass(frozen=True)
+class Asked:
+    """What a replay wrote of each entry: its request, the broker's time of it, and a number that is equal for equal content."""
+
+    request_ids: Sequence[str]
+    at_ms: Sequence[int]
+    contents: Sequence[int]
+
+    def since(self, from_ms: int) -> set[str]:
+        """Requests that came since then, whatever their ids say."""
+        return {one for one, at_ms in zip(self.request_ids, self.at_ms, strict=True) if at_ms >= from_ms}
 
 
-def after(request_ids: Sequence[str], since_ms: int) -> npt.NDArray[np.bool_]:
-    """bool (n,): which requests were made since then, by the time in their ids."""
-    return np.array([(time_ms_of(one) or 0) >= since_ms for one in request_ids], np.bool_)
+def asked(file: Path) -> Asked:
+    with np.load(file, allow_pickle=False) as found:
+        return Asked(found["request_ids"].tolist(), found["at_ms"].tolist(), found["contents"].tolist())
+
+
+def held_back(found: Asked, known: Truth, salt: str) -> set[str]:
+    return split.held_back(split.groups(found.request_ids, found.contents), known.keys(), salt)
+
+
+def independent(found: Asked, chosen: Collection[str]) -> int:
+    """How many different contents these requests have."""
+    of = split.groups(found.request_ids, found.contents)
+    return len({of[one] for one in chosen if one in of})
+
+
+class Labelled:
+    """Labelled requests of a task since a time: by the time in their ids, or, where an id tells none, by the log of what was answered since."""
+
+    def __init__(self, task: str, since_ms: int) -> None:
+        self._task, self._since_ms = task, since_ms
+        self._told, self._timeless, self._logged = set[str](), set[str](), set[str]()
+
+    @property
+    def needs_log(self) -> bool:
+        return bool(self._timeless)
+
+    def __len__(self) -> int:
+        return len(self._told) + len(self._timeless & self._logged)
+
+    def label(self, label: Mapping[str, Any]) -> None:
+        if label["task"] != self._task or not (label["truth"] or label.get("parts")):
+            return
+        at_ms = time_ms_of(label["request_id"])
+        if at_ms is None:
+            self._timeless.add(label["request_id"])
+        elif at_ms >= self._since_ms:
+            self._told.add(label["request_id"])
+
+    def answers(self, record: Mapping[str, Any]) -> None:
+        """A record of the prediction log that was appended since then."""
+        if record["task"] == self._task:
+            self._logged.update(one for one in record["request_ids"] if time_ms_of(one) is None)
 
 
 def wait_for_labels(
@@ -81,20 +129,26 @@ def wait_for_labels(
     say: Callable[[str], None],
 ) -> None:
     """Until so many requests made since `since_ms` are labelled. Raises WindowRefused after the limit."""
-    reader = KafkaBroadcast(address, LABELS.name, clock)
+    reader, log = KafkaBroadcast(address, LABELS.name, clock), None
     labels = Followed(reader, Readable(LABELS, ids, dict))
-    labelled: set[str] = set()
+    labelled = Labelled(task, since_ms)
+    answers: Followed[dict[str, Any]] | None = None
     begun_s, told = clock.monotonic_s(), -1
     try:
         while True:
             for label in labels.take(reader.wait(LOOK_EVERY_S)):
-                if label["task"] == task and label["truth"] and (time_ms_of(label["request_id"]) or 0) >= since_ms:
-                    labelled.add(label["request_id"])
-            if not reader.at_end():
+                labelled.label(label)
+            if labelled.needs_log:
+                log = log or _log_since(address, since_ms, clock)
+                answers = answers or Followed(log, Readable(PREDICTION_LOG, ids, dict))
+                for record in answers.poll():
+                    labelled.answers(record)
+            is_late = clock.monotonic_s() - begun_s > limit_s
+            if not is_late and not (reader.at_end() and (log is None or log.at_end())):
                 continue
             if len(labelled) >= least:
                 return
-            if clock.monotonic_s() - begun_s > limit_s:
+            if is_late:
                 raise WindowRefused(
                     f"{len(labelled)} requests since the drift are labelled, {least} are the least, and {limit_s:.0f} s were waited"
                 )
@@ -103,6 +157,13 @@ def wait_for_labels(
                 say(f"{told} of {least} labels that are needed are there")
     finally:
         reader.close()
+        if log is not None:
+            log.close()
+
+
+def _log_since(address: KafkaAddress, from_ms: int, clock: Clock) -> KafkaBroadcast:
+    places = [(PREDICTION_LOG.name, number) for number in range(PREDICTION_LOG.partitions)]
+    return KafkaBroadcast(address, PREDICTION_LOG.name, clock, KafkaAdmin(address).offsets_at(places, from_ms))
 
 
 def replay(model: str, sources: Sequence[str], out: Path, *words: str) -> None:
@@ -127,18 +188,19 @@ def label_ends(address: KafkaAddress) -> dict[str, int]:
 
 
 def truth(address: KafkaAddress, ids: SchemaIds, from_ms: int, ends: Mapping[str, int]) -> Truth:
-    """Of each request, its first label in the order of its partition. A label is never older than its request."""
+    """What all labels since then say of each request, the newest word first. A label is never older than its request."""
     places: list[Place] = [(LABELS.name, int(number)) for number in ends]
     limits = {place: ends[str(place[1])] for place in places}
     found: Truth = {}
     parts = stretch(address, LABELS.name, KafkaAdmin(address).offsets_at(places, from_ms), limits, SystemClock())
     for label in every(Readable(LABELS, ids, dict), parts):
-        if label["truth"]:
-            found.setdefault(label["request_id"], label["truth"])
+        told = with_label(found.get(label["request_id"]), label)
+        if told is not None:
+            found[label["request_id"]] = told
     return found
 
 
-def read(file: Path, known: Truth) -> Examples:
+def read(file: Path, truth: Mapping[str, Known | Said]) -> Examples:
     """What `replay --seen` wrote, those of it that are labelled. Raises WindowRefused where the model cannot be trained on it."""
     with np.load(file, allow_pickle=False) as found:
         about = json.loads(str(found["about"]))
@@ -152,11 +214,11 @@ def read(file: Path, known: Truth) -> Examples:
             seen = found["pixels"]
         else:
             raise WindowRefused("no request of the window reached the model")
-    told = np.array(
-        [[int(known.get(one, {}).get(name, -1)) for name in names] for one in request_ids], np.int8
-    ).reshape(-1, len(names))  # fmt: skip
+        parts = found["parts"].tolist() if "parts" in found else [""] * len(request_ids)
+    said = [known(truth.get(one)).of(part) for one, part in zip(request_ids, parts, strict=True)]
+    told = np.array([[int(one.get(name, -1)) for name in names] for one in said], np.int8).reshape(-1, len(names))
     if about["thresholds"] is None:  # the largest output decides: what is one of them is none of the others
-        told[(told == 1).any(axis=1, keepdims=True) & (told < 0)] = 0
+        told = largest(told)
     return Examples(request_ids, seen, told, names).take(np.asarray((told >= 0).any(axis=1)))
 
 

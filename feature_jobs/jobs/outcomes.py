@@ -41,6 +41,7 @@ def plan(addresses: Addresses) -> Plan:
         "predicted_ms": "p.started_ms",
         "source": "l.source",
         "truth": "l.truth",
+        "part_truth": "l.parts",
         "text": "l.`text`",
         "labelled_ms": "l.labelled_ms",
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ MANIFEST = "manifest.json"
 ALLOWED = {".safetensors", ".onnx", ".json", ".md", ".png", ".txt"}
 MAX_FILE_BYTES = 20 * 1024**3
 SHIPPED = Path(__file__).parents[1] / "shipped"
+SHIPPED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class ModelFolder:
 def resolve(uri: str) -> Path:
     """The folder of `shipped:NAME` or `file:PATH`. Raises ModelRefused."""
     scheme, _, rest = uri.partition(":")
-    if scheme == "shipped" and rest and "/" not in rest and not rest.startswith("."):
+    if scheme == "shipped" and SHIPPED_NAME.fullmatch(rest):
         return SHIPPED / rest
     if scheme == "file" and rest:
         return Path(rest)

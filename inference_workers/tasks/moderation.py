@@ -49,6 +49,10 @@ class Item:
     unread: list[tuple[str, MediaRefused]] = field(default_factory=list)
     unseen: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def is_one_part(self) -> bool:
+        return (self.text is not None) + len(self.windows) + len(self.pictures) + len(self.unread) == 1
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -177,7 +181,7 @@ def _score_texts(items: Sequence[Item], version: Version) -> list[Scored]:
     scores = scorer.score(texts)
     compute_ms = (time.perf_counter() - begun_s) * 1000
     signals = {"text_chars": np.array([len(text) for text in texts], "<f4")}
-    return [_scored(version, scorer.labels, scores, compute_ms, rows, parts, len(items), signals, texts)]
+    return [_scored(version, scorer.labels, scores, compute_ms, rows, parts, items, signals, texts)]
 
 
 def _score_pictures(items: Sequence[Item], version: Version) -> list[Scored]:
@@ -190,7 +194,7 @@ def _score_pictures(items: Sequence[Item], version: Version) -> list[Scored]:
     scores = scorer.score(pictures)
     compute_ms = (time.perf_counter() - begun_s) * 1000
     rows, parts = [row for row, _, _ in found], [part for _, part, _ in found]
-    return [_scored(version, scorer.labels, scores, compute_ms, rows, parts, 0, brightness(pictures), pictures)]
+    return [_scored(version, scorer.labels, scores, compute_ms, rows, parts, items, brightness(pictures), pictures)]
 
 
 def _scored(
@@ -200,17 +204,18 @@ def _scored(
     compute_ms: float,
     rows: list[int],
     parts: list[str],
-    n: int,
+    items: Sequence[Item],
     signals: Mapping[str, npt.NDArray[Any]],
     seen: Sequence[Any],
 ) -> Scored:
-    """n: the number of items where each of them may have exactly this one part, else 0."""
+    """The log names a part unless it is all that its item has: a label of the item is one of that part then, and only then."""
     saved = version.folder.config.get("thresholds", {})
     thresholds = np.array([float(saved.get(label, DEFAULT_THRESHOLD)) for label in labels])
     probabilities = 1.0 / (1.0 + np.exp(-scores.logits))
-    each_its_own = rows == list(range(n))
+    named = ["" if items[row].is_one_part else part for row, part in zip(rows, parts, strict=True)]
     use = Use(
-        version, probabilities.astype("<f4"), compute_ms, None if each_its_own else rows, () if each_its_own else parts, signals,
+        version, probabilities.astype("<f4"), compute_ms, None if rows == list(range(len(items))) else rows,
+        named if any(named) else (), signals,
         thresholds, seen, scores.embedding,
     )  # fmt: skip
     margins = scores.logits - np.log(thresholds / (1.0 - thresholds))

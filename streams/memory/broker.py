@@ -168,6 +168,12 @@ class MemoryBroker:
             self.open.pop(transaction.producer, None)
             self._end(transaction, "committed")
 
+    def commit_records(self, transaction: Transaction) -> None:
+        with self.lock:
+            self._check(transaction.producer, transaction.epoch)
+            self.open.pop(transaction.producer, None)
+            self._end(transaction, "committed")
+
     def _end(self, transaction: Transaction, state: str) -> None:
         transaction.state = state
         for place in transaction.places:

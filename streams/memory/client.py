@@ -162,6 +162,11 @@ class MemorySink:
         self._broker.commit(self._transaction, self._group, positions, member, int(generation))
         self._transaction = None
 
+    def commit_records(self, limit_s: float) -> None:
+        assert self._transaction is not None
+        self._broker.commit_records(self._transaction)
+        self._transaction = None
+
     def abort(self, limit_s: float) -> None:
         if self._transaction is not None:
             transaction, self._transaction = self._transaction, None

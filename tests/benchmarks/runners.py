@@ -222,7 +222,7 @@ def reference(bootstrap: str, registry: str, group: str, count: int, heavy: int,
             "origin_partitions": np.array([m.partition() for m in messages], "<i4").tobytes(),
             "origin_offsets": np.array([m.offset() for m in messages], "<i8").tobytes(),
             "outputs": logits.tobytes(), "outputs_dtype": "<f4", "outputs_shape": list(logits.shape), "signals": [], "thresholds": b"",
-            "embeddings": b"",
+            "embeddings": b"", "digest": "",
         })  # fmt: skip
         producer.produce(
             PREDICTION_LOG.name, out.getvalue(), b"bench-0", headers=[("ce_id", uuid7(int(now_ms)).encode()), *fixed]

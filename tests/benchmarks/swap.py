@@ -21,12 +21,12 @@ from streams.client import Client, connect
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
-from streams.kafka.sink import KafkaSink
 from streams.registry import Registry
 from tests.benchmarks.content import SENTENCES
 from tests.benchmarks.tasks import Worker
 from tests.benchmarks.worker import QUIET_LOAD, figure, report, say, servers
 from training_triggers.promotion import announce, find_source
+from training_triggers.updates import on_kafka
 
 MODEL = "moderation-text"
 RATE_PER_S = 100
@@ -64,7 +64,7 @@ async def run(bootstrap: str, registry: str, folders: list[Path], steady_s: floa
     """All answers, and when each swap was announced."""
     samples: list[Sample] = []
     announced: list[float] = []
-    sink, ids = KafkaSink(KafkaAddress(bootstrap=bootstrap), None), Registry(registry)
+    log = on_kafka(KafkaAddress(bootstrap=bootstrap), Registry(registry), SystemClock(), "bench")
     async with connect(bootstrap, registry, "bench") as client:
         await load(client, 5.0, [])
         whole_s = steady_s + len(folders) * 2 * AROUND_S
@@ -74,10 +74,9 @@ async def run(bootstrap: str, registry: str, folders: list[Path], steady_s: floa
             await asyncio.sleep(AROUND_S)
             announced.append(time.perf_counter())
             source = find_source(MODEL, str(folder), "")
-            await asyncio.to_thread(announce, MODEL, source, "bench", sink, ids, SystemClock())
+            await asyncio.to_thread(announce, MODEL, source, "bench", log, SystemClock())
             await asyncio.sleep(max(0.0, AROUND_S - (time.perf_counter() - announced[-1])))
         await loading
-    sink.close()
     return samples, announced
 
 

@@ -107,7 +107,7 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
         (bad,) = (one["facts"]["version"] for one in events if (one["run_key"], one["kind"]) == (control, "refused"))
         updates = stack.records(MODEL_UPDATES.name)
         assert [(one["version"], [c["version"] for c in one["challengers"]]) for one in updates] == [
-            ("1", [version]), (version, []), (bad, []), (version, []),
+            ("1", [version]), (version, ["1"]), (bad, []), (bad, [version]), (version, []),
         ]  # fmt: skip
         right = {key: good / n for key, (good, n) in story.rights.items()}
         assert right["as before", "1"] > 0.97
@@ -116,11 +116,8 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
 
         history = stack.run("models", "history", Texts.model, "--json").stdout.splitlines()
         assert [json.loads(line)["version"] for line in history if json.loads(line)["topic"] == MODEL_UPDATES.name] == [
-            "1",
-            version,
-            bad,
-            version,
-        ]
+            "1", version, bad, bad, version,
+        ]  # fmt: skip
         over_time = json.loads(stack.run("models", "accuracy", Texts.model, "--json").stdout)
         told = {v for one, n in zip(over_time["versions"], over_time["n"], strict=True) if n for v in one.split(", ")}
         assert {"1", version} <= told

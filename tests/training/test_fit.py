@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from inference_workers.networks.convnet import ConvNet
 from infra.settings import ROOT
-from training_triggers.trainers import fit, tune_digits
+from training_triggers.trainers import digits, fit, tune_digits
 from training_triggers.trainers.retrain import TrainingFailed
 
 WIDTHS = (4, 8)
@@ -100,3 +100,14 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     assert not (folder / "trained.safetensors").exists()
     network = ConvNet(1, 10, WIDTHS)
     assert fit.resume(folder, network, torch.optim.AdamW(network.parameters())) == (0, []), "and leaves no checkpoint"
+
+
+def test_where_there_are_no_other_pictures_the_accuracy_is_of_some_that_were_not_learnt() -> None:
+    numbers = np.random.default_rng(3)
+    pixels = numbers.integers(0, 255, (200, 28, 28)).astype(np.uint8)
+    shown = digits.Digits(np.concatenate([pixels, pixels[:50]]), np.arange(250) % 10)
+    learnt, measured = tune_digits.apart(shown)
+    assert len(learnt.labels) + len(measured.labels) == 250
+    assert 30 <= len(measured.labels) <= 70
+    of = {one.tobytes() for one in measured.pixels}
+    assert not of & {one.tobytes() for one in learnt.pixels}, "a repeat lies on the side of its first"

@@ -160,7 +160,8 @@ class Reading:
     def evidence(self, from_ms: int) -> Evidence:
         return Evidence()
 
-    def announce(self, update: generated.ModelUpdate) -> None: ...
+    def announce(self, update: generated.ModelUpdate, after: generated.ModelUpdate | None) -> bool:
+        return True
 
     def tell(self, run_key: str, model: str, kind: str, words: str, facts: Mapping[str, str]) -> None: ...
 

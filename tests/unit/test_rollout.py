@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from schemas import avro
-from schemas.generated import ModelUpdate, SwapAck, TrainingEvent
+from schemas.errors import ModelRefused
+from schemas.generated import Challenger, ModelUpdate, SwapAck, TrainingEvent
 from schemas.topics import MODEL_UPDATES, TRAINING_EVENTS
 from streams.broker import Commit
 from streams.clock import ManualClock
 from streams.registry import MemoryRegistry
+from tests.unit.test_evidence import MODEL, record
+from training_triggers import history, promotion
 from training_triggers.evidence import Evidence, Seen, time_ratio
-from training_triggers.promotion import shipped
-from training_triggers.rollout import BACK, CANARY, Policy, Rollout, breach, canary_of, of_canary
-from training_triggers.sequential import Share, difference
+from training_triggers.history import CANARY, SHADOW
+from training_triggers.promotion import Source, before, shipped
+from training_triggers.rollout import BACK, Policy, Rollout, breach, breach_beside, canary_of, of_canary
+from training_triggers.sequential import Both, paired_difference
 
-MODEL = "moderation-text"
 POLICY = Policy(share=0.5, labelled=50, margin=0.05, without_labels=500, most_s=100, watch_s=1_000)
 FACTS = {"version": "2", "uri": "file:/v2", "digest": "d2"}
 
@@ -57,8 +58,23 @@ class World:
     def kinds(self, run_key: str = "r") -> list[str]:
         return [event.kind for event in self.events if event.run_key == run_key]
 
-    def seen(self, version: str, arm: str, labelled: int, right: int, ms: float = 1.0) -> None:
-        self.known.sides[MODEL, version, arm] = Seen(labelled, labelled, right, [(8, ms)] * 100)
+    def seen(self, digest: str, arm: str, labelled: int, right: int, ms: float = 1.0) -> None:
+        self.known.sides[MODEL, digest, arm] = Seen(labelled, labelled, right, [(8, ms)] * 100)
+
+    def answer(self, digest: str, arm: str, right: Sequence[bool], first: int = 0) -> None:
+        """Requests from number `first` on, each labelled."""
+        ids = [f"r{first + i}" for i in range(len(right))]
+        self.known.answers(record(ids, [0.9 if one else 0.1 for one in right], digest=digest, arm=arm))
+        for one in ids:
+            self.known.label({"request_id": one, "truth": {"spam": True}})
+
+    def by_hand(self, digest: str, kind: str = history.PROMOTION, *challengers: Challenger) -> ModelUpdate:
+        update = ModelUpdate(
+            model=MODEL, version=digest, uri=f"file:/{digest}", digest=digest, reason="by hand", actor="me", kind=kind,
+            decided_ms=self.clock.now_ms(), challengers=challengers,
+        )  # fmt: skip
+        self.written.append(update)
+        return update
 
 
 class Reading:
@@ -78,10 +94,13 @@ class Reading:
     def evidence(self, from_ms: int) -> Evidence:
         return self._world.known
 
-    def announce(self, update: ModelUpdate) -> None:
+    def announce(self, update: ModelUpdate, after: ModelUpdate | None) -> bool:
+        mine = history.of(update.model, self._world.written)
+        if (mine[-1] if mine else None) != after:
+            return False
         self._world.written.append(update)
-        self._updates += 1
         self._world.write()
+        return True
 
     def tell(self, run_key: str, model: str, kind: str, words: str, facts: Mapping[str, str]) -> None:
         if kind not in self._world.kinds(run_key):
@@ -108,6 +127,9 @@ def look(world: World, one: Rollout | None = None, times: int = 3) -> Rollout:
     return one
 
 
+LIVE_DIGEST = shipped(MODEL).folder.digest
+
+
 def test_a_judged_candidate_answers_a_share_first_and_takes_over_when_it_is_no_worse() -> None:
     world = World()
     world.judged()
@@ -116,15 +138,26 @@ def test_a_judged_candidate_answers_a_share_first_and_takes_over_when_it_is_no_w
     canary = canary_of(update)
     assert canary is not None
     assert (update.version, canary.version, canary.share, canary.salt) == (shipped(MODEL).folder.version, "2", 0.5, "r")
+    assert (update.kind, canary.purpose) == (history.CHALLENGE, history.RUN)
     assert world.kinds() == ["judged", CANARY]
-    world.seen("2", CANARY, 20, 20)
-    world.seen(update.version, "live", 200, 100)
+    world.seen("d2", CANARY, 20, 20)
+    world.seen(LIVE_DIGEST, "live", 200, 100)
     look(world, one)
     assert len(world.written) == 1, "too few labels"
-    world.seen("2", CANARY, 60, 58)
+    world.seen("d2", CANARY, 60, 58)
     look(world, one)
-    assert (world.written[-1].version, world.written[-1].digest, world.written[-1].challengers) == ("2", "d2", ())
+    last = world.written[-1]
+    assert (last.version, last.digest, last.kind, canary_of(last)) == ("2", "d2", history.PROMOTION, None)
+    (watched,) = last.challengers
+    assert (watched.arm, watched.digest, watched.purpose) == (SHADOW, LIVE_DIGEST, history.WATCH), (
+        "the one before is asked beside it"
+    )
     assert world.kinds() == ["judged", CANARY, "promoted"]
+    look(world, one)
+    assert len(world.written) == 2
+    world.clock.sleep(POLICY.watch_s + 1)
+    look(world, one)
+    assert (world.written[-1].digest, world.written[-1].challengers) == ("d2", ()), "until the watch is over"
 
 
 @pytest.mark.parametrize("why", ["worse", "slower", "refused", "late"])
@@ -135,11 +168,11 @@ def test_a_canary_that_is_not_as_good_is_taken_back(why: str) -> None:
     live = world.written[0].version
     match why:
         case "worse":
-            world.seen("2", CANARY, 60, 30)
-            world.seen(live, "live", 60, 58)
+            world.seen("d2", CANARY, 60, 30)
+            world.seen(LIVE_DIGEST, "live", 60, 58)
         case "slower":
-            world.seen("2", CANARY, 10, 10, ms=50.0)
-            world.seen(live, "live", 10, 10, ms=5.0)
+            world.seen("d2", CANARY, 10, 10, ms=50.0)
+            world.seen(LIVE_DIGEST, "live", 10, 10, ms=5.0)
         case "refused":
             world.acks.append(SwapAck(model=MODEL, version="2", worker="w", accepted=False, reason="it failed", arm=CANARY))
         case "late":
@@ -156,10 +189,10 @@ def test_without_labels_the_gates_verdict_stands_after_enough_answers() -> None:
     world = World()
     world.judged()
     one = look(world)
-    world.known.sides[MODEL, "2", CANARY] = Seen(answered=499)
+    world.known.sides[MODEL, "d2", CANARY] = Seen(answered=499)
     look(world, one)
     assert len(world.written) == 1
-    world.known.sides[MODEL, "2", CANARY] = Seen(answered=500)
+    world.known.sides[MODEL, "d2", CANARY] = Seen(answered=500)
     look(world, one)
     assert world.written[-1].version == "2"
 
@@ -178,8 +211,8 @@ def test_one_candidate_at_a_time_and_the_second_was_compared_with_what_is_gone()
     world.judged("r2", version="3", uri="file:/v3", digest="d3")
     one = look(world)
     assert len(world.written) == 1
-    world.seen("2", CANARY, 60, 60)
-    world.seen(world.written[0].version, "live", 60, 30)
+    world.seen("d2", CANARY, 60, 60)
+    world.seen(LIVE_DIGEST, "live", 60, 30)
     look(world, one)
     assert world.kinds() == ["judged", CANARY, "promoted"]
     assert world.kinds("r2") == ["judged", "refused"]
@@ -187,32 +220,181 @@ def test_one_candidate_at_a_time_and_the_second_was_compared_with_what_is_gone()
 
 def test_a_version_promoted_by_hand_that_proves_worse_is_brought_back_and_only_once() -> None:
     world = World()
-    first = shipped(MODEL).folder
-    world.written.append(ModelUpdate(
-        model=MODEL, version="bad", uri="file:/bad", digest="db", reason="by hand", actor="me", decided_ms=world.clock.now_ms()
-    ))  # fmt: skip
-    world.seen("bad", "live", 100, 40)
-    world.seen(first.version, "live", 300, 290)
+    world.by_hand("db")
     one = look(world)
+    (watched,) = world.written[-1].challengers
+    assert (world.written[-1].digest, watched.digest, watched.purpose) == ("db", LIVE_DIGEST, history.WATCH)
+    world.answer("db", "live", [i % 2 == 0 for i in range(100)])
+    world.answer(LIVE_DIGEST, SHADOW, [True] * 100)
+    look(world, one)
     last = world.written[-1]
-    assert (last.digest, last.reason.startswith(BACK), world.kinds(f"{MODEL}-db")) == (first.digest, True, ["rolled_back"])
+    assert (last.digest, last.kind, last.reason.startswith(BACK)) == (LIVE_DIGEST, history.ROLLBACK, True)
+    assert (last.challengers, world.kinds(f"{MODEL}-db")) == ((), ["rolled_back"])
     look(world, one, 5)
-    assert len(world.written) == 2
+    assert len(world.written) == 3
     look(world)
-    assert len(world.written) == 2, "nor by a controller that starts anew"
+    assert len(world.written) == 3, "nor by a controller that starts anew"
+
+
+def test_a_version_of_the_shipped_ones_name_is_another_version() -> None:
+    world = World()
+    world.written.append(ModelUpdate(
+        model=MODEL, version=shipped(MODEL).folder.version, uri="file:/mine", digest="mine", reason="", actor="me",
+        kind=history.PROMOTION, decided_ms=world.clock.now_ms(),
+    ))  # fmt: skip
+    one = look(world)
+    world.answer("mine", "live", [False] * 60)
+    world.answer(LIVE_DIGEST, SHADOW, [True] * 60)
+    look(world, one)
+    assert (world.written[-1].digest, world.written[-1].kind) == (LIVE_DIGEST, history.ROLLBACK)
+
+
+@pytest.mark.parametrize("words", ["rollback: it insults people", "", "rolled forward"])
+def test_a_rollback_by_hand_stands_whatever_its_words_are(words: str) -> None:
+    world = World()
+    world.by_hand("d2")
+    world.clock.sleep(10)
+    world.written.append(replace(world.by_hand(LIVE_DIGEST, history.ROLLBACK), reason=words))
+    del world.written[-2]
+    world.answer(LIVE_DIGEST, "live", [False] * 100)
+    world.answer("d2", SHADOW, [True] * 100)
+    world.seen("d2", "live", 300, 290)
+    look(world, times=6)
+    assert len(world.written) == 2, "and nothing is asked beside it"
+
+
+def test_harder_traffic_does_not_bring_a_better_version_down() -> None:
+    """The new one is right on all that the old one is right on, and some more; from some time on both are right on half as much."""
+    world, numbers = World(), np.random.default_rng(6)
+    world.by_hand("new")
+    one = look(world)
+    for start in range(0, 2_000, 100):
+        easy = 0.95 if start < 300 else 0.5
+        old = numbers.random(100) < easy
+        world.answer("new", "live", (old | (numbers.random(100) < 0.03)).tolist(), start)
+        world.answer(LIVE_DIGEST, SHADOW, old.tolist(), start)
+        look(world, one, 1)
+    assert world.written[-1].digest == "new"
 
 
 def test_what_took_over_is_not_blamed_for_chance_nor_after_its_time() -> None:
-    for labelled, right, later_s in ((100, 92, 0.0), (100, 40, 2_000.0)):
-        world = World()
-        world.written.append(
-            ModelUpdate(model=MODEL, version="new", uri="u", digest="dn", reason="", actor="me", decided_ms=world.clock.now_ms())
-        )
+    for right, later_s in ((0.97, 0.0), (0.4, 2_000.0)):
+        world, numbers = World(), np.random.default_rng(1)
+        world.by_hand("new")
+        one = look(world)
         world.clock.sleep(later_s)
-        world.seen("new", "live", labelled, right)
-        world.seen(shipped(MODEL).folder.version, "live", 300, 290)
-        look(world)
-        assert len(world.written) == 1
+        world.answer("new", "live", (numbers.random(100) < right).tolist())
+        world.answer(LIVE_DIGEST, SHADOW, (numbers.random(100) < 0.97).tolist())
+        look(world, one)
+        assert world.written[-1].digest == "new"
+
+
+def challenger(arm: str, digest: str) -> Challenger:
+    return Challenger(arm=arm, version=digest, uri=f"file:/{digest}", digest=digest, share=0.1, salt="mine")
+
+
+def test_what_a_person_set_beside_it_stays_when_others_come_and_go() -> None:
+    world = World()
+    shadow = challenger(SHADOW, "ds")
+    world.by_hand(LIVE_DIGEST, history.CHALLENGE, shadow)
+    world.judged()
+    one = look(world)
+    assert shadow in world.written[-1].challengers
+    assert canary_of(world.written[-1]) is not None
+    world.seen("d2", CANARY, 60, 60)
+    world.seen(LIVE_DIGEST, "live", 60, 30)
+    look(world, one)
+    assert (world.written[-1].digest, world.written[-1].challengers) == ("d2", (shadow,))
+
+
+def test_a_canary_by_hand_does_not_switch_the_watch_off_and_is_forgotten_at_last() -> None:
+    world = World()
+    canary = challenger(CANARY, "dc")
+    world.by_hand("db", history.PROMOTION, canary)
+    one = look(world)
+    world.answer("db", "live", [False] * 60)
+    world.answer(LIVE_DIGEST, SHADOW, [True] * 60)
+    look(world, one)
+    assert (world.written[-1].digest, world.written[-1].challengers) == (LIVE_DIGEST, (canary,))
+    world.judged()
+    one = look(world)
+    assert canary_of(world.written[-1]) == canary, "a judged candidate waits for it"
+    world.clock.sleep(POLICY.watch_s + 1)
+    look(world, one)
+    last = canary_of(world.written[-1])
+    assert last is not None and last.digest == "d2", "but not for ever"
+
+
+def test_a_canary_by_hand_that_does_harm_is_ended() -> None:
+    world = World()
+    world.by_hand(LIVE_DIGEST, history.CHALLENGE, challenger(CANARY, "dc"), challenger(SHADOW, "ds"))
+    world.seen("dc", CANARY, 60, 10)
+    world.seen(LIVE_DIGEST, "live", 60, 58)
+    look(world)
+    assert [one.arm for one in world.written[-1].challengers] == [SHADOW]
+    assert "it is right less often" in world.written[-1].reason
+
+
+def test_a_promotion_between_a_look_and_its_update_is_not_overwritten() -> None:
+    world = World()
+    world.judged()
+    one = look(world)
+    world.seen("d2", CANARY, 60, 60)
+    world.seen(LIVE_DIGEST, "live", 60, 30)
+    assert one._topics is not None
+    updates = one._topics.updates
+    hotfix: list[ModelUpdate] = []
+
+    def read() -> Sequence[ModelUpdate]:
+        found = updates()
+        if not hotfix:
+            hotfix.append(world.by_hand("hotfix"))  # after the look read the topic, before it decides
+        return found
+
+    one._topics.updates = read  # type: ignore[method-assign]
+    look(world, one, 5)
+    assert [update.digest for update in world.written if update.digest != LIVE_DIGEST][:1] == ["hotfix"]
+    assert world.written[-1].digest == "hotfix"
+    assert world.kinds() == ["judged", CANARY, "rolled_back"], "memory and topic tell the same"
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+
+def promotions(*steps: tuple[str, str]) -> list[ModelUpdate]:
+    world = World()
+    for digest, kind in steps:
+        world.by_hand(digest, kind)
+    return world.written
+
+
+def test_rollbacks_go_further_down_and_never_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = promotions(("1", "promotion"), ("2", "promotion"), ("3", "promotion"))
+    monkeypatch.setattr(
+        promotion, "opened", lambda update: Source(promotion._as_registered(MODEL, update.version, update.digest), update.uri)
+    )
+    went = []
+    for _ in range(3):
+        target = before(MODEL, written).folder.digest
+        went.append(target)
+        written += promotions((target, "rollback"))
+    assert went == ["2", "1", LIVE_DIGEST]
+    with pytest.raises(ModelRefused, match="nothing that was promoted lies below"):
+        before(MODEL, written)
+    written += promotions(("4", "promotion"))
+    assert before(MODEL, written).folder.digest == LIVE_DIGEST
+    with pytest.raises(ModelRefused, match="nothing to roll back"):
+        before("vision-digits", written)
+
+
+def test_what_is_beside_a_version_changes_no_step() -> None:
+    written = promotions(("1", "promotion"), ("2", "promotion"), ("2", "challenge"), ("1", "rollback"), ("1", "challenge"))
+    assert [one.digest for one in history.ladder(written)] == ["1"]
+    was, since = history.turned(written)
+    assert was is not None and (was.digest, since.kind) == ("2", "rollback")
+
+
+# --- how it ends whatever happens -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("good", [True, False])
@@ -221,8 +403,8 @@ def test_a_crash_after_any_write_ends_in_the_same_state(good: bool) -> None:
         world.judged()
         for _ in range(10):
             if len(world.written) == 1:
-                world.seen("2", CANARY, 60, 60 if good else 20)
-                world.seen(world.written[0].version, "live", 60, 40)
+                world.seen("d2", CANARY, 60, 60 if good else 20)
+                world.seen(LIVE_DIGEST, "live", 60, 40)
             world.clock.sleep(2.0)
             try:
                 look(world, times=2)  # a new controller each time
@@ -243,33 +425,6 @@ def test_a_crash_after_any_write_ends_in_the_same_state(good: bool) -> None:
     assert crash_at > 3
 
 
-def test_the_interval_holds_the_truth_at_all_times() -> None:
-    """20 looks after every 10 answers, 400 times: without the correction for looking, three times as many would be wrong."""
-    numbers, wrong, naive = np.random.default_rng(8), 0, 0
-    for _ in range(400):
-        new, old = (np.cumsum(numbers.random(400) < 0.8) for _ in range(2))
-        looks = range(39, 400, 10)
-        wrong += any(
-            not low <= 0 <= high
-            for low, high in (difference(Share(n + 1, int(new[n])), Share(n + 1, int(old[n]))) for n in looks)
-        )
-        naive += any(abs(new[n] - old[n]) / (n + 1) > 1.96 * np.sqrt(2 * 0.16 / (n + 1)) for n in looks)
-    assert wrong / 400 <= 0.05
-    assert naive / 400 > 0.15
-
-
-@given(st.integers(30, 300), st.integers(30, 300), st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=200)
-def test_more_answers_narrow_the_interval_and_it_turns_with_its_sides(n: int, m: int, p: float, q: float) -> None:
-    new, old = Share(n, int(p * n)), Share(m, int(q * m))
-    low, high = difference(new, old)
-    assert low <= new.value - old.value <= high
-    back = difference(old, new)
-    assert back == pytest.approx((-high, -low))
-    wider = difference(Share(n * 10, int(p * n) * 10), Share(m * 10, int(q * m) * 10))
-    assert wider[1] - wider[0] < high - low
-
-
 def test_times_are_compared_at_the_same_batch_size() -> None:
     small, large = (
         Seen(batches=[(n, 1.0 + 0.5 * n) for n in (1, 2, 3, 4) * 10]),
@@ -282,20 +437,23 @@ def test_times_are_compared_at_the_same_batch_size() -> None:
     assert of_canary(Seen(), Seen(), 1.0, POLICY).kind == "wait"
 
 
-def test_labels_and_answers_meet_in_either_order_and_the_first_label_counts() -> None:
-    evidence = Evidence()
-    record = {
-        "request_ids": ["a", "b", "c"], "model": MODEL, "version": "1", "arm": "live", "compute_ms": 2.0, "output_names": ["spam"],
-        "outputs": np.array([0.9, 0.1, 0.9], "<f4").tobytes(), "outputs_dtype": "<f4", "thresholds": np.array([0.5], "<f4").tobytes(),
-    }  # fmt: skip
-    evidence.label({"request_id": "a", "truth": {"spam": True}})
-    evidence.label({"request_id": "a", "truth": {"spam": False}})
-    evidence.answers(record)
-    evidence.label({"request_id": "b", "truth": {"spam": True}})
-    evidence.label({"request_id": "b", "truth": {"spam": False}})
-    evidence.label({"request_id": "c", "truth": {"violence": True}})
-    seen = evidence.of(MODEL, "1", "live")
-    assert (seen.answered, seen.labelled, seen.right, seen.batches) == (3, 2, 1, [(3, 2.0)])
+def test_few_labels_do_not_hold_a_canary_up() -> None:
+    new, old = Seen(answered=600, labelled=1, right=1), Seen(answered=600)
+    assert of_canary(new, old, 2.0, POLICY).kind == "wait", "more may come"
+    assert of_canary(new, old, 90.0, POLICY).kind == "promote"
+    assert of_canary(new, old, 101.0, POLICY).kind == "promote"
+    assert of_canary(Seen(answered=600), Seen(labelled=400, right=390), 101.0, POLICY).kind == "back", "why has it none?"
+    assert of_canary(Seen(answered=600, labelled=40, right=39), Seen(labelled=40, right=39), 101.0, POLICY).kind == "back"
+
+
+def test_on_the_same_requests_only_those_that_tell_them_apart_count() -> None:
+    low, high = paired_difference(Both(200, 0, 40))
+    assert high < 0
+    assert paired_difference(Both(200, 40, 0)) == pytest.approx((-high, -low))
+    assert paired_difference(Both(200, 20, 20))[0] < 0 < paired_difference(Both(200, 20, 20))[1]
+    assert paired_difference(Both()) == (-1.0, 1.0)
+    assert "right less often" in breach_beside(Seen(), Seen(), Both(200, 0, 40), POLICY)
+    assert breach_beside(Seen(), Seen(), Both(29, 0, 29), POLICY) == ""
 
 
 def test_what_strangers_write_on_the_topics_hinders_no_other_run() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from streams.ids import uuid7
 from streams.outcome import Emit, Reject
 from streams.registry import MemoryRegistry
 from streams.rows import Polled, Rows
-from training_triggers import page, run, window
+from training_triggers import page, run, split, window
+from training_triggers.labels import Known, with_label
 from training_triggers.launch import MOST_STARTS, Launch
 from training_triggers.promotion import shipped
 from training_triggers.run import Run
@@ -88,10 +90,10 @@ class Launcher:
         event = TrainingEvent(run_key=run_key, model="m", kind=kind, words="", at_ms=0)
         self.values.append(Encoder("training-event", TRAINING_EVENTS.subject, self.ids).encode_one(event))
 
-    def ask(self, *run_keys: str, commit: bool = True) -> list[dict[str, Any]]:
+    def ask(self, *run_keys: str, commit: bool = True, model: str = "m") -> list[dict[str, Any]]:
         encoder, n = Encoder("training-request", TRAINING_REQUESTS.subject, self.ids), len(run_keys)
         asked = [
-            encoder.encode_one(TrainingRequest(run_key=key, model="m", version="1", reason="why", actor="a", decided_ms=0))
+            encoder.encode_one(TrainingRequest(run_key=key, model=model, version="1", reason="why", actor="a", decided_ms=0))
             for key in run_keys
         ]
         rows = Rows(
@@ -165,6 +167,23 @@ def test_a_child_that_dies_is_started_again_a_few_times_and_then_it_is_said() ->
     assert (key, "-9" in words) == ("a", True)
 
 
+def test_a_run_that_waits_for_labels_holds_no_other_model_up() -> None:
+    one = Launcher()
+    one.ask("a", "b")
+    one.ask("c", model="other")
+    one.look()
+    assert [key for key, _ in one.started] == ["a", "c"], "of one model one after the other"
+    one.started[1][1].code = 0
+    one.event("c", "refused")
+    one.look()
+    one.started[0][1].code = 0
+    one.event("a", "judged")
+    one.look()
+    assert [key for key, _ in one.started] == ["a", "c", "b"]
+    one.step.close()
+    assert one.started[2][1].stopped
+
+
 class Written:
     """`Journal` in memory."""
 
@@ -187,9 +206,10 @@ def child(
     (folder / "window").mkdir(parents=True)
     recorded(
         folder / "window" / "0.npz", ids, ["spam"], [0.5], texts=np.frombuffer(b"".join(texts), np.uint8),
-        text_bytes=np.array([len(one) for one in texts]),
+        text_bytes=np.array([len(one) for one in texts]), contents=np.arange(len(ids)), at_ms=np.arange(len(ids)),
     )  # fmt: skip
     span = {
+        "salt": "s",
         "topic": "content-v1",
         "from_offsets": {"0": 0},
         "to_offsets": {"0": 900},
@@ -204,7 +224,7 @@ def child(
             raise error
 
     monkeypatch.setattr(run, "live", lambda *given: shipped("moderation-text"))
-    monkeypatch.setattr(run.Run, "_known", lambda self, kept: {one: {"spam": i % 2 == 0} for i, one in enumerate(ids)})
+    monkeypatch.setattr(run.Run, "_known", lambda self, kept: {one: Known({"spam": i % 2 == 0}) for i, one in enumerate(ids)})
     monkeypatch.setitem(RETRAIN, "moderation-text", retrain)
     request = TrainingRequest(run_key="r-1", model=model, version="1", reason="why", actor="me", decided_ms=0)
     return Run(TriggerSettings(), request, folder, written, None, None, ManualClock()), written  # type: ignore[arg-type]
@@ -279,11 +299,76 @@ def test_what_cannot_be_learnt_from_is_refused(tmp_path: Path) -> None:
         window.check(some, 50)
 
 
-def test_a_third_is_held_back_and_always_the_same() -> None:
-    ids = [uuid7(i) for i in range(3_000)]
-    held = [window.held_back(one) for one in ids]
-    assert held == [window.held_back(one) for one in ids]
-    assert 0.3 < sum(held) / len(held) < 0.37
+def test_about_a_third_of_the_contents_is_held_back_and_with_one_salt_always_the_same() -> None:
+    ids = [f"r{i}" for i in range(6_000)]
+    of = split.groups(ids, [i // 2 for i in range(6_000)])
+    held = split.held_back(of, ids, "salt")
+    assert held == split.held_back(of, ids, "salt")
+    assert 0.3 < len(held) / len(ids) < 0.37
+    assert all((f"r{i}" in held) == (f"r{i + 1}" in held) for i in range(0, 6_000, 2)), "equal contents lie on one side"
+    other = split.held_back(of, ids, "another run")
+    assert 0.2 < len(held & other) / len(held) < 0.5, "nobody can choose what is never judged"
+
+
+def test_a_campaign_of_one_text_is_not_learnt_and_judged() -> None:
+    ids = [f"r{i}" for i in range(3_000)]
+    contents = [7] * 2_500 + list(range(100, 600))
+    for salt in map(str, range(20)):
+        held = split.held_back(split.groups(ids, contents), ids, salt)
+        assert not held & set(ids[:2_500]), "more than its share is learnt from"
+        assert 100 < len(held) < 240
+
+
+def test_pictures_of_one_item_and_what_shares_one_lie_on_one_side() -> None:
+    ids, contents = ["a", "a", "b", "c", "c"], [1, 2, 2, 3, 4]
+    of = split.groups(ids, contents)
+    assert of["a"] == of["b"]
+    assert of["a"] != of["c"]
+    asked = window.Asked(ids, [10, 10, 20, 30, 30], contents)
+    assert window.independent(asked, {"a", "b", "c", "elsewhere"}) == 2
+    assert asked.since(20) == {"b", "c"}, "by the time of the record, whatever the id is"
+
+
+def test_near_copies_have_the_same_content() -> None:
+    from inference_workers.replay import content_of
+
+    first = content_of("WIN a prize:  call 0900-123", "r1", "")
+    assert first == content_of("win a prize: call 0900-123\n", "r2", "text")
+    assert first != content_of("win a price: call 0900-123", "r1", "")
+    pixels = np.zeros((2, 3), np.uint8)
+    assert (
+        content_of(pixels, "r1", "image 1") == content_of(pixels.copy(), "r2", "image 2") != content_of(pixels.T, "r1", "image 1")
+    )
+    assert content_of(None, "r1", "") != content_of(None, "r2", "")
+
+
+def test_requests_whose_ids_tell_no_time_count_by_the_log() -> None:
+    labelled = window.Labelled("moderation", 1_000_000)
+    for request_id in ("order-1", "order-2", str(uuid.uuid4()), uuid7(2_000_000), uuid7(1)):
+        labelled.label({"request_id": request_id, "task": "moderation", "truth": {"spam": True}})
+    labelled.label({"request_id": uuid7(3_000_000), "task": "vision", "truth": {"1": True}})
+    labelled.label({"request_id": uuid7(3_000_000), "task": "moderation", "truth": {}})
+    assert (len(labelled), labelled.needs_log) == (1, True)
+    labelled.answers({"task": "moderation", "request_ids": ["order-2", "order-9"]})
+    labelled.answers({"task": "vision", "request_ids": ["order-1"]})
+    assert len(labelled) == 2
+
+
+def test_a_spam_picture_says_nothing_of_the_text_beside_it(tmp_path: Path) -> None:
+    raw = [b"Happy birthday", b"Lunch?"]
+    file = recorded(
+        tmp_path / "0.npz", ["a", "b"], ["spam", "violence"], [0.5, 0.5], texts=np.frombuffer(b"".join(raw), np.uint8),
+        text_bytes=np.array([len(one) for one in raw]), parts=np.array(["text", ""]),
+    )  # fmt: skip
+    item = with_label(None, {"truth": {"spam": True, "violence": False}, "source": "buyer"})
+    assert item is not None
+    assert window.read(file, {"a": item}).truth.tolist() == [[-1, 0]]
+    picture = with_label(None, {"truth": {}, "parts": {"image 1": {"spam": True}}, "source": "review"})
+    assert picture is not None
+    assert len(window.read(file, {"a": picture})) == 0
+    mended = with_label(with_label(None, {"truth": {"spam": True, "violence": True}}), {"truth": {"spam": False}})
+    assert mended is not None
+    assert window.read(file, {"b": mended}).truth.tolist() == [[0, 1]], "the newest word counts, of what it is about"
 
 
 # --- the text model ---------------------------------------------------------------------------------------------------
@@ -351,11 +436,11 @@ def test_a_report_is_a_page_and_what_it_quotes_stays_text() -> None:
     report = {
         "run_key": "r", "model": "m<script>", "champion": "1", "candidate": "2", "reason": "<b>", "passes": False, "reasons": ["<i>"],
         "offsets": "t (0: 1-2)", "entries": 2, "agreement": 0.5, "time_ratio": 1.0, "size_ratio": 1.0, "losses": [1.0, 0.5],
-        "accuracy": {"labelled": 2, "champion": 0.5, "candidate": 1.0, "low": -0.1, "high": 0.9}, "parts": {},
+        "accuracy": {"labelled": 2, "champion": 0.5, "candidate": 1.0, "low": -0.1, "high": 0.9}, "parts": {}, "classes": {}, "notes": ["<u>"],
         "drift": {"spam": (0.1, 0.2)}, "changed": [("<x>", "text", "spam", 0.1, 0.9)],
     }  # fmt: skip
     made = page.of(report)
-    for hostile in ("<script>", "<b>", "<i>", "<x>"):
+    for hostile in ("<script>", "<b>", "<i>", "<x>", "<u>"):
         assert hostile not in made
     assert "0.500" in made
     assert "polyline" in made

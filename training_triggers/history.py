@@ -1,0 +1,62 @@
+"""What the updates of one model tell, oldest first: what answered before what, since when, and who set the versions beside it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from schemas.generated import Challenger, ModelUpdate
+
+# ModelUpdate.kind
+PROMOTION, ROLLBACK, CHALLENGE = "promotion", "rollback", "challenge"
+# Challenger.purpose; a person's has none
+RUN, WATCH = "run", "watch"
+CANARY, SHADOW, LIVE = "canary", "shadow", "live"
+
+
+def of(model: str, written: Sequence[ModelUpdate]) -> list[ModelUpdate]:
+    return [one for one in written if one.model == model]
+
+
+def ladder(updates: Sequence[ModelUpdate]) -> list[ModelUpdate]:
+    """The promotions that stand, one above the other; what was shipped lies below. A rollback takes off all above what it brought back, so
+    that the next goes one further down, and none goes up again."""
+    steps: list[ModelUpdate] = []
+    for one in updates:
+        if one.kind == ROLLBACK:
+            while steps and steps[-1].digest != one.digest:
+                steps.pop()
+        elif one.kind != CHALLENGE and (not steps or steps[-1].digest != one.digest):
+            steps.append(one)
+    return steps
+
+
+def turned(updates: Sequence[ModelUpdate]) -> tuple[ModelUpdate | None, ModelUpdate]:
+    """What answered before the version that answers now, None where that was what is shipped; and the update since which this one does."""
+    for was, now in reversed(list(pairwise(updates))):
+        if was.digest != now.digest:
+            return was, now
+    return None, updates[0]
+
+
+def beside(update: ModelUpdate, arm: str) -> Challenger | None:
+    return next((one for one in update.challengers if one.arm == arm), None)
+
+
+def set_ms(updates: Sequence[ModelUpdate], challenger: Challenger) -> int:
+    """Since when the last update's challenger is beside the live version."""
+    at_ms = updates[-1].decided_ms
+    for one in reversed(updates):
+        if challenger not in one.challengers:
+            break
+        at_ms = one.decided_ms
+    return at_ms
+
+
+def of_people(update: ModelUpdate, digest: str) -> tuple[Challenger, ...]:
+    """The versions that a person set beside it, but for the one that answers from here on."""
+    return tuple(one for one in update.challengers if not one.purpose and one.digest != digest)
+
+
+def names(update: ModelUpdate, digest: str) -> bool:
+    return digest == update.digest or any(one.digest == digest for one in update.challengers)
