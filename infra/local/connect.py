@@ -52,7 +52,7 @@ def start_connect(folder: Path, jar_folder: Path, log: Path, bootstrap: str, key
     port, plugins = port or free_port(), folder.resolve() / "plugins"
     plugins.mkdir(parents=True, exist_ok=True)
     properties, log4j = folder / "connect.properties", folder / "log4j2.properties"
-    tls.private(properties, _properties(bootstrap, port, plugins, keys))
+    tls.private(properties, _properties(bootstrap, port, plugins, keys).encode())
     log4j.write_text(LOG4J)
     command = [
         java(), f"-Xmx{HEAP_MB}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={log4j}",

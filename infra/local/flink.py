@@ -108,7 +108,7 @@ def configure(folder: Path, keys: tls.Keys, rest_port: int, rpc_port: int) -> Pa
         "classloader.resolve-order": "parent-first",  # the connectors lie on the cluster's own class path
         **_guarded(keys),
     }  # fmt: skip
-    tls.private(conf / "config.yaml", "".join(f"{name}: {value}\n" for name, value in values.items()))
+    tls.private(conf / "config.yaml", "".join(f"{name}: {value}\n" for name, value in values.items()).encode())
     (conf / "log4j.properties").write_text(
         "rootLogger.level = WARN\nrootLogger.appenderRef.out.ref = out\nappender.out.name = out\nappender.out.type = CONSOLE\n"
         "appender.out.layout.type = PatternLayout\nappender.out.layout.pattern = %d{ISO8601} %-5p %c{1} - %m%n\n"

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import ssl
-import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
-from schemas.errors import Stop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import NameOID
 
 DAYS = 3_650
-LIMIT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Keys:
 
 
 def keys(run_folder: Path) -> Keys:
-    """Made at the first call. Raises Stop where OpenSSL is not on the machine."""
+    """Made at the first call."""
     found = Keys(run_folder.resolve() / "tls")
     if not found.store.exists():
         _make(found)
@@ -61,40 +64,45 @@ def context_of(run_folder: Path) -> ssl.SSLContext | None:
     return found.context() if found.store.exists() else None
 
 
-def private(file: Path, text: str) -> Path:
+def private(file: Path, content: bytes) -> Path:
     """Write a file that only its owner can read, whatever it was before."""
     part = file.with_name(f"{file.name}.part")
     part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        out.write(text)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.write(content)
     part.replace(file)
     return file
 
 
 def _make(found: Keys) -> None:
-    tool = shutil.which("openssl")
-    if tool is None:
-        raise Stop(
-            "Flink and Kafka Connect are reached with a key, and `openssl`, which makes it, is not on this machine: install it"
-        )
+    """RSA, as every Java reads it."""
     found.folder.mkdir(parents=True, exist_ok=True)
     found.folder.chmod(0o700)
-    private(found.folder / "password", secrets.token_hex(24))
-    for file in (found.key, found.certificate):
-        private(file, "")
-    _call(
-        tool, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", str(DAYS), "-subj",
-        "/CN=millrace", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", str(found.key), "-out", str(found.certificate),
-    )  # fmt: skip
-    part = private(found.folder / "store.part", "")
-    _call(
-        tool, "pkcs12", "-export", "-name", "millrace", "-inkey", str(found.key), "-in", str(found.certificate), "-out", str(part),
-        "-passout", f"file:{found.folder / 'password'}",
-    )  # fmt: skip
-    part.replace(found.store)
+    password = secrets.token_hex(24)
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+    certificate = _certificate(key)
+    private(found.folder / "password", password.encode())
+    plain = serialization.NoEncryption()
+    private(found.key, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    private(found.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+    closed = serialization.BestAvailableEncryption(password.encode())
+    private(found.store, pkcs12.serialize_key_and_certificates(b"millrace", key, certificate, None, closed))
 
 
-def _call(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    if done.returncode:
-        raise Stop(f"{' '.join(command[:2])} failed: {done.stderr.strip()[-500:]}")
+def _certificate(key: rsa.RSAPrivateKey) -> x509.Certificate:
+    """Signed by itself, for loopback alone."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "millrace")])
+    now = datetime.now(UTC)
+    hosts = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("localhost")])
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(hosts, critical=False)
+        .sign(key, hashes.SHA256())
+    )
