@@ -138,16 +138,21 @@ def test_nobody_without_the_stacks_key_hands_code_to_the_cluster(stack: Stack) -
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     for address in (manager.address, manager.address.replace("https", "http")):
         for path, body in (("/jars/upload", form), ("/jobs", form), ("/jobs/overview", None)):
-            with pytest.raises(
-                (urllib.error.URLError, ConnectionError, ssl.SSLError, http.client.HTTPException)
-            ):  # not let in, in whatever words
-                urllib.request.urlopen(urllib.request.Request(address + path, body, kind), timeout=10, context=anybody)
-    with pytest.raises(urllib.error.HTTPError) as refused:  # nor with it: jobs are submitted whole, by the supervisor
-        ours = tls.keys(stack.home / "run").context()
-        urllib.request.urlopen(urllib.request.Request(f"{manager.address}/jars/upload", form, kind), timeout=10, context=ours)
-    assert refused.value.code in (400, 404, 405, 500)  # the path is not there
+            refused(urllib.request.Request(address + path, body, kind), anybody)  # not let in, in whatever words
+    ours = tls.keys(stack.home / "run").context()
+    refusal = refused(urllib.request.Request(f"{manager.address}/jars/upload", form, kind), ours)
+    assert isinstance(refusal, urllib.error.HTTPError)  # nor with the key: jobs are submitted whole, by the supervisor
+    assert refusal.code in (400, 404, 405, 500)  # the path is not there
     conf = stack.home / "run" / "flink" / "conf" / "config.yaml"
     assert stat.S_IMODE(conf.stat().st_mode) == 0o600
+
+
+def refused(request: urllib.request.Request, keys: ssl.SSLContext) -> Exception:
+    with pytest.raises((urllib.error.URLError, ConnectionError, ssl.SSLError, http.client.HTTPException)) as raised:
+        urllib.request.urlopen(request, timeout=10, context=keys)
+    if isinstance(raised.value, urllib.error.HTTPError):
+        raised.value.close()
+    return raised.value
 
 
 def abort_valid_events(stack: Stack, events: list[UserEvent]) -> None:
