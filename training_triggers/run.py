@@ -293,7 +293,7 @@ def alone(folder: Path, clock: Clock) -> Iterator[None]:
 @contextmanager
 def training(runs: Path) -> Iterator[None]:
     """One run at a time trains and compares; others wait here, as they wait for labels."""
-    with (runs / "training.lock").open("w") as file:
+    with runs.with_name(f"{runs.name}.lock").open("w") as file:  # beside the runs' folders
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
