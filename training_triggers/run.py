@@ -89,7 +89,7 @@ class Run:
             trainer_of(self._request.model)
             champion = live(self._request.model, self._address, self._ids)
             kept = self._window(champion)
-            with training(Path(self._settings.runs)):
+            with training(self._folder.parent):
                 made = self._train(champion, kept)
                 self._register(made)
                 self._judge(made, kept)
@@ -292,10 +292,13 @@ def alone(folder: Path, clock: Clock) -> Iterator[None]:
 
 @contextmanager
 def training(runs: Path) -> Iterator[None]:
-    """One run at a time trains and compares; others wait here, as they wait for labels."""
-    with runs.with_name(f"{runs.name}.lock").open("w") as file:  # beside the runs' folders
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """One run at a time trains and compares; others wait here, as they wait for labels. The folder of runs is itself what is locked."""
+    folder = os.open(runs, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(folder)
 
 
 def end_with_parent() -> None:
