@@ -38,8 +38,9 @@ class Liveness:
         self._standing: dict[Place, _Standing] = {}
         self._looked_s = self._busy_s = clock.monotonic_s()
 
-    def look(self, *, idle: bool) -> None:
-        """idle: nothing is being batched, computed or committed. Does not wait for the broker.
+    def look(self, *, idle: bool, held: bool) -> None:
+        """idle: nothing is being batched, computed or committed. held: the loop takes no work at present. Does not wait for the
+        broker.
 
         Raises TransactionAborted where a partition stands still and reading again from the committed offsets may heal
         it, StandsStill where that was tried `MAX_HEALINGS` times.
@@ -49,7 +50,7 @@ class Liveness:
             self._busy_s = now_s
         if now_s - self._looked_s < LOOK_EVERY_S:
             return
-        waiting = self._without_progress(now_s, idle=idle)
+        waiting = self._without_progress(now_s, idle=idle, held=held)
         unread = self._unread(waiting) if waiting else {}
         if unread is None:
             return  # the broker has not answered yet: look again at the next round
@@ -60,7 +61,7 @@ class Liveness:
         if still:
             self._heal(still, now_s)
 
-    def _without_progress(self, now_s: float, *, idle: bool) -> list[Place]:
+    def _without_progress(self, now_s: float, *, idle: bool, held: bool) -> list[Place]:
         """Partitions whose committed offset has not moved for too long, with no reason that we know of."""
         offsets, tracker = self._assignment.offsets, self._assignment.tracker
         for place in self._standing.keys() - offsets.keys():
@@ -70,7 +71,7 @@ class Liveness:
             seen = self._standing.get(place)
             if seen is None or seen.offset != offset:
                 self._standing[place] = _Standing(offset, now_s)
-            elif self._assignment.pauses.holds_back(place):
+            elif held or self._assignment.pauses.holds_back(place):
                 seen.since_s = now_s
             elif (idle and min(now_s - seen.since_s, now_s - self._busy_s) >= IDLE_LIMIT_S) or (
                 now_s - seen.since_s >= BUSY_LIMIT_S and not tracker.has_unfinished(place)

@@ -152,8 +152,10 @@ class Loop:
             self._run_suspects()
             self._work()
             self._collect_and_release(wait_s=0.05)
-            self._commit_if_due(idle=not len(polled) or self.recovery.one_at_a_time)
-            self._liveness.look(idle=self._is_idle())
+            self._commit_if_due(idle=not len(polled))
+            if self.recovery.one_at_a_time:
+                self._commit()
+            self._liveness.look(idle=self._is_idle(), held=self._holds())
         except (TransactionAborted, Fenced) as failure:
             self.recovery.recover(failure)
 
@@ -195,8 +197,9 @@ class Loop:
         pauses.set_full(full or self._holds() or (alone and assignment.in_flight_records > 0))
         pauses.apply(now_s)
         polled = self.source.poll(1 if alone else self.limits.poll_records, self._wait_s(now_s))
-        if assignment.must_rewind:
-            raise TransactionAborted("partitions were taken away; what was in flight of the others is read again")
+        if assignment.must_rewind:  # partitions were taken away; what was in flight of the others is read again
+            self.recovery.go_back()
+            return Polled()
         if self._retry_topics and any(place[0] != self.consumption.topic.name for place in polled.places):
             polled = self._put_back_what_is_not_due(polled)
         return polled
@@ -307,12 +310,13 @@ class Loop:
         self.metrics.observe("step_seconds", self._clock.monotonic_s() - started_s)
 
     def _collect(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:  # all first, as an end may forget the others: strict order reads them again
+            if isinstance(outcome, Emit) and len(outcome.rows):
+                self.trials.answered(outcome.rows)
         for outcome in outcomes:
             is_witness = self.trials.is_witness(outcome.rows)
             if len(outcome.rows) and outcome.rows.epoch != self.assignment.epoch and not is_witness:
                 continue  # read under an assignment that is gone: its next owner, or we, read it again
-            if isinstance(outcome, Emit) and len(outcome.rows):
-                self.trials.answered(outcome.rows)
             if not is_witness:
                 self._end(outcome)
 
@@ -326,7 +330,8 @@ class Loop:
                 self._reject(outcome.rows, outcome.error, outcome.step)
             case Defer():
                 for i in range(len(outcome.rows)):
-                    self._defer(outcome.rows.take([i]), outcome.error, outcome.step)
+                    if outcome.rows.epoch == self.assignment.epoch:  # in strict order the first takes the others back with it
+                        self._defer(outcome.rows.take([i]), outcome.error, outcome.step)
 
     def _reject(self, rows: Rows, error: RecordError, step: str) -> None:
         if rows.epoch != self.assignment.epoch:

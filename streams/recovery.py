@@ -78,7 +78,7 @@ class Recovery:
         self._metrics.add("aborts", 1)
         rebuild = self._must_rebuild(failure, opened)
         self._log.warning("transaction aborted", cause=str(failure), rebuild=rebuild)
-        self._go_back(rebuild)
+        self.go_back(rebuild=rebuild)
         cause, times = self._alike
         self._alike = (str(failure), times + 1 if cause == str(failure) else 1)
         if isinstance(failure, TransactionAborted) and failure.unwritable and opened is not None and opened.rows:
@@ -105,7 +105,9 @@ class Recovery:
         self._fenced_s = now_s
         return True
 
-    def _go_back(self, rebuild: bool) -> None:
+    def go_back(self, *, rebuild: bool = False) -> None:
+        """Forget all that is in flight and read again from the committed offsets. Raises BrokerUnavailable where that is not possible
+        within the limit."""
         deadline_s = self._clock.monotonic_s() + self._outage_limit_s
         while True:
             try:
@@ -136,7 +138,10 @@ class Recovery:
         """Whether the loop is to take its records one at a time, each in a transaction of its own."""
         if self._alone:
             assigned = self._source.assignment()
-            self._alone = {place: until for place, until in self._alone.items() if place in assigned}
+            offsets = self._assignment.offsets  # which others may have moved meanwhile
+            self._alone = {
+                place: until for place, until in self._alone.items() if place in assigned and offsets.get(place, 0) < until
+            }
             self._refused = {row: refusal for row, refusal in self._refused.items() if row[0] in assigned}
         return any(place not in self._assignment.pauses.stopped for place in self._alone)
 
@@ -163,7 +168,8 @@ class Recovery:
             self._stops[place] = min(times + 1, 30), self._clock.monotonic_s() + pause_s
             self._assignment.pauses.stop(place, reason)
             self._log.error("partition stopped", place=place, cause=reason, again_in_s=pause_s)
-        mine = {place for place in self._source.assignment() if place[0] == self._topic}
+        assigned = self._source.assignment()
+        mine = {place for place in assigned if place[0] == self._topic} or assigned
         if mine <= self._assignment.pauses.stopped.keys():
             raise DeadLetterUnwritable(
                 f"no partition can go on: {reason}. Check that {self._dead_letter_topic} exists and has room"

@@ -1,7 +1,8 @@
-"""Whatever the group does, and whatever becomes of commits: all is answered in the end, and nothing twice.
+"""Whatever the group does, and whatever becomes of commits: all is answered in the end, and nothing twice where that is promised.
 
 Members join, leave, are expelled and frozen; commits are refused, lost, or happen unseen; records wait for another try, fail,
-are refused or kill nothing; partitions are held and full. At the end the faults stop, and every request has its one result.
+are refused or cannot be written; runs of failures hold the work back; what a batch needs is away; a topic refuses; partitions are
+held, full, and become more. At the end the faults stop, and every request has its result.
 """
 
 from __future__ import annotations
@@ -12,30 +13,68 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.loop import Loop
+from schemas.errors import DependencyUnavailable
+from schemas.topic import Order
+from streams.loop import Delivery, Loop
 from streams.rows import Rows
-from tests.echo import Echo, World
+from tests.echo import RESULTS, Echo, World
 from tests.faults import Fault, FaultySink
 
 SLOTS = 3
 FAULTS = (Fault.UNSEEN, Fault.LOST, Fault.REFUSED)
+TOO_LARGE = b"v" * 3_000
+RESULT_BYTES = 1_000
 
 
 class Group:
     """Three slots of one group on the in-memory broker, and what happens to them."""
 
-    def __init__(self, chance: random.Random, partitions: int) -> None:
-        self.chance = chance
-        self.world = World(partitions=partitions)
+    def __init__(self, chance: random.Random, partitions: int, order: Order, delivery: Delivery) -> None:
+        self.chance, self.delivery = chance, delivery
+        self.poison = b"v" if order is Order.STRICT else b"poison"  # in strict order a run of poison waits for a person
+        self.world = World(order, partitions)
+        self.world.broker.limits[RESULTS] = RESULT_BYTES
+        self.broken = self.away = False
         self.members: dict[int, Loop] = {}
         self.frozen: set[int] = set()
         self.faulty = True
         self.sent = 0
 
     def send(self) -> None:
-        values = self.chance.choices([b"v", b"later", b"poison", b"invalid"], (12, 2, 0.3, 1), k=self.chance.randint(1, 12))
+        kinds = [b"v", b"later", self.poison, b"invalid", TOO_LARGE]
+        values = self.chance.choices(kinds, (12, 2, 0.3, 1, 0.3), k=self.chance.randint(1, 12))
         self.world.send(*values)
         self.sent += len(values)
+
+    def send_poison(self) -> None:
+        """One sender's run of records that all fail, with its neighbours' good ones behind."""
+        values = [self.poison] * self.chance.randint(3, 12) + [b"v"]
+        self.world.send(*values, partition=self.chance.randrange(self.world.broker.partitions[self.world.consumption.topic.name]))
+        self.sent += len(values)
+
+    def grow(self) -> None:
+        """The topic gets a partition more; those written by its numbers do not."""
+        topic = self.world.consumption.topic.name
+        self.world.broker.create(topic, self.world.broker.partitions[topic] + 1)
+        for name in list(self.world.broker.groups):
+            self.world.broker._rebalance(name)
+
+    def break_step(self) -> None:
+        self.broken = not self.broken
+
+    def take_away(self) -> None:
+        self.away = not self.away
+
+    def refuse(self) -> None:
+        """Results or dead letters are not taken for a while."""
+        self.world.broker.refusing ^= {self.chance.choice([RESULTS, *self.world.consumption.retry_topics()])}
+
+    def mend(self) -> None:
+        self.faulty = self.broken = self.away = False
+        self.world.broker.refusing.clear()
+        self.frozen.clear()
+        if not self.members:
+            self.join()
 
     def join(self) -> None:
         slot = self.chance.randrange(SLOTS)
@@ -44,12 +83,21 @@ class Group:
         echo = Echo()
         echo.on_batch = self._slowly
         echo.later_fails = lambda: self.faulty and self.chance.random() < 0.5
-        loop = self.world.loop(echo, slot=slot, look_ahead_records=self.chance.choice((8, 4_000)), poll_records=16)
+        # Behind a look-ahead full of poison nobody sees that the step works, so few failures go with a long one.
+        look_ahead, failures = self.chance.choice(((8, 10_000), (4_000, 2), (4_000, 100)))
+        loop = self.world.loop(
+            echo, slot=slot, delivery=self.delivery, max_failures_in_a_row=failures,
+            look_ahead_records=look_ahead, poll_records=16,
+        )  # fmt: skip
         loop.sink = loop.outbox._sink = FaultySink(loop.sink, self._fault)
         self.members[slot] = loop
 
     def _slowly(self, rows: Rows) -> None:
         self.world.clock.sleep(self.chance.choice((0.0, 0.05, 0.5)))
+        if self.away:
+            raise DependencyUnavailable("what all of them need does not answer")
+        if self.broken:
+            raise ValueError("the step is broken")
 
     def _fault(self) -> Fault:
         return self.chance.choice(FAULTS) if self.faulty and self.chance.random() < 0.1 else Fault.NONE
@@ -92,26 +140,26 @@ class Group:
         return self.chance.choice(sorted(self.members)) if self.members else None
 
 
-@given(st.integers(0, 2**32), st.integers(1, 5))
-@settings(max_examples=150, deadline=None)
-def test_all_is_answered_once_in_the_end(seed: int, partitions: int) -> None:
-    group = Group(random.Random(seed), partitions)
+@given(st.integers(0, 2**32), st.integers(1, 5), st.sampled_from(Order), st.just(Delivery.EXACTLY_ONCE))
+@settings(max_examples=200, deadline=None)
+def test_all_is_answered_in_the_end(seed: int, partitions: int, order: Order, delivery: Delivery) -> None:
+    group = Group(random.Random(seed), partitions, order, delivery)
+    often = [group.run, group.send, group.join]
+    seldom = [
+        group.leave, group.expel, group.die, group.freeze,
+        group.send_poison, group.grow, group.break_step, group.take_away, group.refuse,
+    ]  # fmt: skip
     for _ in range(group.chance.randint(5, 60)):
-        happening = group.chance.choices(
-            [group.run, group.send, group.join, group.leave, group.expel, group.die, group.freeze], (10, 5, 3, 1, 1, 1, 1)
-        )[0]
-        happening()
-    group.faulty = False
-    group.frozen.clear()
-    if not group.members:
-        group.join()
-    for _ in range(1_500):
+        group.chance.choices([*often, *seldom], [10, 5, 3, *[1] * len(seldom)])[0]()
+    group.mend()
+    for _ in range(3_000):
         group.run()
         if len(origins(group.world)) >= group.sent and not waiting(group):
             break
     answered = origins(group.world)
     assert len(answered) == group.sent, f"{group.sent - len(answered)} requests have no answer"
-    assert set(answered.values()) <= {1}, "a request has more than one answer"
+    if delivery is Delivery.EXACTLY_ONCE:
+        assert set(answered.values()) <= {1}, "a request has more than one answer"
 
 
 def origins(world: World) -> Counter[str]:
