@@ -6,12 +6,13 @@ import getpass
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeVar
 
 from infra import redact
 from infra.inspect import addresses
 from infra.settings import StackSettings
-from schemas.codec import Encoder, SchemaIds, read_any
+from schemas.codec import Encoder, SchemaIds
 from schemas.errors import MillraceError, Stop
 from schemas.generated import AuditEntry
 from schemas.topics import AUDIT
@@ -21,6 +22,7 @@ from streams.ids import uuid7
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
+from streams.readable import Followed, Readable
 from streams.rows import OutRecords
 
 BEGUN, DONE = "begun", "done"
@@ -122,14 +124,10 @@ def redriven(record: Mapping[str, object]) -> list[Position]:
 
 
 def all_redriven(address: KafkaAddress, ids: SchemaIds, clock: Clock) -> set[Position]:
-    """Every dead letter that was ever sent again, as the topic says now. Raises BrokerUnavailable."""
-    reader, found = KafkaBroadcast(address, AUDIT.name, clock), set[Position]()
+    """Every dead letter that was ever sent again, as the topic says now; a line that cannot be read tells of none. Raises
+    BrokerUnavailable, also where the registry does not answer."""
+    lines = Followed(KafkaBroadcast(address, AUDIT.name, clock), Readable(AUDIT, ids, redriven))
     try:
-        for value in reader.read_to_end(LIMIT_S).values:
-            try:
-                found.update(redriven(read_any(value, ids)))
-            except MillraceError:
-                continue  # a line that does not decode tells of no letter
+        return set(chain.from_iterable(lines.read_to_end(LIMIT_S)))
     finally:
-        reader.close()
-    return found
+        lines.close()

@@ -13,7 +13,7 @@ from infra import console
 from infra.local import stack, state
 from infra.settings import StackSettings
 from infra.traffic import PLACES
-from schemas.codec import Encoder, read_any
+from schemas.codec import Encoder
 from schemas.errors import Stop
 from schemas.topics import CONTENT, MODERATION_VERDICTS, consumption
 from streams import headers as h
@@ -22,6 +22,7 @@ from streams.ids import uuid7
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
+from streams.readable import Followed, Readable
 from streams.registry import Registry
 from streams.rows import OutRecords
 
@@ -81,7 +82,8 @@ def feed_and_watch(running: state.State, items: list[tuple[str, str]]) -> tuple[
     """Send the items at RATE_PER_S and read their verdicts. Waits VERDICT_LIMIT_S after the last for the rest."""
     address, ids, clock = KafkaAddress(bootstrap=running.bootstrap), Registry(running.registry), SystemClock()
     encoder = Encoder("content", CONTENT.subject, ids)
-    verdicts = KafkaBroadcast(address, MODERATION_VERDICTS.name, clock, "end")
+    reader = KafkaBroadcast(address, MODERATION_VERDICTS.name, clock, "end")
+    verdicts = Followed(reader, Readable(MODERATION_VERDICTS, ids, dict))
     sink = KafkaSink(address, None)
     watched_at = running.find("monitor")
     if watched_at is not None and watched_at.alive():
@@ -102,9 +104,8 @@ def feed_and_watch(running: state.State, items: list[tuple[str, str]]) -> tuple[
             headers = h.cloud_event([request_id], "content", "demo")
             sink.produce(OutRecords(CONTENT.name, [content_id.encode()], list(value), headers))
             last = time.perf_counter()
-        polled = verdicts.wait(0.005)
-        for value_ in polled.values:
-            _watch(read_any(value_, ids), sent, watched)
+        for verdict in verdicts.take(reader.wait(0.005)):
+            _watch(verdict, sent, watched)
     elapsed_s = time.perf_counter() - begun
     sink.close()
     verdicts.close()

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from infra.traffic import Traffic
-from schemas.codec import Encoder, read_any
+from schemas.codec import Encoder
 from schemas.errors import Stop
 from schemas.generated import Label
 from schemas.topics import (
@@ -32,6 +32,7 @@ from streams.ids import uuid7
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
+from streams.readable import Followed, Readable
 from streams.registry import Registry
 from streams.rows import OutRecords
 
@@ -96,9 +97,13 @@ class Teller:
         self._requests = Encoder(getattr(topic.record, "RECORD", ""), topic.subject, self._ids)
         self._labels = Encoder("label", LABELS.subject, self._ids)
         self._sink = KafkaSink(address, None)
-        self._results = KafkaBroadcast(address, results.name, clock, "end")
+        self._answers = KafkaBroadcast(address, results.name, clock, "end")
+        self._results = Followed(self._answers, Readable(results, self._ids, dict))
         watched = (DRIFT_EVENTS, TRAINING_REQUESTS, TRAINING_EVENTS, MODEL_UPDATES, SWAP_ACKS)
-        self._watched = {topic.name: KafkaBroadcast(address, topic.name, clock, "end") for topic in watched}
+        self._watched = {
+            topic.name: Followed(KafkaBroadcast(address, topic.name, clock, "end"), Readable(topic, self._ids, dict))
+            for topic in watched
+        }
         self.traffic, self._on_event, self._on_tick = traffic, on_event, on_tick
         self._begun = time.perf_counter()
         self._sent: dict[str, tuple[float, dict[str, bool], str]] = {}  # of what is not answered
@@ -130,11 +135,11 @@ class Teller:
             self._due += 1 / self._rate
         while self._unlabelled and self._unlabelled[0][0] <= now:
             self._label(*self._unlabelled.popleft()[1:])
-        for value in self._results.wait(0.004).values:
-            self._result(read_any(value, self._ids))
-        for topic, reader in self._watched.items():
-            for value in reader.poll().values:
-                event = Event(topic, read_any(value, self._ids), self.now_s, self.story.sent)
+        for result in self._results.take(self._answers.wait(0.004)):
+            self._result(result)
+        for topic, records in self._watched.items():
+            for record in records.poll():
+                event = Event(topic, record, self.now_s, self.story.sent)
                 self.story.events.append(event)
                 self._on_event(event)
         if now - self._ticked >= 5.0:

@@ -9,12 +9,11 @@ from infra.inspect import addresses
 from infra.local import state
 from infra.settings import StackSettings
 from schemas.codec import SchemaIds
-from schemas.generated import ModelUpdate, SwapAck
-from schemas.known import known
 from schemas.topics import MODEL_UPDATES, SWAP_ACKS
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
+from streams.readable import Readable
 from streams.text import as_json as spelt
 from streams.text import moment
 
@@ -59,15 +58,15 @@ def history(settings: StackSettings, name: str, as_json: bool) -> int:
 def events_of(name: str, address: KafkaAddress, ids: SchemaIds) -> list[tuple[int, dict[str, Any]]]:
     """Updates and acknowledgements of a model with the times of their appending, oldest first."""
     events: list[tuple[int, dict[str, Any]]] = []
-    for topic, kind in ((MODEL_UPDATES.name, ModelUpdate), (SWAP_ACKS.name, SwapAck)):
-        reader = KafkaBroadcast(address, topic, SystemClock())
+    for topic in (MODEL_UPDATES, SWAP_ACKS):
+        reader = KafkaBroadcast(address, topic.name, SystemClock())
         try:
             polled = reader.read_to_end(READ_LIMIT_S)
         finally:
             reader.close()
-        for row, record in known(polled.values, kind.RECORD, ids):
+        for row, record in Readable(topic, ids, dict).rows(polled):
             if record["model"] == name:
-                events.append((polled.timestamps_ms[row], {"topic": topic, **record}))
+                events.append((polled.timestamps_ms[row], {"topic": topic.name, **record}))
     return sorted(events, key=lambda event: event[0])
 
 

@@ -12,8 +12,7 @@ from infra.settings import StackSettings
 from schemas.categories import CATEGORIES
 from schemas.codec import Encoder
 from schemas.errors import InvalidRequest
-from schemas.generated import Label, ModerationVerdict
-from schemas.known import known
+from schemas.generated import Label
 from schemas.topics import CONTENT_ACTIONS, LABELS, MODERATION_VERDICTS
 from streams.clock import SystemClock
 from streams.headers import cloud_event
@@ -22,6 +21,7 @@ from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.readback import records
 from streams.kafka.sink import KafkaSink
+from streams.readable import Readable
 from streams.rows import OutRecords
 from streams.text import as_json as spelt
 from streams.text import moment
@@ -142,7 +142,7 @@ def _verdict(settings: StackSettings, request_id: str) -> dict[str, Any] | None:
     reader = KafkaBroadcast(address, MODERATION_VERDICTS.name, SystemClock(), start)
     polled = reader.read_to_end(READ_LIMIT_S)
     reader.close()
-    for _, verdict in known(polled.values, ModerationVerdict.RECORD, ids):
+    for verdict in Readable(MODERATION_VERDICTS, ids, dict).of(polled):
         if verdict["request_id"] == request_id:
             return verdict
     return None

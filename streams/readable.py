@@ -100,8 +100,9 @@ class Followed(Generic[T]):
         return len(self._waiting) > 0
 
     def take(self, polled: Polled) -> list[T]:
-        """Of records of the topic that were read otherwise than by `poll`."""
-        self._waiting.extend(polled)
+        """Of what was read otherwise than by `poll`; records of other topics are left to their own readers."""
+        mine = [row for row, (topic, _) in enumerate(polled.places) if topic == self._readable.topic]
+        self._waiting.extend(polled if len(mine) == len(polled) else polled.take(mine))
         if not len(self._waiting):
             return []
         try:

@@ -137,18 +137,18 @@ class Decide:
         self._asked: dict[str, list[TrainingRequest]] = {}
         self._ends: dict[str, End] = {}
         self._told: Broadcast | None = None
-        self._topics: dict[str, Followed[None]] = {}
+        self._topics: list[Followed[None]] = []
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         self.forget(())
         if positions:
             told = self._told = self._read()
-            self._topics = {
-                TRAINING_REQUESTS.name: Followed(told, Readable(TRAINING_REQUESTS, self._ids, self._ask_of)),
-                TRAINING_EVENTS.name: Followed(told, Readable(TRAINING_EVENTS, self._ids, self._end_of)),
-            }
+            self._topics = [
+                Followed(told, Readable(TRAINING_REQUESTS, self._ids, self._ask_of)),
+                Followed(told, Readable(TRAINING_EVENTS, self._ids, self._end_of)),
+            ]
             self._take(told.read_to_end(READ_LIMIT_S))
-            if any(topic.waits for topic in self._topics.values()):
+            if any(topic.waits for topic in self._topics):
                 raise BrokerUnavailable("the schema registry does not answer: what was asked for before cannot be read")
 
     def forget(self, places: Iterable[Place]) -> None:
@@ -161,8 +161,8 @@ class Decide:
             self._told = None
 
     def _take(self, polled: Polled) -> None:
-        for name, topic in self._topics.items():
-            topic.take(polled.take([row for row, place in enumerate(polled.places) if place[0] == name]))
+        for topic in self._topics:
+            topic.take(polled)
 
     def _ask_of(self, record: dict[str, Any]) -> None:
         self._ask(TrainingRequest.from_dict(record))

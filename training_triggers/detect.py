@@ -15,9 +15,9 @@ import numpy.typing as npt
 import structlog
 
 from processors.step import decoded
-from schemas.codec import Encoder, SchemaIds, decoder_of, read_any
+from schemas.codec import Encoder, SchemaIds, decoder_of
 from schemas.columns import Columns
-from schemas.errors import BadSettings, InvalidRequest, MillraceError, RecordError
+from schemas.errors import BadSettings, BrokerUnavailable, InvalidRequest, MillraceError, RecordError
 from schemas.generated import DriftEvent, DriftState
 from schemas.signals import EMBEDDED, RIGHT, SAID
 from schemas.topic import Consumption
@@ -25,6 +25,7 @@ from schemas.topics import ACCURACY, DRIFT, DRIFT_EVENTS, DRIFT_STATE, MODEL_UPD
 from streams import headers as h
 from streams.broker import Broadcast, Commit
 from streams.outcome import Emit, Outcome, Reject
+from streams.readable import Followed, Readable
 from streams.rows import OutRecords, Place, Polled, Rows
 from training_triggers.answers import decided, decisions, is_right
 from training_triggers.labels import Known
@@ -108,6 +109,7 @@ class Detector:
         ] = {}  # by model and version, "" for all of them: from when on a baseline begins anew
         self._digests: dict[tuple[str, str], str] = {}  # of what answered last under a version's name
         self._wishes: Broadcast | None = None
+        self._topics: list[Followed[None]] = []
         self._log = structlog.get_logger().bind(worker=worker)
         self._decoder = decoder_of(consumption.topic, ids)
         self._events = Encoder("drift-event", DRIFT_EVENTS.subject, ids)
@@ -117,7 +119,7 @@ class Detector:
     # --- streams.state.State ------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
-        """Raises BadSettings where only a part of the topic is ours."""
+        """Raises BadSettings where only a part of the topic is ours, BrokerUnavailable."""
         mine = {number for name, number in positions if name == self._consumption.topic.name}
         if len(mine) < self._consumption.topic.partitions:
             raise BadSettings(
@@ -126,7 +128,13 @@ class Detector:
             )
         self.forget(())
         self._wishes = self._read_wishes()
+        self._topics = [
+            Followed(self._wishes, Readable(MODEL_UPDATES, self._ids, self._updated)),
+            Followed(self._wishes, Readable(DRIFT_EVENTS, self._ids, self._renewal)),
+        ]
         self._take(self._wishes.read_to_end(READ_LIMIT_S))
+        if any(topic.waits for topic in self._topics):
+            raise BrokerUnavailable("the schema registry does not answer: where a baseline is to begin anew cannot be read")
         for state in self._read_state():
             if state.detector == self._consumption.group:
                 self._keep(state.model, state.version, watch_of(state, self._triggers, self._rules))
@@ -144,22 +152,20 @@ class Detector:
             self._wishes = None
 
     def _take(self, polled: Polled) -> None:
-        for (topic, _), value in zip(polled.places, polled.values, strict=True):
-            try:
-                record = read_any(value, self._ids)
-                if topic == MODEL_UPDATES.name:
-                    self._updated(record["model"], record["version"], record["digest"], record["decided_ms"])
-                elif record["trigger"] == RENEW:
-                    self._renew(record["model"], "", record["to_ms"])
-            except (MillraceError, KeyError):  # of another program's making: no wish
-                continue
+        for topic in self._topics:
+            topic.take(polled)
 
-    def _updated(self, model: str, version: str, digest: str, at_ms: int) -> None:
+    def _renewal(self, record: Mapping[str, Any]) -> None:
+        if record["trigger"] == RENEW:
+            self._renew(record["model"], "", record["to_ms"])
+
+    def _updated(self, record: Mapping[str, Any]) -> None:
         """Another model under the name of one that answered is not to be measured by that one's baseline."""
+        model, version, digest = record["model"], record["version"], record["digest"]
         before = self._digests.get((model, version)) or self._shipped(model, version)
         self._digests[model, version] = digest
         if before and before != digest:
-            self._renew(model, version, at_ms)
+            self._renew(model, version, record["decided_ms"])
 
     def _shipped(self, model: str, version: str) -> str:
         try:

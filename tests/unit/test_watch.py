@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas import avro
 from schemas.codec import Encoder, read_any
-from schemas.errors import BadSettings
+from schemas.errors import BadSettings, RetryLater
 from schemas.generated import DriftState, ModelUpdate
 from schemas.topics import DRIFT, DRIFT_EVENTS, DRIFT_STATE, MODEL_UPDATES, PREDICTION_LOG
 from streams.broker import Commit
@@ -214,10 +214,10 @@ class Events:
         self.updates: list[bytes | None] = []
 
     def poll(self) -> Polled:
-        polled = Polled()
-        polled.places = [(DRIFT_EVENTS.name, 0)] * len(self.values) + [(MODEL_UPDATES.name, 0)] * len(self.updates)
-        polled.values, self.values, self.updates = [*self.values, *self.updates], [], []
-        return polled
+        n = len(self.values) + len(self.updates)
+        places = [(DRIFT_EVENTS.name, 0)] * len(self.values) + [(MODEL_UPDATES.name, 0)] * len(self.updates)
+        values, self.values, self.updates = [*self.values, *self.updates], [], []
+        return Polled(places, list(range(n)), [None] * n, values, [None] * n, [0] * n)
 
     def read_to_end(self, limit_s: float) -> Polled:
         return self.poll()
@@ -332,6 +332,23 @@ def test_another_model_under_a_known_versions_name_gets_a_baseline_of_its_own() 
     world.batch("1", "a", 60, at_ms=2_500, shift=9.0)
     assert world.watch().baseline.mean() > 5
     assert "another model" in world.watch().note
+
+
+def test_what_a_baseline_begins_anew_for_waits_while_the_registry_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.batch("1", "a", 60, at_ms=1_000)
+    world.events.values = [Encoder("drift-event", DRIFT_EVENTS.subject, world.ids).encode_one(wish("m", 2_000))]
+
+    def silent(subject: str, *, anew: bool) -> list[int]:
+        raise RetryLater("the registry does not answer")
+
+    with monkeypatch.context() as away:
+        away.setattr(world.ids, "ids_under", silent)
+        world.detector._take(world.events.poll())
+    assert not world.detector._renewed
+    world.batch("1", "a", 60, at_ms=2_000, shift=9.0)
+    assert world.detector._renewed == {("m", ""): 2_000}
+    assert world.watch().baseline.mean() > 5
 
 
 def test_a_folder_promoted_under_the_shipped_versions_name_is_another_model() -> None:
