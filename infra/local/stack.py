@@ -162,7 +162,7 @@ def where(settings: StackSettings, running: state.State) -> dict[str, str]:
     return {
         "MILLRACE_BOOTSTRAP": running.bootstrap, "MILLRACE_REGISTRY": running.registry, "PYTHONPATH": str(ROOT),
         "MILLRACE_BLOB_ROOTS": settings.blob_root, "MILLRACE_MLFLOW": running.mlflow,
-        "MILLRACE_REDIS": running.redis, "MILLRACE_LAKE": str(settings.lake),
+        "MILLRACE_REDIS": settings.redis or running.redis, "MILLRACE_LAKE": str(settings.lake),
         "MILLRACE_RUNS": str(settings.home_folder.resolve() / "runs"), "MILLRACE_DATA": settings.data,
     }  # fmt: skip
 
