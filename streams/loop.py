@@ -153,9 +153,8 @@ class Loop:
             self._work()
             self._collect_and_release(wait_s=0.05)
             self._commit_if_due(idle=not len(polled))
-            if self.recovery.one_at_a_time:
-                self._commit()
-            self._liveness.look(idle=self._is_idle(), held=self._holds())
+            alone = self.recovery.one_at_a_time and len(polled) > 0  # then the other partitions wait
+            self._liveness.look(idle=not len(polled) and self._is_idle(), held=alone or self._holds())
         except (TransactionAborted, Fenced) as failure:
             self.recovery.recover(failure)
 
@@ -233,9 +232,7 @@ class Loop:
         self.metrics.add("records_in", len(polled))
         admitted = admit(polled, self.consumption.topic.max_record_bytes, self._retry_topics, self.assignment.epoch)
         self.assignment.admitted(admitted.all_rows)
-        refusal = self.recovery.refusal(polled.places[0], polled.offsets[0]) if len(polled) == 1 else None
-        if refusal is not None:
-            rows = admitted.all_rows
+        if len(rows := admitted.all_rows) == 1 and (refusal := self.recovery.refusal(rows.places[0], rows.offsets[0])):
             return self._reject(bare(rows) if refusal.bare else rows, refusal.error, "write")
         for i, error in admitted.refused:
             self._end(Reject(admitted.all_rows.take([i]), error, "admit"))
@@ -310,9 +307,8 @@ class Loop:
         self.metrics.observe("step_seconds", self._clock.monotonic_s() - started_s)
 
     def _collect(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:  # all first, as an end may forget the others: strict order reads them again
-            if isinstance(outcome, Emit) and len(outcome.rows):
-                self.trials.answered(outcome.rows)
+        for rows in [outcome.rows for outcome in outcomes if isinstance(outcome, Emit) and len(outcome.rows)]:
+            self.trials.answered(rows)  # before any end, as in strict order one takes the others back with it
         for outcome in outcomes:
             is_witness = self.trials.is_witness(outcome.rows)
             if len(outcome.rows) and outcome.rows.epoch != self.assignment.epoch and not is_witness:
@@ -330,8 +326,7 @@ class Loop:
                 self._reject(outcome.rows, outcome.error, outcome.step)
             case Defer():
                 for i in range(len(outcome.rows)):
-                    if outcome.rows.epoch == self.assignment.epoch:  # in strict order the first takes the others back with it
-                        self._defer(outcome.rows.take([i]), outcome.error, outcome.step)
+                    self._defer(outcome.rows.take([i]), outcome.error, outcome.step)
 
     def _reject(self, rows: Rows, error: RecordError, step: str) -> None:
         if rows.epoch != self.assignment.epoch:
@@ -356,6 +351,8 @@ class Loop:
             self._batcher.add(rows, self._clock.monotonic_s())
 
     def _defer(self, row: Rows, error: RetryLater, step: str) -> None:
+        if row.epoch != self.assignment.epoch:
+            return  # in strict order the first of a batch takes the others back with it
         attempt, delays = row.attempts[0], self.consumption.retry_delays_ms
         if self._strict:
             attempt = self.assignment.tries(row.places[0], row.offsets[0])
@@ -377,8 +374,8 @@ class Loop:
     # --- commit -------------------------------------------------------------------------------------------------
 
     def _commit_if_due(self, *, idle: bool) -> None:
-        age_ms = self.outbox.age_ms()
-        if age_ms is not None and (age_ms >= self.limits.commit_interval_ms or (idle and self._exactly_once)):
+        age_ms, idle = self.outbox.age_ms(), (idle and self._exactly_once) or self.recovery.one_at_a_time
+        if age_ms is not None and (age_ms >= self.limits.commit_interval_ms or idle):
             self._commit()
 
     def _commit(self) -> None:

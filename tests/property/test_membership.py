@@ -52,6 +52,11 @@ class Group:
         self.world.send(*values, partition=self.chance.randrange(self.world.broker.partitions[self.world.consumption.topic.name]))
         self.sent += len(values)
 
+    def send_good(self) -> None:
+        for partition in range(self.world.broker.partitions[self.world.consumption.topic.name]):
+            self.world.send(b"v", partition=partition)
+            self.sent += 1
+
     def grow(self) -> None:
         """The topic gets a partition more; those written by its numbers do not."""
         topic = self.world.consumption.topic.name
@@ -132,6 +137,7 @@ class Group:
             self.frozen ^= {slot}
 
     def run(self) -> None:
+        self.world.clock.sleep(0.001)  # as a wait may be too short to move a number
         for slot, loop in list(self.members.items()):
             if slot not in self.frozen:
                 loop.run_once()
@@ -140,7 +146,7 @@ class Group:
         return self.chance.choice(sorted(self.members)) if self.members else None
 
 
-@given(st.integers(0, 2**32), st.integers(1, 5), st.sampled_from(Order), st.just(Delivery.EXACTLY_ONCE))
+@given(st.integers(0, 2**32), st.integers(1, 5), st.sampled_from(Order), st.sampled_from(Delivery))
 @settings(max_examples=200, deadline=None)
 def test_all_is_answered_in_the_end(seed: int, partitions: int, order: Order, delivery: Delivery) -> None:
     group = Group(random.Random(seed), partitions, order, delivery)
@@ -152,7 +158,9 @@ def test_all_is_answered_in_the_end(seed: int, partitions: int, order: Order, de
     for _ in range(group.chance.randint(5, 60)):
         group.chance.choices([*often, *seldom], [10, 5, 3, *[1] * len(seldom)])[0]()
     group.mend()
-    for _ in range(3_000):
+    for passes in range(3_000):
+        if passes % 500 == 499:  # a run of failures waits for a sign that the step works
+            group.send_good()
         group.run()
         if len(origins(group.world)) >= group.sent and not waiting(group):
             break

@@ -93,3 +93,18 @@ def test_at_least_once_finds_the_record_that_cannot_be_written_too() -> None:
     settle(loop, passes=100)
     assert {origin for status, origin, _ in world.results() if status == "ok"} == {f"{TOPIC}/0/{n}" for n in range(11) if n != 5}
     assert statuses(world)["failed"] == 1 and len(world.dead()) == 1
+
+
+def test_partitions_that_wait_while_a_record_is_looked_for_do_not_stand_still() -> None:
+    world = World(partitions=2)
+    world.broker.limits[RESULTS] = 1_000
+    echo = Echo()
+    loop = world.loop(echo)
+    world.send(*[b"v"] * 300, b"v" * 3_000, partition=0)
+    settle(loop, passes=1)
+    echo.on_batch = lambda rows: world.clock.sleep(1.0)
+    loop.recovery._alone[TOPIC, 0] = 301
+    world.send(*[b"v"] * 5, partition=1)
+    settle(loop, passes=700)
+    assert loop.metrics.total("healings") == 0
+    assert statuses(world) == {"ok": 305, "failed": 1}
