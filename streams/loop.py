@@ -145,16 +145,18 @@ class Loop:
         for follower in self.followers:
             follower.follow()
         try:
+            held = self._holds()
             polled = self._poll()
             self._failpoint("polled")
             if len(polled):
                 self._admit(polled)
-            self._run_suspects()
-            self._work()
+            if not held:  # else partitions were paused in this poll, and the next reads what may show that the step works
+                self._run_suspects()
+                self._work()
             self._collect_and_release(wait_s=0.05)
             self._commit_if_due(idle=not len(polled))
-            alone = self.recovery.one_at_a_time and len(polled) > 0  # then the other partitions wait
-            self._liveness.look(idle=not len(polled) and self._is_idle(), held=alone or self._holds())
+            others_wait = self.recovery.one_at_a_time and len(polled) > 0
+            self._liveness.look(idle=not len(polled) and self._is_idle(), held=others_wait or self._holds())
         except (TransactionAborted, Fenced) as failure:
             self.recovery.recover(failure)
 
@@ -193,7 +195,8 @@ class Loop:
         self.recovery.try_stopped_again()
         alone = self.recovery.one_at_a_time
         full = assignment.is_full(self.limits.look_ahead_records, self.limits.look_ahead_bytes)
-        pauses.set_full(full or self._holds() or (alone and assignment.in_flight_records > 0))
+        busy = assignment.in_flight_records > 0 and not self.trials.breaker.reason  # what is held back needs company
+        pauses.set_full(full or self._holds() or (alone and busy))
         pauses.apply(now_s)
         polled = self.source.poll(1 if alone else self.limits.poll_records, self._wait_s(now_s))
         if assignment.must_rewind:  # partitions were taken away; what was in flight of the others is read again
@@ -209,7 +212,7 @@ class Loop:
             waits += [self.trials.breaker.due_in_s(now_s), self.recovery.breaker.due_in_s(now_s)]
         elif self.step.busy() or self.outbox.waits():
             return 0.0
-        else:
+        elif not self.held_back:
             waits += [self._batcher.due_in_s(now_s, self._clock.now_ms()), self._suspects.due_in_s(now_s)]
         age_ms = self.outbox.age_ms()
         if age_ms is not None:
@@ -237,15 +240,11 @@ class Loop:
         for i, error in admitted.refused:
             self._end(Reject(admitted.all_rows.take([i]), error, "admit"))
         rows = self._without_expired(admitted.rows)
-        if self.assignment.suspects:
-            rows = self._suspects.take_from(rows)
-        self._batcher.add(rows, self._clock.monotonic_s())
-        return None
+        rows = self._suspects.take_from(rows) if self.assignment.suspects else rows
+        return self._batcher.add(rows, self._clock.monotonic_s())
 
     def _without_expired(self, rows: Rows) -> Rows:
-        if not any(rows.deadlines_ms):
-            return rows
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.now_ms() if any(rows.deadlines_ms) else 0
         late = [i for i, deadline_ms in enumerate(rows.deadlines_ms) if deadline_ms and deadline_ms <= now_ms]
         if not late:
             return rows
@@ -368,8 +367,8 @@ class Loop:
             self._commit()
             self.assignment.try_again_in_place(row.places[0], row.offsets[0], delays[attempt] / 1000)
         else:
-            topic = self._retry_topics[attempt]
-            self.outbox.hold(Ended(row, [retries(topic, row, error, step, self.worker, not_before_ms)]))
+            records = retries(self._retry_topics[attempt], row, error, step, self.worker, not_before_ms)
+            self.outbox.hold(Ended(row, [records]))
 
     # --- commit -------------------------------------------------------------------------------------------------
 

@@ -108,3 +108,27 @@ def test_partitions_that_wait_while_a_record_is_looked_for_do_not_stand_still() 
     settle(loop, passes=700)
     assert loop.metrics.total("healings") == 0
     assert statuses(world) == {"ok": 305, "failed": 1}
+
+
+def test_what_comes_while_work_is_held_back_is_tried_as_well() -> None:
+    """Not only what was in memory when it began, which may all be of one sender."""
+    world = World(partitions=2)
+    loop = world.loop(Echo(), max_failures_in_a_row=2)
+    world.send(*[b"poison"] * 9, partition=0)
+    settle(loop, passes=50)
+    assert loop.held_back
+    world.send(b"v", partition=1)
+    settle(loop, passes=400)
+    assert statuses(world) == {"failed": 9, "ok": 1} and not loop.held_back
+
+
+def test_one_record_at_a_time_does_not_keep_a_held_step_from_being_tried() -> None:
+    world = World(partitions=2)
+    loop = world.loop(Echo(), max_failures_in_a_row=2)
+    world.send(*[b"poison"] * 9, partition=0)
+    world.send(b"v", partition=1)
+    loop.source.poll(1, 0.0)
+    loop.recovery._alone[TOPIC, 0] = 9
+    loop.assignment.rewind()
+    settle(loop, passes=600)
+    assert statuses(world) == {"failed": 9, "ok": 1} and not loop.held_back
