@@ -114,18 +114,13 @@ def whole(raw: bytes | None, low: int = 0, high: int = INT64_MAX) -> int | None:
 def readable(read: Sequence[Callable[[], Sequence[tuple[str, bytes | None]] | None]]) -> list[HeaderList | None]:
     """The headers of records, each read by a call. Kafka has headers without a value: here that is an empty one. Kafka does not ask
     that a name is UTF-8: then none of that record's headers can be read, and HEADERS_UNREADABLE stands in their place."""
-    try:
-        found: list[Any] = [headers() for headers in read]
-    except Exception:
-        found = [_one(headers) for headers in read]
+    found: list[Any] = []
+    for headers in read:
+        try:
+            found.append(headers())
+        except Exception as error:  # never a second call: the client keeps what it could not read, and reading that is a SIGSEGV
+            cause = error.__cause__ or error  # the client raises SystemError, with the cause behind it
+            found.append([(HEADERS_UNREADABLE, f"{type(cause).__name__}: {cause}".encode()[:500])])
     if None in chain.from_iterable(chain.from_iterable(filter(None, found))):
         return [None if headers is None else [(name, value or b"") for name, value in headers] for headers in found]
     return found
-
-
-def _one(read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except Exception as error:  # the client raises SystemError, with the cause behind it
-        cause = error.__cause__ or error
-        return [(HEADERS_UNREADABLE, f"{type(cause).__name__}: {cause}".encode()[:500])]

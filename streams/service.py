@@ -182,6 +182,7 @@ def spare_the_collector() -> None:
 def stop_event() -> Event:
     """Set by SIGTERM and SIGINT; a second signal ends the process at once. SIGUSR1 writes the stacks of all threads."""
     stopping = Event()
+    faulthandler.enable()  # a fault in a native library ends the process with the stacks of its threads in the log
     faulthandler.register(signal.SIGUSR1)
 
     def on_signal(number: int, frame: FrameType | None) -> None:

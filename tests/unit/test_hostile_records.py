@@ -35,7 +35,7 @@ class Raw:
     """A message of the client, whose headers may not be readable."""
 
     def __init__(self, headers: Any) -> None:
-        self._headers = headers
+        self._headers, self._unread = headers, True
 
     def topic(self) -> str:
         return "t"
@@ -55,6 +55,8 @@ class Raw:
         return 1, 5
 
     def headers(self) -> Any:
+        assert self._unread, "the client keeps what it could not read, and a second look at that ends the process by SIGSEGV"
+        self._unread = False
         if isinstance(self._headers, Exception):
             raise self._headers
         return self._headers
