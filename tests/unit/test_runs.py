@@ -55,7 +55,7 @@ class Events:
         new: list[bytes | None] = list(self._values[self._at :])
         self._at += len(new)
         n = len(new)
-        return Polled([("t", 0)] * n, list(range(n)), [None] * n, new, [None] * n, [0] * n)
+        return Polled([(TRAINING_EVENTS.name, 0)] * n, list(range(n)), [None] * n, new, [None] * n, [0] * n)
 
     def read_to_end(self, limit_s: float) -> Polled:
         return self.poll()
