@@ -71,6 +71,7 @@ class KafkaSource:
         self._starting: dict[Place, int] | None = None  # inside an assignment: where each partition will start
         self._raised: BaseException | None = None
         self._topics: list[str] = []
+        self._held: set[Place] = set()  # by the callbacks: the client never answers a question for it while it closes
         self._at_end: dict[Place, int] = {}  # where the end was when it was reached, since the last seek
         self._ends = Ends(self._consumer, CALL_LIMIT_S)
         self._member: bytes | None = None  # kept while nothing changes; an older one is refused, never wrongly accepted
@@ -146,8 +147,7 @@ class KafkaSource:
     def assignment(self) -> set[Place]:
         if self._closed:
             return set()
-        held = {(p.topic, p.partition) for p in self._consumer.assignment()}
-        return held | (self._starting.keys() if self._starting is not None else set())
+        return self._held | (self._starting.keys() if self._starting is not None else set())
 
     def committed(self, places: Iterable[Place]) -> dict[Place, Commit]:
         asked = [TopicPartition(*place) for place in places]
@@ -237,8 +237,10 @@ class KafkaSource:
             starts = [TopicPartition(topic, partition, offset) for (topic, partition), offset in self._starting.items()]
             if self._address.protocol is GroupProtocol.CLASSIC:
                 consumer.assign(starts)
+                self._held = set(self._starting)
             else:
                 consumer.incremental_assign(starts)
+                self._held |= self._starting.keys()
         except BaseException as error:  # an exception in a callback of the client is lost unless it is kept
             self._raised = error
         finally:
@@ -257,6 +259,8 @@ class KafkaSource:
             self._listener.revoked([(p.topic, p.partition) for p in partitions], lost=lost)
         except BaseException as error:
             self._raised = error
+        finally:
+            self._held.difference_update((p.topic, p.partition) for p in partitions)
 
     def _reraise(self) -> None:
         if self._raised is not None:
