@@ -24,6 +24,9 @@ LITTLE_LEFT = 0.25  # unlabelled beside labelled answers: whichever they are, no
 LEAST_SHOWN = 30  # labelled answers of one kind, before what they show counts for the unlabelled ones
 
 
+LEAST_TO_SPREAD = 100  # of fewer answers a stability index is mostly chance: about 18 / n with ten bins, where nothing moved
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """margin: by how much a candidate may be worse, with 95 % confidence; class_margin: the same of one class, where it holds and where it does
@@ -188,6 +191,8 @@ def _of_the_rest(rest: Unlabelled, labelled: int, enough: bool, policy: Policy) 
                 f"{rest.agreement:.1%} of the {rest.entries} unlabelled answers agree, {least:.1%} must: of the {rest.labelled} labelled ones "
                 f"{rest.agreement_labelled:.1%} do"
             )
+    if enough and rest.entries < LEAST_TO_SPREAD:
+        return
     for name, (_, shift) in rest.drift.items():
         shown = rest.drift_labelled.get(name, (0.0, 0.0))[1] if enough else 0.0
         if shift >= policy.most_drift and shown < shift / 2:
@@ -205,4 +210,6 @@ def _selection(rest: Unlabelled) -> str:
         words += f", by {', '.join(f'{source or chr(63)} ({n})' for source, n in sorted(rest.sources.items()))}"
     if rest.flagged is not None and rest.labelled and rest.entries:
         words += f"; the champion flags {rest.flagged[0]:.1%} of them and {rest.flagged[1]:.1%} of the rest"
+    if 0 < rest.entries < LEAST_TO_SPREAD:
+        words += f"; how outputs are spread over the rest is not judged: {LEAST_TO_SPREAD} answers are the least for it"
     return words
