@@ -60,6 +60,12 @@ def servers() -> Iterator[Servers]:
     yield from start_servers()
 
 
+@pytest.fixture(scope="module")
+def own_servers() -> Iterator[Servers]:
+    """For tests that write what nobody should: on the shared servers the tests after them would read it."""
+    yield from start_servers()
+
+
 def start_servers() -> Iterator[Servers]:
     """A broker and a registry with everything of the catalogue. `./millrace test` has fetched what this needs."""
     jars = load(StackSettings, os.environ).jars

@@ -171,9 +171,10 @@ def example(record: str) -> dict[str, Any]:
 
 
 def test_nothing_on_a_topic_breaks_a_command(
-    servers: Servers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    own_servers: Servers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nulls, junk, records of another kind, null headers, markup and control characters, on every topic that a command reads."""
+    servers = own_servers
     ids, address = Registry(servers.registry), servers.address
     update = ModelUpdate.from_dict(example("model-update"))
     ack, action = SwapAck.from_dict(example("swap-ack")), ContentAction.from_dict(example("content-action"))

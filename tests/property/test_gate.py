@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training_triggers import paired
-from training_triggers.gate import Accuracy, Answers, Comparison, Policy, accuracy_of, compare, judge
+from training_triggers.compare import Unlabelled
+from training_triggers.gate import LEAST_TO_SPREAD, Accuracy, Answers, Comparison, Policy, accuracy_of, compare, judge
 from training_triggers.labels import Known
 
 NAMES = ("a", "b")
@@ -135,6 +136,17 @@ def test_outputs_that_moved_without_labels_are_a_reason() -> None:
     still = Comparison(1_000, 1.0, [], {"a": (0.4, 0.5)}, None, 1.0, 1.0)
     assert not judge(still, Policy()).passes
     assert "outputs of a moved by 0.50" in judge(still, Policy()).reasons[0]
+
+
+def test_how_outputs_are_spread_over_a_few_unlabelled_answers_is_chance_and_no_reason() -> None:
+    labelled = Accuracy(666, 0.25, 0.97, low=0.69, high=0.75, gained=480, lost=0)
+
+    def reasons(unlabelled: int) -> list[str]:
+        rest = Unlabelled(unlabelled, 1.0, {"nine": (0.4, 1.35)}, labelled=666)
+        return judge(Comparison(666 + unlabelled, 1.0, [], {}, labelled, 1.0, 1.0, unlabelled=rest), Policy()).reasons
+
+    assert reasons(LEAST_TO_SPREAD - 1) == []
+    assert "outputs of nine moved by 1.35" in reasons(LEAST_TO_SPREAD)[0]
 
 
 def test_what_no_label_tells_of_must_stay_whatever_the_labels_say() -> None:
