@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from processors.settings import GroupSettings
-from streams.settings import setting
+from streams.process.settings import setting
 
 
 @dataclass(frozen=True)

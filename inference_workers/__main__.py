@@ -12,6 +12,6 @@ if __name__ == "__main__":
         from inference_workers import replay
 
         sys.exit(replay.main(sys.argv[2:]))
-    from inference_workers.process import main
+    from inference_workers.worker_loops import main
 
     sys.exit(main())

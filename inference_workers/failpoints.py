@@ -10,9 +10,9 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 
-from streams.outcome import Outcome
+from streams.loop.outcome import Outcome
+from streams.loop.step import Process
 from streams.rows import Rows
-from streams.step import Process
 
 
 def _die() -> None:

@@ -20,23 +20,23 @@ from typing import Any
 
 import numpy as np
 
+from inference_workers.models.addresses import open_source
 from inference_workers.settings import MediaSettings, WorkerSettings
-from inference_workers.sources import open_source
 from inference_workers.task import Task, Version, find_task, task_names
-from processors.served import Recorded
+from processors.features.recorded_features import Recorded
 from schemas.codec import SchemaIds, decoder_of
 from schemas.errors import BadSettings, MillraceError
 from schemas.topics import PREDICTION_LOG
-from streams.admit import admit
-from streams.arguments import whole
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import since, stretch
+from streams.loop.admit import admit
+from streams.process.arguments import whole
+from streams.process.settings import load
 from streams.readable import Readable, every
-from streams.registry import Registry
 from streams.rows import Place, Rows
-from streams.settings import load
+from streams.schema_registry import Registry
 
 BATCH = 64
 

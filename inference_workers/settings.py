@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inference_workers.media.child import DecodingChild
+from inference_workers.media.decoding_child import DecodingChild
 from inference_workers.media.formats import Caps
 from inference_workers.media.reader import MediaReader
 from schemas.errors import BadSettings
-from streams.blobs import Blobs
+from streams.claim_checks import Blobs
 from streams.kafka.config import GroupProtocol
-from streams.loop import Delivery
-from streams.settings import setting
+from streams.loop.loop import Delivery
+from streams.process.settings import setting
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from inference_workers.backends.backend import Backend
 from inference_workers.media.reader import MediaReader
-from inference_workers.networks.folder import ModelFolder
-from processors.enrich import Need
+from inference_workers.models.folder import ModelFolder
+from processors.features.enrich import Need
 from schemas.columns import Columns
 from schemas.encoding import Input
 from schemas.errors import BadSettings, RecordError
-from schemas.topic import Consumption, Topic
+from schemas.topic_kinds import Consumption, Topic
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What is done to a batch of requests, in order: decode, enrich, prepare, predict, encode, and where the answers go.
 
-The loop (`streams/loop.py`) brings batches and commits what comes out; the task (`tasks/`) knows its model.
+The loop (`streams/loop/loop.py`) brings batches and commits what comes out; the task (`tasks/`) knows its model.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from inference_workers.live import Batch, Models
 from inference_workers.media.reader import MediaReader
+from inference_workers.models.served import Batch, Models
 from inference_workers.networks.embedding import reduced
 from inference_workers.task import Prediction, Task, Use, Version, Versions
-from processors.enrich import Enrich, Enriched, logged, named
+from processors.features.enrich import Enrich, Enriched, logged, named
 from schemas.codec import Encoder, SchemaIds, decoder_of
 from schemas.encoding import Constant, Input
 from schemas.errors import RecordError, RecordTooLarge, RetryLater
 from schemas.topics import PREDICTION_LOG, REPLIES, SHADOW_RESULTS
 from streams import headers as h
 from streams.clock import Clock
+from streams.loop.outcome import Defer, Emit, Outcome, Reject
 from streams.metrics import Metrics
-from streams.outcome import Defer, Emit, Outcome, Reject
 from streams.rows import OutRecords, Rows
 
 MOST_VALUES = 4_096  # of one request: an item of 64 images has some hundred
@@ -42,7 +42,7 @@ class Asked:
 
 
 class TaskStep:
-    """`process` and `answer` of a task, for `streams.step.BatchStep`. Pure but for models, media,
+    """`process` and `answer` of a task, for `streams.loop.step.BatchStep`. Pure but for models, media,
     features, clock and metrics."""
 
     def __init__(

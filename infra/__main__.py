@@ -1,6 +1,6 @@
 """`./millrace COMMAND`."""
 
-from infra.cli import main
+from infra.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from infra.local import home, state
+from infra.local import home, run_state
 from schemas.errors import Stop
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +30,7 @@ def main(words: list[str]) -> int:
             print(f"there is no {folder}: nothing to remove")
             return 0
         home.entries(folder)  # refused before a lock is written into a folder that is not ours
-        with state.locked(folder / "run"):
+        with run_state.locked(folder / "run"):
             return _clean(folder, given.yes)
     except Stop as error:
         print(f"{error.code}: {error}", file=sys.stderr)

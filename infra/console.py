@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from rich.table import Table
 from rich.text import Text
 
-from streams.text import visible
+from streams.terminal_text import visible
 
 _PIPED_WIDTH = 180
 out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)

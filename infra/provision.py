@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from schemas import avro
 from schemas.errors import SchemaRefused
-from schemas.topic import DAY_MS, FOREVER_MS, Consumption, Topic
+from schemas.topic_kinds import DAY_MS, FOREVER_MS, Consumption, Topic
 from schemas.topics import CATALOGUE, CONSUMPTIONS
-from streams.deadletter import ROOM_BYTES
 from streams.kafka.admin import KafkaAdmin, TopicSpec
-from streams.registry import Registry
+from streams.loop.deadletter import ROOM_BYTES
+from streams.schema_registry import Registry
 
 
 @dataclass

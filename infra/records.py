@@ -9,7 +9,7 @@ from schemas.codec import HEAD_BYTES, SchemaIds, schema_id_of
 from schemas.decoding import decode_one
 from schemas.errors import MillraceError
 from schemas.topics import CATALOGUE, CONSUMPTIONS, SHADOW_RESULTS, TASKS
-from schemas.writers import writer_of
+from schemas.writer_schemas import writer_of
 from streams.clock import SystemClock
 from streams.ids import time_ms_of
 from streams.kafka.admin import KafkaAdmin

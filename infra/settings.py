@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from streams.settings import setting
+from streams.process.settings import setting
 
 ROOT = Path(__file__).parents[1]
 

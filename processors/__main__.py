@@ -2,7 +2,7 @@
 
 import sys
 
-from processors.process import main
+from processors.processor_loops import main
 
 if __name__ == "__main__":
     sys.exit(main())

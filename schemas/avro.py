@@ -10,7 +10,7 @@ from typing import Any
 
 import fastavro
 
-from schemas.fit import NOT_FINITE, branch_of, names_of, whole
+from schemas.json_fit import NOT_FINITE, branch_of, names_of, whole
 
 RECORDS = Path(__file__).parent / "records"
 FOLDERS = [RECORDS]  # tests and benchmarks add folders with records of their own
@@ -46,7 +46,7 @@ def examples(record: str) -> dict[str, dict[str, Any]]:
 
 
 def from_json(value: Any, kind: Any) -> Any:
-    """A value as JSON spells it (`schemas.fit`) as the codec writes it: `bytes` and `fixed` are latin-1 text, as the Avro specification
+    """A value as JSON spells it (`schemas.json_fit`) as the codec writes it: `bytes` and `fixed` are latin-1 text, as the Avro specification
     says, logical types are what they are written as, a union's branch is the one that fits, and fields that are left out have their
     defaults."""
     return _from_json(value, kind, names_of(kind))

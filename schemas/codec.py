@@ -18,8 +18,8 @@ from schemas.columns import Columns
 from schemas.decoding import decode, decode_one
 from schemas.encoding import Constant, Input, encode
 from schemas.errors import UndecodableRecord
-from schemas.topic import Topic
-from schemas.writers import MOST_VALUES, writer_of
+from schemas.topic_kinds import Topic
+from schemas.writer_schemas import MOST_VALUES, writer_of
 
 _HEAD = struct.Struct(">bI")
 HEAD_BYTES = _HEAD.size
@@ -63,7 +63,7 @@ class Decoder:
 
     subject: the topic's; what is written with a schema of another subject is refused, as nobody checked that schema against ours,
     and an id that nobody registered costs one call to the registry a batch, however many there are. Without it any schema is read by.
-    most_values: of one record, see `schemas.writers`."""
+    most_values: of one record, see `schemas.writer_schemas`."""
 
     def __init__(self, record: str, ids: SchemaIds, subject: str = "", most_values: int = MOST_VALUES) -> None:
         self._reader = avro.schema(record)

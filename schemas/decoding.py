@@ -19,7 +19,7 @@ from schemas.avro import parsed
 from schemas.columns import Column, Columns, Ints, Slices, to_column
 from schemas.errors import UndecodableRecord
 from schemas.varints import read_varints
-from schemas.writers import MOST_VALUES, writer_of
+from schemas.writer_schemas import MOST_VALUES, writer_of
 
 _FIXED = {"float": ("<f4", 4), "double": ("<f8", 8)}
 _SMALL = 12  # below this many rows one call a record is the cheaper way (measured by `bench worker`)
@@ -74,7 +74,7 @@ def decode(
 
 def decode_one(body: bytes, writer: dict[str, Any], reader: dict[str, Any], most_values: int = MOST_VALUES) -> dict[str, Any]:
     """One record as a dictionary. Raises UndecodableRecord, also where it holds more values than that or its writer's schema is
-    not read by (`schemas.writers`)."""
+    not read by (`schemas.writer_schemas`)."""
     writer_of(writer).check(body, most_values)
     source = BytesIO(body)
     try:

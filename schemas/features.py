@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from schemas.errors import BadSettings
-from schemas.topic import Topic
+from schemas.topic_kinds import Topic
 from schemas.topics import ITEM_FEATURES, ITEMS, USER_FEATURES, USER_PROFILES
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000

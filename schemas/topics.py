@@ -33,7 +33,7 @@ from schemas.generated import (
     VisionResult,
     WorkerStatus,
 )
-from schemas.topic import DAY_MS, FOREVER_MS, Compatibility, Consumption, Guarantee, Topic
+from schemas.topic_kinds import DAY_MS, FOREVER_MS, Compatibility, Consumption, Guarantee, Topic
 
 # A label may come so long after its request; the prediction log is kept longer, so that none waits for what is gone.
 LABEL_HORIZON_MS = 6 * DAY_MS

@@ -23,14 +23,14 @@ from schemas import avro
 from schemas.codec import Encoder, SchemaIds, read_any
 from schemas.encoding import Constant
 from schemas.errors import InvalidRequest, MillraceError, RetryLater, UndecodableRecord
-from schemas.fits import misfit
-from schemas.topic import DAY_MS, Consumption
+from schemas.field_fit import misfit
+from schemas.topic_kinds import DAY_MS, Consumption
 from schemas.topics import REPLIES, consumption
 from streams import headers as h
-from streams.admit import MAX_ID_BYTES
 from streams.broker import Sink
 from streams.clock import Clock, SystemClock
 from streams.ids import uuid7
+from streams.loop.admit import MAX_ID_BYTES
 from streams.rows import OutRecords, Polled
 
 GRACE_MS = 2_000  # waited past the deadline, for the answer that says it has expired
@@ -214,7 +214,7 @@ async def connect(bootstrap: str, registry: str, name: str = "client") -> AsyncI
     from streams.kafka.broadcast import KafkaBroadcast
     from streams.kafka.config import KafkaAddress
     from streams.kafka.sink import KafkaSink
-    from streams.registry import Registry
+    from streams.schema_registry import Registry
 
     address, clock = KafkaAddress(bootstrap=bootstrap), SystemClock()
     partition = random.randrange(REPLIES.partitions)

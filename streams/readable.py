@@ -14,7 +14,7 @@ import structlog
 
 from schemas.codec import SchemaIds, decoder_of
 from schemas.errors import BrokerUnavailable, RetryLater, Stop
-from schemas.topic import Topic
+from schemas.topic_kinds import Topic
 from streams.broker import Broadcast
 from streams.metrics import Metrics
 from streams.rows import Polled

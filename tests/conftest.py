@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from infra.local import kafka, processes, registry
+from infra.local import apicurio as registry
+from infra.local import kafka, processes
 from infra.local.started import Started
 from infra.provision import provision
 from infra.settings import StackSettings
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
-from streams.registry import Registry
-from streams.service import configure_logging
-from streams.settings import load
+from streams.process.settings import load
+from streams.process.shell import configure_logging
+from streams.schema_registry import Registry
 
 # A machine that does much else is slow, and that is no test's failure.
 settings.register_profile("millrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -6,7 +6,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-from feature_jobs.ddl import Addresses
+from feature_jobs.flink.ddl import Addresses
 from feature_jobs.jobs.job import submit
 
 

@@ -2,15 +2,15 @@
 
 A log record is one batch through one model; each of its entries becomes a row. The first row of each (request, model,
 version, arm, part) and the first label of each (request, source) count, whichever side comes first. Both sides are
-remembered for the label horizon, after which no label passes the loop before (`processors/labels.py`).
+remembered for the label horizon, after which no label passes the loop before (`processors/moderation/timely_labels.py`).
 """
 
 from __future__ import annotations
 
-from feature_jobs.ddl import Addresses, sink, source
+from feature_jobs.flink.ddl import Addresses, sink, source
 from feature_jobs.jobs.job import Plan
 from schemas import avro
-from schemas.topic import DAY_MS
+from schemas.topic_kinds import DAY_MS
 from schemas.topics import LABEL_HORIZON_MS, LABELS_TIMELY, PREDICTION_LOG, PREDICTION_OUTCOMES
 
 NAME = "outcomes"

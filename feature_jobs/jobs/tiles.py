@@ -5,8 +5,8 @@ At least once: after a restart tiles are written again from the last checkpoint,
 
 from __future__ import annotations
 
-from feature_jobs.aggregates import item_tiles, user_tiles
-from feature_jobs.ddl import Addresses, sink, source
+from feature_jobs.flink.aggregates import item_tiles, user_tiles
+from feature_jobs.flink.ddl import Addresses, sink, source
 from feature_jobs.jobs.job import Plan
 from schemas import avro
 from schemas.topics import ITEM_FEATURES, USER_EVENTS_VALID, USER_FEATURES

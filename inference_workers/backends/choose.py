@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
-from inference_workers.backends import ours
+from inference_workers.backends import scorers
 from inference_workers.backends.backend import Listening, Network, PictureScorer, TextScorer, Translating
 from inference_workers.backends.onnx import OnnxNetwork
-from inference_workers.networks.folder import ModelFolder
+from inference_workers.models.folder import ModelFolder
 from schemas.errors import ModelRefused
 
 
@@ -33,25 +33,25 @@ def _sees_a_gpu() -> bool:
 def text_scorer(folder: ModelFolder) -> TextScorer:
     if folder.huggingface:
         return cast(TextScorer, _huggingface(folder).Texts(folder))
-    return cast(TextScorer, _ours(folder, {"hashed_linear": ours.HashedTexts}))
+    return cast(TextScorer, _ours(folder, {"hashed_linear": scorers.HashedTexts}))
 
 
 def picture_scorer(folder: ModelFolder) -> PictureScorer:
     if folder.huggingface:
         return cast(PictureScorer, _huggingface(folder).Pictures(folder))
-    return cast(PictureScorer, _ours(folder, {"convnet": ours.ConvPictures}))
+    return cast(PictureScorer, _ours(folder, {"convnet": scorers.ConvPictures}))
 
 
 def translating(folder: ModelFolder) -> Translating:
     if folder.huggingface:
         return cast(Translating, _huggingface(folder).Translation(folder))
-    return cast(Translating, _ours(folder, {"translator": ours.ShortSentences}))
+    return cast(Translating, _ours(folder, {"translator": scorers.ShortSentences}))
 
 
 def listening(folder: ModelFolder) -> Listening:
     if folder.huggingface:
         return cast(Listening, _huggingface(folder).Speech(folder))
-    return cast(Listening, _ours(folder, {"listener": ours.DigitStrings}))
+    return cast(Listening, _ours(folder, {"listener": scorers.DigitStrings}))
 
 
 def _huggingface(folder: ModelFolder) -> Any:

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from inference_workers.backends.backend import Scores, Translated
-from inference_workers.networks.folder import ModelFolder
+from inference_workers.models.folder import ModelFolder
 from inference_workers.networks.pictures import Fit, Pixels
 from inference_workers.networks.speech import Floats, Heard, best_path
 from schemas.errors import InvalidRequest, ModelRefused

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from inference_workers.backends.backend import Arrays
-from inference_workers.networks.folder import ModelFolder
+from inference_workers.models.folder import ModelFolder
 from schemas.errors import ModelRefused
 
 

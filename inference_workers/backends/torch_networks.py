@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from inference_workers.backends.backend import Arrays
+from inference_workers.models.folder import ModelFolder
 from inference_workers.networks import convnet, hashed_linear, listener, translator
-from inference_workers.networks.folder import ModelFolder
 from schemas.errors import ModelRefused
 
 Config = Mapping[str, Any]

@@ -1,5 +1,5 @@
 """Files by their first bytes, what is decoded of them at most, and what comes out. Decoding runs only in the decoding child
-(`child.py`): what comes in is hostile.
+(`decoding_child.py`): what comes in is hostile.
 
 Each file is told by its first bytes, never by its name; only the formats below are opened; sizes are read from the header
 and checked before anything is decoded.

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from inference_workers.media.child import DecodingChild, Job
+from inference_workers.media.decoding_child import DecodingChild, Job
 from inference_workers.media.formats import MOST_VIEWS, Caps, Looks, Sound
 from inference_workers.networks.pictures import Fit
 from schemas.errors import MediaRefused, RetryLater
-from streams.blobs import INLINE_BYTES, Blobs, Reference
+from streams.claim_checks import INLINE_BYTES, Blobs, Reference
 
 Media = Mapping[str, Any]  # the fields of the Media record
 FETCH_AT_ONCE = 8

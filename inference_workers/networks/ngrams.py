@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from inference_workers.networks.text import folded, visible
+from inference_workers.networks.visible_text import folded, visible
 
 WORD_BITS = 17
 CHAR_BITS = 18  # there are ten times as many of them

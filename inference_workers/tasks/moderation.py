@@ -19,12 +19,12 @@ from inference_workers.backends.backend import Backend, PictureScorer, Scores, T
 from inference_workers.backends.choose import picture_scorer, text_scorer
 from inference_workers.media.formats import MOST_VIEWS
 from inference_workers.media.reader import MediaReader
-from inference_workers.networks.folder import ModelFolder
+from inference_workers.models.folder import ModelFolder
 from inference_workers.networks.pictures import Pixels
-from inference_workers.networks.text import folded, visible, windows
+from inference_workers.networks.visible_text import folded, visible, windows
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from inference_workers.tasks.vision import brightness, warm_up
-from processors.enrich import Need
+from processors.features.enrich import Need
 from schemas.categories import CATEGORIES
 from schemas.columns import Columns
 from schemas.errors import InvalidRequest, MediaRefused, ModelRefused, RecordError

@@ -11,9 +11,9 @@ from inference_workers.backends.backend import Backend, Listening
 from inference_workers.backends.choose import listening
 from inference_workers.media.formats import Sound
 from inference_workers.media.reader import MediaReader
-from inference_workers.networks.folder import ModelFolder
+from inference_workers.models.folder import ModelFolder
 from inference_workers.task import Prediction, Prepared, Use, Versions
-from processors.enrich import Need
+from processors.features.enrich import Need
 from schemas.columns import Columns
 from schemas.errors import MediaRefused, RecordError
 from schemas.topics import TRANSCRIPTION_RESULTS, consumption

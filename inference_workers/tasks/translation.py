@@ -11,10 +11,10 @@ import numpy as np
 from inference_workers.backends.backend import Backend, Translated, Translating
 from inference_workers.backends.choose import translating
 from inference_workers.media.reader import MediaReader
-from inference_workers.networks.folder import ModelFolder
-from inference_workers.networks.text import typed
+from inference_workers.models.folder import ModelFolder
+from inference_workers.networks.visible_text import typed
 from inference_workers.task import Prediction, Prepared, Use, Versions
-from processors.enrich import Need
+from processors.features.enrich import Need
 from schemas.columns import Columns
 from schemas.errors import InvalidRequest, ModelRefused, RecordError
 from schemas.topics import TRANSLATION_RESULTS, consumption

@@ -13,10 +13,10 @@ from inference_workers.backends.backend import Backend, Logits, PictureScorer
 from inference_workers.backends.choose import picture_scorer
 from inference_workers.media.formats import Looks
 from inference_workers.media.reader import MediaReader
-from inference_workers.networks.folder import ModelFolder
+from inference_workers.models.folder import ModelFolder
 from inference_workers.networks.pictures import Pixels
 from inference_workers.task import Prediction, Prepared, Use, Versions
-from processors.enrich import Need
+from processors.features.enrich import Need
 from schemas.columns import Columns
 from schemas.errors import InvalidRequest, MediaRefused, ModelRefused, RecordError
 from schemas.topics import VISION_RESULTS, consumption

@@ -12,7 +12,7 @@ from infra.local.java import java, java_env
 from infra.local.processes import ProcessFailed, free_port, start
 from infra.local.started import Started
 from schemas.errors import BrokerUnavailable
-from schemas.topic import DAY_MS, FOREVER_MS
+from schemas.topic_kinds import DAY_MS, FOREVER_MS
 from schemas.topics import CATALOGUE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from infra import console
-from infra.local import connect, features, flink, home, jars, kafka, mlflow, processes, registry, state, tls, web
+from infra.local import apicurio, connect, feature_servers, flink, home, jars, kafka, mlflow, processes, run_state, tls, web
 from infra.local.started import Started, of_folder, strays
 from infra.provision import Provisioned, provision
 from infra.settings import ROOT, StackSettings
@@ -17,7 +17,7 @@ from schemas.errors import BadSettings, BrokerUnavailable
 from schemas.topics import ACCURACY, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TASKS, TIMELY, VALIDATE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
-from streams.registry import Registry
+from streams.schema_registry import Registry
 
 WORKER_LIMIT_S = 60.0
 STOP_LIMIT_S = 15.0
@@ -45,27 +45,27 @@ def fetch(settings: StackSettings, *, with_features: bool = False, with_connect:
     web.make(settings)
 
 
-def servers(settings: StackSettings, running: state.State) -> None:
+def servers(settings: StackSettings, running: run_state.State) -> None:
     """Broker and registry, started side by side or taken from the settings; `running` and its file are kept current."""
     run = settings.run_folder
     old_kafka, old_registry = running.find("kafka"), running.find("registry")
     if not settings.bootstrap and (old_kafka is None or not old_kafka.alive()):
         running.put(kafka.start_kafka(run / "kafka", settings.jars, run / "logs" / "kafka.log", processes.port_of(old_kafka)))
     if not settings.registry and (old_registry is None or not old_registry.alive()):
-        started = registry.start_registry(
+        started = apicurio.start_registry(
             run / "registry", settings.jars, run / "logs" / "registry.log", processes.port_of(old_registry)
         )
         running.put(started)
     running.bootstrap = settings.bootstrap or _address(running, "kafka")
     running.registry = settings.registry or _address(running, "registry")
-    state.write(run, running)
+    run_state.write(run, running)
     with ThreadPoolExecutor(2) as pool:
         waits = [
             pool.submit(
                 _wait, running.find("kafka"), running.bootstrap, kafka.answers, kafka.START_LIMIT_S, "MILLRACE_BOOTSTRAP"
             ),
             pool.submit(
-                _wait, running.find("registry"), running.registry, registry.answers, registry.START_LIMIT_S, "MILLRACE_REGISTRY"
+                _wait, running.find("registry"), running.registry, apicurio.answers, apicurio.START_LIMIT_S, "MILLRACE_REGISTRY"
             ),
         ]
         with console.step("Kafka broker") as remark:
@@ -84,13 +84,13 @@ def _wait(found: Started | None, address: str, answers: Callable[[str], bool], l
         raise BrokerUnavailable(f"nothing answers at {address}, which {variable} names")
 
 
-def _address(running: state.State, name: str) -> str:
+def _address(running: run_state.State, name: str) -> str:
     found = running.find(name)
     assert found is not None
     return found.address
 
 
-def topics(running: state.State) -> Provisioned:
+def topics(running: run_state.State) -> Provisioned:
     with console.step("topics and schemas") as remark:
         done = provision(KafkaAdmin(KafkaAddress(bootstrap=running.bootstrap)), Registry(running.registry))
         remark(f"{len(done.created_topics)} topics made, {len(done.registered)} schemas registered")
@@ -99,7 +99,7 @@ def topics(running: state.State) -> Provisioned:
     return done
 
 
-def process(settings: StackSettings, running: state.State, names: str, slot: int) -> Callable[[], None] | None:
+def process(settings: StackSettings, running: run_state.State, names: str, slot: int) -> Callable[[], None] | None:
     """Start one kept process; a function that waits until it holds its partitions. None where it runs already.
 
     names: tasks or processors, joined by +. Raises BadSettings for one that there is not."""
@@ -114,8 +114,8 @@ def process(settings: StackSettings, running: state.State, names: str, slot: int
     command = [sys.executable, "-m", "infra.local.keeper", name, sys.executable, "-m", *_arguments(names), "--slot", str(slot)]
     started = processes.start(name, command, log, where(settings, running))
     running.put(started)
-    state.write(settings.run_folder, running)
-    loops = state.loops_of(name)
+    run_state.write(settings.run_folder, running)
+    loops = run_state.loops_of(name)
 
     def wait() -> None:
         processes.wait_until(lambda: _assigned(log, offset, loops), started, WORKER_LIMIT_S)
@@ -123,20 +123,20 @@ def process(settings: StackSettings, running: state.State, names: str, slot: int
     return wait
 
 
-def _mlflow(settings: StackSettings, running: state.State) -> None:
+def _mlflow(settings: StackSettings, running: run_state.State) -> None:
     """The model registry, where one is wanted, and the process that keeps its aliases right."""
     if settings.mlflow is None:
         return
     if settings.mlflow != "local":
         running.mlflow = settings.mlflow
-        state.write(settings.run_folder, running)
+        run_state.write(settings.run_folder, running)
         return
     run, old = settings.run_folder, running.find("mlflow")
     with console.step("MLflow") as remark:
         if old is None or not old.alive():
             running.put(mlflow.start_mlflow(run / "mlflow", run / "logs" / "mlflow.log", processes.port_of(old)))
         running.mlflow = _address(running, "mlflow")
-        state.write(run, running)
+        run_state.write(run, running)
         started = running.find("mlflow")
         assert started is not None
         processes.wait_until(lambda: mlflow.answers(running.mlflow), started, mlflow.START_LIMIT_S)
@@ -154,10 +154,10 @@ def _mlflow(settings: StackSettings, running: state.State) -> None:
             "reconcile",
         ]
         running.put(processes.start("reconcile", command, run / "logs" / "reconcile.log", where(settings, running)))
-        state.write(run, running)
+        run_state.write(run, running)
 
 
-def where(settings: StackSettings, running: state.State) -> dict[str, str]:
+def where(settings: StackSettings, running: run_state.State) -> dict[str, str]:
     """What a process of ours is told of the others."""
     return {
         "MILLRACE_BOOTSTRAP": running.bootstrap, "MILLRACE_REGISTRY": running.registry, "PYTHONPATH": str(ROOT),
@@ -167,7 +167,7 @@ def where(settings: StackSettings, running: state.State) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _views(settings: StackSettings, running: state.State, slot: int) -> Callable[[], None] | None:
+def _views(settings: StackSettings, running: run_state.State, slot: int) -> Callable[[], None] | None:
     """The Faust process of derived views, with its page on a port of its own."""
     name = f"views-{slot}"
     old = running.find(name)
@@ -177,12 +177,23 @@ def _views(settings: StackSettings, running: state.State, slot: int) -> Callable
         raise BadSettings("MILLRACE_PROCESSES names views and faust is not here: `./millrace setup views` fetches it")
     port = (None if old is None else processes.port_of(old)) or processes.free_port()
     page, folder = f"http://127.0.0.1:{port}", settings.run_folder / name
-    faust = [sys.executable, "-W", "ignore", "-m", "processors.views", "worker", "--loglevel", "warn", "--web-port", str(port)]
+    faust = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "processors.views.faust_views",
+        "worker",
+        "--loglevel",
+        "warn",
+        "--web-port",
+        str(port),
+    ]
     command = [sys.executable, "-m", "infra.local.keeper", name, *faust]
     env = {**where(settings, running), "MILLRACE_VIEWS_FOLDER": str(folder)}
     started = processes.start(name, command, settings.run_folder / "logs" / f"{name}.log", env, page)
     running.put(started)
-    state.write(settings.run_folder, running)
+    run_state.write(settings.run_folder, running)
 
     def wait() -> None:
         processes.wait_until(lambda: processes.page_answers(f"{page}/strikes/nobody"), started, WORKER_LIMIT_S)
@@ -193,7 +204,7 @@ def _views(settings: StackSettings, running: state.State, slot: int) -> Callable
 def _arguments(names: str) -> list[str]:
     parts = names.split("+")
     tasks, processors = {taken.group for taken in TASKS}, {POLICY.group, DECISIONS.group, TIMELY.group, VALIDATE.group}
-    if all(part in features.LOOPS for part in parts):
+    if all(part in feature_servers.LOOPS for part in parts):
         return ["feature_jobs", "serve", *parts]
     if all(part.partition(":")[0] in tasks for part in parts):
         return ["inference_workers", *(word for part in parts for word in ("--task", part))]
@@ -216,16 +227,16 @@ def _assigned(log: Path, offset: int, loops: Sequence[str]) -> bool:
 
 def up(
     settings: StackSettings, *, with_features: bool = False, with_training: bool = False, with_connect: bool = False
-) -> state.State:
+) -> run_state.State:
     """Start what is not up: servers side by side, then all processes side by side. One at a time on a home: a second waits."""
     home.mark(settings.home_folder)
-    with state.locked(settings.run_folder):
+    with run_state.locked(settings.run_folder):
         fetch(settings, with_features=with_features, with_connect=with_connect)
         return _up(settings, with_features, with_training, with_connect)
 
 
-def _up(settings: StackSettings, with_features: bool, with_training: bool, with_connect: bool) -> state.State:
-    running = state.read(settings.run_folder)
+def _up(settings: StackSettings, with_features: bool, with_training: bool, with_connect: bool) -> run_state.State:
+    running = run_state.read(settings.run_folder)
     if left := _stop_strays(settings, running):
         console.out.print(f"  stopped what a killed keeper had left: {', '.join(left)}")
     servers(settings, running)
@@ -234,8 +245,8 @@ def _up(settings: StackSettings, with_features: bool, with_training: bool, with_
     waits = []
     wanted = settings.processes.split()
     if with_features:
-        features.servers(settings, running)
-        wanted += [f"{VALIDATE.group}+{TIMELY.group}", "+".join(features.LOOPS)]
+        feature_servers.servers(settings, running)
+        wanted += [f"{VALIDATE.group}+{TIMELY.group}", "+".join(feature_servers.LOOPS)]
     if with_training:
         wanted.append("+".join(TRIGGERS))
     for names in wanted:
@@ -246,7 +257,7 @@ def _up(settings: StackSettings, with_features: bool, with_training: bool, with_
             with console.step(f"{names.replace('+', ', ')} {slot}" if slot else names.replace("+", ", ")):
                 wait()
     if with_features:
-        features.jobs(settings, running, where(settings, running))
+        feature_servers.jobs(settings, running, where(settings, running))
     if with_connect:
         _connect(settings, running)
     if settings.monitor:
@@ -254,21 +265,21 @@ def _up(settings: StackSettings, with_features: bool, with_training: bool, with_
     return running
 
 
-def _connect(settings: StackSettings, running: state.State) -> None:
+def _connect(settings: StackSettings, running: run_state.State) -> None:
     run, old = settings.run_folder, running.find("connect")
     keys = tls.keys(run)
     with console.step("Kafka Connect") as remark:
         if old is None or not old.alive():
             port, log = processes.port_of(old), run / "logs" / "connect.log"
             running.put(connect.start_connect(run / "connect", settings.jars, log, running.bootstrap, keys, port))
-            state.write(run, running)
+            run_state.write(run, running)
         started = running.find("connect")
         assert started is not None
         processes.wait_until(lambda: connect.answers(started.address, keys), started, connect.START_LIMIT_S)
         remark(started.address)
 
 
-def monitor(settings: StackSettings, running: state.State) -> Started:
+def monitor(settings: StackSettings, running: run_state.State) -> Started:
     """Raises BadSettings where its packages are missing, ProcessFailed where it does not come up."""
     with console.step("monitor") as remark:
         started = web.start(settings, running, {**where(settings, running), "MILLRACE_HOME": settings.home})
@@ -277,7 +288,7 @@ def monitor(settings: StackSettings, running: state.State) -> Started:
     return started
 
 
-def _stop_strays(settings: StackSettings, running: state.State) -> list[str]:
+def _stop_strays(settings: StackSettings, running: run_state.State) -> list[str]:
     """What runs from this home and nobody keeps any more: two of a group would run, one perhaps of old code. Their names."""
     names = sorted(set(strays(settings.run_folder, running.processes).values()))
     if names:
@@ -292,10 +303,10 @@ def down(settings: StackSettings) -> list[str]:
     run = settings.run_folder
     if not run.exists():
         return []
-    with state.locked(run):
+    with run_state.locked(run):
         try:
-            running = state.read(run)
-        except state.StateUnreadable:
+            running = run_state.read(run)
+        except run_state.StateUnreadable:
             processes.stop_all(lambda: of_folder(run), STOP_LIMIT_S)
             raise
         stopped = [process.name for process in running.processes if process.alive()] + _stop_strays(settings, running)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from infra import console
-from infra.local import processes, state
+from infra.local import processes, run_state
 from infra.local.started import Started
 from infra.settings import ROOT, StackSettings
 from schemas.errors import BadSettings, Stop
@@ -142,7 +142,7 @@ def _is_new(found: str) -> bool:
         return False
 
 
-def start(settings: StackSettings, running: state.State, env: dict[str, str]) -> Started:
+def start(settings: StackSettings, running: run_state.State, env: dict[str, str]) -> Started:
     """The monitor's process, started if it does not run, with the pages that `make` built; where there are none it says so.
 
     Raises BadSettings where its packages are missing."""
@@ -162,7 +162,7 @@ def start(settings: StackSettings, running: state.State, env: dict[str, str]) ->
     address, log = f"http://127.0.0.1:{port}", settings.run_folder / "logs" / "monitor.log"
     started = processes.start("monitor", command, log, env, address)
     running.put(started)
-    state.write(settings.run_folder, running)
+    run_state.write(settings.run_folder, running)
     return started
 
 

@@ -10,15 +10,15 @@ from types import FrameType
 
 import uvicorn
 
-from infra.inspect import addresses
+from infra.cli.show import addresses
 from infra.monitor import app, safety
-from infra.monitor.monitor import Monitor
+from infra.monitor.services import Monitor
 from infra.settings import StackSettings
 from schemas.errors import MillraceError
-from streams.arguments import whole
 from streams.clock import SystemClock
-from streams.service import configure_logging
-from streams.settings import load
+from streams.process.arguments import whole
+from streams.process.settings import load
+from streams.process.shell import configure_logging
 
 
 class Server(uvicorn.Server):

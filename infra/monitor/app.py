@@ -14,9 +14,9 @@ from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra import redact
-from infra.monitor import acting, browse, reading, safety
+from infra.monitor import browse, routes_read, routes_write, safety
 from infra.monitor.answers import Shown
-from infra.monitor.monitor import Monitor, Topic
+from infra.monitor.services import Monitor, Topic
 from infra.monitor.tails import SNAPSHOTS_ROOM, Hub, Listener
 from infra.monitor.turns import TooMany
 from schemas.errors import (
@@ -88,9 +88,9 @@ def create(monitor: Monitor) -> FastAPI:
     )  # fmt: skip
     app.add_middleware(Guard, bound=monitor.bound)
     _errors(app, monitor)
-    reading.add(app, monitor)
+    routes_read.add(app, monitor)
     _streams(app, monitor)
-    acting.add(app, monitor)
+    routes_write.add(app, monitor)
     _pages(app, monitor)
     return app
 

@@ -8,9 +8,9 @@ from typing import Any
 from schemas import avro
 from schemas.codec import write_any
 from schemas.errors import InvalidRequest, UndecodableRecord
-from schemas.fit import DEEPEST, names_of, problems
-from schemas.writers import writer_of
-from streams.registry import Registry
+from schemas.json_fit import DEEPEST, names_of, problems
+from schemas.writer_schemas import writer_of
+from streams.schema_registry import Registry
 
 _LOGICAL: dict[str, Any] = {
     "timestamp-millis": 1_764_000_000_000, "timestamp-micros": 1_764_000_000_000_000, "local-timestamp-millis": 1_764_000_000_000,

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.audit import Position
-from schemas.topic import Consumption
+from schemas.topic_kinds import Consumption
 from schemas.topics import CONSUMPTIONS
 from streams import headers as h
-from streams.deadletter import OURS
 from streams.headers import HeaderList
+from streams.loop.deadletter import OURS
 from streams.rows import OutRecords, Polled
 
 BY_TOPIC: Mapping[str, Consumption] = {taken.dead_letter_topic: taken for taken in CONSUMPTIONS}

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from infra.provision import specs
-from schemas.topic import Topic
+from schemas.topic_kinds import Topic
 from schemas.topics import (
     ARCHIVE,
     AUDIT,

@@ -13,12 +13,12 @@ from infra.monitor import browse, forms, letters
 from infra.monitor.letters import Letter
 from infra.monitor.safety import Actor
 from infra.monitor.transact import Transactions
-from infra.monitor.watch import Watch
+from infra.monitor.watching.watch import Watch
 from schemas.errors import InvalidRequest, MillraceError, Stop
 from streams.clock import Clock
 from streams.kafka.config import KafkaAddress
-from streams.registry import Registry
 from streams.rows import Place
+from streams.schema_registry import Registry
 
 PART = 100  # records of one transaction
 MOST_REDRIVES = 5

@@ -17,7 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported at
 
 from schemas.errors import BrokerUnavailable
 from streams.clock import SystemClock
-from streams.kafka import errors
+from streams.kafka import client_errors
 from streams.kafka.config import KafkaAddress
 from streams.rows import Place
 
@@ -43,14 +43,14 @@ class KafkaAdmin:
         try:
             return len(self._admin.list_topics(timeout=limit_s).brokers)
         except KafkaException as raised:
-            raise errors.of_read(raised, "look for brokers") from raised
+            raise client_errors.of_read(raised, "look for brokers") from raised
 
     def partitions(self) -> dict[str, int]:
         """Number of partitions of each topic."""
         try:
             return {name: len(found.partitions) for name, found in self._admin.list_topics(timeout=LIMIT_S).topics.items()}
         except KafkaException as raised:
-            raise errors.of_read(raised, "list topics") from raised
+            raise client_errors.of_read(raised, "list topics") from raised
 
     def create(self, specs: Sequence[TopicSpec], replication: int = 1) -> list[str]:
         """Create those that are missing; the names of those that were. Raises BrokerUnavailable."""
@@ -63,8 +63,8 @@ class KafkaAdmin:
                 future.result(LIMIT_S)
                 created.append(name)
             except KafkaException as raised:
-                if errors.kafka_error(raised).code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise errors.of_read(raised, f"create topic {name}") from raised
+                if client_errors.kafka_error(raised).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise client_errors.of_read(raised, f"create topic {name}") from raised
         self._wait_for_leaders([(spec.name, number) for spec in specs for number in range(spec.partitions)])
         return created
 
@@ -77,7 +77,7 @@ class KafkaAdmin:
             try:
                 future.result(LIMIT_S)
             except KafkaException as raised:
-                raise errors.of_read(raised, f"more partitions for {name}") from raised
+                raise client_errors.of_read(raised, f"more partitions for {name}") from raised
         until_s = self._clock.monotonic_s() + LEADERS_LIMIT_S
         while True:  # the client knows of them once it has listed the topics anew
             there = self.partitions()
@@ -114,7 +114,7 @@ class KafkaAdmin:
             (future,) = self._admin.describe_topics(TopicCollection([name]), request_timeout=LIMIT_S).values()
             return str(future.result(LIMIT_S).topic_id)
         except KafkaException as raised:
-            raise errors.of_read(raised, f"id of {name}") from raised
+            raise client_errors.of_read(raised, f"id of {name}") from raised
 
     def broker_setting(self, name: str) -> str:
         """As the first broker that answers has it. Raises BrokerUnavailable."""
@@ -123,7 +123,7 @@ class KafkaAdmin:
             (future,) = self._admin.describe_configs([ConfigResource(ResourceType.BROKER, str(broker))]).values()
             return str(future.result(LIMIT_S)[name].value)
         except KafkaException as raised:
-            raise errors.of_read(raised, f"setting {name} of the broker") from raised
+            raise client_errors.of_read(raised, f"setting {name} of the broker") from raised
 
     def ends(self, places: Sequence[Place]) -> dict[Place, int]:
         """Offset behind the last record of each place."""
@@ -146,7 +146,7 @@ class KafkaAdmin:
         try:
             return {(p.topic, p.partition): f.result(LIMIT_S).offset for p, f in self._admin.list_offsets(asked).items()}
         except KafkaException as raised:
-            raise errors.of_read(raised, "offsets") from raised
+            raise client_errors.of_read(raised, "offsets") from raised
 
     def committed(self, group: str) -> dict[Place, int]:
         """Committed offsets of a group; empty where there is none."""
@@ -164,9 +164,9 @@ class KafkaAdmin:
                 try:
                     positions = future.result(LIMIT_S).topic_partitions
                 except KafkaException as raised:
-                    if errors.kafka_error(raised).code() in _LOADING and self._clock.monotonic_s() < until_s:
+                    if client_errors.kafka_error(raised).code() in _LOADING and self._clock.monotonic_s() < until_s:
                         continue
-                    raise errors.of_read(raised, f"offsets of group {group}") from raised
+                    raise client_errors.of_read(raised, f"offsets of group {group}") from raised
                 found[group] = {(p.topic, p.partition): p.offset for p in positions if p.offset >= 0}
             left -= found.keys()
             if not left:
@@ -180,4 +180,4 @@ class KafkaAdmin:
             (future,) = self._admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)]).values()
             future.result(LIMIT_S)
         except KafkaException as raised:
-            raise errors.of_read(raised, f"positions of group {group}") from raised
+            raise client_errors.of_read(raised, f"positions of group {group}") from raised

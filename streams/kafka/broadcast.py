@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from schemas.errors import BrokerUnavailable
 from streams.clock import Clock
-from streams.kafka import errors
+from streams.kafka import client_errors
 from streams.kafka.config import KafkaAddress, broadcast_config
 from streams.kafka.source import _HARMLESS, CALL_LIMIT_S, columns
 from streams.rows import Place, Polled
@@ -58,7 +58,7 @@ class KafkaBroadcast:
             self._consumer.assign([TopicPartition(t, p, offset) for (t, p), offset in starts.items()])
         except KafkaException as raised:
             self._consumer.close()
-            raise errors.of_read(raised, f"read {self._topic}") from raised
+            raise client_errors.of_read(raised, f"read {self._topic}") from raised
 
     def read_to_end(self, limit_s: float) -> Polled:
         until_s = self._clock.monotonic_s() + limit_s
@@ -88,7 +88,7 @@ class KafkaBroadcast:
             first = self._consumer.poll(wait_s)
             messages = [] if first is None else [first, *self._consumer.consume(1000, 0)]
         except KafkaException as raised:
-            raise errors.of_read(raised, f"read {self._topic}") from raised
+            raise client_errors.of_read(raised, f"read {self._topic}") from raised
         good = [message for message in messages if self._is_record(message)]
         polled = columns(good) if good else Polled()
         for place, offset in zip(polled.places, polled.offsets, strict=True):

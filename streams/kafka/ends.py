@@ -7,7 +7,7 @@ from threading import Thread
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from streams.kafka import errors
+from streams.kafka import client_errors
 from streams.rows import Place
 
 _LATEST = -1  # of a read_committed reader: behind the last record whose transaction is decided
@@ -40,7 +40,7 @@ class Ends:
             known = {(end.topic, end.partition): end.offset for end in ends if end.error is None}
             self._answer = lambda: known
         except KafkaException as raised:
-            refused = errors.of_read(raised, "ends of partitions")
+            refused = client_errors.of_read(raised, "ends of partitions")
 
             def refuse() -> dict[Place, int]:
                 raise refused

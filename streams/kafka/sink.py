@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from schemas.errors import BrokerUnavailable, Fenced, TransactionAborted
 from streams.broker import Commit
 from streams.clock import SystemClock
-from streams.kafka import errors
+from streams.kafka import client_errors
 from streams.kafka.config import KafkaAddress, producer_config
 from streams.kafka.source import generation_of
 from streams.rows import OutRecords, Place, in_range
@@ -50,7 +50,7 @@ class KafkaSink:
             except KafkaException as raised:
                 with suppress(KafkaException, SystemError):
                     producer.close()
-                raise errors.of_read(raised, "start of transactions") from raised
+                raise client_errors.of_read(raised, "start of transactions") from raised
         return producer
 
     @property
@@ -68,11 +68,11 @@ class KafkaSink:
         try:
             yield
         except KafkaException as raised:
-            raise errors.of_transaction(raised, doing) from raised
+            raise client_errors.of_transaction(raised, doing) from raised
         except SystemError as raised:
             fatal = raised.__cause__ or self._fatal()
             if isinstance(fatal, KafkaException):
-                raise errors.of_transaction(fatal, doing) from raised
+                raise client_errors.of_transaction(fatal, doing) from raised
             raise
 
     def _fatal(self) -> KafkaException | None:
@@ -80,7 +80,7 @@ class KafkaSink:
         try:
             self._producer.begin_transaction()
         except KafkaException as raised:
-            return raised if errors.kafka_error(raised).fatal() else None
+            return raised if client_errors.kafka_error(raised).fatal() else None
         return None
 
     def _on_error(self, error: KafkaError) -> None:
@@ -98,7 +98,7 @@ class KafkaSink:
         if error.code() == KafkaError._UNKNOWN_PARTITION:
             self._counts.setdefault(topic, (0, float("-inf")))
         words = f"{doing}: {topic}: {error.name()}: {error.str()}"
-        return TransactionAborted(words, unwritable=topic if errors.is_of_the_record(error) else "")
+        return TransactionAborted(words, unwritable=topic if client_errors.is_of_the_record(error) else "")
 
     def _partitions(self, out: OutRecords) -> Sequence[int]:
         """Of each record. A topic may have fewer than the one whose numbers are used: then these go round and round in it."""
@@ -121,10 +121,10 @@ class KafkaSink:
         try:
             self._produce(out, self._partitions(out))
         except KafkaException as raised:
-            error = errors.kafka_error(raised)
-            if errors.is_of_the_record(error) or error.code() == KafkaError._UNKNOWN_PARTITION:
+            error = client_errors.kafka_error(raised)
+            if client_errors.is_of_the_record(error) or error.code() == KafkaError._UNKNOWN_PARTITION:
                 raise self._refused(out.topic, error, "produce") from raised
-            raise errors.of_transaction(raised, f"produce to {out.topic}") from raised
+            raise client_errors.of_transaction(raised, f"produce to {out.topic}") from raised
 
     def _produce(self, out: OutRecords, partitions: Sequence[int]) -> None:
         produce: Any = self._producer.produce
@@ -227,7 +227,7 @@ class KafkaSink:
         except BrokerUnavailable:
             raise
         except KafkaException as raised:
-            raise errors.of_read(raised, "start of a new producer") from raised
+            raise client_errors.of_read(raised, "start of a new producer") from raised
 
     def failed_topics(self) -> set[str]:
         failed, self._failed = self._failed, set()

@@ -13,7 +13,7 @@ from schemas.errors import BrokerUnavailable, MemberFenced, TransactionAborted
 from streams.broker import Commit, Listener
 from streams.clock import SystemClock
 from streams.headers import readable
-from streams.kafka import errors
+from streams.kafka import client_errors
 from streams.kafka.config import GroupProtocol, KafkaAddress, consumer_config
 from streams.kafka.ends import Ends
 from streams.metrics import Metrics
@@ -104,7 +104,7 @@ class KafkaSource:
             if first is not None and max_records > 1:
                 messages += self._consumer.consume(max_records - 1, 0)
         except KafkaException as raised:
-            raise errors.of_read(raised, "poll") from raised
+            raise client_errors.of_read(raised, "poll") from raised
         self._reraise()
         good = [message for message in messages if message.error() is None]
         if len(good) != len(messages):
@@ -160,9 +160,9 @@ class KafkaSource:
             try:
                 return self._committed(asked)
             except KafkaException as raised:
-                if self._clock.monotonic_s() > until_s or errors.kafka_error(raised).code() not in _PASSING:
-                    raise errors.of_read(raised, "committed offsets") from raised
-                self._log.info("committed offsets are not to be had yet", cause=errors.kafka_error(raised).str())
+                if self._clock.monotonic_s() > until_s or client_errors.kafka_error(raised).code() not in _PASSING:
+                    raise client_errors.of_read(raised, "committed offsets") from raised
+                self._log.info("committed offsets are not to be had yet", cause=client_errors.kafka_error(raised).str())
                 self._clock.sleep(0.2)
 
     def _committed(self, asked: list[TopicPartition]) -> dict[Place, Commit]:
@@ -193,7 +193,7 @@ class KafkaSource:
                 if answer.error is not None:
                     raise KafkaException(answer.error)
         except KafkaException as raised:
-            raise errors.of_commit(raised) from raised
+            raise client_errors.of_commit(raised) from raised
 
     def unread(self, positions: Mapping[Place, int]) -> dict[Place, int] | None:
         ends = self._ends.of(positions)
@@ -212,7 +212,7 @@ class KafkaSource:
             try:
                 self._consumer.seek(TopicPartition(*place, offset))
             except KafkaException as raised:
-                raise errors.of_read(raised, f"seek of {place} to {offset}") from raised
+                raise client_errors.of_read(raised, f"seek of {place} to {offset}") from raised
 
     def pause(self, places: Iterable[Place]) -> None:
         self._consumer.pause([TopicPartition(*place) for place in places])

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from inference_workers.networks.speech import RATE_HZ
-from tests import media
+from tests.support import media
 
 SENTENCES = (
     "Where is the station?", "I would like a cup of coffee, please.", "She has never been to Paris.", "It is raining again.",

@@ -11,9 +11,9 @@ from scipy import stats
 
 from schemas.signals import ALL, EMBEDDING, RIGHT, SAID
 from tests.benchmarks.worker import figure, say
-from training_triggers.detect import ANSWERS, SIGNALS
+from training_triggers.drift.detect import ANSWERS, SIGNALS
+from training_triggers.drift.version_watch import Rules, Watch
 from training_triggers.triggers.trigger import Trigger
-from training_triggers.watch import Rules, Watch
 
 Traffic = Callable[[np.random.Generator, float, int], np.ndarray]  # at which share of a day, how many entries
 DAY_MS = 86_400_000

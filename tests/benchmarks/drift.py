@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from scipy import ndimage, stats
 
+from inference_workers.models.addresses import open_source
 from inference_workers.networks.embedding import WIDTH, reduced
-from inference_workers.sources import open_source
 from inference_workers.task import Version, find_task
 from inference_workers.tasks.vision import Asked
 from schemas.signals import ALL, CATEGORY, EMBEDDED, EMBEDDING, SAID
-from streams.arguments import whole
+from streams.process.arguments import whole
 from tests.benchmarks.dependence import accuracies, entries_that_depend, named
 from tests.benchmarks.worker import figure, report, say
-from training_triggers.detect import ANSWERS, SIGNALS, of_log
+from training_triggers.drift.detect import ANSWERS, SIGNALS, of_log
+from training_triggers.drift.version_watch import Matrix, Rules, Watch
 from training_triggers.triggers import chi_square, ks, mmd
 from training_triggers.triggers.trigger import Trigger
-from training_triggers.watch import Matrix, Rules, Watch
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 DEMO_PER_S = 200  # entries a second at the demo's traffic
@@ -195,9 +195,9 @@ def main() -> None:
 
 def pictures(data: Path, rules: Rules, rounds: int) -> list[dict[str, Any]]:
     """MNIST's digits through the shipped network, then the same digits changed."""
-    from training_triggers.trainers import digits
+    from training_triggers.trainers import vision_digits
 
-    trained, held_out = digits.load(data)
+    trained, held_out = vision_digits.load(data)
     pixels, figures = np.concatenate([trained.pixels, held_out.pixels]), list[dict[str, Any]]()
     names, before = through_the_network(pixels)
     say(f"digits through vision-digits change: {len(names)} columns, of which {WIDTH} are the embedding's")

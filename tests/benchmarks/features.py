@@ -18,24 +18,24 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_jobs.feast_store import feature_store, names_of
-from feature_jobs.lake import schema
-from feature_jobs.sources import Sender
-from feature_jobs.training_set import join
-from infra.features import lag
-from processors.blobs import State, Written, pack, unpack
-from processors.online_features import RedisStore
+from feature_jobs.offline.feast_store import feature_store, names_of
+from feature_jobs.offline.lake import schema
+from feature_jobs.offline.training_set import join
+from feature_jobs.traffic.event_sources import Sender
+from infra.cli.feature_lag import lag
+from processors.features.feature_blob import State, Written, pack, unpack
+from processors.features.online_store import RedisStore
 from schemas.codec import Decoder, Encoder
 from schemas.features import DAY_MS, TILE_MS, USER
 from schemas.generated import UserEvent
 from schemas.topics import ITEM_SINK, USER_EVENTS, USER_EVENTS_VALID, USER_FEATURES, USER_SINK
-from streams.arguments import real, whole
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.sink import KafkaSink
+from streams.process.arguments import real, whole
 from streams.rows import OutRecords, Polled
 from tests.benchmarks.worker import QUIET_LOAD, figure, report, say
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 LOOPS = "user-sink+item-sink+archive-0"
 FRESHNESS_PER_S = 2_000

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.worker import figure, report, say
-from training_triggers import paired
-from training_triggers.compare import Accuracy, Answers, compare
-from training_triggers.gate import Policy, judge
+from training_triggers.runs import paired
+from training_triggers.runs.compare import Accuracy, Answers, compare
+from training_triggers.runs.gate import Policy, judge
 
 SIZES = (100, 200, 1_000)
 MARGINS = (0.01, 0.02, 0.05)

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from inference_workers.media.reader import MediaReader
-from inference_workers.networks.folder import ModelFolder
+from inference_workers.models.folder import ModelFolder
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from schemas import avro
 from schemas.columns import Columns
-from schemas.topic import Compatibility, Consumption, Guarantee, Topic
+from schemas.topic_kinds import Compatibility, Consumption, Guarantee, Topic
 
 avro.FOLDERS.append(Path(__file__).parent / "records")
 WIDTH = 32
@@ -94,7 +94,7 @@ class TensorTask:
 
 
 class Fixed:
-    """A model that never changes, in place of `inference_workers.live.Models`."""
+    """A model that never changes, in place of `inference_workers.models.served.Models`."""
 
     def __init__(self, model: Mlp) -> None:
         folder = ModelFolder(Path("."), "mlp", "1", "", {}, {})

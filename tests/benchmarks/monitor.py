@@ -22,22 +22,22 @@ from typing import Any
 import psutil
 from playwright.sync_api import Browser, sync_playwright
 
-from infra.local import state
+from infra.local import run_state
 from schemas.codec import Encoder, read_any
 from schemas.topics import CONTENT, MODERATION_VERDICTS
 from streams import headers as h
-from streams.arguments import whole
 from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
-from streams.registry import Registry
+from streams.process.arguments import whole
 from streams.rows import OutRecords
+from streams.schema_registry import Registry
 from tests.benchmarks.worker import figure, report, say
-from tests.monitors import CHROMIUM_HELP, chromium
-from tests.stack import Stack
+from tests.support.monitors import CHROMIUM_HELP, chromium
+from tests.support.stack import Stack
 
 RATE_PER_S = 5_000
 CPU_S = 20.0
@@ -289,7 +289,7 @@ def main() -> None:
 
 
 def measure(stack: Stack, browser: Browser, n: int) -> list[dict[str, Any]]:
-    kept = state.read(stack.home / "run").find("monitor")
+    kept = run_state.read(stack.home / "run").find("monitor")
     assert kept is not None
     (monitor,), base = psutil.Process(kept.pid).children(), kept.address
     texts = Texts(stack.address.bootstrap, stack.registry._url)

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from infra.drift_story import SETTINGS, Story, Teller, stages, tell
-from infra.local import state
-from infra.traffic import Texts
+from infra.demo.drift_story import SETTINGS, Story, Teller, stages, tell
+from infra.demo.drift_traffic import Texts
+from infra.local import run_state
 from schemas.topics import TRAINING_EVENTS
-from streams.arguments import whole
+from streams.process.arguments import whole
 from tests.benchmarks.worker import QUIET_LOAD, figure, report, say
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 STORY_PER_S, SERVING_PER_S = 60, 200
 STEADY_S = 20.0
@@ -34,7 +34,7 @@ def started(folder: Path) -> Stack:
 
 
 def teller_of(stack: Stack, per_s: float) -> Teller:
-    running = state.read(stack.home / "run")
+    running = run_state.read(stack.home / "run")
     return Teller(running.bootstrap, running.registry, Texts(), per_s, lambda event: None, lambda story, right: None)
 
 

@@ -24,22 +24,22 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.worker import TaskStep
-from processors.enrich import Enrich
+from processors.features.enrich import Enrich
 from schemas import avro
 from schemas.codec import head
 from schemas.topics import PREDICTION_LOG
-from streams.batching import Batcher, BatchLimits, CostLine
-from streams.blobs import Blobs
+from streams.claim_checks import Blobs
 from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.kafka.config import KafkaAddress, consumer_config, producer_config
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource
-from streams.loop import Delivery, Loop, LoopLimits
+from streams.loop.batching import Batcher, BatchLimits, CostLine
+from streams.loop.loop import Delivery, Loop, LoopLimits
+from streams.loop.step import BatchStep
 from streams.metrics import Metrics
-from streams.registry import Registry
-from streams.service import configure_logging, spare_the_collector
-from streams.step import BatchStep
+from streams.process.shell import configure_logging, spare_the_collector
+from streams.schema_registry import Registry
 from tests.benchmarks.mlp import REQUESTS, RESULTS, WIDTH, Fixed, Mlp, TensorTask
 
 BATCH = 256
@@ -73,7 +73,7 @@ def _cpu_s() -> float:
 
 
 def make_loop(bootstrap: str, registry: str, group: str, heavy: int, delivery: Delivery) -> Loop:
-    """The worker as `inference_workers.process` wires it, with the benchmark's task and a fixed model."""
+    """The worker as `inference_workers.worker_loops` wires it, with the benchmark's task and a fixed model."""
     address, ids, clock, metrics, line = (
         KafkaAddress(bootstrap=bootstrap),
         Registry(registry),

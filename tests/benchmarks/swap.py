@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from inference_workers.networks.folder import SHIPPED, write_manifest
+from inference_workers.models.folder import SHIPPED, write_manifest
 from infra.provision import provision
-from streams.arguments import real, whole
 from streams.client import Client, connect
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
-from streams.registry import Registry
+from streams.process.arguments import real, whole
+from streams.schema_registry import Registry
 from tests.benchmarks.content import SENTENCES
 from tests.benchmarks.tasks import Worker
 from tests.benchmarks.worker import QUIET_LOAD, figure, report, say, servers
-from training_triggers.promotion import announce, find_source
-from training_triggers.updates import on_kafka
+from training_triggers.versions.compare_and_set import on_kafka
+from training_triggers.versions.promotion import announce, find_source
 
 MODEL = "moderation-text"
 RATE_PER_S = 100

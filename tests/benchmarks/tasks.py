@@ -26,7 +26,6 @@ from schemas.codec import Decoder, Encoder, read_any
 from schemas.encoding import Constant
 from schemas.topics import TASKS, consumption
 from streams import headers as h
-from streams.arguments import real, whole
 from streams.client import connect
 from streams.clock import SystemClock
 from streams.ids import uuid7
@@ -34,8 +33,9 @@ from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
-from streams.registry import MemoryRegistry, Registry
+from streams.process.arguments import real, whole
 from streams.rows import OutRecords
+from streams.schema_registry import MemoryRegistry, Registry
 from tests.benchmarks.content import requests
 from tests.benchmarks.worker import QUIET_LOAD, figure, report, say, servers
 
@@ -63,11 +63,11 @@ def _whole(value: Any) -> Any:
 
 def raw(task_name: str, seconds: float) -> None:
     from inference_workers.media.reader import MediaReader
-    from inference_workers.sources import open_source
+    from inference_workers.models.addresses import open_source
     from inference_workers.task import Version, find_task
     from schemas import avro
-    from streams.blobs import Blobs
-    from streams.service import spare_the_collector
+    from streams.claim_checks import Blobs
+    from streams.process.shell import spare_the_collector
 
     task = find_task(task_name)
     folders = {model: open_source(source) for model, source in task.models.items()}

@@ -20,22 +20,22 @@ from typing import Any
 
 import numpy as np
 
-from infra.local import kafka, processes, registry
+from infra.local import apicurio, kafka, processes
 from infra.provision import provision
 from infra.settings import ROOT, StackSettings
 from schemas.codec import Encoder
 from schemas.topics import PREDICTION_LOG, REPLIES
 from streams import headers as h
-from streams.arguments import real, whole
 from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
-from streams.registry import Registry
+from streams.process.arguments import real, whole
+from streams.process.settings import load
 from streams.rows import OutRecords
-from streams.settings import load
+from streams.schema_registry import Registry
 from tests.benchmarks.mlp import REQUESTS, RESULTS, WIDTH
 
 HEAVY = 180  # middle layers of the heavier model: about a millisecond a record
@@ -52,12 +52,12 @@ def servers() -> Iterator[tuple[str, str]]:
     jars = load(StackSettings, os.environ).jars
     folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
     started = [
-        registry.start_registry(folder / "registry", jars, folder / "registry.log"),
+        apicurio.start_registry(folder / "registry", jars, folder / "registry.log"),
         kafka.start_kafka(folder / "kafka", jars, folder / "kafka.log", long_lived=True),
     ]
     try:
         processes.wait_until(lambda: kafka.answers(started[1].address), started[1], kafka.START_LIMIT_S)
-        processes.wait_until(lambda: registry.answers(started[0].address), started[0], registry.START_LIMIT_S)
+        processes.wait_until(lambda: apicurio.answers(started[0].address), started[0], apicurio.START_LIMIT_S)
         admin = KafkaAdmin(KafkaAddress(bootstrap=started[1].address))
         provision(admin, Registry(started[0].address), [REQUESTS, RESULTS, PREDICTION_LOG, REPLIES], [])
         yield started[1].address, started[0].address

@@ -24,9 +24,9 @@ from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
-from streams.registry import Registry
 from streams.rows import OutRecords, Place
-from tests.ledger import End, Key, problems
+from streams.schema_registry import Registry
+from tests.support.ledger import End, Key, problems
 
 TAKEN = consumption("moderation")
 

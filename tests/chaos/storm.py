@@ -15,9 +15,9 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
-from streams.arguments import real, whole
 from streams.kafka.config import GroupProtocol
-from streams.service import configure_logging
+from streams.process.arguments import real, whole
+from streams.process.shell import configure_logging
 from tests.chaos.scale import scale
 from tests.chaos.stage import Stage, Worker, staged
 from tests.conftest import Servers, start_servers

@@ -17,8 +17,8 @@ from streams.kafka.admin import KafkaAdmin, TopicSpec
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource, generation_of
-from streams.memory.broker import MemoryBroker
-from streams.memory.client import MemoryBroadcast, MemorySink, MemorySource
+from streams.memory.cluster import MemoryBroker
+from streams.memory.endpoints import MemoryBroadcast, MemorySink, MemorySource
 from streams.memory.murmur2 import partition_of
 from streams.metrics import Metrics
 from streams.rows import OutRecords, Place, Polled

@@ -15,12 +15,12 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from inference_workers.media.reader import MediaReader
-from inference_workers.sources import open_source
+from inference_workers.models.addresses import open_source
 from inference_workers.task import Prediction, Version, find_task
 from schemas.errors import ModelRefused
-from streams.blobs import Blobs
-from tests import media as files
+from streams.claim_checks import Blobs
 from tests.contract.test_tasks import columns_of
+from tests.support import media as files
 
 
 @pytest.fixture(scope="module")

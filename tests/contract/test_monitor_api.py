@@ -18,11 +18,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from infra.local import state
+from infra.local import run_state
 from infra.settings import StackSettings
-from streams.registry import Registry
+from streams.schema_registry import Registry
 from tests.conftest import Servers
-from tests.monitors import Site, monitor
+from tests.support.monitors import Site, monitor
 
 pytestmark = pytest.mark.real
 
@@ -34,8 +34,8 @@ def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         home=str(tmp_path_factory.mktemp("monitor")), bootstrap=servers.bootstrap, registry=servers.registry,
         connect=f"http://me:{SECRET}@127.0.0.1:1",
     )  # fmt: skip
-    state.write(
-        known.run_folder, state.State(processes=[replace(servers.kafka_process, address=f"redis://:{SECRET}@127.0.0.1:1/0")])
+    run_state.write(
+        known.run_folder, run_state.State(processes=[replace(servers.kafka_process, address=f"redis://:{SECRET}@127.0.0.1:1/0")])
     )
     with monitor(known, servers.address, Registry(servers.registry)) as (found, _):
         yield found

@@ -10,10 +10,10 @@ import onnx
 import pytest
 
 from inference_workers.backends.onnx import OnnxNetwork
-from inference_workers.backends.ours import ConvPictures
+from inference_workers.backends.scorers import ConvPictures
 from inference_workers.backends.torch_networks import TorchNetwork
+from inference_workers.models.folder import SHIPPED, ModelFolder, open_folder
 from inference_workers.networks.embedding import WIDTH, reduced
-from inference_workers.networks.folder import SHIPPED, ModelFolder, open_folder
 from schemas.errors import ModelRefused
 
 FOLDERS = sorted(folder.name for folder in SHIPPED.iterdir() if folder.is_dir())

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from infra.local import processes, redis
-from processors.blobs import Written, pack
-from processors.online_features import MemoryStore, OnlineStore, RedisStore
+from processors.features.feature_blob import Written, pack
+from processors.features.online_store import MemoryStore, OnlineStore, RedisStore
 from schemas.errors import RetryLater
 from schemas.features import ITEM, USER
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from inference_workers.media.reader import MediaReader
-from inference_workers.sources import open_source
+from inference_workers.models.addresses import open_source
 from inference_workers.task import Prediction, Task, Version, Versions, find_task, task_names
 from schemas import avro
 from schemas.codec import Decoder, Encoder
 from schemas.columns import Columns
 from schemas.encoding import Constant
 from schemas.errors import BadSettings
-from streams.blobs import Blobs
-from streams.registry import MemoryRegistry
+from streams.claim_checks import Blobs
+from streams.schema_registry import MemoryRegistry
 
 
 @pytest.fixture(params=task_names())

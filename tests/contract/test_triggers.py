@@ -14,12 +14,12 @@ from scipy import stats
 
 import training_triggers.triggers as package
 from schemas.signals import ANSWER
+from training_triggers.drift.version_watch import Rules, Watch
+from training_triggers.drift.watch_state import state_of, watch_of
 from training_triggers.triggers import accuracy, chi_square, ks, mmd, psi
 from training_triggers.triggers.age import Age
 from training_triggers.triggers.trigger import Trigger, chi_square_p, holm
 from training_triggers.triggers.volume import Volume
-from training_triggers.watch import Rules, Watch
-from training_triggers.watch_state import state_of, watch_of
 
 NAMES = sorted(
     file.stem for file in Path(package.__file__).parent.glob("*.py") if file.stem not in ("__init__", "trigger", "volume", "age")

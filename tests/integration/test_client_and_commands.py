@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from infra import inspect, models, records, review
+from infra import records
+from infra.cli import model_history, review, show
 from infra.settings import ROOT, StackSettings
 from schemas import avro
 from schemas.codec import Encoder
@@ -36,14 +37,14 @@ from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
-from streams.registry import Registry
+from streams.process.settings import load
 from streams.rows import OutRecords
-from streams.settings import load
+from streams.schema_registry import Registry
 from tests.chaos.stage import Stage, staged
 from tests.conftest import Servers
-from training_triggers import report
-from training_triggers.promotion import updates
+from training_triggers.runs import report
 from training_triggers.settings import TriggerSettings
+from training_triggers.versions.promotion import updates
 
 pytestmark = pytest.mark.real
 
@@ -212,17 +213,17 @@ def test_nothing_on_a_topic_breaks_a_command(
     monkeypatch.setenv("MILLRACE_BOOTSTRAP", servers.bootstrap)
     monkeypatch.setenv("MILLRACE_REGISTRY", servers.registry)
     for as_json in (False, True):
-        inspect.status(settings, as_json)
-        inspect.topics(settings, False, as_json)
+        show.status(settings, as_json)
+        show.topics(settings, False, as_json)
         for topic in read:
-            inspect.tail(settings, topic.name, 7, True, as_json)
-        assert models.history(settings, "model-of-nobody", as_json) == 0
-        assert models.history(settings, "nosuch", as_json) == 1
+            show.tail(settings, topic.name, 7, True, as_json)
+        assert model_history.history(settings, "model-of-nobody", as_json) == 0
+        assert model_history.history(settings, "nosuch", as_json) == 1
         review.show(settings, as_json)
         review.decide(settings, MARKUP, "remove", [], MARKUP, as_json)
         report.drift(load(TriggerSettings, os.environ), as_json)
         report.runs(load(TriggerSettings, os.environ), as_json)
-    inspect.last_statuses(settings)
+    show.last_statuses(settings)
     assert [one.model for one in updates(KafkaBroadcast(address, MODEL_UPDATES.name, SystemClock()), ids)].count(
         "model-of-nobody"
     ) == 1

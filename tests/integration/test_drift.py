@@ -24,12 +24,12 @@ from schemas.encoding import Constant
 from schemas.topics import DRIFT_EVENTS, PREDICTION_LOG, PREDICTION_OUTCOMES, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams.kafka.readback import records
 from streams.kafka.sink import KafkaSink
-from streams.registry import Registry
 from streams.rows import OutRecords
+from streams.schema_registry import Registry
 from tests.chaos.stage import until
 from tests.conftest import Servers
-from training_triggers.detect import ANSWERS, SIGNALS
-from training_triggers.watch import Rules, Watch
+from training_triggers.drift.detect import ANSWERS, SIGNALS
+from training_triggers.drift.version_watch import Rules, Watch
 
 pytestmark = pytest.mark.real
 WINDOW, ANSWERS_WINDOW = 200, 100

@@ -15,13 +15,13 @@ from streams.broker import Commit
 from streams.kafka.config import GroupProtocol
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource, generation_of
-from streams.loop import Delivery, Loop
-from streams.release import Ended
+from streams.loop.loop import Delivery, Loop
+from streams.loop.release import Ended
 from streams.rows import Rows
 from tests.conftest import Servers
-from tests.echo import Echo
-from tests.faults import Fault, FaultySink
-from tests.real import RealWorld
+from tests.support.echo import Echo
+from tests.support.faults import Fault, FaultySink
+from tests.support.real import RealWorld
 
 pytestmark = pytest.mark.real
 

@@ -18,16 +18,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from feature_jobs.feast_store import feature_store, names_of
-from feature_jobs.generator import World
-from feature_jobs.lake import values_at
-from feature_jobs.sources import Sender
-from infra.local import state, tls
-from processors.blobs import State, Written, pack, unpack
-from processors.online_features import RedisStore
-from processors.process import parts
+from feature_jobs.offline.feast_store import feature_store, names_of
+from feature_jobs.offline.lake import values_at
+from feature_jobs.traffic.event_sources import Sender
+from feature_jobs.traffic.generator import World
+from infra.local import run_state as state
+from infra.local import tls
+from processors.features.feature_blob import State, Written, pack, unpack
+from processors.features.online_store import RedisStore
+from processors.features.validate import Validation
+from processors.processor_loops import parts
 from processors.settings import ProcessorSettings
-from processors.validate import Validation
 from schemas.codec import Encoder
 from schemas.features import DAY_MS, ITEM, LATENESS_MS, USER, View
 from schemas.generated import Item, UserEvent, UserProfile
@@ -41,10 +42,10 @@ from streams.kafka.readback import first_times
 from streams.kafka.sink import KafkaSink
 from streams.memory.murmur2 import partition_of
 from streams.metrics import Metrics
-from streams.registry import Registry
 from streams.rows import OutRecords
-from tests.features import differences, item_values, user_values
-from tests.stack import Stack, until
+from streams.schema_registry import Registry
+from tests.support.brute_features import differences, item_values, user_values
+from tests.support.stack import Stack, until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 SETTLE_LIMIT_S = 180.0
@@ -176,8 +177,8 @@ def counted(stack: Stack) -> int:
 
 
 def archived(stack: Stack) -> int:
-    from feature_jobs.archive import EVENTS
-    from feature_jobs.manifests import manifests
+    from feature_jobs.offline.archive import EVENTS
+    from feature_jobs.offline.manifests import manifests
 
     return sum(manifest["rows"] for manifest in manifests(stack.lake / EVENTS))
 

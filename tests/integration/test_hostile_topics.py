@@ -14,7 +14,7 @@ import psutil
 import pytest
 from confluent_kafka import Producer
 
-from infra.local import redis, state
+from infra.local import redis, run_state
 from infra.local.processes import stop
 from schemas import avro
 from schemas.codec import head
@@ -24,9 +24,9 @@ from streams.client import NoAnswer, connect
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
-from tests import hostile
-from tests.hostile import Sent
-from tests.stack import Stack, until
+from tests.support import hostile
+from tests.support.hostile import Sent
+from tests.support.stack import Stack, until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 SEED = 15
@@ -105,7 +105,7 @@ class Name(str):
 def pids(stack: Stack) -> dict[str, tuple[int, ...]]:
     """Of every keeper and of all that it keeps, but for children that decode media."""
     found = {}
-    for one in state.read(stack.home / "run").processes:
+    for one in run_state.read(stack.home / "run").processes:
         keeper = psutil.Process(one.pid)
         found[one.name] = (one.pid, *sorted(child.pid for child in keeper.children()))
     return found

@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 
 from streams.kafka.config import GroupProtocol
-from streams.loop import Loop
+from streams.loop.loop import Loop
 from tests.conftest import Servers
-from tests.echo import Echo
-from tests.faults import Fault, FaultySink
 from tests.integration.test_exactly_once import answered, until
-from tests.real import RealWorld
+from tests.support.echo import Echo
+from tests.support.faults import Fault, FaultySink
+from tests.support.real import RealWorld
 
 pytestmark = pytest.mark.real
 SLOTS = 3

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from inference_workers.networks.folder import SHIPPED, write_manifest
-from inference_workers.sources import open_source
+from inference_workers.models.addresses import open_source
+from inference_workers.models.folder import SHIPPED, write_manifest
 from infra.local import mlflow, processes
 from infra.settings import ROOT
 from schemas.errors import ModelRefused

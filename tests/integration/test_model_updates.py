@@ -10,9 +10,9 @@ from schemas import avro
 from schemas.generated import ModelUpdate
 from schemas.topics import MODEL_UPDATES
 from streams.clock import SystemClock
-from streams.registry import Registry
+from streams.schema_registry import Registry
 from tests.conftest import Servers
-from training_triggers.updates import Updates, on_kafka
+from training_triggers.versions.compare_and_set import Updates, on_kafka
 
 pytestmark = pytest.mark.real
 MODEL, EACH = "compare-and-set", 4

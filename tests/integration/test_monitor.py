@@ -17,24 +17,24 @@ from urllib.parse import quote
 
 import pytest
 
-from inference_workers.networks.folder import SHIPPED, write_manifest
-from infra.local import connect, jars, processes, state, tls
+from inference_workers.models.folder import SHIPPED, write_manifest
+from infra.local import connect, jars, processes, run_state, tls
 from infra.monitor import letters
 from infra.settings import StackSettings
 from schemas.codec import Encoder
 from schemas.errors import RecordTooLarge
 from schemas.topics import AUDIT, CONTENT, MODEL_UPDATES, TRANSLATION_REQUESTS
 from streams import headers as h
-from streams.deadletter import dead_letters
 from streams.ids import uuid7
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.readback import records
 from streams.kafka.sink import KafkaSink
-from streams.registry import Registry
+from streams.loop.deadletter import dead_letters
 from streams.rows import OutRecords, Rows
+from streams.schema_registry import Registry
 from tests.conftest import Servers, start_servers
-from tests.monitors import OPENER, Site, monitor
-from tests.stack import until
+from tests.support.monitors import OPENER, Site, monitor
+from tests.support.stack import until
 
 pytestmark = pytest.mark.real
 DEAD = "content-v1-moderation-dlq"
@@ -397,8 +397,8 @@ def test_connectors_are_shown_with_their_failures_and_started_again(
         processes.wait_until(lambda: connect.answers(started.address, keys), started, connect.START_LIMIT_S)
         config = {"connector.class": "FileStreamSink", "topics": "late-events-v1", "file": str(out), "note.password": "s3cret"}
         assert put(opener, "to-file", config) == 201
-        running = state.State(processes=[started])
-        state.write(settings_.run_folder, running)
+        running = run_state.State(processes=[started])
+        run_state.write(settings_.run_folder, running)
         with monitor(settings_, servers.address, Registry(servers.registry)) as (site, _):
 
             def states() -> list[str]:

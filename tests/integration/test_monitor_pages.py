@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from infra.local import state, web
+from infra.local import run_state, web
 from infra.monitor import safety
 from infra.settings import StackSettings
 from schemas.codec import Encoder
@@ -22,10 +22,10 @@ from streams import headers as h
 from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.kafka.sink import KafkaSink
+from streams.process.settings import load
 from streams.rows import OutRecords
-from streams.settings import load
-from tests.monitors import CHROMIUM_HELP, Site, chromium
-from tests.stack import Stack, until
+from tests.support.monitors import CHROMIUM_HELP, Site, chromium
+from tests.support.stack import Stack, until
 
 pytestmark = pytest.mark.real
 HOSTILE = "<script>window.broken = 1</script><img src=x onerror='window.broken = 2'>"
@@ -85,7 +85,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def site(stack: Stack) -> Site:
-    running = state.read(stack.home / "run").find("monitor")
+    running = run_state.read(stack.home / "run").find("monitor")
     assert running is not None
     said = stack.run("monitor", "--tokens")
     return Site(running.address, dict(line.split() for line in said.stdout.splitlines()))
@@ -179,7 +179,7 @@ def test_a_poison_record_is_found_mended_and_redriven(stack: Stack, site: Site, 
 
 
 def test_a_promotion_is_made_and_seen(stack: Stack, site: Site, page: Page, tmp_path: Path) -> None:
-    from inference_workers.networks.folder import SHIPPED, write_manifest
+    from inference_workers.models.folder import SHIPPED, write_manifest
 
     folder = tmp_path / "v2"
     shutil.copytree(SHIPPED / "moderation-text", folder)

@@ -11,10 +11,10 @@ import pytest
 from infra.provision import provision
 from schemas import avro
 from schemas.errors import SchemaRefused
-from schemas.topic import Consumption
+from schemas.topic_kinds import Consumption
 from schemas.topics import CATALOGUE, CONTENT
 from streams.kafka.admin import KafkaAdmin
-from streams.registry import Registry
+from streams.schema_registry import Registry
 from tests.conftest import Servers
 
 pytestmark = pytest.mark.real

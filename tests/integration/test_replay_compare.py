@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference_workers.networks.folder import SHIPPED, write_manifest
+from inference_workers.models.folder import SHIPPED, write_manifest
 from infra.settings import ROOT
 from schemas.codec import Encoder, read_any
 from schemas.generated import Label

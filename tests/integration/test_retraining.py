@@ -13,13 +13,13 @@ from typing import Any
 import psutil
 import pytest
 
-from infra.drift_story import SETTINGS, Event, Teller, learn, tell
-from infra.local import state
+from infra.demo.drift_story import SETTINGS, Event, Teller, learn, tell
+from infra.demo.drift_traffic import Digits, Texts
+from infra.local import run_state
 from infra.settings import StackSettings
-from infra.traffic import Digits, Texts
 from schemas.topics import MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
-from streams.settings import load
-from tests.stack import Stack
+from streams.process.settings import load
+from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 TRIGGERS = "drift+accuracy+decide+launch+rollout-0"
@@ -57,7 +57,7 @@ class Killer:
                     self._kill_run()
 
     def _kill_run(self) -> None:
-        kept = state.read(self._stack.home / "run").find(TRIGGERS)
+        kept = run_state.read(self._stack.home / "run").find(TRIGGERS)
         assert kept is not None
         for child in psutil.Process(kept.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
@@ -74,7 +74,7 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
         killer = Killer(stack)
         teller = Teller(
             stack.address.bootstrap,
-            state.read(tmp_path / "run").registry,
+            run_state.read(tmp_path / "run").registry,
             Texts(),
             RATE_PER_S,
             killer.event,
@@ -146,7 +146,7 @@ def test_turned_and_noisy_digits_are_learnt_from_the_pictures_that_were_asked(tm
         up = stack.run("up", "--with", "training")
         assert up.returncode == 0, up.stdout + up.stderr
         stack.connect()
-        running = state.read(tmp_path / "run")
+        running = run_state.read(tmp_path / "run")
         teller = Teller(running.bootstrap, running.registry, Digits(DATA), 40, lambda event: None, lambda story, right: None)
         try:
             version = learn(teller)

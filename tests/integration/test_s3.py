@@ -8,7 +8,7 @@ import pytest
 
 from infra.local.processes import free_port
 from schemas.errors import MediaRefused, RetryLater
-from streams.blobs import Blobs, Reference
+from streams.claim_checks import Blobs, Reference
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore")]
 

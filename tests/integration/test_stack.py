@@ -14,10 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
-from infra.local import processes, started, state
+from infra.local import processes, run_state, started
 from infra.local.started import Started
 from infra.settings import ROOT, StackSettings
-from streams.settings import load
+from streams.process.settings import load
 
 pytestmark = pytest.mark.real
 
@@ -65,7 +65,9 @@ def test_up_survives_a_killed_worker_and_down_keeps_the_data(tmp_path: Path) -> 
         assert beside.wait(180) == 0
         again = status()
         ours = started.of_folder(tmp_path / "run")
-        assert started.strays(tmp_path / "run", state.read(tmp_path / "run").processes) == {}, "two at once start everything once"
+        assert started.strays(tmp_path / "run", run_state.read(tmp_path / "run").processes) == {}, (
+            "two at once start everything once"
+        )
         assert again["kafka"]["address"] == first["kafka"]["address"]
         table = {row["topic"]: row for row in map(json.loads, run("topics", "--json").stdout.splitlines())}
         assert table["content-v1"]["offsets"] >= 2

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from inference_workers.live import chosen
-from inference_workers.networks.folder import SHIPPED, write_manifest
+from inference_workers.models.folder import SHIPPED, write_manifest
+from inference_workers.models.served import chosen
 from infra.settings import ROOT
 from schemas.codec import Encoder, read_any
 from schemas.generated import Challenger, ModelUpdate

@@ -19,13 +19,13 @@ from inference_workers.networks.embedding import WIDTH
 from infra.settings import ROOT
 from schemas.codec import read_any
 from schemas.topics import CONTENT_ACTIONS, LABELS, PREDICTION_LOG
-from streams.blobs import INLINE_BYTES, Blobs, split_media
+from streams.claim_checks import INLINE_BYTES, Blobs, split_media
 from streams.client import Client, connect
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
-from tests import media
 from tests.chaos.stage import Stage, staged, until
 from tests.conftest import Servers
+from tests.support import media
 
 pytestmark = pytest.mark.real
 ALL = ("moderation:2", "vision", "translation", "transcription")
@@ -73,7 +73,7 @@ def test_each_task_answers_in_its_own_words(servers: Servers, stage: Stage) -> N
 
 
 def test_parts_of_many_items_share_batches_and_each_verdict_names_its_own(servers: Servers, stage: Stage) -> None:
-    from training_triggers.trainers.pictures_drawn import draw
+    from training_triggers.trainers.moderation_image_drawings import draw
 
     pictures = [one for one in (draw("held out", seed) for seed in range(200)) if one.kind in ("promotion", "picture")][:40]
     items: list[dict[str, Any]] = [

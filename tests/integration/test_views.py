@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from feature_jobs.sources import Sender
+from feature_jobs.traffic.event_sources import Sender
 from infra.local.processes import free_port
 from infra.settings import ROOT
 from schemas.codec import Encoder
@@ -26,8 +26,8 @@ from schemas.generated import ContentAction, UserEvent
 from schemas.topics import CONTENT_ACTIONS, USER_EVENTS_VALID
 from streams.clock import SystemClock
 from streams.kafka.sink import KafkaSink
-from streams.registry import Registry
 from streams.rows import OutRecords
+from streams.schema_registry import Registry
 from tests.chaos.stage import until
 from tests.conftest import Servers
 
@@ -43,7 +43,7 @@ class View:
             **os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry,
             "MILLRACE_VIEWS_FOLDER": str(folder / f"view-{number}"), "PYTHONPATH": str(ROOT),
         }  # fmt: skip
-        command = [sys.executable, "-W", "ignore", "-m", "processors.views", "worker", "--loglevel", "warn"]
+        command = [sys.executable, "-W", "ignore", "-m", "processors.views.faust_views", "worker", "--loglevel", "warn"]
         with (folder / "views.log").open("ab") as log:
             self.process = subprocess.Popen([*command, "--web-port", str(self.port)], env=env, cwd=folder, stdout=log, stderr=log)
 

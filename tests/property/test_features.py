@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_jobs.lake import history
-from feature_jobs.rollup import REMEMBERED_MS, SETTLED_AFTER_MS, Entity, Tile
-from processors.blobs import VERSION_BYTES, State, Written, pack, unpack
+from feature_jobs.offline.lake import history
+from feature_jobs.online.rollup import REMEMBERED_MS, SETTLED_AFTER_MS, Entity, Tile
+from processors.features.feature_blob import VERSION_BYTES, State, Written, pack, unpack
 from schemas.features import DAY_MS, ITEM, TILE_MS, USER, WINDOWS, View
 from schemas.generated import UserEvent
-from tests.features import differences, item_values, tiles_of, user_values
+from tests.support.brute_features import differences, item_values, tiles_of, user_values
 
 T0 = 1_795_000_200_000
 KINDS = st.sampled_from(["view", "cart", "purchase", "rating", "search"])

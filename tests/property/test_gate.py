@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training_triggers import paired
-from training_triggers.compare import Unlabelled
-from training_triggers.gate import LEAST_TO_SPREAD, Accuracy, Answers, Comparison, Policy, accuracy_of, compare, judge
-from training_triggers.labels import Known
+from training_triggers.recorded.truth import Known
+from training_triggers.runs import paired
+from training_triggers.runs.compare import Unlabelled
+from training_triggers.runs.gate import LEAST_TO_SPREAD, Accuracy, Answers, Comparison, Policy, accuracy_of, compare, judge
 
 NAMES = ("a", "b")
 
@@ -141,11 +142,11 @@ def test_outputs_that_moved_without_labels_are_a_reason() -> None:
 def test_how_outputs_are_spread_over_a_few_unlabelled_answers_is_chance_and_no_reason() -> None:
     labelled = Accuracy(666, 0.25, 0.97, low=0.69, high=0.75, gained=480, lost=0)
 
-    def reasons(unlabelled: int) -> list[str]:
+    def reasons(unlabelled: int) -> Sequence[str]:
         rest = Unlabelled(unlabelled, 1.0, {"nine": (0.4, 1.35)}, labelled=666)
         return judge(Comparison(666 + unlabelled, 1.0, [], {}, labelled, 1.0, 1.0, unlabelled=rest), Policy()).reasons
 
-    assert reasons(LEAST_TO_SPREAD - 1) == []
+    assert not reasons(LEAST_TO_SPREAD - 1)
     assert "outputs of nine moved by 1.35" in reasons(LEAST_TO_SPREAD)[0]
 
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from streams.batching import Batcher, BatchLimits, CostLine
-from streams.offsets import OffsetTracker
-from streams.release import Ended, releasable
+from streams.loop.batching import Batcher, BatchLimits, CostLine
+from streams.loop.offsets import OffsetTracker
+from streams.loop.release import Ended, releasable
 from streams.rows import Place, Rows
 
 

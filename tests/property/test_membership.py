@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import DependencyUnavailable
-from schemas.topic import Order
-from streams.loop import Delivery, Loop
+from schemas.topic_kinds import Order
+from streams.loop.loop import Delivery, Loop
 from streams.rows import Rows
-from tests.echo import RESULTS, Echo, World
-from tests.faults import Fault, FaultySink
+from tests.support.echo import RESULTS, Echo, World
+from tests.support.faults import Fault, FaultySink
 
 SLOTS = 3
 FAULTS = (Fault.UNSEEN, Fault.LOST, Fault.REFUSED)

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from feast.infra.offline_stores.dask import DaskOfflineStoreConfig
 
-from feature_jobs import feast_store
-from feature_jobs.lake import schema
-from feature_jobs.training_set import join, training_set
+from feature_jobs.offline import feast_store
+from feature_jobs.offline.lake import schema
+from feature_jobs.offline.training_set import join, training_set
 from schemas.errors import BadSettings
 from schemas.features import DAY_MS, ITEM, USER, View
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from inference_workers.networks.convnet import ConvNet
 from infra.settings import ROOT
-from training_triggers.trainers import digits, fit, tune_digits
+from training_triggers.trainers import fit_pictures, vision_digits, vision_digits_retrain
 from training_triggers.trainers.retrain import TrainingFailed
 
 WIDTHS = (4, 8)
@@ -41,7 +41,7 @@ def job(folder: Path, *, epochs: int = 3, rate: float = 1e-3, n: int = 192) -> P
 
 def here(folder: Path) -> int:
     """In this process: torch takes seconds to import."""
-    return fit.train(folder, json.loads((folder / "job.json").read_text()), 0, 1)
+    return fit_pictures.train(folder, json.loads((folder / "job.json").read_text()), 0, 1)
 
 
 def losses(folder: Path) -> list[float]:
@@ -51,7 +51,7 @@ def losses(folder: Path) -> list[float]:
 def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     one, two = job(tmp_path / "one"), job(tmp_path / "two")
     here(one)
-    tune_digits.run(two, 2, lambda words: None)
+    vision_digits_retrain.run(two, 2, lambda words: None)
     assert losses(two) == pytest.approx(losses(one), abs=1e-4)
     assert losses(one)[0] != losses(one)[-1]
     for name, value in load_file(one / "trained.safetensors").items():
@@ -60,9 +60,9 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
 
 def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tmp_path: Path) -> None:
     whole, killed = job(tmp_path / "whole", epochs=6), job(tmp_path / "killed", epochs=6)
-    tune_digits.run(whole, 1, lambda words: None)  # as the other: the last bits hang on the process
+    vision_digits_retrain.run(whole, 1, lambda words: None)  # as the other: the last bits hang on the process
     child = subprocess.Popen(
-        [sys.executable, "-m", "training_triggers.trainers.fit", str(killed)],
+        [sys.executable, "-m", "training_triggers.trainers.fit_pictures", str(killed)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
     deadline_s = time.monotonic() + 120
@@ -71,7 +71,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tmp_path: Path) 
     child.send_signal(signal.SIGKILL)
     child.wait(10)
     said: list[str] = []
-    tune_digits.run(killed, 1, said.append)
+    vision_digits_retrain.run(killed, 1, said.append)
     if child.returncode == -signal.SIGKILL:
         assert said[0].startswith("goes on after epoch")
     assert losses(killed) == losses(whole)
@@ -96,17 +96,17 @@ def test_of_a_cut_checkpoint_the_one_before_is_taken(tmp_path: Path, capsys: pyt
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     folder = job(tmp_path / "job", rate=1e30)
     with pytest.raises(TrainingFailed, match="became no number"):
-        tune_digits.run(folder, 1, lambda words: None)
+        vision_digits_retrain.run(folder, 1, lambda words: None)
     assert not (folder / "trained.safetensors").exists()
     network = ConvNet(1, 10, WIDTHS)
-    assert fit.resume(folder, network, torch.optim.AdamW(network.parameters())) == (0, []), "and leaves no checkpoint"
+    assert fit_pictures.resume(folder, network, torch.optim.AdamW(network.parameters())) == (0, []), "and leaves no checkpoint"
 
 
 def test_where_there_are_no_other_pictures_the_accuracy_is_of_some_that_were_not_learnt() -> None:
     numbers = np.random.default_rng(3)
     pixels = numbers.integers(0, 255, (200, 28, 28)).astype(np.uint8)
-    shown = digits.Digits(np.concatenate([pixels, pixels[:50]]), np.arange(250) % 10)
-    learnt, measured = tune_digits.apart(shown)
+    shown = vision_digits.Digits(np.concatenate([pixels, pixels[:50]]), np.arange(250) % 10)
+    learnt, measured = vision_digits_retrain.apart(shown)
     assert len(learnt.labels) + len(measured.labels) == 250
     assert 30 <= len(measured.labels) <= 70
     of = {one.tobytes() for one in measured.pixels}

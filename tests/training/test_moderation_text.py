@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from inference_workers.networks.folder import SHIPPED, ModelFolder, open_folder
+from inference_workers.models.folder import SHIPPED, ModelFolder, open_folder
 from inference_workers.task import Version
 from inference_workers.tasks.moderation import TASK, Item
-from infra.demo import texts
+from infra.demo.moderation_demo import texts
 from infra.settings import StackSettings
-from streams.settings import load
-from training_triggers.trainers import moderation_data, moderation_text
+from streams.process.settings import load
+from training_triggers.trainers import moderation_text, moderation_text_data
 from training_triggers.trainers.evaluation import average_precision, measure, threshold_for
 
 DATA = Path(load(StackSettings, os.environ).data)
@@ -27,7 +27,7 @@ needs_data = pytest.mark.skipif(
 )
 
 
-def small() -> moderation_data.Labelled:
+def small() -> moderation_text_data.Labelled:
     """The demo's texts, labelled by words they hold: enough for a trainer to have something to learn."""
     lines = [text for _, text in texts(200)]
     words = {
@@ -38,14 +38,14 @@ def small() -> moderation_data.Labelled:
         "self_harm": "kill myself",
         "violence": "break",
     }
-    labels = [[int(words[category] in line.lower()) for category in moderation_data.CATEGORIES] for line in lines]
+    labels = [[int(words[category] in line.lower()) for category in moderation_text_data.CATEGORIES] for line in lines]
     sources = ["sms" if i % 2 else "tweets" for i in range(len(lines))]
-    return moderation_data.Labelled(lines, np.array(sources), np.array(labels, np.int8))
+    return moderation_text_data.Labelled(lines, np.array(sources), np.array(labels, np.int8))
 
 
 def test_training_twice_gives_the_same_folder_and_it_answers(tmp_path: Path) -> None:
     data = small()
-    report = moderation_text.Report({}, {}, dict.fromkeys(moderation_data.CATEGORIES, 0.5), ("hate_speech", "spam"), {})
+    report = moderation_text.Report({}, {}, dict.fromkeys(moderation_text_data.CATEGORIES, 0.5), ("hate_speech", "spam"), {})
     digests = [
         moderation_text.write(moderation_text.train(data, lambda words: None), report, tmp_path / str(i), "9") for i in range(2)
     ]
@@ -101,7 +101,7 @@ def test_an_interval_holds_the_measure_and_narrows_with_rows() -> None:
 @pytest.mark.data
 def test_the_shipped_model_flags_few_texts_of_other_sources() -> None:
     """On texts it was trained on too, so this guards the shipped file; held-out figures are in the model card."""
-    data = moderation_data.load(DATA)
+    data = moderation_text_data.load(DATA)
     folder = open_folder(SHIPPED / "moderation-text")
     chosen = np.random.default_rng(5).permutation(len(data.texts))[:6000]
     outputs = _outputs(folder, [data.texts[i] for i in chosen])
@@ -114,8 +114,8 @@ def test_the_shipped_model_flags_few_texts_of_other_sources() -> None:
     }
     for column, category in enumerate(folder.coverage):
         flagged = outputs[:, column] > folder.config["thresholds"][category]
-        labels = data.labels[chosen, moderation_data.CATEGORIES.index(category)]
-        for source in set(moderation_data.SOURCES) - {homes[category]}:
+        labels = data.labels[chosen, moderation_text_data.CATEGORIES.index(category)]
+        for source in set(moderation_text_data.SOURCES) - {homes[category]}:
             negatives = (data.sources[chosen] == source) & (labels == 0)
             limit = 0.07 if (category, source) == ("harassment", "sms") else 0.02
             assert not negatives.any() or flagged[negatives].mean() <= limit, (category, source)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from inference_workers.networks.folder import SHIPPED, open_folder
+from inference_workers.models.folder import SHIPPED, open_folder
 from infra.settings import ROOT
 from schemas.errors import BadSettings
-from tests.unit.test_runs import examples
-from training_triggers.trainers import adapt_text, search
+from tests.unit.training_triggers.test_runs import examples
+from training_triggers.trainers import moderation_text_retrain, settings_search
 from training_triggers.trainers.retrain import Job
 
 SAMPLES = 20
@@ -28,13 +28,13 @@ def job(folder: Path, **options: str) -> Job:
 
 def test_twenty_samples_are_tried_most_are_stopped_early_and_the_best_makes_the_version(tmp_path: Path) -> None:
     said: list[str] = []
-    made = adapt_text.retrain(
+    made = moderation_text_retrain.retrain(
         open_folder(SHIPPED / "moderation-text"), examples(200), job(tmp_path, search_samples=str(SAMPLES)), said.append
     ).made
     trials = [line for line in said if line.startswith("trial ")]
     assert len(trials) == SAMPLES
     steps = [int(found.group(1)) for line in trials if (found := re.search(r"after (\d+) of", line))]
-    assert min(steps) < search.STEPS <= max(steps)
+    assert min(steps) < settings_search.STEPS <= max(steps)
     losses = [float(found.group(1)) for line in trials if (found := re.search(r"loss ([\d.]+) after", line))]
     (best,) = [line for line in said if line.startswith("best of")]
     assert float(best.rpartition(" ")[2]) == pytest.approx(min(losses), abs=1e-5)
@@ -88,4 +88,4 @@ def test_a_search_that_was_killed_goes_on_where_it_stood(tmp_path: Path) -> None
 @pytest.mark.parametrize("text", ["", "1", "2:1", "0:1:log", "a:b", "1:2:3", "1:2:log:x"])
 def test_a_space_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(BadSettings, match="low:high"):
-        search.Range.parse("x", text)
+        settings_search.Range.parse("x", text)

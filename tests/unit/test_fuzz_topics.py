@@ -12,21 +12,20 @@ from typing import Any
 
 import pytest
 
-from feature_jobs.archive import Archive
-from feature_jobs.attributes import Attributes
-from feature_jobs.sink import FeatureSink
-from processors.labels import is_timely
-from processors.online_features import MemoryStore
-from processors.policy import Rules as PolicyRules
-from processors.policy import action_of, action_of_review
-from processors.process import inline
-from processors.seen import Seen
-from processors.step import RecordStep
-from processors.validate import Validation
+from feature_jobs.offline.archive import Archive
+from feature_jobs.online.attributes import Attributes
+from feature_jobs.online.feature_sink import FeatureSink
+from processors.features.online_store import MemoryStore
+from processors.features.seen import Seen
+from processors.features.validate import Validation
+from processors.moderation.policy import Rules as PolicyRules
+from processors.moderation.policy import action_of, action_of_review
+from processors.moderation.timely_labels import is_timely
+from processors.processor_loops import inline
 from schemas import avro, generated
 from schemas.errors import Stop
 from schemas.features import ITEM, USER, View
-from schemas.topic import Consumption
+from schemas.topic_kinds import Consumption
 from schemas.topics import (
     ACCURACY,
     ARCHIVE,
@@ -47,25 +46,26 @@ from schemas.topics import (
     VALIDATE,
 )  # fmt: skip
 from streams import headers as h
-from streams.batching import Batcher, BatchLimits, CostLine
 from streams.clock import ManualClock
-from streams.loop import Loop, LoopLimits
-from streams.memory.broker import MemoryBroker
-from streams.memory.client import MemoryBroadcast, MemorySink, MemorySource
+from streams.loop.batching import Batcher, BatchLimits, CostLine
+from streams.loop.loop import Loop, LoopLimits
+from streams.loop.step import Step
+from streams.memory.cluster import MemoryBroker
+from streams.memory.endpoints import MemoryBroadcast, MemorySink, MemorySource
 from streams.metrics import Metrics
+from streams.process.record_step import RecordStep
 from streams.readable import Readable
-from streams.registry import MemoryRegistry
 from streams.rows import OutRecords
-from streams.step import Step
-from tests import hostile
-from training_triggers.decide import Decide
-from training_triggers.decide import Policy as DecidePolicy
-from training_triggers.detect import DETECTORS, Detector
-from training_triggers.evidence import Evidence
-from training_triggers.launch import Launch
-from training_triggers.rollout import Policy as RolloutPolicy
-from training_triggers.rollout import Rollout
-from training_triggers.watch import Rules as WatchRules
+from streams.schema_registry import MemoryRegistry
+from tests.support import hostile
+from training_triggers.drift.decide import Decide
+from training_triggers.drift.decide import Policy as DecidePolicy
+from training_triggers.drift.detect import DETECTORS, Detector
+from training_triggers.drift.version_watch import Rules as WatchRules
+from training_triggers.recorded.evidence import Evidence
+from training_triggers.rollout.controller import Policy as RolloutPolicy
+from training_triggers.rollout.controller import Rollout
+from training_triggers.runs.launch import Launch
 
 SEED = 15
 RECORDS = 250

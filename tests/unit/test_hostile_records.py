@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from processors.windows import Minutes
+from processors.views.windows import Minutes
 from schemas import avro
 from schemas.codec import Decoder, Encoder, head, read_any, write_any
 from schemas.decoding import decode
@@ -17,14 +17,14 @@ from schemas.errors import RetryLater, UndecodableRecord
 from schemas.generated import ModelUpdate
 from schemas.topics import MODEL_UPDATES
 from schemas.varints import varint
-from schemas.writers import MOST_VALUES, writer_of
+from schemas.writer_schemas import MOST_VALUES, writer_of
 from streams import headers as h
 from streams.kafka.source import columns
 from streams.metrics import Metrics
 from streams.readable import Followed, Readable
-from streams.registry import MemoryRegistry, Registry
 from streams.rows import Polled
-from tests.echo import Echo, World, answer, settle
+from streams.schema_registry import MemoryRegistry, Registry
+from tests.support.echo import Echo, World, answer, settle
 from training_triggers.journal import is_run_key
 
 BAD_NAME: Any = (b"\xff\xfe", b"x")

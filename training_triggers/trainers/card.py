@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from training_triggers.trainers.evaluation import Measured
-from training_triggers.trainers.moderation_data import ASSUMED, MAPPING, SOURCES
 from training_triggers.trainers.moderation_text import FOLDS, PRECISION, Report
+from training_triggers.trainers.moderation_text_data import ASSUMED, MAPPING, SOURCES
 
 
 def _share(value: float | None) -> str:

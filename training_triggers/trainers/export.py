@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from inference_workers.networks.folder import write_manifest
+from inference_workers.models.folder import write_manifest
 from schemas.errors import ModelRefused
 
 ATOL = 1e-4

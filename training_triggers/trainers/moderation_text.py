@@ -21,9 +21,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from inference_workers.networks.ngrams import CHAR_BITS, WORD_BITS
-from training_triggers.trainers.bags import Matrix, counts_of, idf_of, weighted
 from training_triggers.trainers.evaluation import Floats, Measured, measure, threshold_for
-from training_triggers.trainers.moderation_data import CATEGORIES, SOURCES, Labelled
+from training_triggers.trainers.moderation_text_bags import Matrix, counts_of, idf_of, weighted
+from training_triggers.trainers.moderation_text_data import CATEGORIES, SOURCES, Labelled
 
 NAME = "moderation-text"
 SEED = 7

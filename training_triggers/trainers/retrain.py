@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from inference_workers.networks.folder import ModelFolder
+from inference_workers.models.folder import ModelFolder
 from schemas.errors import BadSettings, Stop
+from training_triggers.recorded.training_window import Examples
 from training_triggers.trainers.train import Made, Say
-from training_triggers.window import Examples
 
 Bools = npt.NDArray[np.bool_]
 
@@ -76,8 +76,8 @@ def _lazily(module: str, group: str) -> Retrain:
 
 
 RETRAIN: Mapping[str, Retrain] = {
-    "moderation-text": _lazily("adapt_text", "retrain"),
-    "vision-digits": _lazily("tune_digits", "train"),
+    "moderation-text": _lazily("moderation_text_retrain", "retrain"),
+    "vision-digits": _lazily("vision_digits_retrain", "train"),
 }
 
 

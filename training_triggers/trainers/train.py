@@ -19,9 +19,9 @@ class Made:
 
 
 def _moderation_text(data_folder: Path, out: Path, version: str, say: Say) -> Made:
-    from training_triggers.trainers import moderation_data, moderation_text
+    from training_triggers.trainers import moderation_text, moderation_text_data
 
-    data = moderation_data.load(data_folder)
+    data = moderation_text_data.load(data_folder)
     say(f"{len(data.texts)} texts")
     report = moderation_text.cross_validate(data, say)
     for category, by_source in report.measured.items():
@@ -33,7 +33,7 @@ def _moderation_text(data_folder: Path, out: Path, version: str, say: Say) -> Ma
 
 
 def _moderation_image(data_folder: Path, out: Path, version: str, say: Say) -> Made:
-    from training_triggers.trainers import picture_spam as image
+    from training_triggers.trainers import moderation_image as image
 
     say(f"drawing {image.TRAIN} pictures")
     network = image.train(image.pictures("train", 0, image.TRAIN), say)
@@ -44,25 +44,25 @@ def _moderation_image(data_folder: Path, out: Path, version: str, say: Say) -> M
 
 
 def _vision_digits(data_folder: Path, out: Path, version: str, say: Say) -> Made:
-    from training_triggers.trainers import digits
+    from training_triggers.trainers import vision_digits
 
-    train, held_out = digits.load(data_folder)
-    network = digits.train(train, say)
-    measured = digits.measure(network, held_out)
+    train, held_out = vision_digits.load(data_folder)
+    network = vision_digits.train(train, say)
+    measured = vision_digits.measure(network, held_out)
     say(f"held out: accuracy {measured.accuracy:.4f}, inverted {measured.accuracy_inverted:.4f}")
-    digest = digits.write(network, measured, len(train.labels), out, version)
+    digest = vision_digits.write(network, measured, len(train.labels), out, version)
     return Made(digest, {"accuracy": measured.accuracy, "accuracy_inverted": measured.accuracy_inverted})
 
 
 def _translation(data_folder: Path, out: Path, version: str, say: Say) -> Made:
-    from training_triggers.trainers import translation, translation_data
+    from training_triggers.trainers import translation_en_fr, translation_en_fr_data
 
-    data = translation_data.load(data_folder)
-    trained = translation.train(data, say)
-    measured = translation.measure(trained, data, data_folder)
+    data = translation_en_fr_data.load(data_folder)
+    trained = translation_en_fr.train(data, say)
+    measured = translation_en_fr.measure(trained, data, data_folder)
     for one in measured:
         say(f"{one.name}: BLEU {one.bleu:.1f}, chrF {one.chrf:.1f}")
-    digest = translation.write(trained, measured, len(data.train), out, version)
+    digest = translation_en_fr.write(trained, measured, len(data.train), out, version)
     names = [one.name.lower().replace(", ", "_").replace(" ", "_") for one in measured]
     metrics = {f"bleu_{name}": one.bleu for name, one in zip(names, measured, strict=True)}
     metrics |= {f"chrf_{name}": one.chrf for name, one in zip(names, measured, strict=True)}
@@ -70,18 +70,18 @@ def _translation(data_folder: Path, out: Path, version: str, say: Say) -> Made:
 
 
 def _transcription(data_folder: Path, out: Path, version: str, say: Say) -> Made:
-    from training_triggers.trainers import spoken_digits
+    from training_triggers.trainers import transcription_digits
 
-    clips = spoken_digits.load(data_folder)
+    clips = transcription_digits.load(data_folder)
     measured, shipped = [], None
-    for speaker in spoken_digits.SPEAKERS:
-        network = spoken_digits.train(clips, speaker, say)
-        measured.append(spoken_digits.measure(network, clips, speaker))
+    for speaker in transcription_digits.SPEAKERS:
+        network = transcription_digits.train(clips, speaker, say)
+        measured.append(transcription_digits.measure(network, clips, speaker))
         say(f"{speaker}: word error rate {measured[-1].word_error_rate:.3f}")
-        if speaker == spoken_digits.SHIPPED_WITHOUT:
+        if speaker == transcription_digits.SHIPPED_WITHOUT:
             shipped = network
     assert shipped is not None
-    digest = spoken_digits.write(shipped, measured, out, version)
+    digest = transcription_digits.write(shipped, measured, out, version)
     return Made(digest, {f"word_error_rate_{one.speaker}": one.word_error_rate for one in measured})
 
 

@@ -1,6 +1,6 @@
 """Accuracy under its baseline: the share of right answers fell by more than five points, and not by chance.
 
-One-sided two-proportion z-test with the pooled variance, of baseline and window both. `watch.py` spends alpha over the windows, so that a version
+One-sided two-proportion z-test with the pooled variance, of baseline and window both. `version_watch.py` spends alpha over the windows, so that a version
 whose accuracy stays is asked to be trained with a chance of at most alpha, however long it answers.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from schemas.signals import ANSWER
-from training_triggers.spread import Sizes
+from training_triggers.drift.baseline_spread import Sizes
 from training_triggers.triggers.trigger import Finding, Floats, inflation
 
 

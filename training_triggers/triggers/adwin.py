@@ -8,7 +8,7 @@ bound holds for one stream of independent answers, so that the fall must be sign
 from __future__ import annotations
 
 from schemas.signals import ANSWER
-from training_triggers.spread import Sizes
+from training_triggers.drift.baseline_spread import Sizes
 from training_triggers.triggers.accuracy import fall_test
 from training_triggers.triggers.trigger import Finding, Floats
 

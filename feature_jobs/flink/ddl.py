@@ -1,0 +1,107 @@
+"""Flink's table definitions, made from the catalogue and the Avro schemas: nobody writes a column by hand. Pure text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas import avro
+from schemas.topic_kinds import Topic
+
+_PRIMITIVE = {
+    "string": "STRING",
+    "bytes": "BYTES",
+    "int": "INT",
+    "long": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "boolean": "BOOLEAN",
+}
+
+
+@dataclass(frozen=True)
+class Addresses:
+    bootstrap: str
+    registry: str
+
+
+def column_type(kind: Any) -> str:
+    """The SQL type of an Avro type. A union with null is a nullable column, anything else NOT NULL: Flink compares them."""
+    match kind:
+        case ["null", inner] | [inner, "null"]:
+            return column_type(inner).removesuffix(" NOT NULL")
+        case str():
+            return f"{_PRIMITIVE[kind]} NOT NULL"
+        case {"type": "array", "items": items}:
+            return f"ARRAY<{column_type(items)}> NOT NULL"
+        case {"type": "map", "values": values}:
+            return f"MAP<STRING NOT NULL, {column_type(values)}> NOT NULL"
+        case {"type": "record", "fields": fields}:
+            return f"ROW<{', '.join(map(_column, fields))}> NOT NULL"
+    raise ValueError(f"no SQL type for {kind!r}")
+
+
+def _column(field: Mapping[str, Any]) -> str:
+    return f"`{field['name']}` {column_type(field['type'])}"
+
+
+def _columns(record: str) -> list[str]:
+    return [_column(field) for field in avro.schema(record)["fields"]]
+
+
+def _avro(topic: Topic[object], record: str, addresses: Addresses) -> dict[str, str]:
+    """With schema and subject said, Flink posts what is registered already and adds no version."""
+    return {
+        "value.format": "avro-confluent",
+        "value.avro-confluent.url": addresses.registry,
+        "value.avro-confluent.subject": topic.subject,
+        "value.avro-confluent.schema": json.dumps(avro.schema(record)),
+    }
+
+
+def _table(name: str, columns: list[str], options: Mapping[str, str]) -> str:
+    said = [f"'{key}' = " + _quoted(value) for key, value in options.items()]
+    return f"CREATE TABLE {name} (\n  " + ",\n  ".join(columns) + "\n) WITH (\n  " + ",\n  ".join(said) + "\n)"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def source(name: str, topic: Topic[object], addresses: Addresses, group: str, computed: Sequence[str] = ()) -> str:
+    """Records of a topic, those of aborted transactions left out; a job that restores nothing begins with the first one.
+    computed: further columns, as `name AS expression`."""
+    record = getattr(topic.record, "RECORD", "")
+    return _table(name, [*_columns(record), *computed], {
+        "connector": "kafka",
+        "topic": topic.name,
+        "properties.bootstrap.servers": addresses.bootstrap,
+        "properties.group.id": group,
+        "properties.isolation.level": "read_committed",
+        "properties.partition.discovery.interval.ms": "60000",
+        "scan.startup.mode": "earliest-offset",
+        **_avro(topic, record, addresses),
+    })  # fmt: skip
+
+
+def sink(name: str, topic: Topic[object], addresses: Addresses, key: str, *, exactly_once_as: str | None = None) -> str:
+    """A topic to append to. exactly_once_as: prefix of the transactional ids; at least once where none is given."""
+    record = getattr(topic.record, "RECORD", "")
+    guarantee = {"sink.delivery-guarantee": "at-least-once"}
+    if exactly_once_as is not None:
+        guarantee = {
+            "sink.delivery-guarantee": "exactly-once",
+            "sink.transactional-id-prefix": exactly_once_as,
+            "properties.transaction.timeout.ms": "600000",
+        }
+    return _table(name, _columns(record), {
+        "connector": "kafka",
+        "topic": topic.name,
+        "properties.bootstrap.servers": addresses.bootstrap,
+        "key.format": "raw",
+        "key.fields": key,
+        **_avro(topic, record, addresses),
+        **guarantee,
+    })  # fmt: skip

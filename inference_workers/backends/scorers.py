@@ -1,0 +1,143 @@
+"""The networks that this project trains, as tasks see them: preprocessing around a `Network`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from inference_workers.backends.backend import Logits, Network, Scores, Translated
+from inference_workers.models.folder import ModelFolder
+from inference_workers.networks import speech
+from inference_workers.networks.beam_search import beam_search
+from inference_workers.networks.ngrams import words_and_chars
+from inference_workers.networks.pictures import Fit, Pixels
+from inference_workers.networks.speech import Floats, Heard
+from inference_workers.networks.tokens import Texts, pad
+from schemas.errors import ModelRefused
+
+MakeNetwork = Callable[[ModelFolder, str], Network]
+PICTURES_AT_ONCE = 64
+SOUNDS_AT_ONCE = 32
+
+
+class HashedTexts:
+    def __init__(self, folder: ModelFolder, make: MakeNetwork) -> None:
+        self.labels = folder.coverage
+        self._network = make(folder, "model.onnx")
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        words, chars = words_and_chars(texts)
+        return Scores(_finite(self._network.run({
+            "word_buckets": words.buckets, "word_counts": words.counts,
+            "char_buckets": chars.buckets, "char_counts": chars.counts,
+        })["logits"]))  # fmt: skip
+
+    def close(self) -> None:
+        self._network.close()
+
+
+class ConvPictures:
+    def __init__(self, folder: ModelFolder, make: MakeNetwork) -> None:
+        self.labels = folder.coverage
+        self.fit = Fit.of(folder.config)
+        self._network = make(folder, "model.onnx")
+
+    def score(self, pictures: Sequence[Pixels]) -> Scores:
+        parts = [pictures[at : at + PICTURES_AT_ONCE] for at in range(0, len(pictures), PICTURES_AT_ONCE)]
+        outs = [self._network.run({"pixels": np.stack(part)}) for part in parts]
+        known = all("embedding" in out for out in outs)  # versions of before do not say
+        embedding = np.concatenate([out["embedding"] for out in outs]) if known else None
+        return Scores(_finite(np.concatenate([out["logits"] for out in outs])), embedding)
+
+    def close(self) -> None:
+        self._network.close()
+
+
+class ShortSentences:
+    """Translation by the network of `networks/translator.py`, sentences of like length together."""
+
+    def __init__(self, folder: ModelFolder, make: MakeNetwork) -> None:
+        config = folder.config
+        self.pairs = frozenset((source, target) for source, target in config["pairs"])
+        self._beam, self._limit = int(config["beam"]), int(config["max_tokens"])
+        self._texts = Texts(folder.path / "tokenizer.json", sorted({language for pair in self.pairs for language in pair}))
+        if self._texts.vocabulary != config["shape"]["vocabulary"]:
+            raise ModelRefused(f"{folder.path}: tokenizer and network have different vocabularies")
+        self._layers, self._width = int(config["shape"]["decoder_layers"]), int(config["shape"]["width"])
+        self._encoder, self._decoder = make(folder, "encoder.onnx"), make(folder, "decoder.onnx")
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]:
+        rows, cut = self._texts.encode(texts, [target] * len(texts), self._limit)
+        found: list[Translated | None] = [None] * len(texts)
+        for bucket in buckets([len(row) for row in rows]):
+            best = self._search([rows[i] for i in bucket])
+            decoded = self._texts.decode([tokens for tokens, _ in best])
+            for i, text, (_, score) in zip(bucket, decoded, best, strict=True):
+                found[i] = Translated(text, score, cut[i])
+        return [one for one in found if one is not None]
+
+    def _search(self, rows: list[list[int]]) -> list[tuple[list[int], float]]:
+        tokens = pad(rows)
+        memory = self._encoder.run({"tokens": tokens})
+        states = np.zeros((self._layers, len(rows), self._width), np.float32)
+
+        def step(last: Any, states: Any, which: Any) -> Any:
+            out = self._decoder.run({
+                "tokens": last[:, None], "states": states, "keys": memory["keys"][:, which],
+                "values": memory["values"][:, which], "mask": memory["mask"][which],
+            })  # fmt: skip
+            return out["log_probabilities"], out["after"]
+
+        return beam_search(step, states, 2 * tokens.shape[1] + 8, self._beam)
+
+    def close(self) -> None:
+        self._encoder.close()
+        self._decoder.close()
+
+
+def buckets(lengths: Sequence[int]) -> list[list[int]]:
+    """Row numbers by length, in groups whose longest is at most a quarter (and two) over their shortest."""
+    groups: list[list[int]] = []
+    first = 0
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not groups or lengths[i] > first * 1.25 + 2:
+            groups.append([])
+            first = lengths[i]
+        groups[-1].append(i)
+    return groups
+
+
+class DigitStrings:
+    """Transcription by the network of `networks/listener.py`."""
+
+    def __init__(self, folder: ModelFolder, make: MakeNetwork) -> None:
+        config = folder.config
+        self.rate_hz = int(config["rate_hz"])
+        self._vocabulary, self._frame_s, self._blank = config["vocabulary"], float(config["frame_s"]), int(config["blank"])
+        if self.rate_hz != speech.RATE_HZ:
+            raise ModelRefused(f"{folder.path}: features are made at {speech.RATE_HZ} samples a second, not {self.rate_hz}")
+        self._network = make(folder, "model.onnx")
+
+    def hear(self, sounds: Sequence[Floats]) -> list[list[Heard]]:
+        features = [speech.log_mel(sound) for sound in sounds]
+        heard: list[list[Heard]] = [[] for _ in sounds]
+        order = sorted(range(len(features)), key=lambda i: len(features[i]))
+        for at in range(0, len(order), SOUNDS_AT_ONCE):
+            some = order[at : at + SOUNDS_AT_ONCE]
+            padded, lengths = speech.pad([features[i] for i in some])
+            out = np.exp(self._network.run({"features": padded, "lengths": lengths})["log_probabilities"])
+            for i, row, frames in zip(some, out, ((lengths + 3) // 4).tolist(), strict=True):
+                heard[i] = speech.best_path(row[:frames], self._vocabulary, self._frame_s, self._blank)
+        return heard
+
+    def close(self) -> None:
+        self._network.close()
+
+
+def _finite(logits: Any) -> Logits:
+    found: Logits = logits.astype(np.float64)
+    if not np.isfinite(found).all():
+        raise ValueError("the model's answer is not a number")
+    return found

@@ -1,0 +1,84 @@
+"""The features that there are, and how far behind each step is on the way from an event to a value that can be read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from infra import console, metrics_page
+from infra.behind import lags
+from infra.cli.show import addresses, last_statuses
+from infra.settings import StackSettings
+from schemas.features import VIEWS
+from schemas.topic_kinds import Topic
+from schemas.topics import ARCHIVE, ITEM_SINK, PREDICTION_LOG, USER_EVENTS, USER_EVENTS_VALID, USER_SINK, VALIDATE
+from streams.kafka.config import KafkaAddress
+
+STEPS: tuple[tuple[str, str, Topic[object]], ...] = (
+    ("validate", VALIDATE.group, USER_EVENTS),
+    ("tiles (at its last checkpoint)", "flink-tiles", USER_EVENTS_VALID),
+    ("user-sink", USER_SINK.group, USER_SINK.topic),
+    ("item-sink", ITEM_SINK.group, ITEM_SINK.topic),
+    ("archive", ARCHIVE.group, USER_EVENTS_VALID),
+    ("outcomes (at its last checkpoint)", "flink-outcomes", PREDICTION_LOG),
+)
+
+
+def show(as_json: bool) -> None:
+    rows = [(view, feature) for view in VIEWS for feature in view.features]
+    if as_json:
+        for view, feature in rows:
+            about = {"view": view.name, "entity": view.entity, "feature": feature.name, "type": feature.kind.value}
+            print(json.dumps(about | {"default": feature.default, "meaning": feature.meaning, "ttl_s": view.ttl_ms // 1000}))
+        return
+    console.table("features", ("view", "feature", "type", "default", "meaning"), [
+        (view.name, feature.name, feature.kind.value, repr(feature.default), feature.meaning) for view, feature in rows
+    ])  # fmt: skip
+
+
+def freshness(settings: StackSettings, as_json: bool) -> None:
+    address, _ = addresses(settings)
+    steps = [{"step": step, "topic": topic.name, "lag_records": lag(address, group, topic)} for step, group, topic in STEPS]
+    ages = [
+        {"sink": name, **(quantiles(status["metrics_address"]) or {})}
+        for name, status in sorted(last_statuses(settings).items())
+        if status["task"] in (USER_SINK.group, ITEM_SINK.group)
+    ]
+    if as_json:
+        print(json.dumps({"steps": steps, "sinks": ages}))
+        return
+    console.table("behind", ("step", "topic", "records behind"), [
+        (str(s["step"]), str(s["topic"]), "nothing committed yet" if s["lag_records"] is None else str(s["lag_records"]))
+        for s in steps
+    ], right=("records behind",))  # fmt: skip
+    heads = ("sink", "p50 at most", "p99 at most", "values", "refused", "not storable")
+    console.table("from a tile's append to its value in the store", heads, [
+        (a["sink"], *(f"{1000 * a[q]:.0f} ms" if a.get(q) is not None else "-" for q in ("p50_s", "p99_s")),
+         *(str(a.get(name, 0)) for name in ("n", "refused", "impossible")))
+        for a in ages
+    ], right=heads[1:])  # fmt: skip
+
+
+def lag(address: KafkaAddress, group: str, topic: Topic[object]) -> int | None:
+    """Records between the group's committed offsets and the end; None where it committed nothing."""
+    found = lags(address, [group], [(topic.name, number) for number in range(topic.partitions)])[group]
+    return sum(found.values()) if found else None
+
+
+def quantiles(metrics_address: str) -> dict[str, Any] | None:
+    """Upper bounds of p50 and p99 since the sink started, from its histogram's buckets; and how many values the store refused, as
+    it held newer ones, or could not take."""
+    page = metrics_page.page(metrics_address, limit_s=3.0)
+    if page is None:
+        return None
+    amiss = {name: int(page.numbers.get(f"blobs_{name}", 0)) for name in ("refused", "impossible")}
+    buckets = page.buckets.get("freshness_seconds", [])
+    if not buckets or not buckets[-1][1]:
+        return {"n": 0, **amiss}
+    n = buckets[-1][1]
+
+    def bound(share: float) -> float | None:
+        edge = next(edge for edge, count in buckets if count >= share * n)
+        return edge if edge != float("inf") else None
+
+    return {"n": int(n), "p50_s": bound(0.5), "p99_s": bound(0.99), **amiss}

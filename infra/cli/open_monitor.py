@@ -1,0 +1,43 @@
+"""`./millrace monitor`: where it is, started if it does not run; and the tokens that unlock it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+from infra import console
+from infra.cli.show import addresses
+from infra.local import home, run_state, stack, web
+from infra.monitor import safety
+from infra.settings import StackSettings
+
+
+def run(settings: StackSettings, tokens: bool, as_json: bool, name: str = "") -> None:
+    """name: tokens that act as that person alone. Raises NotUp where there is nothing to look at."""
+    found = safety.tokens(settings.run_folder / "monitor")
+    if name:
+        found = {role: safety.token_for(name, token) for role, token in found.items()}
+    if tokens or name:
+        if as_json:
+            print(json.dumps(found))
+            return
+        for role, token in found.items():
+            print(f"{role:<10}{token}")
+        return
+    address, _ = addresses(settings)
+    started = run_state.read(settings.run_folder).find("monitor")
+    if started is None or not started.alive():
+        home.mark(settings.home_folder)
+        with run_state.locked(settings.run_folder):
+            running = run_state.read(settings.run_folder)
+            running.bootstrap, running.registry = address.bootstrap, settings.registry or running.registry
+            if as_json:
+                console.out.file = sys.stderr  # its steps are not the answer
+            web.make(replace(settings, monitor=True))  # it was asked for by name
+            started = stack.monitor(settings, running)
+    if as_json:
+        print(json.dumps({"address": started.address}))
+        return
+    console.out.print(f"  [bold]{started.address}[/]")
+    console.out.print("  read-only; `./millrace monitor --tokens` prints what unlocks its actions, `./millrace down` stops it")

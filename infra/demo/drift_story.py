@@ -1,0 +1,239 @@
+"""The loop that retrains, watched once: traffic whose kind changes, and what Millrace does about it. For `demo --drift` and its benchmark.
+
+Requests go in with their truth as labels, first as the shipped model knows them, then of a kind that it does not know (`drift_traffic.py`). From there on nothing is done by hand: drift is found, a run learns from the labelled requests, the gate compares, a canary
+proves the candidate, and it takes over. After that a run with shuffled labels must be refused, and that refused version, promoted by hand,
+must be brought back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from infra.demo.drift_traffic import Traffic
+from schemas.codec import Encoder
+from schemas.errors import Stop
+from schemas.generated import Label
+from schemas.topics import (
+    DRIFT_EVENTS,
+    LABELS,
+    MODEL_UPDATES,
+    SWAP_ACKS,
+    TRAINING_EVENTS,
+    TRAINING_REQUESTS,
+)
+from streams import headers as h
+from streams.clock import SystemClock
+from streams.ids import uuid7
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.kafka.sink import KafkaSink
+from streams.readable import Followed, Readable
+from streams.rows import OutRecords
+from streams.schema_registry import Registry
+
+LABEL_DELAY_S = 0.5
+STAGE_LIMIT_S = 420.0
+ROLLING = 200
+# What the loops are told, so that it takes minutes at the story's traffic; everything else is as shipped.
+SETTINGS = {
+    "MILLRACE_WINDOW": "300", "MILLRACE_BASELINE_S": "0", "MILLRACE_LEARN_LABELLED": "300", "MILLRACE_GATE_LABELLED": "50", "MILLRACE_CANARY_SHARE": "0.5",
+    "MILLRACE_CANARY_LABELLED": "60", "MILLRACE_COOL_DOWN_S": "3600", "MILLRACE_GATE_MARGIN": "0.03",
+    "MILLRACE_GATE_CLASS_LABELLED": "40", "MILLRACE_GATE_CLASS_MARGIN": "0.1", "MILLRACE_WATCH_SHARE": "0.5",
+}  # fmt: skip
+
+
+class StoryFailed(Stop):
+    code = "story-failed"
+
+
+@dataclass(frozen=True)
+class Event:
+    """topic, the record, and when it was seen: seconds since the start, and how many texts had been sent by then."""
+
+    topic: str
+    record: dict[str, Any]
+    at_s: float
+    sent: int
+
+
+@dataclass
+class Story:
+    """rights: by kind of traffic and version that answered, [right, all]. latencies_ms: from sending to the verdict."""
+
+    events: list[Event] = field(default_factory=list)
+    rights: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    latencies_ms: list[tuple[float, float]] = field(default_factory=list)
+    sent: int = 0
+    answered: int = 0
+    twice: int = 0
+    shift: tuple[float, int] = (0.0, 0)  # seconds and texts sent when the traffic changed
+
+    def find(self, topic: str, **fields: Any) -> Event | None:
+        """The first event of a topic with these fields."""
+        return next((e for e in self.events if e.topic == topic and all(e.record.get(k) == v for k, v in fields.items())), None)
+
+
+class Teller:
+    """Sends, labels, reads, and tells each event as it comes. on_event: gets every one, on_tick: the share right of the last answers."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        registry: str,
+        traffic: Traffic,
+        rate_per_s: float,
+        on_event: Callable[[Event], None],
+        on_tick: Callable[[Story, float], None],
+    ) -> None:
+        address, clock = KafkaAddress(bootstrap=bootstrap), SystemClock()
+        self._ids, self._clock, self._rate = Registry(registry), clock, rate_per_s
+        topic, results = traffic.taken.topic, traffic.taken.results
+        assert results is not None
+        self._requests = Encoder(getattr(topic.record, "RECORD", ""), topic.subject, self._ids)
+        self._labels = Encoder("label", LABELS.subject, self._ids)
+        self._sink = KafkaSink(address, None)
+        self._answers = KafkaBroadcast(address, results.name, clock, "end")
+        self._results = Followed(self._answers, Readable(results, self._ids, dict))
+        watched = (DRIFT_EVENTS, TRAINING_REQUESTS, TRAINING_EVENTS, MODEL_UPDATES, SWAP_ACKS)
+        self._watched = {
+            topic.name: Followed(KafkaBroadcast(address, topic.name, clock, "end"), Readable(topic, self._ids, dict))
+            for topic in watched
+        }
+        self.traffic, self._on_event, self._on_tick = traffic, on_event, on_tick
+        self._begun = time.perf_counter()
+        self._sent: dict[str, tuple[float, dict[str, bool], str]] = {}  # of what is not answered
+        self._answered: set[str] = set()
+        self._unlabelled: deque[tuple[float, str, dict[str, bool]]] = deque()
+        self._rolling: deque[bool] = deque(maxlen=ROLLING)
+        self._due, self._ticked = self._begun, self._begun
+        self.story = Story()
+
+    @property
+    def now_s(self) -> float:
+        return time.perf_counter() - self._begun
+
+    def until(self, done: Callable[[], Any], words: str, limit_s: float = STAGE_LIMIT_S) -> Any:
+        """Traffic goes on until `done` says something; that. Raises StoryFailed after the limit."""
+        end_s = self.now_s + limit_s
+        while not (found := done()):
+            if self.now_s > end_s:
+                raise StoryFailed(f"after {limit_s:.0f} s still no {words}; `./millrace logs` says what the processes did")
+            self.step()
+        return found
+
+    def step(self) -> None:
+        now = time.perf_counter()
+        if now - self._due > 1.0:  # after a stall the rate holds again, without a burst
+            self._due = now
+        while self._due <= now:
+            self._send(*self.traffic.next(self.story.sent))
+            self._due += 1 / self._rate
+        while self._unlabelled and self._unlabelled[0][0] <= now:
+            self._label(*self._unlabelled.popleft()[1:])
+        for result in self._results.take(self._answers.wait(0.004)):
+            self._result(result)
+        for topic, records in self._watched.items():
+            for record in records.poll():
+                event = Event(topic, record, self.now_s, self.story.sent)
+                self.story.events.append(event)
+                self._on_event(event)
+        if now - self._ticked >= 5.0:
+            self._ticked = now
+            self._on_tick(self.story, sum(self._rolling) / max(1, len(self._rolling)))
+
+    def _send(self, fields: dict[str, Any], truth: dict[str, bool]) -> None:
+        request_id, topic = uuid7(self._clock.now_ms()), self.traffic.taken.topic
+        values = self._requests.encode({name: [value] for name, value in fields.items()}, 1)
+        headers = h.cloud_event([request_id], getattr(topic.record, "RECORD", ""), "demo")
+        self._sink.produce(OutRecords(topic.name, [f"story-{self.story.sent}".encode()], list(values), headers))
+        now = time.perf_counter()
+        self._sent[request_id] = now, truth, "changed" if self.traffic.changed else "as before"
+        self._unlabelled.append((now + LABEL_DELAY_S, request_id, truth))
+        self.story.sent += 1
+
+    def _label(self, request_id: str, truth: dict[str, bool]) -> None:
+        label = Label(
+            request_id=request_id, source="demo", task=self.traffic.taken.group, truth=truth, labelled_ms=self._clock.now_ms()
+        )
+        self._sink.produce(OutRecords(LABELS.name, [request_id.encode()], [self._labels.encode_one(label)], [[]]))
+
+    def _result(self, result: dict[str, Any]) -> None:
+        request_id = result["request_id"]
+        if request_id not in self._sent:
+            self.story.twice += request_id in self._answered
+            return
+        sent, truth, kind = self._sent.pop(request_id)
+        self._answered.add(request_id)
+        self.story.answered += 1
+        self.story.latencies_ms.append((self.now_s, (time.perf_counter() - sent) * 1000))
+        right = result["status"] == "ok" and self.traffic.right(result, truth)
+        version = next((one["version"] for one in result["models"] if one["name"] == self.traffic.model), "?")
+        counts = self.story.rights.setdefault((kind, version), [0, 0])
+        counts[0] += right
+        counts[1] += 1
+        self._rolling.append(right)
+
+    def close(self) -> None:
+        self._sink.close()
+        for reader in (self._results, *self._watched.values()):
+            reader.close()
+
+
+def learn(teller: Teller) -> str:
+    """The traffic changes, and everything else happens by itself; the version that has learnt it. Raises StoryFailed."""
+    story = teller.story
+    teller.until(lambda: story.sent >= teller.traffic.baseline, "baseline")
+    teller.traffic.changed, story.shift = True, (teller.now_s, story.sent)
+    ends = ("promoted", "refused", "failed", "rolled_back")
+    end = teller.until(
+        lambda: next(filter(None, (story.find(TRAINING_EVENTS.name, kind=kind) for kind in ends)), None), "promotion"
+    )
+    if end.record["kind"] != "promoted":
+        raise StoryFailed(f"the run ended as {end.record['kind']}: {end.record['words']}")
+    version: str = end.record["facts"]["version"]
+    teller.until(lambda: story.find(SWAP_ACKS.name, version=version, arm="live", accepted=True), "swap")
+    after = story.answered + ROLLING
+    teller.until(lambda: story.answered >= after, "answers of the new version")
+    return version
+
+
+def tell(teller: Teller, command: Callable[[Sequence[str]], None]) -> Story:
+    """The whole story. command: runs a command of `training_triggers`. Raises StoryFailed where a stage does not come."""
+    story, model, version = teller.story, teller.traffic.model, learn(teller)
+    command(["request", model, "--reason", "a control: labels shuffled, it must not pass", "--option", "control=shuffled"])
+    refused = teller.until(lambda: story.find(TRAINING_EVENTS.name, kind="refused"), "verdict on the control")
+    folder = refused.record["facts"]["uri"].removeprefix("file:")
+    command(["promote", model, folder, "--reason", "by hand, past the gate, to see it brought back"])
+    bad = refused.record["facts"]["version"]
+    teller.until(lambda: story.find(SWAP_ACKS.name, version=bad, accepted=True), "swap to the refused version")
+    back = teller.until(lambda: story.find(TRAINING_EVENTS.name, kind="rolled_back"), "rollback")
+    teller.until(
+        lambda: any(e.topic == SWAP_ACKS.name and e.record["version"] == version and e.at_s > back.at_s for e in story.events),
+        "swap back",
+    )
+    after = story.answered + ROLLING
+    teller.until(lambda: story.answered >= after, "answers of the version that is back")
+    return story
+
+
+def stages(story: Story) -> list[tuple[str, str, float, int]]:
+    """From and to in words, seconds, texts sent between."""
+    marks = [("the traffic changed", *story.shift)]
+    for words, topic, fields in (
+        ("drift was found", DRIFT_EVENTS.name, {}),
+        ("a run was asked for", TRAINING_REQUESTS.name, {}),
+        ("a version was trained", TRAINING_EVENTS.name, {"kind": "trained"}),
+        ("the gate passed it", TRAINING_EVENTS.name, {"kind": "judged"}),
+        ("it answered a share", SWAP_ACKS.name, {"arm": "canary", "accepted": True}),
+        ("it took over", SWAP_ACKS.name, {"arm": "live", "accepted": True}),
+    ):
+        found = story.find(topic, **fields)
+        if found is not None:
+            marks.append((words, found.at_s, found.sent))
+    rows = [(a, b, b_s - a_s, b_n - a_n) for (a, a_s, a_n), (b, b_s, b_n) in pairwise(marks)]
+    return [*rows, (marks[0][0], marks[-1][0], marks[-1][1] - marks[0][1], marks[-1][2] - marks[0][2])]

@@ -1,0 +1,114 @@
+"""What the story of drift sends: requests whose truth is known, and how they change. Texts are written here; pictures are MNIST's."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from schemas.errors import BadSettings
+from schemas.topic_kinds import Consumption
+from schemas.topics import consumption
+
+TEXTS = Path(__file__).with_name("drift_story_texts.tsv")
+PLACES = ("Lyon", "Utrecht", "Porto", "Ghent", "Turku", "Graz", "Malmö", "Split", "Cork", "Bergen")
+SCHEMES = 0.45  # of the texts, after the change
+TURNED = 40.0  # degrees
+NOISE = 40.0  # deviation of a pixel, of 255
+HELD_OUT_EVERY = 4  # the shipped model never saw each fourth picture of the file: those are sent
+
+
+class Traffic(Protocol):
+    """changed: whether what comes now is of the new kind. baseline: requests before it is; a third of them are held back, and must
+    be enough to show that what the model knew it still knows."""
+
+    model: str
+    baseline: int
+    taken: Consumption
+    changed: bool
+
+    def next(self, number: int) -> tuple[dict[str, Any], dict[str, bool]]:
+        """A request's fields, and what is true of it."""
+        ...
+
+    def right(self, result: Mapping[str, Any], truth: Mapping[str, bool]) -> bool: ...
+
+
+class Texts:
+    """Talk, and offers that the shipped model knows, put together from two lines each; then also polite schemes, from three parts. So few texts
+    are alike: the gate counts equal ones once."""
+
+    model = "moderation-text"
+    baseline = 900
+
+    def __init__(self, seed: int = 5) -> None:
+        self.taken, self.changed = consumption("moderation"), False
+        self._random, self._lines = random.Random(seed), dict[str, list[str]]()
+        for line in TEXTS.read_text(encoding="utf-8").splitlines():
+            kind, text = line.split("\t")
+            self._lines.setdefault(kind, []).append(text)
+
+    def next(self, number: int) -> tuple[dict[str, Any], dict[str, bool]]:
+        pick = self._random.random()
+        if self.changed and pick < SCHEMES:
+            parts = [self._random.choice(self._lines[kind]) for kind in ("opener", "body", "closer")]
+            text, spam = " ".join(map(self._filled, parts)), True
+        else:
+            spam = self._random.random() < 0.2
+            text = " ".join(self._random.sample([self._filled(line) for line in self._lines["offer" if spam else "talk"]], 2))
+        return {"content_id": f"story-{number}", "text": text, "kind": "message"}, {"spam": spam}
+
+    def _filled(self, line: str) -> str:
+        return line.format(n=self._random.randint(2, 99), place=self._random.choice(PLACES))
+
+    def right(self, result: Mapping[str, Any], truth: Mapping[str, bool]) -> bool:
+        return truth["spam"] == any(one["category"] == "spam" and one["flagged"] for one in result["categories"])
+
+
+class Digits:
+    """Handwritten digits as they are; then turned, with noise. Raises BadSettings where the data folder has none."""
+
+    model = "vision-digits"
+    baseline = 1_300  # training goes through all its weights: of a hundred held back, two that it gets wrong would be too many
+
+    def __init__(self, data: Path, seed: int = 5) -> None:
+        self.taken, self.changed = consumption("vision"), False
+        self._random = np.random.default_rng(seed)
+        files = [data / "mnist" / name for name in ("images-8000-idx3-ubyte.gz", "labels-8000-idx1-ubyte.gz")]
+        missing = [file for file in files if not file.exists()]
+        if missing:
+            raise BadSettings(f"{missing[0]} is missing: MILLRACE_DATA names the folder of the public data sets")
+        pixels, labels = (
+            np.frombuffer(gzip.decompress(f.read_bytes())[head:], np.uint8) for f, head in zip(files, (16, 8), strict=True)
+        )
+        self._pixels, self._labels = pixels.reshape(-1, 28, 28)[::HELD_OUT_EVERY], labels[::HELD_OUT_EVERY]
+
+    def next(self, number: int) -> tuple[dict[str, Any], dict[str, bool]]:
+        which = int(self._random.integers(len(self._labels)))
+        picture = Image.fromarray(self._pixels[which])
+        if self.changed:
+            turned = np.asarray(picture.rotate(TURNED, resample=Image.Resampling.BILINEAR), np.float64)
+            noisy = turned + self._random.normal(0, NOISE, turned.shape)
+            picture = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+        file = io.BytesIO()
+        picture.save(file, "png")
+        return {"image": {"data": file.getvalue()}, "top": 1}, {str(self._labels[which]): True}
+
+    def right(self, result: Mapping[str, Any], truth: Mapping[str, bool]) -> bool:
+        return any(one["label"] in truth for one in result["classes"][:1])
+
+
+def traffic_of(model: str, data: Path) -> Traffic:
+    """Raises BadSettings where there is no story of that model."""
+    match model:
+        case Texts.model:
+            return Texts()
+        case Digits.model:
+            return Digits(data)
+    raise BadSettings(f"no story of {model}; there are {Texts.model} and {Digits.model}")

@@ -1,0 +1,94 @@
+"""What the routes share: where the servers are, what is watched, who listens, who may act."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Thread
+from typing import Annotated
+
+from fastapi import FastAPI
+from pydantic import Field
+
+from infra.monitor.actions import Actions
+from infra.monitor.letters import Letter
+from infra.monitor.tails import Hub, Streams, Tails
+from infra.monitor.turns import Reads, Shared
+from infra.monitor.watching.watch import Watch
+from infra.settings import StackSettings
+from schemas.errors import InvalidRequest
+from streams.clock import Clock
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.config import KafkaAddress
+from streams.rows import Place
+from streams.schema_registry import Registry
+
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Model = Annotated[str, Field(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._-]{0,99}$")]
+Int32 = Annotated[int, Field(ge=0, lt=2**31)]
+Int64 = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+@dataclass
+class Monitor:
+    """What routes share. pages: the folder of the built front end, or None and why there is none."""
+
+    settings: StackSettings
+    address: KafkaAddress
+    ids: Registry
+    clock: Clock
+    tokens: Mapping[str, str]
+    pages: Path | None
+    no_pages: str = ""
+    bound: str = "127.0.0.1"
+    watch: Watch = field(init=False)
+    actions: Actions = field(init=False)
+    hub: Hub = field(init=False)
+    tails: Tails = field(init=False)
+    streams: Streams = field(default_factory=Streams)
+    shared: Shared = field(init=False)
+    reads: Reads = field(default_factory=Reads)
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(self.settings, self.address, self.ids, self.clock)
+        self.actions = Actions(self.settings, self.address, self.ids, self.clock, self.watch)
+        self.shared = Shared(self.clock)
+
+    @asynccontextmanager
+    async def running(self, app: FastAPI) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        self.hub, self.tails = Hub(loop), Tails(loop, self.address, self.ids, self.clock)
+        stopping = Event()
+        thread = Thread(target=self.watch.run, args=(stopping, self.hub.publish_last), name="watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            self.tails.close()
+            self.shared.close()
+            await asyncio.to_thread(self.actions.close)
+            await asyncio.to_thread(thread.join, 10.0)
+
+    def end_streams(self) -> None:
+        """Before the server stops, from any thread: it waits for what it still sends."""
+        self.hub.close()
+        self.tails.close()
+
+    def bounds(self, topic: str) -> dict[Place, tuple[int, int]]:
+        """First offset and end, asked for now. Raises InvalidRequest for a topic that there is not."""
+        admin = KafkaAdmin(self.address)
+        n = admin.partitions().get(topic)
+        if n is None:
+            raise InvalidRequest(f"there is no topic {topic}")
+        places = [(topic, number) for number in range(n)]
+        firsts, ends = admin.firsts(places), admin.ends(places)
+        return {place: (firsts[place], ends[place]) for place in places}
+
+
+def is_of(one: Letter, topic: str, step: str | None, code: str | None) -> bool:
+    """Whether a letter is of a topic, and of a step and a code where they are named."""
+    return one.position[0] == topic and step in (None, one.step) and code in (None, one.code)

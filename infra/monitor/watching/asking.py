@@ -1,0 +1,47 @@
+"""What other processes are asked for, on threads of their own: one that answers slowly must not hold up the look at all others."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from infra import metrics_page
+from infra.monitor.watching import servers
+from infra.settings import StackSettings
+
+AT_ONCE = 12
+PAGES_LIMIT_S = 1.5  # of all pages together
+FIRST_S, NEXT_S = 1.0, 0.2
+Told = list[dict[str, Any]]
+
+
+class Asking:
+    """From one thread."""
+
+    def __init__(self, settings: StackSettings) -> None:
+        self._settings = settings
+        self._pool = ThreadPoolExecutor(AT_ONCE, "asking")
+        self._slow: Future[tuple[Told, Told]] | None = None
+        self._told: tuple[Told, Told] = [], []
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def pages(self, addresses: set[str]) -> dict[str, metrics_page.Page]:
+        """Of those that answered in time."""
+        asked = {self._pool.submit(metrics_page.page, address): address for address in sorted(addresses)}
+        done, late = wait(asked, timeout=PAGES_LIMIT_S)
+        for one in late:
+            one.cancel()
+        return {asked[one]: found for one in done if (found := one.result()) is not None}
+
+    def jobs_and_gpus(self) -> tuple[Told, Told]:
+        """Flink's jobs, and the GPUs, as they were told last: what comes late is told at the next look."""
+        begun = self._slow is None
+        slow = self._slow or self._pool.submit(lambda: (servers.jobs(self._settings.run_folder), metrics_page.gpus()))
+        self._slow = slow
+        wait([slow], timeout=FIRST_S if begun else NEXT_S)
+        if slow.done():
+            self._slow = None
+            self._told = slow.result()
+        return self._told

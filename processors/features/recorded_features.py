@@ -1,0 +1,49 @@
+"""Features as they were served, read back from the prediction log: what `enrich.logged` wrote, by request, so that recorded requests can
+be answered again with the values of their time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from processors.features.enrich import Need
+from schemas.columns import Column, Columns, Slices
+
+
+class Recorded:
+    """By request id, the value of each column. A request's first record counts: what came later was asked again."""
+
+    def __init__(self, needs: Sequence[Need]) -> None:
+        self._names = [need.column(feature) for need in needs for feature in need.features]
+        self._values: dict[str, dict[str, Any]] = {}
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """One record of the prediction log; of one without these features, nothing."""
+        columns = {f"{one['view']}.{one['name']}": _values(one) for one in record["features"]}
+        if not columns.keys() >= set(self._names):
+            return
+        for i, request_id in enumerate(record["request_ids"]):
+            if request_id not in self._values:
+                self._values[request_id] = {name: columns[name][i] for name in self._names}
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def knows(self, request_id: str) -> bool:
+        return request_id in self._values
+
+    def beside(self, columns: Columns, request_ids: Sequence[str]) -> Columns:
+        """The requests' own columns and one for each feature, as `Enrich` gives them. Raises KeyError for a request not known."""
+        fields: dict[str, Column] = dict(columns.fields)
+        for name in self._names:
+            values = [self._values[request_id][name] for request_id in request_ids]
+            fields[name] = (
+                Slices.of([text.encode() for text in values]) if values and isinstance(values[0], str) else np.array(values)
+            )
+        return Columns(columns.n, fields)
+
+
+def _values(feature: Mapping[str, Any]) -> Any:
+    return list(feature["texts"]) if feature["dtype"] == "utf8" else np.frombuffer(feature["values"], feature["dtype"])

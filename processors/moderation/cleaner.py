@@ -1,0 +1,57 @@
+"""Claim checks do not live for ever: an object goes when every record that may refer to it has gone by retention."""
+
+from __future__ import annotations
+
+import json
+from threading import Thread
+
+import structlog
+
+from schemas import avro
+from schemas.errors import MillraceError
+from schemas.topic_kinds import DAY_MS
+from schemas.topics import CATALOGUE
+from streams.claim_checks import Blobs
+from streams.clock import Clock
+
+EVERY_S = 3600.0
+MARGIN_MS = DAY_MS  # a record is only deleted with its segment
+
+
+def lifetime_s() -> float:
+    """The longest retention of a topic whose records refer to media, and a day. Dead letters are kept longer: one that
+    is redriven after this is answered that its media are gone."""
+    kept = [
+        topic.retention_ms for topic in CATALOGUE if topic.record is not None and _refers(getattr(topic.record, "RECORD", ""))
+    ]
+    return (max(kept) + MARGIN_MS) / 1000
+
+
+def _refers(record: str) -> bool:
+    return '"sha256"' in json.dumps(avro.schema(record))
+
+
+class Cleaner:
+    """Implements `streams.loop.loop.Follower`: once an hour, on a thread of its own, one pass over the first root."""
+
+    def __init__(self, blobs: Blobs, clock: Clock) -> None:
+        self._blobs, self._clock = blobs, clock
+        self._begun_s = float("-inf")
+        self._thread: Thread | None = None
+
+    def follow(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._begun_s < EVERY_S or (self._thread is not None and self._thread.is_alive()):
+            return
+        self._begun_s = now_s
+        self._thread = Thread(target=self._clean, name="cleaner", daemon=True)
+        self._thread.start()
+
+    def _clean(self) -> None:
+        log = structlog.get_logger()
+        try:
+            gone = self._blobs.clean(lifetime_s(), self._clock.now_ms() / 1000)
+        except (MillraceError, OSError) as error:
+            log.warning("claim checks could not be cleaned", cause=str(error))
+            return
+        log.info("claim checks cleaned", removed=gone, older_than_s=lifetime_s())

@@ -1,0 +1,169 @@
+"""Derived views in Faust: strikes per author, trending items, records a minute by topic. The only module that imports faust.
+
+Nothing that matters depends on this process: each one reads its topics in a group of its own and keeps the views in memory, so
+a killed one is right again when it has read them anew, no partition ever moves between processes, and each answers for
+everything. (Faust's tables were tried in its place: after a rebalance two workers did not agree, docs/adr/0012.) Strikes take
+the whole of `content-actions-v1`, the other views the last two hours. Faust's default reads records of aborted
+transactions, too; here it reads committed ones only, and each once: a group that comes back to an older commit is no news.
+
+`python -m processors.views.faust_views worker --web-port N`, then `GET /strikes/AUTHOR`, `/trending?minutes=60&limit=20`, `/counts`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from dataclasses import asdict
+from typing import Any
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+
+from processors.settings import ProcessorSettings
+from processors.views import strikes
+from processors.views.windows import MINUTE_MS, Minutes, Positions, trending
+from schemas.errors import RetryLater
+from schemas.features import HOUR_MS
+from schemas.topics import CATALOGUE, CONTENT_ACTIONS, REPLIES, USER_EVENTS_VALID
+from streams.clock import SystemClock
+from streams.headers import whole
+from streams.ids import uuid7
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.config import KafkaAddress
+from streams.process.settings import load
+from streams.readable import Readable
+from streams.rows import Polled
+from streams.schema_registry import Registry
+
+SETTINGS, CLOCK = load(ProcessorSettings, os.environ), SystemClock()
+GROUP = f"millrace-views-{uuid7(CLOCK.now_ms())}"
+WINDOW_MINUTES = 60  # the longest that trends are told of; beside it stands the window before
+# Events may be an hour ahead of the broker's clock, so that much more is read than is counted.
+READ_MS = 2 * WINDOW_MINUTES * MINUTE_MS + HOUR_MS
+COUNTED = [topic for topic in CATALOGUE if topic.partitions > 1 and not topic.compacted and topic is not REPLIES]
+
+
+class _CommittedThread(driver.AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"  # what the fetcher is started with
+        return consumer
+
+
+class _CommittedConsumer(driver.Consumer):
+    def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+        return _CommittedThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _CommittedTransport(driver.Transport):
+    Consumer = _CommittedConsumer
+
+
+app = faust.App(
+    GROUP,
+    broker=f"kafka://{SETTINGS.bootstrap}",
+    value_serializer="raw",
+    datadir=os.environ.get("MILLRACE_VIEWS_FOLDER", ".faust"),
+    topic_partitions=CONTENT_ACTIONS.partitions,
+    topic_disable_leader=True,
+    consumer_auto_offset_reset="earliest",
+    broker_session_timeout=10.0,
+    broker_heartbeat_interval=3.0,
+    web_bind="127.0.0.1",
+    web_host="127.0.0.1",
+)
+app.transport = _CommittedTransport([app.conf.broker[0]], app, app.loop)
+
+registry = Registry(SETTINGS.registry)
+topics = app.topic(
+    *(topic.name for topic in COUNTED), key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+)
+positions = Positions()
+by_author: defaultdict[str, list[str]] = defaultdict(list)
+items, counts = Minutes(2 * WINDOW_MINUTES), Minutes(WINDOW_MINUTES)
+read: defaultdict[str, int] = defaultdict(int)
+
+
+@app.agent(topics)
+async def take(stream: Any) -> None:
+    async for event in stream.events():
+        message = event.message
+        if not positions.is_new(message.topic, message.partition, message.offset):
+            continue
+        read[message.topic] += 1
+        now_ms = CLOCK.now_ms()
+        counts.add(message.topic, int(message.timestamp * 1000), now_ms)
+        readable = seen.get(message.topic)
+        if readable is not None:
+            polled = Polled([(message.topic, message.partition)], [message.offset], [None], [event.value], [None], [now_ms])
+            await settled(readable, polled)
+
+
+async def settled(readable: Readable[None], polled: Polled) -> None:
+    """A view waits for the registry: what it passed over would be missing until its process starts anew."""
+    while True:
+        try:
+            readable.of(polled)
+            return
+        except RetryLater:
+            await asyncio.sleep(1.0)
+
+
+def acted(action: dict[str, Any]) -> None:
+    author = action["author_id"]
+    if author:
+        by_author[author] = strikes.after(by_author[author], action)
+
+
+def happened(event: dict[str, Any]) -> None:
+    if event["item_id"]:
+        items.add(event["item_id"], event["event_ms"], CLOCK.now_ms())
+
+
+seen = {
+    CONTENT_ACTIONS.name: Readable(CONTENT_ACTIONS, registry, acted),
+    USER_EVENTS_VALID.name: Readable(USER_EVENTS_VALID, registry, happened),
+}
+
+
+@app.page("/strikes/{author}")
+async def of_author(web: Any, request: Any, author: str) -> Any:
+    """The ids that count against an author. Rises while the topic is read at the start: actions_read says how far."""
+    found = by_author.get(author, [])
+    return web.json({
+        "author_id": author, "strikes": len(found), "content_ids": found, "actions_read": read[CONTENT_ACTIONS.name],
+    })  # fmt: skip
+
+
+@app.page("/trending")
+async def of_items(web: Any, request: Any) -> Any:
+    """Items whose events rise most over the last minutes, beside as many minutes before."""
+    minutes = _number(request, "minutes", WINDOW_MINUTES, WINDOW_MINUTES)
+    now_ms = CLOCK.now_ms()
+    found = trending(items.total(now_ms, minutes), items.total(now_ms, minutes, ago=minutes), _number(request, "limit", 20, 1000))
+    return web.json({"minutes": minutes, "items": [asdict(one) for one in found], "events_read": read[USER_EVENTS_VALID.name]})
+
+
+@app.page("/counts")
+async def of_topics(web: Any, request: Any) -> Any:
+    """Committed records of each topic in each of the last minutes, by the broker's clock, oldest first."""
+    return web.json({"minutes": WINDOW_MINUTES, "counts": counts.series(CLOCK.now_ms())})
+
+
+def _number(request: Any, name: str, default: int, most: int) -> int:
+    """A query parameter from 1 to `most`; what cannot be read is the default."""
+    number = whole(request.query.get(name, "").encode(), 1)
+    return default if number is None else min(number, most)
+
+
+def start_positions() -> None:
+    """All but the actions begin at a time, not at their first record. Raises BrokerUnavailable."""
+    admin = KafkaAdmin(KafkaAddress(bootstrap=SETTINGS.bootstrap))
+    places = [(t.name, number) for t in COUNTED if t is not CONTENT_ACTIONS for number in range(t.partitions)]
+    admin.set_positions(GROUP, admin.offsets_at(places, CLOCK.now_ms() - READ_MS))
+
+
+if __name__ == "__main__":
+    start_positions()
+    app.main()

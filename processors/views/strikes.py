@@ -1,0 +1,17 @@
+"""An author's strikes: the content items of theirs whose last action is a removal. Pure.
+
+A set of ids, not a counter: an action that is read twice changes nothing, and a removal that is taken back counts no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from processors.moderation.policy import REMOVE
+
+
+def after(strikes: Iterable[str], action: Mapping[str, Any]) -> list[str]:
+    """The author's ids after an action on one of their items, sorted."""
+    others = set(strikes) - {action["content_id"]}
+    return sorted(others | {action["content_id"]} if action["action"] == REMOVE else others)

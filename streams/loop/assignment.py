@@ -1,0 +1,175 @@
+"""The partitions that a loop holds: what is in flight of each, under which membership, claimed, paused or suspect.
+
+All of it is forgotten together, in one place, when the group takes partitions away or a transaction is refused: the
+committed offsets are the only truth, and reading goes on from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from schemas.errors import TransactionAborted
+from streams.broker import Commit, Source
+from streams.clock import Clock
+from streams.loop.offsets import OffsetTracker
+from streams.loop.pauses import Pauses
+from streams.loop.quarantine import SUSPICIOUS, claim_note, claims_in
+from streams.loop.recoverable import NoState, State
+from streams.metrics import Metrics
+from streams.rows import Place, Polled, Rows
+
+
+class Assignment:
+    """Implements `streams.broker.Listener`. `epoch` rises each time that work in flight is forgotten."""
+
+    def __init__(self, source: Source, clock: Clock, look_ahead_records: int, metrics: Metrics, log: Any) -> None:
+        self._source = source
+        self._clock = clock
+        self._look_ahead_records = look_ahead_records
+        self._metrics = metrics
+        self._log = log
+        self._claimed: set[Place] = set()  # where our claim stands, at `offsets`, and nothing was sent to move it
+        self._tries: dict[Place, tuple[int, int]] = {}  # strict order: offset and how often it was tried
+        self._full = False
+        self.pauses = Pauses(source)
+        self.tracker = OffsetTracker()
+        self.offsets: dict[Place, int] = {}  # committed, as far as we know
+        self.standing: frozenset[Place] = frozenset()  # partitions that stand still: streams/loop/liveness.py
+        self.suspects: dict[Place, int] = {}  # run alone below this offset
+        self.membership: bytes | None = None  # of the oldest record in flight
+        self.in_flight_records = 0
+        self.in_flight_bytes = 0
+        self.epoch = 0
+        self.must_rewind = False
+        self.must_rejoin = False
+        self.state: State = NoState()
+        self.before_revoke: Callable[[], None] = lambda: None
+        self.dropped: Callable[[], None] = lambda: None
+
+    # --- records come and go ------------------------------------------------------------------------------------
+
+    def polled(self, polled: Polled) -> None:
+        """The membership kept is that of the oldest record in flight: a newer one would let us commit for
+        partitions that were lost in between (seen on Kafka 4.3.1: 30 results for 20 records)."""
+        if self.in_flight_records == 0 or self.membership is None:
+            self.membership = polled.membership
+        self.tracker.polled(polled.places, polled.offsets)
+        self.in_flight_records += len(polled)
+
+    def admitted(self, rows: Rows) -> None:
+        self.in_flight_bytes += rows.bytes()
+
+    def released(self, rows: Rows) -> None:
+        self.in_flight_records -= len(rows)
+        self.in_flight_bytes -= rows.bytes()
+
+    def is_full(self, max_records: int, max_bytes: int) -> bool:
+        """With hysteresis, as pausing throws away what was prefetched: full at the limit, free again at half."""
+        share = 0.5 if self._full else 1.0
+        self._full = self.in_flight_records >= max_records * share or self.in_flight_bytes >= max_bytes * share
+        return self._full
+
+    def committing(self, places: Iterable[Place]) -> None:
+        """Offsets of these partitions are about to be sent. From now on their claims are not ours to clear: the commit
+        may happen although it seems to fail, and what clears a claim writes the old offset. With progress it clears it."""
+        self._claimed.difference_update(places)
+
+    def committed(self, positions: Mapping[Place, Commit]) -> None:
+        for place, position in positions.items():
+            self.offsets[place] = position.offset
+            self._tries.pop(place, None)
+        if self.in_flight_records == 0:
+            self.membership = None
+
+    def lowest_unfinished(self, place: Place) -> int:
+        """Behind the last polled record where all are finished."""
+        lowest = self.tracker.lowest_unfinished(place)
+        assert lowest is not None, "a place in flight was polled"
+        return lowest
+
+    # --- suspects and strict retries ----------------------------------------------------------------------------
+
+    def is_suspect(self, place: Place, offset: int) -> bool:
+        until = self.suspects.get(place)
+        if until is not None and offset >= until:
+            del self.suspects[place]
+            return False
+        return until is not None
+
+    def tries(self, place: Place, offset: int) -> int:
+        tried_offset, tries = self._tries.get(place, (-1, 0))
+        return tries if tried_offset == offset else 0
+
+    def try_again_in_place(self, place: Place, offset: int, delay_s: float) -> None:
+        """Strict order: go back to the record, with all that came after it, and wait there."""
+        tries = self.tries(place, offset) + 1
+        self.rewind()
+        self._tries[place] = (offset, tries)
+        self.pauses.hold(place, self._clock.monotonic_s() + delay_s)
+
+    # --- the group's changes ------------------------------------------------------------------------------------
+
+    def assigned(self, places: Sequence[Place]) -> None:
+        self._metrics.add("rebalances", 1)
+        if not places:
+            return
+        committed = self._seek_to_committed(places)
+        claims: dict[Place, Commit] = {}
+        for place, position in committed.items():
+            earlier = claims_in(position.note)
+            if earlier >= SUSPICIOUS:
+                self.suspects[place] = position.offset + self._look_ahead_records
+                self._log.error("earlier owners died without a commit: records run alone", place=place, owners=earlier)
+            claims[place] = Commit(position.offset, claim_note(earlier + 1))
+        try:
+            self._source.commit(claims)
+            self._claimed.update(places)
+        except TransactionAborted as error:  # the next rebalance is already there, and brings a new assignment
+            self._log.info("claims not written", cause=str(error))
+            self.must_rejoin |= error.indefinite  # one that happens late would take the group back: its membership has to end
+        self._log.info("assigned", places=sorted(places), offsets=[committed[place].offset for place in sorted(places)])
+
+    def revoked(self, places: Sequence[Place], *, lost: bool) -> None:
+        if not lost and self._source.commits_on_revoke:
+            self.before_revoke()
+        unclaim = {place: Commit(self.offsets[place]) for place in places if place in self._claimed}
+        if unclaim and not lost:
+            try:
+                self._source.commit(unclaim)
+            except TransactionAborted as error:
+                self._log.info("claims not cleared", cause=str(error))
+        self._forget(places)
+        self._log.info("revoked", places=sorted(places), lost=lost)
+        # What stays was forgotten too, as one membership stands for all of it: it is read again, but not from in here,
+        # where the client is in the middle of the change.
+        self.must_rewind = bool(self._source.assignment() - set(places))
+
+    def rewind(self) -> None:
+        """Drop everything in flight and go back to the committed offsets. Raises BrokerUnavailable."""
+        self._forget(())
+        self.must_rewind = False
+        committed = self._seek_to_committed(self._source.assignment())
+        self._claimed = {place for place, position in committed.items() if claims_in(position.note)}
+
+    def _seek_to_committed(self, places: Iterable[Place]) -> dict[Place, Commit]:
+        committed = self._source.committed(places)
+        self.offsets.update({place: position.offset for place, position in committed.items()})
+        self._source.seek({place: position.offset for place, position in committed.items()})
+        self.pauses.set_anew(committed)
+        self.state.restore(committed)
+        return committed
+
+    def _forget(self, places: Sequence[Place]) -> None:
+        self.epoch += 1
+        self.tracker.clear()
+        self.in_flight_records = self.in_flight_bytes = 0
+        self.membership = None
+        self.pauses.forget(places)
+        self._claimed.difference_update(places)
+        for place in places:
+            self.offsets.pop(place, None)
+            self._tries.pop(place, None)
+            self.suspects.pop(place, None)
+        self.state.forget(places)
+        self.dropped()

@@ -1,0 +1,170 @@
+"""The step seam: what the loop asks of a task, and the step that most tasks use.
+
+A step takes batches with `submit` and gives outcomes with `completed`: any number, in any order, any time later. The
+loop never knows whether the work ran inline, on a thread, in a child process or at a remote server.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Protocol
+
+from schemas.errors import DependencyUnavailable, MillraceError, PoisonRecord, RecordError, RetryLater, Stop
+from streams.clock import Clock
+from streams.daemon_thread import DaemonThread
+from streams.loop.batching import CostLine, value_bytes
+from streams.loop.outcome import Defer, Outcome, Reject
+from streams.rows import OutRecords, Rows
+
+
+class Step(Protocol):
+    def submit(self, batch: Rows) -> None:
+        """Take a batch. May compute it here; then the outcomes are there at the next `completed`."""
+        ...
+
+    def completed(self, wait_s: float) -> list[Outcome]:
+        """Outcomes since the last call; waits at most `wait_s` for a first one. Each row ends exactly once.
+
+        Raises Stop, and nothing else: a failure of a record is an outcome.
+        """
+        ...
+
+    def busy(self) -> bool:
+        """True while a submitted row has no outcome yet."""
+        ...
+
+    def takes_long(self, batch: Rows) -> bool:
+        """Whether it may be long until this batch has its outcomes: no transaction should be open meanwhile."""
+        ...
+
+    def working_since_s(self) -> float | None:
+        """When the call began that is not done yet, by the monotonic clock; None where none is. The watchdog asks."""
+        ...
+
+    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
+        """Records that tell the callers of these rows why they get no result."""
+        ...
+
+    def close(self) -> None: ...
+
+
+Process = Callable[[Rows], list[Outcome]]
+Answer = Callable[[Rows, str, str, str], list[OutRecords]]
+SEARCH_LIMIT_S = 60.0  # so long the culprits of a failing batch are looked for
+HAND_OFF_MS = 1_000.0
+INLINE = float("inf")  # never handed to a thread
+
+
+class BatchStep:
+    """Runs a function over batches: inline while they are short, on one thread when they are predicted to be long.
+
+    A batch that fails is split in halves until the culprit is alone, so its neighbours are answered (`bisect`).
+    Inline work keeps the loop from polling; past `hand_off_ms` a thread takes it, so that the group's poll interval,
+    heartbeats of the process and revocations are served meanwhile. The thread is a daemon: one that hangs keeps no process alive.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        answer: Answer,
+        clock: Clock,
+        line: CostLine,
+        hand_off_ms: float = HAND_OFF_MS,
+        closing: Callable[[], None] = lambda: None,
+    ) -> None:
+        """closing: called at the end, for what the process function holds."""
+        self._process, self._closing = process, closing
+        self._clock = clock
+        self._line = line
+        self.hand_off_ms = hand_off_ms
+        self._done: deque[Outcome] = deque()
+        self._thread: DaemonThread | None = None
+        self._running: set[Future[list[Outcome]]] = set()
+        self._call_began_s: float | None = None
+        self.answer = answer
+
+    def submit(self, batch: Rows) -> None:
+        cost = _cost(batch)
+        if self._line.predict_ms(cost) <= self.hand_off_ms and not self._running:
+            self._done.extend(self._timed(batch, cost))
+            return
+        if self._thread is None:
+            self._thread = DaemonThread("step")
+        self._running.add(self._thread.submit(lambda: self._timed(batch, cost)))
+
+    def completed(self, wait_s: float) -> list[Outcome]:
+        if self._running:
+            finished, self._running = wait(self._running, 0 if self._done else wait_s, FIRST_COMPLETED)
+            for future in finished:
+                self._done.extend(future.result())
+        outcomes = list(self._done)
+        self._done.clear()
+        return outcomes
+
+    def busy(self) -> bool:
+        return bool(self._running)
+
+    def takes_long(self, batch: Rows) -> bool:
+        return not self._line.knows or bool(self._running) or self._line.predict_ms(_cost(batch)) > self.hand_off_ms
+
+    def working_since_s(self) -> float | None:
+        return self._call_began_s
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.close()
+        self._closing()
+
+    def _timed(self, batch: Rows, cost: float) -> list[Outcome]:
+        started_s = self._clock.monotonic_s()
+        outcomes = bisect(self._call, batch, lambda: self._clock.monotonic_s() - started_s > SEARCH_LIMIT_S)
+        self._line.observe(cost, (self._clock.monotonic_s() - started_s) * 1000)
+        return outcomes
+
+    def _call(self, rows: Rows) -> list[Outcome]:
+        self._call_began_s = self._clock.monotonic_s()
+        try:
+            return self._process(rows)
+        finally:
+            self._call_began_s = None
+
+
+def _cost(batch: Rows) -> float:
+    return float(sum(value_bytes(batch.values)))
+
+
+def bisect(process: Process, batch: Rows, out_of_time: Callable[[], bool] = lambda: False) -> list[Outcome]:
+    """Outcomes of a batch whose bad rows are found by halving: log2(n) more calls for one bad row.
+
+    What the whole batch lacks (`DependencyUnavailable`) is not looked for in its halves. Nor is anything once there is no time left:
+    those rows are tried again later, in other company.
+    """
+    try:
+        return process(batch)
+    except Stop:
+        raise
+    except DependencyUnavailable as error:
+        return [Defer(batch, error, "task")]
+    except Exception as error:  # anything a model or its preprocessing may raise: the record's fate, not the loop's
+        if len(batch) == 1:
+            return [_fate(batch, error)]
+        if out_of_time():
+            words = f"no time was left to find which of {len(batch)} records fails with: {type(error).__name__}: {error}"
+            return [Defer(batch, RetryLater(words), "task")]
+        middle = len(batch) // 2
+        halves = batch.slice(0, middle), batch.slice(middle, len(batch))
+        return [outcome for half in halves for outcome in bisect(process, half, out_of_time)]
+
+
+def _fate(row: Rows, error: Exception) -> Outcome:
+    match error:
+        case RetryLater():
+            return Defer(row, error, "task")
+        case RecordError():
+            return Reject(row, error, "task")
+        case MillraceError():
+            return Reject(row, PoisonRecord(str(error)), "task")
+        case _:
+            return Reject(row, PoisonRecord(f"{type(error).__name__}: {error}"), "task")

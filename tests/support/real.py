@@ -1,0 +1,103 @@
+"""The echo world on real Kafka: the same loops, topics of the test's own, what readers see."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+from schemas.topic_kinds import Consumption, Topic
+from streams.clock import SystemClock
+from streams.kafka.admin import KafkaAdmin, TopicSpec
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.kafka.sink import KafkaSink
+from streams.kafka.source import KafkaSource
+from streams.loop.batching import Batcher, BatchLimits, CostLine
+from streams.loop.loop import Delivery, Loop, LoopLimits
+from streams.loop.outcome import Emit, Outcome
+from streams.loop.step import BatchStep
+from streams.metrics import Metrics
+from streams.rows import OutRecords, Polled, Rows
+from tests.support import echo
+from tests.support.echo import Echo, answer
+from tests.support.ledger import End, Key, problems
+
+
+class RealWorld:
+    """One group on topics of its own. Loops are run by the test, in turn or each on a thread."""
+
+    def __init__(self, address: KafkaAddress, partitions: int = 4) -> None:
+        name = f"echo-{uuid.uuid4().hex[:8]}"
+        self.address, self.partitions, self.clock = address, partitions, SystemClock()
+        topic: Topic[object] = replace(echo.requests(partitions=partitions), name=f"{name}-requests-v1")
+        self.results_topic = f"{name}-results-v1"
+        self.consumption = Consumption(topic=topic, group=name, retry_delays_ms=(200, 400))
+        names = (topic.name, self.results_topic, self.consumption.dead_letter_topic, *self.consumption.retry_topics())
+        self.admin = KafkaAdmin(address)
+        self.admin.create([TopicSpec(n, partitions, {"message.timestamp.type": "LogAppendTime"}) for n in names])
+        self.plain = KafkaSink(address, None)
+        self.sent = 0
+
+    def loop(self, echo_: Echo, slot: int = 0, delivery: Delivery = Delivery.EXACTLY_ONCE, **limits: int | float) -> Loop:
+        line, group, metrics = CostLine(), self.consumption.group, Metrics()
+        transactional_id = f"{group}-{slot}" if delivery is Delivery.EXACTLY_ONCE else None
+
+        def relabelled(rows: Rows) -> list[Outcome]:
+            return [self._relabel(outcome) for outcome in echo_(rows)]
+
+        def answers(rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
+            return [replace(out, topic=self.results_topic) for out in answer(rows, status, code, message)]
+
+        made = Loop(
+            consumption=self.consumption,
+            source=KafkaSource(self.address, group, metrics),
+            sink=KafkaSink(self.address, transactional_id),
+            step=BatchStep(relabelled, answers, self.clock, line),
+            batcher=Batcher(BatchLimits(max_rows=8), line),
+            clock=self.clock,
+            limits=LoopLimits(delivery=delivery, idle_wait_ms=50, **limits),  # type: ignore[arg-type]
+            worker=f"echo-{slot}",
+            metrics=metrics,
+        )
+        made.source.subscribe((self.consumption.topic.name, *self.consumption.retry_topics()), made.assignment)
+        return made
+
+    def _relabel(self, outcome: Outcome) -> Outcome:
+        if isinstance(outcome, Emit):
+            outcome.records = [replace(out, topic=self.results_topic) for out in outcome.records]
+        return outcome
+
+    def send(self, *values: bytes | None) -> None:
+        """Spread evenly over the partitions."""
+        partitions = [(self.sent + i) % self.partitions for i in range(len(values))]
+        keys: list[bytes | None] = [str(self.sent + i).encode() for i in range(len(values))]
+        self.plain.produce(OutRecords(self.consumption.topic.name, keys, list(values), [[] for _ in values], partitions))
+        self.plain.flush(10)
+        self.sent += len(values)
+
+    def read(self, topic: str) -> Polled:
+        reader = KafkaBroadcast(self.address, topic, self.clock)
+        polled = reader.read_to_end(20)
+        reader.close()
+        return polled
+
+    def ends(self) -> list[End]:
+        found = []
+        for headers in self.read(self.results_topic).headers:
+            named = {name: value.decode() for name, value in headers or ()}
+            topic, partition, offset = named["origin"].split("/")
+            found.append(End((topic, int(partition), int(offset)), int(named["redrive"]), named["status"]))
+        return found
+
+    def problems(self, *, may_repeat: bool = False) -> list[str]:
+        asked: list[Key] = [((topic, partition, offset), 0) for (topic, partition), offset in zip(*self._requests(), strict=True)]
+        dead: list[Key] = []
+        for headers in self.read(self.consumption.dead_letter_topic).headers:
+            named = {name: value.decode() for name, value in headers or ()}
+            origin = (named["origin-topic"], int(named["origin-partition"]), int(named["origin-offset"]))
+            dead.append((origin, int(named["redrive"])))
+        return problems(asked, self.ends(), dead, may_repeat=may_repeat)
+
+    def _requests(self) -> tuple[list[tuple[str, int]], list[int]]:
+        polled = self.read(self.consumption.topic.name)
+        return polled.places, polled.offsets

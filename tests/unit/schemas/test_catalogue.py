@@ -1,0 +1,185 @@
+"""The catalogue of topics, records and headers: complete, consistent, and said once."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference_workers.settings import WorkerSettings
+from inference_workers.task import find_task, task_names
+from infra.provision import explain, forgetful, specs
+from infra.settings import ROOT, StackSettings
+from schemas import avro, generated
+from schemas.codec import Encoder, read_any
+from schemas.errors import BadSettings, MillraceError
+from schemas.topic_kinds import dead_letter_name, retry_name
+from schemas.topics import CATALOGUE, CONSUMPTIONS, CONTENT, LABEL_HORIZON_MS, LABELS_TIMELY, PREDICTION_LOG, TASKS
+from streams import headers, metrics
+from streams.process.settings import load, origins
+from streams.schema_registry import MemoryRegistry
+
+RECORDS = {kind.RECORD: kind for kind in vars(generated).values() if hasattr(kind, "RECORD")}
+
+
+@pytest.mark.parametrize("topic", CATALOGUE, ids=lambda topic: topic.name)
+def test_each_topic_is_well_named_and_has_a_writer_and_a_reader(topic: Any) -> None:
+    assert re.fullmatch(r"[a-z][a-z0-9-]*-v\d+", topic.name)
+    assert topic.writers
+    assert topic.readers
+    assert topic.partitions > 0
+
+
+@pytest.mark.parametrize("header", headers.CATALOGUE, ids=lambda header: header.name)
+def test_each_header_has_a_writer_and_a_reader(header: headers.Header) -> None:
+    assert header.writers
+    assert header.readers
+    assert header.meaning
+
+
+def test_each_header_constant_is_in_the_catalogue() -> None:
+    names = {v for k, v in vars(headers).items() if k.isupper() and isinstance(v, str) and k != "KIP_1034"}
+    assert names == {header.name for header in headers.CATALOGUE}
+
+
+def test_joined_topics_have_equal_partitions() -> None:
+    by_name = {spec.name: spec.partitions for spec in specs()}
+    for taken in CONSUMPTIONS:
+        derived = (*taken.retry_topics(), taken.dead_letter_topic, *([taken.results.name] if taken.results else []))
+        assert {by_name[name] for name in derived} == {taken.topic.partitions}
+
+
+def test_what_a_label_waits_for_is_kept_as_long_as_it_may_wait() -> None:
+    assert min(topic.retention_ms for topic in (PREDICTION_LOG, *(taken.topic for taken in TASKS))) > LABEL_HORIZON_MS
+    assert LABELS_TIMELY.retention_ms > LABEL_HORIZON_MS
+
+
+def test_a_dead_letter_topic_takes_the_largest_record_with_its_headers() -> None:
+    by_name = {spec.name: int(spec.config["max.message.bytes"]) for spec in specs()}
+    for taken in CONSUMPTIONS:
+        assert by_name[taken.dead_letter_topic] > by_name[taken.topic.name] > taken.topic.max_record_bytes
+
+
+def test_names_of_retry_and_dead_letter_topics() -> None:
+    assert retry_name("content-v1", "moderation", 1500) == "content-v1-moderation-retry-1500ms"
+    assert dead_letter_name("content-v1", "moderation") == "content-v1-moderation-dlq"
+    with pytest.raises(BadSettings):
+        dead_letter_name("t" * 250, "g")
+
+
+@pytest.mark.parametrize("record", avro.record_names())
+def test_each_example_round_trips_through_avro_and_its_dataclass(record: str) -> None:
+    ids = MemoryRegistry()
+    ids.register("s", avro.schema(record))
+    assert avro.examples(record), f"{record} has no example"
+    for example in avro.examples(record).values():
+        made = RECORDS[record].from_dict(avro.from_json(example, avro.schema(record)))
+        assert RECORDS[record].from_dict(read_any(Encoder(record, "s", ids).encode_one(made), ids)) == made
+
+
+def test_each_result_record_begins_with_the_same_fields() -> None:
+    (first, *others) = [avro.schema(getattr(t.results.record, "RECORD", ""))["fields"] for t in map(find_task, task_names())]
+    names = [field["name"] for field in first]
+    common = names[: names.index("features") + 1]
+    for other in others:
+        assert [field["name"] for field in other][: len(common)] == common
+
+
+def test_generated_dataclasses_are_what_the_schemas_say() -> None:
+    assert subprocess.run([sys.executable, "-m", "schemas.generate", "--check"], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_refused_schema_is_explained_field_by_field() -> None:
+    old = avro.schema("content")
+    new = {**old, "fields": [*old["fields"][1:], {"name": "language", "type": "string"}]}
+    words = explain(CONTENT, old, new, "io.apicurio.x.UnprocessableSchemaException")
+    assert "language is new and has no default" in words
+    assert "content_id is gone" in words
+    assert "io.apicurio" not in words
+
+
+def test_metric_names_follow_prometheus() -> None:
+    for metric in metrics.CATALOGUE.values():
+        assert metric.exported.startswith("millrace_")
+        assert (metric.kind is metrics.Kind.COUNTER) == metric.exported.endswith("_total")
+
+
+def test_a_bad_setting_names_the_variable_and_what_it_takes() -> None:
+    with pytest.raises(BadSettings, match=r"MILLRACE_MAX_BATCH is 'many'; it takes a whole number from 1 to 10000"):
+        load(WorkerSettings, {"MILLRACE_MAX_BATCH": "many"})
+    with pytest.raises(BadSettings, match="exactly-once"):
+        load(WorkerSettings, {"MILLRACE_DELIVERY": "twice"})
+
+
+def test_a_tasks_own_variable_wins_and_config_says_so() -> None:
+    env = {"MILLRACE_MAX_BATCH": "32", "MILLRACE_MODERATION__MAX_BATCH": "16"}
+    assert load(WorkerSettings, env, "moderation").max_batch == 16
+    assert load(WorkerSettings, env, "other").max_batch == 32
+    (found,) = [one for one in origins(WorkerSettings, env, "moderation") if one.name == "MILLRACE_MAX_BATCH"]
+    assert found.origin == "MILLRACE_MODERATION__MAX_BATCH"
+
+
+def test_no_package_has_more_than_fifteen_settings() -> None:
+    for kind in (WorkerSettings, StackSettings):
+        assert len(fields(kind)) <= 15
+
+
+def test_errors_form_one_tree_with_codes_of_their_own() -> None:
+    from schemas import errors
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MillraceError)]
+    for kind in kinds:
+        assert re.fullmatch(r"[a-z-]+", kind.code)
+        assert kind.__name__ in (errors.__doc__ or "")
+
+
+SOURCES = [
+    file
+    for package in (
+        "schemas",
+        "streams",
+        "processors",
+        "inference_workers",
+        "feature_jobs",
+        "training_triggers",
+        "infra",
+        "tests",
+    )
+    for file in (ROOT / package).rglob("*.py")
+    if file.name != "generated.py"
+]
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_modules_are_short_and_named_for_what_they_are(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    assert len(lines) <= 480
+    for word in ("manager", "handler", "helper", "utils", "common"):
+        assert word not in file.stem
+    for line in lines:
+        if line.startswith("class "):
+            assert not re.search(r"(Manager|Handler|Helper|Utils?|Common)\b", line.split("(")[0])
+
+
+def test_every_path_that_architecture_names_exists() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    for path in re.findall(r"`((?:schemas|streams|inference_workers|infra|tests|training_triggers)/[\w/.-]+)`", text):
+        if "<" not in path and "test_tasks" not in path:
+            assert (ROOT / path).exists(), path
+
+
+def test_committed_text_names_no_machine() -> None:
+    for file in [*SOURCES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        assert "/work/" not in file.read_text().replace("test_committed_text_names_no_machine", "") or file == Path(__file__)
+
+
+def test_a_broker_that_forgets_a_groups_place_before_its_records_is_told_of() -> None:
+    a_week, a_year = 7 * 24 * 60, 366 * 24 * 60
+    (difference,) = forgetful(a_week, CATALOGUE)
+    assert "offsets.retention.minutes" in difference
+    assert forgetful(a_year, CATALOGUE) == []

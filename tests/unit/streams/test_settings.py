@@ -1,0 +1,74 @@
+"""Every number that is set has a range, and what lies outside stops the start with a message that names variable, value and range."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.errors import BadSettings
+from streams.process.settings import NUMBERS, load, origins
+from training_triggers.settings import TriggerSettings
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("streams", "inference_workers", "processors", "feature_jobs", "training_triggers", "infra")
+
+
+def classes() -> list[type[Any]]:
+    """Settings classes of all packages: those whose fields carry a help text."""
+    found = set()
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "setting(" in path.read_text()):
+        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        found |= {
+            kind
+            for kind in vars(module).values()
+            if isinstance(kind, type)
+            and dataclasses.is_dataclass(kind)
+            and any("help" in f.metadata for f in dataclasses.fields(kind))
+        }
+    return sorted(found, key=lambda kind: kind.__name__)
+
+
+FIELDS = [
+    pytest.param(kind, field, id=f"{kind.__name__}.{field.name}")
+    for kind in classes()
+    for field in dataclasses.fields(kind)
+    if typing.get_type_hints(kind)[field.name] in NUMBERS
+]
+
+
+def test_all_packages_with_settings_are_walked() -> None:
+    assert {kind.__name__ for kind in classes()} >= {
+        "WorkerSettings", "MediaSettings", "ProcessorSettings", "FeatureSettings", "TriggerSettings", "StackSettings",
+    }  # fmt: skip
+    assert len(FIELDS) > 40
+
+
+@pytest.mark.parametrize(("kind", "field"), FIELDS)
+def test_a_number_has_a_range_and_nothing_outside_starts(kind: type[Any], field: Any) -> None:
+    least, most = field.metadata["minimum"], field.metadata["maximum"]
+    assert least is not None
+    assert most is not None
+    assert least <= field.default <= most
+    name = f"MILLRACE_{field.name.upper()}"
+    for bad in ("nan", "inf", "-inf", "", "many", "1e400", str(least - 1), str(most + 1), "-1"):
+        with pytest.raises(BadSettings) as raised:
+            load(kind, {name: bad})
+        assert str(raised.value).startswith(f"{name} is {bad!r}; it takes a ")
+        assert str(raised.value).endswith(f"from {least} to {most}")
+    for good in (least, most):
+        assert getattr(load(kind, {name: str(good)}), field.name) == good
+
+
+def test_no_settings_of_this_machine_are_needed_for_the_defaults() -> None:
+    for kind in classes():
+        assert load(kind, {}) == kind()
+        assert all(origin.help for origin in origins(kind, {}))
+
+
+def test_no_runs_a_day_is_a_legal_setting() -> None:
+    assert load(TriggerSettings, {"MILLRACE_RUNS_A_DAY": "0"}).runs_a_day == 0

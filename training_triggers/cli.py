@@ -1,0 +1,308 @@
+"""Commands of this package; `./millrace models …` runs them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import BadSettings, MillraceError
+from streams.process.arguments import real, whole
+from streams.terminal_text import moment, moment_ms
+from training_triggers.settings import TriggerSettings
+
+NAMES = ("moderation-text", "moderation-image", "vision-digits", "translation-en-fr", "transcription-digits")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="training_triggers", description="Train, register, promote and roll back models.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train a model, write its folder, register it where MILLRACE_MLFLOW names a server")
+    train.add_argument("name", choices=NAMES)
+    train.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    train.add_argument("--out", type=Path, required=True, help="model folder to write")
+    train.add_argument("--version", default="1")
+    register = commands.add_parser("register", help="make a folder a version in the MLflow registry")
+    register.add_argument("folder", type=Path)
+    register.add_argument("--metrics", type=Path, help="JSON object of measured figures")
+    promote = commands.add_parser("promote", help="make a version the one that answers")
+    promote.add_argument("name")
+    promote.add_argument("source")
+    promote.add_argument("--reason", required=True)
+    rollback = commands.add_parser("rollback", help="bring the version before the last promotion back")
+    rollback.add_argument("name")
+    rollback.add_argument("--reason", required=True)
+    challenging = commands.add_parser("challenge", help="let a version answer beside the live one, or end that")
+    challenging.add_argument("name")
+    challenging.add_argument("source", nargs="?", help="a version, as promote takes it; none ends the arm")
+    challenging.add_argument("--arm", choices=["canary", "shadow"], default="canary")
+    challenging.add_argument("--share", type=real(0.0, 1.0, above=True), default=0.1, help="of the keys, above 0, at most 1")
+    challenging.add_argument("--reason", required=True)
+    rescoring = commands.add_parser("rescore", help="ask again what a version answered")
+    rescoring.add_argument("name")
+    rescoring.add_argument("version")
+    rescoring.add_argument("--from", dest="from_", default="", help="time; a day ago where none is given")
+    listing = commands.add_parser("list", help="versions in the MLflow registry")
+    listing.add_argument("name", nargs="?")
+    reconcile = commands.add_parser("reconcile", help="keep the registry's alias at what the topic says")
+    reconcile.add_argument("--once", action="store_true")
+    serving = commands.add_parser("serve", help="run detectors and the decision as loops")
+    serving.add_argument("names", nargs="+", choices=["drift", "accuracy", "decide", "launch", "rollout"])
+    serving.add_argument("--slot", type=whole(0), default=0)
+    drift = commands.add_parser("drift", help="what is watched, and what was found")
+    renewing = commands.add_parser("renew", help="begin the drift baselines of a model's versions anew")
+    renewing.add_argument("model")
+    right = commands.add_parser("accuracy", help="how often a model was right, over time")
+    right.add_argument("model")
+    right.add_argument("--hours", type=real(0.0, 1e6, above=True), default=1.0)
+    runs = commands.add_parser("runs", help="what training was asked for, why, and what became of it")
+    runs.add_argument("only", nargs="?", default="", help="a model, or a run's key for all its events")
+    running = commands.add_parser("run", help="do one training run, or what is left of it")
+    running.add_argument("run_key")
+    asking = commands.add_parser("request", help="ask for a training run")
+    asking.add_argument("model")
+    asking.add_argument("--reason", required=True)
+    asking.add_argument("--from", dest="from_", default="", help="time from which recorded requests are learnt from")
+    asking.add_argument("--option", action="append", default=[], help="for the trainer, as epochs=8; may be given more than once")
+    comparing = commands.add_parser("replay-compare", help="champion and candidate on the same recorded requests")
+    comparing.add_argument("model")
+    comparing.add_argument("--candidate", required=True, help="a version, as promote takes it")
+    comparing.add_argument(
+        "--from", dest="from_", default="", help="time, as 2026-05-01T12:00, UTC; an hour ago where none is given"
+    )
+    comparing.add_argument("--to", default="", help="time; now where none is given")
+    comparing.add_argument("--limit", type=whole(), default=10_000, help="requests, at most")
+    for one in (promote, rollback, challenging, asking):
+        one.add_argument("--actor", help="in whose name; the account's where none is given")
+    for one in (register, promote, rollback, challenging, rescoring, listing, drift, renewing, right, runs, asking, comparing):
+        one.add_argument("--json", action="store_true", dest="as_json")
+    chosen = parser.parse_args()
+    try:
+        COMMANDS[chosen.command](chosen)
+    except MillraceError as error:
+        sys.exit(f"{error.code}: {error}")
+    except BrokenPipeError:  # who read it has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _settings() -> TriggerSettings:
+    from streams.process.settings import load
+
+    return load(TriggerSettings, os.environ)
+
+
+def _train(chosen: argparse.Namespace) -> None:
+    from training_triggers.trainers import train  # heavy: only when something is trained
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    made = train.TRAIN[chosen.name](chosen.data, chosen.out, chosen.version, say)
+    say(f"wrote {chosen.out}, digest {made.digest}")
+    if _settings().mlflow not in ("", "local"):
+        from training_triggers.versions.mlflow_registry import ModelRegistry
+
+        found = ModelRegistry(_settings().mlflow).register(chosen.out, made.metrics, made.losses)
+        say(f"registered as version {found.number} of {found.name}")
+
+
+def _register(chosen: argparse.Namespace) -> None:
+    from training_triggers.versions.mlflow_registry import ModelRegistry
+
+    metrics: dict[str, float] = json.loads(chosen.metrics.read_text()) if chosen.metrics else {}
+    found = ModelRegistry(_settings().mlflow).register(chosen.folder, metrics)
+    if chosen.as_json:
+        print(json.dumps(asdict(found)))
+    else:
+        print(f"{found.name} {found.version} is version {found.number} of the registry, digest {found.digest[:12]}")
+
+
+def _connected() -> tuple[Any, Any, Any]:
+    """model updates, registry of schemas, clock."""
+    from streams.clock import SystemClock
+    from streams.kafka.config import KafkaAddress
+    from streams.schema_registry import Registry
+    from training_triggers.versions.compare_and_set import on_kafka
+
+    settings, clock = _settings(), SystemClock()
+    ids = Registry(settings.registry)
+    return on_kafka(KafkaAddress(bootstrap=settings.bootstrap), ids, clock, "models command"), ids, clock
+
+
+def _promote(chosen: argparse.Namespace) -> None:
+    from training_triggers.versions.promotion import announce, find_source
+
+    source = find_source(chosen.name, chosen.source, _settings().mlflow)
+    log, _, clock = _connected()
+    _said(chosen, announce(chosen.name, source, chosen.reason, log, clock, chosen.actor))
+
+
+def _rollback(chosen: argparse.Namespace) -> None:
+    from training_triggers.versions.promotion import roll_back
+
+    log, _, clock = _connected()
+    _said(chosen, roll_back(chosen.name, f"rollback: {chosen.reason}", log, clock, chosen.actor))
+
+
+def _challenge(chosen: argparse.Namespace) -> None:
+    from training_triggers.versions.promotion import challenge, find_source
+
+    source = find_source(chosen.name, chosen.source, _settings().mlflow) if chosen.source else None
+    log, _, clock = _connected()
+    made = challenge(chosen.name, source, chosen.arm, chosen.share, chosen.reason, log, clock, chosen.actor)
+    _said(chosen, made)
+
+
+def _said(chosen: argparse.Namespace, update: Any) -> None:
+    if chosen.as_json:
+        print(json.dumps(asdict(update)))
+    else:
+        print(f"{update.model} {update.version} is announced; `./millrace models history {update.model}` shows who swapped")
+
+
+def _rescore(chosen: argparse.Namespace) -> None:
+    from streams.clock import SystemClock
+    from training_triggers.recorded.rescore import rescore
+
+    from_ms = _time_ms(chosen.from_, SystemClock().now_ms() - 86_400_000)
+    done = rescore(_settings(), chosen.name, chosen.version, from_ms, lambda words: print(words, file=sys.stderr))
+    if chosen.as_json:
+        print(json.dumps(asdict(done)))
+    else:
+        print(f"{done.requests} requests are asked again through {done.topic}; their new answers have redrive {done.redrive}")
+
+
+def _list(chosen: argparse.Namespace) -> None:
+    from training_triggers.versions.mlflow_registry import ModelRegistry
+
+    registry = ModelRegistry(_settings().mlflow)
+    for name in [chosen.name] if chosen.name else registry.names():
+        for one in registry.versions(name):
+            if chosen.as_json:
+                print(json.dumps(asdict(one)))
+                continue
+            figures = "  ".join(f"{key} {value:.4g}" for key, value in sorted(one.metrics.items())[:4])
+            print(
+                f"{name:<22} {one.number:>4}  {one.version:<8} {'champion' if one.champion else '':<9} {one.digest[:12]}  {figures}"
+            )
+
+
+def _reconcile(chosen: argparse.Namespace) -> None:
+    from schemas.topics import MODEL_UPDATES
+    from streams.kafka.broadcast import KafkaBroadcast
+    from streams.kafka.config import KafkaAddress
+    from streams.process.shell import configure_logging, stop_event
+    from training_triggers.versions.mlflow_registry import ModelRegistry
+    from training_triggers.versions.reconcile import run
+
+    settings, stopping = _settings(), stop_event()
+    configure_logging(settings.log_json)
+    _, ids, clock = _connected()
+    broadcast = KafkaBroadcast(KafkaAddress(bootstrap=settings.bootstrap), MODEL_UPDATES.name, clock)
+    run(ModelRegistry(settings.mlflow), broadcast, ids, clock, stopping.is_set, chosen.once)
+
+
+def _serve(chosen: argparse.Namespace) -> None:
+    from training_triggers.training_loops import serve
+
+    sys.exit(serve(chosen.names, chosen.slot))
+
+
+def _drift(chosen: argparse.Namespace) -> None:
+    from training_triggers.runs import report
+
+    report.drift(_settings(), chosen.as_json)
+
+
+def _renew(chosen: argparse.Namespace) -> None:
+    from training_triggers.drift import renew_baseline
+
+    event = renew_baseline.renew(_settings(), chosen.model)
+    if chosen.as_json:
+        print(json.dumps(asdict(event)))
+    else:
+        print(
+            f"the baselines of {event.model} begin anew with what it answers from {moment(event.to_ms)} on; `./millrace drift status`"
+        )
+
+
+def _accuracy(chosen: argparse.Namespace) -> None:
+    from training_triggers.recorded.accuracy_history import over_time
+
+    found = over_time(_settings(), chosen.model, chosen.hours)
+    if chosen.as_json:
+        print(json.dumps(found))
+        return
+    for at_ms, n, right, versions in zip(found["at_ms"], found["n"], found["right"], found["versions"], strict=True):
+        if n:
+            print(f"{moment(at_ms)}  {right / n:7.1%} of {n:>6}  {versions}")
+    if not any(found["n"]):
+        print(f"no answer of {chosen.model} met a label in the last {chosen.hours:g} h")
+
+
+def _runs(chosen: argparse.Namespace) -> None:
+    from training_triggers.runs import report
+
+    report.runs(_settings(), chosen.as_json, chosen.only)
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    from training_triggers.runs import training_run
+
+    sys.exit(training_run.main(_settings(), chosen.run_key))
+
+
+def _request(chosen: argparse.Namespace) -> None:
+    from training_triggers.runs import manual_request
+
+    options = dict(one.split("=", 1) for one in chosen.option if "=" in one)
+    if len(options) < len(chosen.option):
+        raise BadSettings(f"--option takes NAME=VALUE, not {', '.join(one for one in chosen.option if '=' not in one)}")
+    if chosen.from_:
+        options["from_ms"] = str(_time_ms(chosen.from_, 0))
+    made = manual_request.ask(_settings(), chosen.model, chosen.reason, options, chosen.actor)
+    print(
+        json.dumps(asdict(made))
+        if chosen.as_json
+        else f"asked for {made.run_key}; `./millrace training show {made.run_key}` follows it"
+    )
+
+
+def _replay_compare(chosen: argparse.Namespace) -> None:
+    from streams.clock import SystemClock
+    from training_triggers.runs import replay_compare
+
+    now_ms = SystemClock().now_ms()
+    from_ms, to_ms = _time_ms(chosen.from_, now_ms - 3_600_000), _time_ms(chosen.to, now_ms)
+    found = replay_compare.run(_settings(), chosen.model, chosen.candidate, from_ms, to_ms, chosen.limit, chosen.as_json)
+    sys.exit(found)
+
+
+def _time_ms(text: str, default: int) -> int:
+    """Raises BadSettings."""
+    return moment_ms(text) if text else default
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "train": _train,
+    "serve": _serve,
+    "drift": _drift,
+    "renew": _renew,
+    "replay-compare": _replay_compare,
+    "accuracy": _accuracy,
+    "runs": _runs,
+    "run": _run,
+    "request": _request,
+    "register": _register,
+    "promote": _promote,
+    "rollback": _rollback,
+    "challenge": _challenge,
+    "rescore": _rescore,
+    "list": _list,
+    "reconcile": _reconcile,
+}

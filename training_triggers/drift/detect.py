@@ -1,0 +1,283 @@
+"""The detectors' loops: `drift` watches what models see and say (`prediction-log-v1`), `accuracy` how often they are right
+(`prediction-outcomes-v1`). Findings go to `drift-events-v1`, with the state and the offsets in one transaction.
+
+One process owns all partitions of a loop: a model's batches are spread over them, and a part of them would be another sample. It is
+a static member of its group, so that it has them all again at once when it was killed, and a second one fences it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from schemas.codec import Encoder, SchemaIds, decoder_of
+from schemas.columns import Columns
+from schemas.errors import BadSettings, BrokerUnavailable, InvalidRequest, MillraceError, RecordError
+from schemas.generated import DriftEvent, DriftState
+from schemas.signals import EMBEDDED, RIGHT, SAID
+from schemas.topic_kinds import Consumption
+from schemas.topics import ACCURACY, DRIFT, DRIFT_EVENTS, DRIFT_STATE, MODEL_UPDATES
+from streams import headers as h
+from streams.broker import Broadcast, Commit
+from streams.loop.outcome import Emit, Outcome, Reject
+from streams.process.record_step import decoded
+from streams.readable import Followed, Readable
+from streams.rows import OutRecords, Place, Polled, Rows
+from training_triggers.drift.version_watch import Alarm, Matrix, Rules, Watch, columns_of
+from training_triggers.drift.watch_state import state_of, watch_of
+from training_triggers.recorded.judgement import decided, decisions, is_right
+from training_triggers.recorded.truth import Known
+from training_triggers.triggers import accuracy, adwin, chi_square, ks, mmd, page_hinkley, psi
+from training_triggers.triggers.trigger import Trigger
+from training_triggers.versions.promotion import as_shipped
+
+MOST_MS = 2**42  # the year 2109
+MOST_OUTPUTS = 16  # outputs that are watched one by one; of a model with more, its signals are
+VERSIONS_KEPT = 3  # of a model, those that answered last: the one that answers, the one before, a canary
+RENEW = "renew"  # trigger of an event that asks for a new baseline
+READ_LIMIT_S = 60.0
+
+Entries = tuple[str, str, int, tuple[str, ...], Matrix]  # model, version, time, names of the columns, (n, names)
+Extract = Callable[[Mapping[str, Any]], Entries | None]
+
+
+def of_log(record: Mapping[str, Any]) -> Entries | None:
+    """Signals, outputs by name, what was told as one number, the embedding and numeric features of one batch that was answered live."""
+    n = len(record["request_ids"])
+    if record["arm"] != "live" or not n:
+        return None
+    columns: dict[str, npt.NDArray[np.float32]] = {one["name"]: np.frombuffer(one["values"], "<f4") for one in record["signals"]}
+    if record["output_names"] and len(record["output_names"]) <= MOST_OUTPUTS:
+        outputs = np.frombuffer(record["outputs"], record["outputs_dtype"]).reshape(n, -1).astype(np.float32)
+        columns |= {f"output {name}": outputs[:, i] for i, name in enumerate(record["output_names"])}
+        thresholds = np.frombuffer(record["thresholds"], "<f4") if record["thresholds"] else None
+        columns[SAID] = (decisions(outputs, thresholds) @ (1 << np.arange(outputs.shape[1]))).astype(np.float32)
+    for feature in record["features"]:
+        if feature["dtype"] != "utf8":
+            column = np.frombuffer(feature["values"], feature["dtype"]).astype(np.float32)
+            unknown = np.frombuffer(feature["state"], np.int8) >= 2
+            columns[f"{feature['view']}.{feature['name']}"] = np.where(unknown, np.float32("nan"), column)
+    if record["embeddings"]:
+        embedding = np.frombuffer(record["embeddings"], "<f2").reshape(n, -1).astype(np.float32)
+        columns |= {f"{EMBEDDED}{i:02d}": embedding[:, i] for i in range(embedding.shape[1])}
+    names = tuple(sorted(name for name, column in columns.items() if len(column) == n))
+    return record["model"], record["version"], record["started_ms"], names, columns_of(names, columns, n)
+
+
+def of_outcome(record: Mapping[str, Any]) -> Entries | None:
+    """Whether one live answer was right; None where the label says nothing of what the model tells."""
+    if record["arm"] != "live":
+        return None
+    right = judged(record)
+    if right is None:
+        return None
+    return record["model"], record["version"], record["predicted_ms"], (RIGHT,), np.array([[float(right)]], np.float32)
+
+
+def judged(record: Mapping[str, Any]) -> bool | None:
+    """Whether an outcome's answer was right; None where its outputs have no names or nothing is known of them."""
+    if not record["output_names"]:
+        return None
+    (said,) = decided(record, 1).tolist()
+    told = Known(record["truth"], record.get("part_truth") or {}).of(record.get("part", ""))
+    return is_right(said, record["output_names"], told)
+
+
+class Detector:
+    """Step and state of one loop. read_state: all records of `drift-state-v1` that are committed, oldest first. read_wishes: `drift-events-v1`
+    and `model-updates-v1`, from the first: where a baseline is to begin anew."""
+
+    def __init__(
+        self,
+        consumption: Consumption,
+        extract: Extract,
+        triggers: Sequence[Trigger],
+        rules: Rules,
+        ids: SchemaIds,
+        worker: str,
+        read_state: Callable[[], Iterable[DriftState]],
+        read_wishes: Callable[[], Broadcast],
+    ) -> None:
+        self._consumption, self._extract, self._triggers, self._rules = consumption, extract, triggers, rules
+        self._ids, self._worker, self._read_state, self._read_wishes = ids, worker, read_state, read_wishes
+        self._renewed: dict[
+            tuple[str, str], int
+        ] = {}  # by model and version, "" for all of them: from when on a baseline begins anew
+        self._digests: dict[tuple[str, str], str] = {}  # of what answered last under a version's name
+        self._wishes: Broadcast | None = None
+        self._topics: list[Followed[None]] = []
+        self._log = structlog.get_logger().bind(worker=worker)
+        self._decoder = decoder_of(consumption.topic, ids)
+        self._events = Encoder("drift-event", DRIFT_EVENTS.subject, ids)
+        self._states = Encoder("drift-state", DRIFT_STATE.subject, ids)
+        self.watches: dict[tuple[str, str], Watch] = {}
+
+    # --- streams.loop.recoverable.State ------------------------------------------------------------------------------------
+
+    def restore(self, positions: Mapping[Place, Commit]) -> None:
+        """Raises BadSettings where only a part of the topic is ours, BrokerUnavailable."""
+        mine = {number for name, number in positions if name == self._consumption.topic.name}
+        if len(mine) < self._consumption.topic.partitions:
+            raise BadSettings(
+                f"this process was given partitions {sorted(mine)} of {self._consumption.topic.name}: another runs in the group "
+                f"{self._consumption.group}, and one alone must read all of it. Stop one of them"
+            )
+        self.forget(())
+        self._wishes = self._read_wishes()
+        self._topics = [
+            Followed(self._wishes, Readable(MODEL_UPDATES, self._ids, self._updated)),
+            Followed(self._wishes, Readable(DRIFT_EVENTS, self._ids, self._renewal)),
+        ]
+        self._take(self._wishes.read_to_end(READ_LIMIT_S))
+        if any(topic.waits for topic in self._topics):
+            raise BrokerUnavailable("the schema registry does not answer: where a baseline is to begin anew cannot be read")
+        for state in self._read_state():
+            if state.detector == self._consumption.group:
+                self._keep(state.model, state.version, watch_of(state, self._triggers, self._rules))
+        for (model, version), watch in self.watches.items():
+            if watch.note:
+                self._log.warning("drift watch", model=model, version=version, note=watch.note)
+
+    def forget(self, places: Iterable[Place]) -> None:
+        self.close()
+        self.watches, self._renewed, self._digests = {}, {}, {}
+
+    def close(self) -> None:
+        if self._wishes is not None:
+            self._wishes.close()
+            self._wishes = None
+
+    def _take(self, polled: Polled) -> None:
+        for topic in self._topics:
+            topic.take(polled)
+
+    def _renewal(self, record: Mapping[str, Any]) -> None:
+        if record["trigger"] == RENEW:
+            self._renew(record["model"], "", record["to_ms"])
+
+    def _updated(self, record: Mapping[str, Any]) -> None:
+        """Another model under the name of one that answered is not to be measured by that one's baseline."""
+        model, version, digest = record["model"], record["version"], record["digest"]
+        before = self._digests.get((model, version)) or self._shipped(model, version)
+        self._digests[model, version] = digest
+        if before and before != digest:
+            self._renew(model, version, record["decided_ms"])
+
+    def _shipped(self, model: str, version: str) -> str:
+        try:
+            shipped = as_shipped(model)
+        except MillraceError:
+            return ""
+        return shipped.digest if shipped.version == version else ""
+
+    def _renew(self, model: str, version: str, at_ms: int) -> None:
+        self._renewed[model, version] = max(at_ms, self._renewed.get((model, version), 0))
+
+    def _keep(self, model: str, version: str, watch: Watch) -> None:
+        """As the last that was used of its model; the others as far as they are kept."""
+        self.watches.pop((model, version), None)
+        self.watches[model, version] = watch
+        for key in [key for key in self.watches if key[0] == model][:-VERSIONS_KEPT]:
+            del self.watches[key]
+
+    # --- the step -----------------------------------------------------------------------------------------------
+
+    def process(self, rows: Rows) -> list[Outcome]:
+        columns, done, outcomes = decoded(self._decoder, rows)
+        if not len(done):
+            return outcomes
+        if self._wishes is not None:
+            self._take(self._wishes.poll())
+        alarms: list[tuple[str, str, Alarm]] = []
+        touched: dict[tuple[str, str], Watch] = {}
+        found, refused = self._extracted(columns)
+        outcomes += [Reject(done.take([row]), error, "extract") for row, error in refused.items()]
+        done = done.take([row for row in range(len(done)) if row not in refused])
+        for model, version, at_ms, names, entries in found:
+            watch = self._watch(model, version, names, at_ms)
+            touched[model, version] = watch
+            if watch.signals and not names:
+                continue  # nothing was logged of this batch that could be watched
+            watched = entries[:, [names.index(signal) for signal in watch.signals]]
+            alarms += [(model, version, alarm) for alarm in watch.add(watched, at_ms)]
+        return [*outcomes, Emit(done, [*self._told(alarms), *self._kept(touched)])] if len(done) else outcomes
+
+    def _extracted(self, columns: Columns) -> tuple[list[Entries], dict[int, RecordError]]:
+        """What is watched of each record, and the error of each row that no worker can have written: arrays of other lengths, other
+        types, times that no clock shows."""
+        found: list[Entries] = []
+        refused: dict[int, RecordError] = {}
+        for row, record in enumerate(columns.records()):
+            try:
+                entries = self._extract(record)
+            except Exception as error:
+                refused[row] = InvalidRequest(f"not what a worker writes: {type(error).__name__}: {error}")
+                continue
+            if entries is not None and not 0 <= entries[2] < MOST_MS:
+                refused[row] = InvalidRequest(f"not what a worker writes: a time of {entries[2]} ms")
+            elif entries is not None:
+                found.append(entries)
+        return found, refused
+
+    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
+        return []
+
+    def _watch(self, model: str, version: str, names: tuple[str, ...], at_ms: int) -> Watch:
+        """Columns that not all batches have are let go rather than the baseline: while versions of a worker are rolled out, some log a column
+        more. As long as there is no baseline a new column begins it anew, once."""
+        watch = self.watches.get((model, version)) or Watch(names, self._triggers, self._rules)
+        for of, words in (
+            ("", "a person asked for a new baseline"),
+            (version, "another model answers under this version's name"),
+        ):
+            renewed_ms = self._renewed.get((model, of), 0)
+            if 0 < watch.since_ms < renewed_ms <= at_ms:
+                watch = watch.anew(words, names, since_ms=renewed_ms)
+        unknown = set(names) - set(watch.signals) - watch.ignored
+        if unknown and watch.spread is None:
+            watch = watch.anew(watch.note, names)
+        elif names and not set(names) & set(watch.signals):
+            watch = watch.anew("none of its columns came any more, so its baseline began anew", names)
+        elif names and (unknown or not set(watch.signals) <= set(names)):
+            watch.narrow(names)
+            watch.ignored |= unknown
+            self._log.warning("drift watch ignores columns", model=model, version=version, columns=sorted(watch.ignored))
+        self._keep(model, version, watch)
+        return watch
+
+    def _told(self, alarms: Sequence[tuple[str, str, Alarm]]) -> list[OutRecords]:
+        if not alarms:
+            return []
+        events = [
+            DriftEvent(
+                event_id=f"{alarm.trigger.name}/{model}/{version}/{alarm.signal}/{alarm.window}", model=model, version=version,
+                trigger=alarm.trigger.name, signal=alarm.signal, statistic=alarm.finding.statistic, p_value=alarm.p_value,
+                effect=alarm.finding.effect, least_effect=alarm.trigger.least_effect, in_a_row=alarm.in_a_row, window=alarm.window,
+                window_n=alarm.after.n, baseline_n=alarm.before.n, baseline_mean=alarm.before.mean, window_mean=alarm.after.mean,
+                from_ms=alarm.from_ms, to_ms=alarm.to_ms, baseline_ms=alarm.baseline_ms, baseline_missing=alarm.before.missing,
+                window_missing=alarm.after.missing,
+            )
+            for model, version, alarm in alarms
+        ]  # fmt: skip
+        headers = h.cloud_event([event.event_id for event in events], "drift-event", self._worker)
+        values = [self._events.encode_one(event) for event in events]
+        return [OutRecords(DRIFT_EVENTS.name, [event.model.encode() for event in events], values, headers)]
+
+    def _kept(self, touched: Mapping[tuple[str, str], Watch]) -> list[OutRecords]:
+        """The state after these records, in the transaction of their offsets."""
+        group = self._consumption.group
+        values = [self._states.encode_one(state_of(watch, group, *key)) for key, watch in touched.items()]
+        keys: list[bytes | None] = [f"{group}/{model}/{version}".encode() for model, version in touched]
+        return [OutRecords(DRIFT_STATE.name, keys, values, [[] for _ in keys])] if keys else []
+
+
+SIGNALS: tuple[Trigger, ...] = (ks.TRIGGER, psi.TRIGGER, chi_square.TRIGGER, mmd.TRIGGER, mmd.EMBEDDINGS)
+ANSWERS: tuple[Trigger, ...] = (accuracy.TRIGGER, adwin.TRIGGER, page_hinkley.TRIGGER)
+DETECTORS: Mapping[str, tuple[Consumption, Extract, Sequence[Trigger]]] = {
+    DRIFT.group: (DRIFT, of_log, SIGNALS),
+    ACCURACY.group: (ACCURACY, of_outcome, ANSWERS),
+}

@@ -1,0 +1,38 @@
+"""A person's wish for new baselines of a model, where what it was compared with is no longer what is right. The detectors read it on `drift-events-v1`."""
+
+from __future__ import annotations
+
+from schemas.codec import Encoder
+from schemas.generated import DriftEvent
+from schemas.topics import DRIFT_EVENTS
+from streams import headers as h
+from streams.clock import SystemClock
+from streams.kafka.config import KafkaAddress
+from streams.kafka.sink import KafkaSink
+from streams.rows import OutRecords
+from streams.schema_registry import Registry
+from training_triggers.drift.detect import RENEW
+from training_triggers.settings import TriggerSettings
+
+FLUSH_LIMIT_S = 20.0
+
+
+def wish(model: str, at_ms: int) -> DriftEvent:
+    return DriftEvent(
+        event_id=f"{RENEW}/{model}/{at_ms}", model=model, version="", trigger=RENEW, signal="baseline", statistic=0.0, effect=0.0,
+        least_effect=0.0, in_a_row=0, window=0, window_n=0, baseline_n=0, baseline_mean=0.0, window_mean=0.0, from_ms=at_ms, to_ms=at_ms,
+    )  # fmt: skip
+
+
+def renew(settings: TriggerSettings, model: str) -> DriftEvent:
+    """Returns when the broker has it. Raises BrokerUnavailable."""
+    event, ids = wish(model, SystemClock().now_ms()), Registry(settings.registry)
+    sink = KafkaSink(KafkaAddress(bootstrap=settings.bootstrap), None)
+    try:
+        value = Encoder("drift-event", DRIFT_EVENTS.subject, ids).encode_one(event)
+        headers = h.cloud_event([event.event_id], "drift-event", "drift command")
+        sink.produce(OutRecords(DRIFT_EVENTS.name, [model.encode()], [value], headers))
+        sink.flush(FLUSH_LIMIT_S)
+    finally:
+        sink.close()
+    return event

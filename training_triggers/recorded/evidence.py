@@ -1,0 +1,148 @@
+"""What is known of the versions that answer: the prediction log joined with labels in memory, over the time since a roll-out began.
+
+Of each answer a digest of its request and its decisions as bits are kept, a few bytes, so that a label counts though it comes days later. A request
+counts once, however often it is asked again and however many parts it has; a label that is mended replaces what it said before. What is kept is
+bounded: beyond the bound a part of the requests is left out, answers and labels alike and by a salted hash, so that what is left is a fair sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from training_triggers.recorded.confidence_sequence import Both, Share
+from training_triggers.recorded.decision_bits import Bits
+from training_triggers.recorded.judgement import decided, is_right
+from training_triggers.recorded.truth import Known, with_label
+
+MOST_ANSWERS = 4_000_000  # some 60 MB
+MOST_LABELS = 200_000
+MOST_BATCHES = 2_000  # of a version, for its times
+Side = tuple[str, str, str]  # model, digest of the version, and arm
+
+
+@dataclass
+class Seen:
+    """Of one version in one arm. answered, labelled, right: requests. batches: (entries, ms) of each, the newest MOST_BATCHES."""
+
+    answered: int = 0
+    labelled: int = 0
+    right: int = 0
+    batches: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def share(self) -> Share:
+        return Share(self.labelled, self.right)
+
+
+@dataclass
+class Evidence:
+    """sides: by model, digest and arm. Labels and answers may come in either order."""
+
+    most_answers: int = MOST_ANSWERS
+    most_labels: int = MOST_LABELS
+    sides: dict[Side, Seen] = field(default_factory=dict)
+    _salt: bytes = field(default_factory=lambda: os.urandom(16))
+    _below: int = 2**64  # requests whose hash lies below are kept
+    _answers: dict[Side, Bits] = field(default_factory=dict)
+    _labels: dict[int, Known] = field(default_factory=dict)
+    _said: dict[str, Known] = field(default_factory=dict)  # equal ones are one object
+    _judged: dict[Side, dict[int, bool]] = field(default_factory=dict)
+
+    def of(self, model: str, digest: str, arm: str) -> Seen:
+        return self.sides.get((model, digest, arm), Seen())
+
+    def beside(self, new: Side, old: Side) -> Both:
+        """Requests that both answered and that are labelled."""
+        first, second = self._judged.get(new, {}), self._judged.get(old, {})
+        common = first.keys() & second.keys()
+        return Both(
+            len(common),
+            sum(first[one] and not second[one] for one in common),
+            sum(second[one] and not first[one] for one in common),
+        )
+
+    def answers(self, record: Mapping[str, Any]) -> None:
+        """One record of the prediction log."""
+        request_ids, n = record["request_ids"], len(record["request_ids"])
+        side = (record["model"], record["digest"] or record["version"], record["arm"])
+        if not n:
+            return
+        seen = self.sides.setdefault(side, Seen())
+        seen.batches.append((n, record["compute_ms"]))
+        del seen.batches[:-MOST_BATCHES]
+        if not record["output_names"]:
+            seen.answered += len(set(request_ids))
+            return
+        kept = self._answers.get(side)
+        if kept is None:
+            kept = self._answers[side] = Bits(tuple(record["output_names"]))
+        keys = np.array([self._key(one) for one in request_ids], np.uint64)
+        new = kept.add(keys, record["parts"] or [""] * n, decided(record, n), self._below)
+        seen.answered += len(new)
+        for key in new & self._labels.keys():
+            self._judge(side, key)
+        if sum(map(len, self._answers.values())) > self.most_answers:
+            self._thin()
+
+    def label(self, record: Mapping[str, Any]) -> None:
+        """One record of the labels."""
+        key = self._key(record["request_id"])
+        if key >= self._below:
+            return
+        told = with_label(self._labels.get(key), record)
+        if told is None:
+            return
+        self._labels[key] = self._said.setdefault(repr(told), told)
+        for side in self._answers:
+            self._judge(side, key)
+        if len(self._labels) > self.most_labels:
+            self._thin()
+
+    def _judge(self, side: Side, key: int) -> None:
+        """A request is right where every part of it is that something is known of."""
+        kept, label = self._answers[side], self._labels[key]
+        told = [is_right(said, kept.names, label.of(part)) for part, said in kept.of(key)]
+        known = [one for one in told if one is not None]
+        judged, seen = self._judged.setdefault(side, {}), self.sides[side]
+        was = judged.pop(key, None)
+        if was is not None:
+            seen.labelled -= 1
+            seen.right -= was
+        if known:
+            judged[key] = all(known)
+            seen.labelled += 1
+            seen.right += judged[key]
+
+    def _thin(self) -> None:
+        self._below //= 2
+        self._labels = {key: said for key, said in self._labels.items() if key < self._below}
+        self._said = {repr(said): said for said in self._labels.values()}
+        for side, kept in self._answers.items():
+            kept.keep(self._below)
+            judged = {key: right for key, right in self._judged.get(side, {}).items() if key < self._below}
+            self._judged[side] = judged
+            self.sides[side].labelled, self.sides[side].right = len(judged), sum(judged.values())
+
+    def _key(self, request_id: str) -> int:
+        return int.from_bytes(hashlib.blake2b(request_id.encode(), digest_size=8, key=self._salt).digest())
+
+
+def ms_of(seen: Seen, entries: float) -> float:
+    """What a batch of so many entries takes, by a line fitted to its batches; larger ones never take less."""
+    sizes, took = (np.array(column, float) for column in zip(*seen.batches, strict=True))
+    spread = float(((sizes - sizes.mean()) ** 2).sum())
+    slope = max(0.0, float(((sizes - sizes.mean()) * (took - took.mean())).sum()) / spread) if spread else 0.0
+    return float(np.median(took - slope * sizes)) + slope * entries
+
+
+def time_ratio(new: Seen, old: Seen) -> float:
+    """How much longer a batch takes, at the batch size that both see."""
+    entries = float(np.median([n for n, _ in (*new.batches, *old.batches)]))
+    before = ms_of(old, entries)
+    return ms_of(new, entries) / before if before > 0 else 1.0

@@ -1,0 +1,41 @@
+"""`./millrace training request`: a person asks for a run. The record is the one that `decide` writes."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+
+from schemas.codec import Encoder
+from schemas.generated import TrainingRequest
+from schemas.topics import TRAINING_REQUESTS
+from streams import headers as h
+from streams.clock import SystemClock
+from streams.ids import uuid7
+from streams.kafka.config import KafkaAddress
+from streams.kafka.sink import KafkaSink
+from streams.rows import OutRecords
+from streams.schema_registry import Registry
+from training_triggers.settings import TriggerSettings
+from training_triggers.trainers.retrain import trainer_of
+from training_triggers.versions.promotion import live
+
+FLUSH_LIMIT_S = 20.0
+
+
+def ask(
+    settings: TriggerSettings, model: str, reason: str, options: Mapping[str, str], actor: str | None = None
+) -> TrainingRequest:
+    """Returns when the broker has it. actor: the account where none is named. Raises BadSettings where no trainer learns the model."""
+    trainer_of(model)
+    address, ids, now_ms = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry), SystemClock().now_ms()
+    request_id = uuid7(now_ms)
+    request = TrainingRequest(
+        run_key=f"{model}-{request_id[-8:]}", model=model, version=live(model, address, ids).folder.version, reason=reason,
+        actor=actor or getpass.getuser(), options=dict(options), decided_ms=now_ms,
+    )  # fmt: skip
+    sink, encoder = KafkaSink(address, None), Encoder("training-request", TRAINING_REQUESTS.subject, ids)
+    headers = h.cloud_event([request_id], request.RECORD, "training command")
+    sink.produce(OutRecords(TRAINING_REQUESTS.name, [model.encode()], [encoder.encode_one(request)], headers))
+    sink.flush(FLUSH_LIMIT_S)
+    sink.close()
+    return request

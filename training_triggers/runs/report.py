@@ -1,0 +1,142 @@
+"""What a person sees of drift and training: the state of each watch, the last findings, each run from its cause to its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from schemas.errors import BadSettings
+from schemas.generated import DriftEvent, DriftState, TrainingEvent, TrainingRequest
+from schemas.signals import together
+from schemas.topics import ACCURACY, DRIFT_EVENTS, DRIFT_STATE, TRAINING_EVENTS, TRAINING_REQUESTS
+from streams.kafka.config import KafkaAddress
+from streams.schema_registry import Registry
+from streams.terminal_text import moment
+from training_triggers.drift.decide import words_of
+from training_triggers.settings import TriggerSettings
+from training_triggers.training_loops import reader
+
+
+class Topics:
+    """The records of the retraining loop, read whole."""
+
+    def __init__(self, settings: TriggerSettings) -> None:
+        self.address, self.ids = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry)
+
+    def states(self) -> list[DriftState]:
+        last = {}
+        for state in reader(self.address, self.ids, DRIFT_STATE.name, DriftState)():
+            last[state.detector, state.model, state.version] = state
+        return list(last.values())
+
+    def findings(self) -> list[DriftEvent]:
+        return list(reader(self.address, self.ids, DRIFT_EVENTS.name, DriftEvent)())
+
+    def requests(self) -> list[TrainingRequest]:
+        return list(reader(self.address, self.ids, TRAINING_REQUESTS.name, TrainingRequest)())
+
+    def events(self) -> list[TrainingEvent]:
+        return list(reader(self.address, self.ids, TRAINING_EVENTS.name, TrainingEvent)())
+
+
+def drift(settings: TriggerSettings, as_json: bool) -> None:
+    """Each watch: what it compares and what it is blind to; and the newest finding of each signal."""
+    topics = Topics(settings)
+    found, states = topics.findings(), topics.states()
+    rows = [row_of(state, found, settings) for state in states] + [dark(state) for state in unlabelled(states)]
+    if as_json:
+        for row in rows:
+            print(json.dumps(row))
+        return
+    if not rows:
+        print("nothing was watched yet: `./millrace up --with training` starts the detectors, and the prediction log feeds them")
+    for row in rows:
+        print(f"{row['model']} {row['version']}, {row['detector']}: {row['state']}")
+        for words in row["blind"]:
+            print(f"  blind: {words}")
+        for finding in row["findings"]:
+            print(f"  {finding['event_id']}: {finding['words']}")
+
+
+def row_of(state: DriftState, found: Sequence[DriftEvent], settings: TriggerSettings) -> dict[str, Any]:
+    """blind: what it does not see, or what no run is asked for about; nothing found is good news only of the rest."""
+    width = 4 * max(1, len(state.signals))
+    baseline, window = len(state.baseline) // width, len(state.window) // width
+    last: dict[tuple[str, str], DriftEvent] = {}
+    watched = {*state.signals, *together(state.signals)}
+    for event in found:
+        if (event.model, event.version) == (state.model, state.version) and event.signal in watched:
+            last[event.trigger, event.signal] = event
+    words = f"baseline of {baseline} entries; window {state.windows + 1} has {window} of {state.window_n}; the last entry came {moment(state.seen_ms)}"
+    return {
+        "model": state.model, "version": state.version, "detector": state.detector, "signals": list(state.signals), "state": words,
+        "blind": _blind(state, baseline, window, settings), "windows": state.windows, "note": state.note, "seen_ms": state.seen_ms,
+        "findings": [asdict(event) | {"words": words_of(event)} for event in last.values()],
+    }  # fmt: skip
+
+
+def _blind(state: DriftState, baseline: int, window: int, settings: TriggerSettings) -> list[str]:
+    words = []
+    spans_s = (state.until_ms - state.since_ms) / 1000
+    if not baseline:
+        words.append(f"there is no baseline yet, so nothing is found: {window} of its first {state.window_n} entries came")
+    elif not state.settled:
+        words.append(
+            f"the baseline spans {spans_s:.0f} s; a finding asks for training from {settings.baseline_s:.0f} s on (MILLRACE_BASELINE_S)"
+        )
+    if state.ignored:
+        words.append(f"not watched, as not all batches had them or the baseline began without them: {', '.join(state.ignored)}")
+    if state.window_n < state.asked_n:
+        words.append(
+            f"windows have {state.window_n} entries, not {state.asked_n}: of {len(state.signals)} signals more would not fit a record"
+        )
+    return words + ([state.note] if state.note else [])
+
+
+def unlabelled(states: Sequence[DriftState]) -> list[DriftState]:
+    """The newest of each model that answers and of which no answer met a label."""
+    judged = {state.model for state in states if state.detector == ACCURACY.group}
+    newest = {state.model: state for state in sorted(states, key=lambda state: state.seen_ms) if state.detector != ACCURACY.group}
+    return [state for model, state in newest.items() if model not in judged]
+
+
+def dark(state: DriftState) -> dict[str, Any]:
+    return {
+        "model": state.model, "version": state.version, "detector": ACCURACY.group, "signals": [], "state": "not watched",
+        "blind": ["no answer met a label, so nothing is known of how often it is right"], "windows": 0, "note": "", "seen_ms": 0, "findings": [],
+    }  # fmt: skip
+
+
+def runs(settings: TriggerSettings, as_json: bool, only: str = "") -> None:
+    """Every run that was asked for, with what became of it; `only`: of one model, or one run with all its events."""
+    topics = Topics(settings)
+    events: dict[str, list[TrainingEvent]] = {}
+    for event in topics.events():
+        events.setdefault(event.run_key, []).append(event)
+    chosen = [one for one in topics.requests() if only in ("", one.model, one.run_key)]
+    if only and not chosen:
+        raise BadSettings(f"no run and no model {only} was asked for; `./millrace training list` shows what was")
+    for request in chosen:
+        mine = events.get(request.run_key, [])
+        if as_json:
+            print(json.dumps(asdict(request) | {"events": [asdict(event) for event in mine]}))
+            continue
+        own = [event for event in mine if event.kind not in ("passed_over", "progress")]
+        print(f"{request.run_key}  {own[-1].kind if own else 'asked'}, by {request.actor}: {request.reason}")
+        if only != request.run_key:
+            if own and own[-1].kind != "asked":
+                print(f"  {own[-1].words}")
+            continue
+        for event in mine:
+            if event.kind != "passed_over":
+                print(f"  {moment(event.at_ms)}  {event.kind:<12} {event.words}")
+        passed_over = [event for event in mine if event.kind == "passed_over"]
+        if passed_over:
+            print(
+                f"  {len(passed_over)} further findings asked for nothing new; the last: {passed_over[-1].cause}: {passed_over[-1].words}"
+            )
+        folder = next((event.facts["folder"] for event in reversed(mine) if "folder" in event.facts), "")
+        if folder:
+            print(f"  what it made lies in {folder}")

@@ -1,0 +1,187 @@
+"""A text model brought to what was recorded since: each category's weights are moved as far as the labels ask, and no further.
+
+Maximum a posteriori adaptation (Chelba and Acero 2004, "Adaptation of maximum entropy capitalizer: little data can help a lot"): logistic loss of the labelled
+texts, and a Gaussian prior whose mean is the champion's weights. What the texts say nothing of stays as it was, so the data that the
+champion was trained on is not needed. Convex and deterministic; numpy and scipy only.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import scipy.sparse as sparse
+from safetensors.numpy import load_file, save_file
+from scipy.optimize import minimize
+
+from inference_workers.models.folder import ModelFolder, write_manifest
+from inference_workers.networks.ngrams import WORD_BITS, words_and_chars
+from schemas.errors import ModelRefused
+from training_triggers.recorded.training_window import Examples
+from training_triggers.trainers import moderation_text_bags, settings_search
+from training_triggers.trainers.retrain import Job, Retrained, TrainingFailed
+from training_triggers.trainers.train import Made, Say
+
+STRENGTH = 10.0  # variance of the prior: the C with which the shipped model was fitted
+STEPS = 300
+STEPS_A_LOOK = 3  # of a trial
+ATOL = 5e-3  # of a logit: tables are 16 bits, sums 32
+Floats = npt.NDArray[np.float64]
+Tables = dict[str, npt.NDArray[np.generic]]
+
+
+def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Retrained:
+    """Raises TrainingFailed where a loss is no number, ModelRefused where the written graph says something else."""
+    tables: Tables = load_file(champion.path / "model.safetensors")
+    words, chars = moderation_text_bags.counts_of(examples.seen)
+    features = sparse.hstack([
+        moderation_text_bags.weighted(words, tables["word_idf"].astype(np.float32)), moderation_text_bags.weighted(chars, tables["char_idf"].astype(np.float32)),
+    ]).tocsc()  # fmt: skip
+    used = np.flatnonzero(np.diff(features.indptr))
+    features = features[:, used].tocsr()
+    before = np.concatenate([tables["word_weights"], tables["char_weights"]]).astype(np.float64)
+    weights, bias = before.copy(), tables["bias"].astype(np.float64)
+    strength, losses = job.number("strength", STRENGTH), dict[str, float]()
+    if "search_samples" in job.options:
+        start = Start(features, examples.truth, before[used], tables["bias"].astype(np.float64))
+        strength = settings_search.best(job, {"strength": settings_search.Range(0.1, 1_000.0, log=True)}, start.trial, say)[
+            "strength"
+        ]
+    for column, name in enumerate(examples.names):
+        known = examples.truth[:, column] >= 0
+        if not known.any():
+            continue
+        truth = examples.truth[known, column].astype(np.float64)
+        move, lift, was, now = adapted(features[known], truth, before[used, column], float(bias[column]), strength)
+        weights[used, column] += move
+        bias[column] += lift
+        losses |= {f"loss_before_{name}": was, f"loss_{name}": now}
+        say(f"{name}: mean loss of {int(known.sum())} labelled texts {was:.4f} -> {now:.4f}")
+    split = 2**WORD_BITS
+    new: Tables = {**tables, "word_weights": weights[:split].astype(np.float16), "char_weights": weights[split:].astype(np.float16), "bias": bias.astype(np.float32)}  # fmt: skip
+    digest = write(champion, tables, new, job, examples)
+    return Retrained(Made(digest, losses))
+
+
+@dataclass(frozen=True)
+class Start:
+    """What each trial of a search begins with. A fifth of the texts is not learnt from: the loss of a trial is theirs."""
+
+    features: moderation_text_bags.Matrix
+    truth: npt.NDArray[np.int8]
+    weights: Floats
+    bias: Floats
+
+    def trial(self, settings: Mapping[str, float]) -> Iterator[float]:
+        told = np.arange(len(self.truth)) % 5 == 0
+        columns = [column for column in range(self.truth.shape[1]) if (self.truth[~told, column] >= 0).any()]
+        moves = {column: np.zeros(len(self.weights) + 1) for column in columns}
+        while True:
+            losses = []
+            for column in columns:
+                known = self.truth[:, column] >= 0
+                learnt, held = known & ~told, known & told
+                truth = self.truth[:, column].astype(np.float64)
+                move, lift, _, _ = adapted(
+                    self.features[learnt], truth[learnt], self.weights[:, column], float(self.bias[column]), settings["strength"],
+                    moves[column], STEPS_A_LOOK,
+                )  # fmt: skip
+                moves[column] = np.append(move, lift)
+                margins = self.features[held] @ (self.weights[:, column] + move) + self.bias[column] + lift
+                losses.append(np.logaddexp(0.0, -(2.0 * truth[held] - 1.0) * margins))
+            yield float(np.concatenate(losses).mean())
+
+
+def adapted(
+    features: moderation_text_bags.Matrix,
+    truth: Floats,
+    weights: Floats,
+    bias: float,
+    strength: float,
+    begin: Floats | None = None,
+    steps: int = STEPS,
+) -> tuple[Floats, float, float, float]:
+    """features: (n, m) sparse; truth: (n,) of 0 and 1; weights: (m,), the champion's. How far weights and bias move, and the mean
+    loss before and after. begin: a move to go on from. Raises TrainingFailed."""
+    started, signs = features @ weights + bias, 2.0 * truth - 1.0
+
+    def loss(move: Floats) -> tuple[float, Floats]:
+        margins = signs * (started + features @ move[:-1] + move[-1])
+        slopes = -signs / (1.0 + np.exp(np.clip(margins, -500, 500)))
+        value = np.logaddexp(0.0, -margins).sum() + 0.5 * (move @ move) / strength
+        return float(value), np.append(features.T @ slopes, slopes.sum()) + move / strength
+
+    nowhere = np.zeros(len(weights) + 1)
+    if not np.isfinite(started).all():
+        raise TrainingFailed("the loss is no number before a step was made: a weight is none")
+    first, _ = loss(nowhere)
+    begin = nowhere if begin is None else begin
+    found = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    move: Floats = found.x
+    after = np.logaddexp(0.0, -signs * (started + features @ move[:-1] + move[-1])).mean()
+    if not np.isfinite(after):
+        raise TrainingFailed("the loss became no number")
+    return move[:-1], float(move[-1]), first / len(truth), float(after)
+
+
+def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, examples: Examples) -> str:
+    """The champion's folder with other tables; the new version's digest. Written beside the target and moved there whole."""
+    job.out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix="version-", dir=job.out.parent))
+    save_file(new, staging / "model.safetensors")
+    graph = onnx.load(str(champion.path / "model.onnx"))
+    replaced = set()
+    for tensor in graph.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        for name, table in old.items():
+            if table.shape == values.shape and np.array_equal(table, values):
+                tensor.CopyFrom(onnx.numpy_helper.from_array(new[name], tensor.name))
+                replaced.add(name)
+    if replaced != set(old):
+        raise ModelRefused(f"{champion.path}: {sorted(set(old) - replaced)} of the weights are not in its graph")
+    onnx.save(graph, str(staging / "model.onnx"))
+    config = {**champion.config, "made_from": {"version": champion.version, "digest": champion.digest, "window": job.about}}
+    (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    shutil.copy(champion.path / "signature.json", staging)
+    worst = _difference(staging / "model.onnx", new, examples.seen[:32])
+    if worst > ATOL:
+        raise ModelRefused(f"{staging}: graph and weights differ by {worst:.2e}; {ATOL} is allowed")
+    (staging / "MODEL_CARD.md").write_text(_card(champion, job, len(examples), worst))
+    digest = write_manifest(staging, champion.name, job.version)
+    shutil.rmtree(job.out, ignore_errors=True)
+    staging.chmod(0o755)
+    staging.rename(job.out)
+    return digest
+
+
+def _difference(file: Path, tables: Tables, texts: list[str]) -> float:
+    words, chars = words_and_chars(texts)
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {
+        "word_buckets": words.buckets, "word_counts": words.counts, "char_buckets": chars.buckets, "char_counts": chars.counts,
+    })  # fmt: skip
+    expected = tables["bias"].astype(np.float64)
+    for counts, bag in zip(moderation_text_bags.counts_of(texts), ("word", "char"), strict=True):
+        expected = expected + moderation_text_bags.weighted(counts, tables[f"{bag}_idf"].astype(np.float32)) @ tables[
+            f"{bag}_weights"
+        ].astype(np.float64)
+    return float(np.abs(found - expected).max())
+
+
+def _card(champion: ModelFolder, job: Job, n: int, worst: float) -> str:
+    return f"""# {champion.name}, version {job.version}
+
+Version {champion.version} (digest {champion.digest[:12]}), moved to {n} labelled requests: {job.about}.
+Maximum a posteriori adaptation of its linear layers; features, thresholds and what it does not cover are that version's, and so is
+its licence. Requests and labels are the operator's own data: weights may tell of them.
+
+How it compares with that version is in the run's report. ONNX against the weights, 32 texts: largest difference of a logit {worst:.1e}.
+"""

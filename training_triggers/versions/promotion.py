@@ -1,0 +1,192 @@
+"""Promotion and rollback: one record on `model-updates-v1`, which is the truth. What MLflow shows follows it (`reconcile.py`)."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from inference_workers.models.checkpoint import open_checkpoint
+from inference_workers.models.folder import ModelFolder, open_folder, resolve
+from schemas.codec import SchemaIds
+from schemas.errors import BadSettings, ModelRefused
+from schemas.generated import Challenger, ModelUpdate
+from schemas.topics import MODEL_UPDATES
+from streams.broker import Broadcast
+from streams.clock import Clock
+from streams.kafka.config import KafkaAddress
+from streams.kafka.readback import records
+from training_triggers.versions import update_history
+from training_triggers.versions.compare_and_set import READ_LIMIT_S, Decide, Updates, followed
+
+
+@dataclass(frozen=True)
+class Source:
+    """A version as it is announced: never by an alias, so that all workers hold the same."""
+
+    folder: ModelFolder
+    uri: str
+
+
+def find_source(name: str, source: str, mlflow: str) -> Source:
+    """A folder's path, `shipped:NAME`, `hf:ID`, or a number or alias of the MLflow registry: `3`, `models:/NAME@ALIAS`.
+
+    The folder is checked whole. Raises ModelRefused."""
+    if source.isdigit() or source.startswith("models:/"):
+        found = _registered(name, source, mlflow)
+    elif source.startswith("hf:"):
+        return Source(open_checkpoint(source.removeprefix("hf:")), source)
+    elif source.startswith("shipped:"):
+        found = Source(open_folder(resolve(source)), source)
+    else:
+        path = Path(source.removeprefix("file:")).resolve()
+        found = Source(open_folder(path), f"file:{path}")
+    if found.folder.name != name:
+        raise ModelRefused(f"{source} is a version of {found.folder.name}, not of {name}")
+    return found
+
+
+def _registered(name: str, source: str, mlflow: str) -> Source:
+    try:
+        from training_triggers.versions.mlflow_registry import ModelRegistry  # seconds to import
+    except ImportError as error:
+        raise ModelRefused(f"{source} is in the MLflow registry: `./millrace setup mlflow` fetches its client") from error
+
+    versions = ModelRegistry(mlflow).versions(name)
+    number = source if source.isdigit() else source.removeprefix(f"models:/{name}").lstrip("/@")
+    chosen = [one for one in versions if one.number == number or (one.champion and number == "champion")]
+    if not chosen:
+        raise ModelRefused(
+            f"the registry has no version {source} of {name}; it has {', '.join(v.number for v in versions) or 'none'}"
+        )
+    one = chosen[0]
+    if one.uri.startswith(("file:", "/")):
+        path = Path(one.uri.removeprefix("file://"))
+        return Source(open_folder(path, one.digest), f"file:{path}")
+    return Source(_as_registered(name, one.version, one.digest), f"models:/{name}/{one.number}")
+
+
+def _as_registered(name: str, version: str, digest: str) -> ModelFolder:
+    """A version whose files lie with the server: each worker fetches and checks them."""
+    return ModelFolder(Path(), name, version, digest, {}, {})
+
+
+def announce(name: str, source: Source, reason: str, log: Updates, clock: Clock, actor: str | None = None) -> ModelUpdate:
+    """Make a version the one that answers, and return when the broker has it. What a person set beside the last one stays. actor: the
+    account where none is named."""
+
+    def decide(written: list[ModelUpdate]) -> ModelUpdate:
+        last = last_of(name, written)
+        return _turned(last, source, reason, update_history.PROMOTION, clock, actor)
+
+    return _changed(log, decide)
+
+
+def roll_back(name: str, reason: str, log: Updates, clock: Clock, actor: str | None = None) -> ModelUpdate:
+    """Bring back what answered before. It stands: what was left does not come back by itself. Raises ModelRefused."""
+
+    def decide(written: list[ModelUpdate]) -> ModelUpdate:
+        return _turned(last_of(name, written), before(name, written), reason, update_history.ROLLBACK, clock, actor)
+
+    return _changed(log, decide)
+
+
+def _turned(last: ModelUpdate, source: Source, reason: str, kind: str, clock: Clock, actor: str | None) -> ModelUpdate:
+    folder = source.folder
+    return replace(
+        last, version=folder.version, uri=source.uri, digest=folder.digest, reason=reason, kind=kind, actor=actor or getpass.getuser(),
+        decided_ms=clock.now_ms(), challengers=update_history.of_people(last, folder.digest),
+    )  # fmt: skip
+
+
+def _changed(log: Updates, decide: Decide) -> ModelUpdate:
+    made = log.change(decide)
+    assert made is not None
+    return made
+
+
+def challenge(
+    name: str, source: Source | None, arm: str, share: float, reason: str, log: Updates, clock: Clock, actor: str | None = None
+) -> ModelUpdate:
+    """A version beside the one that answers now: as canary it answers a share of the keys, as shadow it answers them for the log alone.
+    source: None ends that arm. A person promotes it or ends it. Raises BadSettings."""
+    if arm not in (update_history.CANARY, update_history.SHADOW):
+        raise BadSettings(f"{arm!r} is no arm: canary or shadow")
+    if source is not None and not 0 < share <= 1:
+        raise BadSettings(f"a share of {share} is none: above 0, at most 1")
+
+    def decide(written: list[ModelUpdate]) -> ModelUpdate:
+        last, now_ms = last_of(name, written), clock.now_ms()
+        others = tuple(one for one in last.challengers if one.arm != arm)
+        if source is None and len(others) == len(last.challengers):
+            raise BadSettings(f"{name} has no {arm} to end")
+        if source is not None and source.folder.digest == last.digest:
+            raise BadSettings(f"{name} {last.version} is the one that answers: it cannot stand beside itself")
+        new = () if source is None else (
+            Challenger(arm=arm, version=source.folder.version, uri=source.uri, digest=source.folder.digest, share=share, salt=f"{arm}-{now_ms}"),
+        )  # fmt: skip
+        return replace(
+            last,
+            reason=reason,
+            kind=update_history.CHALLENGE,
+            actor=actor or getpass.getuser(),
+            decided_ms=now_ms,
+            challengers=(*others, *new),
+        )
+
+    return _changed(log, decide)
+
+
+def live(model: str, address: KafkaAddress, ids: SchemaIds) -> Source:
+    """The version that answers now, its folder checked. Raises ModelRefused, BrokerUnavailable."""
+    mine = [one for one in records(address, MODEL_UPDATES.name, ids) if one["model"] == model]
+    return opened(ModelUpdate.from_dict(mine[-1])) if mine else shipped(model)
+
+
+def updates(broadcast: Broadcast, ids: SchemaIds) -> list[ModelUpdate]:
+    """All that were ever written, oldest first."""
+    return followed(broadcast, ids).read_to_end(READ_LIMIT_S)
+
+
+def last_of(name: str, written: Sequence[ModelUpdate]) -> ModelUpdate:
+    """The state of a model: what is shipped, where nothing was ever announced. Raises ModelRefused."""
+    return next((one for one in reversed(written) if one.model == name), None) or as_shipped(name)
+
+
+def before(name: str, written: Sequence[ModelUpdate]) -> Source:
+    """What a rollback brings back: the promotion below the one that stands, at last what is shipped, and never what a rollback left.
+
+    Raises ModelRefused where nothing lies below."""
+    mine = update_history.of(name, written)
+    if not mine:
+        raise ModelRefused(f"no version of {name} was ever promoted: there is nothing to roll back")
+    steps = update_history.ladder(mine)
+    found = opened(steps[-2]) if len(steps) > 1 else shipped(name)
+    if found.folder.digest == mine[-1].digest:
+        raise ModelRefused(
+            f"{name} {mine[-1].version} answers, and nothing that was promoted lies below it: promote a version instead"
+        )
+    return found
+
+
+def shipped(name: str) -> Source:
+    return Source(open_folder(resolve(f"shipped:{name}")), f"shipped:{name}")
+
+
+def as_shipped(name: str) -> ModelUpdate:
+    """The state of a model that nothing was ever announced of."""
+    source = shipped(name)
+    return ModelUpdate(
+        model=name, version=source.folder.version, uri=source.uri, digest=source.folder.digest, reason="shipped", actor="rollout",
+        decided_ms=0,
+    )  # fmt: skip
+
+
+def opened(last: ModelUpdate) -> Source:
+    """What an update names, checked where its files lie here."""
+    if last.uri.startswith("hf:"):
+        return Source(open_checkpoint(last.uri.removeprefix("hf:")), last.uri)
+    if last.uri.startswith("models:/"):
+        return Source(_as_registered(last.model, last.version, last.digest), last.uri)
+    return Source(open_folder(resolve(last.uri), last.digest), last.uri)
