@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from inference_workers.media.reader import MediaReader
-from inference_workers.models.served import Batch, Models
 from inference_workers.networks.embedding import reduced
+from inference_workers.served.served_models import Batch, Models
 from inference_workers.task import Prediction, Task, Use, Version, Versions
 from processors.features.enrich import Enrich, Enriched, logged, named
 from schemas.codec import Encoder, SchemaIds, decoder_of

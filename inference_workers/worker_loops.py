@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from inference_workers.failpoints import kill_at, kill_on
-from inference_workers.models.served import Models
+from inference_workers.served.served_models import Models
 from inference_workers.settings import MediaSettings, WorkerSettings
 from inference_workers.task import Task, find_task
 from inference_workers.worker import TaskStep

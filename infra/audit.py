@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TypeVar
 
 from infra import redact
-from infra.cli.show import addresses
+from infra.running import addresses
 from infra.settings import StackSettings
 from schemas.codec import Encoder, SchemaIds
 from schemas.errors import MillraceError, Stop

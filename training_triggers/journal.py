@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from schemas.codec import Encoder, SchemaIds
 from schemas.generated import TrainingEvent, TrainingRequest
@@ -14,6 +15,7 @@ from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import records
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
+from streams.schema_registry import Registry
 
 FLUSH_LIMIT_S = 20.0
 _RUN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -64,3 +66,8 @@ class Journal:
 
     def close(self) -> None:
         self._sink.close()
+
+
+def reader(address: KafkaAddress, ids: Registry, topic: str, kind: Any) -> Callable[[], Iterable[Any]]:
+    """All committed records of a topic at each call, oldest first."""
+    return lambda: records(address, topic, ids, kind.from_dict)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from processors.processor_loops import Build, Part, inline, make_loop
 from schemas.errors import BadSettings
@@ -26,7 +25,6 @@ from schemas.topics import (
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
-from streams.kafka.readback import records
 from streams.loop.loop import Loop, LoopLimits
 from streams.metrics import Metrics
 from streams.process import shell
@@ -36,7 +34,7 @@ from streams.schema_registry import Registry
 from training_triggers.drift.decide import Decide, Policy
 from training_triggers.drift.detect import DETECTORS, Detector
 from training_triggers.drift.version_watch import Rules
-from training_triggers.journal import Journal
+from training_triggers.journal import Journal, reader
 from training_triggers.rollout import controller
 from training_triggers.rollout.rollout_topics import KafkaTopics
 from training_triggers.runs.launch import Launch, RunProcess
@@ -46,11 +44,6 @@ from training_triggers.triggers.volume import Volume
 
 # The state is written with each commit, so commits are few.
 DETECTOR_LIMITS = LoopLimits(poll_records=1_000, idle_wait_ms=500, commit_interval_ms=1_000, look_ahead_records=20_000)
-
-
-def reader(address: KafkaAddress, ids: Registry, topic: str, kind: Any) -> Callable[[], Iterable[Any]]:
-    """All committed records of a topic at each call, oldest first."""
-    return lambda: records(address, topic, ids, kind.from_dict)
 
 
 def detector(name: str, settings: TriggerSettings) -> tuple[Consumption, Build]:

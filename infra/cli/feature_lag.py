@@ -7,21 +7,14 @@ from typing import Any
 
 from infra import console, metrics_page
 from infra.behind import lags
-from infra.cli.show import addresses, last_statuses
+from infra.cli.show import last_statuses
+from infra.feature_steps import STEPS
+from infra.running import addresses
 from infra.settings import StackSettings
 from schemas.features import VIEWS
 from schemas.topic_kinds import Topic
-from schemas.topics import ARCHIVE, ITEM_SINK, PREDICTION_LOG, USER_EVENTS, USER_EVENTS_VALID, USER_SINK, VALIDATE
+from schemas.topics import ITEM_SINK, USER_SINK
 from streams.kafka.config import KafkaAddress
-
-STEPS: tuple[tuple[str, str, Topic[object]], ...] = (
-    ("validate", VALIDATE.group, USER_EVENTS),
-    ("tiles (at its last checkpoint)", "flink-tiles", USER_EVENTS_VALID),
-    ("user-sink", USER_SINK.group, USER_SINK.topic),
-    ("item-sink", ITEM_SINK.group, ITEM_SINK.topic),
-    ("archive", ARCHIVE.group, USER_EVENTS_VALID),
-    ("outcomes (at its last checkpoint)", "flink-outcomes", PREDICTION_LOG),
-)
 
 
 def show(as_json: bool) -> None:

@@ -338,7 +338,7 @@ def _feature_job(*words: str) -> None:
     from infra.local import run_state, stack
 
     found = settings()
-    sys.exit(python("feature_jobs", *words, **stack.where(found, run_state.require(found.run_folder))))
+    sys.exit(python("feature_jobs", *words, **stack.environment(found, run_state.require(found.run_folder))))
 
 
 # --- settings ------------------------------------------------------------------------------------------

@@ -24,12 +24,13 @@ def models_train(
     version: str = "1",
 ) -> None:
     """Train a model on public data and write its folder, with card and digests; register it where MILLRACE_MLFLOW is set."""
-    from infra.cli import model_history
 
     target = out or ROOT / "inference_workers" / "shipped" / name
+    from infra.running import mlflow_address
+
     where = data or Path(settings().data)
     words = ("train", name, "--data", str(where), "--out", str(target), "--version", version)
-    sys.exit(python("training_triggers", *words, MILLRACE_MLFLOW=model_history.mlflow(settings())))
+    sys.exit(python("training_triggers", *words, MILLRACE_MLFLOW=mlflow_address(settings())))
 
 
 @models_app.command("register")
@@ -157,16 +158,16 @@ def models_reconcile() -> None:
 def _act(action: str, subject: str, said: str, *words: str, as_json: bool) -> None:
     """What changes something: between two lines of the audit."""
     from infra import audit
-    from infra.cli import model_history
+    from infra.running import environment
 
-    where, options = model_history.where(settings()), ["--json"] if as_json else []
+    where, options = environment(settings()), ["--json"] if as_json else []
     sys.exit(audit.by_hand(settings(), action, subject, said, lambda: python("training_triggers", *words, *options, **where)))
 
 
 def _trigger(*words: str, as_json: bool) -> None:
-    from infra.cli import model_history
+    from infra.running import environment
 
-    sys.exit(python("training_triggers", *words, *(["--json"] if as_json else []), **model_history.where(settings())))
+    sys.exit(python("training_triggers", *words, *(["--json"] if as_json else []), **environment(settings())))
 
 
 @models_app.command("history")

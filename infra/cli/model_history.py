@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from infra import console
-from infra.cli.show import addresses
-from infra.local import run_state
+from infra.running import addresses
 from infra.settings import StackSettings
 from schemas.codec import SchemaIds
 from schemas.topics import MODEL_UPDATES, SWAP_ACKS
@@ -18,23 +17,6 @@ from streams.terminal_text import as_json as spelt
 from streams.terminal_text import moment
 
 READ_LIMIT_S = 15.0
-
-
-def mlflow(settings: StackSettings) -> str:
-    """Address of the MLflow server that is named or that `up` started; empty where there is none."""
-    named = settings.mlflow if settings.mlflow not in (None, "local") else run_state.read(settings.run_folder).mlflow
-    return named or ""
-
-
-def where(settings: StackSettings) -> dict[str, str]:
-    """The variables that tell another package's command where the servers are."""
-    address, _ = addresses(settings)
-    running = run_state.read(settings.run_folder)
-    return {
-        "MILLRACE_BOOTSTRAP": address.bootstrap,
-        "MILLRACE_REGISTRY": settings.registry or running.registry,
-        "MILLRACE_MLFLOW": mlflow(settings),
-    }
 
 
 def history(settings: StackSettings, name: str, as_json: bool) -> int:

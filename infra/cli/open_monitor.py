@@ -7,9 +7,9 @@ import sys
 from dataclasses import replace
 
 from infra import console
-from infra.cli.show import addresses
 from infra.local import home, run_state, stack, web
 from infra.monitor import safety
+from infra.running import addresses
 from infra.settings import StackSettings
 
 

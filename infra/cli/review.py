@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra import console
-from infra.cli.show import addresses
+from infra.running import addresses
 from infra.settings import StackSettings
 from schemas.categories import CATEGORIES
 from schemas.codec import Encoder

@@ -15,8 +15,8 @@ from typing import Any
 
 from infra import console
 from infra.cli.pace import Window, in_order
-from infra.cli.show import addresses
 from infra.records import readable
+from infra.running import addresses
 from infra.settings import StackSettings
 from schemas.errors import InvalidRequest, MillraceError
 from schemas.topics import consumption

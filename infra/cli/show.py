@@ -14,25 +14,17 @@ from infra.behind import lags
 from infra.local import kept, processes, run_state, started
 from infra.provision import provision, specs
 from infra.records import READ_LIMIT_S, decoded, readable, way
+from infra.running import addresses
 from infra.settings import StackSettings
 from schemas.errors import BadSettings, MillraceError
 from schemas.topics import CATALOGUE, CONSUMPTIONS, WORKER_STATUS
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
-from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import records
 from streams.process.settings import origins
-from streams.schema_registry import Registry
 from streams.terminal_text import as_json as spelt
 from streams.terminal_text import moment, visible
-
-
-def addresses(settings: StackSettings) -> tuple[KafkaAddress, Registry]:
-    if settings.bootstrap and settings.registry:
-        return KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry)
-    running = run_state.require(settings.run_folder)
-    return KafkaAddress(bootstrap=running.bootstrap), Registry(running.registry)
 
 
 def _json(value: Any) -> None:

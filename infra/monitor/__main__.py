@@ -10,9 +10,9 @@ from types import FrameType
 
 import uvicorn
 
-from infra.cli.show import addresses
 from infra.monitor import app, safety
 from infra.monitor.services import Monitor
+from infra.running import addresses
 from infra.settings import StackSettings
 from schemas.errors import MillraceError
 from streams.clock import SystemClock

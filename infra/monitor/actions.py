@@ -11,12 +11,12 @@ from typing import Any
 import structlog
 
 from infra.audit import Audit
-from infra.cli import model_history
 from infra.monitor import forms, permits
 from infra.monitor.redrive import Redrives
 from infra.monitor.safety import Actor
 from infra.monitor.transact import Transactions
 from infra.monitor.watching.watch import Watch
+from infra.running import environment
 from infra.settings import StackSettings
 from infra.subcommands import asked
 from schemas.errors import MillraceError
@@ -70,7 +70,7 @@ class Actions:
         """Run `python -m training_triggers …` in the actor's name. Raises as `infra.subcommands.asked`."""
 
         def run() -> dict[str, Any]:
-            where = model_history.where(self._settings)
+            where = environment(self._settings)
             (said,) = asked("training_triggers", *words, f"--actor={actor.name}", limit_s=COMMAND_LIMIT_S, **where)
             return said
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infra.cli import model_history
-from infra.cli.feature_lag import STEPS
+from infra.feature_steps import STEPS
 from infra.local import run_state, stack
+from infra.running import environment
 from infra.settings import StackSettings
 from infra.subcommands import asked
 from schemas import avro
@@ -18,16 +18,14 @@ LIMIT_S = 30.0
 
 
 def versions(settings: StackSettings, name: str) -> dict[str, Any]:
-    where = model_history.where(settings)
+    where = environment(settings)
     if not where["MILLRACE_MLFLOW"]:
         return {"registry": None, "versions": []}
     return {"registry": where["MILLRACE_MLFLOW"], "versions": asked("training_triggers", "list", name, limit_s=LIMIT_S, **where)}
 
 
 def accuracy(settings: StackSettings, name: str, hours: float) -> dict[str, Any]:
-    (found,) = asked(
-        "training_triggers", "accuracy", name, "--hours", str(hours), limit_s=LIMIT_S, **model_history.where(settings)
-    )
+    (found,) = asked("training_triggers", "accuracy", name, "--hours", str(hours), limit_s=LIMIT_S, **environment(settings))
     return found
 
 
@@ -45,7 +43,7 @@ def _with_store(settings: StackSettings) -> dict[str, str]:
     running = run_state.read(settings.run_folder)
     if not running.redis:
         raise InvalidRequest("no online store runs: `./millrace up --with features` starts it")
-    return stack.where(settings, running)
+    return stack.environment(settings, running)
 
 
 def features() -> list[dict[str, Any]]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.worker import figure, report, say
-from training_triggers.runs import paired
-from training_triggers.runs.compare import Accuracy, Answers, compare
+from training_triggers.recorded import paired
+from training_triggers.recorded.compare import Accuracy, Answers, compare
 from training_triggers.runs.gate import Policy, judge
 
 SIZES = (100, 200, 1_000)

@@ -94,7 +94,7 @@ class TensorTask:
 
 
 class Fixed:
-    """A model that never changes, in place of `inference_workers.models.served.Models`."""
+    """A model that never changes, in place of `inference_workers.served.served_models.Models`."""
 
     def __init__(self, model: Mlp) -> None:
         folder = ModelFolder(Path("."), "mlp", "1", "", {}, {})

@@ -22,7 +22,9 @@ from training_triggers.triggers.trigger import Trigger, chi_square_p, holm
 from training_triggers.triggers.volume import Volume
 
 NAMES = sorted(
-    file.stem for file in Path(package.__file__).parent.glob("*.py") if file.stem not in ("__init__", "trigger", "volume", "age")
+    file.stem
+    for file in Path(package.__file__).parent.glob("*.py")
+    if file.stem not in ("__init__", "trigger", "volume", "age", "baseline_spread")
 )
 samples = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60).map(np.array)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from inference_workers.models.folder import SHIPPED, write_manifest
-from inference_workers.models.served import chosen
+from inference_workers.served.served_models import chosen
 from infra.settings import ROOT
 from schemas.codec import Encoder, read_any
 from schemas.generated import Challenger, ModelUpdate

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training_triggers.recorded import paired
+from training_triggers.recorded.compare import Unlabelled
 from training_triggers.recorded.truth import Known
-from training_triggers.runs import paired
-from training_triggers.runs.compare import Unlabelled
 from training_triggers.runs.gate import LEAST_TO_SPREAD, Accuracy, Answers, Comparison, Policy, accuracy_of, compare, judge
 
 NAMES = ("a", "b")

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from inference_workers.media.reader import MediaReader
-from inference_workers.models import served as live_module
 from inference_workers.models.folder import ModelFolder
-from inference_workers.models.served import Models
+from inference_workers.served import served_models as live_module
+from inference_workers.served.served_models import Models
 from inference_workers.task import Prediction, Prepared, Use, Versions
 from inference_workers.worker import TaskStep
 from processors.features.enrich import Enrich

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.signals import kind_of, together
-from training_triggers.drift.baseline_spread import Floats, Spread
+from training_triggers.triggers.baseline_spread import Floats, Spread
 from training_triggers.triggers.trigger import Due, Finding, Trigger, holm
 
 Matrix = npt.NDArray[np.float32]

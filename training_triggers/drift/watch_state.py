@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from schemas.generated import DriftState
-from training_triggers.drift.baseline_spread import Spread
 from training_triggers.drift.version_watch import DUE, Rules, Watch
+from training_triggers.triggers.baseline_spread import Spread
 from training_triggers.triggers.trigger import Trigger
 
 RULES_VERSION = 1  # of what a state means; one of another version is not gone on with

@@ -28,8 +28,8 @@ from streams.kafka.readback import stretch
 from streams.readable import Followed, Readable, every
 from streams.rows import Place
 from training_triggers.recorded import held_back as split
+from training_triggers.recorded.compare import largest
 from training_triggers.recorded.truth import Known, Said, known, with_label
-from training_triggers.runs.compare import largest
 
 REPLAY_LIMIT_S = 1_800.0
 LOOK_EVERY_S = 1.0

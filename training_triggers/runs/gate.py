@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from schemas.errors import BadSettings
-from training_triggers.runs.compare import Accuracy, Answers, Comparison, Turned, Unlabelled, accuracy_of, compare, read
-from training_triggers.runs.paired import needed, wilson
+from training_triggers.recorded.compare import Accuracy, Answers, Comparison, Turned, Unlabelled, accuracy_of, compare, read
+from training_triggers.recorded.paired import needed, wilson
 from training_triggers.settings import TriggerSettings
 
 __all__ = ["Accuracy", "Answers", "Comparison", "Policy", "Verdict", "accuracy_of", "compare", "judge", "read"]

@@ -15,8 +15,8 @@ from streams.kafka.config import KafkaAddress
 from streams.schema_registry import Registry
 from streams.terminal_text import moment
 from training_triggers.drift.decide import words_of
+from training_triggers.journal import reader
 from training_triggers.settings import TriggerSettings
-from training_triggers.training_loops import reader
 
 
 class Topics:

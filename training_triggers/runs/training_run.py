@@ -30,8 +30,8 @@ from streams.kafka.config import KafkaAddress
 from streams.schema_registry import Registry
 from training_triggers.journal import OVER, Journal, requests
 from training_triggers.recorded import training_window
+from training_triggers.recorded.compare import without
 from training_triggers.runs import gate, report_page
-from training_triggers.runs.compare import without
 from training_triggers.settings import TriggerSettings
 from training_triggers.trainers.retrain import Job, number, trainer_of
 from training_triggers.versions.promotion import Source, live

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from schemas.signals import ANSWER
-from training_triggers.drift.baseline_spread import Sizes
+from training_triggers.triggers.baseline_spread import Sizes
 from training_triggers.triggers.trigger import Finding, Floats, inflation
 
 

@@ -8,8 +8,8 @@ bound holds for one stream of independent answers, so that the fall must be sign
 from __future__ import annotations
 
 from schemas.signals import ANSWER
-from training_triggers.drift.baseline_spread import Sizes
 from training_triggers.triggers.accuracy import fall_test
+from training_triggers.triggers.baseline_spread import Sizes
 from training_triggers.triggers.trigger import Finding, Floats
 
 DELTA = 0.002  # chance of a false cut, river's default

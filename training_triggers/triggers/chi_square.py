@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from schemas.signals import CATEGORY
-from training_triggers.drift.baseline_spread import Sizes
+from training_triggers.triggers.baseline_spread import Sizes
 from training_triggers.triggers.trigger import Finding, Floats, chi_square_p, inflation
 
 RARE = 5  # a class with fewer entries than that, both samples together, is counted with the other rare ones

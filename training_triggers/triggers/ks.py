@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from schemas.signals import NUMBER
-from training_triggers.drift.baseline_spread import Sizes
+from training_triggers.triggers.baseline_spread import Sizes
 from training_triggers.triggers.trigger import Finding, Floats
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.signals import ALL, EMBEDDING
-from training_triggers.drift.baseline_spread import Sizes
+from training_triggers.triggers.baseline_spread import Sizes
 from training_triggers.triggers.trigger import Finding, Floats, chi_square_p
 
 MOST = 1_000  # of each sample: the kernel has four times the square of it, and a comparison takes a tenth of a second

@@ -5,8 +5,8 @@ schemes"; Hinkley 1971; river's implementation). Sooner than windows where a fal
 from __future__ import annotations
 
 from schemas.signals import ANSWER
-from training_triggers.drift.baseline_spread import Sizes
 from training_triggers.triggers.accuracy import fall_test
+from training_triggers.triggers.baseline_spread import Sizes
 from training_triggers.triggers.trigger import Finding, Floats
 
 TOLERATED = 0.02  # of each answer

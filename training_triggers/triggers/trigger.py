@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from training_triggers.drift.baseline_spread import Sizes
+from training_triggers.triggers.baseline_spread import Sizes
 
 Floats = npt.NDArray[np.float64]
 

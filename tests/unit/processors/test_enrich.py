@@ -12,8 +12,8 @@ import pytest
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
-from inference_workers.models.served import Batch
 from inference_workers.replay import newest, replay
+from inference_workers.served.served_models import Batch
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from inference_workers.worker import TaskStep
 from processors.features.enrich import ASK_AGAIN_S, Enrich, Enriched, Need, Policy, logged

@@ -21,7 +21,6 @@ from streams.rows import Polled, Rows
 from streams.schema_registry import MemoryRegistry
 from streams.terminal_text import moment, moment_ms
 from tests.benchmarks.dependence import DAY_MS, TRAFFIC, rules_of, version
-from training_triggers.drift.baseline_spread import Spread
 from training_triggers.drift.detect import VERSIONS_KEPT, Detector, of_log
 from training_triggers.drift.renew_baseline import wish
 from training_triggers.drift.version_watch import STATE_BYTES, Rules, Watch
@@ -30,6 +29,7 @@ from training_triggers.runs.report import dark, row_of, unlabelled
 from training_triggers.settings import TriggerSettings
 from training_triggers.triggers import accuracy, chi_square, ks, psi
 from training_triggers.triggers.age import Age
+from training_triggers.triggers.baseline_spread import Spread
 from training_triggers.triggers.volume import Volume
 from training_triggers.versions.promotion import as_shipped
 

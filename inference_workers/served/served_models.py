@@ -18,8 +18,8 @@ from threading import Lock
 import structlog
 
 from inference_workers.models.addresses import open_source
-from inference_workers.models.announcements import CANARY, LIVE, SHADOW, Updates, Wanted, wanted
-from inference_workers.models.arm import Arm, Ended, Loaded, Mark
+from inference_workers.served.announcements import CANARY, LIVE, SHADOW, Updates, Wanted, wanted
+from inference_workers.served.model_arm import Arm, Ended, Loaded, Mark
 from inference_workers.task import Task, Version, Versions
 from schemas.codec import Encoder, SchemaIds
 from schemas.errors import MillraceError, ModelRefused, RetryLater

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from training_triggers.recorded import paired
 from training_triggers.recorded.judgement import Bools, decisions
 from training_triggers.recorded.truth import Truth, known
-from training_triggers.runs import paired
 from training_triggers.triggers import ks, psi
 
 LITTLE = 0.1  # distance of two distributions that is taken for none

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from inference_workers.models.announcements import LIVE, Pause, Wanted, in_background
+from inference_workers.served.announcements import LIVE, Pause, Wanted, in_background
 from inference_workers.task import Version
 from schemas.errors import MillraceError, ModelRefused, RetryLater
 from schemas.generated import FirstOffset

@@ -1,0 +1,15 @@
+"""The steps from an event to a feature that can be read, each with its group and the topic that it reads."""
+
+from __future__ import annotations
+
+from schemas.topic_kinds import Topic
+from schemas.topics import ARCHIVE, ITEM_SINK, PREDICTION_LOG, USER_EVENTS, USER_EVENTS_VALID, USER_SINK, VALIDATE
+
+STEPS: tuple[tuple[str, str, Topic[object]], ...] = (
+    ("validate", VALIDATE.group, USER_EVENTS),
+    ("tiles (at its last checkpoint)", "flink-tiles", USER_EVENTS_VALID),
+    ("user-sink", USER_SINK.group, USER_SINK.topic),
+    ("item-sink", ITEM_SINK.group, ITEM_SINK.topic),
+    ("archive", ARCHIVE.group, USER_EVENTS_VALID),
+    ("outcomes (at its last checkpoint)", "flink-outcomes", PREDICTION_LOG),
+)
