@@ -1,0 +1,156 @@
+"""Measures of the source itself: lengths, imports, and which functions take or return arrays."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from infra.settings import ROOT
+
+PACKAGES = ("schemas", "streams", "processors", "inference_workers", "feature_jobs", "training_triggers", "infra")
+GENERATED = "schemas/generated.py"
+# A dtype by name, the word shape, or a shape as it is written: (n,), (n, names), (entries, any width).
+_ARRAY_WORDS = re.compile(r"\b(shape|dtype|bool|u?int(8|16|32|64)|float(16|32|64)?)\b|\((?:[\w ]+,)+[\w ]*\)")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Module:
+    path: Path
+
+    @property
+    def name(self) -> str:
+        parts = self.path.relative_to(ROOT).with_suffix("").parts
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    @property
+    def folder(self) -> str:
+        return str(self.path.parent.relative_to(ROOT))
+
+    @cached_property
+    def lines(self) -> int:
+        return len(self.path.read_text().splitlines())
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.path.read_text())
+
+    def functions(self) -> Iterator[tuple[str, int]]:
+        """Each function, nested ones too: module:name, and lines from `def` to its end."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, Function):
+                yield f"{self.name}:{node.name}", (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def modules() -> list[Module]:
+    """Every module of the product: tests and generated code are left out."""
+    found = (file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py")) if "node_modules" not in file.parts)
+    return [Module(file) for file in found if file != ROOT / GENERATED]
+
+
+def imports(all_modules: list[Module]) -> dict[str, set[str]]:
+    """What each module imports of ours, inside of functions and for types alone too."""
+    names = {module.name for module in all_modules}
+    return {module.name: set(_imported(module.tree, names)) - {module.name} for module in all_modules}
+
+
+def _imported(tree: ast.Module, names: set[str]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from members & names
+            if node.module in names and members - names:
+                yield node.module
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Strongly connected groups of two or more (Tarjan, 1972)."""
+    order: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(node: str) -> None:
+        order[node] = low[node] = len(order)
+        stack.append(node)
+        for other in graph.get(node, ()):
+            if other not in order:
+                visit(other)
+            if other in stack:
+                low[node] = min(low[node], low[other])
+        if low[node] == order[node]:
+            group = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for node in graph:
+        if node not in order:
+            visit(node)
+    return found
+
+
+def silent_about_arrays(all_modules: list[Module]) -> set[str]:
+    """Public functions with numpy arrays in their signature where neither their docstring, nor their class's, nor that of a protocol
+    with a method of the name says a shape or a dtype; as module:Class.name."""
+    aliases = _array_aliases(all_modules)
+    told, silent = set(), set()
+    for module in all_modules:
+        for owner, function in _public(module.tree):
+            if not _has_array(function, aliases[module.name]):
+                continue
+            says = any(_ARRAY_WORDS.search(ast.get_docstring(node) or "") for node in (function, owner) if node is not None)
+            if says and owner is not None and any(getattr(base, "id", "") == "Protocol" for base in owner.bases):
+                told.add(function.name)
+            if not says:
+                silent.add((module.name, owner.name if owner is not None else None, function.name))
+    return {f"{name}:{owner + '.' if owner else ''}{each}" for name, owner, each in silent if owner is None or each not in told}
+
+
+def _public(tree: ast.Module) -> Iterator[tuple[ast.ClassDef | None, Function]]:
+    owners = [None, *(node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_"))]
+    for owner in owners:
+        for node in owner.body if owner is not None else tree.body:
+            if isinstance(node, Function) and not node.name.startswith("_"):
+                yield owner, node
+
+
+def _has_array(function: Function, aliases: set[str]) -> bool:
+    arguments = function.args
+    annotated = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    annotations = [argument.annotation for argument in annotated] + [function.returns]
+    return any(annotation is not None and _names_array(annotation, aliases) for annotation in annotations)
+
+
+def _names_array(annotation: ast.expr, aliases: set[str]) -> bool:
+    return any(
+        (isinstance(node, ast.Name) and node.id in aliases)
+        or (isinstance(node, ast.Attribute) and node.attr in ("NDArray", "ndarray"))
+        for node in ast.walk(annotation)
+    )
+
+
+def _array_aliases(all_modules: list[Module]) -> dict[str, set[str]]:
+    """By module, the names that stand for array types: `Ints = npt.NDArray[np.int64]`, and imported ones."""
+    aliases: dict[str, set[str]] = {module.name: set() for module in all_modules}
+    grown = True
+    while grown:
+        before = sum(map(len, aliases.values()))
+        for module in all_modules:
+            for node in module.tree.body:
+                if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.BinOp):
+                    if _names_array(node.value, aliases[module.name]):
+                        aliases[module.name] |= {name.id for name in node.targets if isinstance(name, ast.Name)}
+                elif isinstance(node, ast.ImportFrom) and node.module in aliases:
+                    aliases[module.name] |= {
+                        alias.asname or alias.name for alias in node.names if alias.name in aliases[node.module]
+                    }
+        grown = sum(map(len, aliases.values())) > before
+    return aliases

@@ -1,0 +1,139 @@
+"""How long modules and functions are, where they lie, what they import and whether they say the shapes of their arrays.
+
+Each bound has a list of today's exceptions. A list only shrinks: what a list names and no longer needs it fails too. `pytest -rP` prints
+the measures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from statistics import median
+
+import pytest
+
+from tests.support import house
+
+MODULE_MEDIAN, MODULE_P90, MODULE_MAX = 90, 200, 400
+FUNCTION_MEDIAN, FUNCTION_P90, FUNCTION_MAX = 7, 20, 60
+FOLDER_MAX = 20
+SHARED_NAMES = {"__init__", "__main__", "settings", "cli"}
+
+# The 90th percentile of modules that is allowed while long ones are being split. Remove at MODULE_P90.
+MODULE_P90_TODAY = 230
+LONG_MODULES = {
+    "infra.cli.main": "every command of the command line",
+    "schemas.topics": "every topic on one page",
+    "training_triggers.rollout.controller": "being split",
+}
+LONG_FUNCTIONS = {
+    "infra.monitor.routes_read:add": "26 routes as closures: becomes routers",
+    "schemas.json_fit:_problems": "a match over Avro types",
+    "training_triggers.cli:main": "the parser of all commands",
+}
+# Of more than FOLDER_MAX modules, __init__ left out.
+CROWDED_FOLDERS = {"infra/monitor"}  # until its parts have folders of their own
+CIRCLES = [["training_triggers.trainers.card", "training_triggers.trainers.moderation_text"]]
+SILENT_ABOUT_ARRAYS = {
+    "inference_workers.backends.backend:Listening.hear",
+    "inference_workers.backends.backend:Network.run",
+    "inference_workers.backends.backend:PictureScorer.score",
+    "inference_workers.backends.huggingface:Pictures.score",
+    "inference_workers.backends.huggingface:Speech.hear",
+    "inference_workers.backends.onnx:OnnxNetwork.run",
+    "inference_workers.backends.scorers:ConvPictures.score",
+    "inference_workers.backends.scorers:DigitStrings.hear",
+    "inference_workers.backends.torch_networks:TorchNetwork.run",
+    "inference_workers.media.sounds:one_channel",
+    "inference_workers.media.sounds:resampled",
+    "inference_workers.media.stills:picture",
+    "inference_workers.tasks.vision:brightness",
+    "inference_workers.tasks.vision:softmax",
+    "schemas.codec:Encoder.encode",
+    "schemas.columns:Columns.matrix",
+    "schemas.columns:to_column",
+    "schemas.encoding:encode",
+    "streams.metrics:Metrics.observe_all",
+    "training_triggers.drift.detect:of_log",
+    "training_triggers.drift.detect:of_outcome",
+    "training_triggers.drift.version_watch:Sample.of",
+    "training_triggers.recorded.compare:largest",
+    "training_triggers.trainers.evaluation:average_precision",
+    "training_triggers.trainers.evaluation:threshold_for",
+    "training_triggers.trainers.moderation_text:fit",
+    "training_triggers.trainers.moderation_text_bags:idf_of",
+    "training_triggers.trainers.moderation_text_bags:weighted",
+    "training_triggers.trainers.moderation_text_retrain:write",
+    "training_triggers.trainers.transcription_digits:load",
+    "training_triggers.trainers.transcription_digits:measure",
+    "training_triggers.trainers.transcription_digits:string_of",
+    "training_triggers.trainers.transcription_digits:strings",
+    "training_triggers.trainers.transcription_digits:train",
+    "training_triggers.triggers.accuracy:fall_test",
+    "training_triggers.triggers.ks:distance",
+    "training_triggers.triggers.psi:index",
+    "training_triggers.triggers.trigger:inflation",
+}
+
+MODULES = house.modules()
+FUNCTIONS = [pair for module in MODULES for pair in module.functions()]
+
+
+def spread(what: str, lengths: list[int]) -> tuple[float, int, int]:
+    """Median, 90th percentile and maximum."""
+    ordered = sorted(lengths)
+    found = (median(ordered), ordered[int(len(ordered) * 0.9)], ordered[-1])
+    print(f"{len(ordered)} {what}: median {found[0]:g}, p90 {found[1]}, max {found[2]} lines")
+    return found
+
+
+def test_modules_are_short() -> None:
+    middle, p90, _ = spread("modules", [module.lines for module in MODULES])
+    print(*sorted(((module.lines, module.name) for module in MODULES), reverse=True)[:10], sep="\n")
+    assert middle <= MODULE_MEDIAN
+    assert p90 <= MODULE_P90_TODAY
+    assert {module.name for module in MODULES if module.lines > MODULE_MAX} == set(LONG_MODULES)
+    assert p90 > MODULE_P90 or MODULE_P90_TODAY == MODULE_P90, "MODULE_P90_TODAY is not needed any more"
+
+
+def test_functions_are_short() -> None:
+    middle, p90, _ = spread("functions", [lines for _, lines in FUNCTIONS])
+    long = {name for name, lines in FUNCTIONS if lines > FUNCTION_MAX}
+    print(*sorted(((lines, name) for name, lines in FUNCTIONS), reverse=True)[:10], sep="\n")
+    assert middle <= FUNCTION_MEDIAN
+    assert p90 <= FUNCTION_P90
+    assert long == set(LONG_FUNCTIONS)
+
+
+def test_a_folder_is_read_at_a_glance() -> None:
+    sizes = Counter(module.folder for module in MODULES if module.path.stem != "__init__")
+    print(*sizes.most_common(5), sep="\n")
+    assert {folder for folder, size in sizes.items() if size > FOLDER_MAX} == CROWDED_FOLDERS
+
+
+def test_a_module_name_is_used_once() -> None:
+    folders: dict[str, list[str]] = {}
+    for module in MODULES:
+        folders.setdefault(module.path.stem, []).append(module.folder)
+    assert {name: places for name, places in folders.items() if len(places) > 1 and name not in SHARED_NAMES} == {}
+
+
+def test_modules_do_not_import_each_other_in_circles() -> None:
+    assert house.circles(house.imports(MODULES)) == CIRCLES
+
+
+def test_public_functions_say_the_shape_or_dtype_of_their_arrays() -> None:
+    silent = house.silent_about_arrays(MODULES)
+    print(f"{len(silent)} public functions say neither shape nor dtype of their arrays")
+    assert silent - SILENT_ABOUT_ARRAYS == set(), "say shape or dtype in the docstring"
+    assert SILENT_ABOUT_ARRAYS - silent == set(), "take these off the list: they say it now, or have another name"
+
+
+@pytest.mark.parametrize(
+    ("graph", "groups"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"a"}, "c": {"a"}}, [["a", "b"]]),
+        ({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"e"}, "e": {"d", "a"}}, [["a", "b", "c"], ["d", "e"]]),
+    ],
+)
+def test_circles_of_imports(graph: dict[str, set[str]], groups: list[list[str]]) -> None:
+    assert house.circles(graph) == groups
