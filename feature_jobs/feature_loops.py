@@ -12,22 +12,19 @@ from feature_jobs.online.attributes import Attributes
 from feature_jobs.online.feature_sink import FeatureSink
 from feature_jobs.settings import FeatureSettings
 from processors.features.online_store import WRITE_LIMIT_S, RedisStore
-from processors.processor_loops import Build, Part, inline, make_loop
 from schemas.features import ITEM, USER, View
-from schemas.topic_kinds import Consumption
 from schemas.topics import ARCHIVE, ITEM_SINK, USER_SINK
-from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
-from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import stretch
-from streams.loop.loop import Delivery, Loop, LoopLimits
-from streams.metrics import Metrics
+from streams.loop.limits import Delivery, LoopLimits
+from streams.loop.loop import Loop
+from streams.loop.step import Step
 from streams.process import shell
 from streams.process.settings import load
 from streams.process.shell import configure_logging
+from streams.process.wiring import Build, LoopPlan, Surroundings, make_loop
 from streams.rows import Place, Polled
-from streams.schema_registry import Registry
 
 SINK_LIMITS = LoopLimits(
     delivery=Delivery.AT_LEAST_ONCE, poll_records=2_000, idle_wait_ms=50, commit_interval_ms=500, look_ahead_records=20_000
@@ -40,37 +37,29 @@ ARCHIVE_LIMITS = LoopLimits(
 
 
 def sink(view: View, settings: FeatureSettings) -> Build:
-    def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
-        clock = SystemClock()
+    def build(given: Surroundings) -> Step:
+        address, clock = given.address, given.clock
         store = RedisStore(settings.redis, WRITE_LIMIT_S)
-        attributes = Attributes(view, KafkaBroadcast(address, view.attributes.name, clock), ids)
+        attributes = Attributes(view, KafkaBroadcast(address, view.attributes.name, clock), given.ids)
 
         def read_back(ends: Mapping[Place, int]) -> Iterator[Polled]:
             return stretch(address, view.tiles.name, KafkaAdmin(address).firsts(list(ends)), ends, clock)
 
-        source = KafkaAdmin(address).topic_id(view.tiles.name)
-        made = FeatureSink(view, ids, store, attributes, read_back, clock, metrics, source)
-        return Part(inline(made.process, made.answer), made, [made])
+        topic_id = KafkaAdmin(address).topic_id(view.tiles.name)
+        return given.step(FeatureSink(view, given.ids, store, attributes, read_back, clock, given.metrics, topic_id))
 
     return build
 
 
 def archive(settings: FeatureSettings) -> Build:
-    def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
-        made = Archive(Path(settings.lake) / EVENTS, ids, SystemClock(), settings.archive_s)
-        return Part(made, made)
-
-    return build
+    return lambda given: Archive(Path(settings.lake) / EVENTS, given.ids, given.clock, settings.archive_s)
 
 
-LIMITS = {"archive": ARCHIVE_LIMITS}
-
-
-def parts(settings: FeatureSettings) -> dict[str, tuple[Consumption, Build]]:
+def plans(settings: FeatureSettings) -> dict[str, LoopPlan]:
     return {
-        "user-sink": (USER_SINK, sink(USER, settings)),
-        "item-sink": (ITEM_SINK, sink(ITEM, settings)),
-        "archive": (ARCHIVE, archive(settings)),
+        "user-sink": LoopPlan(consumption=USER_SINK, build=sink(USER, settings), kind="sink", limits=SINK_LIMITS),
+        "item-sink": LoopPlan(consumption=ITEM_SINK, build=sink(ITEM, settings), kind="sink", limits=SINK_LIMITS),
+        "archive": LoopPlan(consumption=ARCHIVE, build=archive(settings), kind="sink", limits=ARCHIVE_LIMITS),
     }
 
 
@@ -80,7 +69,7 @@ def serve(names: Sequence[str], slot: int) -> int:
     def loops() -> list[Loop]:
         settings = load(FeatureSettings, os.environ)
         configure_logging(settings.log_json)
-        made = parts(settings)
-        return [make_loop(*made[name], slot, settings, [], LIMITS.get(name, SINK_LIMITS), kind="sink") for name in names]
+        by_name = plans(settings)
+        return [make_loop(by_name[name], settings, slot) for name in names]
 
     return shell.serve(loops)

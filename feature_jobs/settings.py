@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from processors.settings import GroupSettings
+from streams.process.group_settings import GroupSettings
 from streams.process.settings import setting
 
 

@@ -9,34 +9,24 @@ from inference_workers.media.formats import Caps
 from inference_workers.media.reader import MediaReader
 from schemas.errors import BadSettings
 from streams.claim_checks import Blobs
-from streams.kafka.config import GroupProtocol
-from streams.loop.loop import Delivery
+from streams.loop.limits import Delivery
+from streams.process.group_settings import GroupSettings
 from streams.process.settings import setting
 
 
 @dataclass(frozen=True)
-class WorkerSettings:
-    bootstrap: str = setting("127.0.0.1:9092", "address of the Kafka broker")
-    registry: str = setting("http://127.0.0.1:8081", "address of the schema registry (Confluent API)")
+class WorkerSettings(GroupSettings):
     delivery: Delivery = setting(Delivery.EXACTLY_ONCE, "exactly-once or at-least-once")
-    group_protocol: GroupProtocol = setting(
-        GroupProtocol.CLASSIC, "classic, cooperative, or consumer (KIP-848); the same for all of a group"
-    )
     max_batch: int = setting(64, "most requests in one micro-batch", 1, 10_000)
     max_batch_kib: int = setting(8_192, "most KiB of requests in one micro-batch", 1, 1_048_576)
     max_wait_ms: float = setting(0.0, "how long a batch may wait for company", 0, 60_000)
     commit_interval_ms: float = setting(100.0, "longest time between two commits under load", 0, 60_000)
     look_ahead: int = setting(4_000, "most records polled and not yet committed", 1, 1_000_000)
-    session_timeout_ms: int = setting(
-        10_000, "after this long without a heartbeat the group goes on without the worker", 1_000, 1_800_000
-    )
-    transaction_timeout_ms: int = setting(15_000, "after this long the broker aborts an open transaction", 1_000, 900_000)
     max_failures_in_a_row: int = setting(
         100, "more failed records in a row than that are no fault of the records: the worker holds back", 1, 1_000_000
     )
     redis: str = setting("redis://127.0.0.1:6379/0", "address of the online store, for tasks that need features")
     models: str = setting("", "sources to start with, instead of the task's own: name=uri, separated by commas")
-    log_json: bool = setting(True, "logs as JSON lines; false for columns")
 
     def sources(self) -> dict[str, str]:
         """Of each model that is named, where it comes from. Raises BadSettings."""

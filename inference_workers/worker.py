@@ -13,7 +13,7 @@ import numpy as np
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.embedding import reduced
-from inference_workers.served.served_models import Batch, Models
+from inference_workers.served.served_models import Batch, ServedModels
 from inference_workers.task import Prediction, Task, Use, Version, Versions
 from processors.features.enrich import Enrich, Enriched, logged, named
 from schemas.codec import Encoder, SchemaIds, decoder_of
@@ -23,6 +23,7 @@ from schemas.topics import PREDICTION_LOG, REPLIES, SHADOW_RESULTS
 from streams import headers as h
 from streams.clock import Clock
 from streams.loop.outcome import Defer, Emit, Outcome, Reject
+from streams.loop.processor import Processor, Report
 from streams.metrics import Metrics
 from streams.rows import OutRecords, Rows
 
@@ -41,14 +42,13 @@ class Asked:
     started_ms: int
 
 
-class TaskStep:
-    """`process` and `answer` of a task, for `streams.loop.step.BatchStep`. Pure but for models, media,
-    features, clock and metrics."""
+class TaskProcessor(Processor):
+    """A task as the loop runs it. Pure but for models, media, features, clock and metrics."""
 
     def __init__(
         self,
         task: Task,
-        models: Models,
+        models: ServedModels,
         media: MediaReader,
         enrich: Enrich,
         ids: SchemaIds,
@@ -168,6 +168,15 @@ class TaskStep:
             "error_message": Constant(message[:1000].encode(errors="replace").decode()),
         }
         return self._records(rows, self._encoder.encode(columns, len(rows)))
+
+    def tick(self) -> None:
+        self._models.follow()
+
+    def report(self) -> Report:
+        return self._models.report()
+
+    def close(self) -> None:
+        self._media.close()
 
     def _origin(self, rows: Rows) -> dict[str, Input]:
         topics, *numbers = zip(*rows.origins, strict=True)

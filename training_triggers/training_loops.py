@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from processors.processor_loops import Build, Part, inline, make_loop
 from schemas.errors import BadSettings
 from schemas.generated import DriftState, TrainingEvent
 from schemas.topic_kinds import Consumption
@@ -22,15 +22,14 @@ from schemas.topics import (
     TRAINING_EVENTS,
     TRAINING_REQUESTS,
 )
-from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
-from streams.kafka.config import KafkaAddress
-from streams.loop.loop import Loop, LoopLimits
-from streams.metrics import Metrics
+from streams.loop.limits import LoopLimits
+from streams.loop.loop import Loop
+from streams.loop.step import Step
 from streams.process import shell
 from streams.process.settings import load
 from streams.process.shell import configure_logging
-from streams.schema_registry import Registry
+from streams.process.wiring import Build, LoopPlan, Surroundings, make_loop
 from training_triggers.drift.decide import Decide, Policy
 from training_triggers.drift.detect import DETECTORS, Detector
 from training_triggers.drift.version_watch import Rules
@@ -46,45 +45,43 @@ from training_triggers.triggers.volume import Volume
 DETECTOR_LIMITS = LoopLimits(poll_records=1_000, idle_wait_ms=500, commit_interval_ms=1_000, look_ahead_records=20_000)
 
 
-def detector(name: str, settings: TriggerSettings) -> tuple[Consumption, Build]:
+def detecting(name: str, settings: TriggerSettings) -> LoopPlan:
     consumption, extract, triggers = DETECTORS[name]
     window_n = settings.answers_window if name == ACCURACY.group else settings.window
     due = (Volume(settings.retrain_entries), Age(settings.retrain_age_s)) if name == DRIFT.group else ()
     rules = Rules(window_n=window_n, in_a_row=settings.in_a_row, baseline_ms=int(settings.baseline_s * 1000), due=due)
 
-    def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
-        states = reader(address, ids, DRIFT_STATE.name, DriftState)
+    def build(given: Surroundings) -> Step:
+        states = reader(given.address, given.ids, DRIFT_STATE.name, DriftState)
 
         def wishes() -> KafkaBroadcast:
-            return KafkaBroadcast(address, (DRIFT_EVENTS.name, MODEL_UPDATES.name), SystemClock())
+            return KafkaBroadcast(given.address, (DRIFT_EVENTS.name, MODEL_UPDATES.name), given.clock)
 
-        made = Detector(consumption, extract, triggers, rules, ids, worker, states, wishes)
-        return Part(inline(made.process, made.answer, made.close), made)
+        return given.step(Detector(consumption, extract, triggers, rules, given.ids, given.worker, states, wishes))
 
-    return consumption, build
+    return replace(_plan(consumption, build), limits=DETECTOR_LIMITS)
 
 
-def deciding(settings: TriggerSettings) -> tuple[Consumption, Build]:
+def deciding(settings: TriggerSettings) -> LoopPlan:
     policy = Policy(int(settings.cool_down_s * 1000), settings.runs_a_day, int(settings.baseline_s * 1000))
 
-    def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
+    def build(given: Surroundings) -> Step:
         def read() -> KafkaBroadcast:
-            return KafkaBroadcast(address, (TRAINING_REQUESTS.name, TRAINING_EVENTS.name), SystemClock())
+            return KafkaBroadcast(given.address, (TRAINING_REQUESTS.name, TRAINING_EVENTS.name), given.clock)
 
-        made = Decide(policy, ids, worker, read)
-        step = inline(made.process, made.answer, made.close)
-        return Part(step, made)
+        return given.step(Decide(policy, given.ids, given.worker, read))
 
-    return DECIDE, build
+    return _plan(DECIDE, build)
 
 
-def launching(settings: TriggerSettings) -> tuple[Consumption, Build]:
+def launching(settings: TriggerSettings) -> LoopPlan:
+    """Raises BadSettings where the folder of runs is not an absolute path."""
     runs = Path(settings.runs)
     if not settings.runs or not runs.is_absolute():
-        raise BadSettings("MILLRACE_RUNS must name a folder, whole from its root: each run keeps there what it made")
+        raise BadSettings("MILLRACE_RUNS must be an absolute path; each run keeps its files there")
 
-    def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
-        clock = SystemClock()
+    def build(given: Surroundings) -> Step:
+        address, ids, clock, worker = given.address, given.ids, given.clock, given.worker
 
         def fail(run_key: str, model: str, words: str) -> None:
             journal = Journal(address, ids, clock, run_key, model, worker)
@@ -94,48 +91,49 @@ def launching(settings: TriggerSettings) -> tuple[Consumption, Build]:
         def events() -> KafkaBroadcast:
             return KafkaBroadcast(address, TRAINING_EVENTS.name, clock)
 
-        made = Launch(ids, worker, events, lambda run_key: RunProcess(run_key, runs), fail, clock)
-        step = inline(made.process, made.answer, made.close)
-        return Part(step, made, [made])
+        return given.step(Launch(ids, worker, events, lambda run_key: RunProcess(run_key, runs), fail, clock))
 
-    return LAUNCH, build
+    return _plan(LAUNCH, build)
 
 
-def rolling_out(settings: TriggerSettings) -> tuple[Consumption, Build]:
+def rolling_out(settings: TriggerSettings) -> LoopPlan:
     policy = controller.Policy(
         settings.canary_share, settings.canary_labelled, settings.canary_margin, settings.canary_unlabelled, settings.canary_most_s,
         settings.watch_s, settings.watch_share,
     )  # fmt: skip
 
-    def build(address: KafkaAddress, ids: Registry, worker: str, metrics: Metrics) -> Part:
+    def build(given: Surroundings) -> Step:
+        address, ids, clock = given.address, given.ids, given.clock
         events = reader(address, ids, TRAINING_EVENTS.name, TrainingEvent)
-        made = controller.Rollout(policy, ids, events, lambda: KafkaTopics(address, ids, SystemClock(), worker), SystemClock())
-        return Part(inline(made.process, made.answer), made, [made])
+        return given.step(controller.Rollout(policy, ids, events, lambda: KafkaTopics(address, ids, clock, given.worker), clock))
 
-    return ROLLOUT, build
+    return _plan(ROLLOUT, build)
+
+
+def _plan(consumption: Consumption, build: Build) -> LoopPlan:
+    return LoopPlan(consumption=consumption, build=build, kind="trigger", alone=True)
+
+
+def plan(name: str, settings: TriggerSettings) -> LoopPlan:
+    match name:
+        case DECIDE.group:
+            return deciding(settings)
+        case LAUNCH.group:
+            return launching(settings)
+        case ROLLOUT.group:
+            return rolling_out(settings)
+        case _:
+            return detecting(name, settings)
 
 
 def serve(names: Sequence[str], slot: int) -> int:
     """Run these loops in one process until it is told to stop; the exit code."""
 
-    def made() -> list[Loop]:
+    def loops() -> list[Loop]:
         if slot:
-            raise BadSettings(f"slot {slot}: of these loops one process alone reads everything, and its slot is 0")
+            raise BadSettings(f"slot {slot}: one process runs each of these loops and reads the whole topic; its slot is 0")
         settings = load(TriggerSettings, os.environ)
         configure_logging(settings.log_json)
-        loops: list[Loop] = []
-        for name in names:
-            match name:
-                case DECIDE.group:
-                    consumption, build = deciding(settings)
-                case LAUNCH.group:
-                    consumption, build = launching(settings)
-                case ROLLOUT.group:
-                    consumption, build = rolling_out(settings)
-                case _:
-                    consumption, build = detector(name, settings)
-            limits = DETECTOR_LIMITS if name in DETECTORS else LoopLimits()
-            loops.append(make_loop(consumption, build, slot, settings, [], limits, kind="trigger", alone=True))
-        return loops
+        return [make_loop(plan(name, settings), settings, slot) for name in names]
 
-    return shell.serve(made)
+    return shell.serve(loops)

@@ -27,7 +27,8 @@ from schemas.topics import USER_EVENTS_VALID
 from streams.broker import Commit
 from streams.clock import Clock
 from streams.loop.outcome import Emit, Outcome, Reject
-from streams.rows import OutRecords, Place, Rows
+from streams.loop.step import Step
+from streams.rows import Place, Rows
 
 EVENTS = "events"  # its folder in the lake
 MERGE_EVERY = 16  # flushes
@@ -36,8 +37,8 @@ _ANY_MS = 2**62
 MOST_MS = 2**42  # the year 2109: each date is a folder
 
 
-class Archive:
-    """Step and state of one loop. rows, age_s: a flush comes when so many rows wait, or the oldest waits so long."""
+class Archive(Step):
+    """The step of one loop: rows wait in it for a file. rows, age_s: a flush comes when so many rows wait, or the oldest waits so long."""
 
     def __init__(self, folder: Path, ids: SchemaIds, clock: Clock, age_s: float, rows: int = 40_000) -> None:
         self._folder, self._clock, self._rows, self._age_s = folder, clock, rows, age_s
@@ -51,7 +52,7 @@ class Archive:
         self._log = structlog.get_logger()
         (folder / MANIFESTS).mkdir(parents=True, exist_ok=True)
 
-    # --- streams.loop.recoverable.State ------------------------------------------------------------------------------------
+    # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         """Also where the loop went back after an abort: what waited is read again."""
@@ -64,7 +65,7 @@ class Archive:
         for _, partition in places:
             self._ends.pop(partition, None)
 
-    # --- streams.loop.step.Step --------------------------------------------------------------------------------------
+    # --- batches -------------------------------------------------------------------------------------------------------
 
     def submit(self, batch: Rows) -> None:
         known = [row for row, (place, at) in enumerate(zip(batch.places, batch.offsets, strict=True)) if at < self._end(place)]
@@ -103,9 +104,6 @@ class Archive:
 
     def working_since_s(self) -> float | None:
         return None
-
-    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-        return []
 
     def close(self) -> None:
         return  # what waits was not committed, and is read again

@@ -26,8 +26,9 @@ from streams.broker import Commit
 from streams.clock import Clock
 from streams.ids import uuid7
 from streams.loop.outcome import Emit, Outcome, Reject
+from streams.loop.processor import Processor
 from streams.metrics import Metrics
-from streams.rows import OutRecords, Place, Polled, Rows
+from streams.rows import Place, Polled, Rows
 
 BLOBS_A_ROUND = 2_000  # then the group is served again
 CHECK_EVERY_S = 1.0
@@ -53,7 +54,7 @@ class _Owned:
 Who = tuple[int, str]  # partition and entity
 
 
-class FeatureSink:
+class FeatureSink(Processor):
     """Step, state and follower of one loop, for one view."""
 
     def __init__(
@@ -81,7 +82,7 @@ class FeatureSink:
         self._failing = self._refusing = False
         self._log = structlog.get_logger().bind(view=view.name)
 
-    # --- streams.loop.recoverable.State ------------------------------------------------------------------------------------
+    # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         """Read the tiles of partitions that are new to us, up to what is committed; then write all of them once, as nobody
@@ -115,9 +116,6 @@ class FeatureSink:
         done = rows.take([row for row in range(len(rows)) if row not in errors])
         return [*outcomes, Emit(done)] if len(done) else outcomes
 
-    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-        return []
-
     def _take(
         self, places: list[Place], offsets: list[int], values: list[bytes | None], times_ms: list[int]
     ) -> dict[int, RecordError]:
@@ -141,9 +139,9 @@ class FeatureSink:
                 self._dirty[partition, entity] = None
         return errors
 
-    # --- streams.loop.loop.Follower ----------------------------------------------------------------------------------
+    # --- between batches -----------------------------------------------------------------------------------------------
 
-    def follow(self) -> None:
+    def tick(self) -> None:
         """Between batches: what changed besides tiles, what is due, what waits to be written."""
         now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
         for partition, entity in self._attributes.poll():

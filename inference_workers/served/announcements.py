@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AnnouncedVersion:
     """A version as it was announced for one arm of a model."""
 
     model: str
@@ -44,14 +44,14 @@ class Wanted:
     share: float = 1.0
     salt: str = ""
 
-    def same_source(self, other: Wanted) -> bool:
+    def same_source(self, other: AnnouncedVersion) -> bool:
         return (self.version, self.uri, self.digest) == (other.version, other.uri, other.digest)
 
 
-def wanted(update: ModelUpdate) -> dict[str, Wanted]:
+def wanted(update: ModelUpdate) -> dict[str, AnnouncedVersion]:
     """By arm; an arm that is not named has no version from here on. Raises ModelRefused where a part of the update is invalid:
     then none of it holds."""
-    arms = {LIVE: Wanted(update.model, LIVE, update.version, update.uri, update.digest, update.reason)}
+    arms = {LIVE: AnnouncedVersion(update.model, LIVE, update.version, update.uri, update.digest, update.reason)}
     for challenger in update.challengers:
         if challenger.arm not in (CANARY, SHADOW):
             raise ModelRefused(f"the update is invalid: {challenger.arm!r} is no arm; there are {CANARY} and {SHADOW}")
@@ -61,7 +61,7 @@ def wanted(update: ModelUpdate) -> dict[str, Wanted]:
             raise ModelRefused(
                 f"the update is invalid: {challenger.arm} has a share of {challenger.share}; it is above 0, at most 1"
             )
-        arms[challenger.arm] = Wanted(
+        arms[challenger.arm] = AnnouncedVersion(
             update.model, challenger.arm, challenger.version, challenger.uri, challenger.digest, update.reason,
             challenger.share, challenger.salt,
         )  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from inference_workers.served.announcements import LIVE, Pause, Wanted, in_background
+from inference_workers.served.announcements import LIVE, AnnouncedVersion, Pause, in_background
 from inference_workers.task import Version
 from schemas.errors import MillraceError, ModelRefused, RetryLater
 from schemas.generated import FirstOffset
@@ -24,7 +24,7 @@ Mark = tuple[int, int]  # epoch and offset of an announcement
 class Loaded:
     """previous: name of the version that it followed. is_swap: whether it has to be announced; what a worker starts with has not."""
 
-    wanted: Wanted
+    wanted: AnnouncedVersion
     version: Version
     loaded_ms: float
     previous: str | None = None
@@ -35,25 +35,27 @@ class Loaded:
 class Ended:
     """A load that came to its end: refused: why, None where the version was swapped in."""
 
-    what: Wanted
+    what: AnnouncedVersion
     refused: MillraceError | None
 
 
-class Arm:
+class ModelArm:
     """`held` changes only inside `settle`, `want` and `drop`, which are called between batches."""
 
-    def __init__(self, model: str, arm: str, load: Callable[[Wanted], Loaded], clock: Clock, held: Loaded | None = None) -> None:
+    def __init__(
+        self, model: str, arm: str, load: Callable[[AnnouncedVersion], Loaded], clock: Clock, held: Loaded | None = None
+    ) -> None:
         self.model, self.arm, self.held = model, arm, held
         self._load = load
-        self._target: Wanted | None = held.wanted if held is not None else None
-        self._loading: tuple[Wanted, Future[Loaded]] | None = None
+        self._target: AnnouncedVersion | None = held.wanted if held is not None else None
+        self._loading: tuple[AnnouncedVersion, Future[Loaded]] | None = None
         self._pause = Pause(clock)
-        self._given_up: Wanted | None = None  # it was refused: not loaded again until somebody announces it again
+        self._given_up: AnnouncedVersion | None = None  # it was refused: not loaded again until somebody announces it again
         self._failed_digest = ""  # of a version that was dropped: not taken up again until the arm was empty
         self._announced: dict[Place, Mark] = {}
         self.trouble = ""  # why what is wanted does not answer, in words
 
-    def want(self, what: Wanted | None) -> None:
+    def want(self, what: AnnouncedVersion | None) -> None:
         """The newest word on this arm; None: it has no version from here on."""
         if what is None:
             self._failed_digest = ""
@@ -113,7 +115,7 @@ class Arm:
             old.version.backend.close()
         return Ended(target, None)
 
-    def _ended_in_error(self, what: Wanted, error: BaseException) -> Ended | None:
+    def _ended_in_error(self, what: AnnouncedVersion, error: BaseException) -> Ended | None:
         if isinstance(error, RetryLater):
             self._pause.begin()
             self.trouble = f"{what.model} {what.version} ({what.arm}) was announced and cannot be fetched yet: {error}"
@@ -122,7 +124,7 @@ class Arm:
         self.refuse(what, refused)
         return Ended(what, refused)
 
-    def refuse(self, what: Wanted, error: MillraceError) -> None:
+    def refuse(self, what: AnnouncedVersion, error: MillraceError) -> None:
         """It is not loaded; what answered stays."""
         self._given_up = self._target
         self.trouble = f"{what.model} {what.version} ({what.arm}) was announced and refused: {error}"

@@ -18,8 +18,8 @@ from threading import Lock
 import structlog
 
 from inference_workers.models.addresses import open_source
-from inference_workers.served.announcements import CANARY, LIVE, SHADOW, Updates, Wanted, wanted
-from inference_workers.served.model_arm import Arm, Ended, Loaded, Mark
+from inference_workers.served.announcements import CANARY, LIVE, SHADOW, AnnouncedVersion, Updates, wanted
+from inference_workers.served.model_arm import Ended, Loaded, Mark, ModelArm
 from inference_workers.task import Task, Version, Versions
 from schemas.codec import Encoder, SchemaIds
 from schemas.errors import MillraceError, ModelRefused, RetryLater
@@ -29,6 +29,7 @@ from streams.broker import Broadcast
 from streams.clock import Clock
 from streams.headers import cloud_event
 from streams.ids import uuid7
+from streams.loop.processor import Report
 from streams.metrics import Metrics
 from streams.rows import OutRecords, Place, Rows
 
@@ -88,8 +89,8 @@ class Batch:
         }
 
 
-class Models:
-    """Implements `streams.loop.loop.Follower`: all models of a task, kept at what the topic says."""
+class ServedModels:
+    """All models of a task, kept at what the topic says."""
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class Models:
         self._between_batches = Lock()
         self._looked_s = 0.0
         self._updates = Updates(updates, ids, clock, metrics)
-        self._arms: dict[tuple[str, str], Arm] = {}
+        self._arms: dict[tuple[str, str], ModelArm] = {}
         history = self._updates.history(START_LIMIT_S)
         for model, own in task.models.items():
             self._start(model, [update for update in history if update.model == model], (sources or {}).get(model, own))
@@ -124,16 +125,15 @@ class Models:
     def _held(self, arm: str) -> list[Loaded]:
         return [one.held for one in self._arms.values() if one.arm == arm and one.held is not None]
 
-    def versions(self) -> dict[str, str]:
-        return {model: version.folder.version for model, version in self.current.items()}
-
-    def digests(self) -> dict[str, str]:
-        return {model: version.folder.digest for model, version in self.current.items()}
-
-    def notes(self) -> list[str]:
-        """What was announced and does not answer, and why."""
-        said = [self._updates.trouble, *(one.trouble for one in self._arms.values())]
-        return [words[:500] for words in said if words]
+    def report(self) -> Report:
+        """Its notes: the announced versions that do not answer, and why."""
+        current = self.current
+        troubles = [self._updates.trouble, *(arm.trouble for arm in self._arms.values())]
+        return Report(
+            versions={model: version.folder.version for model, version in current.items()},
+            digests={model: version.folder.digest for model, version in current.items()},
+            notes=[trouble[:500] for trouble in troubles if trouble],
+        )
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
@@ -209,12 +209,12 @@ class Models:
             arms = wanted(update)
         except ModelRefused as refused:
             self._arms[update.model, LIVE].trouble = f"{update.model}: {refused}"
-            self._refuse(Wanted(update.model, LIVE, update.version, update.uri, update.digest, update.reason), refused)
+            self._refuse(AnnouncedVersion(update.model, LIVE, update.version, update.uri, update.digest, update.reason), refused)
             return
         for arm in (LIVE, CANARY, SHADOW):
             self._arms[update.model, arm].want(arms.get(arm))
 
-    def _tell(self, one: Arm, ended: Ended) -> None:
+    def _tell(self, one: ModelArm, ended: Ended) -> None:
         if ended.refused is not None:
             self._refuse(ended.what, ended.refused)
         elif one.held is not None:
@@ -224,12 +224,12 @@ class Models:
                 digest=ended.what.digest, reason=ended.what.reason,
             )  # fmt: skip
 
-    def _load(self, what: Wanted) -> Loaded:
+    def _load(self, what: AnnouncedVersion) -> Loaded:
         return load_update(self._task, what, self._clock)
 
     def _start(self, model: str, updates: Sequence[ModelUpdate], source: str) -> None:
         """All arms of a model as its history leaves them."""
-        announced: list[dict[str, Wanted]] = []
+        announced: list[dict[str, AnnouncedVersion]] = []
         trouble = ""
         for update in updates:
             try:
@@ -240,12 +240,12 @@ class Models:
         self._arms[model, LIVE] = self._first(model, [arms[LIVE] for arms in announced], source)
         self._arms[model, LIVE].trouble = trouble or self._arms[model, LIVE].trouble
         for arm in (CANARY, SHADOW):
-            self._arms[model, arm] = Arm(model, arm, self._load, self._clock)
+            self._arms[model, arm] = ModelArm(model, arm, self._load, self._clock)
             self._arms[model, arm].want(announced[-1].get(arm) if announced else None)
 
-    def _first(self, model: str, announced: Sequence[Wanted], source: str) -> Arm:
+    def _first(self, model: str, announced: Sequence[AnnouncedVersion], source: str) -> ModelArm:
         """The newest version of the history that can be loaded, else the source: what the workers beside it answer with, too."""
-        failed: list[tuple[Wanted, MillraceError]] = []
+        failed: list[tuple[AnnouncedVersion, MillraceError]] = []
         held: Loaded | None = None
         for what in reversed(announced):
             if any(what.same_source(before) for before, _ in failed):
@@ -258,9 +258,9 @@ class Models:
                 self._log.error("version of the history cannot be loaded", model=model, version=what.version, cause=str(error))
         if held is None:
             folder = open_source(source)
-            what = Wanted(model, LIVE, folder.version, source, folder.digest, "it was set at the start")
+            what = AnnouncedVersion(model, LIVE, folder.version, source, folder.digest, "it was set at the start")
             held = Loaded(what, Version(folder, self._task.load(folder, model)), 0.0, is_swap=False)
-        first = Arm(model, LIVE, self._load, self._clock, held)
+        first = ModelArm(model, LIVE, self._load, self._clock, held)
         if failed:
             newest, why = failed[0]
             first.want(newest)
@@ -269,7 +269,7 @@ class Models:
                 self._refuse(newest, why)
         return first
 
-    def _refuse(self, what: Wanted, refused: MillraceError) -> None:
+    def _refuse(self, what: AnnouncedVersion, refused: MillraceError) -> None:
         self._metrics.add("swaps", 1, outcome="refused")
         self._log.error(
             "version refused; what answered stays", model=what.model, arm=what.arm, version=what.version, digest=what.digest,
@@ -288,7 +288,7 @@ class Models:
         self._updates.close()
 
 
-def load_update(task: Task, what: Wanted, clock: Clock) -> Loaded:
+def load_update(task: Task, what: AnnouncedVersion, clock: Clock) -> Loaded:
     """Raises ModelRefused where the source is not what was announced or does not fit the task, RetryLater where it does not answer."""
     started_s = clock.monotonic_s()
     try:

@@ -20,8 +20,9 @@ from schemas.topics import LATE_EVENTS, USER_EVENTS, USER_EVENTS_VALID
 from streams import headers as h
 from streams.broker import Commit
 from streams.loop.outcome import Emit, Outcome, Reject
+from streams.loop.processor import Processor
 from streams.metrics import Metrics
-from streams.process.record_step import decoded
+from streams.process.record_processor import decoded
 from streams.rows import OutRecords, Place, Rows
 
 KINDS = ("view", "cart", "purchase", "rating", "search")
@@ -78,7 +79,7 @@ def replay_offset_ms(headers: Mapping[str, bytes], longest_ms: int) -> int:
     return int(raw)
 
 
-class Validation:
+class Validation(Processor):
     """`process` and `answer` for `streams.loop.step.BatchStep`, and the loop's state: which ids its own output holds."""
 
     def __init__(
@@ -95,7 +96,7 @@ class Validation:
         self._decoder, self._own = decoder_of(USER_EVENTS, ids), decoder_of(USER_EVENTS_VALID, ids)
         self._encoders = {topic.name: Encoder(RECORD, topic.subject, ids) for topic in (USER_EVENTS_VALID, LATE_EVENTS)}
 
-    # --- streams.loop.recoverable.State ------------------------------------------------------------------------------------
+    # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         """Partitions that we hold already need nothing: what an abort leaves in the window does no harm (`processors/features/seen.py`)."""
@@ -187,10 +188,6 @@ class Validation:
             if offsets_ms[row]:
                 header.append((h.REPLAY_OFFSET_MS, str(offsets_ms[row]).encode()))
         return [OutRecords(topic, chosen.keys, values, headers, [partition for _, partition in chosen.places])]
-
-    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-        """Nobody waits for an event's result."""
-        return []
 
 
 def _texts(columns: Columns, name: str) -> list[str]:

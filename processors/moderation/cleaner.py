@@ -32,14 +32,14 @@ def _refers(record: str) -> bool:
 
 
 class Cleaner:
-    """Implements `streams.loop.loop.Follower`: once an hour, on a thread of its own, one pass over the first root."""
+    """Implements `streams.loop.processor.Periodic`: once an hour, on a thread of its own, one pass over the first root."""
 
     def __init__(self, blobs: Blobs, clock: Clock) -> None:
         self._blobs, self._clock = blobs, clock
         self._begun_s = float("-inf")
         self._thread: Thread | None = None
 
-    def follow(self) -> None:
+    def tick(self) -> None:
         now_s = self._clock.monotonic_s()
         if now_s - self._begun_s < EVERY_S or (self._thread is not None and self._thread.is_alive()):
             return

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
 from schemas.errors import InvalidRequest, RecordError, RecordTooLarge, UndecodableRecord
 from streams import headers as h
 from streams.ids import derived
-from streams.rows import Origin, Polled, Rows
+from streams.rows import Origin, Place, Polled, Rows
 
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 32 * 1024
@@ -156,3 +156,22 @@ def _origin(found: dict[str, bytes], place: Origin) -> Origin:
     if not TOPIC_NAME.fullmatch(topic):
         raise InvalidRequest(f"header {h.ORIGIN_TOPIC} is {raw!r:.60}, which is no topic's name")
     return topic, partition, number(found, h.ORIGIN_OFFSET)
+
+
+def not_due(polled: Polled, delays_ms: Mapping[str, int], now_ms: int) -> tuple[list[int], dict[Place, tuple[int, int]]]:
+    """Retries wait in their topic: the first that is not due stops its partition there, and is read again later.
+
+    Returns the indices of the records that may be worked on now; and for each other partition the offset to go back to, and when it is
+    due. delays_ms: by retry topic."""
+    put_back: dict[Place, tuple[int, int]] = {}
+    kept: list[int] = []
+    for i, place in enumerate(polled.places):
+        if place in put_back:
+            continue
+        delay_ms = delays_ms.get(place[0])
+        not_before_ms = 0 if delay_ms is None else waits_until_ms(polled, i, now_ms, delay_ms)
+        if not_before_ms <= now_ms:
+            kept.append(i)
+        else:
+            put_back[place] = polled.offsets[i], not_before_ms
+    return kept, put_back

@@ -15,7 +15,6 @@ from streams.clock import Clock
 from streams.loop.offsets import OffsetTracker
 from streams.loop.pauses import Pauses
 from streams.loop.quarantine import SUSPICIOUS, claim_note, claims_in
-from streams.loop.recoverable import NoState, State
 from streams.metrics import Metrics
 from streams.rows import Place, Polled, Rows
 
@@ -43,9 +42,11 @@ class Assignment:
         self.epoch = 0
         self.must_rewind = False
         self.must_rejoin = False
-        self.state: State = NoState()
+        # set by the loop: before partitions go, when work in flight was dropped, and for the step's state
         self.before_revoke: Callable[[], None] = lambda: None
         self.dropped: Callable[[], None] = lambda: None
+        self.restore_state: Callable[[Mapping[Place, Commit]], None] = lambda positions: None
+        self.forget_state: Callable[[Iterable[Place]], None] = lambda places: None
 
     # --- records come and go ------------------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ class Assignment:
         self.offsets.update({place: position.offset for place, position in committed.items()})
         self._source.seek({place: position.offset for place, position in committed.items()})
         self.pauses.set_anew(committed)
-        self.state.restore(committed)
+        self.restore_state(committed)
         return committed
 
     def _forget(self, places: Sequence[Place]) -> None:
@@ -171,5 +172,5 @@ class Assignment:
             self.offsets.pop(place, None)
             self._tries.pop(place, None)
             self.suspects.pop(place, None)
-        self.state.forget(places)
+        self.forget_state(places)
         self.dropped()

@@ -9,9 +9,6 @@ same request id and origin.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Protocol
 
 import structlog
 
@@ -19,53 +16,26 @@ from schemas.errors import Fenced, InvalidRequest, PoisonRecord, RecordError, Re
 from schemas.topic_kinds import Consumption, Order
 from streams.broker import Sink, Source
 from streams.clock import Clock
-from streams.loop.admit import admit
+from streams.loop.admit import admit, not_due
+from streams.loop.answers import answers
 from streams.loop.assignment import Assignment
 from streams.loop.batching import Batcher
 from streams.loop.deadletter import answerable, bare, dead_letters, retries
+from streams.loop.limits import Delivery, LoopLimits
 from streams.loop.liveness import Liveness
 from streams.loop.outbox import Outbox
 from streams.loop.outcome import Defer, Emit, Outcome, Reject
+from streams.loop.processor import Periodic
 from streams.loop.quarantine import Quarantine
-from streams.loop.recoverable import State
 from streams.loop.recovery import Recovery
 from streams.loop.release import Ended
-from streams.loop.retries import not_due
-from streams.loop.step import INLINE, Step
+from streams.loop.step import Step
 from streams.loop.suspects import Suspects
-from streams.loop.told import told
 from streams.loop.trials import Trials
 from streams.metrics import Metrics
 from streams.rows import Polled, Rows
 
 SUSPECTS_S = 1.0  # so long a round runs suspects; then the group is served
-
-
-class Delivery(Enum):
-    EXACTLY_ONCE = "exactly-once"
-    AT_LEAST_ONCE = "at-least-once"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopLimits:
-    """Bounds of one loop. What waits in memory is at most the look-ahead, in records and in bytes."""
-
-    delivery: Delivery = Delivery.EXACTLY_ONCE
-    poll_records: int = 500
-    idle_wait_ms: float = 200.0
-    commit_interval_ms: float = 100.0
-    look_ahead_records: int = 4_000
-    look_ahead_bytes: int = 64 * 1024 * 1024
-    commit_limit_s: float = 10.0
-    drain_limit_s: float = 10.0
-    outage_limit_s: float = 120.0
-    max_failures_in_a_row: int = 100
-
-
-class Follower(Protocol):
-    """Something that is looked after between batches: a broadcast topic, a status report."""
-
-    def follow(self) -> None: ...
 
 
 class Loop:
@@ -84,13 +54,12 @@ class Loop:
         worker: str,
         metrics: Metrics,
         quarantine: Quarantine | None = None,
-        state: State | None = None,
-        followers: Sequence[Follower] = (),
+        periodic: Sequence[Periodic] = (),
         failpoint: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.consumption, self.source, self.sink, self.step = consumption, source, sink, step
         self.limits, self.worker, self.metrics = limits, worker, metrics
-        self._batcher, self._clock, self.followers = batcher, clock, list(followers)
+        self._batcher, self._clock, self.periodic = batcher, clock, list(periodic)
         self._failpoint = failpoint  # named steps at which chaos tests kill the process
         self._retry_topics = consumption.retry_topics()
         self._delays_ms = dict(zip(self._retry_topics, consumption.retry_delays_ms, strict=True))
@@ -101,9 +70,7 @@ class Loop:
         self.assignment = Assignment(source, clock, limits.look_ahead_records, metrics, self._log)
         self.assignment.before_revoke = self._before_revoke
         self.assignment.dropped = self._dropped
-        if state is not None:
-            assert getattr(step, "hand_off_ms", INLINE) == INLINE, "state beside the offsets belongs to the loop's own thread"
-            self.assignment.state = state
+        self.assignment.restore_state, self.assignment.forget_state = step.restore, step.forget
         self.outbox = Outbox(
             source=source, sink=sink, assignment=self.assignment, clock=clock, metrics=metrics,
             exactly_once=self._exactly_once, in_prefix=self._exactly_once or self._strict,
@@ -142,8 +109,9 @@ class Loop:
             self.sink.close()
 
     def run_once(self) -> None:
-        for follower in self.followers:
-            follower.follow()
+        self.step.tick()
+        for periodic in self.periodic:
+            periodic.tick()
         try:
             held = self._holds()
             polled = self._poll()
@@ -253,13 +221,13 @@ class Loop:
         return rows.take([i for i in range(len(rows)) if i not in gone])
 
     def _expire(self, rows: Rows, message: str) -> None:
-        answers, silent = told(self.step, answerable(rows), "expired", "deadline", message)
-        if silent:
-            self._reject(rows.take(silent), InvalidRequest("it expired, and its answer cannot be written"), "answer")
-            rows = rows.take([row for row in range(len(rows)) if row not in silent])
+        records, unanswered = answers(self.step, answerable(rows), "expired", "deadline", message)
+        if unanswered:
+            self._reject(rows.take(unanswered), InvalidRequest("it expired, and its answer cannot be written"), "answer")
+            rows = rows.take([row for row in range(len(rows)) if row not in unanswered])
         self.metrics.add("expired", len(rows))
         if len(rows):
-            self._end(Emit(rows, answers))
+            self._end(Emit(rows, records))
 
     def _run_suspects(self) -> None:
         """Each is committed before the next; after a while the group is served."""
@@ -335,8 +303,8 @@ class Loop:
         self.metrics.add("dead_letters", len(rows), code=error.code)
         self._log.warning("dead letter", code=error.code, cause=str(error), step=step, origins=rows.origins[:3])
         letters = dead_letters(self.consumption.dead_letter_topic, rows, error, step, self.worker)
-        answers, _ = told(self.step, answerable(rows), "failed", error.code, str(error))
-        return self.outbox.hold(Ended(rows, [letters, *answers], rejected=True))
+        records, _ = answers(self.step, answerable(rows), "failed", error.code, str(error))
+        return self.outbox.hold(Ended(rows, [letters, *records], rejected=True))
 
     def _hold_back(self, rows: Rows) -> None:
         """Rows that failed by no fault of theirs wait for the next trial, behind the others: one of those may succeed."""

@@ -1,4 +1,4 @@
-"""The step seam: what the loop asks of a task, and the step that most tasks use.
+"""How the loop runs a processor: the step protocol, and the step that nearly all processors use.
 
 A step takes batches with `submit` and gives outcomes with `completed`: any number, in any order, any time later. The
 loop never knows whether the work ran inline, on a thread, in a child process or at a remote server.
@@ -7,19 +7,23 @@ loop never knows whether the work ran inline, on a thread, in a child process or
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Protocol
 
 from schemas.errors import DependencyUnavailable, MillraceError, PoisonRecord, RecordError, RetryLater, Stop
+from streams.broker import Commit
 from streams.clock import Clock
 from streams.daemon_thread import DaemonThread
 from streams.loop.batching import CostLine, value_bytes
 from streams.loop.outcome import Defer, Outcome, Reject
-from streams.rows import OutRecords, Rows
+from streams.loop.processor import Processor, Report, keeps_state
+from streams.rows import OutRecords, Place, Rows
 
 
 class Step(Protocol):
+    """Subclass it explicitly to get the defaults. `answer`, `restore`, `forget`, `tick` and `report` are those of a `Processor`."""
+
     def submit(self, batch: Rows) -> None:
         """Take a batch. May compute it here; then the outcomes are there at the next `completed`."""
         ...
@@ -44,46 +48,56 @@ class Step(Protocol):
         ...
 
     def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-        """Records that tell the callers of these rows why they get no result."""
-        ...
+        return []
 
-    def close(self) -> None: ...
+    def restore(self, positions: Mapping[Place, Commit]) -> None:
+        return
+
+    def forget(self, places: Iterable[Place]) -> None:
+        return
+
+    def tick(self) -> None:
+        return
+
+    def report(self) -> Report:
+        return Report()
+
+    def close(self) -> None:
+        return
 
 
 Process = Callable[[Rows], list[Outcome]]
-Answer = Callable[[Rows, str, str, str], list[OutRecords]]
 SEARCH_LIMIT_S = 60.0  # so long the culprits of a failing batch are looked for
 HAND_OFF_MS = 1_000.0
 INLINE = float("inf")  # never handed to a thread
 
 
-class BatchStep:
-    """Runs a function over batches: inline while they are short, on one thread when they are predicted to be long.
+class BatchStep(Step):
+    """Runs a processor over batches: inline while they are short, on one thread when they are predicted to be long.
 
     A batch that fails is split in halves until the culprit is alone, so its neighbours are answered (`bisect`).
     Inline work keeps the loop from polling; past `hand_off_ms` a thread takes it, so that the group's poll interval,
     heartbeats of the process and revocations are served meanwhile. The thread is a daemon: one that hangs keeps no process alive.
+    A processor with state beside its offsets is never run on a thread (`keeps_state`).
     """
 
     def __init__(
         self,
-        process: Process,
-        answer: Answer,
+        processor: Processor,
         clock: Clock,
         line: CostLine,
         hand_off_ms: float = HAND_OFF_MS,
-        closing: Callable[[], None] = lambda: None,
+        around: Callable[[Process], Process] = lambda process: process,
     ) -> None:
-        """closing: called at the end, for what the process function holds."""
-        self._process, self._closing = process, closing
+        """around: wraps the processor's `process`, for example to wait for a shared device."""
+        self.processor, self._process = processor, around(processor.process)
         self._clock = clock
         self._line = line
-        self.hand_off_ms = hand_off_ms
+        self.hand_off_ms = INLINE if keeps_state(processor) else hand_off_ms
         self._done: deque[Outcome] = deque()
         self._thread: DaemonThread | None = None
         self._running: set[Future[list[Outcome]]] = set()
         self._call_began_s: float | None = None
-        self.answer = answer
 
     def submit(self, batch: Rows) -> None:
         cost = _cost(batch)
@@ -115,7 +129,24 @@ class BatchStep:
     def close(self) -> None:
         if self._thread is not None:
             self._thread.close()
-        self._closing()
+        self.processor.close()
+
+    # --- what the processor answers for itself --------------------------------------------------------------------
+
+    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
+        return self.processor.answer(rows, status, code, message)
+
+    def restore(self, positions: Mapping[Place, Commit]) -> None:
+        self.processor.restore(positions)
+
+    def forget(self, places: Iterable[Place]) -> None:
+        self.processor.forget(places)
+
+    def tick(self) -> None:
+        self.processor.tick()
+
+    def report(self) -> Report:
+        return self.processor.report()
 
     def _timed(self, batch: Rows, cost: float) -> list[Outcome]:
         started_s = self._clock.monotonic_s()

@@ -20,6 +20,7 @@ from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from schemas import avro
 from schemas.columns import Columns
 from schemas.topic_kinds import Compatibility, Consumption, Guarantee, Topic
+from streams.loop.processor import Report
 
 avro.FOLDERS.append(Path(__file__).parent / "records")
 WIDTH = 32
@@ -94,11 +95,17 @@ class TensorTask:
 
 
 class Fixed:
-    """A model that never changes, in place of `inference_workers.served.served_models.Models`."""
+    """A model that never changes, in place of `inference_workers.served.served_models.ServedModels`."""
 
     def __init__(self, model: Mlp) -> None:
         folder = ModelFolder(Path("."), "mlp", "1", "", {}, {})
         self.current = {"mlp": Version(folder, model)}
+
+    def follow(self) -> None:
+        return
+
+    def report(self) -> Report:
+        return Report()
 
     def announcements(self, rows: Any) -> list[Any]:
         return []

@@ -23,7 +23,7 @@ import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from inference_workers.media.reader import MediaReader
-from inference_workers.worker import TaskStep
+from inference_workers.worker import TaskProcessor
 from processors.features.enrich import Enrich
 from schemas import avro
 from schemas.codec import head
@@ -35,7 +35,8 @@ from streams.kafka.config import KafkaAddress, consumer_config, producer_config
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource
 from streams.loop.batching import Batcher, BatchLimits, CostLine
-from streams.loop.loop import Delivery, Loop, LoopLimits
+from streams.loop.limits import Delivery, LoopLimits
+from streams.loop.loop import Loop
 from streams.loop.step import BatchStep
 from streams.metrics import Metrics
 from streams.process.shell import configure_logging, spare_the_collector
@@ -83,13 +84,13 @@ def make_loop(bootstrap: str, registry: str, group: str, heavy: int, delivery: D
     )
     task = TensorTask(group)
     models, media = Fixed(Mlp(heavy)), MediaReader(Blobs(()))
-    step = TaskStep(task, models, media, Enrich((), None, clock, metrics), ids, clock, "bench-0", metrics)  # type: ignore[arg-type]
+    processor = TaskProcessor(task, models, media, Enrich((), None, clock, metrics), ids, clock, "bench-0", metrics)  # type: ignore[arg-type]
     exactly_once = delivery is Delivery.EXACTLY_ONCE
     return Loop(
         consumption=task.consumption,
         source=KafkaSource(address, group, metrics),
         sink=KafkaSink(address, group if exactly_once else None),
-        step=BatchStep(step.process, step.answer, clock, line),
+        step=BatchStep(processor, clock, line),
         batcher=Batcher(BatchLimits(max_rows=BATCH), line),
         clock=clock,
         limits=LoopLimits(delivery=delivery, commit_interval_ms=COMMIT_S * 1000),

@@ -15,7 +15,8 @@ from streams.broker import Commit
 from streams.kafka.config import GroupProtocol
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource, generation_of
-from streams.loop.loop import Delivery, Loop
+from streams.loop.limits import Delivery
+from streams.loop.loop import Loop
 from streams.loop.release import Ended
 from streams.rows import Rows
 from tests.conftest import Servers

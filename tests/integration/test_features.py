@@ -27,7 +27,7 @@ from infra.local import tls
 from processors.features.feature_blob import State, Written, pack, unpack
 from processors.features.online_store import RedisStore
 from processors.features.validate import Validation
-from processors.processor_loops import parts
+from processors.processor_loops import plans
 from processors.settings import ProcessorSettings
 from schemas.codec import Encoder
 from schemas.features import DAY_MS, ITEM, LATENESS_MS, USER, View
@@ -40,10 +40,12 @@ from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.readback import first_times
 from streams.kafka.sink import KafkaSink
+from streams.loop.batching import CostLine
+from streams.loop.step import BatchStep
 from streams.memory.murmur2 import partition_of
 from streams.metrics import Metrics
+from streams.process.wiring import Surroundings
 from streams.rows import OutRecords
-from streams.schema_registry import Registry
 from tests.support.brute_features import differences, item_values, user_values
 from tests.support.stack import Stack, until
 
@@ -216,14 +218,17 @@ def test_every_event_ended_in_one_place(stack: Stack, traffic: Traffic) -> None:
 def test_the_dedupe_window_ends_at_the_next_record_not_now(stack: Stack, traffic: Traffic) -> None:
     """A process that stood still for longer than its window knows what came just before the record that it goes on with."""
     settings = ProcessorSettings(bootstrap=stack.address.bootstrap, registry=stack.registry._url, dedupe_s=1)
-    (_, build), ids = parts(settings)["validate"], Registry(stack.registry._url)
     begun, time_s = KafkaAdmin(stack.address).firsts([(USER_EVENTS.name, 0)]), SystemClock().now_ms() / 1000
     (first_ms,) = first_times(stack.address, begun, SystemClock()).values()
     assert time_s - first_ms / 1000 > 5
-    state = build(stack.address, ids, "test", Metrics()).state
-    assert isinstance(state, Validation)
-    state.restore({place: Commit(offset) for place, offset in begun.items()})
-    assert len(state._seen) > 10
+    side = KafkaSink(stack.address, None)
+    given = Surroundings(stack.address, stack.registry, SystemClock(), "test", Metrics(), side, CostLine())
+    step = plans(settings)["validate"].build(given)
+    assert isinstance(step, BatchStep)
+    validation = step.processor
+    assert isinstance(validation, Validation)
+    validation.restore({place: Commit(offset) for place, offset in begun.items()})
+    assert len(validation._seen) > 10
     ends = KafkaAdmin(stack.address).ends(list(begun))
     assert first_times(stack.address, ends, SystemClock()) == {}, "nothing is to be read: the window ends now"
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from schemas.errors import DependencyUnavailable
 from schemas.topic_kinds import Order
-from streams.loop.loop import Delivery, Loop
+from streams.loop.limits import Delivery
+from streams.loop.loop import Loop
 from streams.rows import Rows
 from tests.support.echo import RESULTS, Echo, World
 from tests.support.faults import Fault, FaultySink

@@ -8,9 +8,11 @@ from schemas.errors import InvalidRequest, RetryLater
 from schemas.topic_kinds import Compatibility, Consumption, Guarantee, Order, Topic
 from streams.clock import ManualClock
 from streams.loop.batching import Batcher, BatchLimits, CostLine
-from streams.loop.loop import Delivery, Loop, LoopLimits
+from streams.loop.limits import Delivery, LoopLimits
+from streams.loop.loop import Loop
 from streams.loop.outcome import Emit, Outcome
-from streams.loop.step import BatchStep
+from streams.loop.processor import Processor
+from streams.loop.step import BatchStep, Process
 from streams.memory.cluster import Entry, MemoryBroker
 from streams.memory.endpoints import MemorySink, MemorySource
 from streams.metrics import Metrics
@@ -65,6 +67,19 @@ class Echo:
         return [Emit(rows, result(rows, "ok", rows.values))]
 
 
+class Functions(Processor):
+    """A processor made of two functions."""
+
+    def __init__(self, process: Process, answer: Callable[[Rows, str, str, str], list[OutRecords]] = lambda *_: []) -> None:
+        self.process_rows, self._answer = process, answer
+
+    def process(self, rows: Rows) -> list[Outcome]:
+        return self.process_rows(rows)
+
+    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
+        return self._answer(rows, status, code, message)
+
+
 class World:
     """An in-memory broker with the echo topics, and as many loops on it as a test wants."""
 
@@ -82,7 +97,7 @@ class World:
             consumption=self.consumption,
             source=MemorySource(self.broker, "echo"),
             sink=MemorySink(self.broker, "echo", transactional_id),
-            step=BatchStep(echo, answer, self.clock, line),
+            step=BatchStep(Functions(echo, answer), self.clock, line),
             batcher=Batcher(BatchLimits(max_rows=8), line),
             clock=self.clock,
             limits=LoopLimits(delivery=delivery, **limits),  # type: ignore[arg-type]

@@ -15,9 +15,9 @@ import pytest
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from inference_workers.served import served_models as live_module
-from inference_workers.served.served_models import Models
+from inference_workers.served.served_models import ServedModels
 from inference_workers.task import Prediction, Prepared, Use, Versions
-from inference_workers.worker import TaskStep
+from inference_workers.worker import TaskProcessor
 from processors.features.enrich import Enrich
 from schemas import avro
 from schemas.codec import Encoder, read_any
@@ -95,10 +95,10 @@ class World:
         self.backends.append(Backend(folder.version))
         return self.backends[-1]
 
-    def worker(self) -> Models:
+    def worker(self) -> ServedModels:
         task: Any = self
         topic = MemoryBroadcast(self.broker, MODEL_UPDATES.name)
-        return Models(task, topic, self.ids, self.clock, "w", self.metrics, self.keep)
+        return ServedModels(task, topic, self.ids, self.clock, "w", self.metrics, self.keep)
 
     def keep(self, records: OutRecords) -> None:
         self.acks += [SwapAck.from_dict(read_any(value, self.ids)) for value in records.values]
@@ -114,21 +114,21 @@ class World:
         update = replace(update, **fields)
         self.write(Encoder("model-update", MODEL_UPDATES.subject, self.ids).encode_one(update))
 
-    def follow(self, models: Models, until: Callable[[], object]) -> None:
+    def follow(self, models: ServedModels, until: Callable[[], object]) -> None:
         """Follows as a loop does, an hour at most by the clock of the test."""
         deadline_s = time.monotonic() + 10
         while not until():
-            assert time.monotonic() < deadline_s, models.notes()
+            assert time.monotonic() < deadline_s, models.report().notes
             self.clock.sleep(1.0)
             models.follow()
             time.sleep(0.001)
 
-    def settle(self, models: Models) -> None:
+    def settle(self, models: ServedModels) -> None:
         for _ in range(5):
             models.catch_up(1e9)
             self.clock.sleep(1.0)
 
-    def still_loads(self, models: Models) -> None:
+    def still_loads(self, models: ServedModels) -> None:
         for _ in range(5):
             self.clock.sleep(1.0)
             models.follow()
@@ -151,7 +151,7 @@ def rows(low: int, high: int, epoch: int = 0, partition: int = 0) -> Rows:
     )  # fmt: skip
 
 
-def answered(world: World, models: Models, asked: Rows) -> list[SwapAck]:
+def answered(world: World, models: ServedModels, asked: Rows) -> list[SwapAck]:
     """What one batch announces."""
     with models.batch() as batch:
         said = [
@@ -188,10 +188,10 @@ class Translating(World):
         use = Use(version, np.full((len(inputs), 1), self.odd, "<f4"), 1.0, embedding=embedding)
         return Prediction({"text": [f"by {version.backend.version}" for _ in inputs]}, [use])
 
-    def step(self, models: Models) -> TaskStep:
+    def step(self, models: ServedModels) -> TaskProcessor:
         task: Any = self
         enrich = Enrich((), None, self.clock, self.metrics)
-        return TaskStep(task, models, MediaReader(Blobs(())), enrich, self.ids, self.clock, "w", self.metrics)
+        return TaskProcessor(task, models, MediaReader(Blobs(())), enrich, self.ids, self.clock, "w", self.metrics)
 
     def asked(self, n: int) -> Rows:
         value = Encoder("translation-request", self.consumption.topic.subject, self.ids).encode_one(

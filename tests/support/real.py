@@ -13,13 +13,14 @@ from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource
 from streams.loop.batching import Batcher, BatchLimits, CostLine
-from streams.loop.loop import Delivery, Loop, LoopLimits
+from streams.loop.limits import Delivery, LoopLimits
+from streams.loop.loop import Loop
 from streams.loop.outcome import Emit, Outcome
 from streams.loop.step import BatchStep
 from streams.metrics import Metrics
 from streams.rows import OutRecords, Polled, Rows
 from tests.support import echo
-from tests.support.echo import Echo, answer
+from tests.support.echo import Echo, Functions, answer
 from tests.support.ledger import End, Key, problems
 
 
@@ -52,7 +53,7 @@ class RealWorld:
             consumption=self.consumption,
             source=KafkaSource(self.address, group, metrics),
             sink=KafkaSink(self.address, transactional_id),
-            step=BatchStep(relabelled, answers, self.clock, line),
+            step=BatchStep(Functions(relabelled, answers), self.clock, line),
             batcher=Batcher(BatchLimits(max_rows=8), line),
             clock=self.clock,
             limits=LoopLimits(delivery=delivery, idle_wait_ms=50, **limits),  # type: ignore[arg-type]

@@ -21,7 +21,6 @@ from processors.features.validate import Validation
 from processors.moderation.policy import Rules as PolicyRules
 from processors.moderation.policy import action_of, action_of_review
 from processors.moderation.timely_labels import is_timely
-from processors.processor_loops import inline
 from schemas import avro, generated
 from schemas.errors import Stop
 from schemas.features import ITEM, USER, View
@@ -48,12 +47,14 @@ from schemas.topics import (
 from streams import headers as h
 from streams.clock import ManualClock
 from streams.loop.batching import Batcher, BatchLimits, CostLine
-from streams.loop.loop import Loop, LoopLimits
-from streams.loop.step import Step
+from streams.loop.limits import LoopLimits
+from streams.loop.loop import Loop
+from streams.loop.processor import Processor
+from streams.loop.step import BatchStep, Step
 from streams.memory.cluster import MemoryBroker
 from streams.memory.endpoints import MemoryBroadcast, MemorySink, MemorySource
 from streams.metrics import Metrics
-from streams.process.record_step import RecordStep
+from streams.process.record_processor import RecordProcessor
 from streams.readable import Readable
 from streams.rows import OutRecords
 from streams.schema_registry import MemoryRegistry
@@ -93,37 +94,36 @@ class World:
     def broadcast(self, name: str) -> MemoryBroadcast:
         return MemoryBroadcast(self.broker, name)
 
-    def inline(self, made: Any) -> Step:
-        return inline(made.process, made.answer)
+    def step(self, processor: Processor) -> Step:
+        return BatchStep(processor, self.clock, CostLine())
 
 
-def _records(consumption: Consumption, function: Callable[..., Any]) -> Callable[[World], tuple[Step, Any]]:
+def _records(consumption: Consumption, function: Callable[..., Any]) -> Callable[[World], Step]:
     key = "request_id" if consumption is TIMELY else "content_id"
-    return lambda world: (world.inline(RecordStep(consumption, function, key, world.ids, "w")), None)
+    return lambda world: world.step(RecordProcessor(consumption, function, key, world.ids, "w"))
 
 
-def _validate(world: World) -> tuple[Step, Any]:
+def _validate(world: World) -> Step:
     made = Validation(world.ids, "w", world.metrics, Seen(900_000), lambda positions, window_ms: iter(()))
-    return world.inline(made), made
+    return world.step(made)
 
 
-def _sink(view: View) -> Callable[[World], tuple[Step, Any]]:
-    def build(world: World) -> tuple[Step, Any]:
+def _sink(view: View) -> Callable[[World], Step]:
+    def build(world: World) -> Step:
         attributes = Attributes(view, world.broadcast(view.attributes.name), world.ids)
         made = FeatureSink(view, world.ids, MemoryStore(), attributes, lambda ends: iter(()), world.clock, world.metrics)
-        return world.inline(made), made
+        return world.step(made)
 
     return build
 
 
-def _archive(world: World) -> tuple[Step, Any]:
-    made = Archive(world.folder, world.ids, world.clock, age_s=1, rows=50)
-    return made, made
+def _archive(world: World) -> Step:
+    return Archive(world.folder, world.ids, world.clock, age_s=1, rows=50)
 
 
-def _decide(world: World) -> tuple[Step, Any]:
+def _decide(world: World) -> Step:
     made = Decide(DecidePolicy(), world.ids, "w", lambda: world.broadcast(TRAINING_EVENTS.name))
-    return world.inline(made), made
+    return world.step(made)
 
 
 class Child:
@@ -133,13 +133,13 @@ class Child:
     def stop(self) -> None: ...
 
 
-def _launch(world: World) -> tuple[Step, Any]:
+def _launch(world: World) -> Step:
     def start(run_key: str) -> Child:
         assert (world.folder / run_key).parent == world.folder
         return Child()
 
     made = Launch(world.ids, "w", lambda: world.broadcast(TRAINING_EVENTS.name), start, lambda *_: None, world.clock)
-    return world.inline(made), made
+    return world.step(made)
 
 
 class Reading:
@@ -168,15 +168,15 @@ class Reading:
     def close(self) -> None: ...
 
 
-def _rollout(world: World) -> tuple[Step, Any]:
+def _rollout(world: World) -> Step:
     made = Rollout(RolloutPolicy(), world.ids, list, lambda: Reading(world), world.clock)
-    return world.inline(made), made
+    return world.step(made)
 
 
-def _detector(name: str) -> Callable[[World], tuple[Step, Any]]:
+def _detector(name: str) -> Callable[[World], Step]:
     """Windows so small that they are compared again and again."""
 
-    def build(world: World) -> tuple[Step, Any]:
+    def build(world: World) -> Step:
         def states() -> list[generated.DriftState]:
             return Readable(DRIFT_STATE, world.ids, generated.DriftState.from_dict).of(world.broadcast(DRIFT_STATE.name).poll())
 
@@ -191,13 +191,13 @@ def _detector(name: str) -> Callable[[World], tuple[Step, Any]]:
             states,
             lambda: world.broadcast(MODEL_UPDATES.name),
         )
-        return world.inline(made), made
+        return world.step(made)
 
     return build
 
 
 POLICY_RULES = PolicyRules.parse("default=0.95", review_unjudged=True)
-LOOPS: dict[str, tuple[Consumption, Callable[[World], tuple[Step, Any]]]] = {
+LOOPS: dict[str, tuple[Consumption, Callable[[World], Step]]] = {
     "policy": (POLICY, _records(POLICY, lambda verdict, key, at_ms: action_of(verdict, key, at_ms, POLICY_RULES))),
     "decisions": (DECISIONS, _records(DECISIONS, lambda label, key, at_ms: action_of_review(label, at_ms))),
     "timely": (TIMELY, _records(TIMELY, lambda label, key, at_ms: dict(label) if is_timely(label, at_ms) else None)),
@@ -229,12 +229,11 @@ def test_whatever_lies_on_its_topic_a_loop_ends_each_record_once_and_none_of_the
         world.broker.create(further, consumption.topic.partitions)
     for beside in (MODEL_UPDATES.name, SWAP_ACKS.name, "user-profiles-v1", "items-v1", TRAINING_EVENTS.name, DRIFT_STATE.name):
         _fill(world, beside, random, 60)
-    made, state = build(world)
+    step = build(world)
     loop = Loop(
         consumption=consumption, source=MemorySource(world.broker, consumption.group), sink=MemorySink(world.broker, consumption.group, "id"),
-        step=made, batcher=Batcher(BatchLimits(max_rows=50), CostLine()), clock=world.clock, limits=LoopLimits(), worker="w",
-        metrics=world.metrics, state=state,
-        followers=[state] if hasattr(state, "follow") else [],
+        step=step, batcher=Batcher(BatchLimits(max_rows=50), CostLine()), clock=world.clock, limits=LoopLimits(), worker="w",
+        metrics=world.metrics,
     )  # fmt: skip
     loop.source.subscribe((consumption.topic.name, *consumption.retry_topics()), loop.assignment)
     _fill(world, consumption.topic.name, random)

@@ -18,7 +18,8 @@ from schemas.topics import DRIFT_EVENTS, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams import headers as h
 from streams.broker import Broadcast, Commit
 from streams.loop.outcome import Emit, Outcome
-from streams.process.record_step import decoded
+from streams.loop.processor import Processor
+from streams.process.record_processor import decoded
 from streams.readable import Followed, Readable
 from streams.rows import OutRecords, Place, Polled, Rows
 from training_triggers.drift.detect import RENEW
@@ -126,7 +127,7 @@ def _mean(mean: float, missing: float) -> str:
     return f"mean {mean:.4g}" + (f" of all but {missing:.1%}" if missing > 0 else "")
 
 
-class Decide:
+class Decide(Processor):
     """Step and state of the loop. read: all training requests (of persons, too) and events, from the first."""
 
     def __init__(self, policy: Policy, ids: SchemaIds, worker: str, read: Callable[[], Broadcast]) -> None:
@@ -204,9 +205,6 @@ class Decide:
             *self._records(TRAINING_REQUESTS.name, self._requests, requests), *self._records(TRAINING_EVENTS.name, self._events, events),
         ]  # fmt: skip
         return [*outcomes, Emit(done, records)] if len(done) else outcomes
-
-    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-        return []
 
     def _records(
         self, topic: str, encoder: Encoder, records: Sequence[TrainingRequest] | Sequence[TrainingEvent]

@@ -24,7 +24,8 @@ from schemas.topics import ACCURACY, DRIFT, DRIFT_EVENTS, DRIFT_STATE, MODEL_UPD
 from streams import headers as h
 from streams.broker import Broadcast, Commit
 from streams.loop.outcome import Emit, Outcome, Reject
-from streams.process.record_step import decoded
+from streams.loop.processor import Processor
+from streams.process.record_processor import decoded
 from streams.readable import Followed, Readable
 from streams.rows import OutRecords, Place, Polled, Rows
 from training_triggers.drift.version_watch import Alarm, Matrix, Rules, Watch, columns_of
@@ -87,7 +88,7 @@ def judged(record: Mapping[str, Any]) -> bool | None:
     return is_right(said, record["output_names"], told)
 
 
-class Detector:
+class Detector(Processor):
     """Step and state of one loop. read_state: all records of `drift-state-v1` that are committed, oldest first. read_wishes: `drift-events-v1`
     and `model-updates-v1`, from the first: where a baseline is to begin anew."""
 
@@ -116,7 +117,7 @@ class Detector:
         self._states = Encoder("drift-state", DRIFT_STATE.subject, ids)
         self.watches: dict[tuple[str, str], Watch] = {}
 
-    # --- streams.loop.recoverable.State ------------------------------------------------------------------------------------
+    # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         """Raises BadSettings where only a part of the topic is ours, BrokerUnavailable."""
@@ -222,9 +223,6 @@ class Detector:
             elif entries is not None:
                 found.append(entries)
         return found, refused
-
-    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-        return []
 
     def _watch(self, model: str, version: str, names: tuple[str, ...], at_ms: int) -> Watch:
         """Columns that not all batches have are let go rather than the baseline: while versions of a worker are rolled out, some log a column

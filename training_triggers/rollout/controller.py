@@ -27,8 +27,9 @@ from schemas.topics import TRAINING_EVENTS
 from streams.broker import Commit
 from streams.clock import Clock
 from streams.loop.outcome import Emit, Outcome
-from streams.process.record_step import decoded
-from streams.rows import OutRecords, Place, Rows
+from streams.loop.processor import Processor
+from streams.process.record_processor import decoded
+from streams.rows import Place, Rows
 from training_triggers.journal import ENDS
 from training_triggers.recorded.confidence_sequence import Both, difference, paired_difference
 from training_triggers.recorded.evidence import Evidence, Seen, time_ratio
@@ -167,7 +168,7 @@ class Run:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-class Rollout:
+class Rollout(Processor):
     """Step, state and follower of the loop over `training-events-v1`."""
 
     def __init__(
@@ -190,7 +191,7 @@ class Rollout:
         self._unwatched: set[tuple[str, str]] = set()
         self._log = structlog.get_logger().bind(worker="rollout")
 
-    # --- streams.loop.recoverable.State, the step --------------------------------------------------------------------------
+    # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         self.forget(())
@@ -209,18 +210,15 @@ class Rollout:
             self._note(TrainingEvent.from_dict(record))
         return [*outcomes, Emit(done, [])] if len(done) else outcomes
 
-    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-        return []
-
     def _note(self, event: TrainingEvent) -> None:
         run = self._runs.setdefault(event.run_key, Run(event.model))
         run.kinds.add(event.kind)
         if event.kind == "judged" and event.facts.keys() >= FACTS:
             run.facts = event.facts
 
-    # --- streams.loop.loop.Follower ----------------------------------------------------------------------------------
+    # --- between batches -----------------------------------------------------------------------------------------------
 
-    def follow(self) -> None:
+    def tick(self) -> None:
         now_s = self._clock.monotonic_s()
         if self._topics is None or now_s - self._looked_s < LOOK_EVERY_S:
             return

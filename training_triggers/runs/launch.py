@@ -26,7 +26,8 @@ from streams import headers as h
 from streams.broker import Broadcast, Commit
 from streams.clock import Clock
 from streams.loop.outcome import Emit, Outcome, Reject
-from streams.process.record_step import decoded
+from streams.loop.processor import Processor
+from streams.process.record_processor import decoded
 from streams.readable import Followed, Readable
 from streams.rows import OutRecords, Place, Rows
 from training_triggers.journal import OVER, is_run_key
@@ -42,7 +43,7 @@ class Child(Protocol):
     def stop(self) -> None: ...
 
 
-class Launch:
+class Launch(Processor):
     """Step, state and follower of the loop. read: all events, from the first. start: a run's child. fail: writes why a run failed."""
 
     def __init__(
@@ -67,7 +68,7 @@ class Launch:
         self._looked_s = float("-inf")
         self._log = structlog.get_logger().bind(worker=worker)
 
-    # --- streams.loop.recoverable.State ------------------------------------------------------------------------------------
+    # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         self.forget(())
@@ -116,12 +117,9 @@ class Launch:
         keys: list[bytes | None] = [event.model.encode() for event in events]
         return [*outcomes, Emit(done, [OutRecords(TRAINING_EVENTS.name, keys, values, headers)])]
 
-    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-        return []
+    # --- between batches -----------------------------------------------------------------------------------------------
 
-    # --- streams.loop.loop.Follower ----------------------------------------------------------------------------------
-
-    def follow(self) -> None:
+    def tick(self) -> None:
         now_s = self._clock.monotonic_s()
         if self._events is None or now_s - self._looked_s < LOOK_EVERY_S:
             return

@@ -72,7 +72,7 @@ class World:
 
     def own(self, offset: int = 0) -> World:
         self.sink.restore({PLACE: Commit(offset)})
-        self.sink.follow()
+        self.sink.tick()
         return self
 
     def tile(self, n: int, start_ms: int, **fields: Any) -> None:
@@ -108,7 +108,7 @@ def test_a_tile_becomes_a_blob_and_a_newer_version_of_it_replaces() -> None:
     world = World().own()
     start_ms = start_of(world.clock)
     world.tile(1, start_ms)
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("events_5m", "viewed_7d", "distinct_items_1h") == {
         "state": "FRESH",
         "events_5m": 1,
@@ -119,7 +119,7 @@ def test_a_tile_becomes_a_blob_and_a_newer_version_of_it_replaces() -> None:
     world.tile(1, start_ms, item_id="j")
     world.tile(1, start_ms, item_id="")
     world.tile(2, start_ms, viewed=2)  # Flink came back from a checkpoint
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("events_5m", "distinct_items_1h") == {"state": "FRESH", "events_5m": 5, "distinct_items_1h": 2}
 
 
@@ -127,16 +127,16 @@ def test_a_quiet_users_counts_fall_to_zero_on_time() -> None:
     world = World().own()
     start_ms = start_of(world.clock)
     world.tile(4, start_ms)
-    world.sink.follow()
+    world.sink.tick()
     world.clock.sleep((start_ms + TILE_MS - world.clock.now_ms()) / 1000 - 0.001)
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("events_5m")["events_5m"] == 4
     world.clock.sleep(0.001)
     assert world.read("events_5m")["state"] == "STALE", "until the sink's next round"
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("events_5m", "events_1h") == {"state": "FRESH", "events_5m": 0, "events_1h": 4}
     world.clock.sleep((HOUR_MS - TILE_MS) / 1000)
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("events_1h", "events_24h") == {"state": "FRESH", "events_1h": 0, "events_24h": 4}
 
 
@@ -146,7 +146,7 @@ def test_values_that_stay_the_same_stay_fresh_as_long_as_the_sink_runs(days: flo
     world.profile("u", 33)
     world.tile(2, start_of(world.clock), bought=1)
     for _ in range(int(days * 8)):
-        world.sink.follow()
+        world.sink.tick()
         world.clock.sleep(3 * 3600)
     assert world.read("age", "bought_7d", "total_purchases") == {
         "state": "FRESH", "age": 33, "bought_7d": int(days < 7), "total_purchases": 1,
@@ -162,7 +162,7 @@ def test_an_entity_that_changes_often_does_not_fill_the_queue() -> None:
     world = World().own()
     for n in range(1, 200):
         world.tile(n, start_of(world.clock))
-        world.sink.follow()
+        world.sink.tick()
         world.clock.sleep(0.01)
     assert len(world.sink._due) <= 3
 
@@ -189,7 +189,7 @@ def test_a_tile_that_no_valid_event_makes_is_set_aside_and_other_entities_go_on(
     assert isinstance(outcome, Reject)
     assert outcome.error.code == "impossible"
     world.tile(1, start_ms)
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("events_5m") == {"state": "FRESH", "events_5m": 1}
     second = World(log=world.log).own(2)  # the tile stays on the topic: who reads it anew passes over it
     assert second.read("events_5m") == {"state": "FRESH", "events_5m": 1}
@@ -202,7 +202,7 @@ def test_an_entity_whose_values_cannot_be_stored_does_not_hold_up_others() -> No
     for item in "ij":
         world.tile(1, start_ms, user_id="rich", revenue_cents=2**63 - 1, item_id=item)
     world.tile(1, start_ms)
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("events_5m")["events_5m"] == 1
     assert world.read(user="rich")["state"] == "MISSING"
     assert (world.metrics.total("blobs_impossible"), world.metrics.total("blobs_waiting")) == (1, 0)
@@ -212,22 +212,22 @@ def test_what_the_store_did_not_take_is_written_when_it_is_back() -> None:
     world = World().own()
     world.store.down = True
     world.tile(1, start_of(world.clock))
-    world.sink.follow()
+    world.sink.tick()
     assert world.read()["state"] == "MISSING"
     assert world.metrics.total("blobs_waiting") == 1
     world.store.down = False
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("events_5m")["events_5m"] == 1
 
 
 def test_a_store_that_lost_everything_gets_everything() -> None:
     world = World().own()
     world.tile(1, start_of(world.clock))
-    world.sink.follow()
+    world.sink.tick()
     world.store._blobs.clear()
     world.store._marks.clear()
     world.clock.sleep(1.1)
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("events_5m") == {"state": "FRESH", "events_5m": 1}
 
 
@@ -247,8 +247,8 @@ def test_a_late_writer_does_not_undo_its_successor() -> None:
     first.tile(1, start_ms)
     second = World(first.store, first.log).own(1)
     second.tile(2, start_ms)
-    second.sink.follow()
-    first.sink.follow()  # it was stopped for a while, and still holds what it had not written
+    second.sink.tick()
+    first.sink.tick()  # it was stopped for a while, and still holds what it had not written
     assert second.read("events_5m")["events_5m"] == 2
     assert first.metrics.total("blobs_refused") == 1
 
@@ -258,14 +258,14 @@ def test_a_topic_that_was_begun_anew_beside_a_store_that_stays_is_written() -> N
     start_ms = start_of(first.clock)
     for n in range(1, 9):
         first.tile(n, start_ms)
-    first.sink.follow()
+    first.sink.tick()
     anew = World(first.store, source="topic-2").own()
     anew.tile(1, start_ms)
-    anew.sink.follow()
+    anew.sink.tick()
     assert anew.read("events_5m") == {"state": "FRESH", "events_5m": 1}
     assert anew.metrics.total("blobs_refused") == 0
     first.tile(9, start_ms)
-    first.sink.follow()
+    first.sink.tick()
     assert (first.read("events_5m")["events_5m"], first.metrics.total("blobs_refused")) == (1, 1)
 
 
@@ -273,25 +273,25 @@ def test_what_is_refused_is_counted_so_and_written_again_once_the_clock_allows_i
     first = World()
     first.clock.sleep(60)  # its clock is ahead
     first.own().tile(1, start_of(first.clock))
-    first.sink.follow()
+    first.sink.tick()
     second = World(first.store, first.log).own(1)
     assert (second.metrics.total("blobs_written"), second.metrics.total("blobs_refused")) == (0, 1)
     second.profile("u", 33)
-    second.sink.follow()
+    second.sink.tick()
     assert second.read("age")["age"] == -1
     for _ in range(70):
         second.clock.sleep(1)
-        second.sink.follow()
+        second.sink.tick()
     assert second.read("age")["age"] == 33
 
 
 def test_a_view_that_was_cleared_is_written_anew() -> None:
     world = World().own()
     world.tile(1, start_of(world.clock))
-    world.sink.follow()
+    world.sink.tick()
     assert world.store.clear(USER) == 1
     world.clock.sleep(1.1)
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("events_5m") == {"state": "FRESH", "events_5m": 1}
 
 
@@ -305,14 +305,14 @@ def test_a_profile_is_found_whichever_partition_it_lies_in(first: str) -> None:
             world.profile("u", 33, partition=3)
         else:
             world.tile(1, start_of(world.clock))
-        world.sink.follow()
+        world.sink.tick()
         world.clock.sleep(0.01)
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("age", "country", "events_7d") == {"state": "FRESH", "age": 33, "country": "FR", "events_7d": 1}
     world.profile("u", 34, partition=1, at_ms=5)  # by a client of a third rule
-    world.sink.follow()
+    world.sink.tick()
     world.profile("u", 32, partition=3, at_ms=4)
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("age", "events_7d") == {"state": "FRESH", "age": 34, "events_7d": 1}, "the newest counts"
 
 
@@ -327,7 +327,7 @@ def test_two_sinks_of_a_users_tiles_and_of_its_profile_end_with_both(order: tupl
         for which in order:
             world = (tiles, profiles)[which]
             world.profile("u", 33, partition=3)
-            world.sink.follow()
+            world.sink.tick()
             world.clock.sleep(0.01)
     assert tiles.read("age", "events_7d") == {"state": "FRESH", "age": 33, "events_7d": 1}
     assert profiles.metrics.total("blobs_refused") == 0, "it is as it should be"
@@ -338,7 +338,7 @@ def test_records_of_attributes_that_do_not_decode_or_wait_for_the_registry() -> 
     world.profiles.next = Polled(
         [(USER_PROFILES.name, 0)] * 3, [0, 1, 2], [b"u", b"v", None], [b"", b"\x00junk", None], [None] * 3, [0] * 3
     )
-    world.sink.follow()
+    world.sink.tick()
     schema_of, asked = world.ids.schema_of, list[int]()
 
     def silent(schema_id: int) -> dict[str, Any]:
@@ -347,21 +347,21 @@ def test_records_of_attributes_that_do_not_decode_or_wait_for_the_registry() -> 
 
     world.ids.schema_of = silent  # type: ignore[method-assign]
     world.profile("u", 33)
-    world.sink.follow()
+    world.sink.tick()
     assert asked
     world.ids.schema_of = schema_of  # type: ignore[method-assign]
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("age")["age"] == 33, "what could not be decoded yet is not passed over"
 
 
 def test_a_profile_is_written_with_and_without_events() -> None:
     world = World().own()
     world.profile("u", 33)
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("age", "country", "events_7d") == {"state": "FRESH", "age": 33, "country": "FR", "events_7d": 0}
     world.tile(1, start_of(world.clock))
     world.clock.sleep(0.01)
-    world.sink.follow()
+    world.sink.tick()
     assert world.read("age", "events_7d") == {"state": "FRESH", "age": 33, "events_7d": 1}
 
 
@@ -369,7 +369,7 @@ def test_partitions_that_went_are_not_written_any_more() -> None:
     world = World().own()
     world.tile(1, start_of(world.clock))
     world.sink.forget([PLACE])
-    world.sink.follow()
+    world.sink.tick()
     assert world.read()["state"] == "MISSING"
     assert world.sink.entities == 0
 

@@ -109,7 +109,7 @@ def test_training_and_serving_agree_however_long_a_user_rests(tmp_path: Path, fi
     for days in (0.001, 0.5, 1.0, 2.5, 4, 6, 9):
         while world.clock.now_ms() < at_ms + days * DAY_MS:
             world.clock.sleep(min(3_600, (at_ms + days * DAY_MS - world.clock.now_ms()) / 1000))
-            world.sink.follow()
+            world.sink.tick()
         if days >= first_day:
             served.append(world.read(*names))
             asked.append(world.clock.now_ms())

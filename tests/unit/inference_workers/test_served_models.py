@@ -48,16 +48,16 @@ def test_an_invalid_update_is_refused_and_what_answered_stays(world: World, fiel
     world.settle(models)
     world.announce("2", **fields)
     world.settle(models)
-    assert models.versions() == {MODEL: "2"}
+    assert models.report().versions == {MODEL: "2"}
     with models.batch() as batch:
         assert [one.version.folder.version for one in batch.shadows] == ["8"]
     (refusal,) = [ack for ack in world.acks if not ack.accepted]
     assert refusal.reason is not None and "the update is invalid" in refusal.reason
-    assert ["invalid" in note for note in models.notes()] == [True]
-    assert world.worker().versions() == {MODEL: "2"}  # nor was it ever in force for a worker that starts later
+    assert ["invalid" in note for note in models.report().notes] == [True]
+    assert world.worker().report().versions == {MODEL: "2"}  # nor was it ever in force for a worker that starts later
     world.announce("1")
     world.settle(models)
-    assert (models.versions(), models.notes()) == ({MODEL: "1"}, [])
+    assert (models.report().versions, models.report().notes) == ({MODEL: "1"}, [])
 
 
 # --- updates that cannot be read ------------------------------------------------------------------------------------
@@ -70,11 +70,11 @@ def test_an_update_read_while_the_registry_is_silent_is_kept_and_taken_when_it_a
     world.announce("3")
     for _ in range(20):
         world.settle(models)
-    assert models.versions() == {MODEL: "1"}
-    assert "cannot be read yet: the registry does not answer" in models.notes()[0]
+    assert models.report().versions == {MODEL: "1"}
+    assert "cannot be read yet: the registry does not answer" in models.report().notes[0]
     world.ids.silent = False
-    world.follow(models, lambda: models.versions() == {MODEL: "3"})
-    assert models.notes() == []
+    world.follow(models, lambda: models.report().versions == {MODEL: "3"})
+    assert models.report().notes == []
 
 
 def test_pauses_between_tries_grow_and_have_a_bound(world: World) -> None:
@@ -103,9 +103,9 @@ def test_what_can_never_be_read_is_passed_over_and_counted(world: World, value: 
     world.write(value)
     world.announce("2")
     world.settle(models)
-    assert models.versions() == {MODEL: "2"}
+    assert models.report().versions == {MODEL: "2"}
     assert world.metrics.total("updates_unreadable") == 1
-    assert world.worker().versions() == {MODEL: "2"}
+    assert world.worker().report().versions == {MODEL: "2"}
 
 
 def test_a_version_whose_store_is_away_is_tried_again(world: World) -> None:
@@ -114,12 +114,12 @@ def test_a_version_whose_store_is_away_is_tried_again(world: World) -> None:
     world.announce("2")
     for _ in range(10):
         world.settle(models)
-    assert models.versions() == {MODEL: "1"}
-    assert "m 2 (live) was announced and cannot be fetched yet" in models.notes()[0]
+    assert models.report().versions == {MODEL: "1"}
+    assert "m 2 (live) was announced and cannot be fetched yet" in models.report().notes[0]
     assert world.acks == []
     world.away.clear()
-    world.follow(models, lambda: models.versions() == {MODEL: "2"})
-    assert models.notes() == []
+    world.follow(models, lambda: models.report().versions == {MODEL: "2"})
+    assert models.report().notes == []
 
 
 # --- superseded while it loads --------------------------------------------------------------------------------------
@@ -135,9 +135,9 @@ def test_a_version_that_was_superseded_while_it_loaded_is_not_swapped_in(world: 
     world.held_back["2"].set()
     for _ in range(20):
         world.still_loads(models)
-        assert models.versions() == {MODEL: "1"}
+        assert models.report().versions == {MODEL: "1"}
     world.held_back["3"].set()
-    world.follow(models, lambda: models.versions() == {MODEL: "3"})
+    world.follow(models, lambda: models.report().versions == {MODEL: "3"})
     assert {one.version: one.closed for one in world.backends} == {"1": True, "2": True, "3": False}
 
 
@@ -150,7 +150,7 @@ def test_rolled_back_to_what_answers_while_another_loads(world: World) -> None:
     world.still_loads(models)
     world.held_back["2"].set()
     world.settle(models)
-    assert models.versions() == {MODEL: "1"}
+    assert models.report().versions == {MODEL: "1"}
     assert {one.version: one.closed for one in world.backends} == {"1": False, "2": True}
     assert answered(world, models, rows(0, 4)) == []
 
@@ -164,7 +164,7 @@ def test_a_refusal_of_what_was_superseded_is_nobodys(world: World) -> None:
     world.still_loads(models)
     world.held_back["2"].set()
     world.settle(models)
-    assert (world.acks, models.notes()) == ([], [])
+    assert (world.acks, models.report().notes) == ([], [])
 
 
 def test_a_withdrawn_canary_answers_nobody_while_the_next_one_loads(world: World) -> None:
@@ -210,10 +210,10 @@ def test_a_restarted_worker_answers_with_what_answered(world: World) -> None:
     world.announce("3")
     world.announce("4", beside("shadow", "8"))
     world.settle(models)
-    assert models.versions() == {MODEL: "2"}
+    assert models.report().versions == {MODEL: "2"}
     again = world.worker()
-    assert again.versions() == {MODEL: "2"}
-    assert again.notes() == models.notes() == ["m 4 (live) was announced and refused: file:/4 was cut"]
+    assert again.report().versions == {MODEL: "2"}
+    assert again.report().notes == models.report().notes == ["m 4 (live) was announced and refused: file:/4 was cut"]
     assert answered(world, again, rows(0, 4)) == []  # nothing was swapped
     world.settle(again)
     with again.batch() as batch:
@@ -225,11 +225,11 @@ def test_a_worker_that_starts_while_the_store_is_away_takes_the_newest_version_a
     world.announce("3")
     world.away = {"3"}
     models = world.worker()
-    assert models.versions() == {MODEL: "2"}
+    assert models.report().versions == {MODEL: "2"}
     world.settle(models)
-    assert "cannot be fetched yet" in models.notes()[0]
+    assert "cannot be fetched yet" in models.report().notes[0]
     world.away.clear()
-    world.follow(models, lambda: models.versions() == {MODEL: "3"})
+    world.follow(models, lambda: models.report().versions == {MODEL: "3"})
 
 
 def test_what_was_refused_is_tried_again_when_it_is_announced_again(world: World) -> None:
@@ -239,10 +239,10 @@ def test_what_was_refused_is_tried_again_when_it_is_announced_again(world: World
     world.settle(models)
     world.broken.clear()
     world.settle(models)
-    assert models.versions() == {MODEL: "1"}
+    assert models.report().versions == {MODEL: "1"}
     world.announce("2")
     world.settle(models)
-    assert (models.versions(), models.notes()) == ({MODEL: "2"}, [])
+    assert (models.report().versions, models.report().notes) == ({MODEL: "2"}, [])
 
 
 # --- within a batch -------------------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def test_a_challenger_that_fails_is_dropped_when_the_batch_is_done(world: World)
     world.settle(models)
     with models.batch() as batch:
         assert batch.canaries == []
-    assert "was dropped" in models.notes()[0]
+    assert "was dropped" in models.report().notes[0]
 
 
 # --- the step -------------------------------------------------------------------------------------------------------
@@ -369,8 +369,8 @@ def test_two_versions_of_one_name_are_two(world: World) -> None:
     models = world.worker()
     world.announce("1-by-hand")
     world.settle(models)
-    assert models.versions() == {MODEL: "1"}
-    assert models.digests() == {MODEL: digest("1-by-hand")}
+    assert models.report().versions == {MODEL: "1"}
+    assert models.report().digests == {MODEL: digest("1-by-hand")}
     (ack,) = answered(world, models, rows(0, 4))
     assert (ack.version, ack.previous, ack.digest) == ("1", "1", digest("1-by-hand"))
 
@@ -381,4 +381,4 @@ def test_a_step_that_no_loop_drives_catches_up_with_what_was_announced(world: Wo
     models.catch_up(1e9)
     world.announce("1")
     models.catch_up(1e9)
-    assert models.versions() == {MODEL: "1"}
+    assert models.report().versions == {MODEL: "1"}

@@ -15,7 +15,7 @@ from inference_workers.models.folder import ModelFolder
 from inference_workers.replay import newest, replay
 from inference_workers.served.served_models import Batch
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
-from inference_workers.worker import TaskStep
+from inference_workers.worker import TaskProcessor
 from processors.features.enrich import ASK_AGAIN_S, Enrich, Enriched, Need, Policy, logged
 from processors.features.feature_blob import Written, pack
 from processors.features.online_store import MemoryStore
@@ -166,12 +166,12 @@ class OneVersion:
         return []
 
 
-def step_of(bench: Bench) -> tuple[TaskStep, MemoryRegistry]:
+def step_of(bench: Bench) -> tuple[TaskProcessor, MemoryRegistry]:
     ids = MemoryRegistry()
     for record, topic in (("content", CONTENT), ("moderation-verdict", MODERATION_VERDICTS), ("prediction-log", PREDICTION_LOG)):
         ids.register(topic.subject, avro.schema(record))
     media = MediaReader(Blobs(()))
-    return TaskStep(Purchases(bench.need), OneVersion(), media, bench.enrich, ids, bench.clock, "w-0", bench.metrics), ids  # type: ignore[arg-type]
+    return TaskProcessor(Purchases(bench.need), OneVersion(), media, bench.enrich, ids, bench.clock, "w-0", bench.metrics), ids  # type: ignore[arg-type]
 
 
 def rows_of(ids: MemoryRegistry, *authors: str | None) -> Rows:

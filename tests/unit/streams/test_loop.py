@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
-from processors.processor_loops import inline
 from schemas.errors import DeadLetterUnwritable, StandsStill, TransactionAborted
 from schemas.topic_kinds import Order
 from streams import headers as h
-from streams.loop.loop import Delivery, Loop
+from streams.broker import Commit
+from streams.loop.batching import CostLine
+from streams.loop.limits import Delivery
+from streams.loop.loop import Loop
 from streams.loop.outcome import Outcome
-from streams.loop.recoverable import NoState
-from streams.rows import Rows
-from tests.support.echo import Echo, World, answer, settle
+from streams.loop.step import BatchStep
+from streams.rows import Place, Rows
+from tests.support.echo import Echo, Functions, World, answer, settle
 from tests.support.faults import Fault, FaultySink
 
 BOTH = pytest.mark.parametrize("delivery", list(Delivery))
@@ -134,7 +137,7 @@ def test_higher_priority_goes_first() -> None:
     world.send(*[b"low"] * 8)
     world.send(b"high", headers=[(h.PRIORITY, b"9")])
     order: list[bytes | None] = []
-    loop.step._process.on_batch = lambda rows: order.extend(rows.values)  # type: ignore[attr-defined]
+    loop.step.processor.process_rows.on_batch = lambda rows: order.extend(rows.values)  # type: ignore[attr-defined]
     settle(loop)
     assert order[0] == b"high"
 
@@ -373,18 +376,15 @@ def test_a_clean_leave_clears_the_claim() -> None:
     assert world.broker.groups["echo"].committed["echo-requests-v1", 0].note == ""
 
 
-def test_a_step_that_hands_its_work_to_a_thread_keeps_no_state_beside_the_offsets() -> None:
-    """Its batch would write into what was restored meanwhile: events seen before the change of the group, and never again."""
-    world = World()
-    loop = world.loop(Echo())
-    with pytest.raises(AssertionError, match="the loop's own thread"):
-        Loop(
-            consumption=world.consumption, source=loop.source, sink=loop.sink, step=loop.step, batcher=loop._batcher,
-            clock=world.clock, limits=loop.limits, worker="w", metrics=loop.metrics, state=NoState(),
-        )  # fmt: skip
+class Keeping(Functions):
+    """With state beside its offsets."""
+
+    def restore(self, positions: Mapping[Place, Commit]) -> None:
+        return
 
 
-def test_a_step_for_state_stays_on_the_loops_thread_however_long_its_batches_are() -> None:
+def test_a_processor_with_state_stays_on_the_loops_thread_however_long_its_batches_are() -> None:
+    """A batch on another thread would write into what was restored meanwhile: events seen before the change of the group, and never again."""
     world = World()
     batches: list[Rows] = []
     echo = Echo()
@@ -392,8 +392,13 @@ def test_a_step_for_state_stays_on_the_loops_thread_however_long_its_batches_are
     loop = world.loop(echo)
     world.send(b"v")
     settle(loop)
-    step = inline(echo, answer)
-    step._line.observe(1.0, 60_000.0)
+    line = CostLine()
+    line.observe(1.0, 60_000.0)
+    without_state = BatchStep(Functions(echo, answer), world.clock, line)
+    without_state.submit(batches[0])
+    assert without_state.busy()
+    without_state.close()
+    step = BatchStep(Keeping(echo, answer), world.clock, line)
     for _ in range(3):
         step.submit(batches[0])
         assert not step.busy()

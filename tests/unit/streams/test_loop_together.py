@@ -6,7 +6,7 @@ from collections import Counter
 
 from schemas.errors import DependencyUnavailable
 from schemas.topic_kinds import Order
-from streams.loop.loop import Delivery
+from streams.loop.limits import Delivery
 from streams.rows import Rows
 from tests.support.echo import RESULTS, Echo, World, settle
 

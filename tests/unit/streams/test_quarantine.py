@@ -18,10 +18,10 @@ from streams.loop.batching import CostLine
 from streams.loop.outcome import Emit, Outcome, Reject
 from streams.loop.quarantine import Quarantine
 from streams.loop.step import BatchStep
-from streams.process.shell import STALL_LIMIT_S, Watchdog
+from streams.process.watchdog import STALL_LIMIT_S, Watchdog
 from streams.rows import OutRecords, Rows
 from tests.property.test_loop_parts import rows_of
-from tests.support.echo import Echo, World
+from tests.support.echo import Echo, Functions, World
 
 
 def row_of(value: bytes) -> Rows:
@@ -40,7 +40,7 @@ def process(rows: Rows) -> list[Outcome]:
 
 
 def step() -> BatchStep:
-    return BatchStep(process, lambda *_: [], SystemClock(), CostLine())
+    return BatchStep(Functions(process), SystemClock(), CostLine())
 
 
 def fails_until(there: Path) -> BatchStep:
@@ -72,13 +72,13 @@ def test_the_watchdog_sees_a_call_that_hangs_on_the_steps_thread(monkeypatch: py
     since_s: float | None = None
     loop.step.working_since_s = lambda: since_s  # type: ignore[method-assign]
     follower = Watchdog(clock).of(loop)
-    follower.follow()
+    follower.tick()
     clock.sleep(100)
-    follower.follow()
+    follower.tick()
     assert armed == [STALL_LIMIT_S, STALL_LIMIT_S]
     since_s = clock.monotonic_s()
     clock.sleep(100)
-    follower.follow()
+    follower.tick()
     assert armed[-1] == STALL_LIMIT_S - 100
 
 
@@ -86,7 +86,7 @@ HANGS = """
 import sys, time
 from streams.process import shell
 from streams.clock import SystemClock
-from tests.support.echo import Echo, World
+from tests.support.echo import Echo, Functions, World
 
 shell.EXIT_LIMIT_S = 1.0
 

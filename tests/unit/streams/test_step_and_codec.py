@@ -20,6 +20,7 @@ from streams.loop.step import BatchStep, bisect
 from streams.rows import Rows
 from streams.schema_registry import MemoryRegistry, Registry
 from tests.property.test_loop_parts import rows_of
+from tests.support.echo import Functions
 
 
 def _rows(n: int) -> Rows:
@@ -34,7 +35,7 @@ def test_a_batch_that_will_take_long_goes_to_a_thread_and_the_caller_goes_on() -
         time.sleep(0.2)
         return [Emit(rows)]
 
-    step = BatchStep(slow, lambda *_: [], SystemClock(), line, hand_off_ms=100)
+    step = BatchStep(Functions(slow), SystemClock(), line, hand_off_ms=100)
     step.submit(_rows(4))
     assert step.busy()
     assert step.completed(0.0) == []
@@ -66,7 +67,7 @@ def test_culprits_are_looked_for_no_longer_than_there_is_time() -> None:
         clock.sleep(15.0)
         raise RetryLater("no answer in 15 s")
 
-    step = BatchStep(process, lambda *_: [], clock, CostLine())
+    step = BatchStep(Functions(process), clock, CostLine())
     step.submit(_rows(64))
     outcomes = step.completed(0.0)
     assert sum(len(outcome.rows) for outcome in outcomes) == 64

@@ -123,7 +123,7 @@ def look(world: World, one: Rollout | None = None, times: int = 3) -> Rollout:
     one = one or controller(world)
     for _ in range(times):
         world.clock.sleep(2.0)
-        one.follow()
+        one.tick()
     return one
 
 

@@ -111,7 +111,7 @@ class Launcher:
 
     def look(self) -> None:
         self.clock.sleep(1.0)
-        self.step.follow()
+        self.step.tick()
 
 
 def test_a_run_whose_key_is_a_path_or_an_event_that_is_junk_starts_nothing_and_ends_nothing() -> None:

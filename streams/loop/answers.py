@@ -1,4 +1,4 @@
-"""What callers are told of rows that get no result. A step's answer may fail on a row like anything else that reads it."""
+"""Answers to the callers of rows that get no result. A step's `answer` may fail on a row, as anything that reads it may."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from streams.loop.step import Step
 from streams.rows import OutRecords, Rows
 
 
-def told(step: Step, rows: Rows, status: str, code: str, message: str) -> tuple[list[OutRecords], list[int]]:
-    """The answers' records, and which rows have none because theirs cannot be written. Raises Stop."""
+def answers(step: Step, rows: Rows, status: str, code: str, message: str) -> tuple[list[OutRecords], list[int]]:
+    """The answers' records, and the rows that have none because theirs cannot be written. Raises Stop."""
     try:
         return step.answer(rows, status, code, message), []
     except Stop:
@@ -24,7 +24,7 @@ def told(step: Step, rows: Rows, status: str, code: str, message: str) -> tuple[
     records: list[OutRecords] = []
     silent: list[int] = []
     for row in range(len(rows)):
-        its, none = told(step, rows.take([row]), status, code, message)
-        records += its
-        silent += [row] if none else []
+        row_records, unanswered = answers(step, rows.take([row]), status, code, message)
+        records += row_records
+        silent += [row] if unanswered else []
     return records, silent

@@ -1,4 +1,4 @@
-"""A pure function over records as the step of a loop: decode, call it on each, encode what it gives."""
+"""A pure function over records as a processor: decode, call it on each, encode what it gives."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from schemas.columns import Columns
 from schemas.topic_kinds import Consumption
 from streams import headers as h
 from streams.loop.outcome import Emit, Outcome, Reject
+from streams.loop.processor import Processor
 from streams.rows import OutRecords, Rows
 
 # a record, its key and its broker timestamp: the result record's fields, or None where nothing is to be said
@@ -25,8 +26,8 @@ def decoded(decoder: Decoder, rows: Rows) -> tuple[Columns, Rows, list[Outcome]]
     return columns, rows.take([row for row in range(len(rows)) if row not in errors]), rejected
 
 
-class RecordStep:
-    """`process` and `answer` for `streams.loop.step.BatchStep`. key: the field of the result that is its key.
+class RecordProcessor(Processor):
+    """Calls a function on each record. key: the field of the result that is its key.
 
     The same origin gives the same result record, id included: it keeps the request's."""
 
@@ -52,7 +53,3 @@ class RecordStep:
         values = self._encoder.encode({name: [result[name] for result in results] for name in results[0]}, len(results))
         headers = h.cloud_event(rows.request_ids, self._record, self._worker)
         return [OutRecords(self._results.name, [str(result[self._key]).encode() for result in results], values, headers)]
-
-    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-        """Nobody waits for these: what cannot be processed is a dead letter, and nothing else."""
-        return []

@@ -1,0 +1,86 @@
+"""The status of a loop: a record once a second, which commands, the monitor and people read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import structlog
+
+from schemas.codec import Encoder, SchemaIds
+from schemas.errors import TransactionAborted
+from schemas.generated import WorkerStatus
+from schemas.topics import WORKER_STATUS
+from streams.broker import Sink
+from streams.clock import Clock
+from streams.headers import cloud_event
+from streams.ids import uuid7
+from streams.loop.loop import Loop
+from streams.rows import OutRecords, Place
+
+STATUS_EVERY_S = 1.0
+
+
+class Status:
+    """Implements `Periodic`: reports once a second on `worker-status-v1` what a loop is doing."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sink: Sink,
+        ids: SchemaIds,
+        clock: Clock,
+        kind: str,
+        name: str,
+        metrics_address: str,
+    ) -> None:
+        """kind: worker, processor, sink or trigger. name: of the task or the group."""
+        self._loop, self._sink, self._clock, self._metrics = loop, sink, clock, loop.metrics
+        self._kind, self._name, self._metrics_address = kind, name, metrics_address
+        self._encoder = Encoder("worker-status", WORKER_STATUS.subject, ids)
+        self._sent_s = float("-inf")
+        self._busy_s = 0.0
+
+    def tick(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._sent_s >= STATUS_EVERY_S:
+            self.send("holding" if self._loop.held_back else "running", now_s)
+
+    def send(self, state: str, now_s: float) -> None:
+        """Best effort: a status that cannot be sent is not worth a worker."""
+        busy_s = self._metrics.sum_of("step_seconds")
+        elapsed_s = max(1e-9, now_s - self._sent_s)
+        share = min(1.0, (busy_s - self._busy_s) / elapsed_s) if elapsed_s < 3600 else 0.0
+        self._sent_s, self._busy_s = now_s, busy_s
+        assignment = self._loop.assignment
+        self._metrics.set("in_flight", assignment.in_flight_records)
+        total = self._metrics.total
+        report = self._loop.step.report()
+        status = WorkerStatus(
+            process=self._loop.worker, kind=self._kind, task=self._name, state=state, at_ms=self._clock.now_ms(), pid=os.getpid(),
+            metrics_address=self._metrics_address, records_in=int(total("records_in")), records_out=int(total("records_out")),
+            dead_letters=int(total("dead_letters")), retries=int(total("retries")), expired=int(total("expired")),
+            batches=int(total("batches")), busy_share=share, in_flight=assignment.in_flight_records,
+            paused_partitions=tuple(f"{topic}/{number}" for topic, number in self._held()),
+            versions=dict(report.versions), digests=dict(report.digests), notes=(*self._holding(), *report.notes),
+        )  # fmt: skip
+        self._metrics.set("held_partitions", len(status.paused_partitions))
+        headers = cloud_event([uuid7(status.at_ms)], "worker-status", self._loop.worker)
+        records = OutRecords(WORKER_STATUS.name, [self._loop.worker.encode()], [self._encoder.encode_one(status)], headers)
+        try:
+            self._sink.produce(records)
+        except TransactionAborted as error:
+            structlog.get_logger().warning("status not sent", cause=str(error))
+
+    def _holding(self) -> Iterable[str]:
+        """Why it does not work on what it might, in words."""
+        loop = self._loop
+        stopped = (f"{topic}/{number} is stopped: {why}" for (topic, number), why in loop.assignment.pauses.stopped.items())
+        return (*([f"work is held back: {loop.held_back}"] if loop.held_back else []), *stopped)
+
+    def _held(self) -> Iterable[Place]:
+        """Partitions that are not worked on: all while the loop holds back."""
+        loop = self._loop
+        return (
+            sorted(loop.source.assignment()) if loop.held_back else {*loop.assignment.pauses.stopped, *loop.assignment.standing}
+        )

@@ -1,0 +1,86 @@
+"""Puts a loop together: source, sink, step, batcher, status. Every process of every package makes its loops here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from schemas.topic_kinds import Consumption
+from streams.broker import Sink
+from streams.clock import Clock, SystemClock
+from streams.kafka.config import KafkaAddress
+from streams.kafka.sink import KafkaSink
+from streams.kafka.source import KafkaSource
+from streams.loop.batching import Batcher, BatchLimits, CostLine
+from streams.loop.limits import Delivery, LoopLimits
+from streams.loop.loop import Loop
+from streams.loop.processor import Periodic, Processor
+from streams.loop.quarantine import Quarantine
+from streams.loop.step import BatchStep, Step
+from streams.metrics import Metrics
+from streams.process.group_settings import GroupSettings
+from streams.process.shell import serve_metrics
+from streams.process.status import Status
+from streams.schema_registry import Registry
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the step of a loop is made with. side: a producer outside the transaction, for reports. line: how long a batch takes by its
+    cost, shared by step and batcher."""
+
+    address: KafkaAddress
+    ids: Registry
+    clock: Clock
+    worker: str
+    metrics: Metrics
+    side: Sink
+    line: CostLine
+
+    def step(self, processor: Processor) -> BatchStep:
+        return BatchStep(processor, self.clock, self.line)
+
+
+Build = Callable[[Surroundings], Step]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopPlan:
+    """One loop before it is made. kind, name: as its status shows them; the name is the group where none is given. alone: one process
+    reads the whole topic, as a static member of its group."""
+
+    consumption: Consumption
+    build: Build
+    kind: str
+    name: str = ""
+    limits: LoopLimits = LoopLimits()
+    batches: BatchLimits = BatchLimits(max_rows=500)
+    alone: bool = False
+    periodic: Sequence[Periodic] = ()
+    quarantine: Quarantine | None = None
+    failpoint: Callable[[str], None] = lambda name: None
+
+
+def make_loop(plan: LoopPlan, settings: GroupSettings, slot: int | str) -> Loop:
+    """slot: tells the transactional ids of a group's processes apart. Raises BrokerUnavailable, SchemaRefused, and what `build` raises."""
+    group, clock, name = plan.consumption.group, SystemClock(), plan.name or plan.consumption.group
+    worker, ids = f"{name}-{slot}", Registry(settings.registry)
+    address, metrics, line = settings.address(worker if plan.alone else ""), Metrics(worker=worker, task=name), CostLine()
+    side = KafkaSink(address, None)
+    step = plan.build(Surroundings(address, ids, clock, worker, metrics, side, line))
+    loop = Loop(
+        consumption=plan.consumption,
+        source=KafkaSource(address, group, metrics),
+        sink=KafkaSink(address, f"millrace-{group}-{slot}" if plan.limits.delivery is Delivery.EXACTLY_ONCE else None),
+        step=step,
+        batcher=Batcher(plan.batches, line),
+        clock=clock,
+        limits=plan.limits,
+        worker=worker,
+        metrics=metrics,
+        quarantine=plan.quarantine,
+        periodic=plan.periodic,
+        failpoint=plan.failpoint,
+    )
+    loop.periodic.append(Status(loop, side, ids, clock, plan.kind, name, serve_metrics(metrics)))
+    return loop
