@@ -11,7 +11,8 @@ import time
 from collections import Counter
 
 from streams.kafka.config import GroupProtocol
-from tests.chaos.stage import Stage, Worker, until
+from tests.chaos.stage import Stage, Worker
+from tests.support.waiting import until
 
 SLOTS = 4
 CHUNK = 2_000
@@ -60,5 +61,5 @@ def scale(stage: Stage, protocol: GroupProtocol, *, backlog: int, seconds: float
         worker.signal(signal.SIGCONT)
     if all(worker.process.poll() is not None for worker in workers.values()):
         stage.worker(0, **settings).wait_assigned()
-    until(lambda: stage.lag() == 0, END_LIMIT_S, "end of the backlog", lambda: f"lag {stage.lag()}. {stage.stacks()}")
+    until(lambda: stage.lag() == 0, END_LIMIT_S, lambda: f"end of the backlog; lag {stage.lag()}. {stage.stacks()}")
     return happened

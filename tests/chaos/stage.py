@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords, Place
 from streams.schema_registry import Registry
 from tests.support.ledger import End, Key, problems
+from tests.support.waiting import until
 
 TAKEN = consumption("moderation")
 
@@ -160,8 +161,8 @@ class Stage:
 
     def wait_answered(self, limit_s: float = 60.0) -> None:
         until(
-            lambda: len({end.origin for end in self.ends()}) >= self.sent, limit_s, f"{self.sent} answers",
-            lambda: f"{len(self.ends())} came. {self.stacks()}",
+            lambda: len({end.origin for end in self.ends()}) >= self.sent, limit_s,
+            lambda: f"{self.sent} answers; {len(self.ends())} came. {self.stacks()}",
         )  # fmt: skip
 
     def settle(self) -> None:
@@ -190,15 +191,6 @@ class Stage:
         for worker in self._workers:
             worker.stop()
         self._sink.close()
-
-
-def until(done: Callable[[], bool], limit_s: float, what: str, instead: Callable[[], str] = str) -> None:
-    """instead: says what there is where it does not come."""
-    deadline = time.perf_counter() + limit_s
-    while not done():
-        if time.perf_counter() > deadline:
-            raise AssertionError(f"no {what} in {limit_s:.0f} s; {instead()}")
-        time.sleep(0.2)
 
 
 @contextmanager

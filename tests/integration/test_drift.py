@@ -26,8 +26,8 @@ from streams.kafka.readback import records
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
 from streams.schema_registry import Registry
-from tests.chaos.stage import until
 from tests.conftest import Servers
+from tests.support.waiting import until
 from training_triggers.drift.detect import ANSWERS, SIGNALS
 from training_triggers.drift.version_watch import Rules, Watch
 

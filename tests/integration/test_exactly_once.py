@@ -22,7 +22,8 @@ from streams.rows import Rows
 from tests.conftest import Servers
 from tests.support.echo import Echo
 from tests.support.faults import Fault, FaultySink
-from tests.support.real import RealWorld
+from tests.support.real import RealEchoGroup
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -54,21 +55,13 @@ def running(*loops: Loop) -> Iterator[None]:
         raise raised[0]
 
 
-def until(done: Callable[[], bool], limit_s: float = 30.0) -> None:
-    deadline = time.perf_counter() + limit_s
-    while not done():
-        if time.perf_counter() > deadline:
-            pytest.fail(f"not done in {limit_s} s")
-        time.sleep(0.1)
-
-
-def answered(world: RealWorld, n: int) -> Callable[[], bool]:
+def answered(world: RealEchoGroup, n: int) -> Callable[[], bool]:
     return lambda: len({end.origin for end in world.ends()}) >= n
 
 
 @pytest.mark.parametrize("protocol", GroupProtocol)
 def test_a_third_worker_joins_and_one_leaves_in_mid_batch(servers: Servers, protocol: GroupProtocol) -> None:
-    world = RealWorld(replace(servers.address, protocol=protocol, session_timeout_ms=6_000))
+    world = RealEchoGroup(replace(servers.address, protocol=protocol, session_timeout_ms=6_000))
     slow = Echo()
     slow.on_batch = lambda rows: time.sleep(0.05)
     loops = [world.loop(slow, slot=slot) for slot in range(2)]
@@ -85,7 +78,7 @@ def test_a_third_worker_joins_and_one_leaves_in_mid_batch(servers: Servers, prot
 
 @pytest.mark.parametrize("delivery", list(Delivery))
 def test_poison_invalid_and_retried_records_all_end_once(servers: Servers, delivery: Delivery) -> None:
-    world = RealWorld(servers.address)
+    world = RealEchoGroup(servers.address)
     values = [b"poison" if i % 17 == 0 else b"invalid" if i % 13 == 0 else b"later" if i % 11 == 0 else b"v" for i in range(200)]
     with running(world.loop(Echo(), delivery=delivery)):
         world.send(*values)
@@ -102,7 +95,7 @@ def test_a_worker_that_stood_still_past_its_poll_interval_doubles_nothing(server
 def test_a_commit_whose_answer_never_came_doubles_nothing_when_the_worker_leaves(
     servers: Servers, protocol: GroupProtocol, fault: Fault
 ) -> None:
-    world = RealWorld(replace(servers.address, protocol=protocol, session_timeout_ms=6_000))
+    world = RealEchoGroup(replace(servers.address, protocol=protocol, session_timeout_ms=6_000))
     loop = world.loop(Echo())
     faults = iter([fault])
     loop.sink = loop.outbox._sink = FaultySink(loop.sink, lambda: next(faults, Fault.NONE))
@@ -118,7 +111,7 @@ def test_a_commit_whose_answer_never_came_doubles_nothing_when_the_worker_leaves
 
 def test_a_transaction_that_the_broker_ended_at_its_time_out_is_no_fencing(servers: Servers) -> None:
     """The broker looks for such transactions every ten seconds."""
-    world = RealWorld(replace(servers.address, transaction_timeout_ms=3_000), partitions=1)
+    world = RealEchoGroup(replace(servers.address, transaction_timeout_ms=3_000), partitions=1)
     echo = Echo()
     loop = world.loop(echo, commit_interval_ms=60_000)
     frozen: list[float] = []
@@ -157,7 +150,7 @@ def _duplicating(loop: Loop) -> None:
 
 @pytest.mark.parametrize(("break_it", "word"), [(_dropping, "missing"), (_duplicating, "doubled")])
 def test_the_ledger_catches_a_worker_that(servers: Servers, break_it: Callable[[Loop], None], word: str) -> None:
-    world = RealWorld(servers.address)
+    world = RealEchoGroup(servers.address)
     loop = world.loop(Echo())
     break_it(loop)
     with running(loop):
@@ -169,7 +162,7 @@ def test_the_ledger_catches_a_worker_that(servers: Servers, break_it: Callable[[
 
 def test_the_ledger_catches_a_worker_that_commits_early(servers: Servers) -> None:
     """Offsets first, results later: what is in flight when it dies is lost."""
-    world = RealWorld(servers.address, partitions=1)
+    world = RealEchoGroup(servers.address, partitions=1)
 
     class Died(BaseException):
         pass
@@ -242,7 +235,7 @@ def test_the_ledger_catches_a_worker_with(servers: Servers, break_it: Callable[[
 def _stand_still(servers: Servers, break_it: Callable[[Loop], None]) -> list[str]:
     """One worker stands in a batch past its poll interval; another takes over and answers; the first goes on."""
     address = replace(servers.address, session_timeout_ms=1_500, max_poll_interval_ms=2_000)
-    world = RealWorld(address)
+    world = RealEchoGroup(address)
     still, moved = Echo(), threading.Event()
 
     def stand(rows: Rows) -> None:

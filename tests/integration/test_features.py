@@ -47,7 +47,8 @@ from streams.metrics import Metrics
 from streams.process.wiring import Surroundings
 from streams.rows import OutRecords
 from tests.support.brute_features import differences, item_values, user_values
-from tests.support.stack import Stack, until
+from tests.support.stack import Stack
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 SETTLE_LIMIT_S = 180.0

@@ -26,7 +26,8 @@ from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from tests.support import hostile
 from tests.support.hostile import Sent
-from tests.support.stack import Stack, until
+from tests.support.stack import Stack
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 SEED = 15

@@ -13,10 +13,11 @@ import pytest
 from streams.kafka.config import GroupProtocol
 from streams.loop.loop import Loop
 from tests.conftest import Servers
-from tests.integration.test_exactly_once import answered, until
+from tests.integration.test_exactly_once import answered
 from tests.support.echo import Echo
 from tests.support.faults import Fault, FaultySink
-from tests.support.real import RealWorld
+from tests.support.real import RealEchoGroup
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.real
 SLOTS = 3
@@ -26,7 +27,7 @@ SECONDS = 10.0
 class Member:
     """A loop on a thread of its own, until it is told to leave."""
 
-    def __init__(self, world: RealWorld, slot: int, chance: random.Random, calm: threading.Event) -> None:
+    def __init__(self, world: RealEchoGroup, slot: int, chance: random.Random, calm: threading.Event) -> None:
         echo = Echo()
         echo.on_batch = lambda rows: time.sleep(0 if calm.is_set() else chance.choice((0.0, 0.02, 0.2)))
         echo.later_fails = lambda: not calm.is_set() and chance.random() < 0.5
@@ -56,7 +57,7 @@ class Member:
 @pytest.mark.parametrize("protocol", GroupProtocol)
 def test_all_is_answered_once_in_the_end(servers: Servers, protocol: GroupProtocol) -> None:
     chance = random.Random(protocol.value)
-    world = RealWorld(replace(servers.address, protocol=protocol, session_timeout_ms=6_000))
+    world = RealEchoGroup(replace(servers.address, protocol=protocol, session_timeout_ms=6_000))
     calm = threading.Event()
     members: dict[int, Member] = {0: Member(world, 0, chance, calm)}
     until_s = time.perf_counter() + SECONDS

@@ -17,8 +17,9 @@ from inference_workers.models.folder import SHIPPED, write_manifest
 from infra.local import mlflow, processes
 from infra.settings import ROOT
 from schemas.errors import ModelRefused
-from tests.chaos.stage import staged, until
+from tests.chaos.stage import staged
 from tests.conftest import Servers
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore")]
 NAME = "translation-en-fr"

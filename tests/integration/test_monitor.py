@@ -30,11 +30,12 @@ from streams.kafka.admin import KafkaAdmin
 from streams.kafka.readback import records
 from streams.kafka.sink import KafkaSink
 from streams.loop.deadletter import dead_letters
-from streams.rows import OutRecords, Rows
+from streams.rows import OutRecords
 from streams.schema_registry import Registry
 from tests.conftest import Servers, start_servers
 from tests.support.monitors import OPENER, Site, monitor
-from tests.support.stack import until
+from tests.support.rows import rows_at
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.real
 DEAD = "content-v1-moderation-dlq"
@@ -82,9 +83,7 @@ def _texts(servers: Servers, n: int, words: str = "hello") -> list[bytes]:
 
 def _letter(servers: Servers, value: bytes, offset: int, step: str, redrives: int = 0) -> None:
     """A dead letter as a loop writes it. step: it and the key tell those of one test from all others on the topic."""
-    rows = Rows(
-        [("content-v1", 1)], [offset], [step.encode()], [value], [{}], [0], [uuid7(1)], [0], [4], [("content-v1", 1, offset)], [0], [redrives], 0
-    )  # fmt: skip
+    rows = rows_at(("content-v1", 1), [value], offset, keys=[step.encode()], request_ids=[uuid7(1)], redrives=[redrives])
     sink = KafkaSink(servers.address, None)
     sink.produce(dead_letters(DEAD, rows, RecordTooLarge(HOSTILE), step, "moderation-0"))
     sink.close()

@@ -25,7 +25,8 @@ from streams.kafka.sink import KafkaSink
 from streams.process.settings import load
 from streams.rows import OutRecords
 from tests.support.monitors import CHROMIUM_HELP, Site, chromium
-from tests.support.stack import Stack, until
+from tests.support.stack import Stack
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.real
 HOSTILE = "<script>window.broken = 1</script><img src=x onerror='window.broken = 2'>"

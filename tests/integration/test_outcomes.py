@@ -17,7 +17,8 @@ from schemas.topics import LABEL_HORIZON_MS, LABELS, LABELS_TIMELY, PREDICTION_L
 from streams.ids import uuid7
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
-from tests.support.stack import Stack, until
+from tests.support.stack import Stack
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 NAMES = ["ham", "spam"]

@@ -24,8 +24,9 @@ from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.readback import records
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
-from tests.chaos.stage import Stage, staged, until
+from tests.chaos.stage import Stage, staged
 from tests.conftest import Servers
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.real
 

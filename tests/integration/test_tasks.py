@@ -23,9 +23,10 @@ from streams.claim_checks import INLINE_BYTES, Blobs, split_media
 from streams.client import Client, connect
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
-from tests.chaos.stage import Stage, staged, until
+from tests.chaos.stage import Stage, staged
 from tests.conftest import Servers
 from tests.support import media
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.real
 ALL = ("moderation:2", "vision", "translation", "transcription")

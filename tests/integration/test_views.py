@@ -28,8 +28,8 @@ from streams.clock import SystemClock
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
 from streams.schema_registry import Registry
-from tests.chaos.stage import until
 from tests.conftest import Servers
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.real
 

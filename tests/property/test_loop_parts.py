@@ -10,16 +10,11 @@ from streams.loop.batching import Batcher, BatchLimits, CostLine
 from streams.loop.offsets import OffsetTracker
 from streams.loop.release import Ended, releasable
 from streams.rows import Place, Rows
+from tests.support.rows import rows_of
 
 
-def rows_of(pairs: list[tuple[Place, int]], sizes: list[int] | None = None, deadlines: list[int] | None = None) -> Rows:
-    n = len(pairs)
-    return Rows(
-        places=[place for place, _ in pairs], offsets=[offset for _, offset in pairs], keys=[None] * n,
-        values=[b"x" * size for size in (sizes or [1] * n)], headers=[{}] * n, timestamps_ms=[0] * n,
-        request_ids=["r"] * n, deadlines_ms=deadlines or [0] * n, priorities=[4] * n,
-        origins=[(place[0], place[1], offset) for place, offset in pairs], attempts=[0] * n, redrives=[0] * n, epoch=0,
-    )  # fmt: skip
+def sized(pairs: list[tuple[Place, int]], sizes: list[int]) -> Rows:
+    return rows_of(pairs, values=[b"x" * size for size in sizes])
 
 
 class Tracking(RuleBasedStateMachine):
@@ -120,7 +115,7 @@ def test_batches_lose_nothing_and_pass_no_limit(chunks: list[list[int]], max_row
         pairs: list[tuple[Place, int]] = [(("t", 0), offset + i) for i in range(len(sizes))]
         offset += len(sizes)
         sent += [pair[1] for pair in pairs]
-        batcher.add(rows_of(pairs, sizes), 0.0)
+        batcher.add(sized(pairs, sizes), 0.0)
     while (batch := batcher.close(0.0, 0)) is not None:
         assert len(batch) <= max_rows
         assert sum(map(len, filter(None, batch.values))) <= max_cost or len(batch) == 1
@@ -134,7 +129,7 @@ def test_a_batch_never_waits_past_its_age_or_a_members_deadline(max_wait_ms: int
     line = CostLine()
     line.observe(1.0, 20.0)
     batcher = Batcher(BatchLimits(max_rows=8, max_wait_ms=max_wait_ms), line)
-    batcher.add(rows_of([(("t", 0), 0)], [1], [1_000_000 + deadline_in_ms]), 0.0)
+    batcher.add(rows_of([(("t", 0), 0)], deadlines_ms=[1_000_000 + deadline_in_ms]), 0.0)
     due_in_s = batcher.due_in_s(0.0, 1_000_000)
     assert due_in_s is not None
     assert due_in_s <= max_wait_ms / 1000

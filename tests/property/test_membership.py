@@ -18,7 +18,7 @@ from schemas.topic_kinds import Order
 from streams.loop.limits import Delivery
 from streams.loop.loop import Loop
 from streams.rows import Rows
-from tests.support.echo import RESULTS, Echo, World
+from tests.support.echo import RESULTS, Echo, EchoGroup
 from tests.support.faults import Fault, FaultySink
 
 SLOTS = 3
@@ -33,7 +33,7 @@ class Group:
     def __init__(self, chance: random.Random, partitions: int, order: Order, delivery: Delivery) -> None:
         self.chance, self.delivery = chance, delivery
         self.poison = b"v" if order is Order.STRICT else b"poison"  # in strict order a run of poison waits for a person
-        self.world = World(order, partitions)
+        self.world = EchoGroup(order, partitions)
         self.world.broker.limits[RESULTS] = RESULT_BYTES
         self.broken = self.away = False
         self.members: dict[int, Loop] = {}
@@ -171,7 +171,7 @@ def test_all_is_answered_in_the_end(seed: int, partitions: int, order: Order, de
         assert set(answered.values()) <= {1}, "a request has more than one answer"
 
 
-def origins(world: World) -> Counter[str]:
+def origins(world: EchoGroup) -> Counter[str]:
     return Counter(origin for _, origin, _ in world.results())
 
 

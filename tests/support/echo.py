@@ -80,7 +80,7 @@ class Functions(Processor):
         return self._answer(rows, status, code, message)
 
 
-class World:
+class EchoGroup:
     """An in-memory broker with the echo topics, and as many loops on it as a test wants."""
 
     def __init__(self, order: Order = Order.RELAXED, partitions: int = 4) -> None:

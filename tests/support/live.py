@@ -33,6 +33,7 @@ from streams.memory.endpoints import MemoryBroadcast, MemorySink
 from streams.metrics import Metrics
 from streams.rows import OutRecords, Rows
 from streams.schema_registry import MemoryRegistry
+from tests.support.rows import rows_of
 
 MODEL = "m"
 
@@ -61,7 +62,7 @@ class Registry(MemoryRegistry):
         return super().schema_of(schema_id)
 
 
-class World:
+class ModelVersions:
     """One model `m` that ships as version 1. broken, away: versions that cannot be loaded, for good or for now."""
 
     name = "fake"
@@ -143,15 +144,10 @@ def beside(arm: str, version: str, share: float = 1.0, sha256: str | None = None
 
 
 def rows(low: int, high: int, epoch: int = 0, partition: int = 0) -> Rows:
-    n = high - low
-    places = [("t", partition)] * n
-    return Rows(
-        places, list(range(low, high)), [None] * n, [b""] * n, [{}] * n, [0] * n, [f"r{i}" for i in range(low, high)], [0] * n,
-        [0] * n, [("t", partition, i) for i in range(low, high)], [0] * n, [0] * n, epoch,
-    )  # fmt: skip
+    return rows_of([(("t", partition), offset) for offset in range(low, high)], epoch, priorities=[0] * (high - low))
 
 
-def answered(world: World, models: ServedModels, asked: Rows) -> list[SwapAck]:
+def answered(world: ModelVersions, models: ServedModels, asked: Rows) -> list[SwapAck]:
     """What one batch announces."""
     with models.batch() as batch:
         said = [
@@ -162,7 +158,7 @@ def answered(world: World, models: ServedModels, asked: Rows) -> list[SwapAck]:
     return [SwapAck.from_dict(read_any(value, world.ids)) for record in said for value in record.values]
 
 
-class Translating(World):
+class Translating(ModelVersions):
     """As a task: answers each text with its version. failing: by version, what `predict` raises."""
 
     consumption, results, needs = consumption("translation"), TRANSLATION_RESULTS, ()

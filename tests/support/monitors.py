@@ -24,7 +24,7 @@ from infra.settings import StackSettings
 from streams.clock import SystemClock
 from streams.kafka.config import KafkaAddress
 from streams.schema_registry import Registry
-from tests.support.stack import until
+from tests.support.waiting import until
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 CHROMIUM_HELP = "set MILLRACE_CHROMIUM to a Chromium or Chrome, or run: apt-get install --yes chromium"

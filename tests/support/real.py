@@ -24,7 +24,7 @@ from tests.support.echo import Echo, Functions, answer
 from tests.support.ledger import End, Key, problems
 
 
-class RealWorld:
+class RealEchoGroup:
     """One group on topics of its own. Loops are run by the test, in turn or each on a thread."""
 
     def __init__(self, address: KafkaAddress, partitions: int = 4) -> None:

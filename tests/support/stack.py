@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,6 @@ from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import records
 from streams.process.settings import load
 from streams.schema_registry import Registry
-
-
-def until(done: Callable[[], bool], limit_s: float, words: Callable[[], str]) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not done():
-        assert time.monotonic() < deadline_s, words()
-        time.sleep(1)
 
 
 class Stack:

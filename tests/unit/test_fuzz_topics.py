@@ -73,7 +73,7 @@ RECORDS = 250
 
 
 @dataclass
-class World:
+class CatalogueInMemory:
     folder: Path
 
     def __post_init__(self) -> None:
@@ -98,18 +98,18 @@ class World:
         return BatchStep(processor, self.clock, CostLine())
 
 
-def _records(consumption: Consumption, function: Callable[..., Any]) -> Callable[[World], Step]:
+def _records(consumption: Consumption, function: Callable[..., Any]) -> Callable[[CatalogueInMemory], Step]:
     key = "request_id" if consumption is TIMELY else "content_id"
     return lambda world: world.step(RecordProcessor(consumption, function, key, world.ids, "w"))
 
 
-def _validate(world: World) -> Step:
+def _validate(world: CatalogueInMemory) -> Step:
     made = Validation(world.ids, "w", world.metrics, Seen(900_000), lambda positions, window_ms: iter(()))
     return world.step(made)
 
 
-def _sink(view: View) -> Callable[[World], Step]:
-    def build(world: World) -> Step:
+def _sink(view: View) -> Callable[[CatalogueInMemory], Step]:
+    def build(world: CatalogueInMemory) -> Step:
         attributes = Attributes(view, world.broadcast(view.attributes.name), world.ids)
         made = FeatureSink(view, world.ids, MemoryStore(), attributes, lambda ends: iter(()), world.clock, world.metrics)
         return world.step(made)
@@ -117,11 +117,11 @@ def _sink(view: View) -> Callable[[World], Step]:
     return build
 
 
-def _archive(world: World) -> Step:
+def _archive(world: CatalogueInMemory) -> Step:
     return Archive(world.folder, world.ids, world.clock, age_s=1, rows=50)
 
 
-def _decide(world: World) -> Step:
+def _decide(world: CatalogueInMemory) -> Step:
     made = Decide(DecidePolicy(), world.ids, "w", lambda: world.broadcast(TRAINING_EVENTS.name))
     return world.step(made)
 
@@ -133,7 +133,7 @@ class Child:
     def stop(self) -> None: ...
 
 
-def _launch(world: World) -> Step:
+def _launch(world: CatalogueInMemory) -> Step:
     def start(run_key: str) -> Child:
         assert (world.folder / run_key).parent == world.folder
         return Child()
@@ -145,7 +145,7 @@ def _launch(world: World) -> Step:
 class Reading:
     """The rollout's other topics."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: CatalogueInMemory) -> None:
         self._updates = world.broadcast(MODEL_UPDATES.name)
         self._acks = world.broadcast(SWAP_ACKS.name)
         self._read = Readable(MODEL_UPDATES, world.ids, generated.ModelUpdate.from_dict)
@@ -168,15 +168,15 @@ class Reading:
     def close(self) -> None: ...
 
 
-def _rollout(world: World) -> Step:
+def _rollout(world: CatalogueInMemory) -> Step:
     made = Rollout(RolloutPolicy(), world.ids, list, lambda: Reading(world), world.clock)
     return world.step(made)
 
 
-def _detector(name: str) -> Callable[[World], Step]:
+def _detector(name: str) -> Callable[[CatalogueInMemory], Step]:
     """Windows so small that they are compared again and again."""
 
-    def build(world: World) -> Step:
+    def build(world: CatalogueInMemory) -> Step:
         def states() -> list[generated.DriftState]:
             return Readable(DRIFT_STATE, world.ids, generated.DriftState.from_dict).of(world.broadcast(DRIFT_STATE.name).poll())
 
@@ -197,7 +197,7 @@ def _detector(name: str) -> Callable[[World], Step]:
 
 
 POLICY_RULES = PolicyRules.parse("default=0.95", review_unjudged=True)
-LOOPS: dict[str, tuple[Consumption, Callable[[World], Step]]] = {
+LOOPS: dict[str, tuple[Consumption, Callable[[CatalogueInMemory], Step]]] = {
     "policy": (POLICY, _records(POLICY, lambda verdict, key, at_ms: action_of(verdict, key, at_ms, POLICY_RULES))),
     "decisions": (DECISIONS, _records(DECISIONS, lambda label, key, at_ms: action_of_review(label, at_ms))),
     "timely": (TIMELY, _records(TIMELY, lambda label, key, at_ms: dict(label) if is_timely(label, at_ms) else None)),
@@ -213,7 +213,7 @@ LOOPS: dict[str, tuple[Consumption, Callable[[World], Step]]] = {
 }
 
 
-def _fill(world: World, name: str, random: Random, n: int = RECORDS, onto: str = "") -> None:
+def _fill(world: CatalogueInMemory, name: str, random: Random, n: int = RECORDS, onto: str = "") -> None:
     topic = next(topic for topic in CATALOGUE if topic.name == name)
     for _ in range(n):
         one = hostile.sent(topic, world.schema_ids[name], random)
@@ -224,7 +224,7 @@ def _fill(world: World, name: str, random: Random, n: int = RECORDS, onto: str =
 @pytest.mark.parametrize("name", LOOPS)
 def test_whatever_lies_on_its_topic_a_loop_ends_each_record_once_and_none_of_them_ends_it(name: str, tmp_path: Path) -> None:
     consumption, build = LOOPS[name]
-    world, random = World(tmp_path), Random(f"{SEED} {name}")
+    world, random = CatalogueInMemory(tmp_path), Random(f"{SEED} {name}")
     for further in (consumption.dead_letter_topic, *consumption.retry_topics()):
         world.broker.create(further, consumption.topic.partitions)
     for beside in (MODEL_UPDATES.name, SWAP_ACKS.name, "user-profiles-v1", "items-v1", TRAINING_EVENTS.name, DRIFT_STATE.name):
@@ -256,7 +256,7 @@ def test_whatever_lies_on_its_topic_a_loop_ends_each_record_once_and_none_of_the
 
 @pytest.mark.parametrize("topic", [topic for topic in CATALOGUE if topic.record is not None], ids=lambda topic: topic.name)
 def test_whatever_lies_on_it_a_topic_is_read_record_by_record(topic: Any, tmp_path: Path) -> None:
-    world, random = World(tmp_path), Random(f"{SEED} {topic.name}")
+    world, random = CatalogueInMemory(tmp_path), Random(f"{SEED} {topic.name}")
     _fill(world, topic.name, random)
     readable = Readable(topic, world.ids, topic.record.from_dict, world.metrics)
     found = readable.of(world.broadcast(topic.name).poll())
@@ -264,7 +264,7 @@ def test_whatever_lies_on_it_a_topic_is_read_record_by_record(topic: Any, tmp_pa
 
 
 def test_stop_is_no_record_s_end(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = CatalogueInMemory(tmp_path)
 
     def stop(record: dict[str, Any]) -> None:
         raise Stop("the process is to end")

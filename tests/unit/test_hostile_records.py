@@ -24,7 +24,7 @@ from streams.metrics import Metrics
 from streams.readable import Followed, Readable
 from streams.rows import Polled
 from streams.schema_registry import MemoryRegistry, Registry
-from tests.support.echo import Echo, World, answer, settle
+from tests.support.echo import Echo, EchoGroup, answer, settle
 from training_triggers.journal import is_run_key
 
 BAD_NAME: Any = (b"\xff\xfe", b"x")
@@ -75,7 +75,7 @@ def test_headers_that_cannot_be_read_are_said_so_in_their_place_and_the_other_re
 
 @pytest.mark.parametrize(("header", "status", "code"), [(NULL, "ok", b""), (BAD_NAME, "failed", b"undecodable")])
 def test_headers_as_kafka_allows_them_end_no_loop(header: Any, status: str, code: bytes) -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     world.send(b"bad", headers=[header])
     world.send(b"good")
@@ -117,7 +117,7 @@ def test_a_number_below_zero_is_one_where_it_is_allowed() -> None:
 )
 @pytest.mark.parametrize("value", [b"good", b"later", b"poison"])
 def test_what_a_retry_says_of_itself_is_checked(headers: h.HeaderList, value: bytes) -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     world.send(b"good")
     world.retry(value, headers)
@@ -126,7 +126,7 @@ def test_what_a_retry_says_of_itself_is_checked(headers: h.HeaderList, value: by
 
 
 def test_a_retry_whose_origin_lies_elsewhere_leaves_its_dead_letter_where_it_is() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     world.retry(b"poison", [(h.ORIGIN_TOPIC, b"echo-requests-v1"), (h.ORIGIN_PARTITION, b"77"), (h.ORIGIN_OFFSET, b"1")])
     settle(loop)
@@ -135,7 +135,7 @@ def test_a_retry_whose_origin_lies_elsewhere_leaves_its_dead_letter_where_it_is(
 
 @pytest.mark.parametrize("ahead_ms", [3_600_000, 2**62])
 def test_a_retry_of_a_writer_whose_clock_is_ahead_waits_as_long_as_its_topic_says(ahead_ms: int) -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop, begun_s = world.loop(Echo()), world.clock.monotonic_s()
     world.retry(b"good", [(h.NOT_BEFORE_MS, str(world.clock.now_ms() + ahead_ms).encode())])
     while not world.results():
@@ -146,7 +146,7 @@ def test_a_retry_of_a_writer_whose_clock_is_ahead_waits_as_long_as_its_topic_say
 @pytest.mark.parametrize("value", [b"poison", b"good"])
 def test_an_answer_that_cannot_be_written_ends_its_record_and_not_the_loop(value: bytes) -> None:
     """As a dead letter that nobody hears of; the others are answered."""
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
 
     def broken(rows: Any, status: str, code: str, message: str) -> Any:

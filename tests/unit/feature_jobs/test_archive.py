@@ -27,6 +27,7 @@ from streams.clock import SystemClock
 from streams.loop.outcome import Emit
 from streams.rows import Rows
 from streams.schema_registry import MemoryRegistry
+from tests.support.rows import rows_at
 
 T0 = 1_795_000_000_000
 PLACE = (USER_EVENTS_VALID.name, 1)
@@ -40,8 +41,7 @@ def rows(first: int, n: int, headers: dict[str, bytes] | None = None) -> Rows:
     for offset in range(first, first + n):
         event = UserEvent(event_id=f"e-{offset}", user_id="u", kind="view", item_id="i", event_ms=T0 + offset * DAY_MS // 4)
         value = ENCODER.encode({k: Constant(v) for k, v in asdict(event).items()}, 1)[0]
-        origin = (PLACE[0], PLACE[1], offset)
-        made.extend(Rows([PLACE], [offset], [b"u"], [value], [headers or {}], [T0], ["r"], [0], [4], [origin], [0], [0], 0))
+        made.extend(rows_at(PLACE, [value], offset, keys=[b"u"], headers=[headers or {}], timestamps_ms=[T0]))
     return made
 
 

@@ -21,8 +21,9 @@ from streams.broker import Commit
 from streams.clock import ManualClock
 from streams.loop.outcome import Emit, Outcome, Reject
 from streams.metrics import Metrics
-from streams.rows import Place, Polled, Rows
+from streams.rows import Place, Polled
 from streams.schema_registry import MemoryRegistry
+from tests.support.rows import rows_at
 
 TILE = {
     "user_id": "u", "session_id": "s", "viewed": 1, "carted": 0, "bought": 0, "units": 0, "revenue_cents": 0, "rated": 0,
@@ -55,7 +56,7 @@ class Shaky(MemoryStore):
         return super().write(view, blobs)
 
 
-class World:
+class SinkUnderTest:
     def __init__(self, store: Shaky | None = None, log: list[bytes] | None = None, source: str = "topic-1") -> None:
         self.clock, self.store = ManualClock(), store or Shaky()
         self.ids = MemoryRegistry()
@@ -70,7 +71,7 @@ class World:
         n = ends.get(PLACE, 0)
         yield Polled([PLACE] * n, list(range(n)), [b"u"] * n, list(self.log[:n]), [None] * n, [self.clock.now_ms()] * n)
 
-    def own(self, offset: int = 0) -> World:
+    def own(self, offset: int = 0) -> SinkUnderTest:
         self.sink.restore({PLACE: Commit(offset)})
         self.sink.tick()
         return self
@@ -83,9 +84,7 @@ class World:
         encoder = Encoder("user-tile", USER_FEATURES.subject, self.ids)
         self.log.append(encoder.encode({name: Constant(value) for name, value in record.items()}, 1)[0])
         at = len(self.log) - 1
-        rows = Rows(
-            [PLACE], [at], [b"u"], [self.log[at]], [{}], [self.clock.now_ms()], ["r"], [0], [4], [(*PLACE, at)], [0], [0], 0
-        )
+        rows = rows_at(PLACE, [self.log[at]], at, keys=[b"u"], timestamps_ms=[self.clock.now_ms()])
         (outcome,) = self.sink.process(rows)
         return outcome
 
@@ -105,7 +104,7 @@ def start_of(clock: ManualClock) -> int:
 
 
 def test_a_tile_becomes_a_blob_and_a_newer_version_of_it_replaces() -> None:
-    world = World().own()
+    world = SinkUnderTest().own()
     start_ms = start_of(world.clock)
     world.tile(1, start_ms)
     world.sink.tick()
@@ -124,7 +123,7 @@ def test_a_tile_becomes_a_blob_and_a_newer_version_of_it_replaces() -> None:
 
 
 def test_a_quiet_users_counts_fall_to_zero_on_time() -> None:
-    world = World().own()
+    world = SinkUnderTest().own()
     start_ms = start_of(world.clock)
     world.tile(4, start_ms)
     world.sink.tick()
@@ -142,7 +141,7 @@ def test_a_quiet_users_counts_fall_to_zero_on_time() -> None:
 
 @pytest.mark.parametrize("days", [2.5, 4, 6, 9])
 def test_values_that_stay_the_same_stay_fresh_as_long_as_the_sink_runs(days: float) -> None:
-    world = World().own()
+    world = SinkUnderTest().own()
     world.profile("u", 33)
     world.tile(2, start_of(world.clock), bought=1)
     for _ in range(int(days * 8)):
@@ -159,7 +158,7 @@ def test_values_that_stay_the_same_stay_fresh_as_long_as_the_sink_runs(days: flo
 
 
 def test_an_entity_that_changes_often_does_not_fill_the_queue() -> None:
-    world = World().own()
+    world = SinkUnderTest().own()
     for n in range(1, 200):
         world.tile(n, start_of(world.clock))
         world.sink.tick()
@@ -183,7 +182,7 @@ def test_an_entity_that_changes_often_does_not_fill_the_queue() -> None:
     ids=str,
 )
 def test_a_tile_that_no_valid_event_makes_is_set_aside_and_other_entities_go_on(fields: dict[str, int]) -> None:
-    world = World().own()
+    world = SinkUnderTest().own()
     start_ms = start_of(world.clock)
     outcome = world.took(**{"n": 1, "start_ms": start_ms, "user_id": "poison", **fields})  # type: ignore[arg-type]
     assert isinstance(outcome, Reject)
@@ -191,13 +190,13 @@ def test_a_tile_that_no_valid_event_makes_is_set_aside_and_other_entities_go_on(
     world.tile(1, start_ms)
     world.sink.tick()
     assert world.read("events_5m") == {"state": "FRESH", "events_5m": 1}
-    second = World(log=world.log).own(2)  # the tile stays on the topic: who reads it anew passes over it
+    second = SinkUnderTest(log=world.log).own(2)  # the tile stays on the topic: who reads it anew passes over it
     assert second.read("events_5m") == {"state": "FRESH", "events_5m": 1}
     assert second.sink.entities == 1
 
 
 def test_an_entity_whose_values_cannot_be_stored_does_not_hold_up_others() -> None:
-    world = World().own()
+    world = SinkUnderTest().own()
     start_ms = start_of(world.clock)
     for item in "ij":
         world.tile(1, start_ms, user_id="rich", revenue_cents=2**63 - 1, item_id=item)
@@ -209,7 +208,7 @@ def test_an_entity_whose_values_cannot_be_stored_does_not_hold_up_others() -> No
 
 
 def test_what_the_store_did_not_take_is_written_when_it_is_back() -> None:
-    world = World().own()
+    world = SinkUnderTest().own()
     world.store.down = True
     world.tile(1, start_of(world.clock))
     world.sink.tick()
@@ -221,7 +220,7 @@ def test_what_the_store_did_not_take_is_written_when_it_is_back() -> None:
 
 
 def test_a_store_that_lost_everything_gets_everything() -> None:
-    world = World().own()
+    world = SinkUnderTest().own()
     world.tile(1, start_of(world.clock))
     world.sink.tick()
     world.store._blobs.clear()
@@ -232,20 +231,20 @@ def test_a_store_that_lost_everything_gets_everything() -> None:
 
 
 def test_a_new_owner_rebuilds_from_the_topic_and_writes_what_the_last_one_did_not() -> None:
-    first = World().own()
+    first = SinkUnderTest().own()
     start_ms = start_of(first.clock)
     first.tile(1, start_ms)
     first.tile(2, start_ms)  # never written: it dies here, with both committed
-    second = World(first.store, first.log).own(2)
+    second = SinkUnderTest(first.store, first.log).own(2)
     assert second.read("events_5m") == {"state": "FRESH", "events_5m": 2}
     assert second.sink.entities == 1
 
 
 def test_a_late_writer_does_not_undo_its_successor() -> None:
-    first = World().own()
+    first = SinkUnderTest().own()
     start_ms = start_of(first.clock)
     first.tile(1, start_ms)
-    second = World(first.store, first.log).own(1)
+    second = SinkUnderTest(first.store, first.log).own(1)
     second.tile(2, start_ms)
     second.sink.tick()
     first.sink.tick()  # it was stopped for a while, and still holds what it had not written
@@ -254,12 +253,12 @@ def test_a_late_writer_does_not_undo_its_successor() -> None:
 
 
 def test_a_topic_that_was_begun_anew_beside_a_store_that_stays_is_written() -> None:
-    first = World().own()
+    first = SinkUnderTest().own()
     start_ms = start_of(first.clock)
     for n in range(1, 9):
         first.tile(n, start_ms)
     first.sink.tick()
-    anew = World(first.store, source="topic-2").own()
+    anew = SinkUnderTest(first.store, source="topic-2").own()
     anew.tile(1, start_ms)
     anew.sink.tick()
     assert anew.read("events_5m") == {"state": "FRESH", "events_5m": 1}
@@ -270,11 +269,11 @@ def test_a_topic_that_was_begun_anew_beside_a_store_that_stays_is_written() -> N
 
 
 def test_what_is_refused_is_counted_so_and_written_again_once_the_clock_allows_it() -> None:
-    first = World()
+    first = SinkUnderTest()
     first.clock.sleep(60)  # its clock is ahead
     first.own().tile(1, start_of(first.clock))
     first.sink.tick()
-    second = World(first.store, first.log).own(1)
+    second = SinkUnderTest(first.store, first.log).own(1)
     assert (second.metrics.total("blobs_written"), second.metrics.total("blobs_refused")) == (0, 1)
     second.profile("u", 33)
     second.sink.tick()
@@ -286,7 +285,7 @@ def test_what_is_refused_is_counted_so_and_written_again_once_the_clock_allows_i
 
 
 def test_a_view_that_was_cleared_is_written_anew() -> None:
-    world = World().own()
+    world = SinkUnderTest().own()
     world.tile(1, start_of(world.clock))
     world.sink.tick()
     assert world.store.clear(USER) == 1
@@ -298,7 +297,7 @@ def test_a_view_that_was_cleared_is_written_anew() -> None:
 @pytest.mark.parametrize("first", ["profile", "tile"])
 def test_a_profile_is_found_whichever_partition_it_lies_in(first: str) -> None:
     """Other clients part keys by other rules: the profile lies in another partition than the user's tiles, here one of ours."""
-    world = World()
+    world = SinkUnderTest()
     world.sink.restore({PLACE: Commit(0), (USER_FEATURES.name, 3): Commit(0)})
     for step in ("profile", "tile") if first == "profile" else ("tile", "profile"):
         if step == "profile":
@@ -318,7 +317,7 @@ def test_a_profile_is_found_whichever_partition_it_lies_in(first: str) -> None:
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_two_sinks_of_a_users_tiles_and_of_its_profile_end_with_both(order: tuple[int, int]) -> None:
-    tiles, profiles = World(), World()
+    tiles, profiles = SinkUnderTest(), SinkUnderTest()
     profiles.store = profiles.sink._store = tiles.store
     tiles.own()
     profiles.sink.restore({(USER_FEATURES.name, 3): Commit(0)})
@@ -334,7 +333,7 @@ def test_two_sinks_of_a_users_tiles_and_of_its_profile_end_with_both(order: tupl
 
 
 def test_records_of_attributes_that_do_not_decode_or_wait_for_the_registry() -> None:
-    world = World().own()
+    world = SinkUnderTest().own()
     world.profiles.next = Polled(
         [(USER_PROFILES.name, 0)] * 3, [0, 1, 2], [b"u", b"v", None], [b"", b"\x00junk", None], [None] * 3, [0] * 3
     )
@@ -355,7 +354,7 @@ def test_records_of_attributes_that_do_not_decode_or_wait_for_the_registry() -> 
 
 
 def test_a_profile_is_written_with_and_without_events() -> None:
-    world = World().own()
+    world = SinkUnderTest().own()
     world.profile("u", 33)
     world.sink.tick()
     assert world.read("age", "country", "events_7d") == {"state": "FRESH", "age": 33, "country": "FR", "events_7d": 0}
@@ -366,7 +365,7 @@ def test_a_profile_is_written_with_and_without_events() -> None:
 
 
 def test_partitions_that_went_are_not_written_any_more() -> None:
-    world = World().own()
+    world = SinkUnderTest().own()
     world.tile(1, start_of(world.clock))
     world.sink.forget([PLACE])
     world.sink.tick()
@@ -375,7 +374,7 @@ def test_partitions_that_went_are_not_written_any_more() -> None:
 
 
 def test_a_tile_that_does_not_decode_is_set_aside() -> None:
-    world = World().own()
-    rows = Rows([PLACE], [0], [b"u"], [b"\x00\x00"], [{}], [0], ["r"], [0], [4], [(*PLACE, 0)], [0], [0], 0)
+    world = SinkUnderTest().own()
+    rows = rows_at(PLACE, [b"\x00\x00"], keys=[b"u"])
     (outcome,) = world.sink.process(rows)
     assert isinstance(outcome, Reject)

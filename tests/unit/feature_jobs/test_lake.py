@@ -18,7 +18,7 @@ from feature_jobs.offline.training_set import training_set
 from schemas.features import DAY_MS, HOUR_MS, ITEM, MINUTE_MS, TILE_MS, USER
 from schemas.generated import UserEvent
 from tests.support.brute_features import differences, tiles_of, user_values
-from tests.unit.feature_jobs.test_feature_sink import World
+from tests.unit.feature_jobs.test_feature_sink import SinkUnderTest
 
 T0 = 1_795_000_200_000
 BUY = UserEvent(event_id="e", user_id="u", kind="purchase", item_id="i", session_id="s", amount_cents=500, event_ms=T0)
@@ -93,7 +93,7 @@ def test_a_backfill_of_today_writes_nothing_of_the_future(tmp_path: Path) -> Non
 @pytest.mark.parametrize("first_day", [0, 3])
 def test_training_and_serving_agree_however_long_a_user_rests(tmp_path: Path, first_day: int) -> None:
     """Minutes, and 2.5 to 9 days after the last event: the sink's values at a time beside the training row of a label of that time."""
-    world = World().own()
+    world = SinkUnderTest().own()
     world.profile("u", 33)
     start_ms = world.clock.now_ms() - world.clock.now_ms() % TILE_MS
     events = [

@@ -14,12 +14,12 @@ from schemas.codec import head
 from schemas.errors import RetryLater
 from schemas.topics import PREDICTION_LOG, TRANSLATION_RESULTS
 from streams.rows import Rows
-from tests.support.live import MODEL, Translating, World, answered, beside, digest, rows
+from tests.support.live import MODEL, ModelVersions, Translating, answered, beside, digest, rows
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return World(monkeypatch)
+def world(monkeypatch: pytest.MonkeyPatch) -> ModelVersions:
+    return ModelVersions(monkeypatch)
 
 
 # --- invalid updates ------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     ],
     ids=str,
 )
-def test_an_invalid_update_is_refused_and_what_answered_stays(world: World, fields: dict[str, Any]) -> None:
+def test_an_invalid_update_is_refused_and_what_answered_stays(world: ModelVersions, fields: dict[str, Any]) -> None:
     models = world.worker()
     world.announce("2", beside("shadow", "8"))
     world.settle(models)
@@ -63,7 +63,7 @@ def test_an_invalid_update_is_refused_and_what_answered_stays(world: World, fiel
 # --- updates that cannot be read ------------------------------------------------------------------------------------
 
 
-def test_an_update_read_while_the_registry_is_silent_is_kept_and_taken_when_it_answers(world: World) -> None:
+def test_an_update_read_while_the_registry_is_silent_is_kept_and_taken_when_it_answers(world: ModelVersions) -> None:
     models = world.worker()
     world.ids.silent = True
     world.announce("2")
@@ -77,7 +77,7 @@ def test_an_update_read_while_the_registry_is_silent_is_kept_and_taken_when_it_a
     assert models.report().notes == []
 
 
-def test_pauses_between_tries_grow_and_have_a_bound(world: World) -> None:
+def test_pauses_between_tries_grow_and_have_a_bound(world: ModelVersions) -> None:
     models = world.worker()
     world.ids.silent = True
     world.announce("2")
@@ -98,7 +98,7 @@ def test_pauses_between_tries_grow_and_have_a_bound(world: World) -> None:
 
 
 @pytest.mark.parametrize("value", [None, b"", b"junk", head(999) + b"x", head(1) + b"\xff"], ids=str)
-def test_what_can_never_be_read_is_passed_over_and_counted(world: World, value: bytes | None) -> None:
+def test_what_can_never_be_read_is_passed_over_and_counted(world: ModelVersions, value: bytes | None) -> None:
     models = world.worker()
     world.write(value)
     world.announce("2")
@@ -108,7 +108,7 @@ def test_what_can_never_be_read_is_passed_over_and_counted(world: World, value: 
     assert world.worker().report().versions == {MODEL: "2"}
 
 
-def test_a_version_whose_store_is_away_is_tried_again(world: World) -> None:
+def test_a_version_whose_store_is_away_is_tried_again(world: ModelVersions) -> None:
     models = world.worker()
     world.away = {"2"}
     world.announce("2")
@@ -125,7 +125,7 @@ def test_a_version_whose_store_is_away_is_tried_again(world: World) -> None:
 # --- superseded while it loads --------------------------------------------------------------------------------------
 
 
-def test_a_version_that_was_superseded_while_it_loaded_is_not_swapped_in(world: World) -> None:
+def test_a_version_that_was_superseded_while_it_loaded_is_not_swapped_in(world: ModelVersions) -> None:
     models = world.worker()
     world.held_back = {"2": Event(), "3": Event()}
     world.announce("2")
@@ -141,7 +141,7 @@ def test_a_version_that_was_superseded_while_it_loaded_is_not_swapped_in(world: 
     assert {one.version: one.closed for one in world.backends} == {"1": True, "2": True, "3": False}
 
 
-def test_rolled_back_to_what_answers_while_another_loads(world: World) -> None:
+def test_rolled_back_to_what_answers_while_another_loads(world: ModelVersions) -> None:
     models = world.worker()
     world.held_back = {"2": Event()}
     world.announce("2")
@@ -155,7 +155,7 @@ def test_rolled_back_to_what_answers_while_another_loads(world: World) -> None:
     assert answered(world, models, rows(0, 4)) == []
 
 
-def test_a_refusal_of_what_was_superseded_is_nobodys(world: World) -> None:
+def test_a_refusal_of_what_was_superseded_is_nobodys(world: ModelVersions) -> None:
     models = world.worker()
     world.held_back, world.broken = {"2": Event()}, {"2"}
     world.announce("2")
@@ -167,7 +167,7 @@ def test_a_refusal_of_what_was_superseded_is_nobodys(world: World) -> None:
     assert (world.acks, models.report().notes) == ([], [])
 
 
-def test_a_withdrawn_canary_answers_nobody_while_the_next_one_loads(world: World) -> None:
+def test_a_withdrawn_canary_answers_nobody_while_the_next_one_loads(world: ModelVersions) -> None:
     models = world.worker()
     world.announce("1", beside("canary", "8"))
     world.settle(models)
@@ -185,7 +185,7 @@ def test_a_withdrawn_canary_answers_nobody_while_the_next_one_loads(world: World
     assert {one.version: one.closed for one in world.backends} == {"1": False, "8": True, "9": False}
 
 
-def test_a_canary_that_is_withdrawn_while_it_loads_never_answers(world: World) -> None:
+def test_a_canary_that_is_withdrawn_while_it_loads_never_answers(world: ModelVersions) -> None:
     models = world.worker()
     world.held_back = {"8": Event()}
     world.announce("1", beside("canary", "8"))
@@ -202,7 +202,7 @@ def test_a_canary_that_is_withdrawn_while_it_loads_never_answers(world: World) -
 # --- after a restart ------------------------------------------------------------------------------------------------
 
 
-def test_a_restarted_worker_answers_with_what_answered(world: World) -> None:
+def test_a_restarted_worker_answers_with_what_answered(world: ModelVersions) -> None:
     models = world.worker()
     world.announce("2")
     world.settle(models)
@@ -220,7 +220,7 @@ def test_a_restarted_worker_answers_with_what_answered(world: World) -> None:
         assert [one.wanted.version for one in batch.shadows] == ["8"]
 
 
-def test_a_worker_that_starts_while_the_store_is_away_takes_the_newest_version_as_soon_as_it_can(world: World) -> None:
+def test_a_worker_that_starts_while_the_store_is_away_takes_the_newest_version_as_soon_as_it_can(world: ModelVersions) -> None:
     world.announce("2")
     world.announce("3")
     world.away = {"3"}
@@ -232,7 +232,7 @@ def test_a_worker_that_starts_while_the_store_is_away_takes_the_newest_version_a
     world.follow(models, lambda: models.report().versions == {MODEL: "3"})
 
 
-def test_what_was_refused_is_tried_again_when_it_is_announced_again(world: World) -> None:
+def test_what_was_refused_is_tried_again_when_it_is_announced_again(world: ModelVersions) -> None:
     models = world.worker()
     world.broken = {"2"}
     world.announce("2")
@@ -248,7 +248,7 @@ def test_what_was_refused_is_tried_again_when_it_is_announced_again(world: World
 # --- within a batch -------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_swapped_while_a_batch_runs_and_the_offset_told_is_the_first_by_the_new_version(world: World) -> None:
+def test_nothing_is_swapped_while_a_batch_runs_and_the_offset_told_is_the_first_by_the_new_version(world: ModelVersions) -> None:
     models = world.worker()
     with models.batch() as batch:  # as on the step's thread, while the loop goes on following
         before: Versions = batch.live
@@ -265,7 +265,7 @@ def test_nothing_is_swapped_while_a_batch_runs_and_the_offset_told_is_the_first_
     assert (ack.arm, ack.version, ack.previous, [o.offset for o in ack.first_offsets]) == ("live", "2", "1", [20])
 
 
-def test_a_swap_is_told_once_a_partition_and_again_where_its_transaction_did_not_happen(world: World) -> None:
+def test_a_swap_is_told_once_a_partition_and_again_where_its_transaction_did_not_happen(world: ModelVersions) -> None:
     models = world.worker()
     world.announce("2")
     world.settle(models)
@@ -281,7 +281,7 @@ def test_a_swap_is_told_once_a_partition_and_again_where_its_transaction_did_not
     assert told(rows(5, 9, epoch=2)) == [(0, 5)]
 
 
-def test_a_batch_that_ends_in_an_error_has_announced_nothing(world: World) -> None:
+def test_a_batch_that_ends_in_an_error_has_announced_nothing(world: ModelVersions) -> None:
     models = world.worker()
     world.announce("2")
     world.settle(models)
@@ -291,7 +291,7 @@ def test_a_batch_that_ends_in_an_error_has_announced_nothing(world: World) -> No
     assert [o.offset for ack in answered(world, models, rows(0, 4)) for o in ack.first_offsets] == [0]
 
 
-def test_a_challenger_that_fails_is_dropped_when_the_batch_is_done(world: World) -> None:
+def test_a_challenger_that_fails_is_dropped_when_the_batch_is_done(world: ModelVersions) -> None:
     models = world.worker()
     world.announce("1", beside("canary", "8"), beside("shadow", "9"))
     world.settle(models)
@@ -365,7 +365,7 @@ def test_the_log_names_the_digest_of_what_answered(translating: Translating) -> 
 # --- by digest ------------------------------------------------------------------------------------------------------
 
 
-def test_two_versions_of_one_name_are_two(world: World) -> None:
+def test_two_versions_of_one_name_are_two(world: ModelVersions) -> None:
     models = world.worker()
     world.announce("1-by-hand")
     world.settle(models)
@@ -375,7 +375,7 @@ def test_two_versions_of_one_name_are_two(world: World) -> None:
     assert (ack.version, ack.previous, ack.digest) == ("1", "1", digest("1-by-hand"))
 
 
-def test_a_step_that_no_loop_drives_catches_up_with_what_was_announced(world: World) -> None:
+def test_a_step_that_no_loop_drives_catches_up_with_what_was_announced(world: ModelVersions) -> None:
     models = world.worker()
     world.announce("2")
     models.catch_up(1e9)

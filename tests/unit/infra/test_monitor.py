@@ -28,8 +28,9 @@ from streams import headers as h
 from streams.loop.deadletter import dead_letters
 from streams.metrics import CATALOGUE as CATALOGUE_OF_METRICS
 from streams.metrics import Metrics
-from streams.rows import OutRecords, Polled, Rows
+from streams.rows import OutRecords, Polled
 from streams.schema_registry import MemoryRegistry
+from tests.support.rows import rows_at
 
 # --- history ------------------------------------------------------------------------------------------------------------
 
@@ -141,10 +142,18 @@ def test_the_catalogue_of_pages_is_what_provisioning_makes() -> None:
 
 def _dead(redrives: int = 0) -> Polled:
     """A dead letter as the loop writes it, as it is read again."""
-    rows = Rows(
-        [("content-v1", 2)], [7], [b"k"], [b"value"], [{"own": b"1", h.DEADLINE_MS: b"5", h.REPLY_TO: b"replies-v1/3"}], [100],
-        ["request-1"], [0], [4], [("content-v1", 2, 7)], [2], [redrives], 0,
-    )  # fmt: skip
+    headers = {"own": b"1", h.DEADLINE_MS: b"5", h.REPLY_TO: b"replies-v1/3"}
+    rows = rows_at(
+        ("content-v1", 2),
+        [b"value"],
+        7,
+        keys=[b"k"],
+        headers=[headers],
+        timestamps_ms=[100],
+        request_ids=["request-1"],
+        attempts=[2],
+        redrives=[redrives],
+    )
     out = dead_letters("content-v1-moderation-dlq", rows, RecordTooLarge("too large"), "task", "moderation-0")
     return _polled(out)
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -22,15 +22,9 @@ from infra.local.started import Started
 from infra.monitor.watching import servers
 from infra.settings import ROOT, StackSettings
 from schemas.topics import CATALOGUE
+from tests.support.waiting import until
 
 SLEEP = "import time; time.sleep(120)"
-
-
-def until(done: Callable[[], bool], limit_s: float = 30.0) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not done():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from streams.loop.outcome import Defer, Emit, Reject
 from streams.metrics import Metrics
 from streams.rows import Rows
 from streams.schema_registry import MemoryRegistry
+from tests.support.rows import rows_at
 
 FEATURES = ("total_purchases", "lifetime_value", "country")
 BLANK = {f.name: f.default for f in USER.features}
@@ -180,10 +181,7 @@ def rows_of(ids: MemoryRegistry, *authors: str | None) -> Rows:
         encoder.encode({"content_id": Constant(f"c{i}"), "text": Constant("hello"), "author_id": Constant(author)}, 1)[0]
         for i, author in enumerate(authors)
     ]
-    return Rows(
-        [(CONTENT.name, 0)] * n, list(range(n)), [b"k"] * n, list(values), [{}] * n, [0] * n, [f"r{i}" for i in range(n)],
-        [0] * n, [0] * n, [(CONTENT.name, 0, i) for i in range(n)], [0] * n, [0] * n, 0,
-    )  # fmt: skip
+    return rows_at((CONTENT.name, 0), list(values), keys=[b"k"] * n)
 
 
 def test_values_times_and_states_are_in_the_prediction_log_and_named_in_the_result() -> None:

@@ -26,12 +26,13 @@ from streams.loop.outcome import Emit, Outcome, Reject
 from streams.metrics import Metrics
 from streams.rows import OutRecords, Rows
 from streams.schema_registry import MemoryRegistry
+from tests.support.rows import rows_at
 
 NOW_MS = 1_795_000_000_000
 VIEW = UserEvent(event_id="e-1", user_id="u", kind="view", item_id="i", event_ms=NOW_MS - 1000)
 
 
-class World:
+class ValidationUnderTest:
     """A validation and its own output, as its partition holds it."""
 
     def __init__(self, window_ms: int = 60_000) -> None:
@@ -65,10 +66,7 @@ class World:
                 else self.encoder.encode({k: Constant(v) for k, v in asdict(event).items()}, 1)[0]
             )
             key = b"u" if isinstance(event, bytes) else event.user_id.encode()
-            made.extend(Rows(
-                [(USER_EVENTS.name, 2)], [i], [key], [value], [headers or {}], [at_ms], [f"r-{i}"], [0], [4],
-                [(USER_EVENTS.name, 2, i)], [0], [0], 0,
-            ))  # fmt: skip
+            made.extend(rows_at((USER_EVENTS.name, 2), [value], i, keys=[key], headers=[headers or {}], timestamps_ms=[at_ms]))
         return made
 
     def run(self, *events: UserEvent | bytes, commit: bool = True, **given: Any) -> list[Outcome]:
@@ -93,13 +91,13 @@ def causes(outcomes: list[Outcome]) -> list[str]:
 
 
 def test_a_good_event_goes_on_unchanged_to_its_own_partition() -> None:
-    world = World()
+    world = ValidationUnderTest()
     (outcome,) = world.run(VIEW)
     assert isinstance(outcome, Emit)
     (out,) = outcome.records
     assert (out.topic, out.keys, out.partitions) == (USER_EVENTS_VALID.name, [b"u"], [2])
     assert UserEvent.from_dict(read_any(out.values[0], world.ids)) == VIEW
-    assert dict(out.headers[0])[h.CE_ID] == b"r-0"
+    assert dict(out.headers[0])[h.CE_ID] == b"r0"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +119,7 @@ def test_a_good_event_goes_on_unchanged_to_its_own_partition() -> None:
 )
 def test_what_cannot_be_is_said(event: UserEvent, word: str) -> None:
     assert word in (impossible(event, b"u", NOW_MS) or "")
-    assert causes(World().run(event)) == ["impossible"]
+    assert causes(ValidationUnderTest().run(event)) == ["impossible"]
 
 
 def test_an_event_under_anothers_key_is_refused() -> None:
@@ -131,21 +129,21 @@ def test_an_event_under_anothers_key_is_refused() -> None:
 
 
 def test_bytes_that_do_not_decode_go_aside_and_their_neighbours_on() -> None:
-    world = World()
+    world = ValidationUnderTest()
     outcomes = world.run(VIEW, b"\x00\x00", replace(VIEW, event_id="e-2"))
     assert causes(outcomes) == ["undecodable"]
     assert world.passed(outcomes) == ["e-1", "e-2"]
 
 
 def test_repeats_go_aside_within_the_window_and_on_after_it() -> None:
-    world = World(window_ms=10_000)
+    world = ValidationUnderTest(window_ms=10_000)
     assert causes(world.run(VIEW, VIEW)) == ["repeated"]
     assert causes(world.run(VIEW, at_ms=NOW_MS + 9_999)) == ["repeated"]
     assert world.passed(world.run(VIEW, at_ms=NOW_MS + 10_000)) == ["e-1"]
 
 
 def test_late_events_are_kept_apart_and_counted() -> None:
-    world = World()
+    world = ValidationUnderTest()
     old = replace(VIEW, event_ms=NOW_MS - LATENESS_MS - 1)
     outcomes = world.run(old, replace(VIEW, event_id="e-2", event_ms=NOW_MS - LATENESS_MS))
     assert world.passed(outcomes, LATE_EVENTS.name) == ["e-1"]
@@ -154,7 +152,7 @@ def test_late_events_are_kept_apart_and_counted() -> None:
 
 
 def test_a_replayed_event_is_judged_by_its_own_clock() -> None:
-    world = World()
+    world = ValidationUnderTest()
     old = replace(VIEW, event_ms=NOW_MS - 200 * DAY_MS)
     behind = {h.REPLAY_OFFSET_MS: str(200 * DAY_MS - HOUR_MS).encode()}
     assert world.passed(world.run(old, headers=behind)) == ["e-1"]
@@ -175,12 +173,14 @@ def test_only_milliseconds_of_a_bounded_past_are_believed_of_a_replay() -> None:
         b"\xd9\xa1",
         b" 5",
     ):
-        world = World()
+        world = ValidationUnderTest()
         outcomes = world.run(VIEW, replace(VIEW, event_id="e-2", event_ms=2**63 - 1), headers={h.REPLAY_OFFSET_MS: said})
         assert causes(outcomes) == ["impossible", "impossible"], said
-    assert World().passed(World().run(VIEW, headers={h.REPLAY_OFFSET_MS: b"0"})) == ["e-1"]
+    assert ValidationUnderTest().passed(ValidationUnderTest().run(VIEW, headers={h.REPLAY_OFFSET_MS: b"0"})) == ["e-1"]
     whole = {h.REPLAY_OFFSET_MS: str(LONGEST_REPLAY_MS).encode()}
-    assert World().passed(World().run(replace(VIEW, event_ms=NOW_MS - LONGEST_REPLAY_MS), headers=whole)) == ["e-1"]
+    assert ValidationUnderTest().passed(
+        ValidationUnderTest().run(replace(VIEW, event_ms=NOW_MS - LONGEST_REPLAY_MS), headers=whole)
+    ) == ["e-1"]
 
 
 INT64 = st.one_of(
@@ -193,7 +193,7 @@ INT64 = st.one_of(
 @given(INT64, st.one_of(st.none(), INT64.map(lambda n: str(n).encode()), st.binary(max_size=20)))
 @settings(max_examples=300, deadline=None)
 def test_whatever_an_event_says_what_passes_lies_in_the_past_that_is_allowed(event_ms: int, said: bytes | None) -> None:
-    world = World()
+    world = ValidationUnderTest()
     outcomes = world.run(replace(VIEW, event_ms=event_ms), headers=None if said is None else {h.REPLAY_OFFSET_MS: said})
     assert len(outcomes) == 1
     if world.passed(outcomes):
@@ -203,14 +203,14 @@ def test_whatever_an_event_says_what_passes_lies_in_the_past_that_is_allowed(eve
 
 def test_a_replay_says_further_on_how_far_its_clock_is_behind() -> None:
     """The archive needs it, to tell when the event would have come."""
-    world = World()
+    world = ValidationUnderTest()
     behind = {h.REPLAY_OFFSET_MS: str(DAY_MS).encode()}
     (out,) = world.out(world.run(replace(VIEW, event_ms=NOW_MS - DAY_MS), headers=behind), USER_EVENTS_VALID.name)
     assert dict(out.headers[0])[h.REPLAY_OFFSET_MS] == str(DAY_MS).encode()
 
 
 def test_what_an_abort_leaves_behind_is_no_repeat_of_itself_and_nothing_is_read_again() -> None:
-    world = World()
+    world = ValidationUnderTest()
     world.step.restore({(USER_EVENTS.name, 2): Commit(0)})
     world.run(VIEW, first=0)
     world.run(replace(VIEW, event_id="e-2"), first=1, commit=False)  # its transaction is aborted
@@ -225,7 +225,7 @@ def test_what_an_abort_leaves_behind_is_no_repeat_of_itself_and_nothing_is_read_
 
 
 def test_a_window_that_was_read_in_part_is_read_again() -> None:
-    world = World()
+    world = ValidationUnderTest()
     world.run(VIEW)
     world.step.forget([(USER_EVENTS.name, 2)])
     whole = world.step._read_back
@@ -248,7 +248,7 @@ def test_a_window_that_was_read_in_part_is_read_again() -> None:
 @settings(max_examples=150, deadline=None)
 def test_whatever_is_aborted_each_event_of_a_window_passes_once(steps: list[tuple[str, int]], random: Random) -> None:
     """Batches of any size, aborts that go back to any committed place: what is committed is what a pass one by one gives."""
-    world, at_ms, everything = World(window_ms=1_000), NOW_MS, Rows.empty()
+    world, at_ms, everything = ValidationUnderTest(window_ms=1_000), NOW_MS, Rows.empty()
     for offset, (event_id, gap_ms) in enumerate(steps):
         at_ms += gap_ms
         everything.extend(world.rows(replace(VIEW, event_id=event_id), at_ms=at_ms, first=offset))
@@ -257,7 +257,7 @@ def test_whatever_is_aborted_each_event_of_a_window_passes_once(steps: list[tupl
         return [o for one in step.process(everything.take(offsets)) if isinstance(one, Emit) for o in one.rows.offsets]
 
     expected = [o for offset in range(len(steps)) for o in passed(world.step, range(offset, offset + 1))]
-    other, committed, done = World(), list[int](), 0
+    other, committed, done = ValidationUnderTest(), list[int](), 0
     other.step._seen = Seen(1_000, in_flight=30)
     while done < len(steps):
         found, to = list[int](), done

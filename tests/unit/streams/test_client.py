@@ -55,7 +55,7 @@ class Ids(MemoryRegistry):
         return super().id_of(subject, schema)
 
 
-class World:
+class RequestsAndReplies:
     """on_sent: what happens when a request has gone out, with its headers."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ def _verdict(ids: MemoryRegistry) -> bytes:
 
 
 def test_what_lies_on_the_reply_partition_ends_no_listener() -> None:
-    world = World()
+    world = RequestsAndReplies()
 
     async def story(client: Client) -> Any:
         for headers in (
@@ -116,7 +116,7 @@ def test_what_lies_on_the_reply_partition_ends_no_listener() -> None:
 
 
 def test_a_forged_reply_that_cannot_be_read_does_not_take_the_place_of_the_answer() -> None:
-    world = World()
+    world = RequestsAndReplies()
 
     def forged(asked: dict[str, bytes]) -> None:
         for value in (None, b"", b"junk", world.value[:-2]):
@@ -128,7 +128,7 @@ def test_a_forged_reply_that_cannot_be_read_does_not_take_the_place_of_the_answe
 
 
 def test_an_answer_whose_schema_is_not_at_hand_waits_for_it_and_the_others_are_not_lost() -> None:
-    world = World()
+    world = RequestsAndReplies()
     world.ids.away = True
 
     async def story(client: Client) -> Any:
@@ -141,7 +141,7 @@ def test_an_answer_whose_schema_is_not_at_hand_waits_for_it_and_the_others_are_n
 
 
 def test_an_id_that_is_under_way_is_refused_at_once_and_the_first_is_answered() -> None:
-    world = World()
+    world = RequestsAndReplies()
     world.on_sent = lambda asked: None
 
     async def story(client: Client) -> Any:
@@ -156,7 +156,7 @@ def test_an_id_that_is_under_way_is_refused_at_once_and_the_first_is_answered() 
 
 
 def test_a_late_answer_of_an_earlier_try_is_not_given_to_a_later_one() -> None:
-    world = World()
+    world = RequestsAndReplies()
     world.on_sent = lambda asked: None
 
     async def story(client: Client) -> None:
@@ -175,14 +175,16 @@ def test_a_late_answer_of_an_earlier_try_is_not_given_to_a_later_one() -> None:
 
 @pytest.mark.parametrize("request_id", ["x" * 129, "é" * 65, "", "\ud800"])
 def test_an_id_that_no_worker_takes_is_refused_here(request_id: str) -> None:
-    world = World()
+    world = RequestsAndReplies()
     with pytest.raises(InvalidRequest):
         world.run(lambda client: client.request("moderation", FIELDS, request_id=request_id))
     assert world.sent == []
 
 
 def test_an_id_of_128_bytes_is_taken() -> None:
-    assert World().run(lambda client: client.request("moderation", FIELDS, deadline_ms=8_000, request_id="x" * 128))["status"]
+    assert RequestsAndReplies().run(lambda client: client.request("moderation", FIELDS, deadline_ms=8_000, request_id="x" * 128))[
+        "status"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -190,17 +192,17 @@ def test_an_id_of_128_bytes_is_taken() -> None:
 )
 def test_fields_that_no_record_holds_are_an_invalid_request(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
-        World().run(lambda client: client.request("moderation", fields))
+        RequestsAndReplies().run(lambda client: client.request("moderation", fields))
 
 
 @pytest.mark.parametrize("deadline_ms", [2**63, 10**400, -(10**9)])
 def test_a_deadline_that_nobody_can_wait_for_is_an_invalid_request(deadline_ms: int) -> None:
     with pytest.raises(InvalidRequest):
-        World().run(lambda client: client.request("moderation", FIELDS, deadline_ms=deadline_ms))
+        RequestsAndReplies().run(lambda client: client.request("moderation", FIELDS, deadline_ms=deadline_ms))
 
 
 def test_a_slow_registry_does_not_stop_the_event_loop() -> None:
-    world = World()
+    world = RequestsAndReplies()
     world.ids.slow_s = 0.4
 
     async def story(client: Client) -> int:

@@ -18,7 +18,7 @@ from streams.loop.loop import Loop
 from streams.loop.outcome import Outcome
 from streams.loop.step import BatchStep
 from streams.rows import Place, Rows
-from tests.support.echo import Echo, Functions, World, answer, settle
+from tests.support.echo import Echo, EchoGroup, Functions, answer, settle
 from tests.support.faults import Fault, FaultySink
 
 BOTH = pytest.mark.parametrize("delivery", list(Delivery))
@@ -26,7 +26,7 @@ BOTH = pytest.mark.parametrize("delivery", list(Delivery))
 
 @BOTH
 def test_every_request_is_answered_once(delivery: Delivery) -> None:
-    world = World()
+    world = EchoGroup()
     loop = world.loop(Echo(), delivery=delivery)
     world.send(*[f"v{i}".encode() for i in range(50)])
     settle(loop)
@@ -36,7 +36,7 @@ def test_every_request_is_answered_once(delivery: Delivery) -> None:
 
 @BOTH
 def test_a_poison_record_is_alone_in_the_dead_letters_and_its_neighbours_are_answered(delivery: Delivery) -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo(), delivery=delivery)
     world.send(b"a", b"b", b"poison", b"c", b"d", b"e", b"f")
     settle(loop)
@@ -48,7 +48,7 @@ def test_a_poison_record_is_alone_in_the_dead_letters_and_its_neighbours_are_ans
 
 
 def test_a_retry_waits_in_its_topic_and_names_its_origin() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     echo = Echo()
     loop = world.loop(echo)
     world.send(b"a", b"later", b"b")
@@ -61,7 +61,7 @@ def test_a_retry_waits_in_its_topic_and_names_its_origin() -> None:
 
 
 def test_after_the_last_try_a_record_is_a_dead_letter_with_an_answer() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     world.send(b"later")
     settle(loop, passes=200)
@@ -72,7 +72,7 @@ def test_after_the_last_try_a_record_is_a_dead_letter_with_an_answer() -> None:
 
 
 def test_a_retry_past_the_deadline_is_expired_at_once() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     world.send(b"later", headers=[(h.DEADLINE_MS, str(world.clock.now_ms() + 500).encode())])
     settle(loop, passes=3)
@@ -80,7 +80,7 @@ def test_a_retry_past_the_deadline_is_expired_at_once() -> None:
 
 
 def test_strict_order_waits_for_the_record_in_place() -> None:
-    world = World(Order.STRICT, partitions=1)
+    world = EchoGroup(Order.STRICT, partitions=1)
     echo = Echo()
     loop = world.loop(echo)
     world.send(b"a", b"later", b"b")
@@ -92,7 +92,7 @@ def test_strict_order_waits_for_the_record_in_place() -> None:
 
 
 def test_expired_work_is_answered_and_not_computed() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     echo = Echo()
     loop = world.loop(echo)
     world.send(b"late", headers=[(h.DEADLINE_MS, str(world.clock.now_ms() - 1).encode())])
@@ -112,7 +112,7 @@ def test_expired_work_is_answered_and_not_computed() -> None:
     ],
 )
 def test_bad_headers_end_as_a_dead_letter_with_the_cause(headers: list[tuple[str, bytes]], code: bytes) -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     world.send(b"bad", headers=headers)
     world.send(b"good")
@@ -124,7 +124,7 @@ def test_bad_headers_end_as_a_dead_letter_with_the_cause(headers: list[tuple[str
 
 
 def test_a_record_over_the_limit_is_a_dead_letter_whole() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     world.send(b"x" * 10_001, b"ok")
     settle(loop)
@@ -132,7 +132,7 @@ def test_a_record_over_the_limit_is_a_dead_letter_whole() -> None:
 
 
 def test_higher_priority_goes_first() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     world.send(*[b"low"] * 8)
     world.send(b"high", headers=[(h.PRIORITY, b"9")])
@@ -143,7 +143,7 @@ def test_higher_priority_goes_first() -> None:
 
 
 def test_a_rebalance_in_mid_batch_doubles_and_loses_nothing() -> None:
-    world = World()
+    world = EchoGroup()
     echo = Echo()
     first = world.loop(echo, slot=0)
     world.send(*[f"v{i}".encode() for i in range(40)])
@@ -163,7 +163,7 @@ def test_a_rebalance_in_mid_batch_doubles_and_loses_nothing() -> None:
 
 
 def test_a_member_that_was_expelled_commits_nothing() -> None:
-    world = World()
+    world = EchoGroup()
     echo = Echo()
     frozen = world.loop(echo, slot=0)
     world.send(*[f"v{i}".encode() for i in range(20)])
@@ -184,7 +184,7 @@ def test_a_member_that_was_expelled_commits_nothing() -> None:
 
 
 def test_a_dead_letter_topic_that_takes_nothing_stops_its_partition_and_then_the_process() -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     loop = world.loop(Echo())
     world.broker.refusing.add(world.consumption.dead_letter_topic)
     world.send(b"poison", partition=0)
@@ -198,7 +198,7 @@ def test_a_dead_letter_topic_that_takes_nothing_stops_its_partition_and_then_the
 
 
 def test_what_is_in_memory_stays_under_the_look_ahead() -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     loop = world.loop(Echo(), look_ahead_records=16, poll_records=4)
     world.send(*[b"v"] * 200)
     highest = 0
@@ -210,7 +210,7 @@ def test_what_is_in_memory_stays_under_the_look_ahead() -> None:
 
 
 def test_a_full_worker_reads_on_after_others_joined_and_left() -> None:
-    world = World(partitions=4)
+    world = EchoGroup(partitions=4)
     slow = Echo()
     slow.on_batch = lambda rows: world.clock.sleep(0.3)
     loop = world.loop(slow, look_ahead_records=16, poll_records=16)
@@ -226,7 +226,7 @@ def test_a_full_worker_reads_on_after_others_joined_and_left() -> None:
 
 
 def test_a_retry_that_waited_through_a_change_of_the_group_is_answered() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     echo = Echo()
     loop = world.loop(echo)
     world.send(b"later")
@@ -240,7 +240,7 @@ def test_a_retry_that_waited_through_a_change_of_the_group_is_answered() -> None
 
 
 def test_a_claim_is_written_at_assignment_and_cleared_by_progress() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     loop.run_once()
     place = ("echo-requests-v1", 0)
@@ -253,7 +253,7 @@ def test_a_claim_is_written_at_assignment_and_cleared_by_progress() -> None:
 @pytest.mark.parametrize("fault", [Fault.UNSEEN, Fault.LOST, Fault.REFUSED])
 @pytest.mark.parametrize("stops", ["after it went on", "in the commit at revocation"])
 def test_a_commit_that_seemed_to_fail_is_not_undone_by_a_clean_leave(fault: Fault, stops: str) -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     echo = Echo()
     loop = world.loop(echo)
     faults = iter([fault])
@@ -276,7 +276,7 @@ def test_a_commit_that_seemed_to_fail_is_not_undone_by_a_clean_leave(fault: Faul
 
 
 def test_a_claim_that_may_come_late_ends_the_membership_it_was_sent_under() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     generations: list[int] = []
     commit = loop.source.commit
@@ -299,7 +299,7 @@ def test_a_claim_that_may_come_late_ends_the_membership_it_was_sent_under() -> N
 @pytest.mark.parametrize("healed", [True, False])
 def test_a_partition_that_stands_still_is_read_again_or_the_process_ends(healed: bool) -> None:
     """The client keeps a partition to itself, as after a pause that nobody knows of."""
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     loop = world.loop(Echo())
     settle(loop)
     source = loop.source
@@ -323,7 +323,7 @@ def test_a_partition_that_stands_still_is_read_again_or_the_process_ends(healed:
 
 
 def test_a_busy_owner_heals_a_partition_that_stands_still_beside_others() -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     echo = Echo()
     loop = world.loop(echo)
     settle(loop)
@@ -341,7 +341,7 @@ def test_a_busy_owner_heals_a_partition_that_stands_still_beside_others() -> Non
 
 
 def test_what_waits_for_a_reason_does_not_stand_still() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     echo = Echo()
     loop = world.loop(echo)
     world.send(b"later")
@@ -352,7 +352,7 @@ def test_what_waits_for_a_reason_does_not_stand_still() -> None:
 
 def test_work_that_takes_long_does_not_stand_still() -> None:
     """A step that answers after minutes, as a chat does."""
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
 
     def working(wait_s: float) -> list[Outcome]:
         world.clock.sleep(wait_s)
@@ -369,7 +369,7 @@ def test_work_that_takes_long_does_not_stand_still() -> None:
 
 
 def test_a_clean_leave_clears_the_claim() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     loop.run_once()
     loop.source.close()
@@ -385,7 +385,7 @@ class Keeping(Functions):
 
 def test_a_processor_with_state_stays_on_the_loops_thread_however_long_its_batches_are() -> None:
     """A batch on another thread would write into what was restored meanwhile: events seen before the change of the group, and never again."""
-    world = World()
+    world = EchoGroup()
     batches: list[Rows] = []
     echo = Echo()
     echo.on_batch = batches.append

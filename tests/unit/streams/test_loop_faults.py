@@ -22,20 +22,20 @@ from streams.loop.quarantine import Quarantine
 from streams.loop.suspects import Suspects
 from streams.memory.endpoints import MemorySink
 from streams.rows import OutRecords, Polled, Rows
-from tests.support.echo import RESULTS, Echo, World, result, settle
+from tests.support.echo import RESULTS, Echo, EchoGroup, result, settle
 
 TOPIC = "echo-requests-v1"
 
 
-def statuses(world: World) -> Counter[str]:
+def statuses(world: EchoGroup) -> Counter[str]:
     return Counter(status for status, _, _ in world.results())
 
 
-def once(world: World) -> bool:
+def once(world: EchoGroup) -> bool:
     return len({origin for _, origin, _ in world.results()}) == len(world.results())
 
 
-def codes(world: World) -> Counter[bytes]:
+def codes(world: EchoGroup) -> Counter[bytes]:
     return Counter(dict(entry.headers)[h.ERROR_CODE] for entry in world.dead())
 
 
@@ -44,7 +44,7 @@ def codes(world: World) -> Counter[bytes]:
 
 @pytest.mark.parametrize("slow_batches", [1, 4])
 def test_a_transaction_that_the_broker_ended_at_its_time_out_is_no_fencing(slow_batches: int) -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     echo = Echo()
     loop = world.loop(echo)
     world.send(*[b"v"] * 64)
@@ -60,7 +60,7 @@ def test_a_transaction_that_the_broker_ended_at_its_time_out_is_no_fencing(slow_
 
 
 def test_of_two_live_processes_with_one_id_exactly_one_goes_on() -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     loops = [world.loop(Echo(), slot=0), world.loop(Echo(), slot=0)]
     stopped: list[Loop] = []
     causes: list[str] = []
@@ -82,7 +82,7 @@ def test_of_two_live_processes_with_one_id_exactly_one_goes_on() -> None:
 
 
 def test_a_producer_that_cannot_be_replaced_yet_is_asked_for_again() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     settle(loop, passes=1)
 
@@ -113,7 +113,7 @@ def test_a_producer_that_cannot_be_replaced_yet_is_asked_for_again() -> None:
 
 
 def test_a_result_that_its_topic_never_takes_is_one_dead_letter_and_all_others_are_answered() -> None:
-    world = World()
+    world = EchoGroup()
     world.broker.limits[RESULTS] = 2_000
     loop = world.loop(Echo())
     world.send(*[f"v{i}".encode() for i in range(60)])
@@ -127,7 +127,7 @@ def test_a_result_that_its_topic_never_takes_is_one_dead_letter_and_all_others_a
 
 
 def test_a_dead_letter_that_is_refused_as_well_is_written_without_what_the_record_brought() -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     world.broker.limits |= {RESULTS: 2_000, world.consumption.dead_letter_topic: 3_000}
     loop = world.loop(Echo())
     world.send(b"x" * 5_000, partition=0, headers=[("own", b"y")])
@@ -140,7 +140,7 @@ def test_a_dead_letter_that_is_refused_as_well_is_written_without_what_the_recor
 
 
 def test_where_not_even_that_can_be_written_only_that_partition_stops_and_goes_on_when_it_can() -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     world.broker.limits |= {RESULTS: 2_000, world.consumption.dead_letter_topic: 10}
     loop = world.loop(Echo())
     world.send(b"x" * 5_000, partition=0)
@@ -157,7 +157,7 @@ def test_where_not_even_that_can_be_written_only_that_partition_stops_and_goes_o
 
 
 def test_a_key_that_results_could_not_bear_is_refused_with_an_answer() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     world.broker.limits[RESULTS] = 60_000
     loop = world.loop(Echo())
     world.send(*[b"v"] * 10)
@@ -170,7 +170,7 @@ def test_a_key_that_results_could_not_bear_is_refused_with_an_answer() -> None:
 
 
 def test_retries_and_dead_letters_of_new_partitions_go_to_topics_that_have_fewer() -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     world.broker.create(TOPIC, 8)
     echo = Echo()
     loop = world.loop(echo)
@@ -183,7 +183,7 @@ def test_retries_and_dead_letters_of_new_partitions_go_to_topics_that_have_fewer
 
 
 def test_a_topic_that_takes_nothing_holds_all_back_with_growing_pauses_and_tells() -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     loop = world.loop(Echo())
     settle(loop, passes=1)
     world.broker.refusing.add(RESULTS)
@@ -213,7 +213,7 @@ class Breakable(Echo):
 @pytest.mark.parametrize("order", [Order.RELAXED, Order.STRICT])
 @pytest.mark.parametrize("answered_before", [0, 5])
 def test_a_step_that_fails_for_all_drains_no_topic_and_nothing_ends(order: Order, answered_before: int) -> None:
-    world = World(order, partitions=2)
+    world = EchoGroup(order, partitions=2)
     echo = Breakable()
     loop = world.loop(echo, max_failures_in_a_row=10)
     world.send(*[b"before"] * answered_before)
@@ -231,7 +231,7 @@ def test_a_step_that_fails_for_all_drains_no_topic_and_nothing_ends(order: Order
 
 @pytest.mark.parametrize("answered_before", [0, 1])
 def test_what_one_sender_writes_holds_nobody_else_back(answered_before: int) -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     loop = world.loop(Echo(), max_failures_in_a_row=10)
     world.send(*[b"before"] * answered_before)
     settle(loop, passes=5)
@@ -243,7 +243,7 @@ def test_what_one_sender_writes_holds_nobody_else_back(answered_before: int) -> 
 
 
 def test_a_run_of_nothing_but_poison_ends_where_the_step_is_known_to_work() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo(), max_failures_in_a_row=10)
     world.send(b"before")
     settle(loop, passes=5)
@@ -253,7 +253,7 @@ def test_a_run_of_nothing_but_poison_ends_where_the_step_is_known_to_work() -> N
 
 
 def test_what_senders_do_wrong_never_counts() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo(), max_failures_in_a_row=10)
     world.send(*[b"invalid"] * 300)
     settle(loop, passes=60)
@@ -262,7 +262,7 @@ def test_what_senders_do_wrong_never_counts() -> None:
 
 
 def test_retries_that_came_to_their_end_in_an_outage_hold_nothing_back() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo(), max_failures_in_a_row=10)
     world.send(*[b"later"] * 50)
     for _ in range(400):
@@ -272,7 +272,7 @@ def test_retries_that_came_to_their_end_in_an_outage_hold_nothing_back() -> None
 
 
 def test_what_a_whole_batch_lacks_is_asked_for_once_and_comes_again_as_a_whole() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     echo = Echo()
     loop = world.loop(echo)
     away = True
@@ -291,7 +291,7 @@ def test_what_a_whole_batch_lacks_is_asked_for_once_and_comes_again_as_a_whole()
 
 
 def test_dead_letters_that_were_refused_are_written_when_their_topic_takes_them_again() -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     loop = world.loop(Echo())
     world.broker.refusing.add(world.consumption.dead_letter_topic)
     world.send(b"poison", partition=0)
@@ -324,7 +324,7 @@ class FakeQuarantine(Quarantine):
         return [Emit(row, result(row, "ok", row.values))]
 
 
-def suspicious(world: World, quarantine: FakeQuarantine) -> Loop:
+def suspicious(world: EchoGroup, quarantine: FakeQuarantine) -> Loop:
     loop = world.loop(Echo())
     loop._suspects = Suspects(quarantine, loop.assignment.is_suspect, world.clock, loop._log)
     loop.run_once()
@@ -333,7 +333,7 @@ def suspicious(world: World, quarantine: FakeQuarantine) -> Loop:
 
 
 def test_where_the_quarantine_does_not_start_its_rows_wait_and_none_is_blamed() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     quarantine = FakeQuarantine()
     loop = suspicious(world, quarantine)
     quarantine.starts = False
@@ -347,7 +347,7 @@ def test_where_the_quarantine_does_not_start_its_rows_wait_and_none_is_blamed() 
 
 
 def test_a_round_runs_suspects_for_a_while_and_then_serves_the_group() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     quarantine = FakeQuarantine()
     loop = suspicious(world, quarantine)
     world.send(*[b"v"] * 30)
@@ -371,7 +371,7 @@ def test_a_round_runs_suspects_for_a_while_and_then_serves_the_group() -> None:
 
 
 def test_the_drain_keeps_its_limit_and_gives_back_what_it_did_not_begin() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     echo = Echo()
     loop = world.loop(echo, look_ahead_records=200, poll_records=200)
     world.send(*[b"v"] * 200)
@@ -393,7 +393,7 @@ def polled_of(loop: Loop) -> Polled:
 
 
 def test_what_waits_is_bounded_by_keys_and_headers_too() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo(), look_ahead_bytes=200_000, poll_records=4)
     for _ in range(40):
         world.send(b"v", headers=[("big", b"x" * 30_000)])
@@ -406,7 +406,7 @@ def test_what_waits_is_bounded_by_keys_and_headers_too() -> None:
 
 
 def test_no_transaction_is_open_while_a_batch_runs_that_may_take_long() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     echo = Echo()
     loop = world.loop(echo, commit_interval_ms=10_000)
     world.send(*[b"v"] * 24)

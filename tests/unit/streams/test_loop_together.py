@@ -8,18 +8,18 @@ from schemas.errors import DependencyUnavailable
 from schemas.topic_kinds import Order
 from streams.loop.limits import Delivery
 from streams.rows import Rows
-from tests.support.echo import RESULTS, Echo, World, settle
+from tests.support.echo import RESULTS, Echo, EchoGroup, settle
 
 TOPIC = "echo-requests-v1"
 
 
-def statuses(world: World) -> Counter[str]:
+def statuses(world: EchoGroup) -> Counter[str]:
     return Counter(status for status, _, _ in world.results())
 
 
 def test_a_batch_that_waits_in_place_keeps_the_count_of_its_first_record() -> None:
     """All of it lacks the same; each try counts for the record that is first, and in the end it is given up."""
-    world = World(Order.STRICT, partitions=1)
+    world = EchoGroup(Order.STRICT, partitions=1)
     echo = Echo()
 
     def away(rows: Rows) -> None:
@@ -33,7 +33,7 @@ def test_a_batch_that_waits_in_place_keeps_the_count_of_its_first_record() -> No
 
 
 def test_changes_of_the_group_are_no_failures_of_transactions() -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     loop = world.loop(Echo())
     settle(loop)
     for _ in range(8):
@@ -46,7 +46,7 @@ def test_changes_of_the_group_are_no_failures_of_transactions() -> None:
 
 
 def test_a_step_that_answers_one_of_a_batch_works_in_strict_order_too() -> None:
-    world = World(Order.STRICT, partitions=1)
+    world = EchoGroup(Order.STRICT, partitions=1)
     loop = world.loop(Echo(), max_failures_in_a_row=2)
     world.send(*[b"poison"] * 5, b"v")
     settle(loop, passes=100)
@@ -55,7 +55,7 @@ def test_a_step_that_answers_one_of_a_batch_works_in_strict_order_too() -> None:
 
 def test_work_that_is_held_back_does_not_stand_still() -> None:
     """A trial may take long, and in strict order nothing waits in memory after it."""
-    world = World(Order.STRICT, partitions=1)
+    world = EchoGroup(Order.STRICT, partitions=1)
     echo = Echo()
     broken = True
 
@@ -75,7 +75,7 @@ def test_work_that_is_held_back_does_not_stand_still() -> None:
 
 
 def test_a_member_with_partitions_of_retries_alone_goes_on_where_only_some_of_them_stop() -> None:
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
     settle(loop)
     first, second = world.consumption.retry_topics()
@@ -86,7 +86,7 @@ def test_a_member_with_partitions_of_retries_alone_goes_on_where_only_some_of_th
 
 def test_at_least_once_finds_the_record_that_cannot_be_written_too() -> None:
     """Each record alone, and committed alone: else it is looked for again and again, and the partition stands still."""
-    world = World(partitions=1)
+    world = EchoGroup(partitions=1)
     world.broker.limits[RESULTS] = 1_000
     loop = world.loop(Echo(), delivery=Delivery.AT_LEAST_ONCE)
     world.send(*[b"v"] * 5, b"v" * 3_000, *[b"v"] * 5)
@@ -96,7 +96,7 @@ def test_at_least_once_finds_the_record_that_cannot_be_written_too() -> None:
 
 
 def test_partitions_that_wait_while_a_record_is_looked_for_do_not_stand_still() -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     world.broker.limits[RESULTS] = 1_000
     echo = Echo()
     loop = world.loop(echo)
@@ -112,7 +112,7 @@ def test_partitions_that_wait_while_a_record_is_looked_for_do_not_stand_still() 
 
 def test_what_comes_while_work_is_held_back_is_tried_as_well() -> None:
     """Not only what was in memory when it began, which may all be of one sender."""
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     loop = world.loop(Echo(), max_failures_in_a_row=2)
     world.send(*[b"poison"] * 9, partition=0)
     settle(loop, passes=50)
@@ -123,7 +123,7 @@ def test_what_comes_while_work_is_held_back_is_tried_as_well() -> None:
 
 
 def test_one_record_at_a_time_does_not_keep_a_held_step_from_being_tried() -> None:
-    world = World(partitions=2)
+    world = EchoGroup(partitions=2)
     loop = world.loop(Echo(), max_failures_in_a_row=2)
     world.send(*[b"poison"] * 9, partition=0)
     world.send(b"v", partition=1)

@@ -20,8 +20,8 @@ from streams.loop.quarantine import Quarantine
 from streams.loop.step import BatchStep
 from streams.process.watchdog import STALL_LIMIT_S, Watchdog
 from streams.rows import OutRecords, Rows
-from tests.property.test_loop_parts import rows_of
-from tests.support.echo import Echo, Functions, World
+from tests.support.echo import Echo, EchoGroup, Functions
+from tests.support.rows import rows_of
 
 
 def row_of(value: bytes) -> Rows:
@@ -68,7 +68,7 @@ def test_the_watchdog_sees_a_call_that_hangs_on_the_steps_thread(monkeypatch: py
     armed: list[float] = []
     monkeypatch.setattr("faulthandler.dump_traceback_later", lambda left_s, exit: armed.append(left_s))
     clock = ManualClock()
-    loop = World().loop(Echo())
+    loop = EchoGroup().loop(Echo())
     since_s: float | None = None
     loop.step.working_since_s = lambda: since_s  # type: ignore[method-assign]
     follower = Watchdog(clock).of(loop)
@@ -86,7 +86,7 @@ HANGS = """
 import sys, time
 from streams.process import shell
 from streams.clock import SystemClock
-from tests.support.echo import Echo, Functions, World
+from tests.support.echo import Echo, Functions, EchoGroup
 
 shell.EXIT_LIMIT_S = 1.0
 
@@ -95,7 +95,7 @@ def hang(rows):
     time.sleep(1e6)
 
 def made():
-    world, echo = World(partitions=1), Echo()
+    world, echo = EchoGroup(partitions=1), Echo()
     world.clock = world.broker.clock = SystemClock()
     loop = world.loop(echo, drain_limit_s=0.5)
     loop.step.hand_off_ms = -1.0

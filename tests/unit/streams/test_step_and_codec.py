@@ -19,8 +19,8 @@ from streams.loop.outcome import Defer, Emit, Outcome
 from streams.loop.step import BatchStep, bisect
 from streams.rows import Rows
 from streams.schema_registry import MemoryRegistry, Registry
-from tests.property.test_loop_parts import rows_of
 from tests.support.echo import Functions
+from tests.support.rows import rows_of
 
 
 def _rows(n: int) -> Rows:

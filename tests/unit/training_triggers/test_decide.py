@@ -16,8 +16,9 @@ from schemas.generated import DriftEvent, TrainingEvent, TrainingRequest
 from schemas.topics import DRIFT_EVENTS, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams.broker import Commit
 from streams.loop.outcome import Emit
-from streams.rows import Polled, Rows
+from streams.rows import Polled
 from streams.schema_registry import MemoryRegistry
+from tests.support.rows import rows_at
 from training_triggers.drift.decide import LOST_MS, Decide, End, Policy, decide, run_key, words_of
 from training_triggers.drift.detect import judged, of_log, of_outcome
 from training_triggers.journal import ENDS
@@ -55,7 +56,7 @@ class Told:
         return
 
 
-class World:
+class DecideUnderTest:
     def __init__(self, policy: Policy = POLICY) -> None:
         self.ids, self.policy, self.told = MemoryRegistry(), policy, Told()
         for topic in (DRIFT_EVENTS, TRAINING_REQUESTS, TRAINING_EVENTS):
@@ -79,10 +80,8 @@ class World:
 
     def take(self, *events: DriftEvent, at_ms: int) -> None:
         encoder, n = Encoder("drift-event", DRIFT_EVENTS.subject, self.ids), len(events)
-        rows = Rows(
-            [(DRIFT_EVENTS.name, 0)] * n, list(range(n)), [b"m"] * n, [encoder.encode_one(one) for one in events], [{}] * n, [at_ms] * n,
-            [one.event_id for one in events], [0] * n, [0] * n, [("t", 0, 0)] * n, [0] * n, [0] * n, 0,
-        )  # fmt: skip
+        values, ids = [encoder.encode_one(one) for one in events], [one.event_id for one in events]
+        rows = rows_at((DRIFT_EVENTS.name, 0), values, keys=[b"m"] * n, timestamps_ms=[at_ms] * n, request_ids=ids)
         (outcome,) = self.step.process(rows)
         assert isinstance(outcome, Emit)
         for records in outcome.records:
@@ -97,7 +96,7 @@ class World:
 
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_a_hundred_findings_ask_for_one_run_and_each_says_why(size: int) -> None:
-    world = World()
+    world = DecideUnderTest()
     events = [event(1 + i // 2, trigger=("ks", "psi")[i % 2]) for i in range(100)]
     for at in range(0, 100, size):
         world.take(*events[at : at + size], at_ms=1_000_000 + at)
@@ -111,7 +110,7 @@ def test_a_hundred_findings_ask_for_one_run_and_each_says_why(size: int) -> None
 
 
 def test_one_lasting_drift_asks_for_one_run_until_that_has_ended() -> None:
-    world = World()
+    world = DecideUnderTest()
     for minute in range(120):
         world.take(event(minute), at_ms=minute * 60_000)
     assert len(world.requests) == 1
@@ -119,7 +118,7 @@ def test_one_lasting_drift_asks_for_one_run_until_that_has_ended() -> None:
 
 
 def test_the_pause_counts_from_the_end_of_a_run_and_each_in_vain_doubles_it() -> None:
-    world, at, waited = World(Policy(cool_down_ms=60_000, a_day=100)), 1_000_000, []
+    world, at, waited = DecideUnderTest(Policy(cool_down_ms=60_000, a_day=100)), 1_000_000, []
     for kind in ("refused", "failed", "rolled_back", "promoted", "refused"):
         world.take(event(at), at_ms=at)
         count = len(world.requests)
@@ -136,7 +135,7 @@ def test_the_pause_counts_from_the_end_of_a_run_and_each_in_vain_doubles_it() ->
 
 
 def test_a_run_that_a_person_asked_for_holds_back_drift_but_does_not_lengthen_its_pause() -> None:
-    world = World()
+    world = DecideUnderTest()
     mine = TrainingRequest(run_key="p", model="m", version="1", reason="", causes=(), actor="alice", decided_ms=1_000_000)
     world.tell(mine)
     world.take(event(1), at_ms=1_000_001)
@@ -149,7 +148,7 @@ def test_a_run_that_a_person_asked_for_holds_back_drift_but_does_not_lengthen_it
 
 
 def test_a_run_whose_end_never_comes_holds_its_model_a_day_and_not_for_ever() -> None:
-    world = World()
+    world = DecideUnderTest()
     world.take(event(1), at_ms=0)
     world.take(event(2), at_ms=LOST_MS - 1)
     assert len(world.requests) == 1
@@ -158,7 +157,7 @@ def test_a_run_whose_end_never_comes_holds_its_model_a_day_and_not_for_ever() ->
 
 
 def test_the_day_has_its_most_and_none_is_a_legal_number() -> None:
-    world = World(Policy(cool_down_ms=0, a_day=3))
+    world = DecideUnderTest(Policy(cool_down_ms=0, a_day=3))
     for number in range(6):
         world.take(event(number), at_ms=1_000_000 + number)
         world.end("refused", 1_000_000 + number)
@@ -166,26 +165,26 @@ def test_the_day_has_its_most_and_none_is_a_legal_number() -> None:
     assert "3 is the most" in world.said[-1]["words"]
     world.take(event(9), at_ms=1_000_000 + 24 * 3_600_000 + 1)
     assert len(world.requests) == 4
-    off = World(Policy(a_day=0))
+    off = DecideUnderTest(Policy(a_day=0))
     off.take(event(1), at_ms=5)
     assert (off.requests, [one["kind"] for one in off.said]) == ([], ["passed_over"])
     assert "MILLRACE_RUNS_A_DAY is 0" in off.said[0]["words"]
 
 
 def test_a_finding_of_a_young_baseline_asks_for_nothing_and_what_is_due_has_none() -> None:
-    world = World(Policy(baseline_ms=86_400_000))
+    world = DecideUnderTest(Policy(baseline_ms=86_400_000))
     world.take(replace(event(1), baseline_ms=3_600_000), at_ms=5)
     assert (world.requests, world.said[0]["kind"]) == ([], "passed_over")
     assert "spans 3600 s, and from 86400 s on" in world.said[0]["words"]
     world.take(event(2, trigger="volume"), at_ms=6)
     assert len(world.requests) == 1
-    other = World(Policy(baseline_ms=86_400_000))
+    other = DecideUnderTest(Policy(baseline_ms=86_400_000))
     other.take(replace(event(1), baseline_ms=86_400_000), at_ms=5)
     assert len(other.requests) == 1
 
 
 def test_a_wish_for_a_new_baseline_is_no_finding() -> None:
-    world = World()
+    world = DecideUnderTest()
     world.take(event(1, trigger="renew"), at_ms=5)
     assert (world.requests, world.said) == ([], [])
 
@@ -197,14 +196,14 @@ def test_a_mean_is_said_of_finite_numbers_only() -> None:
 
 
 def test_what_is_no_record_on_the_topics_is_passed_over() -> None:
-    world = World()
+    world = DecideUnderTest()
     world.told.written += [(TRAINING_EVENTS.name, b"junk"), (TRAINING_REQUESTS.name, b"\x00"), (TRAINING_REQUESTS.name, None)]
     world.take(event(1), at_ms=5)
     assert len(world.requests) == 1
 
 
 def test_a_finding_that_comes_again_after_a_restart_asks_for_nothing_new() -> None:
-    world = World()
+    world = DecideUnderTest()
     world.take(event(1), at_ms=1_000_000)
     world.step = world.new()
     world.take(event(1), at_ms=1_000_000 + 10 * 60_000)
@@ -212,7 +211,7 @@ def test_a_finding_that_comes_again_after_a_restart_asks_for_nothing_new() -> No
 
 
 def test_models_do_not_wait_for_each_other() -> None:
-    world = World()
+    world = DecideUnderTest()
     world.take(event(1), event(1, model="other"), at_ms=5)
     assert {one.model for one in world.requests} == {"m", "other"}
 

@@ -33,7 +33,7 @@ class Crash(BaseException):
 
 
 @dataclass
-class World:
+class RolloutTopics:
     """The topics. crash_at: number of the write that is made and then not returned from."""
 
     clock: ManualClock = field(default_factory=ManualClock)
@@ -80,7 +80,7 @@ class World:
 class Reading:
     """`rollout.Topics` of one controller."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: RolloutTopics) -> None:
         self._world, self._updates, self._acks = world, 0, 0
 
     def updates(self) -> Sequence[ModelUpdate]:
@@ -110,7 +110,7 @@ class Reading:
     def close(self) -> None: ...
 
 
-def controller(world: World) -> Rollout:
+def controller(world: RolloutTopics) -> Rollout:
     ids = MemoryRegistry()
     for topic in (MODEL_UPDATES, TRAINING_EVENTS):
         ids.register(topic.subject, avro.schema(topic.record.RECORD))  # type: ignore[union-attr]
@@ -119,7 +119,7 @@ def controller(world: World) -> Rollout:
     return made
 
 
-def look(world: World, one: Rollout | None = None, times: int = 3) -> Rollout:
+def look(world: RolloutTopics, one: Rollout | None = None, times: int = 3) -> Rollout:
     one = one or controller(world)
     for _ in range(times):
         world.clock.sleep(2.0)
@@ -131,7 +131,7 @@ LIVE_DIGEST = shipped(MODEL).folder.digest
 
 
 def test_a_judged_candidate_answers_a_share_first_and_takes_over_when_it_is_no_worse() -> None:
-    world = World()
+    world = RolloutTopics()
     world.judged()
     one = look(world)
     (update,) = world.written
@@ -162,7 +162,7 @@ def test_a_judged_candidate_answers_a_share_first_and_takes_over_when_it_is_no_w
 
 @pytest.mark.parametrize("why", ["worse", "slower", "refused", "late"])
 def test_a_canary_that_is_not_as_good_is_taken_back(why: str) -> None:
-    world = World()
+    world = RolloutTopics()
     world.judged()
     one = look(world)
     live = world.written[0].version
@@ -186,7 +186,7 @@ def test_a_canary_that_is_not_as_good_is_taken_back(why: str) -> None:
 
 
 def test_without_labels_the_gates_verdict_stands_after_enough_answers() -> None:
-    world = World()
+    world = RolloutTopics()
     world.judged()
     one = look(world)
     world.known.sides[MODEL, "d2", CANARY] = Seen(answered=499)
@@ -198,7 +198,7 @@ def test_without_labels_the_gates_verdict_stands_after_enough_answers() -> None:
 
 
 def test_what_was_compared_with_another_version_is_refused() -> None:
-    world = World()
+    world = RolloutTopics()
     world.judged(champion="another")
     look(world)
     assert world.written == []
@@ -206,7 +206,7 @@ def test_what_was_compared_with_another_version_is_refused() -> None:
 
 
 def test_one_candidate_at_a_time_and_the_second_was_compared_with_what_is_gone() -> None:
-    world = World()
+    world = RolloutTopics()
     world.judged()
     world.judged("r2", version="3", uri="file:/v3", digest="d3")
     one = look(world)
@@ -219,7 +219,7 @@ def test_one_candidate_at_a_time_and_the_second_was_compared_with_what_is_gone()
 
 
 def test_a_version_promoted_by_hand_that_proves_worse_is_brought_back_and_only_once() -> None:
-    world = World()
+    world = RolloutTopics()
     world.by_hand("db")
     one = look(world)
     (watched,) = world.written[-1].challengers
@@ -237,7 +237,7 @@ def test_a_version_promoted_by_hand_that_proves_worse_is_brought_back_and_only_o
 
 
 def test_a_version_of_the_shipped_ones_name_is_another_version() -> None:
-    world = World()
+    world = RolloutTopics()
     world.written.append(ModelUpdate(
         model=MODEL, version=shipped(MODEL).folder.version, uri="file:/mine", digest="mine", reason="", actor="me",
         kind=update_history.PROMOTION, decided_ms=world.clock.now_ms(),
@@ -251,7 +251,7 @@ def test_a_version_of_the_shipped_ones_name_is_another_version() -> None:
 
 @pytest.mark.parametrize("words", ["rollback: it insults people", "", "rolled forward"])
 def test_a_rollback_by_hand_stands_whatever_its_words_are(words: str) -> None:
-    world = World()
+    world = RolloutTopics()
     world.by_hand("d2")
     world.clock.sleep(10)
     world.written.append(replace(world.by_hand(LIVE_DIGEST, update_history.ROLLBACK), reason=words))
@@ -265,7 +265,7 @@ def test_a_rollback_by_hand_stands_whatever_its_words_are(words: str) -> None:
 
 def test_harder_traffic_does_not_bring_a_better_version_down() -> None:
     """The new one is right on all that the old one is right on, and some more; from some time on both are right on half as much."""
-    world, numbers = World(), np.random.default_rng(6)
+    world, numbers = RolloutTopics(), np.random.default_rng(6)
     world.by_hand("new")
     one = look(world)
     for start in range(0, 2_000, 100):
@@ -279,7 +279,7 @@ def test_harder_traffic_does_not_bring_a_better_version_down() -> None:
 
 def test_what_took_over_is_not_blamed_for_chance_nor_after_its_time() -> None:
     for right, later_s in ((0.97, 0.0), (0.4, 2_000.0)):
-        world, numbers = World(), np.random.default_rng(1)
+        world, numbers = RolloutTopics(), np.random.default_rng(1)
         world.by_hand("new")
         one = look(world)
         world.clock.sleep(later_s)
@@ -294,7 +294,7 @@ def challenger(arm: str, digest: str) -> Challenger:
 
 
 def test_what_a_person_set_beside_it_stays_when_others_come_and_go() -> None:
-    world = World()
+    world = RolloutTopics()
     shadow = challenger(SHADOW, "ds")
     world.by_hand(LIVE_DIGEST, update_history.CHALLENGE, shadow)
     world.judged()
@@ -308,7 +308,7 @@ def test_what_a_person_set_beside_it_stays_when_others_come_and_go() -> None:
 
 
 def test_a_canary_by_hand_does_not_switch_the_watch_off_and_is_forgotten_at_last() -> None:
-    world = World()
+    world = RolloutTopics()
     canary = challenger(CANARY, "dc")
     world.by_hand("db", update_history.PROMOTION, canary)
     one = look(world)
@@ -326,7 +326,7 @@ def test_a_canary_by_hand_does_not_switch_the_watch_off_and_is_forgotten_at_last
 
 
 def test_a_canary_by_hand_that_does_harm_is_ended() -> None:
-    world = World()
+    world = RolloutTopics()
     world.by_hand(LIVE_DIGEST, update_history.CHALLENGE, challenger(CANARY, "dc"), challenger(SHADOW, "ds"))
     world.seen("dc", CANARY, 60, 10)
     world.seen(LIVE_DIGEST, "live", 60, 58)
@@ -336,7 +336,7 @@ def test_a_canary_by_hand_that_does_harm_is_ended() -> None:
 
 
 def test_a_promotion_between_a_look_and_its_update_is_not_overwritten() -> None:
-    world = World()
+    world = RolloutTopics()
     world.judged()
     one = look(world)
     world.seen("d2", CANARY, 60, 60)
@@ -362,7 +362,7 @@ def test_a_promotion_between_a_look_and_its_update_is_not_overwritten() -> None:
 
 
 def promotions(*steps: tuple[str, str]) -> list[ModelUpdate]:
-    world = World()
+    world = RolloutTopics()
     for digest, kind in steps:
         world.by_hand(digest, kind)
     return world.written
@@ -399,7 +399,7 @@ def test_what_is_beside_a_version_changes_no_step() -> None:
 
 @pytest.mark.parametrize("good", [True, False])
 def test_a_crash_after_any_write_ends_in_the_same_state(good: bool) -> None:
-    def story(world: World) -> None:
+    def story(world: RolloutTopics) -> None:
         world.judged()
         for _ in range(10):
             if len(world.written) == 1:
@@ -411,10 +411,10 @@ def test_a_crash_after_any_write_ends_in_the_same_state(good: bool) -> None:
             except Crash:
                 continue
 
-    calm = World()
+    calm = RolloutTopics()
     story(calm)
     for crash_at in itertools.count(1):
-        world = World(crash_at=crash_at)
+        world = RolloutTopics(crash_at=crash_at)
         story(world)
         assert [(one.version, len(one.challengers)) for one in world.written] == [
             (one.version, len(one.challengers)) for one in calm.written
@@ -457,7 +457,7 @@ def test_on_the_same_requests_only_those_that_tell_them_apart_count() -> None:
 
 
 def test_what_strangers_write_on_the_topics_hinders_no_other_run() -> None:
-    world = World()
+    world = RolloutTopics()
     world.event("judged", "odd", {"version": "2"})
     facts = {"version": "2", "uri": "file:/x", "digest": "x", "champion": "c"}
     world.events.append(

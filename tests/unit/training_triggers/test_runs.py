@@ -21,8 +21,9 @@ from streams.broker import Commit
 from streams.clock import ManualClock
 from streams.ids import uuid7
 from streams.loop.outcome import Emit, Reject
-from streams.rows import Polled, Rows
+from streams.rows import Polled
 from streams.schema_registry import MemoryRegistry
+from tests.support.rows import rows_at
 from training_triggers.recorded import held_back, training_window
 from training_triggers.recorded.training_window import Examples, WindowRefused
 from training_triggers.recorded.truth import Known, with_label
@@ -97,10 +98,7 @@ class Launcher:
             encoder.encode_one(TrainingRequest(run_key=key, model=model, version="1", reason="why", actor="a", decided_ms=0))
             for key in run_keys
         ]
-        rows = Rows(
-            [(TRAINING_REQUESTS.name, 0)] * n, list(range(n)), [b"m"] * n, list(asked), [{}] * n, [0] * n, list(run_keys), [0] * n, [0] * n,
-            [("t", 0, 0)] * n, [0] * n, [0] * n, 0,
-        )  # fmt: skip
+        rows = rows_at((TRAINING_REQUESTS.name, 0), list(asked), keys=[b"m"] * n, request_ids=list(run_keys))
         *refused, outcome = self.step.process(rows)
         assert isinstance(outcome, Emit)
         self.refused = [outcome for outcome in refused if isinstance(outcome, Reject)]

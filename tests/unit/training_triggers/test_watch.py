@@ -17,10 +17,11 @@ from schemas.generated import DriftState, ModelUpdate
 from schemas.topics import DRIFT, DRIFT_EVENTS, DRIFT_STATE, MODEL_UPDATES, PREDICTION_LOG
 from streams.broker import Commit
 from streams.loop.outcome import Emit
-from streams.rows import Polled, Rows
+from streams.rows import Polled
 from streams.schema_registry import MemoryRegistry
 from streams.terminal_text import moment, moment_ms
 from tests.benchmarks.dependence import DAY_MS, TRAFFIC, rules_of, version
+from tests.support.rows import rows_at
 from training_triggers.drift.detect import VERSIONS_KEPT, Detector, of_log
 from training_triggers.drift.renew_baseline import wish
 from training_triggers.drift.version_watch import STATE_BYTES, Rules, Watch
@@ -226,7 +227,7 @@ class Events:
         return
 
 
-class World:
+class DetectorUnderTest:
     def __init__(self, rules: Rules = Rules(50)) -> None:  # noqa: B008
         self.ids, self.rules, self.states, self.events = MemoryRegistry(), rules, list[DriftState](), Events()
         for topic in (PREDICTION_LOG, DRIFT_STATE, DRIFT_EVENTS, MODEL_UPDATES):
@@ -249,9 +250,7 @@ class World:
             "outputs": bytes(4 * n), "outputs_dtype": "<f4", "outputs_shape": [n],
             "signals": [{"name": name, "values": values} for name in columns],
         }.items()}, 1)  # fmt: skip
-        rows = Rows(
-            [(PREDICTION_LOG.name, 0)], [0], [b"m"], [value], [{}], [at_ms], ["i"], [0], [0], [("t", 0, 0)], [0], [0], 0
-        )  # fmt: skip
+        rows = rows_at((PREDICTION_LOG.name, 0), [value], keys=[b"m"], timestamps_ms=[at_ms])
         (outcome,) = self.detector.process(rows)
         assert isinstance(outcome, Emit)
         written = {records.topic: [read_any(value, self.ids) for value in records.values] for records in outcome.records}
@@ -263,7 +262,7 @@ class World:
 
 
 def test_a_worker_that_logs_a_column_less_does_not_begin_the_baseline_anew() -> None:
-    world = World()
+    world = DetectorUnderTest()
     for i in range(20):
         world.batch("1", ("ab", "abc")[i % 2])
     watch = world.watch()
@@ -278,21 +277,21 @@ def test_a_worker_that_logs_a_column_less_does_not_begin_the_baseline_anew() -> 
 
 
 def test_a_batch_without_columns_leaves_the_watch_and_other_columns_begin_it_anew() -> None:
-    world = World()
+    world = DetectorUnderTest()
     world.batch("1", "a", 60)
     world.batch("1", "", 60)
     assert (world.watch().signals, len(world.watch().baseline)) == (("a",), 50)
     world.batch("1", "z", 60)
     assert (world.watch().signals, len(world.watch().baseline)) == (("z",), 50)
     assert "anew" in world.watch().note
-    bare = World()
+    bare = DetectorUnderTest()
     for _ in range(20):
         bare.batch("2", "", 30)
     assert bare.watch("2").entries == 600
 
 
 def test_watches_are_kept_by_use_here_and_after_a_restart() -> None:
-    world = World()
+    world = DetectorUnderTest()
     for version_ in ("1", "2", "3", "1", "4"):
         world.batch(version_, "a", 60)
     assert {key[1] for key in world.detector.watches} == {"3", "1", "4"}
@@ -302,7 +301,7 @@ def test_watches_are_kept_by_use_here_and_after_a_restart() -> None:
 
 
 def test_a_person_may_ask_for_a_new_baseline_once() -> None:
-    world = World()
+    world = DetectorUnderTest()
     world.batch("1", "a", 60, at_ms=1_000)
     value = Encoder("drift-event", DRIFT_EVENTS.subject, world.ids).encode_one(wish("m", 2_000))
     world.events.values = [b"junk", None, value]
@@ -318,7 +317,7 @@ def test_a_person_may_ask_for_a_new_baseline_once() -> None:
 
 
 def test_another_model_under_a_known_versions_name_gets_a_baseline_of_its_own() -> None:
-    world = World()
+    world = DetectorUnderTest()
 
     def update(digest: str, at_ms: int) -> bytes:
         found = ModelUpdate(model="m", version="1", uri="file:/m", digest=digest, reason="", actor="", decided_ms=at_ms)
@@ -335,7 +334,7 @@ def test_another_model_under_a_known_versions_name_gets_a_baseline_of_its_own() 
 
 
 def test_what_a_baseline_begins_anew_for_waits_while_the_registry_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World()
+    world = DetectorUnderTest()
     world.batch("1", "a", 60, at_ms=1_000)
     world.events.values = [Encoder("drift-event", DRIFT_EVENTS.subject, world.ids).encode_one(wish("m", 2_000))]
 
@@ -352,7 +351,7 @@ def test_what_a_baseline_begins_anew_for_waits_while_the_registry_does_not_answe
 
 
 def test_a_folder_promoted_under_the_shipped_versions_name_is_another_model() -> None:
-    world = World()
+    world = DetectorUnderTest()
     world.events.updates = [Encoder("model-update", MODEL_UPDATES.subject, world.ids).encode_one(
         replace(as_shipped("moderation-text"), digest="other", decided_ms=2_000)
     )]  # fmt: skip
@@ -361,7 +360,7 @@ def test_a_folder_promoted_under_the_shipped_versions_name_is_another_model() ->
 
 
 def test_findings_of_a_baseline_that_began_anew_have_ids_of_their_own() -> None:
-    world, ids = World(), list[str]()
+    world, ids = DetectorUnderTest(), list[str]()
     for rules in (Rules(50), Rules(60)):
         world.rules = rules
         world.start()
