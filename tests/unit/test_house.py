@@ -22,13 +22,13 @@ MODULE_P90_TODAY = 230
 LONG_MODULES = {
     "infra.cli.main": "every command of the command line",
     "schemas.topics": "every topic on one page",
-    "training_triggers.rollout.controller": "being split",
 }
 LONG_FUNCTIONS = {
     "infra.monitor.routes_read:add": "26 routes as closures: becomes routers",
     "schemas.json_fit:_problems": "a match over Avro types",
     "training_triggers.cli:main": "the parser of all commands",
 }
+NAMES_TWICE = {"answers"}  # streams/loop and infra/monitor: one of them is to be named for whose answers they are
 # Of more than FOLDER_MAX modules, __init__ left out.
 CROWDED_FOLDERS = {"infra/monitor"}  # until its parts have folders of their own
 CIRCLES = [["training_triggers.trainers.card", "training_triggers.trainers.moderation_text"]]
@@ -113,7 +113,9 @@ def test_a_module_name_is_used_once() -> None:
     folders: dict[str, list[str]] = {}
     for module in MODULES:
         folders.setdefault(module.path.stem, []).append(module.folder)
-    assert {name: places for name, places in folders.items() if len(places) > 1 and name not in SHARED_NAMES} == {}
+    twice = {name: places for name, places in folders.items() if len(places) > 1 and name not in SHARED_NAMES}
+    print(twice)
+    assert set(twice) == NAMES_TWICE
 
 
 def test_modules_do_not_import_each_other_in_circles() -> None:
