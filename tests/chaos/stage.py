@@ -95,7 +95,9 @@ class Stage:
         self._admin = KafkaAdmin(self.address)
         self._encoder = Encoder("content", CONTENT.subject, self.ids)
         self._sink = KafkaSink(self.address, None)
-        self._starts = {name: self._ends(name) for name in (CONTENT.name, self.results, TAKEN.dead_letter_topic)}
+        self._starts = {
+            name: self._ends(name) for name in (CONTENT.name, self.results, TAKEN.dead_letter_topic, *TAKEN.retry_topics())
+        }
         self._workers: list[Worker] = []
         self.sent = 0
 
@@ -145,6 +147,10 @@ class Stage:
             {name: value.decode(errors="replace") for name, value in headers or ()}
             for headers in self._read(TAKEN.dead_letter_topic)[2]
         ]
+
+    def retries(self) -> int:
+        """Records that were written to retry topics."""
+        return sum(len(self._read(topic)[0]) for topic in TAKEN.retry_topics())
 
     def _read(self, topic: str) -> tuple[list[tuple[Place, int]], list[bytes | None], list[HeaderList | None]]:
         reader = KafkaBroadcast(self.address, topic, SystemClock(), dict(self._starts[topic]))
