@@ -1,1 +1,1 @@
-"""PyFlink jobs and the feature repository. See README.md."""
+"""Features: Flink jobs, online and offline stores, generated traffic. See README.md."""

@@ -1,0 +1,1 @@
+"""Command line, local stack, provisioning, stream monitor. See README.md."""

@@ -1,1 +1,1 @@
-"""Pure functions over records, run by the loop. Empty until the first lands; see README.md."""
+"""Functions over single records, and what they share with workers: features in the request path. See README.md."""

@@ -1,0 +1,1 @@
+"""The contracts between processes: topics, Avro records, features, codec, errors. See README.md."""

@@ -1,0 +1,1 @@
+"""Drift, training runs, rollout and versions: the loop that retrains. See README.md."""

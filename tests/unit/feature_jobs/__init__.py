@@ -1,0 +1,1 @@
+"""Sink, archive, lake, parity, label files: tests of `feature_jobs/` without servers."""

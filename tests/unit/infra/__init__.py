@@ -1,0 +1,1 @@
+"""Command line, local processes, monitor: tests of `infra/` without servers."""

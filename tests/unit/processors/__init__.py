@@ -1,0 +1,1 @@
+"""Rules for single records, enrichment, views: tests of `processors/` without servers."""

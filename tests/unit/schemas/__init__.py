@@ -1,0 +1,1 @@
+"""The catalogue, records and codec: tests of `schemas/` without servers."""
