@@ -6,60 +6,47 @@ With `--scale`: a backlog that workers share while they come and go (tests/chaos
 from __future__ import annotations
 
 import argparse
-import random
-import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from streams.kafka.config import GroupProtocol
 from streams.process.arguments import real, whole
 from streams.process.shell import configure_logging
+from tests.chaos.crowd import Crowd, Harm
 from tests.chaos.scale import scale
-from tests.chaos.stage import Stage, Worker, staged
+from tests.chaos.stage import Stage, staged
 from tests.conftest import Servers, start_servers
+
+CHANCES: dict[Harm | Literal["broker"] | None, float] = {None: 6, "killed": 3, "stopped": 2, "frozen": 2, "broker": 0.4}
 
 
 def storm(servers: Servers, stage: Stage, seconds: float, seed: int) -> Counter[str]:
     """Requests flow all the while; every second or so something bad happens. What happened, counted."""
-    chance, done = random.Random(seed), Counter[str]()
-    slots: dict[int, Worker] = {slot: stage.worker(slot) for slot in range(2)}
-    for worker in slots.values():
+    crowd = Crowd(stage, seed)
+    for slot in range(2):
+        crowd.start(slot)
+    for worker in crowd.workers.values():
         worker.wait_assigned()
-    frozen: dict[int, float] = {}
-    until_s = time.perf_counter() + seconds
-    while time.perf_counter() < until_s:
-        stage.text(*[f"text {stage.sent + i}" for i in range(chance.randint(1, 60))])
-        now = time.perf_counter()
-        for slot in [slot for slot, end in frozen.items() if end < now]:
-            slots[slot].signal(signal.SIGCONT)
-            del frozen[slot]
-        slot = chance.choice(list(slots))
-        match chance.choices(("nothing", "kill", "stop", "freeze", "broker"), (6, 3, 2, 2, 0.4))[0]:
-            case "kill":
-                slots[slot].signal(signal.SIGKILL)
-                done["killed"] += 1
-            case "stop":
-                slots[slot].signal(signal.SIGTERM)
-                done["stopped"] += 1
-            case "freeze":
-                slots[slot].signal(signal.SIGSTOP)
-                frozen[slot] = now + chance.uniform(0.5, 6.0)
-                done["frozen"] += 1
-            case "broker":
-                servers.restart_kafka(kill=chance.random() < 0.5)
-                done["broker restarted"] += 1
-        for number, worker in slots.items():
-            if worker.process.poll() is not None:
-                slots[number] = stage.worker(number)
-                done["started again"] += 1
-        time.sleep(chance.uniform(0.1, 1.0))
-    for worker in slots.values():
-        worker.signal(signal.SIGCONT)
-    return done
+    crowd.live(seconds, 60, (0.1, 1.0), lambda: _harm_and_start_again(servers, crowd))
+    return crowd.happened
+
+
+def _harm_and_start_again(servers: Servers, crowd: Crowd) -> None:
+    slot = crowd.chance.choice(list(crowd.workers))
+    (harm,) = crowd.chance.choices(list(CHANCES), list(CHANCES.values()))
+    if harm == "broker":
+        servers.restart_kafka(kill=crowd.chance.random() < 0.5)
+        crowd.happened["broker restarted"] += 1
+    elif harm is not None:
+        crowd.harm(slot, harm, longest_freeze_s=6.0)
+    for dead in crowd.dead():
+        crowd.start(dead)
+        crowd.happened["started again"] += 1
 
 
 def main() -> int:
