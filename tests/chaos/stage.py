@@ -93,10 +93,10 @@ class Stage:
         self.address, self.ids, self._folder = KafkaAddress(bootstrap=bootstrap), Registry(registry), folder
         self.bootstrap, self.registry = bootstrap, registry
         self._admin = KafkaAdmin(self.address)
-        self._encoder = Encoder("content", CONTENT.subject, self.ids)
+        self.encoder = Encoder("content", CONTENT.subject, self.ids)
         self._sink = KafkaSink(self.address, None)
         self._starts = {
-            name: self._ends(name) for name in (CONTENT.name, self.results, TAKEN.dead_letter_topic, *TAKEN.retry_topics())
+            name: self.ends_of(name) for name in (CONTENT.name, self.results, TAKEN.dead_letter_topic, *TAKEN.retry_topics())
         }
         self._workers: list[Worker] = []
         self.sent = 0
@@ -106,7 +106,7 @@ class Stage:
         assert TAKEN.results is not None
         return TAKEN.results.name
 
-    def _ends(self, topic: str) -> dict[Place, int]:
+    def ends_of(self, topic: str) -> dict[Place, int]:
         partitions = self._admin.partitions()[topic]
         return self._admin.ends([(topic, number) for number in range(partitions)])
 
@@ -117,7 +117,7 @@ class Stage:
 
     def text(self, *texts: str | None, headers: HeaderList | None = None) -> None:
         ids = [f"c-{self.sent + i}" for i in range(len(texts))]
-        self.raw(*self._encoder.encode({"content_id": ids, "text": list(texts)}, len(texts)), headers=headers)
+        self.raw(*self.encoder.encode({"content_id": ids, "text": list(texts)}, len(texts)), headers=headers)
 
     def raw(self, *values: bytes | None, headers: HeaderList | None = None) -> None:
         """Any bytes, spread evenly over the partitions."""
@@ -162,7 +162,7 @@ class Stage:
         """Requests that the group has not committed. Requests are sent outside of transactions, so that no marker is counted."""
         committed = self._admin.committed(TAKEN.group)
         return sum(
-            end - committed.get(place, self._starts[CONTENT.name][place]) for place, end in self._ends(CONTENT.name).items()
+            end - committed.get(place, self._starts[CONTENT.name][place]) for place, end in self.ends_of(CONTENT.name).items()
         )
 
     def wait_answered(self, limit_s: float = 60.0) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.real
 
 
 def _good(stage: Stage, text: str = "a good text") -> bytes:
-    return stage._encoder.encode({"content_id": ["c"], "text": [text]}, 1)[0]
+    return stage.encoder.encode({"content_id": ["c"], "text": [text]}, 1)[0]
 
 
 def test_each_kind_of_bad_record_ends_with_its_cause(servers: Servers, tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_each_kind_of_bad_record_ends_with_its_cause(servers: Servers, tmp_path:
             ("bytes left over", good + b"xyz", [], "failed", "undecodable"),
             ("unknown schema id", b"\0" + struct.pack(">I", 987_654) + good[5:], [], "failed", "undecodable"),
             ("not UTF-8", good[:5] + b"\x02c\x02\x04\xff\xfe\x00\x00", [], "failed", "undecodable"),
-            ("no text", stage._encoder.encode({"content_id": ["c"], "text": [None]}, 1)[0], [], "failed", "invalid"),
+            ("no text", stage.encoder.encode({"content_id": ["c"], "text": [None]}, 1)[0], [], "failed", "invalid"),
             ("10,000 headers", good, many, "failed", "too-large"),
             ("oversized", _good(stage, "x" * (limit + 100)), [], "failed", "too-large"),
             ("at the limit", _padded(stage, limit), [(h.DEADLINE_MS, b"tomorrow")], "failed", "invalid"),
@@ -73,5 +73,5 @@ def _padded(stage: Stage, size: int) -> bytes:
 def _last(stage: Stage) -> tuple[str, int, int]:
     """Where the record sent last lies."""
     number = (stage.sent - 1) % CONTENT.partitions
-    end = stage._ends(CONTENT.name)[CONTENT.name, number]
+    end = stage.ends_of(CONTENT.name)[CONTENT.name, number]
     return CONTENT.name, number, end - 1

@@ -35,10 +35,7 @@ def running(*loops: Loop) -> Iterator[None]:
 
     def run(loop: Loop) -> None:
         try:
-            while not stop.is_set():
-                loop.run_once()
-            loop._drain()
-            loop.source.close()
+            loop.run(stop.is_set)
         except BaseException as error:
             raised.append(error)
 
@@ -96,9 +93,8 @@ def test_a_commit_whose_answer_never_came_doubles_nothing_when_the_worker_leaves
     servers: Servers, protocol: GroupProtocol, fault: Fault
 ) -> None:
     world = RealEchoGroup(replace(servers.address, protocol=protocol, session_timeout_ms=6_000))
-    loop = world.loop(Echo())
     faults = iter([fault])
-    loop.sink = loop.outbox._sink = FaultySink(loop.sink, lambda: next(faults, Fault.NONE))
+    loop = world.loop(Echo(), sink=lambda sink: FaultySink(sink, lambda: next(faults, Fault.NONE)))
     world.send(*[f"v{i}".encode() for i in range(40)])
     with running(loop):
         until(answered(world, 40))

@@ -31,10 +31,14 @@ class Member:
         echo = Echo()
         echo.on_batch = lambda rows: time.sleep(0 if calm.is_set() else chance.choice((0.0, 0.02, 0.2)))
         echo.later_fails = lambda: not calm.is_set() and chance.random() < 0.5
-        self.loop: Loop = world.loop(echo, slot=slot, look_ahead_records=chance.choice((16, 4_000)), poll_records=16)
-        faults = (Fault.UNSEEN, Fault.LOST, Fault.REFUSED)
-        self.loop.sink = self.loop.outbox._sink = FaultySink(
-            self.loop.sink, lambda: chance.choice(faults) if not calm.is_set() and chance.random() < 0.05 else Fault.NONE
+
+        def fault() -> Fault:
+            faults = (Fault.UNSEEN, Fault.LOST, Fault.REFUSED)
+            return chance.choice(faults) if not calm.is_set() and chance.random() < 0.05 else Fault.NONE
+
+        look_ahead = chance.choice((16, 4_000))
+        self.loop: Loop = world.loop(
+            echo, slot=slot, sink=lambda sink: FaultySink(sink, fault), look_ahead_records=look_ahead, poll_records=16
         )
         self.raised: list[BaseException] = []
         self._leaving = threading.Event()

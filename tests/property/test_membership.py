@@ -93,9 +93,8 @@ class Group:
         look_ahead, failures = self.chance.choice(((8, 10_000), (4_000, 2), (4_000, 100)))
         loop = self.world.loop(
             echo, slot=slot, delivery=self.delivery, max_failures_in_a_row=failures,
-            look_ahead_records=look_ahead, poll_records=16,
+            sink=lambda sink: FaultySink(sink, self._fault), look_ahead_records=look_ahead, poll_records=16,
         )  # fmt: skip
-        loop.sink = loop.outbox._sink = FaultySink(loop.sink, self._fault)
         self.members[slot] = loop
 
     def _slowly(self, rows: Rows) -> None:

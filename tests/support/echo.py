@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 from schemas.errors import InvalidRequest, RetryLater
 from schemas.topic_kinds import Compatibility, Consumption, Guarantee, Order, Topic
+from streams.broker import Sink
 from streams.clock import ManualClock
 from streams.loop.batching import Batcher, BatchLimits, CostLine
 from streams.loop.limits import Delivery, LoopLimits
 from streams.loop.loop import Loop
 from streams.loop.outcome import Emit, Outcome
 from streams.loop.processor import Processor
+from streams.loop.quarantine import Quarantine
 from streams.loop.step import BatchStep, Process
 from streams.memory.cluster import Entry, MemoryBroker
 from streams.memory.endpoints import MemorySink, MemorySource
@@ -90,19 +92,29 @@ class EchoGroup:
         for name in (self.consumption.topic.name, RESULTS, self.consumption.dead_letter_topic, *self.consumption.retry_topics()):
             self.broker.create(name, partitions)
 
-    def loop(self, echo: Echo, slot: int = 0, delivery: Delivery = Delivery.EXACTLY_ONCE, **limits: int | float) -> Loop:
+    def loop(
+        self,
+        echo: Echo,
+        slot: int = 0,
+        delivery: Delivery = Delivery.EXACTLY_ONCE,
+        sink: Callable[[Sink], Sink] = lambda sink: sink,
+        quarantine: Quarantine | None = None,
+        **limits: int | float,
+    ) -> Loop:
+        """sink: wraps the loop's own."""
         transactional_id = f"echo-{slot}" if delivery is Delivery.EXACTLY_ONCE else None
         line = CostLine()
         made = Loop(
             consumption=self.consumption,
             source=MemorySource(self.broker, "echo"),
-            sink=MemorySink(self.broker, "echo", transactional_id),
+            sink=sink(MemorySink(self.broker, "echo", transactional_id)),
             step=BatchStep(Functions(echo, answer), self.clock, line),
             batcher=Batcher(BatchLimits(max_rows=8), line),
             clock=self.clock,
             limits=LoopLimits(delivery=delivery, **limits),  # type: ignore[arg-type]
             worker=f"echo-{slot}",
             metrics=Metrics(),
+            quarantine=quarantine,
         )
         made.source.subscribe((self.consumption.topic.name, *self.consumption.retry_topics()), made.assignment)
         return made

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 
 from schemas.topic_kinds import Consumption, Topic
+from streams.broker import Sink
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin, TopicSpec
 from streams.kafka.broadcast import KafkaBroadcast
@@ -39,7 +41,15 @@ class RealEchoGroup:
         self.plain = KafkaSink(address, None)
         self.sent = 0
 
-    def loop(self, echo_: Echo, slot: int = 0, delivery: Delivery = Delivery.EXACTLY_ONCE, **limits: int | float) -> Loop:
+    def loop(
+        self,
+        echo_: Echo,
+        slot: int = 0,
+        delivery: Delivery = Delivery.EXACTLY_ONCE,
+        sink: Callable[[Sink], Sink] = lambda sink: sink,
+        **limits: int | float,
+    ) -> Loop:
+        """sink: wraps the loop's own."""
         line, group, metrics = CostLine(), self.consumption.group, Metrics()
         transactional_id = f"{group}-{slot}" if delivery is Delivery.EXACTLY_ONCE else None
 
@@ -52,7 +62,7 @@ class RealEchoGroup:
         made = Loop(
             consumption=self.consumption,
             source=KafkaSource(self.address, group, metrics),
-            sink=KafkaSink(self.address, transactional_id),
+            sink=sink(KafkaSink(self.address, transactional_id)),
             step=BatchStep(Functions(relabelled, answers), self.clock, line),
             batcher=Batcher(BatchLimits(max_rows=8), line),
             clock=self.clock,

@@ -51,6 +51,7 @@ class Stack:
             Registry(running.registry),
             running.redis,
         )
+        self.registry_url = running.registry
         self.lake = self.home / "lake"
 
     def kill(self, name: str) -> None:

@@ -55,6 +55,10 @@ class Shaky(MemoryStore):
             raise RetryLater("down")
         return super().write(view, blobs)
 
+    def lose_everything(self) -> None:
+        self._blobs.clear()
+        self._marks.clear()
+
 
 class SinkUnderTest:
     def __init__(self, store: Shaky | None = None, log: list[bytes] | None = None, source: str = "topic-1") -> None:
@@ -223,8 +227,7 @@ def test_a_store_that_lost_everything_gets_everything() -> None:
     world = SinkUnderTest().own()
     world.tile(1, start_of(world.clock))
     world.sink.tick()
-    world.store._blobs.clear()
-    world.store._marks.clear()
+    world.store.lose_everything()
     world.clock.sleep(1.1)
     world.sink.tick()
     assert world.read("events_5m") == {"state": "FRESH", "events_5m": 1}
@@ -317,8 +320,8 @@ def test_a_profile_is_found_whichever_partition_it_lies_in(first: str) -> None:
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_two_sinks_of_a_users_tiles_and_of_its_profile_end_with_both(order: tuple[int, int]) -> None:
-    tiles, profiles = SinkUnderTest(), SinkUnderTest()
-    profiles.store = profiles.sink._store = tiles.store
+    tiles = SinkUnderTest()
+    profiles = SinkUnderTest(tiles.store)
     tiles.own()
     profiles.sink.restore({(USER_FEATURES.name, 3): Commit(0)})
     tiles.tile(1, start_of(tiles.clock))

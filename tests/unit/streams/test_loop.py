@@ -133,11 +133,12 @@ def test_a_record_over_the_limit_is_a_dead_letter_whole() -> None:
 
 def test_higher_priority_goes_first() -> None:
     world = EchoGroup(partitions=1)
-    loop = world.loop(Echo())
+    echo = Echo()
+    loop = world.loop(echo)
     world.send(*[b"low"] * 8)
     world.send(b"high", headers=[(h.PRIORITY, b"9")])
     order: list[bytes | None] = []
-    loop.step.processor.process_rows.on_batch = lambda rows: order.extend(rows.values)  # type: ignore[attr-defined]
+    echo.on_batch = lambda rows: order.extend(rows.values)
     settle(loop)
     assert order[0] == b"high"
 
@@ -217,7 +218,7 @@ def test_a_full_worker_reads_on_after_others_joined_and_left() -> None:
     world.send(*[b"v"] * 400)
     for _ in range(4):
         loop.run_once()
-    assert loop.source._paused, "the test begins where the worker is full"  # type: ignore[attr-defined]
+    assert loop.assignment.pauses.holds_back((world.consumption.topic.name, 0)), "the test begins where the worker is full"
     other = world.loop(Echo(), slot=1)
     settle(loop, other, passes=3)
     other.source.close()
@@ -255,10 +256,8 @@ def test_a_claim_is_written_at_assignment_and_cleared_by_progress() -> None:
 def test_a_commit_that_seemed_to_fail_is_not_undone_by_a_clean_leave(fault: Fault, stops: str) -> None:
     world = EchoGroup(partitions=2)
     echo = Echo()
-    loop = world.loop(echo)
     faults = iter([fault])
-    sink = FaultySink(loop.sink, lambda: next(faults, Fault.NONE))
-    loop.sink = loop.outbox._sink = sink
+    loop = world.loop(echo, sink=lambda sink: FaultySink(sink, lambda: next(faults, Fault.NONE)))
     loop.run_once()
     world.send(*[f"v{i}".encode() for i in range(8)])
     if stops == "after it went on":

@@ -19,7 +19,6 @@ from streams import headers as h
 from streams.loop.loop import Loop
 from streams.loop.outcome import Emit, Outcome, Reject
 from streams.loop.quarantine import Quarantine
-from streams.loop.suspects import Suspects
 from streams.memory.endpoints import MemorySink
 from streams.rows import OutRecords, Polled, Rows
 from tests.support.echo import RESULTS, Echo, EchoGroup, result, settle
@@ -83,8 +82,6 @@ def test_of_two_live_processes_with_one_id_exactly_one_goes_on() -> None:
 
 def test_a_producer_that_cannot_be_replaced_yet_is_asked_for_again() -> None:
     world = EchoGroup(partitions=1)
-    loop = world.loop(Echo())
-    settle(loop, passes=1)
 
     class Away(MemorySink):
         refused = 0
@@ -101,11 +98,11 @@ def test_a_producer_that_cannot_be_replaced_yet_is_asked_for_again() -> None:
                 raise TransactionAborted("the commit did not return", indefinite=True)
             super().commit(*args)  # type: ignore[arg-type]
 
-    sink = Away(world.broker, "echo", "echo-0")
-    loop.sink = loop.outbox._sink = loop.recovery._sink = sink
+    loop = world.loop(Echo(), sink=lambda _: Away(world.broker, "echo", "echo-0"))
+    settle(loop, passes=1)
     world.send(*[b"v"] * 9)
     settle(loop, passes=5)
-    assert sink.refused == 20
+    assert isinstance(loop.sink, Away) and loop.sink.refused == 20
     assert statuses(world) == {"ok": 9} and once(world)
 
 
@@ -325,8 +322,7 @@ class FakeQuarantine(Quarantine):
 
 
 def suspicious(world: EchoGroup, quarantine: FakeQuarantine) -> Loop:
-    loop = world.loop(Echo())
-    loop._suspects = Suspects(quarantine, loop.assignment.is_suspect, world.clock, loop._log)
+    loop = world.loop(Echo(), quarantine=quarantine)
     loop.run_once()
     loop.assignment.suspects = dict.fromkeys(loop.source.assignment(), 4_000)
     return loop

@@ -48,7 +48,7 @@ def test_one_holds_at_a_time_and_a_wait_has_a_limit() -> None:
     shares = Shares({"a": 1.0, "b": 1.0}, SystemClock(), limit_s=0.05)
     with shares.turn("a"), pytest.raises(RetryLater, match="not free for b"), shares.turn("b"):
         pass
-    inside: list[int] = []
+    shares, inside = Shares({"a": 1.0, "b": 1.0}, SystemClock(), limit_s=10.0), list[int]()
 
     def work(name: str) -> None:
         for _ in range(200):
@@ -57,7 +57,6 @@ def test_one_holds_at_a_time_and_a_wait_has_a_limit() -> None:
                 assert len(inside) == 1
                 inside.pop()
 
-    shares._limit_s = 10.0
     threads = [Thread(target=work, args=(name,)) for name in ("a", "b")]
     for thread in threads:
         thread.start()
