@@ -24,7 +24,7 @@ from inference_workers.models.addresses import open_source
 from inference_workers.settings import MediaSettings, WorkerSettings
 from inference_workers.task import Task, Version, find_task, task_names
 from processors.features.recorded_features import Recorded
-from schemas.codec import SchemaIds, decoder_of
+from schemas.codec import Decoder, SchemaIds
 from schemas.errors import BadSettings, MillraceError
 from schemas.topics import PREDICTION_LOG
 from streams.clock import SystemClock
@@ -112,7 +112,7 @@ def replay(
     if task.needs and served is None:
         raise BadSettings(f"{task.name} needs features, and none were given")
     media = load(MediaSettings, os.environ, task.name).reader()
-    decoder = decoder_of(task.consumption.topic, ids)
+    decoder = Decoder.of(task.consumption.topic, ids)
     others = {name: source for name, source in task.models.items() if name != model}
     beside = {name: Version(folder, task.load(folder, name)) for name, folder in ((n, open_source(s)) for n, s in others.items())}
     found = [Replayed(version) for version in versions]

@@ -16,7 +16,7 @@ from inference_workers.networks.embedding import reduced
 from inference_workers.served.served_models import Batch, ServedModels
 from inference_workers.task import Prediction, Task, Use, Version, Versions
 from processors.features.enrich import Enrich, Enriched, logged, named
-from schemas.codec import Encoder, SchemaIds, decoder_of
+from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.encoding import Constant, Input
 from schemas.errors import RecordError, RecordTooLarge, RetryLater
 from schemas.topics import PREDICTION_LOG, REPLIES, SHADOW_RESULTS
@@ -61,9 +61,9 @@ class TaskProcessor(Processor):
         self._task, self._models, self._media, self._enrich = task, models, media, enrich
         self._clock, self._worker, self._metrics = clock, worker, metrics
         self._result_record: str = task.results.record.RECORD
-        self._decoder = decoder_of(task.consumption.topic, ids, MOST_VALUES)
+        self._decoder = Decoder.of(task.consumption.topic, ids, MOST_VALUES)
         self._encoder = Encoder(self._result_record, task.results.subject, ids)
-        self._log_encoder = Encoder("prediction-log", PREDICTION_LOG.subject, ids)
+        self._log_encoder = Encoder.of(PREDICTION_LOG, ids)
 
     def process(self, rows: Rows) -> list[Outcome]:
         """One batch through the task, by one set of versions from its first row to its last. Rows that cannot be answered are told

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from schemas.topic_kinds import Topic
+from schemas.topic_kinds import Record, Topic
 from schemas.topics import ARCHIVE, ITEM_SINK, PREDICTION_LOG, USER_EVENTS, USER_EVENTS_VALID, USER_SINK, VALIDATE
 
-STEPS: tuple[tuple[str, str, Topic[object]], ...] = (
+STEPS: tuple[tuple[str, str, Topic[Record]], ...] = (
     ("validate", VALIDATE.group, USER_EVENTS),
     ("tiles (at its last checkpoint)", "flink-tiles", USER_EVENTS_VALID),
     ("user-sink", USER_SINK.group, USER_SINK.topic),

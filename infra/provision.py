@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from schemas import avro
 from schemas.errors import SchemaRefused
-from schemas.topic_kinds import DAY_MS, FOREVER_MS, Consumption, Topic
+from schemas.topic_kinds import DAY_MS, FOREVER_MS, Consumption, Record, Topic
 from schemas.topics import CATALOGUE, CONSUMPTIONS
 from streams.kafka.admin import KafkaAdmin, TopicSpec
 from streams.loop.deadletter import ROOM_BYTES
@@ -25,7 +25,7 @@ class Provisioned:
     differences: list[str] = field(default_factory=list)
 
 
-def _config(topic: Topic[object], extra_bytes: int = 0) -> dict[str, str]:
+def _config(topic: Topic[Record], extra_bytes: int = 0) -> dict[str, str]:
     return {
         "retention.ms": str(topic.retention_ms),
         "cleanup.policy": "compact" if topic.compacted else "delete",
@@ -34,7 +34,7 @@ def _config(topic: Topic[object], extra_bytes: int = 0) -> dict[str, str]:
     }
 
 
-def specs(topics: Iterable[Topic[object]] = CATALOGUE, consumptions: Iterable[Consumption] = CONSUMPTIONS) -> list[TopicSpec]:
+def specs(topics: Iterable[Topic[Record]] = CATALOGUE, consumptions: Iterable[Consumption] = CONSUMPTIONS) -> list[TopicSpec]:
     wanted = [TopicSpec(topic.name, topic.partitions, _config(topic)) for topic in topics]
     for consumption in consumptions:
         source = consumption.topic
@@ -48,7 +48,7 @@ def specs(topics: Iterable[Topic[object]] = CATALOGUE, consumptions: Iterable[Co
 def provision(
     admin: KafkaAdmin,
     registry: Registry,
-    topics: Iterable[Topic[object]] = CATALOGUE,
+    topics: Iterable[Topic[Record]] = CATALOGUE,
     consumptions: Iterable[Consumption] = CONSUMPTIONS,
     *,
     check_only: bool = False,
@@ -78,7 +78,7 @@ def provision(
     return done
 
 
-def forgetful(offsets_retention_minutes: int, topics: Iterable[Topic[object]]) -> list[str]:
+def forgetful(offsets_retention_minutes: int, topics: Iterable[Topic[Record]]) -> list[str]:
     """What a broker does that forgets the offsets of a group sooner than the records it has read: a group that rests for longer
     begins at the first record again, and answers all of it twice."""
     longest = max(
@@ -102,8 +102,8 @@ def least_partitions(consumptions: Iterable[Consumption], there: Mapping[str, in
     }
 
 
-def _schema(registry: Registry, topic: Topic[object], done: Provisioned, check_only: bool) -> None:
-    record = getattr(topic.record, "RECORD", "")
+def _schema(registry: Registry, topic: Topic[Record], done: Provisioned, check_only: bool) -> None:
+    record = topic.record_name
     wanted = avro.schema(record)
     latest = registry.latest(topic.subject)
     if latest == wanted:
@@ -118,7 +118,7 @@ def _schema(registry: Registry, topic: Topic[object], done: Provisioned, check_o
     registry.set_compatibility(topic.subject, topic.compatibility.value)
 
 
-def explain(topic: Topic[object], latest: dict[str, object], wanted: dict[str, object], said: str) -> str:
+def explain(topic: Topic[Record], latest: dict[str, object], wanted: dict[str, object], said: str) -> str:
     """The registry's refusal in words a person understands: which field, and what would be allowed."""
     old, new = _fields(latest), _fields(wanted)
     causes = []

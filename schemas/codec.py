@@ -18,7 +18,7 @@ from schemas.columns import Columns
 from schemas.decoding import decode, decode_one
 from schemas.encoding import Constant, Input, encode
 from schemas.errors import UndecodableRecord
-from schemas.topic_kinds import Topic
+from schemas.topic_kinds import Record, Topic
 from schemas.writer_schemas import MOST_VALUES, writer_of
 
 _HEAD = struct.Struct(">bI")
@@ -68,6 +68,11 @@ class Decoder:
     def __init__(self, record: str, ids: SchemaIds, subject: str = "", most_values: int = MOST_VALUES) -> None:
         self._reader = avro.schema(record)
         self._ids, self._subject, self._most_values = ids, subject, most_values
+
+    @classmethod
+    def of(cls, topic: Topic[Record], ids: SchemaIds, most_values: int = MOST_VALUES) -> Decoder:
+        """For the values of a topic of the catalogue."""
+        return cls(topic.record_name, ids, topic.subject, most_values)
 
     def decode(self, values: Sequence[bytes | None]) -> tuple[Columns, dict[int, UndecodableRecord]]:
         """Columns of the rows that decode, in order, and the error of each other row by its index.
@@ -132,17 +137,17 @@ class Decoder:
         return decode(bodies, self._reader, self._reader)[0], failures
 
 
-def decoder_of(topic: Topic[object], ids: SchemaIds, most_values: int = MOST_VALUES) -> Decoder:
-    """For values of a topic of the catalogue."""
-    return Decoder(getattr(topic.record, "RECORD", ""), ids, topic.subject, most_values)
-
-
 class Encoder:
     """Columns as values of one topic."""
 
     def __init__(self, record: str, subject: str, ids: SchemaIds) -> None:
         self._schema = avro.schema(record)
         self._head = head(ids.id_of(subject, self._schema))
+
+    @classmethod
+    def of(cls, topic: Topic[Record], ids: SchemaIds) -> Encoder:
+        """For the values of a topic of the catalogue. Raises SchemaRefused where its schema was not provisioned."""
+        return cls(topic.record_name, topic.subject, ids)
 
     def encode(self, columns: Mapping[str, Input], n: int) -> list[bytes]:
         """See `schemas.encoding.encode`."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from schemas.errors import BadSettings
-from schemas.topic_kinds import Topic
+from schemas.topic_kinds import Record, Topic
 from schemas.topics import ITEM_FEATURES, ITEMS, USER_FEATURES, USER_PROFILES
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
@@ -49,8 +49,8 @@ class View:
     entity: str
     features: tuple[Feature, ...]
     ttl_ms: int
-    tiles: Topic[object]
-    attributes: Topic[object]  # the compacted topic of what is known besides events
+    tiles: Topic[Record]
+    attributes: Topic[Record]  # the compacted topic of what is known besides events
     attribute_fields: tuple[str, ...]
 
     def feature(self, name: str) -> Feature:

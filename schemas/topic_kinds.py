@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from schemas.errors import BadSettings
 
-R = TypeVar("R", covariant=True)
+
+class Record(Protocol):
+    """A generated dataclass of `schemas/generated.py`. RECORD: the name of its schema."""
+
+    RECORD: ClassVar[str]
+
+
+R = TypeVar("R", bound=Record, covariant=True)
 
 KIB = 1024
 DAY_MS = 24 * 3600 * 1000
@@ -58,15 +65,20 @@ class Topic(Generic[R]):
     def subject(self) -> str:
         return f"{self.name}-value"
 
+    @property
+    def record_name(self) -> str:
+        """The name of the record's schema; empty where values keep the schema of another topic."""
+        return self.record.RECORD if self.record is not None else ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Consumption:
     """A group of ours that reads a topic through the loop: it has retry and dead-letter topics there."""
 
-    topic: Topic[object]
+    topic: Topic[Record]
     group: str  # also the name of the task, where a worker reads it
     retry_delays_ms: tuple[int, ...]
-    results: Topic[object] | None = None
+    results: Topic[Record] | None = None
     key_field: str = ""  # of the record, where clients take the key from it
 
     def retry_topics(self) -> tuple[str, ...]:

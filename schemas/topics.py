@@ -33,7 +33,7 @@ from schemas.generated import (
     VisionResult,
     WorkerStatus,
 )
-from schemas.topic_kinds import DAY_MS, FOREVER_MS, Compatibility, Consumption, Guarantee, Topic
+from schemas.topic_kinds import DAY_MS, FOREVER_MS, Compatibility, Consumption, Guarantee, Record, Topic
 
 # A label may come so long after its request; the prediction log is kept longer, so that none waits for what is gone.
 LABEL_HORIZON_MS = 6 * DAY_MS
@@ -256,7 +256,7 @@ ITEM_FEATURES = Topic(
     writers=("tiles job",),
     readers=("item-sink",),
 )
-REPLIES: Topic[object] = Topic(
+REPLIES: Topic[Record] = Topic(
     name="replies-v1",
     record=None,
     key="as the request's key",
@@ -353,7 +353,7 @@ MODEL_UPDATES = Topic(
     writers=("models command", "rollout"),
     readers=("workers", "drift", "accuracy", "rollout", "training run", "reconcile"),
 )
-SHADOW_RESULTS: Topic[object] = Topic(
+SHADOW_RESULTS: Topic[Record] = Topic(
     name="shadow-results-v1",
     record=None,  # the task's own result
     key="request_id",
@@ -402,7 +402,7 @@ AUDIT = Topic(
     readers=("monitor", "operator"),
 )
 
-CATALOGUE: tuple[Topic[object], ...] = (
+CATALOGUE: tuple[Topic[Record], ...] = (
     CONTENT, MODERATION_VERDICTS, CONTENT_ACTIONS, LABELS, LABELS_TIMELY, VISION_REQUESTS, VISION_RESULTS,
     TRANSLATION_REQUESTS, TRANSLATION_RESULTS, TRANSCRIPTION_REQUESTS, TRANSCRIPTION_RESULTS, USER_EVENTS, USER_EVENTS_VALID,
     LATE_EVENTS, USER_PROFILES, ITEMS, USER_FEATURES, ITEM_FEATURES, REPLIES, PREDICTION_LOG, PREDICTION_OUTCOMES,
@@ -445,7 +445,7 @@ CONSUMPTIONS: tuple[Consumption, ...] = (
 )  # fmt: skip
 
 
-def topic(name: str) -> Topic[object]:
+def topic(name: str) -> Topic[Record]:
     """Raises BadSettings where the catalogue has no such topic."""
     for candidate in CATALOGUE:
         if candidate.name == name:

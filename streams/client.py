@@ -143,7 +143,7 @@ class Client:
 
     def _encode(self, task: str, fields: Mapping[str, Any]) -> bytes:
         topic = consumption(task).topic
-        record = getattr(topic.record, "RECORD", "")
+        record = topic.record_name
         known = {field["name"]: field for field in avro.schema(record)["fields"]}
         unknown = fields.keys() - known.keys()
         missing = {name for name, field in known.items() if "default" not in field} - fields.keys()

@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from schemas.codec import SchemaIds, decoder_of
+from schemas.codec import Decoder, SchemaIds
 from schemas.errors import BrokerUnavailable, RetryLater, Stop
-from schemas.topic_kinds import Topic
+from schemas.topic_kinds import Record, Topic
 from streams.broker import Broadcast
 from streams.metrics import Metrics
 from streams.rows import Polled
@@ -27,10 +27,10 @@ class Readable(Generic[T]):
     cannot. metrics: counts what is passed over as `passed_over`."""
 
     def __init__(
-        self, topic: Topic[object], ids: SchemaIds, parse: Callable[[dict[str, Any]], T], metrics: Metrics | None = None
+        self, topic: Topic[Record], ids: SchemaIds, parse: Callable[[dict[str, Any]], T], metrics: Metrics | None = None
     ) -> None:
         self.topic, self._parse, self._metrics = topic.name, parse, metrics
-        self._decoder = decoder_of(topic, ids)
+        self._decoder = Decoder.of(topic, ids)
         self.passed_over = 0
 
     def of(self, polled: Polled) -> list[T]:

@@ -44,7 +44,7 @@ class Journal:
     def __init__(self, address: KafkaAddress, ids: SchemaIds, clock: Clock, run_key: str, model: str, writer: str) -> None:
         self._address, self._ids, self._clock, self._writer = address, ids, clock, writer
         self._run_key, self._model = run_key, model
-        self._encoder = Encoder("training-event", TRAINING_EVENTS.subject, ids)
+        self._encoder = Encoder.of(TRAINING_EVENTS, ids)
         self._sink = KafkaSink(address, None)
 
     def events(self) -> dict[str, TrainingEvent]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas import avro
-from schemas.topic_kinds import Topic
+from schemas.topic_kinds import Record, Topic
 
 _PRIMITIVE = {
     "string": "STRING",
@@ -51,7 +51,7 @@ def _columns(record: str) -> list[str]:
     return [_column(field) for field in avro.schema(record)["fields"]]
 
 
-def _avro(topic: Topic[object], record: str, addresses: Addresses) -> dict[str, str]:
+def _avro(topic: Topic[Record], record: str, addresses: Addresses) -> dict[str, str]:
     """With schema and subject said, Flink posts what is registered already and adds no version."""
     return {
         "value.format": "avro-confluent",
@@ -70,10 +70,10 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def source(name: str, topic: Topic[object], addresses: Addresses, group: str, computed: Sequence[str] = ()) -> str:
+def source(name: str, topic: Topic[Record], addresses: Addresses, group: str, computed: Sequence[str] = ()) -> str:
     """Records of a topic, those of aborted transactions left out; a job that restores nothing begins with the first one.
     computed: further columns, as `name AS expression`."""
-    record = getattr(topic.record, "RECORD", "")
+    record = topic.record_name
     return _table(name, [*_columns(record), *computed], {
         "connector": "kafka",
         "topic": topic.name,
@@ -86,9 +86,9 @@ def source(name: str, topic: Topic[object], addresses: Addresses, group: str, co
     })  # fmt: skip
 
 
-def sink(name: str, topic: Topic[object], addresses: Addresses, key: str, *, exactly_once_as: str | None = None) -> str:
+def sink(name: str, topic: Topic[Record], addresses: Addresses, key: str, *, exactly_once_as: str | None = None) -> str:
     """A topic to append to. exactly_once_as: prefix of the transactional ids; at least once where none is given."""
-    record = getattr(topic.record, "RECORD", "")
+    record = topic.record_name
     guarantee = {"sink.delivery-guarantee": "at-least-once"}
     if exactly_once_as is not None:
         guarantee = {

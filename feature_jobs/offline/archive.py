@@ -20,7 +20,7 @@ import structlog
 
 from feature_jobs.offline.manifests import MANIFESTS, SCHEMA, link, manifest_ends, merge, newest_offset, write_parquet
 from processors.features.validate import replay_offset_ms
-from schemas.codec import SchemaIds, decoder_of
+from schemas.codec import Decoder, SchemaIds
 from schemas.errors import ImpossibleEvent, TransactionAborted
 from schemas.features import DAY_MS
 from schemas.topics import USER_EVENTS_VALID
@@ -43,7 +43,7 @@ class Archive(Step):
     def __init__(self, folder: Path, ids: SchemaIds, clock: Clock, age_s: float, rows: int = 40_000) -> None:
         self._folder, self._clock, self._rows, self._age_s = folder, clock, rows, age_s
         self._writer = secrets.token_hex(4)  # tells its files from those of another writer of the same offsets
-        self._decoder = decoder_of(USER_EVENTS_VALID, ids)
+        self._decoder = Decoder.of(USER_EVENTS_VALID, ids)
         self._ends: dict[int, int] = {}  # behind the last archived offset of each partition of ours
         self._waiting: list[tuple[Rows, dict[str, Any]]] = []
         self._n = self._flushes = 0

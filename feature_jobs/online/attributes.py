@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from feature_jobs.settings import FeatureSettings
-from schemas.codec import SchemaIds, decoder_of
+from schemas.codec import Decoder, SchemaIds
 from schemas.errors import BrokerUnavailable, RetryLater
 from schemas.features import View
 from streams.broker import Broadcast
@@ -40,7 +40,7 @@ class Attributes:
 
     def __init__(self, view: View, topic: Broadcast, ids: SchemaIds) -> None:
         self._key, self._topic = f"{view.entity}_id", topic
-        self._decoder = decoder_of(view.attributes, ids)
+        self._decoder = Decoder.of(view.attributes, ids)
         self._held: dict[str, _Held] = {}
         self._waiting = Polled()  # what could not be decoded yet, as the registry did not answer
         self.take(topic.read_to_end(START_LIMIT_S))

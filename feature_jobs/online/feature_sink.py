@@ -19,7 +19,7 @@ from feature_jobs.online.attributes import Attributes
 from feature_jobs.online.rollup import Entity, Tile
 from processors.features.feature_blob import Written, pack
 from processors.features.online_store import OnlineStore
-from schemas.codec import SchemaIds, decoder_of
+from schemas.codec import Decoder, SchemaIds
 from schemas.errors import ImpossibleEvent, RecordError, RetryLater
 from schemas.features import View
 from streams.broker import Commit
@@ -72,7 +72,7 @@ class FeatureSink(Processor):
         self._view, self._store, self._attributes, self._read_back = view, store, attributes, read_back
         self._clock, self._metrics, self._source = clock, metrics, source
         self._key = f"{view.entity}_id"
-        self._decoder = decoder_of(view.tiles, ids)
+        self._decoder = Decoder.of(view.tiles, ids)
         self._owned: dict[int, dict[str, _Owned]] = {}
         self._dirty: dict[Who, None] = {}  # in the order in which they changed
         self._due: list[tuple[int, int, str]] = []

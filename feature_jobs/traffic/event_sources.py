@@ -13,7 +13,7 @@ from schemas.codec import Encoder, SchemaIds
 from schemas.errors import BadSettings
 from schemas.features import MINUTE_MS
 from schemas.generated import Item, UserEvent, UserProfile
-from schemas.topic_kinds import Topic
+from schemas.topic_kinds import Record, Topic
 from schemas.topics import ITEMS, USER_EVENTS, USER_PROFILES
 from streams import headers as h
 from streams.broker import Sink
@@ -32,11 +32,11 @@ class Sender:
         self._sink, self._ids, self._clock, self._name = sink, ids, clock, name
         self._encoders: dict[str, Encoder] = {}
 
-    def send(self, topic: Topic[object], records: Sequence[Any], key: str, behind_ms: Sequence[int] = ()) -> None:
+    def send(self, topic: Topic[Record], records: Sequence[Any], key: str, behind_ms: Sequence[int] = ()) -> None:
         """behind_ms: of each replayed event, how far its clock is behind ours."""
         if not records:
             return
-        record = getattr(topic.record, "RECORD", "")
+        record = topic.record_name
         encoder = self._encoders.setdefault(topic.name, Encoder(record, topic.subject, self._ids))
         rows = [asdict(one) for one in records]
         values = encoder.encode({name: [row[name] for row in rows] for name in rows[0]}, len(rows))

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import structlog
 
-from schemas.codec import SchemaIds, decoder_of
+from schemas.codec import Decoder, SchemaIds
 from schemas.errors import BrokerUnavailable, ModelRefused, RetryLater
 from schemas.generated import ModelUpdate
 from schemas.topics import MODEL_UPDATES
@@ -112,7 +112,7 @@ class Updates:
 
     def __init__(self, topic: Broadcast, ids: SchemaIds, clock: Clock, metrics: Metrics) -> None:
         self._topic, self._clock, self._metrics = topic, clock, metrics
-        self._decoder = decoder_of(MODEL_UPDATES, ids)
+        self._decoder = Decoder.of(MODEL_UPDATES, ids)
         self._waiting: deque[bytes | None] = deque()
         self._reading: Future[tuple[list[ModelUpdate], int, RetryLater | None]] | None = None
         self._pause = Pause(clock)

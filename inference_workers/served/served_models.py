@@ -106,7 +106,7 @@ class ServedModels:
         """sources: of models to start with, instead of the task's own. Raises ModelRefused where one has none that can be loaded,
         BrokerUnavailable where the updates cannot be read."""
         self._task, self._clock, self._worker, self._metrics, self._report = task, clock, worker, metrics, report
-        self._acks = Encoder("swap-ack", SWAP_ACKS.subject, ids)
+        self._acks = Encoder.of(SWAP_ACKS, ids)
         self._log = structlog.get_logger().bind(worker=worker)
         self._between_batches = Lock()
         self._looked_s = 0.0

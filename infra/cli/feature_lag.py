@@ -12,7 +12,7 @@ from infra.feature_steps import STEPS
 from infra.running import addresses
 from infra.settings import StackSettings
 from schemas.features import VIEWS
-from schemas.topic_kinds import Topic
+from schemas.topic_kinds import Record, Topic
 from schemas.topics import ITEM_SINK, USER_SINK
 from streams.kafka.config import KafkaAddress
 
@@ -52,7 +52,7 @@ def freshness(settings: StackSettings, as_json: bool) -> None:
     ], right=heads[1:])  # fmt: skip
 
 
-def lag(address: KafkaAddress, group: str, topic: Topic[object]) -> int | None:
+def lag(address: KafkaAddress, group: str, topic: Topic[Record]) -> int | None:
     """Records between the group's committed offsets and the end; None where it committed nothing."""
     found = lags(address, [group], [(topic.name, number) for number in range(topic.partitions)])[group]
     return sum(found.values()) if found else None

@@ -77,7 +77,7 @@ def decide(
         content_id=content_id, author_id=held["author_id"], action=action, actor=getpass.getuser(), note=note, labelled_ms=now_ms,
     )  # fmt: skip
     address, ids = addresses(settings)
-    value = Encoder("label", LABELS.subject, ids).encode_one(label)
+    value = Encoder.of(LABELS, ids).encode_one(label)
     sink = KafkaSink(address, None)
     headers = cloud_event([uuid7(now_ms)], "label", "review command")
     sink.produce(OutRecords(LABELS.name, [label.request_id.encode()], [value], headers))

@@ -94,8 +94,8 @@ class Teller:
         self._ids, self._clock, self._rate = Registry(registry), clock, rate_per_s
         topic, results = traffic.taken.topic, traffic.taken.results
         assert results is not None
-        self._requests = Encoder(getattr(topic.record, "RECORD", ""), topic.subject, self._ids)
-        self._labels = Encoder("label", LABELS.subject, self._ids)
+        self._requests = Encoder(topic.record_name, topic.subject, self._ids)
+        self._labels = Encoder.of(LABELS, self._ids)
         self._sink = KafkaSink(address, None)
         self._answers = KafkaBroadcast(address, results.name, clock, "end")
         self._results = Followed(self._answers, Readable(results, self._ids, dict))
@@ -149,7 +149,7 @@ class Teller:
     def _send(self, fields: dict[str, Any], truth: dict[str, bool]) -> None:
         request_id, topic = uuid7(self._clock.now_ms()), self.traffic.taken.topic
         values = self._requests.encode({name: [value] for name, value in fields.items()}, 1)
-        headers = h.cloud_event([request_id], getattr(topic.record, "RECORD", ""), "demo")
+        headers = h.cloud_event([request_id], topic.record_name, "demo")
         self._sink.produce(OutRecords(topic.name, [f"story-{self.story.sent}".encode()], list(values), headers))
         now = time.perf_counter()
         self._sent[request_id] = now, truth, "changed" if self.traffic.changed else "as before"

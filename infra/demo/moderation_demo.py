@@ -81,7 +81,7 @@ def run(settings: StackSettings, count: int, keep: bool) -> None:
 def feed_and_watch(running: run_state.State, items: list[tuple[str, str]]) -> tuple[Watched, float]:
     """Send the items at RATE_PER_S and read their verdicts. Waits VERDICT_LIMIT_S after the last for the rest."""
     address, ids, clock = KafkaAddress(bootstrap=running.bootstrap), Registry(running.registry), SystemClock()
-    encoder = Encoder("content", CONTENT.subject, ids)
+    encoder = Encoder.of(CONTENT, ids)
     reader = KafkaBroadcast(address, MODERATION_VERDICTS.name, clock, "end")
     verdicts = Followed(reader, Readable(MODERATION_VERDICTS, ids, dict))
     sink = KafkaSink(address, None)

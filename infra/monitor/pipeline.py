@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from infra.provision import specs
-from schemas.topic_kinds import Topic
+from schemas.topic_kinds import Record, Topic
 from schemas.topics import (
     ARCHIVE,
     AUDIT,
@@ -58,7 +58,7 @@ class Edge:
     group: str = ""
 
 
-def graph(topics: Iterable[Topic[object]] = CATALOGUE) -> tuple[list[Node], list[Edge]]:
+def graph(topics: Iterable[Topic[Record]] = CATALOGUE) -> tuple[list[Node], list[Edge]]:
     nodes: dict[str, Node] = {}
     edges: dict[tuple[str, str], Edge] = {}
 
@@ -83,7 +83,7 @@ def graph(topics: Iterable[Topic[object]] = CATALOGUE) -> tuple[list[Node], list
     return list(nodes.values()), list(edges.values())
 
 
-def _nodes(word: str, topic: Topic[object], owners: dict[str, str]) -> list[Node]:
+def _nodes(word: str, topic: Topic[Record], owners: dict[str, str]) -> list[Node]:
     word = word.removesuffix(" worker")
     if word in JOBS:
         return [Node(f"job:{JOBS[word]}", "job", JOBS[word], topic.owner)]
@@ -114,7 +114,7 @@ def catalogue() -> list[dict[str, Any]]:
         assert source is not None
         found.append({
             "name": spec.name, "kind": kind, "owner": source.owner, "partitions": spec.partitions, "config": dict(spec.config),
-            "record": getattr(source.record, "RECORD", None), "key": source.key, "subject": source.subject,
+            "record": (source.record_name or None), "key": source.key, "subject": source.subject,
             "guarantee": source.guarantee.value if topic else "exactly once",
             "writers": list(topic.writers) if topic else ["loop"], "readers": list(topic.readers) if topic else ["loop"],
             "compatibility": source.compatibility.value, "aside": spec.name in ASIDE,

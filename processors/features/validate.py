@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from processors.features.seen import READ_BACK, Seen
-from schemas.codec import Encoder, SchemaIds, decoder_of
+from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.columns import Columns
 from schemas.errors import ImpossibleEvent, RecordError, RepeatedEvent
 from schemas.features import AHEAD_MS, DAY_MS, LATENESS_MS
@@ -93,7 +93,7 @@ class Validation(Processor):
     ) -> None:
         self._worker, self._metrics, self._seen, self._read_back = worker, metrics, seen, read_back
         self._longest_replay_ms = longest_replay_ms
-        self._decoder, self._own = decoder_of(USER_EVENTS, ids), decoder_of(USER_EVENTS_VALID, ids)
+        self._decoder, self._own = Decoder.of(USER_EVENTS, ids), Decoder.of(USER_EVENTS_VALID, ids)
         self._encoders = {topic.name: Encoder(RECORD, topic.subject, ids) for topic in (USER_EVENTS_VALID, LATE_EVENTS)}
 
     # --- state beside the offsets --------------------------------------------------------------------------------------

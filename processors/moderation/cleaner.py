@@ -21,9 +21,7 @@ MARGIN_MS = DAY_MS  # a record is only deleted with its segment
 def lifetime_s() -> float:
     """The longest retention of a topic whose records refer to media, and a day. Dead letters are kept longer: one that
     is redriven after this is answered that its media are gone."""
-    kept = [
-        topic.retention_ms for topic in CATALOGUE if topic.record is not None and _refers(getattr(topic.record, "RECORD", ""))
-    ]
+    kept = [topic.retention_ms for topic in CATALOGUE if topic.record is not None and _refers(topic.record_name)]
     return (max(kept) + MARGIN_MS) / 1000
 
 

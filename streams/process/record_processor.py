@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from schemas.codec import Decoder, Encoder, SchemaIds, decoder_of
+from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.columns import Columns
 from schemas.topic_kinds import Consumption
 from streams import headers as h
@@ -34,8 +34,8 @@ class RecordProcessor(Processor):
     def __init__(self, consumption: Consumption, function: Function, key: str, ids: SchemaIds, worker: str) -> None:
         assert consumption.results is not None and consumption.results.record is not None
         self._results, self._function, self._key, self._worker = consumption.results, function, key, worker
-        self._record: str = getattr(consumption.results.record, "RECORD", "")
-        self._decoder = decoder_of(consumption.topic, ids)
+        self._record: str = consumption.results.record_name
+        self._decoder = Decoder.of(consumption.topic, ids)
         self._encoder = Encoder(self._record, self._results.subject, ids)
 
     def process(self, rows: Rows) -> list[Outcome]:

@@ -47,7 +47,7 @@ KINDS = ("view", "cart", "purchase", "rating")
 def fill(stack: Stack, count: int, seed: int) -> None:
     """Validated events of 10,000 people and 2,000 items over the last five minutes, straight to the topic that Flink reads."""
     random, now_ms = np.random.default_rng(seed), int(time.time() * 1000)
-    encoder = Encoder("user-event", USER_EVENTS_VALID.subject, stack.registry)
+    encoder = Encoder.of(USER_EVENTS_VALID, stack.registry)
     sink = KafkaSink(stack.address, None)
     for at in range(0, count, 20_000):
         n = min(20_000, count - at)

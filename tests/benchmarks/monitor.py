@@ -56,7 +56,7 @@ class Texts:
 
     def __init__(self, bootstrap: str, registry: str) -> None:
         ids = Registry(registry)
-        self._encoder, self._sink = Encoder("content", CONTENT.subject, ids), KafkaSink(KafkaAddress(bootstrap=bootstrap), None)
+        self._encoder, self._sink = Encoder.of(CONTENT, ids), KafkaSink(KafkaAddress(bootstrap=bootstrap), None)
 
     def send(self, texts: list[str], key: str = "bench") -> None:
         n, now_ms = len(texts), SystemClock().now_ms()

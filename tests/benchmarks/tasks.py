@@ -47,7 +47,7 @@ RATE_PER_S = 20
 
 def encoded(task: str, ids: Any) -> list[bytes]:
     taken = consumption(task)
-    record = getattr(taken.topic.record, "RECORD", "")
+    record = taken.topic.record_name
     encoder = Encoder(record, taken.topic.subject, ids)
     return [encoder.encode({name: Constant(_whole(value)) for name, value in one.items()}, 1)[0] for one in requests(task)]
 
@@ -72,7 +72,7 @@ def raw(task_name: str, seconds: float) -> None:
     task = find_task(task_name)
     folders = {model: open_source(source) for model, source in task.models.items()}
     versions = {model: Version(folder, task.load(folder, model)) for model, folder in folders.items()}
-    record, ids = getattr(task.consumption.topic.record, "RECORD", ""), MemoryRegistry()
+    record, ids = task.consumption.topic.record_name, MemoryRegistry()
     ids.register(task.consumption.topic.subject, avro.schema(record))
     values = encoded(task_name, ids)
     columns, _ = Decoder(record, ids).decode((values * (BATCH // len(values) + 1))[:BATCH])

@@ -68,7 +68,7 @@ def servers() -> Iterator[tuple[str, str]]:
 
 
 def fill(bootstrap: str, registry_url: str, count: int) -> None:
-    encoder = Encoder("tensor-request", REQUESTS.subject, Registry(registry_url))
+    encoder = Encoder.of(REQUESTS, Registry(registry_url))
     sink = KafkaSink(KafkaAddress(bootstrap=bootstrap), None)
     random, now_ms = np.random.default_rng(0), int(time.time() * 1000)
     for at in range(0, count, 1000):
@@ -196,7 +196,7 @@ def _skip_backlog(bootstrap: str, group: str) -> None:
 
 def _send_and_time(bootstrap: str, registry_url: str, seconds: float) -> list[float]:
     address = KafkaAddress(bootstrap=bootstrap)
-    encoder = Encoder("tensor-request", REQUESTS.subject, Registry(registry_url))
+    encoder = Encoder.of(REQUESTS, Registry(registry_url))
     results = KafkaBroadcast(address, RESULTS.name, SystemClock(), "end")
     sent: dict[str, float] = {}
     latencies: list[float] = []

@@ -93,7 +93,7 @@ class Stage:
         self.address, self.ids, self._folder = KafkaAddress(bootstrap=bootstrap), Registry(registry), folder
         self.bootstrap, self.registry = bootstrap, registry
         self._admin = KafkaAdmin(self.address)
-        self.encoder = Encoder("content", CONTENT.subject, self.ids)
+        self.encoder = Encoder.of(CONTENT, self.ids)
         self._sink = KafkaSink(self.address, None)
         self._starts = {
             name: self.ends_of(name) for name in (CONTENT.name, self.results, TAKEN.dead_letter_topic, *TAKEN.retry_topics())

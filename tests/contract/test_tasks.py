@@ -39,7 +39,7 @@ def media() -> Iterator[MediaReader]:
 
 
 def columns_of(task: Task, values: list[dict[str, Any]]) -> Columns:
-    record = getattr(task.consumption.topic.record, "RECORD", "")
+    record = task.consumption.topic.record_name
     ids = MemoryRegistry()
     ids.register("s", avro.schema(record))
     made = [Encoder(record, "s", ids).encode({k: Constant(v) for k, v in value.items()}, 1)[0] for value in values]
@@ -47,7 +47,7 @@ def columns_of(task: Task, values: list[dict[str, Any]]) -> Columns:
 
 
 def examples(task: Task) -> list[dict[str, Any]]:
-    record = getattr(task.consumption.topic.record, "RECORD", "")
+    record = task.consumption.topic.record_name
     found = [avro.from_json(value, avro.schema(record)) for value in avro.examples(record).values()]
     return [value for value in found if value.get("content_id") != "c-1003"]  # the one that is there to be refused
 

@@ -186,7 +186,7 @@ def test_nothing_on_a_topic_breaks_a_command(
             action, content_id=MARKUP, author_id=MARKUP, action="review", reasons=(MARKUP,), decided_ms=2**62
         ),
     }
-    other = Encoder("label", LABELS.subject, ids).encode_one(Label.from_dict(example("label")))
+    other = Encoder.of(LABELS, ids).encode_one(Label.from_dict(example("label")))
     sink = KafkaSink(address, None)
     read = (
         MODEL_UPDATES,

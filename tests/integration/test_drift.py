@@ -84,8 +84,8 @@ def produce(sink: KafkaSink, topic: str, key: str, encoder: Encoder, record: dic
 
 def test_a_shift_is_found_once_and_asks_for_one_run_whatever_is_killed(servers: Servers, loops: Loops) -> None:
     ids, sink, model = Registry(servers.registry), KafkaSink(servers.address, None), f"m-{uuid.uuid4().hex[:6]}"
-    log = Encoder("prediction-log", PREDICTION_LOG.subject, ids)
-    outcomes = Encoder("prediction-outcome", PREDICTION_OUTCOMES.subject, ids)
+    log = Encoder.of(PREDICTION_LOG, ids)
+    outcomes = Encoder.of(PREDICTION_OUTCOMES, ids)
     chance, numbers = random.Random(4), np.random.default_rng(4)
     entries, right = list[np.ndarray](), list[float]()
     for batch in range(130):

@@ -126,7 +126,7 @@ def traffic(stack: Stack) -> Traffic:
 
 def profiles_of_another_rule(stack: Stack, sink: KafkaSink, profiles: list[UserProfile]) -> None:
     """From a client that parts keys by another rule than ours: never where the user's events lie."""
-    encoder = Encoder("user-profile", USER_PROFILES.subject, stack.registry)
+    encoder = Encoder.of(USER_PROFILES, stack.registry)
     keys = [profile.user_id.encode() for profile in profiles]
     elsewhere = [(partition_of(key, USER_PROFILES.partitions) + 1) % USER_PROFILES.partitions for key in keys]
     sink.produce(OutRecords(USER_PROFILES.name, keys, list(map(encoder.encode_one, profiles)), [[]] * len(keys), elsewhere))

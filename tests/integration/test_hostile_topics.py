@@ -130,16 +130,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def everything(stack: Stack, random: Random) -> list[tuple[str, int, Sent]]:
     ids = {topic.name: stack.registry.newest(topic.subject) for topic in CATALOGUE if topic.record is not None}
-    by_record = {
-        getattr(topic.record, "RECORD", ""): newest[1] for topic in CATALOGUE if (newest := ids.get(topic.name)) is not None
-    }
+    by_record = {topic.record_name: newest[1] for topic in CATALOGUE if (newest := ids.get(topic.name)) is not None}
     places: list[tuple[str, Any]] = [(topic.name, topic) for topic in CATALOGUE]
     for consumption in CONSUMPTIONS:
         for name in (*consumption.retry_topics(), consumption.dead_letter_topic):
             places.append((name, consumption.topic))
     found: list[tuple[str, int, Sent]] = []
     for name, topic in places:
-        record = getattr(topic.record, "RECORD", "") or "moderation-verdict"
+        record = topic.record_name or "moderation-verdict"
         own = ids.get(topic.name)
         schema_ids = by_record | ({record: own[1]} if own is not None else {})
         found += [
@@ -155,7 +153,7 @@ def nested(stack: Stack) -> list[tuple[str, int, Sent]]:
     for topic in CATALOGUE:
         if topic.record is None:
             continue
-        record = getattr(topic.record, "RECORD", "")
+        record = topic.record_name
         schema = json.loads(json.dumps(avro.schema(record)))
         inner = {"type": "record", "name": "Nest", "fields": [{"name": "n", "type": ["null", "Nest"], "default": None}]}
         schema["fields"].insert(0, {"name": "nest", "type": ["null", inner], "default": None})

@@ -77,7 +77,7 @@ def _send(
 
 
 def _texts(servers: Servers, n: int, words: str = "hello") -> list[bytes]:
-    encoder = Encoder("content", CONTENT.subject, Registry(servers.registry))
+    encoder = Encoder.of(CONTENT, Registry(servers.registry))
     return list(encoder.encode({"content_id": [f"c-{i}" for i in range(n)], "text": [f"{words} {i}" for i in range(n)]}, n))
 
 
@@ -305,7 +305,7 @@ def test_models_of_any_name_are_shown_as_they_are(servers: Servers, site: Site) 
     from schemas.generated import ModelUpdate
 
     update = ModelUpdate(model=HOSTILE, version=HOSTILE, uri="u", digest="d", reason=HOSTILE, actor="x", decided_ms=5)
-    value = Encoder("model-update", MODEL_UPDATES.subject, Registry(servers.registry)).encode_one(update)
+    value = Encoder.of(MODEL_UPDATES, Registry(servers.registry)).encode_one(update)
     _send(servers, MODEL_UPDATES.name, [value])
     until(lambda: any(one["name"] == HOSTILE for one in site.get("/api/models")["models"]), 20, lambda: "not seen")
     status, _ = site.ask(f"/api/models/{quote(HOSTILE, safe='')}/rollback", {"reason": "x"}, "releaser")

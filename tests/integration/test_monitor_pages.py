@@ -121,7 +121,7 @@ def _send(stack: Stack, values: list[bytes | None], key: bytes = b"k", headers: 
 
 
 def _texts(stack: Stack, n: int, words: str) -> list[bytes | None]:
-    encoder = Encoder("content", CONTENT.subject, stack.registry)
+    encoder = Encoder.of(CONTENT, stack.registry)
     return list(encoder.encode({"content_id": [f"c-{i}" for i in range(n)], "text": [words] * n}, n))
 
 
@@ -208,7 +208,7 @@ def test_markup_stays_text_wherever_it_comes_from(stack: Stack, page: Page) -> N
         model=HOSTILE, version=HOSTILE, uri="u", digest="d", reason=HOSTILE, actor=HOSTILE, decided_ms=SystemClock().now_ms()
     )
     sink = KafkaSink(stack.address, None)
-    value = Encoder("model-update", MODEL_UPDATES.subject, stack.registry).encode_one(update)
+    value = Encoder.of(MODEL_UPDATES, stack.registry).encode_one(update)
     sink.produce(OutRecords(MODEL_UPDATES.name, [HOSTILE.encode()], [value], [[]]))
     sink.close()
     _send(stack, _texts(stack, 1, HOSTILE), HOSTILE.encode(), [(HOSTILE, HOSTILE.encode())])

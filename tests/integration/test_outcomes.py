@@ -74,8 +74,8 @@ def _is_old(request_id: str, now_ms: int) -> bool:
 
 class Writer:
     def __init__(self, stack: Stack) -> None:
-        self._log = Encoder("prediction-log", PREDICTION_LOG.subject, stack.registry)
-        self._label = Encoder("label", LABELS.subject, stack.registry)
+        self._log = Encoder.of(PREDICTION_LOG, stack.registry)
+        self._label = Encoder.of(LABELS, stack.registry)
         self._plain, self._transactional = KafkaSink(stack.address, None), KafkaSink(stack.address, f"test-{uuid7(1)}")
 
     def batch(

@@ -63,7 +63,7 @@ def logged(servers: Servers, stage: Stage, since_ms: int) -> dict[str, list[floa
 
 def label(stage: Stage, answers: list[dict[str, Any]]) -> None:
     """As if whoever labels were of the champion's mind."""
-    encoder, sink = Encoder("label", LABELS.subject, stage.ids), KafkaSink(stage.address, None)
+    encoder, sink = Encoder.of(LABELS, stage.ids), KafkaSink(stage.address, None)
     for answer in answers:
         truth = {one["category"]: one["flagged"] for one in answer["categories"]}
         made = Label(request_id=answer["request_id"], source="test", task="moderation", truth=truth, labelled_ms=1)

@@ -55,7 +55,7 @@ def _announce(stage: Stage, folder: Path, number: str, *challengers: Challenger)
         model="moderation-text", version=number, uri=f"file:{folder}", digest=digest, reason="test", actor="test",
         decided_ms=SystemClock().now_ms(), challengers=challengers,
     )  # fmt: skip
-    value = Encoder("model-update", MODEL_UPDATES.subject, stage.ids).encode_one(update)
+    value = Encoder.of(MODEL_UPDATES, stage.ids).encode_one(update)
     sink = KafkaSink(stage.address, None)
     sink.produce(OutRecords(MODEL_UPDATES.name, [b"moderation-text"], [value], [[]]))
     sink.flush(10)

@@ -81,7 +81,7 @@ class View:
 
 class Actions:
     def __init__(self, servers: Servers) -> None:
-        self._encoder = Encoder("content-action", CONTENT_ACTIONS.subject, Registry(servers.registry))
+        self._encoder = Encoder.of(CONTENT_ACTIONS, Registry(servers.registry))
         self._plain = KafkaSink(servers.address, None)
         self._transactional = KafkaSink(servers.address, f"test-{uuid.uuid4().hex[:8]}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from schemas.errors import InvalidRequest, RetryLater
-from schemas.topic_kinds import Compatibility, Consumption, Guarantee, Order, Topic
+from schemas.topic_kinds import Compatibility, Consumption, Guarantee, Order, Topic, Record
 from streams.broker import Sink
 from streams.clock import ManualClock
 from streams.loop.batching import Batcher, BatchLimits, CostLine
@@ -23,7 +23,7 @@ from streams.rows import OutRecords, Rows
 RESULTS = "echo-results-v1"
 
 
-def requests(order: Order = Order.RELAXED, partitions: int = 4) -> Topic[object]:
+def requests(order: Order = Order.RELAXED, partitions: int = 4) -> Topic[Record]:
     return Topic(
         name="echo-requests-v1", record=None, key="any", partitions=partitions, retention_ms=-1, guarantee=Guarantee.NONE,
         compatibility=Compatibility.FULL_TRANSITIVE, owner="tests", writers=("tests",), readers=("tests",),

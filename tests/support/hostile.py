@@ -135,5 +135,5 @@ def key(random: Random) -> bytes | None:
 
 def sent(topic: Topic[Any], schema_ids: Mapping[str, int], random: Random, record: str = "") -> Sent:
     """record: of a topic whose values are other topics'."""
-    name = record or getattr(topic.record, "RECORD", "")
+    name = record or topic.record_name
     return Sent(key(random), value(name, schema_ids, random), headers(random))

@@ -113,7 +113,7 @@ class ModelVersions:
             decided_ms=0, challengers=challengers,
         )  # fmt: skip
         update = replace(update, **fields)
-        self.write(Encoder("model-update", MODEL_UPDATES.subject, self.ids).encode_one(update))
+        self.write(Encoder.of(MODEL_UPDATES, self.ids).encode_one(update))
 
     def follow(self, models: ServedModels, until: Callable[[], object]) -> None:
         """Follows as a loop does, an hour at most by the clock of the test."""

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
-from schemas.topic_kinds import Consumption, Topic
+from schemas.topic_kinds import Consumption, Topic, Record
 from streams.broker import Sink
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin, TopicSpec
@@ -32,7 +32,7 @@ class RealEchoGroup:
     def __init__(self, address: KafkaAddress, partitions: int = 4) -> None:
         name = f"echo-{uuid.uuid4().hex[:8]}"
         self.address, self.partitions, self.clock = address, partitions, SystemClock()
-        topic: Topic[object] = replace(echo.requests(partitions=partitions), name=f"{name}-requests-v1")
+        topic: Topic[Record] = replace(echo.requests(partitions=partitions), name=f"{name}-requests-v1")
         self.results_topic = f"{name}-results-v1"
         self.consumption = Consumption(topic=topic, group=name, retry_delays_ms=(200, 400))
         names = (topic.name, self.results_topic, self.consumption.dead_letter_topic, *self.consumption.retry_topics())

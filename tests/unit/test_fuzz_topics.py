@@ -83,12 +83,12 @@ class CatalogueInMemory:
         for topic in CATALOGUE:
             self.broker.create(topic.name, topic.partitions)
             if topic.record is not None:
-                name = topic.record.RECORD  # type: ignore[attr-defined]
+                name = topic.record.RECORD
                 self.schema_ids[topic.name] = {name: self.ids.register(topic.subject, avro.schema(name))}
         for topic in CATALOGUE:
             for other in CATALOGUE:
                 if topic.record is not None and other.record is not None:
-                    name = other.record.RECORD  # type: ignore[attr-defined]
+                    name = other.record.RECORD
                     self.schema_ids[topic.name].setdefault(name, self.schema_ids[other.name][name])
 
     def broadcast(self, name: str) -> MemoryBroadcast:

@@ -322,7 +322,7 @@ def _polled(*values: bytes | None) -> Polled:
 def _update(ids: MemoryRegistry, model: str, version: str = "2") -> bytes:
     ids.register(MODEL_UPDATES.subject, avro.schema("model-update"))
     update = ModelUpdate(model=model, version=version, uri="file:/m", digest="d", reason="why", actor="a", decided_ms=1)
-    return Encoder("model-update", MODEL_UPDATES.subject, ids).encode_one(update)
+    return Encoder.of(MODEL_UPDATES, ids).encode_one(update)
 
 
 def test_what_cannot_be_read_of_an_inner_topic_is_passed_over_and_counted_and_hides_nothing(

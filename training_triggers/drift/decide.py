@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.codec import Encoder, SchemaIds, decoder_of
+from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.errors import BrokerUnavailable
 from schemas.generated import DriftEvent, TrainingEvent, TrainingRequest
 from schemas.signals import ALL, EMBEDDING
@@ -132,9 +132,9 @@ class Decide(Processor):
 
     def __init__(self, policy: Policy, ids: SchemaIds, worker: str, read: Callable[[], Broadcast]) -> None:
         self._policy, self._ids, self._worker, self._read = policy, ids, worker, read
-        self._decoder = decoder_of(DRIFT_EVENTS, ids)
-        self._requests = Encoder("training-request", TRAINING_REQUESTS.subject, ids)
-        self._events = Encoder("training-event", TRAINING_EVENTS.subject, ids)
+        self._decoder = Decoder.of(DRIFT_EVENTS, ids)
+        self._requests = Encoder.of(TRAINING_REQUESTS, ids)
+        self._events = Encoder.of(TRAINING_EVENTS, ids)
         self._asked: dict[str, list[TrainingRequest]] = {}
         self._ends: dict[str, End] = {}
         self._told: Broadcast | None = None

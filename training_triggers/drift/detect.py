@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from schemas.codec import Encoder, SchemaIds, decoder_of
+from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.columns import Columns
 from schemas.errors import BadSettings, BrokerUnavailable, InvalidRequest, MillraceError, RecordError
 from schemas.generated import DriftEvent, DriftState
@@ -112,9 +112,9 @@ class Detector(Processor):
         self._wishes: Broadcast | None = None
         self._topics: list[Followed[None]] = []
         self._log = structlog.get_logger().bind(worker=worker)
-        self._decoder = decoder_of(consumption.topic, ids)
-        self._events = Encoder("drift-event", DRIFT_EVENTS.subject, ids)
-        self._states = Encoder("drift-state", DRIFT_STATE.subject, ids)
+        self._decoder = Decoder.of(consumption.topic, ids)
+        self._events = Encoder.of(DRIFT_EVENTS, ids)
+        self._states = Encoder.of(DRIFT_STATE, ids)
         self.watches: dict[tuple[str, str], Watch] = {}
 
     # --- state beside the offsets --------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def renew(settings: TriggerSettings, model: str) -> DriftEvent:
     event, ids = wish(model, SystemClock().now_ms()), Registry(settings.registry)
     sink = KafkaSink(KafkaAddress(bootstrap=settings.bootstrap), None)
     try:
-        value = Encoder("drift-event", DRIFT_EVENTS.subject, ids).encode_one(event)
+        value = Encoder.of(DRIFT_EVENTS, ids).encode_one(event)
         headers = h.cloud_event([event.event_id], "drift-event", "drift command")
         sink.produce(OutRecords(DRIFT_EVENTS.name, [model.encode()], [value], headers))
         sink.flush(FLUSH_LIMIT_S)

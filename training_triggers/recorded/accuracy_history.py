@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.topic_kinds import Topic
+from schemas.topic_kinds import Record, Topic
 from schemas.topics import LABELS, PREDICTION_LOG
 from streams.clock import SystemClock
 from streams.kafka.config import KafkaAddress
@@ -27,7 +27,7 @@ def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, 
     address, ids, now_ms = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry), SystemClock().now_ms()
     from_ms = now_ms - int(hours * 3_600_000)
 
-    def records(topic: Topic[object]) -> Iterator[dict[str, Any]]:
+    def records(topic: Topic[Record]) -> Iterator[dict[str, Any]]:
         readable = Readable(topic, ids, dict)
         for part in since(address, topic.name, range(topic.partitions), from_ms, SystemClock()):
             yield from readable.of(part)

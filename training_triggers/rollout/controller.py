@@ -20,7 +20,7 @@ from typing import Protocol
 
 import structlog
 
-from schemas.codec import SchemaIds, decoder_of
+from schemas.codec import Decoder, SchemaIds
 from schemas.errors import BrokerUnavailable, MillraceError, RetryLater, SchemaRefused, TransactionAborted
 from schemas.generated import Challenger, ModelUpdate, SwapAck, TrainingEvent
 from schemas.topics import TRAINING_EVENTS
@@ -180,7 +180,7 @@ class Rollout(Processor):
         clock: Clock,
     ) -> None:
         self._policy, self._read_events, self._open, self._clock = policy, read_events, topics, clock
-        self._decoder = decoder_of(TRAINING_EVENTS, ids)
+        self._decoder = Decoder.of(TRAINING_EVENTS, ids)
         self._topics: Topics | None = None
         self._looked_s = float("-inf")
         self._runs: dict[str, Run] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.codec import SchemaIds
 from schemas.generated import ModelUpdate, SwapAck
-from schemas.topic_kinds import Topic
+from schemas.topic_kinds import Record, Topic
 from schemas.topics import LABELS, MODEL_UPDATES, PREDICTION_LOG, SWAP_ACKS
 from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
@@ -74,7 +74,7 @@ class KafkaTopics:
         return stretch.evidence
 
     def _from(
-        self, topic: Topic[object], take: Callable[[dict[str, Any]], None], from_ms: int
+        self, topic: Topic[Record], take: Callable[[dict[str, Any]], None], from_ms: int
     ) -> tuple[KafkaBroadcast, Followed[None]]:
         starts = KafkaAdmin(self._address).offsets_at([(topic.name, number) for number in range(topic.partitions)], from_ms)
         reader = KafkaBroadcast(self._address, topic.name, self._clock, starts)

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from schemas.codec import Encoder, SchemaIds, decoder_of
+from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.errors import InvalidRequest
 from schemas.generated import TrainingEvent, TrainingRequest
 from schemas.topics import TRAINING_EVENTS, TRAINING_REQUESTS
@@ -56,8 +56,8 @@ class Launch(Processor):
         clock: Clock,
     ) -> None:
         self._worker, self._read, self._start, self._fail, self._clock = worker, read, start, fail, clock
-        self._decoder = decoder_of(TRAINING_REQUESTS, ids)
-        self._encoder = Encoder("training-event", TRAINING_EVENTS.subject, ids)
+        self._decoder = Decoder.of(TRAINING_REQUESTS, ids)
+        self._encoder = Encoder.of(TRAINING_EVENTS, ids)
         self._readable = Readable(TRAINING_EVENTS, ids, TrainingEvent.from_dict)
         self._events: Followed[TrainingEvent] | None = None
         self._models: dict[str, str] = {}  # of runs that are launched, committed, in order

@@ -33,7 +33,7 @@ def ask(
         run_key=f"{model}-{request_id[-8:]}", model=model, version=live(model, address, ids).folder.version, reason=reason,
         actor=actor or getpass.getuser(), options=dict(options), decided_ms=now_ms,
     )  # fmt: skip
-    sink, encoder = KafkaSink(address, None), Encoder("training-request", TRAINING_REQUESTS.subject, ids)
+    sink, encoder = KafkaSink(address, None), Encoder.of(TRAINING_REQUESTS, ids)
     headers = h.cloud_event([request_id], request.RECORD, "training command")
     sink.produce(OutRecords(TRAINING_REQUESTS.name, [model.encode()], [encoder.encode_one(request)], headers))
     sink.flush(FLUSH_LIMIT_S)

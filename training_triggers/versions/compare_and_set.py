@@ -94,7 +94,7 @@ class Updates:
         raise BrokerUnavailable(f"{MODEL_UPDATES.name} was not written in {TRIES} tries: {cause}")
 
     def _record(self, record_id: str, update: ModelUpdate) -> OutRecords:
-        value = Encoder("model-update", MODEL_UPDATES.subject, self._ids).encode_one(update)
+        value = Encoder.of(MODEL_UPDATES, self._ids).encode_one(update)
         headers = h.cloud_event([record_id], "model-update", self._writer)
         return OutRecords(MODEL_UPDATES.name, [update.model.encode()], [value], headers)
 

@@ -29,7 +29,7 @@ from schemas.topics import (
 from streams.rows import Polled
 
 _RECORDS: dict[str, str] = {
-    topic.name: str(getattr(topic.record, "RECORD", ""))
+    topic.name: topic.record_name
     for topic in (
         WORKER_STATUS, MODEL_UPDATES, SWAP_ACKS, DRIFT_STATE, DRIFT_EVENTS, TRAINING_REQUESTS, TRAINING_EVENTS, AUDIT,
     )

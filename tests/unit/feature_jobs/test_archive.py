@@ -33,7 +33,7 @@ T0 = 1_795_000_000_000
 PLACE = (USER_EVENTS_VALID.name, 1)
 IDS = MemoryRegistry()
 IDS.register(USER_EVENTS_VALID.subject, avro.schema("user-event"))
-ENCODER = Encoder("user-event", USER_EVENTS_VALID.subject, IDS)
+ENCODER = Encoder.of(USER_EVENTS_VALID, IDS)
 
 
 def rows(first: int, n: int, headers: dict[str, bytes] | None = None) -> Rows:

@@ -85,7 +85,7 @@ class SinkUnderTest:
 
     def took(self, n: int, start_ms: int, **fields: Any) -> Outcome:
         record = {**TILE, "tile_start_ms": start_ms, "n": n, "first_ms": start_ms, "last_ms": start_ms + n, **fields}
-        encoder = Encoder("user-tile", USER_FEATURES.subject, self.ids)
+        encoder = Encoder.of(USER_FEATURES, self.ids)
         self.log.append(encoder.encode({name: Constant(value) for name, value in record.items()}, 1)[0])
         at = len(self.log) - 1
         rows = rows_at(PLACE, [self.log[at]], at, keys=[b"u"], timestamps_ms=[self.clock.now_ms()])
@@ -93,7 +93,7 @@ class SinkUnderTest:
         return outcome
 
     def profile(self, user: str, age: int, partition: int = 0, at_ms: int = 0) -> None:
-        encoder = Encoder("user-profile", USER_PROFILES.subject, self.ids)
+        encoder = Encoder.of(USER_PROFILES, self.ids)
         columns = {"user_id": user, "age": age, "country": "FR", "updated_ms": 1}
         value = encoder.encode({name: Constant(value) for name, value in columns.items()}, 1)[0]
         self.profiles.next = Polled([(USER_PROFILES.name, partition)], [0], [user.encode()], [value], [None], [at_ms])

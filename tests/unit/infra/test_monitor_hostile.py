@@ -88,7 +88,7 @@ def test_a_record_that_is_not_what_its_topic_holds_is_passed_over_and_those_behi
     other = Encoder("content", "content-v1", _registered(ids, "content-v1", "content")).encode(
         {"content_id": ["c"], "text": ["t"]}, 1
     )[0]
-    line = Encoder("audit-entry", AUDIT.subject, _registered(ids, AUDIT.subject, "audit-entry"))
+    line = Encoder.of(AUDIT, _registered(ids, AUDIT.subject, "audit-entry"))
     entry = AuditEntry(
         audit_id="a", actor="ada", role="operator", action="redrive", subject="x", words="1", outcome="done", at_ms=5
     )

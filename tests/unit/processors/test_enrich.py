@@ -176,7 +176,7 @@ def step_of(bench: Bench) -> tuple[TaskProcessor, MemoryRegistry]:
 
 
 def rows_of(ids: MemoryRegistry, *authors: str | None) -> Rows:
-    encoder, n = Encoder("content", CONTENT.subject, ids), len(authors)
+    encoder, n = Encoder.of(CONTENT, ids), len(authors)
     values = [
         encoder.encode({"content_id": Constant(f"c{i}"), "text": Constant("hello"), "author_id": Constant(author)}, 1)[0]
         for i, author in enumerate(authors)

@@ -39,7 +39,7 @@ class ValidationUnderTest:
         self.ids = MemoryRegistry()
         for topic in (USER_EVENTS, USER_EVENTS_VALID, LATE_EVENTS):
             self.ids.register(topic.subject, avro.schema("user-event"))
-        self.encoder = Encoder("user-event", USER_EVENTS.subject, self.ids)
+        self.encoder = Encoder.of(USER_EVENTS, self.ids)
         self.output: list[tuple[int, bytes, int]] = []
         self.next_offset, self.asked = 0, list[Mapping[int, int]]()
         self.broker_is_away = False

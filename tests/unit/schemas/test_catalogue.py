@@ -83,7 +83,7 @@ def test_each_example_round_trips_through_avro_and_its_dataclass(record: str) ->
 
 
 def test_each_result_record_begins_with_the_same_fields() -> None:
-    (first, *others) = [avro.schema(getattr(t.results.record, "RECORD", ""))["fields"] for t in map(find_task, task_names())]
+    (first, *others) = [avro.schema(t.results.record_name)["fields"] for t in map(find_task, task_names())]
     names = [field["name"] for field in first]
     common = names[: names.index("features") + 1]
     for other in others:

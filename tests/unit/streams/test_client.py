@@ -93,7 +93,7 @@ def _verdict(ids: MemoryRegistry) -> bytes:
     example = next(iter(avro.examples("moderation-verdict").values()))
     schema = avro.schema("moderation-verdict")
     record = avro.from_json(example, schema)
-    return Encoder("moderation-verdict", MODERATION_VERDICTS.subject, ids).encode({k: [v] for k, v in record.items()}, 1)[0]
+    return Encoder.of(MODERATION_VERDICTS, ids).encode({k: [v] for k, v in record.items()}, 1)[0]
 
 
 def test_what_lies_on_the_reply_partition_ends_no_listener() -> None:

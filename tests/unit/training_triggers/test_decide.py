@@ -79,7 +79,7 @@ class DecideUnderTest:
         self.tell(TrainingEvent(run_key=self.requests[-1].run_key, model="m", kind=kind, words="", at_ms=at_ms))
 
     def take(self, *events: DriftEvent, at_ms: int) -> None:
-        encoder, n = Encoder("drift-event", DRIFT_EVENTS.subject, self.ids), len(events)
+        encoder, n = Encoder.of(DRIFT_EVENTS, self.ids), len(events)
         values, ids = [encoder.encode_one(one) for one in events], [one.event_id for one in events]
         rows = rows_at((DRIFT_EVENTS.name, 0), values, keys=[b"m"] * n, timestamps_ms=[at_ms] * n, request_ids=ids)
         (outcome,) = self.step.process(rows)

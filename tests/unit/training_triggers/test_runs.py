@@ -90,10 +90,10 @@ class Launcher:
 
     def event(self, run_key: str, kind: str) -> None:
         event = TrainingEvent(run_key=run_key, model="m", kind=kind, words="", at_ms=0)
-        self.values.append(Encoder("training-event", TRAINING_EVENTS.subject, self.ids).encode_one(event))
+        self.values.append(Encoder.of(TRAINING_EVENTS, self.ids).encode_one(event))
 
     def ask(self, *run_keys: str, commit: bool = True, model: str = "m") -> list[dict[str, Any]]:
-        encoder, n = Encoder("training-request", TRAINING_REQUESTS.subject, self.ids), len(run_keys)
+        encoder, n = Encoder.of(TRAINING_REQUESTS, self.ids), len(run_keys)
         asked = [
             encoder.encode_one(TrainingRequest(run_key=key, model=model, version="1", reason="why", actor="a", decided_ms=0))
             for key in run_keys

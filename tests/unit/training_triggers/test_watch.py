@@ -52,7 +52,7 @@ def again(watch: Watch, rules: Rules) -> Watch:
 def read(state: DriftState) -> dict[str, Any]:
     ids = MemoryRegistry()
     ids.register(DRIFT_STATE.subject, avro.schema("drift-state"))
-    return read_any(Encoder("drift-state", DRIFT_STATE.subject, ids).encode_one(state), ids)
+    return read_any(Encoder.of(DRIFT_STATE, ids).encode_one(state), ids)
 
 
 # --- state under other settings -----------------------------------------------------------------------------------
@@ -123,10 +123,7 @@ def test_a_state_fits_its_record_whatever_was_set(signals: int) -> None:
     assert (len(watch.baseline), len(watch.window)) == (n, n - 1)
     ids = MemoryRegistry()
     ids.register(DRIFT_STATE.subject, avro.schema("drift-state"))
-    assert (
-        len(Encoder("drift-state", DRIFT_STATE.subject, ids).encode_one(state_of(watch, "drift", "m", "1")))
-        < DRIFT_STATE.max_record_bytes
-    )
+    assert len(Encoder.of(DRIFT_STATE, ids).encode_one(state_of(watch, "drift", "m", "1"))) < DRIFT_STATE.max_record_bytes
     assert 8 * n * signals <= STATE_BYTES
     assert again(watch, rules).window_n == n
 
@@ -232,7 +229,7 @@ class DetectorUnderTest:
         self.ids, self.rules, self.states, self.events = MemoryRegistry(), rules, list[DriftState](), Events()
         for topic in (PREDICTION_LOG, DRIFT_STATE, DRIFT_EVENTS, MODEL_UPDATES):
             self.ids.register(topic.subject, avro.schema(topic.record.RECORD))  # type: ignore[union-attr]
-        self.log, self.random = Encoder("prediction-log", PREDICTION_LOG.subject, self.ids), np.random.default_rng(1)
+        self.log, self.random = Encoder.of(PREDICTION_LOG, self.ids), np.random.default_rng(1)
         self.start()
 
     def start(self) -> None:
@@ -303,7 +300,7 @@ def test_watches_are_kept_by_use_here_and_after_a_restart() -> None:
 def test_a_person_may_ask_for_a_new_baseline_once() -> None:
     world = DetectorUnderTest()
     world.batch("1", "a", 60, at_ms=1_000)
-    value = Encoder("drift-event", DRIFT_EVENTS.subject, world.ids).encode_one(wish("m", 2_000))
+    value = Encoder.of(DRIFT_EVENTS, world.ids).encode_one(wish("m", 2_000))
     world.events.values = [b"junk", None, value]
     world.batch("1", "a", 10, at_ms=1_999)
     assert len(world.watch().baseline) == 50, "what was answered before it was asked belongs to the old one"
@@ -321,7 +318,7 @@ def test_another_model_under_a_known_versions_name_gets_a_baseline_of_its_own() 
 
     def update(digest: str, at_ms: int) -> bytes:
         found = ModelUpdate(model="m", version="1", uri="file:/m", digest=digest, reason="", actor="", decided_ms=at_ms)
-        return Encoder("model-update", MODEL_UPDATES.subject, world.ids).encode_one(found)
+        return Encoder.of(MODEL_UPDATES, world.ids).encode_one(found)
 
     world.batch("1", "a", 60, at_ms=1_000)
     world.events.updates = [b"junk", None, update("d1", 1_500), update("d1", 1_600)]
@@ -336,7 +333,7 @@ def test_another_model_under_a_known_versions_name_gets_a_baseline_of_its_own() 
 def test_what_a_baseline_begins_anew_for_waits_while_the_registry_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     world = DetectorUnderTest()
     world.batch("1", "a", 60, at_ms=1_000)
-    world.events.values = [Encoder("drift-event", DRIFT_EVENTS.subject, world.ids).encode_one(wish("m", 2_000))]
+    world.events.values = [Encoder.of(DRIFT_EVENTS, world.ids).encode_one(wish("m", 2_000))]
 
     def silent(subject: str, *, anew: bool) -> list[int]:
         raise RetryLater("the registry does not answer")
@@ -352,7 +349,7 @@ def test_what_a_baseline_begins_anew_for_waits_while_the_registry_does_not_answe
 
 def test_a_folder_promoted_under_the_shipped_versions_name_is_another_model() -> None:
     world = DetectorUnderTest()
-    world.events.updates = [Encoder("model-update", MODEL_UPDATES.subject, world.ids).encode_one(
+    world.events.updates = [Encoder.of(MODEL_UPDATES, world.ids).encode_one(
         replace(as_shipped("moderation-text"), digest="other", decided_ms=2_000)
     )]  # fmt: skip
     world.batch("1", "a")
