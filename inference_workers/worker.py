@@ -20,6 +20,7 @@ from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.encoding import Constant, Input
 from schemas.errors import RecordError, RecordTooLarge, RetryLater
 from schemas.topics import PREDICTION_LOG, REPLIES, SHADOW_RESULTS
+from schemas.vocabulary import Arm
 from streams import headers as h
 from streams.clock import Clock
 from streams.loop.outcome import Defer, Emit, Outcome, Reject
@@ -91,7 +92,7 @@ class TaskProcessor(Processor):
     def _by_arm(self, batch: Batch, asked: Asked, versions: Versions) -> list[Outcome]:
         """What a challenger cannot answer the live versions do: only where they can is it the challenger's fault. A store that does
         not answer is nobody's."""
-        if all(version.arm == "live" for version in versions.values()):
+        if all(version.arm == Arm.LIVE for version in versions.values()):
             return self._answered(batch, asked, versions)
         try:
             return self._answered(batch, asked, versions)

@@ -12,17 +12,17 @@ from typing import TypeVar
 from infra import redact
 from infra.running import addresses
 from infra.settings import StackSettings
-from schemas.codec import Encoder, SchemaIds
+from schemas.codec import SchemaIds
 from schemas.errors import MillraceError, Stop
 from schemas.generated import AuditEntry
 from schemas.topics import AUDIT
 from streams.clock import Clock, SystemClock
-from streams.headers import cloud_event
 from streams.ids import uuid7
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
-from streams.kafka.sink import KafkaSink
+from streams.kafka.write import write
 from streams.readable import Followed, Readable
+from streams.record_writer import RecordWriter
 from streams.rows import OutRecords
 
 BEGUN, DONE = "begun", "done"
@@ -50,18 +50,11 @@ class Audit:
         )  # fmt: skip
 
     def line(self, entry: AuditEntry) -> OutRecords:
-        value = Encoder(AuditEntry.RECORD, AUDIT.subject, self.ids).encode_one(entry)
-        headers = cloud_event([entry.audit_id], AuditEntry.RECORD, self.writer)
-        return OutRecords(AUDIT.name, [entry.actor.encode()], [value], headers)
+        return RecordWriter(AUDIT, self.ids, self.writer).of(entry, entry.actor, entry.audit_id)
 
     def write(self, entry: AuditEntry) -> None:
         """Returns when the broker has it. Raises BrokerUnavailable, TransactionAborted."""
-        sink = KafkaSink(self.address, None)
-        try:
-            sink.produce(self.line(entry))
-            sink.flush(LIMIT_S)
-        finally:
-            sink.close()
+        write(self.address, self.line(entry), LIMIT_S)
 
     def around(self, entry: AuditEntry, act: Callable[[], T], told: Callable[[AuditEntry], None] = lambda entry: None) -> T:
         """Do it, between a line that says it is begun and a line with its outcome. An act whose first line cannot be written is not

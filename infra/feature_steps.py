@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from schemas.topic_kinds import Record, Topic
 from schemas.topics import ARCHIVE, ITEM_SINK, PREDICTION_LOG, USER_EVENTS, USER_EVENTS_VALID, USER_SINK, VALIDATE
+from schemas.vocabulary import FlinkGroup
 
 STEPS: tuple[tuple[str, str, Topic[Record]], ...] = (
     ("validate", VALIDATE.group, USER_EVENTS),
-    ("tiles (at its last checkpoint)", "flink-tiles", USER_EVENTS_VALID),
+    ("tiles (at its last checkpoint)", FlinkGroup.TILES, USER_EVENTS_VALID),
     ("user-sink", USER_SINK.group, USER_SINK.topic),
     ("item-sink", ITEM_SINK.group, ITEM_SINK.topic),
     ("archive", ARCHIVE.group, USER_EVENTS_VALID),
-    ("outcomes (at its last checkpoint)", "flink-outcomes", PREDICTION_LOG),
+    ("outcomes (at its last checkpoint)", FlinkGroup.OUTCOMES, PREDICTION_LOG),
 )

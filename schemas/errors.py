@@ -1,42 +1,58 @@
-"""Every error of ours, one tree. The class says what becomes of the record, or of the process.
+"""Every error that the loop acts on, one tree. The class says what becomes of the record, or of the process: its `fate`.
 
 MillraceError
 ├── RecordError            the record is set aside: dead letter, and a `failed` answer to its caller
-│   ├── UndecodableRecord     its bytes do not say what its schema says
+│   ├── UndecodableRecord     its bytes are not what its schema says
 │   ├── InvalidRequest        it decodes, but asks for something that cannot be done
-│   ├── MediaRefused          its image, video or sound is missing, changed, too large or not readable
-│   ├── FeaturesRefused       the features that its task needs are not there, and the task says so is no answer
-│   ├── ImpossibleEvent       it says what cannot be: a time to come, a price below zero, a kind that there is not
-│   ├── RepeatedEvent         the same event came before, within the window
-│   ├── RecordTooLarge        it, its headers or its result pass a limit
-│   ├── RetriesExhausted      what it needs did not come back within its retries; that says nothing against it or us
-│   ├── Unwritable            a topic does not take what would be written of it: too large, or of a form that is refused
-│   └── PoisonRecord          the task failed on it, alone, again and again, or died of it
-├── RetryLater             the record is tried again after a delay: what failed may come back
+│   ├── MediaRefused          its image, video or sound is missing, changed, too large or unreadable
+│   ├── FeaturesRefused       features that its task requires are unavailable, and the task's policy is to refuse
+│   ├── ImpossibleEvent       an event that cannot have happened: a time in the future, a price below zero, an unknown kind
+│   ├── RepeatedEvent         the same event came before, within the deduplication window
+│   ├── RecordTooLarge        it, its headers or its result exceed a limit
+│   ├── RetriesExhausted      a dependency did not come back within its retries; neither the record nor the task is at fault
+│   ├── Unwritable            a topic refuses what would be written for it: too large, or malformed
+│   └── PoisonRecord          the task failed on it alone, again and again, or the process died of it
+├── RetryLater             the record is tried again after a delay: the cause may go away
 │   └── DependencyUnavailable the same for its whole batch: what all of them need does not answer
 ├── TransactionAborted     the transaction did not happen: the loop goes back to the committed offsets
-├── Fenced                 the broker takes nothing more of this producer: it is rebuilt once; fenced again, the process stops
-│   └── MemberFenced          another process has this static member's name: it stops
-└── Stop                   the process stops, and says why
+├── Fenced                 the broker refuses this producer: it is rebuilt once; fenced again, the process stops
+│   └── MemberFenced          another process has this static member's name: the process stops
+└── Stop                   the process, or the command, stops and says why
     ├── BadSettings           a setting has a value that cannot be used
     ├── BrokerUnavailable     no broker or registry answered within the limit
-    ├── SchemaRefused         a schema would break those who read or write the topic
+    ├── SchemaRefused         a schema would break readers or writers of the topic
     ├── ModelRefused          a model folder is incomplete, changed or of a kind that is not loaded
     ├── StandsStill           a partition has records to read, and its committed offset does not move
     └── DeadLetterUnwritable  a record could be neither processed nor set aside
+
+Further subclasses of Stop lie beside the commands that raise them; a test keeps all codes unique.
 """
 
 from __future__ import annotations
 
+from enum import Enum
+from typing import ClassVar
+
+
+class Fate(Enum):
+    """What the loop does about an error."""
+
+    DEAD_LETTER = "the record is set aside"
+    RETRY = "the record is tried again later"
+    REWIND = "the loop goes back to the committed offsets"
+    STOP = "the process stops"
+
 
 class MillraceError(Exception):
-    """Root of the tree. `code` is stable and short: it travels in headers, results and metrics."""
+    """Root of the tree. `code` is stable, short and unique: it travels in headers, results and metrics."""
 
     code = "error"
+    fate: ClassVar[Fate] = Fate.STOP
 
 
 class RecordError(MillraceError):
-    code = "invalid"
+    code = "record"
+    fate = Fate.DEAD_LETTER
 
 
 class UndecodableRecord(RecordError):
@@ -81,6 +97,7 @@ class PoisonRecord(RecordError):
 
 class RetryLater(MillraceError):
     code = "retry"
+    fate = Fate.RETRY
 
 
 class DependencyUnavailable(RetryLater):
@@ -88,10 +105,11 @@ class DependencyUnavailable(RetryLater):
 
 
 class TransactionAborted(MillraceError):
-    """`indefinite` is true where it is unknown whether the broker committed: the producer must be rebuilt. `unwritable` is the topic
-    that refused a record for what it is (its size, its form): the same record is refused again, however often it is tried."""
+    """indefinite: it is unknown whether the broker committed, so the producer must be rebuilt. unwritable: the topic that refused a record
+    for its size or form; the same record is refused again, however often it is tried."""
 
     code = "aborted"
+    fate = Fate.REWIND
 
     def __init__(self, message: str, *, indefinite: bool = False, unwritable: str = "") -> None:
         super().__init__(message)
@@ -100,13 +118,15 @@ class TransactionAborted(MillraceError):
 
 
 class Fenced(MillraceError):
-    """librdkafka says it both where another process has the transactional id and where the broker ended a transaction at its time-out."""
+    """librdkafka raises it both when another process has the transactional id and when the broker ended a transaction at its time-out."""
 
     code = "fenced"
+    fate = Fate.REWIND
 
 
 class MemberFenced(Fenced):
-    code = "fenced"
+    code = "member-fenced"
+    fate = Fate.STOP
 
 
 class Stop(MillraceError):

@@ -40,7 +40,7 @@ _LOG = logging.getLogger("millrace.client")
 
 
 class NoAnswer(MillraceError):
-    """Nothing came within the deadline and the grace after it: no worker runs, or the broker is gone."""
+    """No answer came within the deadline and the grace period after it: no worker runs, or the broker is gone."""
 
     code = "no-answer"
 

@@ -52,7 +52,7 @@ def detecting(name: str, settings: TriggerSettings) -> LoopPlan:
     rules = Rules(window_n=window_n, in_a_row=settings.in_a_row, baseline_ms=int(settings.baseline_s * 1000), due=due)
 
     def build(given: Surroundings) -> Step:
-        states = reader(given.address, given.ids, DRIFT_STATE.name, DriftState)
+        states = reader(given.address, given.ids, DRIFT_STATE, DriftState)
 
         def wishes() -> KafkaBroadcast:
             return KafkaBroadcast(given.address, (DRIFT_EVENTS.name, MODEL_UPDATES.name), given.clock)
@@ -104,7 +104,7 @@ def rolling_out(settings: TriggerSettings) -> LoopPlan:
 
     def build(given: Surroundings) -> Step:
         address, ids, clock = given.address, given.ids, given.clock
-        events = reader(address, ids, TRAINING_EVENTS.name, TrainingEvent)
+        events = reader(address, ids, TRAINING_EVENTS, TrainingEvent)
         return given.step(controller.Rollout(policy, ids, events, lambda: KafkaTopics(address, ids, clock, given.worker), clock))
 
     return _plan(ROLLOUT, build)

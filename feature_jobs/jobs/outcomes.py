@@ -12,6 +12,7 @@ from feature_jobs.jobs.job import Plan
 from schemas import avro
 from schemas.topic_kinds import DAY_MS
 from schemas.topics import LABEL_HORIZON_MS, LABELS_TIMELY, PREDICTION_LOG, PREDICTION_OUTCOMES
+from schemas.vocabulary import FlinkGroup
 
 NAME = "outcomes"
 
@@ -48,8 +49,8 @@ def plan(addresses: Addresses) -> Plan:
     columns = [field["name"] for field in avro.schema("prediction-outcome")["fields"]]
     return Plan(
         tables=[
-            source("log", PREDICTION_LOG, addresses, "flink-outcomes", computed=arrived),
-            source("labels", LABELS_TIMELY, addresses, "flink-outcomes", computed=arrived),
+            source("log", PREDICTION_LOG, addresses, FlinkGroup.OUTCOMES, computed=arrived),
+            source("labels", LABELS_TIMELY, addresses, FlinkGroup.OUTCOMES, computed=arrived),
             sink("outcomes", PREDICTION_OUTCOMES, addresses, "model", exactly_once_as="millrace-outcomes"),
         ],
         views=[

@@ -10,6 +10,7 @@ from feature_jobs.flink.ddl import Addresses, sink, source
 from feature_jobs.jobs.job import Plan
 from schemas import avro
 from schemas.topics import ITEM_FEATURES, USER_EVENTS_VALID, USER_FEATURES
+from schemas.vocabulary import FlinkGroup
 
 NAME = "tiles"
 BATCH_MS = 100
@@ -23,7 +24,7 @@ STATE_DAYS = 8  # validate refuses what is older than 7
 def plan(addresses: Addresses) -> Plan:
     return Plan(
         tables=[
-            source("events", USER_EVENTS_VALID, addresses, "flink-tiles", computed=_CLOCK),
+            source("events", USER_EVENTS_VALID, addresses, FlinkGroup.TILES, computed=_CLOCK),
             sink("user_features", USER_FEATURES, addresses, "user_id"),
             sink("item_features", ITEM_FEATURES, addresses, "item_id"),
         ],

@@ -42,16 +42,6 @@ class ModelFolder:
         return tuple(self.config.get("coverage", ()))
 
 
-def resolve(uri: str) -> Path:
-    """The folder of `shipped:NAME` or `file:PATH`. Raises ModelRefused."""
-    scheme, _, rest = uri.partition(":")
-    if scheme == "shipped" and SHIPPED_NAME.fullmatch(rest):
-        return SHIPPED / rest
-    if scheme == "file" and rest:
-        return Path(rest)
-    raise ModelRefused(f"model source {uri!r} is not of a kind that is loaded: use shipped:, file:, hf: or models:/")
-
-
 def open_folder(path: Path, digest: str | None = None) -> ModelFolder:
     """Check every file and read the descriptions. Raises ModelRefused with the file and the reason."""
     manifest_file = path / MANIFEST

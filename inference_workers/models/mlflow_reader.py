@@ -19,9 +19,10 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 
-def located(uri: str, digest: str | None = None) -> tuple[Path, str]:
-    """Folder and digest of a registered version. digest: what is wanted, where that is known: what was fetched once is not asked
-    about again. Raises ModelRefused where the registry has none, RetryLater where it does not answer."""
+def located(name: str, alias: str, version: str, digest: str | None = None) -> tuple[Path, str]:
+    """Folder and digest of a registered version, by its alias or its number. digest: what it must have, where that is known: a version
+    that was fetched once is not asked for again. Raises ModelRefused where the registry has none, RetryLater where it does not answer."""
+    uri = f"models:/{name}@{alias}" if alias else f"models:/{name}/{version}"
     if digest is not None and (kept := _kept(digest)).is_dir():
         return kept, digest
     address = os.environ.get("MILLRACE_MLFLOW", "")
@@ -32,14 +33,9 @@ def located(uri: str, digest: str | None = None) -> tuple[Path, str]:
         from mlflow.exceptions import MlflowException
     except ImportError as error:
         raise ModelRefused(f"{uri} needs mlflow, which is not here: `./millrace setup mlflow`") from error
-    name, at, alias = uri.removeprefix("models:/").partition("@")
     client = MlflowClient(tracking_uri=address, registry_uri=address)
     try:
-        if at:
-            found = client.get_model_version_by_alias(name, alias)
-        else:
-            name, _, number = name.partition("/")
-            found = client.get_model_version(name, number)
+        found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
     except MlflowException as error:
         if _status(error) >= 500:
             raise RetryLater(f"{uri}: the registry at {address} does not answer: {error}") from error

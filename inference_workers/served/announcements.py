@@ -20,11 +20,11 @@ from schemas.codec import Decoder, SchemaIds
 from schemas.errors import BrokerUnavailable, ModelRefused, RetryLater
 from schemas.generated import ModelUpdate
 from schemas.topics import MODEL_UPDATES
+from schemas.vocabulary import Arm
 from streams.broker import Broadcast
 from streams.clock import Clock
 from streams.metrics import Metrics
 
-LIVE, CANARY, SHADOW = "live", "canary", "shadow"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -48,21 +48,22 @@ class AnnouncedVersion:
         return (self.version, self.uri, self.digest) == (other.version, other.uri, other.digest)
 
 
-def wanted(update: ModelUpdate) -> dict[str, AnnouncedVersion]:
+def announced(update: ModelUpdate) -> dict[Arm, AnnouncedVersion]:
     """By arm; an arm that is not named has no version from here on. Raises ModelRefused where a part of the update is invalid:
     then none of it holds."""
-    arms = {LIVE: AnnouncedVersion(update.model, LIVE, update.version, update.uri, update.digest, update.reason)}
+    arms = {Arm.LIVE: AnnouncedVersion(update.model, Arm.LIVE, update.version, update.uri, update.digest, update.reason)}
     for challenger in update.challengers:
-        if challenger.arm not in (CANARY, SHADOW):
-            raise ModelRefused(f"the update is invalid: {challenger.arm!r} is no arm; there are {CANARY} and {SHADOW}")
-        if challenger.arm in arms:
-            raise ModelRefused(f"the update is invalid: it names two versions as {challenger.arm}")
+        if challenger.arm not in (Arm.CANARY, Arm.SHADOW):
+            raise ModelRefused(f"the update is invalid: arm {challenger.arm!r} is not {Arm.CANARY} or {Arm.SHADOW}")
+        arm = Arm(challenger.arm)
+        if arm in arms:
+            raise ModelRefused(f"the update is invalid: it names two versions as {arm}")
         if not (math.isfinite(challenger.share) and 0 < challenger.share <= 1):
             raise ModelRefused(
-                f"the update is invalid: {challenger.arm} has a share of {challenger.share}; it is above 0, at most 1"
+                f"the update is invalid: the share of {arm} is {challenger.share}; it must be greater than 0 and at most 1"
             )
-        arms[challenger.arm] = AnnouncedVersion(
-            update.model, challenger.arm, challenger.version, challenger.uri, challenger.digest, update.reason,
+        arms[arm] = AnnouncedVersion(
+            update.model, arm, challenger.version, challenger.uri, challenger.digest, update.reason,
             challenger.share, challenger.salt,
         )  # fmt: skip
     for arm, what in arms.items():

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from inference_workers.served.announcements import LIVE, AnnouncedVersion, Pause, in_background
+from inference_workers.served.announcements import AnnouncedVersion, Pause, in_background
 from inference_workers.task import Version
 from schemas.errors import MillraceError, ModelRefused, RetryLater
 from schemas.generated import FirstOffset
+from schemas.vocabulary import Arm
 from streams.clock import Clock
 from streams.rows import Place, Rows
 
@@ -67,7 +68,7 @@ class ModelArm:
             return
         if what is not None and what.digest == self.held.wanted.digest:
             self.held = replace(self.held, wanted=what)
-        elif self.arm != LIVE:  # a challenger that is not wanted any more answers nobody while its follower loads
+        elif self.arm != Arm.LIVE:  # a challenger that is not wanted any more answers nobody while its follower loads
             self._release()
 
     def drop(self, why: str) -> None:

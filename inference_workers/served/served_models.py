@@ -18,19 +18,20 @@ from threading import Lock
 import structlog
 
 from inference_workers.models.addresses import open_source
-from inference_workers.served.announcements import CANARY, LIVE, SHADOW, AnnouncedVersion, Updates, wanted
+from inference_workers.served.announcements import AnnouncedVersion, Updates, announced
 from inference_workers.served.model_arm import Ended, Loaded, Mark, ModelArm
 from inference_workers.task import Task, Version, Versions
-from schemas.codec import Encoder, SchemaIds
+from schemas.codec import SchemaIds
 from schemas.errors import MillraceError, ModelRefused, RetryLater
 from schemas.generated import ModelUpdate, SwapAck
 from schemas.topics import SWAP_ACKS
+from schemas.vocabulary import Arm
 from streams.broker import Broadcast
 from streams.clock import Clock
-from streams.headers import cloud_event
 from streams.ids import uuid7
 from streams.loop.processor import Report
 from streams.metrics import Metrics
+from streams.record_writer import RecordWriter
 from streams.rows import OutRecords, Place, Rows
 
 FOLLOW_EVERY_S = 0.2
@@ -84,7 +85,7 @@ class Batch:
     def without_failed(self, versions: Versions) -> Versions:
         """These versions, the live one in place of each challenger that has failed in this batch."""
         return {
-            model: self.live[model] if version.arm != LIVE and version.folder.digest in self.failures else version
+            model: self.live[model] if version.arm != Arm.LIVE and version.folder.digest in self.failures else version
             for model, version in versions.items()
         }
 
@@ -106,7 +107,7 @@ class ServedModels:
         """sources: of models to start with, instead of the task's own. Raises ModelRefused where one has none that can be loaded,
         BrokerUnavailable where the updates cannot be read."""
         self._task, self._clock, self._worker, self._metrics, self._report = task, clock, worker, metrics, report
-        self._acks = Encoder.of(SWAP_ACKS, ids)
+        self._acks = RecordWriter(SWAP_ACKS, ids, worker)
         self._log = structlog.get_logger().bind(worker=worker)
         self._between_batches = Lock()
         self._looked_s = 0.0
@@ -120,7 +121,7 @@ class ServedModels:
 
     @property
     def current(self) -> Versions:
-        return {one.wanted.model: one.version for one in self._held(LIVE)}
+        return {one.wanted.model: one.version for one in self._held(Arm.LIVE)}
 
     def _held(self, arm: str) -> list[Loaded]:
         return [one.held for one in self._arms.values() if one.arm == arm and one.held is not None]
@@ -140,7 +141,7 @@ class ServedModels:
         """What answers a batch. While it is worked on, on whichever thread, nothing is swapped; announcements count as made only
         where it ends without an error."""
         with self._between_batches:
-            batch = Batch(self.current, self._held(CANARY), self._held(SHADOW))
+            batch = Batch(self.current, self._held(Arm.CANARY), self._held(Arm.SHADOW))
             try:
                 yield batch
                 for key, marks in batch.marks.items():
@@ -150,7 +151,7 @@ class ServedModels:
 
     def _drop_failed(self, batch: Batch) -> None:
         for one in self._arms.values():
-            error = batch.failures.get(one.held.wanted.digest) if one.arm != LIVE and one.held is not None else None
+            error = batch.failures.get(one.held.wanted.digest) if one.arm != Arm.LIVE and one.held is not None else None
             if error is not None and one.held is not None:
                 what, why = one.held.wanted, f"it failed where the live version answered: {type(error).__name__}: {error}"
                 one.drop(why)
@@ -206,12 +207,14 @@ class ServedModels:
         if update.model not in self._task.models:
             return
         try:
-            arms = wanted(update)
+            arms = announced(update)
         except ModelRefused as refused:
-            self._arms[update.model, LIVE].trouble = f"{update.model}: {refused}"
-            self._refuse(AnnouncedVersion(update.model, LIVE, update.version, update.uri, update.digest, update.reason), refused)
+            self._arms[update.model, Arm.LIVE].trouble = f"{update.model}: {refused}"
+            self._refuse(
+                AnnouncedVersion(update.model, Arm.LIVE, update.version, update.uri, update.digest, update.reason), refused
+            )
             return
-        for arm in (LIVE, CANARY, SHADOW):
+        for arm in (Arm.LIVE, Arm.CANARY, Arm.SHADOW):
             self._arms[update.model, arm].want(arms.get(arm))
 
     def _tell(self, one: ModelArm, ended: Ended) -> None:
@@ -229,19 +232,19 @@ class ServedModels:
 
     def _start(self, model: str, updates: Sequence[ModelUpdate], source: str) -> None:
         """All arms of a model as its history leaves them."""
-        announced: list[dict[str, AnnouncedVersion]] = []
+        history: list[dict[Arm, AnnouncedVersion]] = []
         trouble = ""
         for update in updates:
             try:
-                announced.append(wanted(update))
+                history.append(announced(update))
                 trouble = ""
             except ModelRefused as refused:  # told when it came; it was never in force
                 trouble = f"{model}: {refused}"
-        self._arms[model, LIVE] = self._first(model, [arms[LIVE] for arms in announced], source)
-        self._arms[model, LIVE].trouble = trouble or self._arms[model, LIVE].trouble
-        for arm in (CANARY, SHADOW):
+        self._arms[model, Arm.LIVE] = self._first(model, [arms[Arm.LIVE] for arms in history], source)
+        self._arms[model, Arm.LIVE].trouble = trouble or self._arms[model, Arm.LIVE].trouble
+        for arm in (Arm.CANARY, Arm.SHADOW):
             self._arms[model, arm] = ModelArm(model, arm, self._load, self._clock)
-            self._arms[model, arm].want(announced[-1].get(arm) if announced else None)
+            self._arms[model, arm].want(history[-1].get(arm) if history else None)
 
     def _first(self, model: str, announced: Sequence[AnnouncedVersion], source: str) -> ModelArm:
         """The newest version of the history that can be loaded, else the source: what the workers beside it answer with, too."""
@@ -258,9 +261,9 @@ class ServedModels:
                 self._log.error("version of the history cannot be loaded", model=model, version=what.version, cause=str(error))
         if held is None:
             folder = open_source(source)
-            what = AnnouncedVersion(model, LIVE, folder.version, source, folder.digest, "it was set at the start")
+            what = AnnouncedVersion(model, Arm.LIVE, folder.version, source, folder.digest, "it was set at the start")
             held = Loaded(what, Version(folder, self._task.load(folder, model)), 0.0, is_swap=False)
-        first = ModelArm(model, LIVE, self._load, self._clock, held)
+        first = ModelArm(model, Arm.LIVE, self._load, self._clock, held)
         if failed:
             newest, why = failed[0]
             first.want(newest)
@@ -281,8 +284,7 @@ class ServedModels:
         )))  # fmt: skip
 
     def _record(self, ack: SwapAck) -> OutRecords:
-        headers = cloud_event([uuid7(self._clock.now_ms())], "swap-ack", self._worker)
-        return OutRecords(SWAP_ACKS.name, [ack.model.encode()], [self._acks.encode_one(ack)], headers)
+        return self._acks.of(ack, ack.model, uuid7(self._clock.now_ms()))
 
     def close(self) -> None:
         self._updates.close()

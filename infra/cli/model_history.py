@@ -9,6 +9,7 @@ from infra.running import addresses
 from infra.settings import StackSettings
 from schemas.codec import SchemaIds
 from schemas.topics import MODEL_UPDATES, SWAP_ACKS
+from schemas.vocabulary import Arm
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
@@ -59,5 +60,5 @@ def _words(record: dict[str, Any]) -> tuple[str, str, str]:
     if not record["accepted"]:
         return "refused", record["worker"], record["reason"] or ""
     offsets = ", ".join(f"{o['topic']}/{o['partition']} from {o['offset']}" for o in record["first_offsets"])
-    arm = "" if record["arm"] == "live" else f" as {record['arm']}"
+    arm = "" if record["arm"] == Arm.LIVE else f" as {record['arm']}"
     return f"swapped{arm} in {record['loaded_ms']:.0f} ms", record["worker"], offsets

@@ -10,19 +10,17 @@ from infra import console
 from infra.running import addresses
 from infra.settings import StackSettings
 from schemas.categories import CATEGORIES
-from schemas.codec import Encoder
 from schemas.errors import InvalidRequest
 from schemas.generated import Label
 from schemas.topics import CONTENT_ACTIONS, LABELS, MODERATION_VERDICTS
 from streams.clock import SystemClock
-from streams.headers import cloud_event
 from streams.ids import time_ms_of, uuid7
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.readback import records
-from streams.kafka.sink import KafkaSink
+from streams.kafka.write import write
 from streams.readable import Readable
-from streams.rows import OutRecords
+from streams.record_writer import RecordWriter
 from streams.terminal_text import as_json as spelt
 from streams.terminal_text import moment
 
@@ -32,7 +30,7 @@ READ_LIMIT_S = 15.0
 def _last_actions(settings: StackSettings) -> dict[str, dict[str, Any]]:
     """Of each item the action that holds: its last."""
     address, ids = addresses(settings)
-    return {action["content_id"]: action for action in records(address, CONTENT_ACTIONS.name, ids)}
+    return {action["content_id"]: action for action in records(address, CONTENT_ACTIONS, ids)}
 
 
 def show(settings: StackSettings, as_json: bool) -> None:
@@ -77,11 +75,7 @@ def decide(
         content_id=content_id, author_id=held["author_id"], action=action, actor=getpass.getuser(), note=note, labelled_ms=now_ms,
     )  # fmt: skip
     address, ids = addresses(settings)
-    value = Encoder.of(LABELS, ids).encode_one(label)
-    sink = KafkaSink(address, None)
-    headers = cloud_event([uuid7(now_ms)], "label", "review command")
-    sink.produce(OutRecords(LABELS.name, [label.request_id.encode()], [value], headers))
-    sink.flush(10.0)
+    write(address, RecordWriter(LABELS, ids, "review command").of(label, label.request_id, uuid7(now_ms)))
     if as_json:
         print(
             spelt(

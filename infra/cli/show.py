@@ -84,7 +84,7 @@ def last_statuses(settings: StackSettings) -> dict[str, dict[str, Any]]:
     """The last status of each worker."""
     try:
         address, ids = addresses(settings)
-        return {record["process"]: record for record in records(address, WORKER_STATUS.name, ids)}
+        return {record["process"]: record for record in records(address, WORKER_STATUS, ids)}
     except MillraceError as error:
         console.err.print(f"no worker status: {console.escape(str(error))}")
         return {}

@@ -14,6 +14,7 @@ from infra.monitor.watching.story import Story
 from infra.settings import ROOT
 from schemas.signals import EMBEDDING, kind_of, together
 from schemas.topics import DRIFT_EVENTS, MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
+from schemas.vocabulary import Arm
 
 Floats = npt.NDArray[Any]
 BINS = 24
@@ -67,11 +68,11 @@ def _spans(updates: list[dict[str, Any]], shipped: str) -> list[dict[str, Any]]:
                 {"arm": arm, "version": version, "from_ms": at_ms, "to_ms": None, "words": words, "actor": actor, "share": share}
             )
 
-    turn("live", shipped, 0, "shipped", "", 1.0)
+    turn(Arm.LIVE, shipped, 0, "shipped", "", 1.0)
     for one in updates:
-        turn("live", one["version"], one["decided_ms"], one["reason"], one["actor"], 1.0)
+        turn(Arm.LIVE, one["version"], one["decided_ms"], one["reason"], one["actor"], 1.0)
         beside = {challenger["arm"]: challenger for challenger in one["challengers"]}
-        for arm in ("canary", "shadow"):
+        for arm in (Arm.CANARY, Arm.SHADOW):
             found = beside.get(arm)
             version, share = (found["version"], found["share"]) if found else (None, 0.0)
             turn(arm, version, one["decided_ms"], one["reason"], one["actor"], share)

@@ -22,12 +22,13 @@ from schemas.topics import (
     USER_SINK,
     WORKER_STATUS,
 )
+from schemas.vocabulary import FlinkGroup
 
 WORKERS = frozenset(taken.group for taken in TASKS)
 # Bookkeeping that nearly everything writes: drawn only when asked for.
 ASIDE = frozenset(topic.name for topic in (REPLIES, WORKER_STATUS, SWAP_ACKS, DRIFT_STATE, AUDIT))
 JOBS = {"tiles job": "tiles", "outcomes job": "outcomes"}
-JOB_GROUPS = {"tiles": "flink-tiles", "outcomes": "flink-outcomes"}
+JOB_GROUPS = {"tiles": FlinkGroup.TILES, "outcomes": FlinkGroup.OUTCOMES}
 STORES = {USER_SINK.group: "Redis", ITEM_SINK.group: "Redis", ARCHIVE.group: "Parquet lake", "reconcile": "MLflow"}
 # Of the words that topics use for their writers and readers, those who are not processes of ours.
 PEOPLE = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.codec import SchemaIds
 from schemas.errors import BrokerUnavailable
-from schemas.topics import topic as topic_of
+from schemas.topic_kinds import Record, Topic
 from streams.clock import Clock, SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
@@ -71,11 +71,13 @@ def first_times(address: KafkaAddress, offsets: Mapping[Place, int], clock: Cloc
     return found
 
 
-def records(address: KafkaAddress, topic: str, ids: SchemaIds, parse: Callable[[dict[str, Any]], Any] = dict) -> list[Any]:
+def records(
+    address: KafkaAddress, topic: Topic[Record], ids: SchemaIds, parse: Callable[[dict[str, Any]], Any] = dict
+) -> list[Any]:
     """All committed records of a small topic of the catalogue, each partition's oldest first, as our newest schema; what cannot be read
     is passed over. Raises BrokerUnavailable, RetryLater."""
-    reader = KafkaBroadcast(address, topic, SystemClock())
+    reader = KafkaBroadcast(address, topic.name, SystemClock())
     try:
-        return Readable(topic_of(topic), ids, parse).of(reader.read_to_end(READ_LIMIT_S))
+        return Readable(topic, ids, parse).of(reader.read_to_end(READ_LIMIT_S))
     finally:
         reader.close()

@@ -17,9 +17,9 @@ from schemas.topic_kinds import Consumption, Order
 from streams.broker import Sink, Source
 from streams.clock import Clock
 from streams.loop.admit import admit, not_due
-from streams.loop.answers import answers
 from streams.loop.assignment import Assignment
 from streams.loop.batching import Batcher
+from streams.loop.caller_answers import answers
 from streams.loop.deadletter import answerable, bare, dead_letters, retries
 from streams.loop.limits import Delivery, LoopLimits
 from streams.loop.liveness import Liveness

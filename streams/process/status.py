@@ -7,16 +7,16 @@ from collections.abc import Iterable
 
 import structlog
 
-from schemas.codec import Encoder, SchemaIds
+from schemas.codec import SchemaIds
 from schemas.errors import TransactionAborted
 from schemas.generated import WorkerStatus
 from schemas.topics import WORKER_STATUS
 from streams.broker import Sink
 from streams.clock import Clock
-from streams.headers import cloud_event
 from streams.ids import uuid7
 from streams.loop.loop import Loop
-from streams.rows import OutRecords, Place
+from streams.record_writer import RecordWriter
+from streams.rows import Place
 
 STATUS_EVERY_S = 1.0
 
@@ -37,7 +37,7 @@ class Status:
         """kind: worker, processor, sink or trigger. name: of the task or the group."""
         self._loop, self._sink, self._clock, self._metrics = loop, sink, clock, loop.metrics
         self._kind, self._name, self._metrics_address = kind, name, metrics_address
-        self._encoder = Encoder.of(WORKER_STATUS, ids)
+        self._records = RecordWriter(WORKER_STATUS, ids, loop.worker)
         self._sent_s = float("-inf")
         self._busy_s = 0.0
 
@@ -65,8 +65,7 @@ class Status:
             versions=dict(report.versions), digests=dict(report.digests), notes=(*self._holding(), *report.notes),
         )  # fmt: skip
         self._metrics.set("held_partitions", len(status.paused_partitions))
-        headers = cloud_event([uuid7(status.at_ms)], "worker-status", self._loop.worker)
-        records = OutRecords(WORKER_STATUS.name, [self._loop.worker.encode()], [self._encoder.encode_one(status)], headers)
+        records = self._records.of(status, self._loop.worker, uuid7(status.at_ms))
         try:
             self._sink.produce(records)
         except TransactionAborted as error:

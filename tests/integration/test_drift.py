@@ -22,6 +22,7 @@ from infra.settings import ROOT
 from schemas.codec import Encoder
 from schemas.encoding import Constant
 from schemas.topics import DRIFT_EVENTS, PREDICTION_LOG, PREDICTION_OUTCOMES, TRAINING_EVENTS, TRAINING_REQUESTS
+from schemas.topics import topic as topic_of
 from streams.kafka.readback import records
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
@@ -74,7 +75,7 @@ def loops(servers: Servers, tmp_path: Path) -> Iterator[Loops]:
 
 
 def read(servers: Servers, topic: str, model: str) -> list[dict[str, Any]]:
-    return [one for one in records(servers.address, topic, Registry(servers.registry)) if one["model"] == model]
+    return [one for one in records(servers.address, topic_of(topic), Registry(servers.registry)) if one["model"] == model]
 
 
 def produce(sink: KafkaSink, topic: str, key: str, encoder: Encoder, record: dict[str, Any], partition: int) -> None:

@@ -243,7 +243,7 @@ def test_a_dead_letter_is_redriven_once_by_whoever_may(servers: Servers, setting
         ("1", "1"), ("1", "2"), ("6", "3"),
     ]  # fmt: skip
     assert {one["value"].get("content_id") for one in sent} == {"c-0", "mended", "m2"}
-    audit = [one for one in records(servers.address, AUDIT.name, Registry(servers.registry)) if one["action"] == "redrive"]
+    audit = [one for one in records(servers.address, AUDIT, Registry(servers.registry)) if one["action"] == "redrive"]
     assert [(one["actor"], one["role"], len(one["positions"])) for one in audit] == [
         ("ada", "operator", 1),
         ("ada", "operator", 2),
@@ -335,9 +335,7 @@ def test_a_version_stands_beside_the_live_one_until_it_is_ended(servers: Servers
 
     def last() -> dict[str, Any]:
         mine = [
-            one
-            for one in records(servers.address, MODEL_UPDATES.name, Registry(servers.registry))
-            if one["model"] == "vision-digits"
+            one for one in records(servers.address, MODEL_UPDATES, Registry(servers.registry)) if one["model"] == "vision-digits"
         ]
         return mine[-1] if mine else {"challengers": []}
 

@@ -71,7 +71,7 @@ def _shadow_results(stage: Stage) -> list[dict[str, Any]]:
 
 
 def _acks(stage: Stage) -> list[dict[str, Any]]:
-    return records(stage.address, SWAP_ACKS.name, stage.ids)
+    return records(stage.address, SWAP_ACKS, stage.ids)
 
 
 def _answered_by(stage: Stage) -> dict[tuple[str, int, int], str]:
@@ -139,11 +139,11 @@ def test_a_canary_answers_its_share_of_the_keys_and_one_that_fails_costs_no_answ
         assert 30 <= list(arms.values()).count("canary") <= 90
         logged = {
             (one["version"], one["arm"])
-            for one in records(stage.address, PREDICTION_LOG.name, stage.ids)
+            for one in records(stage.address, PREDICTION_LOG, stage.ids)
             if one["model"] == "moderation-text"
         }
         assert {("8", "canary"), ("1", "live")} <= logged
-        assert _digest(live) in {one["digest"] for one in records(stage.address, PREDICTION_LOG.name, stage.ids)}
+        assert _digest(live) in {one["digest"] for one in records(stage.address, PREDICTION_LOG, stage.ids)}
         assert {"canary"} == {ack["arm"] for ack in _acks(stage) if ack["version"] == "8"}
 
         faulty = _version(tmp_path, "9", thresholds={"spam": "not a number"})
@@ -176,7 +176,7 @@ def test_a_shadow_is_asked_in_secret(servers: Servers, tmp_path: Path) -> None:
         shadows = _shadow_results(stage)[before:]
         assert sorted(one["request_id"] for one in shadows) == sorted(str(one["request_id"]) for one in stage.answers())
         assert all(one["flagged"] for one in shadows)
-        log = [one for one in records(stage.address, PREDICTION_LOG.name, stage.ids) if one["arm"] == "shadow"]
+        log = [one for one in records(stage.address, PREDICTION_LOG, stage.ids) if one["arm"] == "shadow"]
         assert sum(len(one["request_ids"]) for one in log) == 60
         _announce(stage, live, "1")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from schemas.errors import InvalidRequest, RetryLater
-from schemas.topic_kinds import Compatibility, Consumption, Guarantee, Order, Topic, Record
+from schemas.topic_kinds import Compatibility, Consumption, Guarantee, Order, Record, Topic
 from streams.broker import Sink
 from streams.clock import ManualClock
 from streams.loop.batching import Batcher, BatchLimits, CostLine

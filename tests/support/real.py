@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
-from schemas.topic_kinds import Consumption, Topic, Record
+from schemas.topic_kinds import Consumption, Record, Topic
 from streams.broker import Sink
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin, TopicSpec

@@ -16,6 +16,7 @@ import psutil
 
 from infra.local import run_state
 from infra.settings import ROOT, StackSettings
+from schemas.topics import topic as topic_of
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import records
 from streams.process.settings import load
@@ -72,7 +73,7 @@ class Stack:
         return {step["step"]: step["lag_records"] for step in json.loads(done.stdout)["steps"]}
 
     def records(self, topic: str) -> list[dict[str, Any]]:
-        return records(self.address, topic, self.registry)
+        return records(self.address, topic_of(topic), self.registry)
 
     def training(self, words: Sequence[str]) -> None:
         """A command of `training_triggers`, as a person would give it."""

@@ -28,7 +28,7 @@ LONG_FUNCTIONS = {
     "schemas.json_fit:_problems": "a match over Avro types",
     "training_triggers.cli:main": "the parser of all commands",
 }
-NAMES_TWICE = {"answers"}  # streams/loop and infra/monitor: one of them is to be named for whose answers they are
+NAMES_TWICE: set[str] = set()
 # Of more than FOLDER_MAX modules, __init__ left out.
 CROWDED_FOLDERS = {"infra/monitor"}  # until its parts have folders of their own
 CIRCLES = [["training_triggers.trainers.card", "training_triggers.trainers.moderation_text"]]

@@ -21,6 +21,7 @@ from schemas.generated import DriftEvent, DriftState
 from schemas.signals import EMBEDDED, RIGHT, SAID
 from schemas.topic_kinds import Consumption
 from schemas.topics import ACCURACY, DRIFT, DRIFT_EVENTS, DRIFT_STATE, MODEL_UPDATES
+from schemas.vocabulary import Arm
 from streams import headers as h
 from streams.broker import Broadcast, Commit
 from streams.loop.outcome import Emit, Outcome, Reject
@@ -49,7 +50,7 @@ Extract = Callable[[Mapping[str, Any]], Entries | None]
 def of_log(record: Mapping[str, Any]) -> Entries | None:
     """Signals, outputs by name, what was told as one number, the embedding and numeric features of one batch that was answered live."""
     n = len(record["request_ids"])
-    if record["arm"] != "live" or not n:
+    if record["arm"] != Arm.LIVE or not n:
         return None
     columns: dict[str, npt.NDArray[np.float32]] = {one["name"]: np.frombuffer(one["values"], "<f4") for one in record["signals"]}
     if record["output_names"] and len(record["output_names"]) <= MOST_OUTPUTS:
@@ -71,7 +72,7 @@ def of_log(record: Mapping[str, Any]) -> Entries | None:
 
 def of_outcome(record: Mapping[str, Any]) -> Entries | None:
     """Whether one live answer was right; None where the label says nothing of what the model tells."""
-    if record["arm"] != "live":
+    if record["arm"] != Arm.LIVE:
         return None
     right = judged(record)
     if right is None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from schemas.codec import Encoder
 from schemas.generated import DriftEvent
 from schemas.topics import DRIFT_EVENTS
-from streams import headers as h
 from streams.clock import SystemClock
 from streams.kafka.config import KafkaAddress
-from streams.kafka.sink import KafkaSink
-from streams.rows import OutRecords
+from streams.kafka.write import write
+from streams.record_writer import RecordWriter
 from streams.schema_registry import Registry
 from training_triggers.drift.detect import RENEW
 from training_triggers.settings import TriggerSettings
-
-FLUSH_LIMIT_S = 20.0
 
 
 def wish(model: str, at_ms: int) -> DriftEvent:
@@ -27,12 +23,8 @@ def wish(model: str, at_ms: int) -> DriftEvent:
 def renew(settings: TriggerSettings, model: str) -> DriftEvent:
     """Returns when the broker has it. Raises BrokerUnavailable."""
     event, ids = wish(model, SystemClock().now_ms()), Registry(settings.registry)
-    sink = KafkaSink(KafkaAddress(bootstrap=settings.bootstrap), None)
-    try:
-        value = Encoder.of(DRIFT_EVENTS, ids).encode_one(event)
-        headers = h.cloud_event([event.event_id], "drift-event", "drift command")
-        sink.produce(OutRecords(DRIFT_EVENTS.name, [model.encode()], [value], headers))
-        sink.flush(FLUSH_LIMIT_S)
-    finally:
-        sink.close()
+    write(
+        KafkaAddress(bootstrap=settings.bootstrap),
+        RecordWriter(DRIFT_EVENTS, ids, "drift command").of(event, model, event.event_id),
+    )
     return event

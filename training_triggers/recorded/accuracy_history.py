@@ -9,6 +9,7 @@ import numpy as np
 
 from schemas.topic_kinds import Record, Topic
 from schemas.topics import LABELS, PREDICTION_LOG
+from schemas.vocabulary import Arm
 from streams.clock import SystemClock
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import since
@@ -41,7 +42,7 @@ def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, 
     versions: list[set[str]] = [set() for _ in range(BINS)]
     wide_ms = (now_ms - from_ms) / BINS
     for batch in records(PREDICTION_LOG):
-        if batch["model"] != model or batch["arm"] == "shadow" or not batch["output_names"]:
+        if batch["model"] != model or batch["arm"] == Arm.SHADOW or not batch["output_names"]:
             continue
         bin_ = min(BINS - 1, max(0, int((batch["started_ms"] - from_ms) / wide_ms)))
         try:

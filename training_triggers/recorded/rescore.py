@@ -16,6 +16,7 @@ import numpy as np
 from schemas.errors import BadSettings
 from schemas.topic_kinds import Consumption
 from schemas.topics import PREDICTION_LOG, TASKS
+from schemas.vocabulary import Arm
 from streams import headers as h
 from streams.clock import SystemClock
 from streams.kafka.config import KafkaAddress
@@ -27,7 +28,7 @@ from streams.schema_registry import Registry
 from training_triggers.settings import TriggerSettings
 
 FLUSH_LIMIT_S = 60.0
-ARMS = ("live", "canary")
+ARMS = (Arm.LIVE, Arm.CANARY)
 LEFT_OUT = {h.DEADLINE_MS, h.REPLY_TO, h.ATTEMPT, h.NOT_BEFORE_MS, h.REDRIVE, h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET}
 
 

@@ -24,6 +24,7 @@ from schemas.codec import Decoder, SchemaIds
 from schemas.errors import BrokerUnavailable, MillraceError, RetryLater, SchemaRefused, TransactionAborted
 from schemas.generated import Challenger, ModelUpdate, SwapAck, TrainingEvent
 from schemas.topics import TRAINING_EVENTS
+from schemas.vocabulary import Arm, Purpose, UpdateKind
 from streams.broker import Commit
 from streams.clock import Clock
 from streams.loop.outcome import Emit, Outcome
@@ -35,7 +36,6 @@ from training_triggers.recorded.confidence_sequence import Both, difference, pai
 from training_triggers.recorded.evidence import Evidence, Seen, time_ratio
 from training_triggers.versions import update_history
 from training_triggers.versions.promotion import as_shipped, before
-from training_triggers.versions.update_history import CANARY, LIVE, SHADOW
 
 LOOK_EVERY_S = 1.0
 LEAST_LABELLED = 30  # in each arm, before a difference says anything
@@ -228,7 +228,7 @@ class Rollout(Processor):
             if update not in known:  # its own are there already
                 known.append(update)
         for ack in self._topics.refusals():
-            if ack.arm == CANARY:
+            if ack.arm == Arm.CANARY:
                 self._refused[ack.model, ack.version] = f"{ack.worker} does not answer with it: {ack.reason}"
         for run_key, run in list(self._runs.items()):
             if run.facts and not run.kinds & ENDS:
@@ -256,7 +256,7 @@ class Rollout(Processor):
         if last.digest == digest:
             self._tell(run_key, run, "promoted", last.reason)
         elif canary is not None and canary.digest == digest:
-            self._tell(run_key, run, CANARY, last.reason)
+            self._tell(run_key, run, Arm.CANARY, last.reason)
             self._judge(run, last, canary)
         elif was_there:
             self._tell(run_key, run, "rolled_back", last.reason)
@@ -264,11 +264,11 @@ class Rollout(Processor):
             self._tell(run_key, run, "refused", f"{last.version} answers now, and it was compared with another version")
         elif canary is None:
             challenger = Challenger(
-                arm=CANARY, version=run.facts["version"], uri=run.facts["uri"], digest=digest, share=self._policy.share, salt=run_key,
-                purpose=update_history.RUN,
+                arm=Arm.CANARY, version=run.facts["version"], uri=run.facts["uri"], digest=digest, share=self._policy.share, salt=run_key,
+                purpose=Purpose.RUN,
             )  # fmt: skip
             words = f"it passed the gate, and answers {self._policy.share:.0%} of the keys"
-            self._announce(last, words, update_history.CHALLENGE, (*last.challengers, challenger))
+            self._announce(last, words, UpdateKind.CHALLENGE, (*last.challengers, challenger))
         elif run_key not in self._waiting:  # its turn comes when that canary has ended
             self._waiting.add(run_key)
             self._log.info(
@@ -279,24 +279,24 @@ class Rollout(Processor):
         assert self._topics is not None
         since_ms = update_history.set_ms(self._updates[run.model], canary)
         evidence = self._topics.evidence(since_ms)
-        new, old = evidence.of(run.model, canary.digest, CANARY), evidence.of(run.model, last.digest, LIVE)
+        new, old = evidence.of(run.model, canary.digest, Arm.CANARY), evidence.of(run.model, last.digest, Arm.LIVE)
         dropped = self._refused.get((run.model, canary.version))
         elapsed_s = (self._clock.now_ms() - since_ms) / 1000
         verdict = Verdict("back", dropped) if dropped is not None else of_canary(new, old, elapsed_s, self._policy)
         if verdict.kind == "promote":
             after = replace(last, version=canary.version, uri=canary.uri, digest=canary.digest)
             stay = update_history.of_people(last, canary.digest)
-            if not any(one.arm == SHADOW for one in stay):
+            if not any(one.arm == Arm.SHADOW for one in stay):
                 stay = (*stay, self._watched(last, canary.digest))
-            self._announce(after, verdict.words, update_history.PROMOTION, stay)
+            self._announce(after, verdict.words, UpdateKind.PROMOTION, stay)
         elif verdict.kind == "back":
-            self._announce(last, BACK + verdict.words, update_history.CHALLENGE, _without(last, canary))
+            self._announce(last, BACK + verdict.words, UpdateKind.CHALLENGE, _without(last, canary))
 
     def _watched(self, earlier: ModelUpdate, digest: str) -> Challenger:
         """The version that answered before, asked beside the one with this digest."""
         return Challenger(
-            arm=SHADOW, version=earlier.version, uri=earlier.uri, digest=earlier.digest, share=self._policy.watch_share,
-            salt=f"watch-{digest[:16]}", purpose=update_history.WATCH,
+            arm=Arm.SHADOW, version=earlier.version, uri=earlier.uri, digest=earlier.digest, share=self._policy.watch_share,
+            salt=f"watch-{digest[:16]}", purpose=Purpose.WATCH,
         )  # fmt: skip
 
     def _end_forgotten(self, model: str, updates: Sequence[ModelUpdate]) -> None:
@@ -308,36 +308,36 @@ class Rollout(Processor):
             return
         since_ms = update_history.set_ms(updates, canary)
         evidence = self._topics.evidence(since_ms)
-        words = breach(evidence.of(model, canary.digest, CANARY), evidence.of(model, last.digest, LIVE), self._policy)
+        words = breach(evidence.of(model, canary.digest, Arm.CANARY), evidence.of(model, last.digest, Arm.LIVE), self._policy)
         if not words and self._clock.now_ms() - since_ms > self._policy.watch_s * 1000:
             words = f"nobody ended it in {self._policy.watch_s:.0f} s"
         if words:
-            self._announce(last, f"{BACK}canary {canary.version}: {words}", update_history.CHALLENGE, _without(last, canary))
+            self._announce(last, f"{BACK}canary {canary.version}: {words}", UpdateKind.CHALLENGE, _without(last, canary))
 
     def _watch(self, model: str, updates: Sequence[ModelUpdate]) -> None:
         """What took over, beside what answered before it, on the same requests."""
         assert self._topics is not None
-        last, shadow = updates[-1], update_history.beside(updates[-1], SHADOW)
+        last, shadow = updates[-1], update_history.beside(updates[-1], Arm.SHADOW)
         was, since = update_history.turned(updates)
-        mine = shadow is not None and shadow.purpose == update_history.WATCH
+        mine = shadow is not None and shadow.purpose == Purpose.WATCH
         over = self._clock.now_ms() - since.decided_ms > self._policy.watch_s * 1000
-        if over or since.kind == update_history.ROLLBACK:
+        if over or since.kind == UpdateKind.ROLLBACK:
             if shadow is not None and mine:
-                self._announce(last, "the version before it is asked no longer", update_history.CHALLENGE, _without(last, shadow))
+                self._announce(last, "the version before it is asked no longer", UpdateKind.CHALLENGE, _without(last, shadow))
             return
         earlier = was or self._shipped(model)
         if earlier is None or earlier.digest == last.digest:
             return
         if shadow is None:
             words = f"{last.reason}; {earlier.version} is asked {self._policy.watch_share:.0%} of the requests beside it"
-            self._announce(last, words, update_history.CHALLENGE, (*last.challengers, self._watched(earlier, last.digest)))
+            self._announce(last, words, UpdateKind.CHALLENGE, (*last.challengers, self._watched(earlier, last.digest)))
         elif not mine:
             if (model, last.digest) not in self._unwatched:
                 self._unwatched.add((model, last.digest))
                 self._log.warning("not watched: a shadow that a person set has its place", model=model, version=last.version)
         else:
             evidence = self._topics.evidence(update_history.set_ms(updates, shadow))
-            new, old = (model, last.digest, LIVE), (model, shadow.digest, SHADOW)
+            new, old = (model, last.digest, Arm.LIVE), (model, shadow.digest, Arm.SHADOW)
             words = breach_beside(evidence.of(*new), evidence.of(*old), evidence.beside(new, old), self._policy)
             if words:
                 self._bring_back(model, updates, words)
@@ -352,7 +352,7 @@ class Rollout(Processor):
             return
         folder = target.folder
         after = replace(last, version=folder.version, uri=target.uri, digest=folder.digest)
-        if not self._announce(after, BACK + words, update_history.ROLLBACK, update_history.of_people(last, folder.digest)):
+        if not self._announce(after, BACK + words, UpdateKind.ROLLBACK, update_history.of_people(last, folder.digest)):
             return
         run_key = next(
             (key for key, run in self._runs.items() if run.facts.get("digest") == last.digest), f"{model}-{last.digest[:8]}"
@@ -392,7 +392,7 @@ class Rollout(Processor):
 
 
 def canary_of(update: ModelUpdate) -> Challenger | None:
-    return update_history.beside(update, CANARY)
+    return update_history.beside(update, Arm.CANARY)
 
 
 def _without(update: ModelUpdate, challenger: Challenger) -> tuple[Challenger, ...]:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import getpass
 from collections.abc import Mapping
 
-from schemas.codec import Encoder
 from schemas.generated import TrainingRequest
 from schemas.topics import TRAINING_REQUESTS
-from streams import headers as h
 from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.kafka.config import KafkaAddress
-from streams.kafka.sink import KafkaSink
-from streams.rows import OutRecords
+from streams.kafka.write import write
+from streams.record_writer import RecordWriter
 from streams.schema_registry import Registry
 from training_triggers.settings import TriggerSettings
 from training_triggers.trainers.retrain import trainer_of
 from training_triggers.versions.promotion import live
-
-FLUSH_LIMIT_S = 20.0
 
 
 def ask(
@@ -33,9 +29,5 @@ def ask(
         run_key=f"{model}-{request_id[-8:]}", model=model, version=live(model, address, ids).folder.version, reason=reason,
         actor=actor or getpass.getuser(), options=dict(options), decided_ms=now_ms,
     )  # fmt: skip
-    sink, encoder = KafkaSink(address, None), Encoder.of(TRAINING_REQUESTS, ids)
-    headers = h.cloud_event([request_id], request.RECORD, "training command")
-    sink.produce(OutRecords(TRAINING_REQUESTS.name, [model.encode()], [encoder.encode_one(request)], headers))
-    sink.flush(FLUSH_LIMIT_S)
-    sink.close()
+    write(address, RecordWriter(TRAINING_REQUESTS, ids, "training command").of(request, model, request_id))
     return request

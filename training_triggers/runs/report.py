@@ -27,18 +27,18 @@ class Topics:
 
     def states(self) -> list[DriftState]:
         last = {}
-        for state in reader(self.address, self.ids, DRIFT_STATE.name, DriftState)():
+        for state in reader(self.address, self.ids, DRIFT_STATE, DriftState)():
             last[state.detector, state.model, state.version] = state
         return list(last.values())
 
     def findings(self) -> list[DriftEvent]:
-        return list(reader(self.address, self.ids, DRIFT_EVENTS.name, DriftEvent)())
+        return list(reader(self.address, self.ids, DRIFT_EVENTS, DriftEvent)())
 
     def requests(self) -> list[TrainingRequest]:
-        return list(reader(self.address, self.ids, TRAINING_REQUESTS.name, TrainingRequest)())
+        return list(reader(self.address, self.ids, TRAINING_REQUESTS, TrainingRequest)())
 
     def events(self) -> list[TrainingEvent]:
-        return list(reader(self.address, self.ids, TRAINING_EVENTS.name, TrainingEvent)())
+        return list(reader(self.address, self.ids, TRAINING_EVENTS, TrainingEvent)())
 
 
 def drift(settings: TriggerSettings, as_json: bool) -> None:

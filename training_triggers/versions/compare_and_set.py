@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from schemas.codec import Encoder, SchemaIds
+from schemas.codec import SchemaIds
 from schemas.errors import BrokerUnavailable, Fenced, TransactionAborted
 from schemas.generated import ModelUpdate
 from schemas.topics import MODEL_UPDATES
@@ -25,6 +25,7 @@ from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
 from streams.readable import Followed, Readable
+from streams.record_writer import RecordWriter
 from streams.rows import OutRecords, Polled
 
 TRANSACTIONAL_ID = f"{MODEL_UPDATES.name}-writer"
@@ -94,9 +95,7 @@ class Updates:
         raise BrokerUnavailable(f"{MODEL_UPDATES.name} was not written in {TRIES} tries: {cause}")
 
     def _record(self, record_id: str, update: ModelUpdate) -> OutRecords:
-        value = Encoder.of(MODEL_UPDATES, self._ids).encode_one(update)
-        headers = h.cloud_event([record_id], "model-update", self._writer)
-        return OutRecords(MODEL_UPDATES.name, [update.model.encode()], [value], headers)
+        return RecordWriter(MODEL_UPDATES, self._ids, self._writer).of(update, update.model, record_id)
 
 
 def on_kafka(address: KafkaAddress, ids: SchemaIds, clock: Clock, writer: str) -> Updates:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from inference_workers.models.checkpoint import open_checkpoint
-from inference_workers.models.folder import ModelFolder, open_folder, resolve
+from inference_workers.models.addresses import ModelAddress, Scheme, open_source
+from inference_workers.models.folder import ModelFolder, open_folder
 from schemas.codec import SchemaIds
 from schemas.errors import BadSettings, ModelRefused
 from schemas.generated import Challenger, ModelUpdate
 from schemas.topics import MODEL_UPDATES
+from schemas.vocabulary import Arm, UpdateKind
 from streams.broker import Broadcast
 from streams.clock import Clock
 from streams.kafka.config import KafkaAddress
@@ -30,41 +31,44 @@ class Source:
 
 
 def find_source(name: str, source: str, mlflow: str) -> Source:
-    """A folder's path, `shipped:NAME`, `hf:ID`, or a number or alias of the MLflow registry: `3`, `models:/NAME@ALIAS`.
+    """source: the address of a model (`ModelAddress`), a folder's path, or a version number of the MLflow registry.
 
     The folder is checked whole. Raises ModelRefused."""
-    if source.isdigit() or source.startswith("models:/"):
-        found = _registered(name, source, mlflow)
-    elif source.startswith("hf:"):
-        return Source(open_checkpoint(source.removeprefix("hf:")), source)
-    elif source.startswith("shipped:"):
-        found = Source(open_folder(resolve(source)), source)
+    if source.isdigit():
+        address = ModelAddress(Scheme.MLFLOW, name, version=source)
+    elif ":" in source:
+        address = ModelAddress.parse(source)
     else:
-        path = Path(source.removeprefix("file:")).resolve()
+        address = ModelAddress(Scheme.FILE, source)
+    if address.scheme is Scheme.MLFLOW:
+        found = _registered(name, address, mlflow)
+    elif address.scheme is Scheme.FILE:
+        path = Path(address.name).resolve()
         found = Source(open_folder(path), f"file:{path}")
-    if found.folder.name != name:
+    else:
+        found = Source(open_source(source), source)
+    if found.folder.name != name and address.scheme is not Scheme.HUGGING_FACE:
         raise ModelRefused(f"{source} is a version of {found.folder.name}, not of {name}")
     return found
 
 
-def _registered(name: str, source: str, mlflow: str) -> Source:
+def _registered(name: str, address: ModelAddress, mlflow: str) -> Source:
     try:
         from training_triggers.versions.mlflow_registry import ModelRegistry  # seconds to import
     except ImportError as error:
-        raise ModelRefused(f"{source} is in the MLflow registry: `./millrace setup mlflow` fetches its client") from error
+        raise ModelRefused(f"{address} is in the MLflow registry: `./millrace setup mlflow` fetches its client") from error
 
+    if address.name != name:
+        raise ModelRefused(f"{address} is a version of {address.name}, not of {name}")
     versions = ModelRegistry(mlflow).versions(name)
-    number = source if source.isdigit() else source.removeprefix(f"models:/{name}").lstrip("/@")
-    chosen = [one for one in versions if one.number == number or (one.champion and number == "champion")]
-    if not chosen:
-        raise ModelRefused(
-            f"the registry has no version {source} of {name}; it has {', '.join(v.number for v in versions) or 'none'}"
-        )
-    one = chosen[0]
-    if one.uri.startswith(("file:", "/")):
-        path = Path(one.uri.removeprefix("file://"))
-        return Source(open_folder(path, one.digest), f"file:{path}")
-    return Source(_as_registered(name, one.version, one.digest), f"models:/{name}/{one.number}")
+    version = next((v for v in versions if v.number == address.version or (v.champion and address.alias == "champion")), None)
+    if version is None:
+        numbers = ", ".join(v.number for v in versions) or "none"
+        raise ModelRefused(f"the registry has no version {address} of {name}; it has {numbers}")
+    if version.uri.startswith(("file:", "/")):
+        path = Path(version.uri.removeprefix("file://"))
+        return Source(open_folder(path, version.digest), f"file:{path}")
+    return Source(_as_registered(name, version.version, version.digest), f"models:/{name}/{version.number}")
 
 
 def _as_registered(name: str, version: str, digest: str) -> ModelFolder:
@@ -78,7 +82,7 @@ def announce(name: str, source: Source, reason: str, log: Updates, clock: Clock,
 
     def decide(written: list[ModelUpdate]) -> ModelUpdate:
         last = last_of(name, written)
-        return _turned(last, source, reason, update_history.PROMOTION, clock, actor)
+        return _turned(last, source, reason, UpdateKind.PROMOTION, clock, actor)
 
     return _changed(log, decide)
 
@@ -87,7 +91,7 @@ def roll_back(name: str, reason: str, log: Updates, clock: Clock, actor: str | N
     """Bring back what answered before. It stands: what was left does not come back by itself. Raises ModelRefused."""
 
     def decide(written: list[ModelUpdate]) -> ModelUpdate:
-        return _turned(last_of(name, written), before(name, written), reason, update_history.ROLLBACK, clock, actor)
+        return _turned(last_of(name, written), before(name, written), reason, UpdateKind.ROLLBACK, clock, actor)
 
     return _changed(log, decide)
 
@@ -111,10 +115,10 @@ def challenge(
 ) -> ModelUpdate:
     """A version beside the one that answers now: as canary it answers a share of the keys, as shadow it answers them for the log alone.
     source: None ends that arm. A person promotes it or ends it. Raises BadSettings."""
-    if arm not in (update_history.CANARY, update_history.SHADOW):
-        raise BadSettings(f"{arm!r} is no arm: canary or shadow")
+    if arm not in (Arm.CANARY, Arm.SHADOW):
+        raise BadSettings(f"invalid arm {arm!r}: use canary or shadow")
     if source is not None and not 0 < share <= 1:
-        raise BadSettings(f"a share of {share} is none: above 0, at most 1")
+        raise BadSettings(f"share must be greater than 0 and at most 1, not {share}")
 
     def decide(written: list[ModelUpdate]) -> ModelUpdate:
         last, now_ms = last_of(name, written), clock.now_ms()
@@ -129,7 +133,7 @@ def challenge(
         return replace(
             last,
             reason=reason,
-            kind=update_history.CHALLENGE,
+            kind=UpdateKind.CHALLENGE,
             actor=actor or getpass.getuser(),
             decided_ms=now_ms,
             challengers=(*others, *new),
@@ -140,7 +144,7 @@ def challenge(
 
 def live(model: str, address: KafkaAddress, ids: SchemaIds) -> Source:
     """The version that answers now, its folder checked. Raises ModelRefused, BrokerUnavailable."""
-    mine = [one for one in records(address, MODEL_UPDATES.name, ids) if one["model"] == model]
+    mine = [one for one in records(address, MODEL_UPDATES, ids) if one["model"] == model]
     return opened(ModelUpdate.from_dict(mine[-1])) if mine else shipped(model)
 
 
@@ -171,7 +175,7 @@ def before(name: str, written: Sequence[ModelUpdate]) -> Source:
 
 
 def shipped(name: str) -> Source:
-    return Source(open_folder(resolve(f"shipped:{name}")), f"shipped:{name}")
+    return Source(open_source(f"shipped:{name}"), f"shipped:{name}")
 
 
 def as_shipped(name: str) -> ModelUpdate:
@@ -185,8 +189,6 @@ def as_shipped(name: str) -> ModelUpdate:
 
 def opened(last: ModelUpdate) -> Source:
     """What an update names, checked where its files lie here."""
-    if last.uri.startswith("hf:"):
-        return Source(open_checkpoint(last.uri.removeprefix("hf:")), last.uri)
-    if last.uri.startswith("models:/"):
+    if ModelAddress.parse(last.uri).scheme is Scheme.MLFLOW:
         return Source(_as_registered(last.model, last.version, last.digest), last.uri)
-    return Source(open_folder(resolve(last.uri), last.digest), last.uri)
+    return Source(open_source(last.uri, last.digest), last.uri)

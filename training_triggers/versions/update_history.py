@@ -6,12 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from schemas.generated import Challenger, ModelUpdate
-
-# ModelUpdate.kind
-PROMOTION, ROLLBACK, CHALLENGE = "promotion", "rollback", "challenge"
-# Challenger.purpose; a person's has none
-RUN, WATCH = "run", "watch"
-CANARY, SHADOW, LIVE = "canary", "shadow", "live"
+from schemas.vocabulary import UpdateKind
 
 
 def of(model: str, written: Sequence[ModelUpdate]) -> list[ModelUpdate]:
@@ -23,10 +18,10 @@ def ladder(updates: Sequence[ModelUpdate]) -> list[ModelUpdate]:
     that the next goes one further down, and none goes up again."""
     steps: list[ModelUpdate] = []
     for one in updates:
-        if one.kind == ROLLBACK:
+        if one.kind == UpdateKind.ROLLBACK:
             while steps and steps[-1].digest != one.digest:
                 steps.pop()
-        elif one.kind != CHALLENGE and (not steps or steps[-1].digest != one.digest):
+        elif one.kind != UpdateKind.CHALLENGE and (not steps or steps[-1].digest != one.digest):
             steps.append(one)
     return steps
 

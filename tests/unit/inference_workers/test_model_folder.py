@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from inference_workers.models.folder import SHIPPED, open_folder, resolve, write_manifest
+from inference_workers.models.addresses import ModelAddress
+from inference_workers.models.folder import SHIPPED, open_folder, write_manifest
 from inference_workers.tasks.moderation import TASK
 from schemas.errors import ModelRefused
 
@@ -97,7 +98,16 @@ def test_bytes_that_are_no_onnx_model_are_refused(folder: Path) -> None:
         TASK.load(open_folder(folder), "moderation-text")
 
 
-@pytest.mark.parametrize("uri", ["shipped:../x", "shipped:", "http://somewhere/model", "moderation-text"])
+@pytest.mark.parametrize(
+    "uri", ["shipped:../x", "shipped:", "http://somewhere/model", "moderation-text", "models:/m", "models:/@a", "hf:", "file:"]
+)
 def test_sources_of_other_kinds_are_refused(uri: str) -> None:
     with pytest.raises(ModelRefused):
-        resolve(uri)
+        ModelAddress.parse(uri)
+
+
+@pytest.mark.parametrize(
+    "text", ["shipped:moderation-text", "file:/models/a b", "hf:org/name", "models:/m@champion", "models:/m/3"]
+)
+def test_an_address_is_written_as_it_is_read(text: str) -> None:
+    assert str(ModelAddress.parse(text)) == text

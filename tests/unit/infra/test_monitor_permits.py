@@ -143,7 +143,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     made = Log()
     monkeypatch.setattr(FakeSink, "log", made, raising=False)
     monkeypatch.setattr(transact, "KafkaSink", FakeSink)
-    monkeypatch.setattr(audit, "KafkaSink", FakeSink)
+    monkeypatch.setattr("streams.kafka.write.KafkaSink", FakeSink)
 
     def all_redriven(*_: Any) -> set[Position]:
         return {one for entry in made.entries() for one in audit.redriven(entry)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -129,15 +130,6 @@ def test_no_package_has_more_than_fifteen_settings() -> None:
         assert len(fields(kind)) <= 15
 
 
-def test_errors_form_one_tree_with_codes_of_their_own() -> None:
-    from schemas import errors
-
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MillraceError)]
-    for kind in kinds:
-        assert re.fullmatch(r"[a-z-]+", kind.code)
-        assert kind.__name__ in (errors.__doc__ or "")
-
-
 SOURCES = [
     file
     for package in (
@@ -153,6 +145,65 @@ SOURCES = [
     for file in (ROOT / package).rglob("*.py")
     if file.name != "generated.py"
 ]
+
+
+def error_classes() -> dict[str, ast.ClassDef]:
+    """By name, each class of the product under MillraceError, wherever it lies."""
+    classes = {
+        node.name: node
+        for file in SOURCES
+        if "tests" not in file.relative_to(ROOT).parts
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+    tree = {"MillraceError": classes["MillraceError"]}
+    while True:
+        below = {
+            name: node
+            for name, node in classes.items()
+            if name not in tree and any(isinstance(base, ast.Name) and base.id in tree for base in node.bases)
+        }
+        if not below:
+            return tree
+        tree |= below
+
+
+def test_errors_form_one_tree_and_each_has_a_code_of_its_own() -> None:
+    from schemas import errors
+
+    codes: dict[str, str] = {}
+    for name, node in error_classes().items():
+        assigned = {
+            target.id: statement.value.value
+            for statement in node.body
+            if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
+            for target in statement.targets
+            if isinstance(target, ast.Name)
+        }
+        code = assigned.get("code")
+        assert isinstance(code, str) and re.fullmatch(r"[a-z-]+", code), f"{name} has no code"
+        assert codes.setdefault(code, name) == name, f"{name} and {codes[code]} have the code {code}"
+    assert len(codes) > 30
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, MillraceError):
+            assert kind.__name__ in (errors.__doc__ or "")
+
+
+def test_the_fate_of_an_error_is_its_classs() -> None:
+    from schemas import errors
+    from schemas.errors import Fate
+
+    roots = {
+        errors.RecordError: Fate.DEAD_LETTER,
+        errors.RetryLater: Fate.RETRY,
+        errors.TransactionAborted: Fate.REWIND,
+        errors.Stop: Fate.STOP,
+    }
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, MillraceError) and issubclass(kind, tuple(roots)):
+            assert kind.fate is next(fate for root, fate in roots.items() if issubclass(kind, root))
+    assert errors.Fenced.fate is Fate.REWIND
+    assert errors.MemberFenced.fate is Fate.STOP
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))

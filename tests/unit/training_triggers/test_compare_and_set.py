@@ -11,12 +11,12 @@ from schemas import avro
 from schemas.errors import BadSettings, BrokerUnavailable, TransactionAborted
 from schemas.generated import ModelUpdate
 from schemas.topics import MODEL_UPDATES
+from schemas.vocabulary import UpdateKind
 from streams.clock import ManualClock
 from streams.memory.cluster import MemoryBroker
 from streams.memory.endpoints import MemoryBroadcast, MemorySink
 from streams.rows import OutRecords
 from streams.schema_registry import MemoryRegistry
-from training_triggers.versions import update_history
 from training_triggers.versions.compare_and_set import TRANSACTIONAL_ID, TRIES, Updates
 from training_triggers.versions.promotion import announce, challenge, roll_back, shipped
 
@@ -106,13 +106,13 @@ def test_the_commands_write_what_kind_it_is_and_leave_what_people_set() -> None:
     log, clock = topic.log(), topic.clock
     with pytest.raises(BadSettings, match="cannot stand beside itself"):
         challenge(MODEL, source, "shadow", 0.1, "why", log, clock)
-    assert challenge(MODEL, other, "shadow", 0.1, "why", log, clock).kind == update_history.CHALLENGE
+    assert challenge(MODEL, other, "shadow", 0.1, "why", log, clock).kind == UpdateKind.CHALLENGE
     third = dataclasses.replace(other, folder=dataclasses.replace(source.folder, version="8", digest="d8"))
     made = announce(MODEL, third, "better", log, clock)
-    assert (made.kind, [one.digest for one in made.challengers]) == (update_history.PROMOTION, ["d9"])
+    assert (made.kind, [one.digest for one in made.challengers]) == (UpdateKind.PROMOTION, ["d9"])
     back = roll_back(MODEL, "no", log, clock)
     assert (back.kind, back.digest, [one.digest for one in back.challengers]) == (
-        update_history.ROLLBACK,
+        UpdateKind.ROLLBACK,
         source.folder.digest,
         ["d9"],
     )

@@ -13,6 +13,7 @@ from schemas import avro
 from schemas.errors import ModelRefused
 from schemas.generated import Challenger, ModelUpdate, SwapAck, TrainingEvent
 from schemas.topics import MODEL_UPDATES, TRAINING_EVENTS
+from schemas.vocabulary import Arm, Purpose, UpdateKind
 from streams.broker import Commit
 from streams.clock import ManualClock
 from streams.schema_registry import MemoryRegistry
@@ -22,7 +23,6 @@ from training_triggers.recorded.evidence import Evidence, Seen, time_ratio
 from training_triggers.rollout.controller import BACK, Policy, Rollout, breach, breach_beside, canary_of, of_canary
 from training_triggers.versions import promotion, update_history
 from training_triggers.versions.promotion import Source, before, shipped
-from training_triggers.versions.update_history import CANARY, SHADOW
 
 POLICY = Policy(share=0.5, labelled=50, margin=0.05, without_labels=500, most_s=100, watch_s=1_000)
 FACTS = {"version": "2", "uri": "file:/v2", "digest": "d2"}
@@ -68,7 +68,7 @@ class RolloutTopics:
         for one in ids:
             self.known.label({"request_id": one, "truth": {"spam": True}})
 
-    def by_hand(self, digest: str, kind: str = update_history.PROMOTION, *challengers: Challenger) -> ModelUpdate:
+    def by_hand(self, digest: str, kind: str = UpdateKind.PROMOTION, *challengers: Challenger) -> ModelUpdate:
         update = ModelUpdate(
             model=MODEL, version=digest, uri=f"file:/{digest}", digest=digest, reason="by hand", actor="me", kind=kind,
             decided_ms=self.clock.now_ms(), challengers=challengers,
@@ -138,21 +138,21 @@ def test_a_judged_candidate_answers_a_share_first_and_takes_over_when_it_is_no_w
     canary = canary_of(update)
     assert canary is not None
     assert (update.version, canary.version, canary.share, canary.salt) == (shipped(MODEL).folder.version, "2", 0.5, "r")
-    assert (update.kind, canary.purpose) == (update_history.CHALLENGE, update_history.RUN)
-    assert world.kinds() == ["judged", CANARY]
-    world.seen("d2", CANARY, 20, 20)
+    assert (update.kind, canary.purpose) == (UpdateKind.CHALLENGE, Purpose.RUN)
+    assert world.kinds() == ["judged", Arm.CANARY]
+    world.seen("d2", Arm.CANARY, 20, 20)
     world.seen(LIVE_DIGEST, "live", 200, 100)
     look(world, one)
     assert len(world.written) == 1, "too few labels"
-    world.seen("d2", CANARY, 60, 58)
+    world.seen("d2", Arm.CANARY, 60, 58)
     look(world, one)
     last = world.written[-1]
-    assert (last.version, last.digest, last.kind, canary_of(last)) == ("2", "d2", update_history.PROMOTION, None)
+    assert (last.version, last.digest, last.kind, canary_of(last)) == ("2", "d2", UpdateKind.PROMOTION, None)
     (watched,) = last.challengers
-    assert (watched.arm, watched.digest, watched.purpose) == (SHADOW, LIVE_DIGEST, update_history.WATCH), (
+    assert (watched.arm, watched.digest, watched.purpose) == (Arm.SHADOW, LIVE_DIGEST, Purpose.WATCH), (
         "the one before is asked beside it"
     )
-    assert world.kinds() == ["judged", CANARY, "promoted"]
+    assert world.kinds() == ["judged", Arm.CANARY, "promoted"]
     look(world, one)
     assert len(world.written) == 2
     world.clock.sleep(POLICY.watch_s + 1)
@@ -168,19 +168,19 @@ def test_a_canary_that_is_not_as_good_is_taken_back(why: str) -> None:
     live = world.written[0].version
     match why:
         case "worse":
-            world.seen("d2", CANARY, 60, 30)
+            world.seen("d2", Arm.CANARY, 60, 30)
             world.seen(LIVE_DIGEST, "live", 60, 58)
         case "slower":
-            world.seen("d2", CANARY, 10, 10, ms=50.0)
+            world.seen("d2", Arm.CANARY, 10, 10, ms=50.0)
             world.seen(LIVE_DIGEST, "live", 10, 10, ms=5.0)
         case "refused":
-            world.acks.append(SwapAck(model=MODEL, version="2", worker="w", accepted=False, reason="it failed", arm=CANARY))
+            world.acks.append(SwapAck(model=MODEL, version="2", worker="w", accepted=False, reason="it failed", arm=Arm.CANARY))
         case "late":
             world.clock.sleep(200.0)
     look(world, one)
     last = world.written[-1]
     assert (last.version, canary_of(last), last.reason.startswith(BACK)) == (live, None, True)
-    assert world.kinds() == ["judged", CANARY, "rolled_back"]
+    assert world.kinds() == ["judged", Arm.CANARY, "rolled_back"]
     look(world, one, 5)
     assert len(world.written) == 2, "it is not tried again"
 
@@ -189,10 +189,10 @@ def test_without_labels_the_gates_verdict_stands_after_enough_answers() -> None:
     world = RolloutTopics()
     world.judged()
     one = look(world)
-    world.known.sides[MODEL, "d2", CANARY] = Seen(answered=499)
+    world.known.sides[MODEL, "d2", Arm.CANARY] = Seen(answered=499)
     look(world, one)
     assert len(world.written) == 1
-    world.known.sides[MODEL, "d2", CANARY] = Seen(answered=500)
+    world.known.sides[MODEL, "d2", Arm.CANARY] = Seen(answered=500)
     look(world, one)
     assert world.written[-1].version == "2"
 
@@ -211,10 +211,10 @@ def test_one_candidate_at_a_time_and_the_second_was_compared_with_what_is_gone()
     world.judged("r2", version="3", uri="file:/v3", digest="d3")
     one = look(world)
     assert len(world.written) == 1
-    world.seen("d2", CANARY, 60, 60)
+    world.seen("d2", Arm.CANARY, 60, 60)
     world.seen(LIVE_DIGEST, "live", 60, 30)
     look(world, one)
-    assert world.kinds() == ["judged", CANARY, "promoted"]
+    assert world.kinds() == ["judged", Arm.CANARY, "promoted"]
     assert world.kinds("r2") == ["judged", "refused"]
 
 
@@ -223,12 +223,12 @@ def test_a_version_promoted_by_hand_that_proves_worse_is_brought_back_and_only_o
     world.by_hand("db")
     one = look(world)
     (watched,) = world.written[-1].challengers
-    assert (world.written[-1].digest, watched.digest, watched.purpose) == ("db", LIVE_DIGEST, update_history.WATCH)
+    assert (world.written[-1].digest, watched.digest, watched.purpose) == ("db", LIVE_DIGEST, Purpose.WATCH)
     world.answer("db", "live", [i % 2 == 0 for i in range(100)])
-    world.answer(LIVE_DIGEST, SHADOW, [True] * 100)
+    world.answer(LIVE_DIGEST, Arm.SHADOW, [True] * 100)
     look(world, one)
     last = world.written[-1]
-    assert (last.digest, last.kind, last.reason.startswith(BACK)) == (LIVE_DIGEST, update_history.ROLLBACK, True)
+    assert (last.digest, last.kind, last.reason.startswith(BACK)) == (LIVE_DIGEST, UpdateKind.ROLLBACK, True)
     assert (last.challengers, world.kinds(f"{MODEL}-db")) == ((), ["rolled_back"])
     look(world, one, 5)
     assert len(world.written) == 3
@@ -240,13 +240,13 @@ def test_a_version_of_the_shipped_ones_name_is_another_version() -> None:
     world = RolloutTopics()
     world.written.append(ModelUpdate(
         model=MODEL, version=shipped(MODEL).folder.version, uri="file:/mine", digest="mine", reason="", actor="me",
-        kind=update_history.PROMOTION, decided_ms=world.clock.now_ms(),
+        kind=UpdateKind.PROMOTION, decided_ms=world.clock.now_ms(),
     ))  # fmt: skip
     one = look(world)
     world.answer("mine", "live", [False] * 60)
-    world.answer(LIVE_DIGEST, SHADOW, [True] * 60)
+    world.answer(LIVE_DIGEST, Arm.SHADOW, [True] * 60)
     look(world, one)
-    assert (world.written[-1].digest, world.written[-1].kind) == (LIVE_DIGEST, update_history.ROLLBACK)
+    assert (world.written[-1].digest, world.written[-1].kind) == (LIVE_DIGEST, UpdateKind.ROLLBACK)
 
 
 @pytest.mark.parametrize("words", ["rollback: it insults people", "", "rolled forward"])
@@ -254,10 +254,10 @@ def test_a_rollback_by_hand_stands_whatever_its_words_are(words: str) -> None:
     world = RolloutTopics()
     world.by_hand("d2")
     world.clock.sleep(10)
-    world.written.append(replace(world.by_hand(LIVE_DIGEST, update_history.ROLLBACK), reason=words))
+    world.written.append(replace(world.by_hand(LIVE_DIGEST, UpdateKind.ROLLBACK), reason=words))
     del world.written[-2]
     world.answer(LIVE_DIGEST, "live", [False] * 100)
-    world.answer("d2", SHADOW, [True] * 100)
+    world.answer("d2", Arm.SHADOW, [True] * 100)
     world.seen("d2", "live", 300, 290)
     look(world, times=6)
     assert len(world.written) == 2, "and nothing is asked beside it"
@@ -272,7 +272,7 @@ def test_harder_traffic_does_not_bring_a_better_version_down() -> None:
         easy = 0.95 if start < 300 else 0.5
         old = numbers.random(100) < easy
         world.answer("new", "live", (old | (numbers.random(100) < 0.03)).tolist(), start)
-        world.answer(LIVE_DIGEST, SHADOW, old.tolist(), start)
+        world.answer(LIVE_DIGEST, Arm.SHADOW, old.tolist(), start)
         look(world, one, 1)
     assert world.written[-1].digest == "new"
 
@@ -284,7 +284,7 @@ def test_what_took_over_is_not_blamed_for_chance_nor_after_its_time() -> None:
         one = look(world)
         world.clock.sleep(later_s)
         world.answer("new", "live", (numbers.random(100) < right).tolist())
-        world.answer(LIVE_DIGEST, SHADOW, (numbers.random(100) < 0.97).tolist())
+        world.answer(LIVE_DIGEST, Arm.SHADOW, (numbers.random(100) < 0.97).tolist())
         look(world, one)
         assert world.written[-1].digest == "new"
 
@@ -295,13 +295,13 @@ def challenger(arm: str, digest: str) -> Challenger:
 
 def test_what_a_person_set_beside_it_stays_when_others_come_and_go() -> None:
     world = RolloutTopics()
-    shadow = challenger(SHADOW, "ds")
-    world.by_hand(LIVE_DIGEST, update_history.CHALLENGE, shadow)
+    shadow = challenger(Arm.SHADOW, "ds")
+    world.by_hand(LIVE_DIGEST, UpdateKind.CHALLENGE, shadow)
     world.judged()
     one = look(world)
     assert shadow in world.written[-1].challengers
     assert canary_of(world.written[-1]) is not None
-    world.seen("d2", CANARY, 60, 60)
+    world.seen("d2", Arm.CANARY, 60, 60)
     world.seen(LIVE_DIGEST, "live", 60, 30)
     look(world, one)
     assert (world.written[-1].digest, world.written[-1].challengers) == ("d2", (shadow,))
@@ -309,11 +309,11 @@ def test_what_a_person_set_beside_it_stays_when_others_come_and_go() -> None:
 
 def test_a_canary_by_hand_does_not_switch_the_watch_off_and_is_forgotten_at_last() -> None:
     world = RolloutTopics()
-    canary = challenger(CANARY, "dc")
-    world.by_hand("db", update_history.PROMOTION, canary)
+    canary = challenger(Arm.CANARY, "dc")
+    world.by_hand("db", UpdateKind.PROMOTION, canary)
     one = look(world)
     world.answer("db", "live", [False] * 60)
-    world.answer(LIVE_DIGEST, SHADOW, [True] * 60)
+    world.answer(LIVE_DIGEST, Arm.SHADOW, [True] * 60)
     look(world, one)
     assert (world.written[-1].digest, world.written[-1].challengers) == (LIVE_DIGEST, (canary,))
     world.judged()
@@ -327,11 +327,11 @@ def test_a_canary_by_hand_does_not_switch_the_watch_off_and_is_forgotten_at_last
 
 def test_a_canary_by_hand_that_does_harm_is_ended() -> None:
     world = RolloutTopics()
-    world.by_hand(LIVE_DIGEST, update_history.CHALLENGE, challenger(CANARY, "dc"), challenger(SHADOW, "ds"))
-    world.seen("dc", CANARY, 60, 10)
+    world.by_hand(LIVE_DIGEST, UpdateKind.CHALLENGE, challenger(Arm.CANARY, "dc"), challenger(Arm.SHADOW, "ds"))
+    world.seen("dc", Arm.CANARY, 60, 10)
     world.seen(LIVE_DIGEST, "live", 60, 58)
     look(world)
-    assert [one.arm for one in world.written[-1].challengers] == [SHADOW]
+    assert [one.arm for one in world.written[-1].challengers] == [Arm.SHADOW]
     assert "it is right less often" in world.written[-1].reason
 
 
@@ -339,7 +339,7 @@ def test_a_promotion_between_a_look_and_its_update_is_not_overwritten() -> None:
     world = RolloutTopics()
     world.judged()
     one = look(world)
-    world.seen("d2", CANARY, 60, 60)
+    world.seen("d2", Arm.CANARY, 60, 60)
     world.seen(LIVE_DIGEST, "live", 60, 30)
     assert one._topics is not None
     updates = one._topics.updates
@@ -355,7 +355,7 @@ def test_a_promotion_between_a_look_and_its_update_is_not_overwritten() -> None:
     look(world, one, 5)
     assert [update.digest for update in world.written if update.digest != LIVE_DIGEST][:1] == ["hotfix"]
     assert world.written[-1].digest == "hotfix"
-    assert world.kinds() == ["judged", CANARY, "rolled_back"], "memory and topic tell the same"
+    assert world.kinds() == ["judged", Arm.CANARY, "rolled_back"], "memory and topic tell the same"
 
 
 # --- history ----------------------------------------------------------------------------------------------------------
@@ -403,7 +403,7 @@ def test_a_crash_after_any_write_ends_in_the_same_state(good: bool) -> None:
         world.judged()
         for _ in range(10):
             if len(world.written) == 1:
-                world.seen("d2", CANARY, 60, 60 if good else 20)
+                world.seen("d2", Arm.CANARY, 60, 60 if good else 20)
                 world.seen(LIVE_DIGEST, "live", 60, 40)
             world.clock.sleep(2.0)
             try:
