@@ -22,6 +22,7 @@ from streams.kafka.config import KafkaAddress
 from streams.process.settings import load
 from streams.process.shell import configure_logging
 from streams.schema_registry import Registry
+from tests.support.properties import pytest_runtest_call as pytest_runtest_call
 
 # A machine that does much else is slow, and that is no test's failure.
 settings.register_profile("millrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])

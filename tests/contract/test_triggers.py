@@ -40,8 +40,8 @@ def counts(trigger: Trigger, baseline: list[float], window: list[float]) -> bool
     return found.effect >= trigger.least_effect and (found.p_value is None or found.p_value < 0.05)
 
 
-def test_its_name_is_its_files(trigger: Trigger) -> None:
-    assert trigger.name in NAMES
+def test_its_name_is_its_files(trigger: Trigger, request: pytest.FixtureRequest) -> None:
+    assert trigger.name == request.node.callspec.params["trigger"]
 
 
 def test_the_same_again_is_no_change(trigger: Trigger) -> None:

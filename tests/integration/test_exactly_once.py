@@ -35,7 +35,10 @@ def running(*loops: Loop) -> Iterator[None]:
 
     def run(loop: Loop) -> None:
         try:
-            loop.run(stop.is_set)
+            while not stop.is_set():
+                loop.run_once()
+            loop._drain()
+            loop.source.close()
         except BaseException as error:
             raised.append(error)
 

@@ -191,11 +191,20 @@ INT64 = st.one_of(
     st.sampled_from([-(2**63), -1, 0, 1, 2**62, 2**63 - 1]),
     st.integers(NOW_MS - 400 * DAY_MS, NOW_MS + 2 * DAY_MS),
 )
+# An event's time, and the header of its replay: any, near now, or replayed from near its time.
+TIMES = st.one_of(
+    st.tuples(INT64, st.one_of(st.none(), INT64.map(lambda n: str(n).encode()), st.binary(max_size=20))),
+    st.tuples(st.integers(NOW_MS - 2 * LATENESS_MS, NOW_MS + 2 * HOUR_MS), st.none()),
+    st.tuples(st.integers(0, 2 * LONGEST_REPLAY_MS), st.integers(-2 * LATENESS_MS, 2 * HOUR_MS)).map(
+        lambda drawn: (NOW_MS - drawn[0] + drawn[1], str(drawn[0]).encode())
+    ),
+)
 
 
-@given(INT64, st.one_of(st.none(), INT64.map(lambda n: str(n).encode()), st.binary(max_size=20)))
+@given(TIMES)
 @settings(max_examples=300, deadline=None)
-def test_whatever_an_event_says_what_passes_lies_in_the_past_that_is_allowed(event_ms: int, said: bytes | None) -> None:
+def test_whatever_an_event_says_what_passes_lies_in_the_past_that_is_allowed(times: tuple[int, bytes | None]) -> None:
+    event_ms, said = times
     world = ValidationUnderTest()
     outcomes = world.run(replace(VIEW, event_ms=event_ms), headers=None if said is None else {h.REPLAY_OFFSET_MS: said})
     assert len(outcomes) == 1
