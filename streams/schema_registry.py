@@ -197,25 +197,30 @@ def _message(error: urllib.error.HTTPError) -> str:
 
 
 class MemoryRegistry:
-    """The same in memory, for tests and runs without a server."""
+    """The same in memory, for tests and runs without a server. As in a real registry, equal schemas have one id under all subjects."""
 
     def __init__(self) -> None:
-        self._schemas: list[tuple[str, dict[str, Any]]] = []
+        self._schemas: list[dict[str, Any]] = []
+        self._subjects: dict[str, list[int]] = {}
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
-        if (subject, schema) not in self._schemas:
-            self._schemas.append((subject, schema))
-        return self._schemas.index((subject, schema)) + 1
+        if schema not in self._schemas:
+            self._schemas.append(schema)
+        schema_id = self._schemas.index(schema) + 1
+        versions = self._subjects.setdefault(subject, [])
+        if schema_id not in versions:
+            versions.append(schema_id)
+        return schema_id
 
     def schema_of(self, schema_id: int) -> dict[str, Any]:
         if not 0 < schema_id <= len(self._schemas):
             raise UndecodableRecord(f"the registry knows no schema with id {schema_id}")
-        return self._schemas[schema_id - 1][1]
+        return self._schemas[schema_id - 1]
 
     def id_of(self, subject: str, schema: dict[str, Any]) -> int:
-        if (subject, schema) not in self._schemas:
-            raise SchemaRefused(f"the registry has not our schema of {subject}")
-        return self._schemas.index((subject, schema)) + 1
+        if schema not in self._schemas or self._schemas.index(schema) + 1 not in self._subjects.get(subject, ()):
+            raise SchemaRefused(f"the registry does not have our schema for {subject}")
+        return self._schemas.index(schema) + 1
 
     def ids_under(self, subject: str, *, anew: bool) -> Collection[int]:
-        return [number for number, (its, _) in enumerate(self._schemas, 1) if its == subject]
+        return list(self._subjects.get(subject, ()))

@@ -102,10 +102,8 @@ class Assignment:
         tried_offset, tries = self._tries.get(place, (-1, 0))
         return tries if tried_offset == offset else 0
 
-    def try_again_in_place(self, place: Place, offset: int, delay_s: float) -> None:
-        """Strict order: go back to the record, with all that came after it, and wait there."""
-        tries = self.tries(place, offset) + 1
-        self.rewind()
+    def wait_in_place(self, place: Place, offset: int, tries: int, delay_s: float) -> None:
+        """Strict order: the loop went back to this record, which was tried so often, and waits there."""
         self._tries[place] = (offset, tries)
         self.pauses.hold(place, self._clock.monotonic_s() + delay_s)
 

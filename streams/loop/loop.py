@@ -309,9 +309,7 @@ class Loop:
     def _hold_back(self, rows: Rows) -> None:
         """Rows that failed by no fault of theirs wait for the next trial, behind the others: one of those may succeed."""
         if self._strict:
-            self.outbox.release()
-            self._commit()
-            self.assignment.rewind()
+            self._commit_and_go_back()
         elif self._suspects.among(rows):
             self._suspects.put_back(rows)
         else:
@@ -331,12 +329,17 @@ class Loop:
         if row.deadlines_ms[0] and row.deadlines_ms[0] <= not_before_ms:
             self._expire(row, f"the next try would come after the deadline; this one failed with: {error}")
         elif self._strict:
-            self.outbox.release()
-            self._commit()
-            self.assignment.try_again_in_place(row.places[0], row.offsets[0], delays[attempt] / 1000)
+            self._commit_and_go_back()
+            self.assignment.wait_in_place(row.places[0], row.offsets[0], attempt + 1, delays[attempt] / 1000)
         else:
             records = retries(self._retry_topics[attempt], row, error, step, self.worker, not_before_ms)
             self.outbox.hold(Ended(row, [records]))
+
+    def _commit_and_go_back(self) -> None:
+        """Strict order: what is finished is committed; the record that waits, and all behind it, are read again."""
+        self.outbox.release()
+        self._commit()
+        self.recovery.go_back()
 
     # --- commit -------------------------------------------------------------------------------------------------
 

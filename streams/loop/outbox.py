@@ -123,8 +123,11 @@ class Outbox:
         return transaction.positions
 
     def abort(self, *, rebuild: bool) -> None:
-        """Undo what was not committed. Raises TransactionAborted, Fenced, BrokerUnavailable."""
-        if rebuild or self._unusable:
+        """Undo what was not committed. Raises TransactionAborted, Fenced, BrokerUnavailable.
+
+        At least once, a record that is still queued would be sent later and could fail then: another row would be blamed for it. So the
+        producer is replaced, and its queue goes with it."""
+        if rebuild or self._unusable or (not self._exactly_once and self.opened is not None):
             self._sink.rebuild()
             self._unusable = False
         elif self._exactly_once:

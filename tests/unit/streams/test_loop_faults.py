@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 
@@ -16,11 +17,13 @@ from schemas.errors import (
 )
 from schemas.topic_kinds import Order
 from streams import headers as h
+from streams.broker import Commit
+from streams.loop.limits import Delivery
 from streams.loop.loop import Loop
 from streams.loop.outcome import Emit, Outcome, Reject
 from streams.loop.quarantine import Quarantine
 from streams.memory.endpoints import MemorySink
-from streams.rows import OutRecords, Polled, Rows
+from streams.rows import OutRecords, Place, Polled, Rows
 from tests.support.echo import RESULTS, Echo, EchoGroup, result, settle
 
 TOPIC = "echo-requests-v1"
@@ -411,3 +414,72 @@ def test_no_transaction_is_open_while_a_batch_runs_that_may_take_long() -> None:
     echo.on_batch = lambda rows: opened.append(loop.outbox.opened is not None)
     settle(loop, passes=5)
     assert len(opened) >= 3 and not any(opened)
+
+
+# --- limits and queues --------------------------------------------------------------------------------------------------
+
+
+class Silent(EchoGroup):
+    """Its broker does not tell what is committed until a time."""
+
+    def until(self, loop: Loop, answers_s: float) -> None:
+        committed = loop.source.committed
+
+        def asked(places: Iterable[Place]) -> dict[Place, Commit]:
+            if self.clock.monotonic_s() < answers_s:
+                raise BrokerUnavailable("no answer")
+            return committed(places)
+
+        loop.source.committed = asked  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("silent_s", [60.0, 600.0])
+def test_a_retry_in_place_waits_for_the_broker_within_the_outage_limit(silent_s: float) -> None:
+    world = Silent(Order.STRICT, partitions=1)
+    echo = Echo()
+    loop = world.loop(echo, outage_limit_s=120.0)
+    settle(loop, passes=2)
+    failures = [True]
+    echo.later_fails = lambda: bool(failures) and failures.pop()
+    world.until(loop, world.clock.monotonic_s() + silent_s)
+    world.send(b"later")
+    if silent_s > 120:
+        with pytest.raises(BrokerUnavailable, match="no way back"):
+            settle(loop, passes=30)
+    else:
+        settle(loop, passes=60)
+        assert statuses(world) == {"ok": 1}
+
+
+class Queueing(MemorySink):
+    """At least once: what is produced waits in a queue, as in a real client, until a flush or a later poll sends it."""
+
+    full = False
+
+    def rebuild(self) -> None:
+        super().rebuild()
+        self.queue: list[OutRecords] = []
+
+    def produce(self, out: OutRecords) -> None:
+        if self.full and self.queue:
+            raise TransactionAborted("produce: the queue takes no more")
+        self.queue.append(out)
+
+    def flush(self, limit_s: float) -> None:
+        queued, self.queue = self.queue, []
+        for out in queued:
+            super().produce(out)
+
+
+def test_at_least_once_nothing_that_was_queued_before_an_abort_is_sent_after_it() -> None:
+    world = EchoGroup(partitions=1)
+    sink = Queueing(world.broker, "echo", None)
+    loop = world.loop(Echo(), delivery=Delivery.AT_LEAST_ONCE, sink=lambda own: sink)
+    sink.full = True
+    world.send(*[b"v"] * 20)
+    while not loop.metrics.total("aborts"):
+        loop.run_once()
+    assert sink.queue == [], "its rows are read again; sent later, its failure would be blamed on another row"
+    sink.full = False
+    settle(loop, passes=30)
+    assert len({origin for _, origin, _ in world.results()}) == 20
