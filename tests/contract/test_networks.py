@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from inference_workers.backends.onnx import OnnxNetwork
 from inference_workers.backends.scorers import ConvPictures
@@ -39,16 +40,20 @@ def inputs_of(signature: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
+DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", FOLDERS)
-def test_both_backends_agree_and_give_what_the_signature_says(name: str) -> None:
+def test_both_backends_agree_and_give_what_the_signature_says(name: str, device: str) -> None:
     folder = open_folder(SHIPPED / name)
     for file, signature in graphs(folder).items():
         inputs = inputs_of(signature)
-        ours, torch = OnnxNetwork(folder, file).run(inputs), TorchNetwork(folder, file).run(inputs)
-        assert list(ours) == list(torch) == list(signature["outputs"])
-        for output in ours:
-            np.testing.assert_allclose(ours[output], torch[output], atol=2e-4)
-            assert str(ours[output].dtype) == signature["outputs"][output]["dtype"]
+        by_onnx, by_torch = OnnxNetwork(folder, file).run(inputs), TorchNetwork(folder, file, device).run(inputs)
+        assert list(by_onnx) == list(by_torch) == list(signature["outputs"])
+        for output in by_onnx:
+            np.testing.assert_allclose(by_onnx[output], by_torch[output], atol=2e-4)
+            assert str(by_torch[output].dtype) == signature["outputs"][output]["dtype"]
 
 
 @pytest.mark.parametrize("name", FOLDERS)
