@@ -106,7 +106,7 @@ def _supervise(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
 
 
 def _get(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
-    from processors.features.feature_blob import GRACE_MS, State, unpack
+    from processors.features.feature_blob import GRACE_MS, Freshness, unpack
     from processors.features.online_store import RedisStore
 
     view, now_ms = view_of(chosen.entity), SystemClock().now_ms()
@@ -114,7 +114,7 @@ def _get(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
     names = [feature.name for feature in view.features]
     served = unpack(view, store.read(view, chosen.ids), names, now_ms, GRACE_MS)
     for row, entity in enumerate(chosen.ids):
-        state = State(int(served.state[row])).name.lower()
+        state = Freshness(int(served.state[row])).name.lower()
         values = {name: _plain(served.values[name][row]) for name in names}
         age_s = None if not served.event_ms[row] else (now_ms - int(served.event_ms[row])) / 1000
         if chosen.json:
@@ -132,7 +132,7 @@ def _get(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
         written_s = (now_ms - int(served.changed_ms[row])) / 1000
         print(f"{view.entity} {entity}  {state}  {last}, written {written_s:.1f} s ago, {ends}")
         _print_values(view.features, values)
-    return 0 if all(state != State.MISSING for state in served.state.tolist()) else 1
+    return 0 if all(state != Freshness.MISSING for state in served.state.tolist()) else 1
 
 
 def _clear(chosen: argparse.Namespace, settings: FeatureSettings) -> int:

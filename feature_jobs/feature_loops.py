@@ -40,19 +40,19 @@ def sink(view: View, settings: FeatureSettings) -> Build:
     def build(given: Surroundings) -> Step:
         address, clock = given.address, given.clock
         store = RedisStore(settings.redis, WRITE_LIMIT_S)
-        attributes = Attributes(view, KafkaBroadcast(address, view.attributes.name, clock), given.ids)
+        attributes = Attributes(view, KafkaBroadcast(address, view.attributes.name, clock), given.registry)
 
         def read_back(ends: Mapping[Place, int]) -> Iterator[Polled]:
             return stretch(address, view.tiles.name, KafkaAdmin(address).firsts(list(ends)), ends, clock)
 
         topic_id = KafkaAdmin(address).topic_id(view.tiles.name)
-        return given.step(FeatureSink(view, given.ids, store, attributes, read_back, clock, given.metrics, topic_id))
+        return given.step(FeatureSink(view, given.registry, store, attributes, read_back, clock, given.metrics, topic_id))
 
     return build
 
 
 def archive(settings: FeatureSettings) -> Build:
-    return lambda given: Archive(Path(settings.lake) / EVENTS, given.ids, given.clock, settings.archive_s)
+    return lambda given: Archive(Path(settings.lake) / EVENTS, given.registry, given.clock, settings.archive_s)
 
 
 def plans(settings: FeatureSettings) -> dict[str, LoopPlan]:

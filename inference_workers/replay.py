@@ -23,7 +23,7 @@ import numpy as np
 from inference_workers.models.addresses import open_source
 from inference_workers.settings import MediaSettings, WorkerSettings
 from inference_workers.task import Task, Version, find_task, task_names
-from processors.features.recorded_features import Recorded
+from processors.features.recorded_features import RecordedFeatures
 from schemas.codec import Decoder, SchemaIds
 from schemas.errors import BadSettings, MillraceError
 from schemas.topics import PREDICTION_LOG
@@ -103,8 +103,8 @@ def task_of(model: str) -> Task:
 
 
 def replay(
-    task: Task, model: str, versions: Sequence[Version], batches: Iterator[Rows], ids: SchemaIds, with_seen: bool = False,
-    served: Recorded | None = None,
+    task: Task, model: str, versions: Sequence[Version], batches: Iterator[Rows], registry: SchemaIds, with_seen: bool = False,
+    served: RecordedFeatures | None = None,
 ) -> list[Replayed]:  # fmt: skip
     """served: the features that the task needs, as they were; a request of which none are known is refused.
 
@@ -112,7 +112,7 @@ def replay(
     if task.needs and served is None:
         raise BadSettings(f"{task.name} needs features, and none were given")
     media = load(MediaSettings, os.environ, task.name).reader()
-    decoder = Decoder.of(task.consumption.topic, ids)
+    decoder = Decoder.of(task.consumption.topic, registry)
     others = {name: source for name, source in task.models.items() if name != model}
     beside = {name: Version(folder, task.load(folder, name)) for name, folder in ((n, open_source(s)) for n, s in others.items())}
     found = [Replayed(version) for version in versions]
@@ -176,12 +176,12 @@ def newest(starts: dict[Place, int], ends: dict[Place, int], limit: int) -> dict
     return {place: ends[place] - math.ceil(limit * length / whole) for place, length in lengths.items()}
 
 
-def served_before(address: KafkaAddress, task: Task, from_ms: int, ids: SchemaIds) -> Recorded | None:
+def served_before(address: KafkaAddress, task: Task, from_ms: int, registry: SchemaIds) -> RecordedFeatures | None:
     """The features that the task's requests were answered with since then; None where it needs none."""
     if not task.needs:
         return None
-    found = Recorded(task.needs)
-    log = Readable(PREDICTION_LOG, ids, lambda record: found.take(record) if record["task"] == task.name else None)
+    found = RecordedFeatures(task.needs)
+    log = Readable(PREDICTION_LOG, registry, lambda record: found.take(record) if record["task"] == task.name else None)
     every(log, since(address, PREDICTION_LOG.name, range(PREDICTION_LOG.partitions), from_ms, SystemClock()))
     return found
 
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     try:
         settings, task = load(WorkerSettings, os.environ), task_of(chosen.model)
-        address, ids = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry)
+        address, registry = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry)
         topic, admin = task.consumption.topic, KafkaAdmin(address)
         places = [(topic.name, number) for number in range(topic.partitions)]
         starts, ends = admin.offsets_at(places, chosen.from_ms), admin.offsets_at(places, chosen.to_ms)
@@ -210,8 +210,8 @@ def main(arguments: Sequence[str]) -> int:
             chosen.limit = kept["limit"]
         folders = [open_source(source) for source in chosen.source]
         versions = [Version(folder, task.load(folder, chosen.model)) for folder in folders]
-        found = replay(task, chosen.model, versions, recorded(address, task, starts, ends, chosen.limit), ids, chosen.seen,
-                       served_before(address, task, chosen.from_ms, ids))  # fmt: skip
+        found = replay(task, chosen.model, versions, recorded(address, task, starts, ends, chosen.limit), registry, chosen.seen,
+                       served_before(address, task, chosen.from_ms, registry))  # fmt: skip
     except MillraceError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1

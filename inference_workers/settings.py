@@ -8,7 +8,7 @@ from inference_workers.media.decoding_child import DecodingChild
 from inference_workers.media.formats import Caps
 from inference_workers.media.reader import MediaReader
 from schemas.errors import BadSettings
-from streams.claim_checks import Blobs
+from streams.claim_checks import ClaimChecks
 from streams.loop.limits import Delivery
 from streams.process.group_settings import GroupSettings
 from streams.process.settings import setting
@@ -61,4 +61,4 @@ class MediaSettings:
             pixels=self.megapixels * 1_000_000, frames=self.frames, video_s=self.video_s, sound_s=self.sound_s,
         )  # fmt: skip
         child = DecodingChild(caps, self.decoder_mib * mib, self.decode_limit_s)
-        return MediaReader(Blobs(self.blob_roots.split()), caps, child)
+        return MediaReader(ClaimChecks(self.blob_roots.split()), caps, child)

@@ -52,7 +52,7 @@ class TaskProcessor(Processor):
         models: ServedModels,
         media: MediaReader,
         enrich: Enrich,
-        ids: SchemaIds,
+        registry: SchemaIds,
         clock: Clock,
         worker: str,
         metrics: Metrics,
@@ -62,9 +62,9 @@ class TaskProcessor(Processor):
         self._task, self._models, self._media, self._enrich = task, models, media, enrich
         self._clock, self._worker, self._metrics = clock, worker, metrics
         self._result_record: str = task.results.record.RECORD
-        self._decoder = Decoder.of(task.consumption.topic, ids, MOST_VALUES)
-        self._encoder = Encoder(self._result_record, task.results.subject, ids)
-        self._log_encoder = Encoder.of(PREDICTION_LOG, ids)
+        self._decoder = Decoder.of(task.consumption.topic, registry, MOST_VALUES)
+        self._encoder = Encoder(self._result_record, task.results.subject, registry)
+        self._log_encoder = Encoder.of(PREDICTION_LOG, registry)
 
     def process(self, rows: Rows) -> list[Outcome]:
         """One batch through the task, by one set of versions from its first row to its last. Rows that cannot be answered are told

@@ -41,9 +41,9 @@ def suspect_step(task_name: str, settings: WorkerSettings, worker: str) -> Batch
     """The step of a quarantine child: everything made anew, nothing shared with the parent. No loop drives it, so it follows the
     updates of models itself, before each record."""
     configure_logging(settings.log_json)
-    task, ids, clock, metrics = find_task(task_name), Registry(settings.registry), SystemClock(), Metrics()
+    task, registry, clock, metrics = find_task(task_name), Registry(settings.registry), SystemClock(), Metrics()
     updates = KafkaBroadcast(settings.address(), MODEL_UPDATES.name, clock)
-    models = ServedModels(task, updates, ids, clock, worker, metrics, _drop, settings.sources())
+    models = ServedModels(task, updates, registry, clock, worker, metrics, _drop, settings.sources())
 
     def by_announced_versions(process: Process) -> Process:
         def caught_up(rows: Rows) -> list[Outcome]:
@@ -52,7 +52,7 @@ def suspect_step(task_name: str, settings: WorkerSettings, worker: str) -> Batch
 
         return caught_up
 
-    processor = _processor(task, models, settings.redis, ids, clock, worker, metrics)
+    processor = _processor(task, models, settings.redis, registry, clock, worker, metrics)
     return BatchStep(processor, clock, CostLine(), around=lambda process: kill_on(os.environ, by_announced_versions(process)))
 
 
@@ -61,13 +61,13 @@ def _drop(records: OutRecords) -> None:
 
 
 def _processor(
-    task: Task, models: ServedModels, redis: str, ids: SchemaIds, clock: Clock, worker: str, metrics: Metrics
+    task: Task, models: ServedModels, redis: str, registry: SchemaIds, clock: Clock, worker: str, metrics: Metrics
 ) -> TaskProcessor:
     media = load(MediaSettings, os.environ, task.name).reader()
     if task.reads_media:
         media.start()
     enrich = Enrich(task.needs, RedisStore(redis) if task.needs else None, clock, metrics)
-    return TaskProcessor(task, models, media, enrich, ids, clock, worker, metrics)
+    return TaskProcessor(task, models, media, enrich, registry, clock, worker, metrics)
 
 
 def plan(
@@ -83,9 +83,9 @@ def plan(
     def build(given: Surroundings) -> Step:
         updates = KafkaBroadcast(given.address, MODEL_UPDATES.name, given.clock)
         models = ServedModels(
-            task, updates, given.ids, given.clock, given.worker, given.metrics, given.side.produce, settings.sources()
+            task, updates, given.registry, given.clock, given.worker, given.metrics, given.side.produce, settings.sources()
         )
-        processor = _processor(task, models, settings.redis, given.ids, given.clock, given.worker, given.metrics)
+        processor = _processor(task, models, settings.redis, given.registry, given.clock, given.worker, given.metrics)
         return BatchStep(processor, given.clock, given.line, around=around)
 
     return LoopPlan(

@@ -18,7 +18,7 @@ from processors.settings import ProcessorSettings
 from schemas.features import DAY_MS
 from schemas.topic_kinds import Consumption
 from schemas.topics import DECISIONS, POLICY, TIMELY, USER_EVENTS, USER_EVENTS_VALID, VALIDATE
-from streams.claim_checks import Blobs
+from streams.claim_checks import ClaimChecks
 from streams.clock import SystemClock
 from streams.kafka.readback import first_times, since
 from streams.loop.limits import LoopLimits
@@ -54,7 +54,7 @@ def _plan(consumption: Consumption, build: Build) -> LoopPlan:
 
 
 def _function(consumption: Consumption, function: Function) -> Build:
-    return lambda given: given.step(RecordProcessor(consumption, function, "content_id", given.ids, given.worker))
+    return lambda given: given.step(RecordProcessor(consumption, function, "content_id", given.registry, given.worker))
 
 
 def _timely(given: Surroundings) -> Step:
@@ -64,7 +64,7 @@ def _timely(given: Surroundings) -> Step:
         given.metrics.add("late_labels", 1)
         return None
 
-    return given.step(RecordProcessor(TIMELY, passed, "request_id", given.ids, given.worker))
+    return given.step(RecordProcessor(TIMELY, passed, "request_id", given.registry, given.worker))
 
 
 def _validation(settings: ProcessorSettings, given: Surroundings) -> Step:
@@ -79,7 +79,7 @@ def _validation(settings: ProcessorSettings, given: Surroundings) -> Step:
                 yield partition, part.values, part.timestamps_ms
 
     seen = Seen(settings.dedupe_s * 1000, in_flight=4 * LoopLimits().look_ahead_records)  # offsets have gaps
-    return given.step(Validation(given.ids, given.worker, given.metrics, seen, read_back, settings.replay_days * DAY_MS))
+    return given.step(Validation(given.registry, given.worker, given.metrics, seen, read_back, settings.replay_days * DAY_MS))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         by_name, slot = plans(settings), slot_name(chosen.slot)
         first, *others = [by_name[name] for name in chosen.names]
         if settings.blob_roots:
-            first = replace(first, periodic=[Cleaner(Blobs(settings.blob_roots.split()), SystemClock())])
+            first = replace(first, periodic=[Cleaner(ClaimChecks(settings.blob_roots.split()), SystemClock())])
         return [make_loop(plan, settings, slot) for plan in (first, *others)]
 
     return serve(made)

@@ -40,7 +40,7 @@ class Reference:
 SILENT_AT_LEAST_S = 1.0
 
 
-class Blobs:
+class ClaimChecks:
     """Reads under `roots`, writes under the first of them. roots: file:///folder or s3://bucket/prefix.
 
     A store that does not answer is not asked again for as long as the last call took: a batch with many references waits for one."""
@@ -191,7 +191,7 @@ class _s3_errors:  # noqa: N801  # used as a function
                 raise RetryLater(f"{self._uri}: the store does not answer: {error}") from error
 
 
-def split_media(fields: dict[str, Any], blobs: Blobs | None) -> dict[str, Any]:
+def split_media(fields: dict[str, Any], blobs: ClaimChecks | None) -> dict[str, Any]:
     """A media field for these bytes under "data": as it is while small, else by reference. Raises MediaRefused."""
     data: bytes = fields["data"]
     if len(data) <= INLINE_BYTES:

@@ -82,8 +82,8 @@ def _encoded(what: str, text: str) -> bytes:
 class Client:
     """Many requests may be under way at once; made by `connect`, closed by leaving its block."""
 
-    def __init__(self, sink: Sink, replies: Replies, partition: int, ids: SchemaIds, clock: Clock, name: str) -> None:
-        self._sink, self._replies, self._ids, self._clock, self._name = sink, replies, ids, clock, name
+    def __init__(self, sink: Sink, replies: Replies, partition: int, registry: SchemaIds, clock: Clock, name: str) -> None:
+        self._sink, self._replies, self._registry, self._clock, self._name = sink, replies, registry, clock, name
         self._reply_to = f"{REPLIES.name}/{partition}".encode()
         self._encoders: dict[str, Encoder] = {}
         self._waiting: dict[str, _Waiting] = {}
@@ -154,7 +154,7 @@ class Client:
         if wrong:
             raise InvalidRequest(f"a field of the {task} request has a value of another type: {wrong}")
         if task not in self._encoders:
-            self._encoders[task] = Encoder(record, topic.subject, self._ids)
+            self._encoders[task] = Encoder(record, topic.subject, self._registry)
         try:
             return self._encoders[task].encode({name: Constant(value) for name, value in fields.items()}, 1)[0]
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -186,7 +186,7 @@ class Client:
     def _delivered(self, reply: _Reply) -> bool:
         """False where it must wait for its schema."""
         try:
-            result = read_any(reply.value, self._ids)
+            result = read_any(reply.value, self._registry)
         except RetryLater:
             return False
         except UndecodableRecord as error:

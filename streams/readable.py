@@ -27,10 +27,10 @@ class Readable(Generic[T]):
     cannot. metrics: counts what is passed over as `passed_over`."""
 
     def __init__(
-        self, topic: Topic[Record], ids: SchemaIds, parse: Callable[[dict[str, Any]], T], metrics: Metrics | None = None
+        self, topic: Topic[Record], registry: SchemaIds, parse: Callable[[dict[str, Any]], T], metrics: Metrics | None = None
     ) -> None:
         self.topic, self._parse, self._metrics = topic.name, parse, metrics
-        self._decoder = Decoder.of(topic, ids)
+        self._decoder = Decoder.of(topic, registry)
         self.passed_over = 0
 
     def of(self, polled: Polled) -> list[T]:

@@ -14,8 +14,8 @@ class RecordWriter:
     """source: the process or command that writes, as the CloudEvents header `ce_source` has it. Raises SchemaRefused where the topic's
     schema was not provisioned."""
 
-    def __init__(self, topic: Topic[Record], ids: SchemaIds, source: str) -> None:
-        self._topic, self._encoder, self._source = topic, Encoder.of(topic, ids), source
+    def __init__(self, topic: Topic[Record], registry: SchemaIds, source: str) -> None:
+        self._topic, self._encoder, self._source = topic, Encoder.of(topic, registry), source
 
     def of(self, record: Any, key: str, event_id: str) -> OutRecords:
         """record: a generated dataclass of the topic's kind. event_id: the same for each writing of the same event, so that readers can

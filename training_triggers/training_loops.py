@@ -52,12 +52,12 @@ def detecting(name: str, settings: TriggerSettings) -> LoopPlan:
     rules = Rules(window_n=window_n, in_a_row=settings.in_a_row, baseline_ms=int(settings.baseline_s * 1000), due=due)
 
     def build(given: Surroundings) -> Step:
-        states = reader(given.address, given.ids, DRIFT_STATE, DriftState)
+        states = reader(given.address, given.registry, DRIFT_STATE, DriftState)
 
         def wishes() -> KafkaBroadcast:
             return KafkaBroadcast(given.address, (DRIFT_EVENTS.name, MODEL_UPDATES.name), given.clock)
 
-        return given.step(Detector(consumption, extract, triggers, rules, given.ids, given.worker, states, wishes))
+        return given.step(Detector(consumption, extract, triggers, rules, given.registry, given.worker, states, wishes))
 
     return replace(_plan(consumption, build), limits=DETECTOR_LIMITS)
 
@@ -69,7 +69,7 @@ def deciding(settings: TriggerSettings) -> LoopPlan:
         def read() -> KafkaBroadcast:
             return KafkaBroadcast(given.address, (TRAINING_REQUESTS.name, TRAINING_EVENTS.name), given.clock)
 
-        return given.step(Decide(policy, given.ids, given.worker, read))
+        return given.step(Decide(policy, given.registry, given.worker, read))
 
     return _plan(DECIDE, build)
 
@@ -81,7 +81,7 @@ def launching(settings: TriggerSettings) -> LoopPlan:
         raise BadSettings("MILLRACE_RUNS must be an absolute path; each run keeps its files there")
 
     def build(given: Surroundings) -> Step:
-        address, ids, clock, worker = given.address, given.ids, given.clock, given.worker
+        address, ids, clock, worker = given.address, given.registry, given.clock, given.worker
 
         def fail(run_key: str, model: str, words: str) -> None:
             journal = Journal(address, ids, clock, run_key, model, worker)
@@ -103,7 +103,7 @@ def rolling_out(settings: TriggerSettings) -> LoopPlan:
     )  # fmt: skip
 
     def build(given: Surroundings) -> Step:
-        address, ids, clock = given.address, given.ids, given.clock
+        address, ids, clock = given.address, given.registry, given.clock
         events = reader(address, ids, TRAINING_EVENTS, TrainingEvent)
         return given.step(controller.Rollout(policy, ids, events, lambda: KafkaTopics(address, ids, clock, given.worker), clock))
 

@@ -21,7 +21,7 @@ from feast.types import Float64, Int64, String
 from feast.value_type import ValueType
 from pydantic import StrictStr
 
-from processors.features.feature_blob import GRACE_MS, State, unpack
+from processors.features.feature_blob import GRACE_MS, Freshness, unpack
 from processors.features.online_store import RedisStore
 from schemas.features import VIEWS, Kind, View
 from streams.clock import SystemClock
@@ -56,7 +56,7 @@ class BlobStore(FeastOnlineStore):
         columns = {name: (_VALUES[view.feature(name).kind], served.values[name]) for name in names}
         found: list[tuple[datetime | None, dict[str, Value] | None]] = []
         for row, state in enumerate(served.state.tolist()):
-            if state != State.FRESH:
+            if state != Freshness.FRESH:
                 found.append((None, None))
                 continue
             at = datetime.fromtimestamp(int(served.changed_ms[row]) / 1000, UTC)

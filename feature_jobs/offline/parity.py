@@ -14,7 +14,7 @@ from feature_jobs.offline.lake import Attributes, entities_of, tiles, values_of
 from feature_jobs.online.attributes import attributes_now
 from feature_jobs.online.rollup import Tile
 from feature_jobs.settings import FeatureSettings
-from processors.features.feature_blob import Served, State, unpack
+from processors.features.feature_blob import Freshness, ServedFeatures, unpack
 from processors.features.online_store import RedisStore
 from schemas.features import Value, View
 from streams.clock import SystemClock
@@ -82,18 +82,23 @@ def parity(view: View, lake: Path, settings: FeatureSettings, sample: int, seed:
 
 
 def compared(
-    view: View, chosen: Sequence[str], held: Mapping[str, Sequence[Tile]], attributes: Attributes, served: Served, now_ms: int
+    view: View,
+    chosen: Sequence[str],
+    held: Mapping[str, Sequence[Tile]],
+    attributes: Attributes,
+    served: ServedFeatures,
+    now_ms: int,
 ) -> Parity:
     """held: of each the tiles of the archive. served: entry i of the i-th that was chosen."""
     found = Parity(sampled=len(chosen))
     for row, name in enumerate(chosen):
         newest_ms = max(tile.appended_ms for tile in held[name])
         recent = max(newest_ms, int(served.changed_ms[row])) > now_ms - SETTLING_MS
-        if served.state[row] == State.MISSING:
+        if served.state[row] == Freshness.MISSING:
             found.not_compared += recent
             found.missing += not recent
             continue
-        found.stale += int(served.state[row] == State.STALE)
+        found.stale += int(served.state[row] == Freshness.STALE)
         online = {feature.name: _plain(served.values[feature.name][row]) for feature in view.features}
         offline = values_of(held[name], int(served.changed_ms[row]), view, attributes.get(name))  # as of when those were computed
         if any(online[told] != offline[told] for told in ("last_seen_ms", "events_7d")):  # of other events, so nothing can agree

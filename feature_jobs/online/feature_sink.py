@@ -17,7 +17,7 @@ import structlog
 
 from feature_jobs.online.attributes import Attributes
 from feature_jobs.online.rollup import Entity, Tile
-from processors.features.feature_blob import Written, pack
+from processors.features.feature_blob import EntityValues, pack
 from processors.features.online_store import OnlineStore
 from schemas.codec import Decoder, SchemaIds
 from schemas.errors import ImpossibleEvent, RecordError, RetryLater
@@ -251,4 +251,4 @@ class FeatureSink(Processor):
         owned.written_ms = max(now_ms, owned.written_ms + 1)  # rises also where the clock does not
         values = owned.entity.values(self._view, self._attributes.of(who[1]))
         version = owned.offset, owned.written_ms
-        return pack(self._view, Written(version, now_ms, until_ms, owned.entity.last_ms, values, epoch))
+        return pack(self._view, EntityValues(version, now_ms, until_ms, owned.entity.last_ms, values, epoch))

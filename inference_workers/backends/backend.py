@@ -43,13 +43,13 @@ class Scores:
     embedding: npt.NDArray[np.float32] | None = None
 
 
-class TextScorer(Backend, Protocol):
+class TextClassifier(Backend, Protocol):
     labels: tuple[str, ...]
 
     def score(self, texts: Sequence[str]) -> Scores: ...
 
 
-class PictureScorer(Backend, Protocol):
+class ImageClassifier(Backend, Protocol):
     labels: tuple[str, ...]
     fit: Fit  # how pictures must be brought to size
 
@@ -65,15 +65,15 @@ class Translated:
     truncated: bool
 
 
-class Translating(Backend, Protocol):
+class Translator(Backend, Protocol):
     pairs: frozenset[tuple[str, str]]  # (source, target) languages; empty where the model does not say
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]: ...
 
 
-class Listening(Backend, Protocol):
+class Transcriber(Backend, Protocol):
     rate_hz: int
 
-    def hear(self, sounds: Sequence[Floats]) -> list[list[Heard]]:
+    def transcribe(self, sounds: Sequence[Floats]) -> list[list[Heard]]:
         """Words of each sound, with times in seconds."""
         ...

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from inference_workers.backends import scorers
-from inference_workers.backends.backend import Listening, Network, PictureScorer, TextScorer, Translating
+from inference_workers.backends.backend import ImageClassifier, Network, TextClassifier, Transcriber, Translator
 from inference_workers.backends.onnx import OnnxNetwork
 from inference_workers.models.folder import ModelFolder
 from schemas.errors import ModelRefused
@@ -30,28 +30,28 @@ def _sees_a_gpu() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def text_scorer(folder: ModelFolder) -> TextScorer:
+def text_classifier(folder: ModelFolder) -> TextClassifier:
     if folder.huggingface:
-        return cast(TextScorer, _huggingface(folder).Texts(folder))
-    return cast(TextScorer, _ours(folder, {"hashed_linear": scorers.HashedTexts}))
+        return cast(TextClassifier, _huggingface(folder).HuggingFaceTextClassifier(folder))
+    return cast(TextClassifier, _ours(folder, {"hashed_linear": scorers.HashedTextClassifier}))
 
 
-def picture_scorer(folder: ModelFolder) -> PictureScorer:
+def image_classifier(folder: ModelFolder) -> ImageClassifier:
     if folder.huggingface:
-        return cast(PictureScorer, _huggingface(folder).Pictures(folder))
-    return cast(PictureScorer, _ours(folder, {"convnet": scorers.ConvPictures}))
+        return cast(ImageClassifier, _huggingface(folder).HuggingFaceImageClassifier(folder))
+    return cast(ImageClassifier, _ours(folder, {"convnet": scorers.ConvImageClassifier}))
 
 
-def translating(folder: ModelFolder) -> Translating:
+def translator(folder: ModelFolder) -> Translator:
     if folder.huggingface:
-        return cast(Translating, _huggingface(folder).Translation(folder))
-    return cast(Translating, _ours(folder, {"translator": scorers.ShortSentences}))
+        return cast(Translator, _huggingface(folder).HuggingFaceTranslator(folder))
+    return cast(Translator, _ours(folder, {"translator": scorers.SentenceTranslator}))
 
 
-def listening(folder: ModelFolder) -> Listening:
+def transcriber(folder: ModelFolder) -> Transcriber:
     if folder.huggingface:
-        return cast(Listening, _huggingface(folder).Speech(folder))
-    return cast(Listening, _ours(folder, {"listener": scorers.DigitStrings}))
+        return cast(Transcriber, _huggingface(folder).HuggingFaceTranscriber(folder))
+    return cast(Transcriber, _ours(folder, {"listener": scorers.DigitTranscriber}))
 
 
 def _huggingface(folder: ModelFolder) -> Any:

@@ -74,7 +74,7 @@ def _mean(hidden: Any, mask: Any | None) -> npt.NDArray[np.float32]:
     return found
 
 
-class Texts(_Loaded):
+class HuggingFaceTextClassifier(_Loaded):
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__(folder, AutoModelForSequenceClassification)
         self.labels = folder.coverage
@@ -99,7 +99,7 @@ class Texts(_Loaded):
         return Scores(logits, np.concatenate(embeddings)[first] if embeddings else None)
 
 
-class Pictures(_Loaded):
+class HuggingFaceImageClassifier(_Loaded):
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__(folder, AutoModelForImageClassification)
         self.labels = folder.coverage
@@ -111,7 +111,7 @@ class Pictures(_Loaded):
         return self._scored(pixel_values=inputs["pixel_values"])
 
 
-class Translation(_Loaded):
+class HuggingFaceTranslator(_Loaded):
     """Pairs are not checked: Marian models know one, M2M100 is told the target's code. Others are not tried."""
 
     def __init__(self, folder: ModelFolder) -> None:
@@ -144,7 +144,7 @@ class Translation(_Loaded):
         ]
 
 
-class Speech(_Loaded):
+class HuggingFaceTranscriber(_Loaded):
     """CTC models (wav2vec 2.0 and the like): letters become words at the word delimiter."""
 
     def __init__(self, folder: ModelFolder) -> None:
@@ -157,7 +157,7 @@ class Speech(_Loaded):
         self._silent = set(tokenizer.all_special_tokens) - {self._delimiter}
         self._blank = int(tokenizer.pad_token_id)
 
-    def hear(self, sounds: Sequence[Floats]) -> list[list[Heard]]:
+    def transcribe(self, sounds: Sequence[Floats]) -> list[list[Heard]]:
         heard = []
         for sound in sounds:  # one by one: not every such model masks its padding
             inputs = self._processor(sound, sampling_rate=self.rate_hz, return_tensors="pt")

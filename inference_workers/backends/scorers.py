@@ -14,7 +14,7 @@ from inference_workers.networks.beam_search import beam_search
 from inference_workers.networks.ngrams import words_and_chars
 from inference_workers.networks.pictures import Fit, Pixels
 from inference_workers.networks.speech import Floats, Heard
-from inference_workers.networks.tokens import Texts, pad
+from inference_workers.networks.tokens import TranslationTokenizer, pad
 from schemas.errors import ModelRefused
 
 MakeNetwork = Callable[[ModelFolder, str], Network]
@@ -22,7 +22,7 @@ PICTURES_AT_ONCE = 64
 SOUNDS_AT_ONCE = 32
 
 
-class HashedTexts:
+class HashedTextClassifier:
     def __init__(self, folder: ModelFolder, make: MakeNetwork) -> None:
         self.labels = folder.coverage
         self._network = make(folder, "model.onnx")
@@ -38,7 +38,7 @@ class HashedTexts:
         self._network.close()
 
 
-class ConvPictures:
+class ConvImageClassifier:
     def __init__(self, folder: ModelFolder, make: MakeNetwork) -> None:
         self.labels = folder.coverage
         self.fit = Fit.of(folder.config)
@@ -55,25 +55,27 @@ class ConvPictures:
         self._network.close()
 
 
-class ShortSentences:
+class SentenceTranslator:
     """Translation by the network of `networks/translator.py`, sentences of like length together."""
 
     def __init__(self, folder: ModelFolder, make: MakeNetwork) -> None:
         config = folder.config
         self.pairs = frozenset((source, target) for source, target in config["pairs"])
         self._beam, self._limit = int(config["beam"]), int(config["max_tokens"])
-        self._texts = Texts(folder.path / "tokenizer.json", sorted({language for pair in self.pairs for language in pair}))
-        if self._texts.vocabulary != config["shape"]["vocabulary"]:
+        self._tokenizer = TranslationTokenizer(
+            folder.path / "tokenizer.json", sorted({language for pair in self.pairs for language in pair})
+        )
+        if self._tokenizer.vocabulary != config["shape"]["vocabulary"]:
             raise ModelRefused(f"{folder.path}: tokenizer and network have different vocabularies")
         self._layers, self._width = int(config["shape"]["decoder_layers"]), int(config["shape"]["width"])
         self._encoder, self._decoder = make(folder, "encoder.onnx"), make(folder, "decoder.onnx")
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]:
-        rows, cut = self._texts.encode(texts, [target] * len(texts), self._limit)
+        rows, cut = self._tokenizer.encode(texts, [target] * len(texts), self._limit)
         found: list[Translated | None] = [None] * len(texts)
         for bucket in buckets([len(row) for row in rows]):
             best = self._search([rows[i] for i in bucket])
-            decoded = self._texts.decode([tokens for tokens, _ in best])
+            decoded = self._tokenizer.decode([tokens for tokens, _ in best])
             for i, text, (_, score) in zip(bucket, decoded, best, strict=True):
                 found[i] = Translated(text, score, cut[i])
         return [one for one in found if one is not None]
@@ -109,7 +111,7 @@ def buckets(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-class DigitStrings:
+class DigitTranscriber:
     """Transcription by the network of `networks/listener.py`."""
 
     def __init__(self, folder: ModelFolder, make: MakeNetwork) -> None:
@@ -120,7 +122,7 @@ class DigitStrings:
             raise ModelRefused(f"{folder.path}: features are made at {speech.RATE_HZ} samples a second, not {self.rate_hz}")
         self._network = make(folder, "model.onnx")
 
-    def hear(self, sounds: Sequence[Floats]) -> list[list[Heard]]:
+    def transcribe(self, sounds: Sequence[Floats]) -> list[list[Heard]]:
         features = [speech.log_mel(sound) for sound in sounds]
         heard: list[list[Heard]] = [[] for _ in sounds]
         order = sorted(range(len(features)), key=lambda i: len(features[i]))

@@ -10,7 +10,7 @@ from inference_workers.media.decoding_child import DecodingChild, Job
 from inference_workers.media.formats import MOST_VIEWS, Caps, Looks, Sound
 from inference_workers.networks.pictures import Fit
 from schemas.errors import MediaRefused, RetryLater
-from streams.claim_checks import INLINE_BYTES, Blobs, Reference
+from streams.claim_checks import INLINE_BYTES, ClaimChecks, Reference
 
 Media = Mapping[str, Any]  # the fields of the Media record
 FETCH_AT_ONCE = 8
@@ -20,7 +20,7 @@ class MediaReader:
     """Reads all media of a micro-batch. A file that cannot be read is a MediaRefused in its place; a store that does not
     answer raises RetryLater, which is the request's fate, not the file's."""
 
-    def __init__(self, blobs: Blobs, caps: Caps | None = None, child: DecodingChild | None = None) -> None:
+    def __init__(self, blobs: ClaimChecks, caps: Caps | None = None, child: DecodingChild | None = None) -> None:
         self.caps = caps or Caps()
         self._blobs = blobs
         self._child = child or DecodingChild(self.caps)

@@ -16,7 +16,7 @@ PAD, START, END, UNKNOWN = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
 
-class Texts:
+class TranslationTokenizer:
     """Raises ValueError where the tokenizer lacks a language's token."""
 
     def __init__(self, file: Path, languages: Sequence[str]) -> None:

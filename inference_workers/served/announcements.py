@@ -111,9 +111,9 @@ class Pause:
 class Updates:
     """All updates of a topic. `trouble`: why the next one cannot be read now, in words; empty where nothing waits."""
 
-    def __init__(self, topic: Broadcast, ids: SchemaIds, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, topic: Broadcast, registry: SchemaIds, clock: Clock, metrics: Metrics) -> None:
         self._topic, self._clock, self._metrics = topic, clock, metrics
-        self._decoder = Decoder.of(MODEL_UPDATES, ids)
+        self._decoder = Decoder.of(MODEL_UPDATES, registry)
         self._waiting: deque[bytes | None] = deque()
         self._reading: Future[tuple[list[ModelUpdate], int, RetryLater | None]] | None = None
         self._pause = Pause(clock)

@@ -97,7 +97,7 @@ class ServedModels:
         self,
         task: Task,
         updates: Broadcast,
-        ids: SchemaIds,
+        registry: SchemaIds,
         clock: Clock,
         worker: str,
         metrics: Metrics,
@@ -107,11 +107,11 @@ class ServedModels:
         """sources: of models to start with, instead of the task's own. Raises ModelRefused where one has none that can be loaded,
         BrokerUnavailable where the updates cannot be read."""
         self._task, self._clock, self._worker, self._metrics, self._report = task, clock, worker, metrics, report
-        self._acks = RecordWriter(SWAP_ACKS, ids, worker)
+        self._acks = RecordWriter(SWAP_ACKS, registry, worker)
         self._log = structlog.get_logger().bind(worker=worker)
         self._between_batches = Lock()
         self._looked_s = 0.0
-        self._updates = Updates(updates, ids, clock, metrics)
+        self._updates = Updates(updates, registry, clock, metrics)
         self._arms: dict[tuple[str, str], ModelArm] = {}
         history = self._updates.history(START_LIMIT_S)
         for model, own in task.models.items():

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from inference_workers.backends.backend import Backend, PictureScorer, Scores, TextScorer
-from inference_workers.backends.choose import picture_scorer, text_scorer
+from inference_workers.backends.backend import Backend, ImageClassifier, Scores, TextClassifier
+from inference_workers.backends.choose import image_classifier, text_classifier
 from inference_workers.media.formats import MOST_VIEWS
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
@@ -81,10 +81,10 @@ class Moderation:
         if unknown or not folder.coverage:
             raise ModelRefused(f"{folder.path}: coverage must name categories of moderation, not {sorted(unknown)}")
         if model == IMAGE:
-            pictures = picture_scorer(folder)
+            pictures = image_classifier(folder)
             warm_up(pictures, folder)
             return pictures
-        texts = text_scorer(folder)
+        texts = text_classifier(folder)
         logits = texts.score(["warm up", "a second text, so that the batch has more than one row"]).logits
         if logits.shape != (2, len(folder.coverage)) or not np.isfinite(logits).all():
             raise ModelRefused(f"{folder.path}: logits of shape {logits.shape} for {len(folder.coverage)} categories")
@@ -176,7 +176,7 @@ def _score_texts(items: Sequence[Item], version: Version) -> list[Scored]:
     if not found:
         return []
     rows, parts, texts = [row for row, _, _ in found], [part for _, part, _ in found], [text for _, _, text in found]
-    scorer: TextScorer = version.backend
+    scorer: TextClassifier = version.backend
     begun_s = time.perf_counter()
     scores = scorer.score(texts)
     compute_ms = (time.perf_counter() - begun_s) * 1000
@@ -189,7 +189,7 @@ def _score_pictures(items: Sequence[Item], version: Version) -> list[Scored]:
     if not found:
         return []
     pictures = [pixels for _, _, pixels in found]
-    scorer: PictureScorer = version.backend
+    scorer: ImageClassifier = version.backend
     begun_s = time.perf_counter()
     scores = scorer.score(pictures)
     compute_ms = (time.perf_counter() - begun_s) * 1000

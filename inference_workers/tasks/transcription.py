@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from inference_workers.backends.backend import Backend, Listening
-from inference_workers.backends.choose import listening
+from inference_workers.backends.backend import Backend, Transcriber
+from inference_workers.backends.choose import transcriber
 from inference_workers.media.formats import Sound
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
@@ -30,9 +30,9 @@ class Transcription:
     models: Mapping[str, str] = {MODEL: f"shipped:{MODEL}"}
 
     def load(self, folder: ModelFolder, model: str) -> Backend:
-        backend = listening(folder)
+        backend = transcriber(folder)
         noise = np.random.default_rng(0).standard_normal(backend.rate_hz).astype(np.float32) * 0.01
-        backend.hear([noise, noise[: backend.rate_hz // 2]])
+        backend.transcribe([noise, noise[: backend.rate_hz // 2]])
         return backend
 
     def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
@@ -42,9 +42,9 @@ class Transcription:
 
     def predict(self, inputs: Sequence[Sound], versions: Versions) -> Prediction:
         version = versions[MODEL]
-        backend: Listening = version.backend
+        backend: Transcriber = version.backend
         begun_s = time.perf_counter()
-        heard = backend.hear([sound.samples for sound in inputs])
+        heard = backend.transcribe([sound.samples for sound in inputs])
         compute_ms = (time.perf_counter() - begun_s) * 1000
         durations_s = np.array([len(sound.samples) / backend.rate_hz for sound in inputs], "<f4")
         surest = np.array([np.mean([word.probability for word in words]) if words else 0.0 for words in heard], "<f4")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference_workers.backends.backend import Backend, Translated, Translating
-from inference_workers.backends.choose import translating
+from inference_workers.backends.backend import Backend, Translated, Translator
+from inference_workers.backends.choose import translator
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from inference_workers.networks.visible_text import typed
@@ -39,7 +39,7 @@ class Translation:
     models: Mapping[str, str] = {MODEL: f"shipped:{MODEL}"}
 
     def load(self, folder: ModelFolder, model: str) -> Backend:
-        backend = translating(folder)
+        backend = translator(folder)
         source, target = min(backend.pairs, default=("en", "fr"))
         answers = backend.translate(["Hello.", "A second one, so that there is a batch."], source, target)
         if len(answers) != 2:
@@ -66,7 +66,7 @@ class Translation:
 
     def predict(self, inputs: Sequence[Asked], versions: Versions) -> Prediction:
         version = versions[MODEL]
-        backend: Translating = version.backend
+        backend: Translator = version.backend
         begun_s = time.perf_counter()
         found: list[Translated | None] = [None] * len(inputs)
         for pair in {(one.source, one.target) for one in inputs}:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from inference_workers.backends.backend import Backend, Logits, PictureScorer
-from inference_workers.backends.choose import picture_scorer
+from inference_workers.backends.backend import Backend, ImageClassifier, Logits
+from inference_workers.backends.choose import image_classifier
 from inference_workers.media.formats import Looks
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
@@ -43,12 +43,12 @@ class Vision:
     models: Mapping[str, str] = {MODEL: f"shipped:{MODEL}"}
 
     def load(self, folder: ModelFolder, model: str) -> Backend:
-        scorer = picture_scorer(folder)
+        scorer = image_classifier(folder)
         warm_up(scorer, folder)
         return scorer
 
     def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
-        scorer: PictureScorer = versions[MODEL].backend
+        scorer: ImageClassifier = versions[MODEL].backend
         pictures = media.looks(columns.nested("image"), scorer.fit)
         inputs: list[Asked] = []
         refused: dict[int, RecordError] = {}
@@ -63,7 +63,7 @@ class Vision:
 
     def predict(self, inputs: Sequence[Asked], versions: Versions) -> Prediction:
         version = versions[MODEL]
-        scorer: PictureScorer = version.backend
+        scorer: ImageClassifier = version.backend
         begun_s = time.perf_counter()
         pictures = [one.pixels for one in inputs]
         scores = scorer.score(pictures)
@@ -108,7 +108,7 @@ def brightness(pictures: Sequence[Pixels]) -> Mapping[str, Any]:
     }
 
 
-def warm_up(scorer: PictureScorer, folder: ModelFolder) -> None:
+def warm_up(scorer: ImageClassifier, folder: ModelFolder) -> None:
     """Two pictures through it. Raises ModelRefused where what comes out is not what the folder says."""
     height, width = scorer.fit.height or 64, scorer.fit.width or 64
     blank = np.zeros((height, width, 1 if scorer.fit.mode == "L" else 3), np.uint8)

@@ -20,7 +20,7 @@ from infra.running import addresses
 from infra.settings import StackSettings
 from schemas.errors import InvalidRequest, MillraceError
 from schemas.topics import consumption
-from streams.claim_checks import Blobs, split_media
+from streams.claim_checks import ClaimChecks, split_media
 from streams.client import Client, connect
 from streams.clock import SystemClock
 from streams.ids import uuid7
@@ -53,7 +53,7 @@ class Line:
     error: InvalidRequest | None = None
 
 
-def requests(task: str, given: Given, blobs: Blobs) -> Iterator[Line]:
+def requests(task: str, given: Given, blobs: ClaimChecks) -> Iterator[Line]:
     """What is to be asked. Raises InvalidRequest where nothing is, or a file that was named cannot be read."""
     key = consumption(task).key_field
 
@@ -71,7 +71,7 @@ def requests(task: str, given: Given, blobs: Blobs) -> Iterator[Line]:
             yield Line({}, InvalidRequest(f"{given.jsonl}, line {number}{why}"))
 
 
-def _asked(task: str, given: Given, blobs: Blobs) -> Iterator[dict[str, Any]]:
+def _asked(task: str, given: Given, blobs: ClaimChecks) -> Iterator[dict[str, Any]]:
     def media(file: Path) -> dict[str, Any]:
         return split_media({"data": _bytes_of(file)}, blobs)
 
@@ -128,7 +128,7 @@ def _decoded(raw: bytes, where: str) -> str:
         raise InvalidRequest(f"{where} cannot be read as text: {error}") from error
 
 
-def _with_files(fields: Any, blobs: Blobs) -> Any:
+def _with_files(fields: Any, blobs: ClaimChecks) -> Any:
     """JSON cannot carry bytes: {"file": "path"} stands for a media field. Raises InvalidRequest, ValueError."""
     if isinstance(fields, dict):
         if set(fields) == {"file"}:
@@ -177,7 +177,7 @@ def run(settings: StackSettings, task: str, given: Given, deadline_ms: int, as_j
     consumption(task)  # a name that is no task is said before anything is looked up
     address, _ = addresses(settings)
     return asyncio.run(
-        _send(settings, address.bootstrap, task, requests(task, given, Blobs([settings.blob_root])), deadline_ms, as_json)
+        _send(settings, address.bootstrap, task, requests(task, given, ClaimChecks([settings.blob_root])), deadline_ms, as_json)
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from processors.features.feature_blob import GRACE_MS, Served, State, unpack
+from processors.features.feature_blob import GRACE_MS, Freshness, ServedFeatures, unpack
 from processors.features.online_store import OnlineStore
 from schemas.columns import Column, Columns, Slices
 from schemas.errors import FeaturesRefused, RetryLater
@@ -25,7 +25,7 @@ from streams.metrics import Metrics
 ASK_AGAIN_S = 1.0  # a store that did not answer is not asked again sooner: batches would queue behind its time-out
 
 
-class Policy(Enum):
+class Fallback(Enum):
     """What becomes of a request whose features are not as they should be."""
 
     DEFAULT = "default"  # the feature's default of `schemas/features.py`
@@ -41,12 +41,12 @@ class Need:
     view: View
     key: str
     features: tuple[str, ...]
-    stale: Policy = Policy.LAST
-    missing: Policy = Policy.DEFAULT
-    unreachable: Policy = Policy.HOLD
+    stale: Fallback = Fallback.LAST
+    missing: Fallback = Fallback.DEFAULT
+    unreachable: Fallback = Fallback.HOLD
 
-    def policy(self, state: State) -> Policy | None:
-        return {State.STALE: self.stale, State.MISSING: self.missing, State.UNREACHABLE: self.unreachable}.get(state)
+    def policy(self, state: Freshness) -> Fallback | None:
+        return {Freshness.STALE: self.stale, Freshness.MISSING: self.missing, Freshness.UNREACHABLE: self.unreachable}.get(state)
 
     def column(self, feature: str) -> str:
         """Name of the column that a task finds the feature under."""
@@ -60,7 +60,7 @@ class Enriched:
 
     columns: Columns
     needs: Sequence[Need] = ()
-    served: Sequence[Served] = ()
+    served: Sequence[ServedFeatures] = ()
     refused: Mapping[int, FeaturesRefused] = field(default_factory=dict)
     held: Mapping[int, RetryLater] = field(default_factory=dict)
 
@@ -85,15 +85,15 @@ class Enrich:
         held: dict[int, RetryLater] = {}
         fields = dict(columns.fields)
         for need, found in zip(self._needs, served, strict=True):
-            for state in (State.STALE, State.MISSING, State.UNREACHABLE):
+            for state in (Freshness.STALE, Freshness.MISSING, Freshness.UNREACHABLE):
                 rows, policy = np.flatnonzero(found.state == state).tolist(), need.policy(state)
                 self._metrics.add("features_amiss", len(rows), state=state.name.lower())
-                if not rows or policy not in (Policy.REFUSE, Policy.HOLD):
+                if not rows or policy not in (Fallback.REFUSE, Fallback.HOLD):
                     continue
                 entities = columns.text(need.key)
                 for row in rows:
                     said = f"{need.view.name} of {need.key} {entities[row] or ''!r} are {state.name.lower()}"
-                    if policy is Policy.REFUSE:
+                    if policy is Fallback.REFUSE:
                         refused[row] = FeaturesRefused(said)
                     else:
                         held[row] = RetryLater(said)
@@ -101,7 +101,7 @@ class Enrich:
         held = {row: error for row, error in held.items() if row not in refused}
         return Enriched(Columns(columns.n, fields), self._needs, served, refused, held)
 
-    def _read(self, need: Need, columns: Columns) -> Served:
+    def _read(self, need: Need, columns: Columns) -> ServedFeatures:
         entities = columns.text(need.key)
         asked = [row for row, entity in enumerate(entities) if entity]
         blobs: list[bytes | None] = [None] * columns.n
@@ -120,9 +120,9 @@ class Enrich:
                     blobs[row] = blob
         served = unpack(need.view, blobs, need.features, self._clock.now_ms(), GRACE_MS)
         if not reached:
-            served.state[asked] = State.UNREACHABLE
-        if need.stale is Policy.DEFAULT:
-            return served.defaulted(need.view, served.state == State.STALE)
+            served.state[asked] = Freshness.UNREACHABLE
+        if need.stale is Fallback.DEFAULT:
+            return served.defaulted(need.view, served.state == Freshness.STALE)
         return served
 
 

@@ -29,7 +29,7 @@ FOREVER_MS = 2**62
 GRACE_MS = 2_000  # for the sink's own round, past a value's `valid_until`
 
 
-class State(IntEnum):
+class Freshness(IntEnum):
     """Of what is read for one entity."""
 
     FRESH = 0
@@ -39,7 +39,7 @@ class State(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class EntityValues:
     """One entity's values. version: position in the tiles' partition, then time of the computation; it must rise. epoch: number of
     the topic that the position is of (`OnlineStore.epoch`): a topic that was begun anew has a higher one.
 
@@ -70,7 +70,7 @@ def _numbers(view: View) -> tuple[struct.Struct, tuple[str, ...]]:
     return struct.Struct("<" + "".join("q" if dtype[name].kind == "i" else "d" for name in names)), names
 
 
-def pack(view: View, written: Written) -> bytes:
+def pack(view: View, written: EntityValues) -> bytes:
     """Raises KeyError where a feature of the view has no value, ValueError where one does not fit."""
     layout, _, texts = _layout(view)
     numbers, names = _numbers(view)
@@ -93,7 +93,7 @@ def pack(view: View, written: Written) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedFeatures:
     """Values of some features for n entities: one column a feature; a default stands wherever state is not FRESH and the
     value is not known. event_ms, changed_ms, valid_until_ms: int64 (n,), 0 where missing. state: int8 (n,)."""
 
@@ -103,15 +103,15 @@ class Served:
     valid_until_ms: npt.NDArray[np.int64]
     state: npt.NDArray[np.int8]
 
-    def take(self, rows: Sequence[int]) -> Served:
+    def take(self, rows: Sequence[int]) -> ServedFeatures:
         at = np.asarray(rows, np.int64)
         values: dict[str, npt.NDArray[Any] | list[str]] = {
             name: [column[row] for row in rows] if isinstance(column, list) else column[at]
             for name, column in self.values.items()
         }
-        return Served(values, self.event_ms[at], self.changed_ms[at], self.valid_until_ms[at], self.state[at])
+        return ServedFeatures(values, self.event_ms[at], self.changed_ms[at], self.valid_until_ms[at], self.state[at])
 
-    def defaulted(self, view: View, rows: npt.NDArray[np.bool_]) -> Served:
+    def defaulted(self, view: View, rows: npt.NDArray[np.bool_]) -> ServedFeatures:
         """With the features' defaults in some rows. rows: bool (n,)."""
         values: dict[str, npt.NDArray[Any] | list[str]] = {}
         for name, column in self.values.items():
@@ -120,10 +120,10 @@ class Served:
                 values[name] = [str(default) if gone else value for value, gone in zip(column, rows.tolist(), strict=True)]
             else:
                 values[name] = np.where(rows, np.array(default, column.dtype), column)
-        return Served(values, self.event_ms, self.changed_ms, self.valid_until_ms, self.state)
+        return ServedFeatures(values, self.event_ms, self.changed_ms, self.valid_until_ms, self.state)
 
 
-def unpack(view: View, blobs: Sequence[bytes | None], names: Sequence[str], now_ms: int, grace_ms: int) -> Served:
+def unpack(view: View, blobs: Sequence[bytes | None], names: Sequence[str], now_ms: int, grace_ms: int) -> ServedFeatures:
     """grace_ms: how long past `valid_until` a value still counts as fresh, for the sink's own round. A blob of another layout
     counts as missing: its writer is of another version."""
     layout, dtype, texts = _layout(view)
@@ -134,12 +134,12 @@ def unpack(view: View, blobs: Sequence[bytes | None], names: Sequence[str], now_
     whole = np.frombuffer(fixed, np.dtype([("head", _HEAD_DTYPE), ("values", dtype)]))
     good = whole["head"]["layout"] == layout
     rows, whole = rows[good], whole[good]
-    state = np.full(n, State.MISSING, np.int8)
+    state = np.full(n, Freshness.MISSING, np.int8)
     times = {name: np.zeros(n, np.int64) for name in ("event_ms", "changed_ms", "valid_until_ms")}
     for name, column in times.items():
         column[rows] = whole["head"][name]
     fresh = (times["valid_until_ms"][rows] + grace_ms > now_ms) & (times["changed_ms"][rows] + view.ttl_ms > now_ms)
-    state[rows] = np.where(fresh, State.FRESH, State.STALE)
+    state[rows] = np.where(fresh, Freshness.FRESH, Freshness.STALE)
     values: dict[str, npt.NDArray[Any] | list[str]] = {}
     for name in names:
         feature = view.feature(name)
@@ -149,7 +149,7 @@ def unpack(view: View, blobs: Sequence[bytes | None], names: Sequence[str], now_
         column = np.full(n, feature.default, dtype[name])
         column[rows] = whole["values"][name]
         values[name] = column
-    return Served(values, times["event_ms"], times["changed_ms"], times["valid_until_ms"], state)
+    return ServedFeatures(values, times["event_ms"], times["changed_ms"], times["valid_until_ms"], state)
 
 
 def _texts(blobs: Sequence[bytes | None], rows: npt.NDArray[Any], start: int, which: int, default: str) -> list[str]:

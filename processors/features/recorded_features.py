@@ -12,7 +12,7 @@ from processors.features.enrich import Need
 from schemas.columns import Column, Columns, Slices
 
 
-class Recorded:
+class RecordedFeatures:
     """By request id, the value of each column. A request's first record counts: what came later was asked again."""
 
     def __init__(self, needs: Sequence[Need]) -> None:

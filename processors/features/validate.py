@@ -84,7 +84,7 @@ class Validation(Processor):
 
     def __init__(
         self,
-        ids: SchemaIds,
+        registry: SchemaIds,
         worker: str,
         metrics: Metrics,
         seen: Seen,
@@ -93,8 +93,8 @@ class Validation(Processor):
     ) -> None:
         self._worker, self._metrics, self._seen, self._read_back = worker, metrics, seen, read_back
         self._longest_replay_ms = longest_replay_ms
-        self._decoder, self._own = Decoder.of(USER_EVENTS, ids), Decoder.of(USER_EVENTS_VALID, ids)
-        self._encoders = {topic.name: Encoder(RECORD, topic.subject, ids) for topic in (USER_EVENTS_VALID, LATE_EVENTS)}
+        self._decoder, self._own = Decoder.of(USER_EVENTS, registry), Decoder.of(USER_EVENTS_VALID, registry)
+        self._encoders = {topic.name: Encoder(RECORD, topic.subject, registry) for topic in (USER_EVENTS_VALID, LATE_EVENTS)}
 
     # --- state beside the offsets --------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from schemas import avro
 from schemas.errors import MillraceError
 from schemas.topic_kinds import DAY_MS
 from schemas.topics import CATALOGUE
-from streams.claim_checks import Blobs
+from streams.claim_checks import ClaimChecks
 from streams.clock import Clock
 
 EVERY_S = 3600.0
@@ -32,7 +32,7 @@ def _refers(record: str) -> bool:
 class Cleaner:
     """Implements `streams.loop.processor.Periodic`: once an hour, on a thread of its own, one pass over the first root."""
 
-    def __init__(self, blobs: Blobs, clock: Clock) -> None:
+    def __init__(self, blobs: ClaimChecks, clock: Clock) -> None:
         self._blobs, self._clock = blobs, clock
         self._begun_s = float("-inf")
         self._thread: Thread | None = None

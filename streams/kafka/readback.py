@@ -72,12 +72,12 @@ def first_times(address: KafkaAddress, offsets: Mapping[Place, int], clock: Cloc
 
 
 def records(
-    address: KafkaAddress, topic: Topic[Record], ids: SchemaIds, parse: Callable[[dict[str, Any]], Any] = dict
+    address: KafkaAddress, topic: Topic[Record], registry: SchemaIds, parse: Callable[[dict[str, Any]], Any] = dict
 ) -> list[Any]:
     """All committed records of a small topic of the catalogue, each partition's oldest first, as our newest schema; what cannot be read
     is passed over. Raises BrokerUnavailable, RetryLater."""
     reader = KafkaBroadcast(address, topic.name, SystemClock())
     try:
-        return Readable(topic, ids, parse).of(reader.read_to_end(READ_LIMIT_S))
+        return Readable(topic, registry, parse).of(reader.read_to_end(READ_LIMIT_S))
     finally:
         reader.close()

@@ -31,12 +31,12 @@ class RecordProcessor(Processor):
 
     The same origin gives the same result record, id included: it keeps the request's."""
 
-    def __init__(self, consumption: Consumption, function: Function, key: str, ids: SchemaIds, worker: str) -> None:
+    def __init__(self, consumption: Consumption, function: Function, key: str, registry: SchemaIds, worker: str) -> None:
         assert consumption.results is not None and consumption.results.record is not None
         self._results, self._function, self._key, self._worker = consumption.results, function, key, worker
         self._record: str = consumption.results.record_name
-        self._decoder = Decoder.of(consumption.topic, ids)
-        self._encoder = Encoder(self._record, self._results.subject, ids)
+        self._decoder = Decoder.of(consumption.topic, registry)
+        self._encoder = Encoder(self._record, self._results.subject, registry)
 
     def process(self, rows: Rows) -> list[Outcome]:
         columns, rows, outcomes = decoded(self._decoder, rows)

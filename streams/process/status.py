@@ -28,7 +28,7 @@ class Status:
         self,
         loop: Loop,
         sink: Sink,
-        ids: SchemaIds,
+        registry: SchemaIds,
         clock: Clock,
         kind: str,
         name: str,
@@ -37,7 +37,7 @@ class Status:
         """kind: worker, processor, sink or trigger. name: of the task or the group."""
         self._loop, self._sink, self._clock, self._metrics = loop, sink, clock, loop.metrics
         self._kind, self._name, self._metrics_address = kind, name, metrics_address
-        self._records = RecordWriter(WORKER_STATUS, ids, loop.worker)
+        self._records = RecordWriter(WORKER_STATUS, registry, loop.worker)
         self._sent_s = float("-inf")
         self._busy_s = 0.0
 

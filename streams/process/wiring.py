@@ -30,7 +30,7 @@ class Surroundings:
     cost, shared by step and batcher."""
 
     address: KafkaAddress
-    ids: Registry
+    registry: Registry
     clock: Clock
     worker: str
     metrics: Metrics
@@ -64,10 +64,10 @@ class LoopPlan:
 def make_loop(plan: LoopPlan, settings: GroupSettings, slot: int | str) -> Loop:
     """slot: tells the transactional ids of a group's processes apart. Raises BrokerUnavailable, SchemaRefused, and what `build` raises."""
     group, clock, name = plan.consumption.group, SystemClock(), plan.name or plan.consumption.group
-    worker, ids = f"{name}-{slot}", Registry(settings.registry)
+    worker, registry = f"{name}-{slot}", Registry(settings.registry)
     address, metrics, line = settings.address(worker if plan.alone else ""), Metrics(worker=worker, task=name), CostLine()
     side = KafkaSink(address, None)
-    step = plan.build(Surroundings(address, ids, clock, worker, metrics, side, line))
+    step = plan.build(Surroundings(address, registry, clock, worker, metrics, side, line))
     loop = Loop(
         consumption=plan.consumption,
         source=KafkaSource(address, group, metrics),
@@ -82,5 +82,5 @@ def make_loop(plan: LoopPlan, settings: GroupSettings, slot: int | str) -> Loop:
         periodic=plan.periodic,
         failpoint=plan.failpoint,
     )
-    loop.periodic.append(Status(loop, side, ids, clock, plan.kind, name, serve_metrics(metrics)))
+    loop.periodic.append(Status(loop, side, registry, clock, plan.kind, name, serve_metrics(metrics)))
     return loop

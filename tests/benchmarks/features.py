@@ -23,7 +23,7 @@ from feature_jobs.offline.lake import schema
 from feature_jobs.offline.training_set import join
 from feature_jobs.traffic.event_sources import Sender
 from infra.cli.feature_lag import lag
-from processors.features.feature_blob import State, Written, pack, unpack
+from processors.features.feature_blob import EntityValues, Freshness, pack, unpack
 from processors.features.online_store import RedisStore
 from schemas.codec import Decoder, Encoder
 from schemas.features import DAY_MS, TILE_MS, USER
@@ -148,7 +148,7 @@ def freshness(stack: Stack, seconds: float, load_before: float) -> list[dict[str
             served = unpack(USER, store.read(USER, names), ["events_5m"], int(time.time() * 1000), 5_000)
             now = time.perf_counter()
             for row, name in enumerate(names):
-                if served.state[row] == State.FRESH and served.values["events_5m"][row]:
+                if served.state[row] == Freshness.FRESH and served.values["events_5m"][row]:
                     waits.append(now - waiting.pop(name))
                     seen_ms[name] = int(time.time() * 1000)
             if stop.is_set() and now - stopped_s[0] > 30:
@@ -231,7 +231,7 @@ def reads(stack: Stack) -> list[dict[str, Any]]:
     """All 50 features of 1, 10 and 100 entities: one MGET and unpacking, beside Feast's own read of the same blobs."""
     store, feast, now_ms = RedisStore(stack.redis, 5.0), feature_store(stack.lake, stack.redis), int(time.time() * 1000)
     values = {f.name: f.default for f in USER.features}
-    store.write(USER, {f"r-{i}": pack(USER, Written((1, now_ms), now_ms, None, now_ms, values)) for i in range(2_000)})
+    store.write(USER, {f"r-{i}": pack(USER, EntityValues((1, now_ms), now_ms, None, now_ms, values)) for i in range(2_000)})
     names, wanted, made = [f.name for f in USER.features], names_of([USER]), []
     for n in (1, 10, 100):
 

@@ -28,7 +28,7 @@ from processors.features.enrich import Enrich
 from schemas import avro
 from schemas.codec import head
 from schemas.topics import PREDICTION_LOG
-from streams.claim_checks import Blobs
+from streams.claim_checks import ClaimChecks
 from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.kafka.config import KafkaAddress, consumer_config, producer_config
@@ -83,7 +83,7 @@ def make_loop(bootstrap: str, registry: str, group: str, heavy: int, delivery: D
         CostLine(),
     )
     task = TensorTask(group)
-    models, media = Fixed(Mlp(heavy)), MediaReader(Blobs(()))
+    models, media = Fixed(Mlp(heavy)), MediaReader(ClaimChecks(()))
     processor = TaskProcessor(task, models, media, Enrich((), None, clock, metrics), ids, clock, "bench-0", metrics)  # type: ignore[arg-type]
     exactly_once = delivery is Delivery.EXACTLY_ONCE
     return Loop(

@@ -66,7 +66,7 @@ def raw(task_name: str, seconds: float) -> None:
     from inference_workers.models.addresses import open_source
     from inference_workers.task import Version, find_task
     from schemas import avro
-    from streams.claim_checks import Blobs
+    from streams.claim_checks import ClaimChecks
     from streams.process.shell import spare_the_collector
 
     task = find_task(task_name)
@@ -76,7 +76,7 @@ def raw(task_name: str, seconds: float) -> None:
     ids.register(task.consumption.topic.subject, avro.schema(record))
     values = encoded(task_name, ids)
     columns, _ = Decoder(record, ids).decode((values * (BATCH // len(values) + 1))[:BATCH])
-    reader = MediaReader(Blobs(()))
+    reader = MediaReader(ClaimChecks(()))
     spare_the_collector()
     n, begun = 0, 0.0
     for number in range(10**6):

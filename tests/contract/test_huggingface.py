@@ -18,14 +18,14 @@ from inference_workers.media.reader import MediaReader
 from inference_workers.models.addresses import open_source
 from inference_workers.task import Prediction, Version, find_task
 from schemas.errors import ModelRefused
-from streams.claim_checks import Blobs
+from streams.claim_checks import ClaimChecks
 from tests.contract.test_tasks import columns_of
 from tests.support import media as files
 
 
 @pytest.fixture(scope="module")
 def media() -> Iterator[MediaReader]:
-    reader = MediaReader(Blobs(()))
+    reader = MediaReader(ClaimChecks(()))
     yield reader
     reader.close()
 

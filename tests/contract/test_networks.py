@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from inference_workers.backends.onnx import OnnxNetwork
-from inference_workers.backends.scorers import ConvPictures
+from inference_workers.backends.scorers import ConvImageClassifier
 from inference_workers.backends.torch_networks import TorchNetwork
 from inference_workers.models.folder import SHIPPED, ModelFolder, open_folder
 from inference_workers.networks.embedding import WIDTH, reduced
@@ -76,8 +76,8 @@ def test_a_version_of_before_embeddings_answers_without_one(network: Any, tmp_pa
     signature = {**folder.signature, "outputs": {"logits": folder.signature["outputs"]["logits"]}}
     before = ModelFolder(tmp_path, folder.name, "0", "", folder.config, signature)
     blank = np.zeros((28, 28, 1), np.uint8)
-    old = ConvPictures(before, lambda one, file: network(one, file)).score([blank])
-    new = ConvPictures(folder, lambda one, file: network(one, file)).score([blank])
+    old = ConvImageClassifier(before, lambda one, file: network(one, file)).score([blank])
+    new = ConvImageClassifier(folder, lambda one, file: network(one, file)).score([blank])
     assert old.embedding is None
     assert new.embedding is not None
     np.testing.assert_array_equal(old.logits, new.logits)

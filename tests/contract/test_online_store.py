@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.local import processes, redis
-from processors.features.feature_blob import Written, pack
+from processors.features.feature_blob import EntityValues, pack
 from processors.features.online_store import MemoryStore, OnlineStore, RedisStore
 from schemas.errors import RetryLater
 from schemas.features import ITEM, USER
@@ -20,7 +20,7 @@ VALUES = {f.name: f.default for f in ITEM.features}
 
 
 def blob(offset: int, now_ms: int, bought: int = 0, epoch: int = 0) -> bytes:
-    return pack(ITEM, Written((offset, now_ms), now_ms, None, 0, {**VALUES, "bought_7d": bought}, epoch))
+    return pack(ITEM, EntityValues((offset, now_ms), now_ms, None, 0, {**VALUES, "bought_7d": bought}, epoch))
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.real)])

@@ -16,7 +16,7 @@ from schemas.codec import Decoder, Encoder
 from schemas.columns import Columns
 from schemas.encoding import Constant
 from schemas.errors import BadSettings
-from streams.claim_checks import Blobs
+from streams.claim_checks import ClaimChecks
 from streams.schema_registry import MemoryRegistry
 
 
@@ -33,7 +33,7 @@ def versions(task: Task) -> Versions:
 
 @pytest.fixture(scope="module")
 def media() -> Iterator[MediaReader]:
-    reader = MediaReader(Blobs(()))
+    reader = MediaReader(ClaimChecks(()))
     yield reader
     reader.close()
 

@@ -24,7 +24,7 @@ from feature_jobs.traffic.event_sources import Sender
 from feature_jobs.traffic.generator import World
 from infra.local import run_state as state
 from infra.local import tls
-from processors.features.feature_blob import State, Written, pack, unpack
+from processors.features.feature_blob import EntityValues, Freshness, pack, unpack
 from processors.features.online_store import RedisStore
 from processors.features.validate import Validation
 from processors.processor_loops import plans
@@ -195,7 +195,7 @@ def online(stack: Stack, view: View, ids: list[str]) -> tuple[dict[str, dict[str
     values = {
         one: {name: plain(served.values[name][row]) for name in names}
         for row, one in enumerate(ids)
-        if served.state[row] == State.FRESH
+        if served.state[row] == Freshness.FRESH
     }
     return values, {one: int(served.changed_ms[row]) for row, one in enumerate(ids)}
 
@@ -286,7 +286,7 @@ def test_parity_says_that_both_stores_agree_and_sees_when_they_do_not(stack: Sta
     served = unpack(USER, [blob], ["last_seen_ms", "events_7d"], 0, 0)
     wrong |= {name: plain(served.values[name][0]) for name in served.values}
     now_ms = SystemClock().now_ms()
-    assert store.write(USER, {some: pack(USER, Written((0, 0), now_ms, None, now_ms, wrong, 9_999))}) == []
+    assert store.write(USER, {some: pack(USER, EntityValues((0, 0), now_ms, None, now_ms, wrong, 9_999))}) == []
     done = stack.run("features", "parity", "--sample", "1000", "--json")
     assert (done.returncode, json.loads(done.stdout.splitlines()[0])["agrees"]) == (1, False)
     done = stack.run("features", "clear", "user", "--json")

@@ -8,7 +8,7 @@ import pytest
 
 from infra.local.processes import free_port
 from schemas.errors import MediaRefused, RetryLater
-from streams.claim_checks import Blobs, Reference
+from streams.claim_checks import ClaimChecks, Reference
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore")]
 
@@ -35,7 +35,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_objects_are_put_fetched_refused_and_cleaned(bucket: str) -> None:
-    blobs = Blobs([bucket])
+    blobs = ClaimChecks([bucket])
     one = blobs.put(b"content")
     assert one.uri.startswith("s3://media/claims/")
     assert blobs.fetch(one, 100) == b"content"
@@ -60,4 +60,4 @@ def test_a_store_that_does_not_answer_is_asked_again_later(bucket: str, monkeypa
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     with pytest.raises(RetryLater, match="does not answer"):
-        Blobs([bucket]).fetch(Reference(f"{bucket}/x", "0" * 64, 3), 100)
+        ClaimChecks([bucket]).fetch(Reference(f"{bucket}/x", "0" * 64, 3), 100)

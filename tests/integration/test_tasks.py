@@ -19,7 +19,7 @@ from inference_workers.networks.embedding import WIDTH
 from infra.settings import ROOT
 from schemas.codec import read_any
 from schemas.topics import CONTENT_ACTIONS, LABELS, PREDICTION_LOG
-from streams.claim_checks import INLINE_BYTES, Blobs, split_media
+from streams.claim_checks import INLINE_BYTES, ClaimChecks, split_media
 from streams.client import Client, connect
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
@@ -34,12 +34,12 @@ SEVEN = {"data": media.digit_seven()}
 
 
 @pytest.fixture(scope="module")
-def blobs(tmp_path_factory: pytest.TempPathFactory) -> Blobs:
-    return Blobs([tmp_path_factory.mktemp("blobs").as_uri()])
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> ClaimChecks:
+    return ClaimChecks([tmp_path_factory.mktemp("blobs").as_uri()])
 
 
 @pytest.fixture(scope="module")
-def stage(servers: Servers, blobs: Blobs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(servers: Servers, blobs: ClaimChecks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with staged(servers.bootstrap, servers.registry, tmp_path_factory.mktemp("stage")) as made:
         made.worker(tasks=ALL, MILLRACE_BLOB_ROOTS=blobs.roots[0]).wait_assigned()
         yield made
@@ -114,7 +114,9 @@ def test_the_log_holds_one_record_a_batch_and_model_with_the_parts(servers: Serv
         assert set(offsets.tolist()) == {result["origin_offset"]}
 
 
-def test_media_by_reference_are_read_and_what_changed_or_is_gone_is_said(servers: Servers, stage: Stage, blobs: Blobs) -> None:
+def test_media_by_reference_are_read_and_what_changed_or_is_gone_is_said(
+    servers: Servers, stage: Stage, blobs: ClaimChecks
+) -> None:
     large = media.noise(800, "PNG")
     assert len(large) > INLINE_BYTES
     reference = split_media({"data": large}, blobs)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from feature_jobs.offline.lake import history
 from feature_jobs.online.rollup import REMEMBERED_MS, SETTLED_AFTER_MS, Entity, Tile
-from processors.features.feature_blob import VERSION_BYTES, State, Written, pack, unpack
+from processors.features.feature_blob import VERSION_BYTES, EntityValues, Freshness, pack, unpack
 from schemas.features import DAY_MS, ITEM, TILE_MS, USER, WINDOWS, View
 from schemas.generated import UserEvent
 from tests.support.brute_features import differences, item_values, tiles_of, user_values
@@ -134,27 +134,27 @@ _VALUES = {"int": st.integers(-(2**62), 2**62), "float": st.floats(allow_nan=Fal
 def test_a_blob_gives_back_what_was_packed(view: View, data: st.DataObject, offset: int, now_ms: int) -> None:
     values: dict[str, Any] = {f.name: data.draw(_VALUES[f.kind.value]) for f in view.features}
     until_ms = data.draw(st.one_of(st.none(), st.integers(now_ms + 1, now_ms + DAY_MS - 1)))
-    blob = pack(view, Written((offset, now_ms), now_ms, until_ms, now_ms - 5, values))
+    blob = pack(view, EntityValues((offset, now_ms), now_ms, until_ms, now_ms - 5, values))
     names = [f.name for f in view.features]
     served = unpack(view, [None, blob, b"", blob[:60]], names, now_ms, 0)
-    assert served.state.tolist() == [State.MISSING, State.FRESH, State.MISSING, State.MISSING]
+    assert served.state.tolist() == [Freshness.MISSING, Freshness.FRESH, Freshness.MISSING, Freshness.MISSING]
     assert {name: _plain(served.values[name][1]) for name in names} == values
     assert {name: _plain(served.values[name][0]) for name in names} == {f.name: f.default for f in view.features}
-    assert unpack(view, [blob], names, now_ms + view.ttl_ms, 0).state.tolist() == [State.STALE]
+    assert unpack(view, [blob], names, now_ms + view.ttl_ms, 0).state.tolist() == [Freshness.STALE]
     if until_ms is not None:
-        assert unpack(view, [blob], names, until_ms, 0).state.tolist() == [State.STALE]
-        assert unpack(view, [blob], names, until_ms, 10).state.tolist() == [State.FRESH]
-    later = pack(view, Written((offset, now_ms + 1), now_ms, until_ms, 0, values))
+        assert unpack(view, [blob], names, until_ms, 0).state.tolist() == [Freshness.STALE]
+        assert unpack(view, [blob], names, until_ms, 10).state.tolist() == [Freshness.FRESH]
+    later = pack(view, EntityValues((offset, now_ms + 1), now_ms, until_ms, 0, values))
     assert later[:VERSION_BYTES] > blob[:VERSION_BYTES]
-    anew = pack(view, Written((0, 0), 0, until_ms, 0, values, 1))
+    anew = pack(view, EntityValues((0, 0), 0, until_ms, 0, values, 1))
     assert anew[:VERSION_BYTES] > later[:VERSION_BYTES]
 
 
 def test_a_blob_of_another_layout_is_missing() -> None:
     values: dict[str, Any] = {f.name: f.default for f in ITEM.features}
-    blob = pack(ITEM, Written((1, 1), 1, None, 1, values))
+    blob = pack(ITEM, EntityValues((1, 1), 1, None, 1, values))
     blob = blob + b"\0" * 1000
-    assert unpack(USER, [blob], ["age"], 1, 0).state.tolist() == [State.MISSING]
+    assert unpack(USER, [blob], ["age"], 1, 0).state.tolist() == [Freshness.MISSING]
 
 
 def _plain(value: Any) -> Any:

@@ -25,7 +25,7 @@ from schemas.columns import Columns
 from schemas.errors import ModelRefused, RetryLater
 from schemas.generated import Challenger, ModelUpdate, SwapAck, TranslationRequest
 from schemas.topics import MODEL_UPDATES, PREDICTION_LOG, SWAP_ACKS, TRANSLATION_RESULTS, consumption
-from streams.claim_checks import Blobs
+from streams.claim_checks import ClaimChecks
 from streams.clock import ManualClock
 from streams.loop.outcome import Emit, Outcome
 from streams.memory.cluster import MemoryBroker
@@ -158,7 +158,7 @@ def answered(world: ModelVersions, models: ServedModels, asked: Rows) -> list[Sw
     return [SwapAck.from_dict(read_any(value, world.ids)) for record in said for value in record.values]
 
 
-class Translating(ModelVersions):
+class Translator(ModelVersions):
     """As a task: answers each text with its version. failing: by version, what `predict` raises."""
 
     consumption, results, needs = consumption("translation"), TRANSLATION_RESULTS, ()
@@ -187,7 +187,7 @@ class Translating(ModelVersions):
     def step(self, models: ServedModels) -> TaskProcessor:
         task: Any = self
         enrich = Enrich((), None, self.clock, self.metrics)
-        return TaskProcessor(task, models, MediaReader(Blobs(())), enrich, self.ids, self.clock, "w", self.metrics)
+        return TaskProcessor(task, models, MediaReader(ClaimChecks(())), enrich, self.ids, self.clock, "w", self.metrics)
 
     def asked(self, n: int) -> Rows:
         value = Encoder("translation-request", self.consumption.topic.subject, self.ids).encode_one(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference_workers.backends.choose import listening, picture_scorer, translating
+from inference_workers.backends.choose import image_classifier, transcriber, translator
 from inference_workers.models.folder import SHIPPED, open_folder
 from infra.settings import StackSettings
 from streams.process.settings import load
@@ -32,7 +32,7 @@ QUIET = lambda words: None  # noqa: E731
 @pytest.mark.data
 def test_digits_that_were_held_out_are_read() -> None:
     _, held_out = vision_digits.load(DATA)
-    scorer = picture_scorer(open_folder(SHIPPED / vision_digits.NAME))
+    scorer = image_classifier(open_folder(SHIPPED / vision_digits.NAME))
     for pixels in (held_out.pixels, 255 - held_out.pixels):
         said = scorer.score(list(pixels[..., None])).logits.argmax(axis=1)
         assert (said == held_out.labels).mean() >= 0.98
@@ -42,9 +42,9 @@ def test_digits_that_were_held_out_are_read() -> None:
 @pytest.mark.data
 def test_strings_of_a_voice_that_was_not_in_training_are_heard_as_the_card_says() -> None:
     clips = transcription_digits.load(DATA)
-    backend = listening(open_folder(SHIPPED / transcription_digits.NAME))
+    backend = transcriber(open_folder(SHIPPED / transcription_digits.NAME))
     strings = transcription_digits.strings(clips, transcription_digits.SHIPPED_WITHOUT, 100)
-    heard = backend.hear([samples for samples, _ in strings])
+    heard = backend.transcribe([samples for samples, _ in strings])
     errors = sum(
         sum(transcription_digits.edits(wanted, [word.text for word in words]))
         for (_, wanted), words in zip(strings, heard, strict=True)
@@ -62,7 +62,7 @@ def test_held_out_sentences_are_translated_as_the_card_says() -> None:
 
     data = translation_en_fr_data.load(DATA)
     seen = {sentence for pair in data.train for sentence in pair}
-    backend = translating(open_folder(SHIPPED / translation_en_fr.NAME))
+    backend = translator(open_folder(SHIPPED / translation_en_fr.NAME))
     for direction, least in (("en-fr", 40.0), ("fr-en", 42.0)):
         held_out = dict(list(data.held_out[direction].items())[:400])
         assert not seen & held_out.keys()
@@ -72,7 +72,7 @@ def test_held_out_sentences_are_translated_as_the_card_says() -> None:
 
 
 def test_promotion_with_other_fonts_and_phrases_is_told_from_pictures() -> None:
-    scorer = picture_scorer(open_folder(SHIPPED / moderation_image.NAME))
+    scorer = image_classifier(open_folder(SHIPPED / moderation_image.NAME))
     held_out = moderation_image.pictures("held out", 5000, 200)
     scores = scorer.score(list(held_out.pixels)).logits[:, 0]
     good, bad = scores[held_out.promotion], scores[held_out.kinds == "picture"]

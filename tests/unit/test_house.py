@@ -33,14 +33,14 @@ NAMES_TWICE: set[str] = set()
 CROWDED_FOLDERS = {"infra/monitor"}  # until its parts have folders of their own
 CIRCLES = [["training_triggers.trainers.card", "training_triggers.trainers.moderation_text"]]
 SILENT_ABOUT_ARRAYS = {
-    "inference_workers.backends.backend:Listening.hear",
+    "inference_workers.backends.backend:Transcriber.transcribe",
     "inference_workers.backends.backend:Network.run",
-    "inference_workers.backends.backend:PictureScorer.score",
-    "inference_workers.backends.huggingface:Pictures.score",
-    "inference_workers.backends.huggingface:Speech.hear",
+    "inference_workers.backends.backend:ImageClassifier.score",
+    "inference_workers.backends.huggingface:HuggingFaceImageClassifier.score",
+    "inference_workers.backends.huggingface:HuggingFaceTranscriber.transcribe",
     "inference_workers.backends.onnx:OnnxNetwork.run",
-    "inference_workers.backends.scorers:ConvPictures.score",
-    "inference_workers.backends.scorers:DigitStrings.hear",
+    "inference_workers.backends.scorers:ConvImageClassifier.score",
+    "inference_workers.backends.scorers:DigitTranscriber.transcribe",
     "inference_workers.backends.torch_networks:TorchNetwork.run",
     "inference_workers.media.sounds:one_channel",
     "inference_workers.media.sounds:resampled",

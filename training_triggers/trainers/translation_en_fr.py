@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as f
 
 from inference_workers.networks.beam_search import beam_search
-from inference_workers.networks.tokens import PAD, SPECIAL, START, Texts, pad
+from inference_workers.networks.tokens import PAD, SPECIAL, START, TranslationTokenizer, pad
 from inference_workers.networks.translator import Encode, Shape, Step, Translator
 from training_triggers.trainers import export
 from training_triggers.trainers.translation_en_fr_data import LANGUAGES, Pairs, references, sources
@@ -108,7 +108,7 @@ def _examples(tokenizer: Tokenizer, data: Pairs) -> list[Example]:
     """Source and target tokens of every pair in both directions; the target starts with START and ends with END."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(str(Path(folder) / "tokenizer.json"))
-        texts = Texts(Path(folder) / "tokenizer.json", LANGUAGES)
+        texts = TranslationTokenizer(Path(folder) / "tokenizer.json", LANGUAGES)
     found = []
     for here, there in ((0, 1), (1, 0)):
         language = [LANGUAGES[there]] * len(data.train)
@@ -158,7 +158,7 @@ def translated(trained: Trained, texts: Sequence[str], target: str, beam: int = 
     """By torch, in batches of 64 of like length: the same search as in the worker."""
     with tempfile.TemporaryDirectory() as folder:
         trained.tokenizer.save(str(Path(folder) / "tokenizer.json"))
-        codec = Texts(Path(folder) / "tokenizer.json", LANGUAGES)
+        codec = TranslationTokenizer(Path(folder) / "tokenizer.json", LANGUAGES)
     rows, _ = codec.encode(texts, [target] * len(texts), MAX_TOKENS)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     found = [""] * len(rows)

@@ -9,7 +9,7 @@ import pytest
 
 from feature_jobs.online.attributes import Attributes
 from feature_jobs.online.feature_sink import FeatureSink
-from processors.features.feature_blob import State, unpack
+from processors.features.feature_blob import Freshness, unpack
 from processors.features.online_store import MemoryStore
 from schemas import avro
 from schemas.codec import Encoder
@@ -100,7 +100,7 @@ class SinkUnderTest:
 
     def read(self, *names: str, user: str = "u") -> dict[str, Any]:
         served = unpack(USER, self.store.read(USER, [user]), names, self.clock.now_ms(), 0)
-        return {"state": State(int(served.state[0])).name, **{name: served.values[name][0] for name in names}}
+        return {"state": Freshness(int(served.state[0])).name, **{name: served.values[name][0] for name in names}}
 
 
 def start_of(clock: ManualClock) -> int:

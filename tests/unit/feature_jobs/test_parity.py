@@ -12,7 +12,7 @@ import pytest
 from feature_jobs.offline.lake import values_of
 from feature_jobs.offline.parity import SETTLING_MS, Parity, compared
 from feature_jobs.online.rollup import Tile
-from processors.features.feature_blob import Written, pack, unpack
+from processors.features.feature_blob import EntityValues, pack, unpack
 from schemas.features import DAY_MS, HOUR_MS, TILE_MS, USER
 
 NOW_MS = 1_795_000_200_000
@@ -39,7 +39,7 @@ def look(
         held = online.get(name)
         values = None if held is None else {**values_of(held, computed_ms, USER, None), **wrong}
         blobs.append(
-            None if values is None else pack(USER, Written((1, 1), computed_ms, None, int(values["last_seen_ms"]), values))
+            None if values is None else pack(USER, EntityValues((1, 1), computed_ms, None, int(values["last_seen_ms"]), values))
         )
     served = unpack(USER, blobs, [f.name for f in USER.features], NOW_MS, 0)
     return compared(USER, list(archive), archive, {}, served, NOW_MS)

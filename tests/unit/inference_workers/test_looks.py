@@ -23,7 +23,7 @@ from inference_workers.networks.pictures import Fit, fit
 from inference_workers.task import Version
 from inference_workers.tasks import moderation
 from schemas.errors import MediaRefused
-from streams.claim_checks import Blobs
+from streams.claim_checks import ClaimChecks
 from tests.contract.test_tasks import columns_of
 from tests.support import media
 
@@ -273,7 +273,7 @@ def test_an_item_has_a_bounded_number_of_looks_and_every_image_a_first_one() -> 
     ]
     folder = open_source("shipped:moderation-image")
     versions = {"moderation-image": Version(folder, moderation.TASK.load(folder, "moderation-image"))}
-    reader = MediaReader(Blobs(()))
+    reader = MediaReader(ClaimChecks(()))
     try:
         many, one = moderation.TASK.prepare(columns_of(moderation.TASK, values), versions, reader).inputs
     finally:

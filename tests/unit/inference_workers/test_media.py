@@ -19,7 +19,7 @@ from inference_workers.media.formats import Caps, Looks, Sound
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.pictures import Fit
 from schemas.errors import BadSettings, MediaRefused, RetryLater
-from streams.claim_checks import INLINE_BYTES, Blobs, Reference, split_media
+from streams.claim_checks import INLINE_BYTES, ClaimChecks, Reference, split_media
 from tests.support import media
 from tests.support.media import inline
 
@@ -28,7 +28,7 @@ SMALL = Fit("RGB", 32, 32)
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MediaReader]:
-    made = MediaReader(Blobs([tmp_path_factory.mktemp("blobs").as_uri()]))
+    made = MediaReader(ClaimChecks([tmp_path_factory.mktemp("blobs").as_uri()]))
     yield made
     made.close()
 
@@ -178,11 +178,11 @@ def test_a_decoder_that_dies_or_hangs_costs_the_one_file(monkeypatch: pytest.Mon
 
 
 def stored(root: Path, data: bytes) -> Reference:
-    return Blobs([root.as_uri()]).put(data)
+    return ClaimChecks([root.as_uri()]).put(data)
 
 
 def test_what_is_put_is_fetched_and_the_same_content_is_one_object(tmp_path: Path) -> None:
-    blobs = Blobs([tmp_path.as_uri()])
+    blobs = ClaimChecks([tmp_path.as_uri()])
     one, again = blobs.put(b"content"), blobs.put(b"content")
     assert one == again
     assert blobs.fetch(one, 100) == b"content"
@@ -190,7 +190,7 @@ def test_what_is_put_is_fetched_and_the_same_content_is_one_object(tmp_path: Pat
 
 
 def test_what_is_missing_changed_or_too_large_is_refused_with_the_reason(tmp_path: Path) -> None:
-    blobs = Blobs([tmp_path.as_uri()])
+    blobs = ClaimChecks([tmp_path.as_uri()])
     good = blobs.put(b"content")
     file = Path(good.uri.removeprefix("file://"))
     with pytest.raises(MediaRefused, match="at most 3 are read"):
@@ -212,7 +212,7 @@ def test_nothing_outside_the_roots_is_read(tmp_path: Path) -> None:
     (outside / "secret").write_bytes(b"secret")
     (inside / "link").symlink_to(outside / "secret")
     (inside / "folder").symlink_to(outside)
-    digest, blobs = hashlib.sha256(b"secret").hexdigest(), Blobs([inside.as_uri()])
+    digest, blobs = hashlib.sha256(b"secret").hexdigest(), ClaimChecks([inside.as_uri()])
     for uri in (
         f"{outside.as_uri()}/secret", f"{inside.as_uri()}/../out/secret", f"{inside.as_uri()}/%2e%2e/out/secret",
         f"{inside.as_uri()}/link", f"{inside.as_uri()}/folder/secret", "http://127.0.0.1/secret", "/etc/passwd",
@@ -221,11 +221,11 @@ def test_nothing_outside_the_roots_is_read(tmp_path: Path) -> None:
         with pytest.raises(MediaRefused):
             blobs.fetch(Reference(uri, digest, 6), 100)
     with pytest.raises(BadSettings):
-        Blobs(["http://127.0.0.1/"])
+        ClaimChecks(["http://127.0.0.1/"])
 
 
 def test_what_is_large_travels_by_reference(tmp_path: Path) -> None:
-    blobs = Blobs([tmp_path.as_uri()])
+    blobs = ClaimChecks([tmp_path.as_uri()])
     assert split_media({"data": bytes(INLINE_BYTES)}, blobs) == {"data": bytes(INLINE_BYTES)}
     large = split_media({"data": bytes(INLINE_BYTES + 1)}, blobs)
     assert large["size"] == INLINE_BYTES + 1
@@ -234,7 +234,7 @@ def test_what_is_large_travels_by_reference(tmp_path: Path) -> None:
 
 
 def test_a_reference_is_read_like_inline_bytes_and_a_bad_one_is_a_reason(tmp_path: Path) -> None:
-    reader = MediaReader(Blobs([tmp_path.as_uri()]))
+    reader = MediaReader(ClaimChecks([tmp_path.as_uri()]))
     reference = stored(tmp_path, GOOD)
     by_reference: dict[str, Any] = {"data": None, "uri": reference.uri, "sha256": reference.sha256, "size": reference.size}
     try:
@@ -253,7 +253,7 @@ def test_the_cleaner_removes_what_no_record_can_refer_to_any_more(tmp_path: Path
     from schemas.topics import CONTENT
 
     assert lifetime_s() * 1000 > CONTENT.retention_ms
-    blobs = Blobs([tmp_path.as_uri()])
+    blobs = ClaimChecks([tmp_path.as_uri()])
     old, new = blobs.put(b"old"), blobs.put(b"new")
     os.utime(old.uri.removeprefix("file://"), (0, 0))
     assert blobs.clean(lifetime_s(), 2 * lifetime_s()) == 1 or blobs.clean(lifetime_s(), lifetime_s() + 1) == 0
@@ -268,7 +268,7 @@ def test_the_cleaner_removes_what_no_record_can_refer_to_any_more(tmp_path: Path
 )
 def test_what_a_sender_names_is_the_senders_fault(tmp_path: Path, tail: str) -> None:
     (tmp_path / "folder").mkdir()
-    blobs = Blobs([tmp_path.as_uri()])
+    blobs = ClaimChecks([tmp_path.as_uri()])
     for uri in (f"{tmp_path.as_uri()}/{tail}", tail, f"file://{tail}", f"file:{tail}", f"file://[{tail}", f"FILE:///{tail}"):
         with pytest.raises(MediaRefused):
             blobs.fetch(Reference(uri, "0" * 64, 10), 1_000)
@@ -279,7 +279,7 @@ def test_what_a_sender_names_is_the_senders_fault(tmp_path: Path, tail: str) -> 
 )
 def test_what_is_no_uri_is_refused(uri: str) -> None:
     with pytest.raises(MediaRefused):
-        Blobs(["s3://bucket/a", "file:///nowhere"]).fetch(Reference(uri, "0" * 64, 10), 1_000)
+        ClaimChecks(["s3://bucket/a", "file:///nowhere"]).fetch(Reference(uri, "0" * 64, 10), 1_000)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_what_is_no_uri_is_refused(uri: str) -> None:
 def test_a_store_that_is_away_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, fate: type[Exception]
 ) -> None:
-    blobs = Blobs([tmp_path.as_uri()])
+    blobs = ClaimChecks([tmp_path.as_uri()])
     reference = blobs.put(b"data")
 
     def broken(*_: Any) -> int:

@@ -14,7 +14,7 @@ from schemas.codec import head
 from schemas.errors import RetryLater
 from schemas.topics import PREDICTION_LOG, TRANSLATION_RESULTS
 from streams.rows import Rows
-from tests.support.live import MODEL, ModelVersions, Translating, answered, beside, digest, rows
+from tests.support.live import MODEL, ModelVersions, Translator, answered, beside, digest, rows
 
 
 @pytest.fixture
@@ -315,11 +315,11 @@ def test_a_challenger_that_fails_is_dropped_when_the_batch_is_done(world: ModelV
 
 
 @pytest.fixture
-def translating(monkeypatch: pytest.MonkeyPatch) -> Translating:
-    return Translating(monkeypatch)
+def translating(monkeypatch: pytest.MonkeyPatch) -> Translator:
+    return Translator(monkeypatch)
 
 
-def test_a_store_that_does_not_answer_is_no_fault_of_the_canary(translating: Translating) -> None:
+def test_a_store_that_does_not_answer_is_no_fault_of_the_canary(translating: Translator) -> None:
     models = translating.worker()
     translating.announce("1", beside("canary", "8"))
     translating.settle(models)
@@ -332,7 +332,7 @@ def test_a_store_that_does_not_answer_is_no_fault_of_the_canary(translating: Tra
     assert [one["text"] for one in translating.records(outcomes, TRANSLATION_RESULTS.name)] == ["by 8"] * 4
 
 
-def test_whatever_a_shadow_does_costs_no_request(translating: Translating) -> None:
+def test_whatever_a_shadow_does_costs_no_request(translating: Translator) -> None:
     models = translating.worker()
     translating.announce("1", beside("shadow", "9"))
     translating.settle(models)
@@ -344,7 +344,7 @@ def test_whatever_a_shadow_does_costs_no_request(translating: Translating) -> No
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
-def test_an_answer_that_is_no_number_is_no_answer(translating: Translating, odd: float) -> None:
+def test_an_answer_that_is_no_number_is_no_answer(translating: Translator, odd: float) -> None:
     models = translating.worker()
     step = translating.step(models)
     translating.odd = odd
@@ -352,7 +352,7 @@ def test_an_answer_that_is_no_number_is_no_answer(translating: Translating, odd:
         step.process(translating.asked(2))
 
 
-def test_the_log_names_the_digest_of_what_answered(translating: Translating) -> None:
+def test_the_log_names_the_digest_of_what_answered(translating: Translator) -> None:
     models = translating.worker()
     translating.announce("1-by-hand", beside("shadow", "9"))
     translating.settle(models)

@@ -20,7 +20,7 @@ from inference_workers.tasks.moderation import TASK
 from inference_workers.tasks.translation import pair_of
 from processors.moderation.policy import REVIEW, Rules, decide
 from schemas.errors import InvalidRequest
-from streams.claim_checks import Blobs
+from streams.claim_checks import ClaimChecks
 from tests.contract.test_tasks import columns_of
 
 SPAM = "WINNER!! You have been selected to receive a £900 prize reward! To claim call 09061701461 now. Valid 12 hours only."
@@ -95,7 +95,7 @@ def judged(versions: Versions, *texts: str) -> list[dict[str, Any]]:
     values: list[dict[str, Any]] = [
         {"content_id": "c", "text": text, "author_id": None, "kind": None, "images": [], "video": None} for text in texts
     ]
-    prepared = TASK.prepare(columns_of(TASK, values), versions, MediaReader(Blobs(())))
+    prepared = TASK.prepare(columns_of(TASK, values), versions, MediaReader(ClaimChecks(())))
     assert prepared.refused == {}
     results = TASK.predict(prepared.inputs, versions).results
     return [{name: column[row] for name, column in results.items()} for row in range(len(texts))]  # type: ignore[index]
@@ -143,7 +143,7 @@ def test_a_text_of_which_nothing_is_to_be_seen_is_none(versions: Versions) -> No
     values: list[dict[str, Any]] = [
         {"content_id": "c", "text": "\u200b \u3164", "author_id": None, "kind": None, "images": [], "video": None}
     ]
-    prepared = TASK.prepare(columns_of(TASK, values), versions, MediaReader(Blobs(())))
+    prepared = TASK.prepare(columns_of(TASK, values), versions, MediaReader(ClaimChecks(())))
     assert isinstance(prepared.refused[0], InvalidRequest)
 
 
@@ -152,7 +152,7 @@ def test_stretches_of_a_long_text_are_entries_of_their_own(versions: Versions) -
         {"content_id": "c", "text": text, "author_id": None, "kind": None, "images": [], "video": None}
         for text in ("short", PROSE * 12, "short too")
     ]
-    prepared = TASK.prepare(columns_of(TASK, values), versions, MediaReader(Blobs(())))
+    prepared = TASK.prepare(columns_of(TASK, values), versions, MediaReader(ClaimChecks(())))
     (use,) = TASK.predict(prepared.inputs, versions).uses
     assert use.rows is not None and list(use.rows[:3]) == [0, 1, 2] and set(use.rows[3:]) == {1}
     assert [part for part, row in zip(use.parts, use.rows, strict=True) if row == 1][1:3] == ["text from 1", "text from 351"]
@@ -190,6 +190,6 @@ def test_a_translator_sees_plain_spaces_and_composed_letters() -> None:
     versions = {folder.name: Version(folder, task.load(folder, folder.name))}
     texts = ["I am tired.", "I\u00a0am\u00a0tired.", "I\tam tired.\u200b"]
     values: list[dict[str, Any]] = [{"text": text, "source": "EN", "target": "fr-FR"} for text in texts]
-    prepared = task.prepare(columns_of(task, values), versions, MediaReader(Blobs(())))
+    prepared = task.prepare(columns_of(task, values), versions, MediaReader(ClaimChecks(())))
     assert prepared.refused == {}
     assert len(set(task.predict(prepared.inputs, versions).results["text"])) == 1  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from infra.settings import StackSettings
 from schemas import avro
 from schemas.errors import BrokerUnavailable, InvalidRequest
 from schemas.field_fit import misfit
-from streams.claim_checks import Blobs
+from streams.claim_checks import ClaimChecks
 from streams.client import NoAnswer
 
 # --- lines ----------------------------------------------------------------------------------------------------------
@@ -31,7 +31,7 @@ from streams.client import NoAnswer
 def lines(tmp_path: Path, raw: bytes, task: str = "translation") -> list[send.Line]:
     file = tmp_path / "requests.jsonl"
     file.write_bytes(raw)
-    return list(requests(task, Given(jsonl=file), Blobs([tmp_path.as_uri()])))
+    return list(requests(task, Given(jsonl=file), ClaimChecks([tmp_path.as_uri()])))
 
 
 @pytest.mark.parametrize("apart", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
@@ -47,7 +47,9 @@ def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path, apart: str, monkeypatc
     found = lines(tmp_path, raw)
     assert [line.error for line in found] == [None, None]
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
-    assert [line.fields for line in requests("translation", Given(jsonl=Path("-")), Blobs([]))] == [line.fields for line in found]
+    assert [line.fields for line in requests("translation", Given(jsonl=Path("-")), ClaimChecks([]))] == [
+        line.fields for line in found
+    ]
 
 
 @pytest.mark.parametrize(

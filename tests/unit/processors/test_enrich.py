@@ -16,10 +16,10 @@ from inference_workers.replay import newest, replay
 from inference_workers.served.served_models import Batch
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from inference_workers.worker import TaskProcessor
-from processors.features.enrich import ASK_AGAIN_S, Enrich, Enriched, Need, Policy, logged
-from processors.features.feature_blob import Written, pack
+from processors.features.enrich import ASK_AGAIN_S, Enrich, Enriched, Fallback, Need, logged
+from processors.features.feature_blob import EntityValues, pack
 from processors.features.online_store import MemoryStore
-from processors.features.recorded_features import Recorded
+from processors.features.recorded_features import RecordedFeatures
 from schemas import avro
 from schemas.codec import Encoder, read_any
 from schemas.columns import Columns
@@ -27,7 +27,7 @@ from schemas.encoding import Constant
 from schemas.errors import BadSettings, FeaturesRefused, RetryLater
 from schemas.features import USER
 from schemas.topics import CONTENT, MODERATION_VERDICTS, PREDICTION_LOG, consumption
-from streams.claim_checks import Blobs
+from streams.claim_checks import ClaimChecks
 from streams.clock import ManualClock
 from streams.loop.outcome import Defer, Emit, Reject
 from streams.metrics import Metrics
@@ -54,7 +54,7 @@ class Unplugged(MemoryStore):
 
 
 class Bench:
-    def __init__(self, **policies: Policy) -> None:
+    def __init__(self, **policies: Fallback) -> None:
         self.clock, self.store, self.metrics = ManualClock(), Unplugged(), Metrics()
         self.need = Need(USER, "author_id", FEATURES, **policies)
         self.enrich = Enrich([self.need], self.store, self.clock, self.metrics)
@@ -64,7 +64,7 @@ class Bench:
 
     def put(self, who: str, changed_ms: int, bought: int) -> None:
         values = {**BLANK, "total_purchases": bought, "lifetime_value": bought * 1.5, "country": "CH"}
-        self.store.write(USER, {who: pack(USER, Written((1, changed_ms), changed_ms, None, changed_ms - 7, values))})
+        self.store.write(USER, {who: pack(USER, EntityValues((1, changed_ms), changed_ms, None, changed_ms - 7, values))})
 
     def __call__(self, *authors: str | None) -> Enriched:
         return self.enrich(columns(*authors))
@@ -89,27 +89,27 @@ def test_a_task_finds_features_as_columns_in_the_order_of_its_requests() -> None
     ("state", "author", "down"), [("stale", "old", False), ("missing", "nobody", False), ("unreachable", "fresh", True)]
 )
 def test_each_policy_in_each_state(state: str, author: str, down: bool) -> None:
-    for policy in Policy:
+    for policy in Fallback:
         bench = Bench(**{state: policy})
         bench.store.down = down
         found = bench(author)
         values = found.columns.fields["user_features.total_purchases"].tolist()  # type: ignore[union-attr]
         match policy:
-            case Policy.REFUSE:
+            case Fallback.REFUSE:
                 assert isinstance(found.refused[0], FeaturesRefused)
                 assert author in str(found.refused[0])
                 assert state in str(found.refused[0])
-            case Policy.HOLD:
+            case Fallback.HOLD:
                 assert isinstance(found.held[0], RetryLater)
-            case Policy.LAST:
+            case Fallback.LAST:
                 assert (values, found.refused, found.held) == ([5 if state == "stale" else 0], {}, {})
-            case Policy.DEFAULT:
+            case Fallback.DEFAULT:
                 assert (values, found.refused, found.held) == ([0], {}, {})
         assert found.served[0].state.tolist() == [{"stale": 1, "missing": 2, "unreachable": 3}[state]], "never silently"
 
 
 def test_a_silent_store_is_not_asked_again_by_each_batch() -> None:
-    bench = Bench(unreachable=Policy.DEFAULT)
+    bench = Bench(unreachable=Fallback.DEFAULT)
     bench.store.down = True
     for _ in range(5):
         assert bench("fresh").served[0].state.tolist() == [3]
@@ -120,7 +120,7 @@ def test_a_silent_store_is_not_asked_again_by_each_batch() -> None:
 
 
 def test_requests_that_name_nobody_do_not_wait_for_a_silent_store() -> None:
-    bench = Bench(unreachable=Policy.HOLD)
+    bench = Bench(unreachable=Fallback.HOLD)
     bench.store.down = True
     found = bench("fresh", None)
     assert (list(found.held), found.served[0].state.tolist()) == ([0], [3, 2])
@@ -171,7 +171,7 @@ def step_of(bench: Bench) -> tuple[TaskProcessor, MemoryRegistry]:
     ids = MemoryRegistry()
     for record, topic in (("content", CONTENT), ("moderation-verdict", MODERATION_VERDICTS), ("prediction-log", PREDICTION_LOG)):
         ids.register(topic.subject, avro.schema(record))
-    media = MediaReader(Blobs(()))
+    media = MediaReader(ClaimChecks(()))
     return TaskProcessor(Purchases(bench.need), OneVersion(), media, bench.enrich, ids, bench.clock, "w-0", bench.metrics), ids  # type: ignore[arg-type]
 
 
@@ -185,7 +185,7 @@ def rows_of(ids: MemoryRegistry, *authors: str | None) -> Rows:
 
 
 def test_values_times_and_states_are_in_the_prediction_log_and_named_in_the_result() -> None:
-    bench = Bench(missing=Policy.REFUSE, stale=Policy.HOLD)
+    bench = Bench(missing=Fallback.REFUSE, stale=Fallback.HOLD)
     step, ids = step_of(bench)
     outcomes = step.process(rows_of(ids, "nobody", "fresh", "old", "fresh"))
     assert [(type(o), o.rows.request_ids, o.step) for o in outcomes if not isinstance(o, Emit)] == [
@@ -222,11 +222,11 @@ def test_held_requests_wait_and_are_answered_when_the_store_is_back() -> None:
 
 
 def test_recorded_requests_are_answered_again_with_the_values_of_their_time() -> None:
-    bench = Bench(missing=Policy.REFUSE)
+    bench = Bench(missing=Fallback.REFUSE)
     step, ids = step_of(bench)
     asked = rows_of(ids, "fresh", "nobody", "fresh")  # nobody is refused: the log has no values of it
     (emit,) = [o for o in step.process(asked) if isinstance(o, Emit)]
-    recorded = Recorded([bench.need])
+    recorded = RecordedFeatures([bench.need])
     for value in emit.records[1].values:
         recorded.take(read_any(value, ids))
     assert len(recorded) == 2
@@ -242,7 +242,7 @@ def test_texts_and_numbers_come_back_as_they_were_given() -> None:
     bench = Bench()
     found = bench("fresh", None, "old")
     record = {"task": "moderation", "request_ids": ["a", "b", "c"], "features": logged(found, None)}
-    recorded = Recorded([bench.need])
+    recorded = RecordedFeatures([bench.need])
     recorded.take(record)
     recorded.take({**record, "features": []})
     assert not recorded.knows("d")

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import MediaRefused, RetryLater
 from streams import claim_checks
-from streams.claim_checks import Blobs, Reference
+from streams.claim_checks import ClaimChecks, Reference
 from streams.clock import ManualClock
 
 DATA = b"content"
@@ -33,7 +33,7 @@ def test_a_store_that_does_not_answer_is_asked_again_only_after_a_while(monkeypa
     clock = ManualClock()
     store = Store(clock, answers_s=clock.monotonic_s() + 50)
     monkeypatch.setattr(claim_checks, "_s3", lambda: store)
-    blobs = Blobs(["s3://bucket"], clock)
+    blobs = ClaimChecks(["s3://bucket"], clock)
     started_s = clock.monotonic_s()
     for _ in range(100):
         with pytest.raises(RetryLater):
@@ -53,7 +53,7 @@ def test_what_the_store_says_of_one_object_silences_nothing(monkeypatch: pytest.
             return DATA
 
     monkeypatch.setattr(claim_checks, "_s3", Missing)
-    blobs = Blobs(["s3://bucket"], ManualClock())
+    blobs = ClaimChecks(["s3://bucket"], ManualClock())
     with pytest.raises(MediaRefused):
         blobs.fetch(Reference("s3://bucket/missing", REFERENCE.sha256, REFERENCE.size), 100)
     assert blobs.fetch(REFERENCE, 100) == DATA
