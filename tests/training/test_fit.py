@@ -39,13 +39,35 @@ def job(folder: Path, *, epochs: int = 3, rate: float = 1e-3, n: int = 192) -> P
     return folder
 
 
-def here(folder: Path) -> int:
+def here(folder: Path, device: str = "cpu") -> int:
     """In this process: torch takes seconds to import."""
-    return fit_pictures.train(folder, json.loads((folder / "job.json").read_text()), 0, 1)
+    return fit_pictures.train(folder, json.loads((folder / "job.json").read_text()), 0, 1, torch.device(device))
 
 
 def losses(folder: Path) -> list[float]:
     return list(json.loads((folder / "losses.json").read_text()))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_has_the_losses_of_the_cpu_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    cpu, gpu, cut = job(tmp_path / "cpu"), job(tmp_path / "gpu"), job(tmp_path / "cut", epochs=2)
+    here(cpu)
+    vision_digits_retrain.run(gpu, 1, lambda words: None)  # as a run does it: one process, which finds the GPU
+    assert losses(gpu) == pytest.approx(losses(cpu), abs=2e-3)
+    here(cut, "cuda")
+    assert (cut / "checkpoint-0002.safetensors").exists()
+    again = json.loads((cut / "job.json").read_text()) | {"epochs": 3}
+    (cut / "job.json").write_text(json.dumps(again))
+    here(cut, "cuda")
+    assert len(losses(cut)) == 3
+
+
+def test_each_process_has_a_gpu_of_its_own_or_none_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(fit_pictures.device_of(rank, 2)) for rank in range(2)] == ["cuda:0", "cuda:1"]
+    assert {str(fit_pictures.device_of(rank, 3)) for rank in range(3)} == {"cpu"}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert str(fit_pictures.device_of(0, 1)) == "cpu"
 
 
 def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:

@@ -36,13 +36,19 @@ def main() -> int:
     job = json.loads((folder / "job.json").read_text())
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     torch.set_num_threads(int(job["threads"]))
+    device = device_of(int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if world > 1:
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        return train(folder, job, rank, world)
+        return train(folder, job, rank, world, device)
     finally:
         if world > 1:
             distributed.destroy_process_group()
+
+
+def device_of(local_rank: int, local_world: int) -> torch.device:
+    """A GPU of its own for each process of this machine, else the CPU for all: NCCL refuses two processes on one GPU."""
+    return torch.device("cuda", local_rank) if torch.cuda.device_count() >= local_world else torch.device("cpu")
 
 
 def network_of(weights: Path, widths: tuple[int, ...], classes: int) -> ConvNet:
@@ -55,10 +61,11 @@ def network_of(weights: Path, widths: tuple[int, ...], classes: int) -> ConvNet:
     return network.eval()
 
 
-def train(folder: Path, job: dict[str, Any], rank: int, world: int) -> int:
+def train(folder: Path, job: dict[str, Any], rank: int, world: int, device: torch.device) -> int:
+    """The exit code. Chance is drawn on the CPU, so that a training is the same on every device but for rounding."""
     with np.load(folder / "data.npz", allow_pickle=False) as data:
         pixels, labels = torch.from_numpy(data["pixels"])[:, None].float(), torch.from_numpy(data["labels"])
-    network = network_of(folder / "start.safetensors", tuple(job["widths"]), job["classes"])
+    network = network_of(folder / "start.safetensors", tuple(job["widths"]), job["classes"]).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=job["rate"], weight_decay=0.02)
     epochs, batch = int(job["epochs"]), int(job["batch"])
     steps = max(1, len(labels) // batch)
@@ -68,14 +75,15 @@ def train(folder: Path, job: dict[str, Any], rank: int, world: int) -> int:
     wrapped = DistributedDataParallel(network) if world > 1 else network
     for epoch in range(done, epochs):
         torch.manual_seed(job["seed"] + epoch)
-        total = torch.zeros(1)
+        total = torch.zeros(1, device=device)
         order = torch.randperm(len(labels))[: steps * batch] if len(labels) >= batch else torch.arange(len(labels))
         for step, rows in enumerate(order.split(batch)):
             for group in optimizer.param_groups:
                 group["lr"] = job["rate"] * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps))) / 2
             whole = bent(pixels[rows])  # all of it everywhere, so that chance is the same in each process
             share = slice(rank * len(rows) // world, (rank + 1) * len(rows) // world)
-            loss = f.cross_entropy(wrapped(whole[share])[0], labels[rows[share]], label_smoothing=0.05)
+            logits = wrapped(whole[share].to(device))[0]
+            loss = f.cross_entropy(logits, labels[rows[share]].to(device), label_smoothing=0.05)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
