@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from infra.provision import specs
 from schemas import avro
-from schemas.codec import Decoder, Encoder
+from schemas.codec import Decoder, write_any
 from schemas.topics import CATALOGUE
 from streams.clock import ManualClock
 from streams.memory.cluster import MemoryBroker
@@ -20,11 +20,10 @@ def main() -> None:
     for topic in CATALOGUE:
         if topic.record is None:
             continue
-        record = topic.record.RECORD
-        ids.register(topic.subject, avro.schema(record))
-        for example in avro.examples(record).values():
-            written = topic.record.from_dict(avro.from_json(example, avro.schema(record)))
-            value = Encoder.of(topic, ids).encode_one(written)
+        schema = avro.schema(topic.record.RECORD)
+        schema_id = ids.register(topic.subject, schema)
+        for example in avro.examples(topic.record.RECORD).values():
+            value = write_any(avro.from_json(example, schema), schema, schema_id)
             broker.append(OutRecords(topic.name, [b"key"], [value], [[]]), None)
             _, errors = Decoder.of(topic, ids).decode([value])
             assert not errors, errors
