@@ -11,7 +11,6 @@ import pytest
 from infra.settings import ROOT
 from schemas.topic_kinds import Guarantee
 from schemas.topics import CATALOGUE, CONSUMPTIONS, TASKS
-from tests.support.recipes import GOES_ON_FROM, RECIPES, blocks, changed
 
 PACKAGES = ("schemas", "streams", "processors", "inference_workers", "feature_jobs", "training_triggers", "infra", "tests")
 DOCUMENTS = sorted(
@@ -190,31 +189,3 @@ def test_what_a_folder_says_of_its_files_is_there(folder: Path) -> None:
     places = [*above, *(place / near for place in above for near in re.findall(r"`([\w/]+/)`", text))]
     names = re.findall(r"`([\w/.-]+(?:\.py|\.md|/))`", text)
     assert [name for name in names if not any((place / name).exists() for place in places)] == []
-
-
-# --- recipes ------------------------------------------------------------------------------------------------------
-
-
-def test_the_recipes_that_are_followed_are_at_least_these() -> None:
-    assert {"A new topic", "A new processor", "A new feature", "A new sum of events", "A new trigger"} <= RECIPES.keys()
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_each_block_of_a_recipe_has_its_place(recipe: str) -> None:
-    """Soon seen here; tests/integration/test_recipes.py follows them and runs what they name."""
-    texts: dict[str, str] = {}
-    found = blocks(recipe)
-    for block in found:
-        match block.language:
-            case "sh":
-                copies = [line.split()[1:] for line in block.lines if line.startswith("cp ")]
-                texts |= {target: (ROOT / source).read_text() for source, target in copies}
-            case "diff":
-                text = texts.get(block.path) or (ROOT / block.path).read_text()
-                texts[block.path] = changed(text, block)
-            case _:
-                assert block.path
-                assert not (ROOT / block.path).exists()
-    assert len([b for b in found if b.language != "sh" and not b.path]) == 0
-    assert any(line.startswith("./millrace test ") for block in found if block.language == "sh" for line in block.lines)
-    assert RECIPES[recipe].count("```") // 2 == len(found) - (len(blocks(GOES_ON_FROM[recipe])) if recipe in GOES_ON_FROM else 0)
