@@ -399,3 +399,9 @@ def chaos(context: typer.Context) -> None:
 
     stack.fetch(settings())
     sys.exit(python("tests.chaos.storm", *context.args, MILLRACE_HOME=settings().home))
+
+
+@app.command(context_settings=PASSED_ON)
+def mutate(context: typer.Context) -> None:
+    """Small faults in the loop, and whether its tests see them. `--sample`, `--seed`, `--module`, `--list`, `--json`."""
+    sys.exit(python("tests.mutate", *context.args))
