@@ -23,7 +23,13 @@ from tests.mutants import Mutant, mutants
 
 LOOP = Path("streams/loop")
 MODULES = ("offsets", "release", "pauses", "admit", "batching", "deadletter", "breaker", "trials", "loop", "outbox", "assignment")
-TESTS = ("tests/unit/streams", "tests/property/test_loop_parts.py")
+# In the order in which most faults are seen soonest.
+TESTS = (
+    "tests/unit/streams/test_loop.py",
+    "tests/unit/streams/test_loop_faults.py",
+    "tests/property/test_loop_parts.py",
+    "tests/unit/streams",
+)
 NOT_COPIED = shutil.ignore_patterns(".*", "node_modules", "shipped", "docs", "web", "__pycache__")
 
 
