@@ -25,8 +25,7 @@ LOOP = Path("streams/loop")
 MODULES = ("offsets", "release", "pauses", "admit", "batching", "deadletter", "breaker", "trials", "loop", "outbox", "assignment")
 # In the order in which most faults are seen soonest.
 TESTS = (
-    "tests/unit/streams/test_loop.py",
-    "tests/unit/streams/test_loop_faults.py",
+    *(f"tests/unit/streams/test_loop{name}.py" for name in ("", "_faults", "_limits", "_together")),
     "tests/property/test_loop_parts.py",
     "tests/unit/streams",
 )

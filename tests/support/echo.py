@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from schemas.errors import InvalidRequest, RetryLater
 from schemas.topic_kinds import Compatibility, Consumption, Guarantee, Order, Record, Topic
+from streams import headers as h
 from streams.broker import Sink
 from streams.clock import ManualClock
 from streams.loop.batching import Batcher, BatchLimits, CostLine
@@ -146,3 +148,15 @@ def settle(*loops: Loop, passes: int = 12) -> None:
     for _ in range(passes):
         for loop in loops:
             loop.run_once()
+
+
+def statuses(world: EchoGroup) -> Counter[str]:
+    return Counter(status for status, _, _ in world.results())
+
+
+def once(world: EchoGroup) -> bool:
+    return len({origin for _, origin, _ in world.results()}) == len(world.results())
+
+
+def codes(world: EchoGroup) -> Counter[bytes]:
+    return Counter(dict(entry.headers)[h.ERROR_CODE] for entry in world.dead())

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from schemas.errors import DependencyUnavailable
 from schemas.topic_kinds import Order
 from streams.loop.limits import Delivery
 from streams.rows import Rows
-from tests.support.echo import RESULTS, Echo, EchoGroup, settle
+from tests.support.echo import RESULTS, Echo, EchoGroup, settle, statuses
 
 TOPIC = "echo-requests-v1"
-
-
-def statuses(world: EchoGroup) -> Counter[str]:
-    return Counter(status for status, _, _ in world.results())
 
 
 def test_a_batch_that_waits_in_place_keeps_the_count_of_its_first_record() -> None:
