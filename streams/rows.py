@@ -1,8 +1,8 @@
-"""Rows: what was read from topics, one list a column, so that no object is built for each record."""
+"""Records read from topics, as columns: one list per field, so that no object is built per record."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
@@ -16,10 +16,10 @@ Origin = tuple[str, int, int]  # topic, partition and offset
 
 @dataclass(slots=True)
 class Polled:
-    """What one poll of a source gave, in the order of each partition.
+    """The records of one poll, in the order of each partition.
 
     membership: the source's opaque proof of which group generation it belonged to before this poll; it fences
-    the commit of these records (KIP-447). None where the source was in no group.
+    the commit of these records (KIP-447). None if the source was in no group.
     """
 
     places: list[Place] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Polled:
         return len(self.offsets)
 
     def extend(self, more: Polled) -> None:
-        """Rows behind these; the membership stays."""
+        """Append rows; the membership stays."""
         self.places += more.places
         self.offsets += more.offsets
         self.keys += more.keys
@@ -44,18 +44,18 @@ class Polled:
 
     def take(self, indices: Sequence[int]) -> Polled:
         columns = (self.places, self.offsets, self.keys, self.values, self.headers, self.timestamps_ms)
-        picked: list[Any] = [[column[i] for i in indices] for column in columns]
-        found = Polled(*picked)
-        found.membership = self.membership
-        return found
+        selected: list[Any] = [[column[i] for i in indices] for column in columns]
+        polled = Polled(*selected)
+        polled.membership = self.membership
+        return polled
 
 
 @dataclass(slots=True)
 class Rows:
     """Requests in flight: parallel lists of the same length.
 
-    places, offsets: where each was read. origins: where each first came, which differs for a retry. deadlines_ms: 0
-    where there is none. headers: the last value of each name. epoch: the assignment they were read under.
+    places, offsets: where each was read. origins: where each was first read, which differs for a retry. deadlines_ms: 0
+    if a row has none. headers: the last value of each name. epoch: the assignment under which they were read.
     """
 
     places: list[Place]
@@ -93,28 +93,34 @@ class Rows:
         yield self.attempts
         yield self.redrives
 
-    def _made(self, columns: list[Any]) -> Rows:
+    def _of(self, columns: list[Any]) -> Rows:
         return Rows(*columns, epoch=self.epoch)  # type: ignore[misc]  # one argument is not in the list
 
     def slice(self, start: int, end: int) -> Rows:
         if start == 0 and end >= len(self):
             return self
-        return self._made([column[start:end] for column in self._columns()])
+        return self._of([column[start:end] for column in self._columns()])
 
     def take(self, indices: Sequence[int]) -> Rows:
         if len(indices) == len(self) and list(indices) == list(range(len(self))):
             return self
         if len(indices) < 2:
-            return self._made([[column[i] for i in indices] for column in self._columns()])
+            return self._of([[column[i] for i in indices] for column in self._columns()])
         pick = itemgetter(*indices)
-        return self._made([list(pick(column)) for column in self._columns()])
+        return self._of([list(pick(column)) for column in self._columns()])
+
+    def without(self, indices: Collection[int]) -> Rows:
+        """All other rows. These rows themselves if no index is given."""
+        if not indices:
+            return self
+        return self.take([row for row in range(len(self)) if row not in indices])
 
     def extend(self, other: Rows) -> None:
-        for mine, theirs in zip(self._columns(), other._columns(), strict=True):
-            mine.extend(theirs)
+        for column, more in zip(self._columns(), other._columns(), strict=True):
+            column.extend(more)
 
     def bytes(self) -> int:
-        """What they hold in memory, about: keys, values and headers."""
+        """Approximate size in memory: keys, values and headers."""
         texts = chain(
             self.keys, self.values, chain.from_iterable(self.headers), chain.from_iterable(map(dict.values, self.headers))
         )
@@ -122,20 +128,20 @@ class Rows:
 
     def spans(self) -> dict[Place, tuple[int, int]]:
         """Lowest and highest offset of each place."""
-        found: dict[Place, tuple[int, int]] = {}
+        spans: dict[Place, tuple[int, int]] = {}
         if not self.places:
-            return found
+            return spans
         if self.places.count(self.places[0]) == len(self.places):
             return {self.places[0]: (min(self.offsets), max(self.offsets))}
         for place, offset in zip(self.places, self.offsets, strict=True):
-            low, high = found.get(place, (offset, offset))
-            found[place] = (min(low, offset), max(high, offset))
-        return found
+            low, high = spans.get(place, (offset, offset))
+            spans[place] = (min(low, offset), max(high, offset))
+        return spans
 
 
 @dataclass(slots=True)
 class OutRecords:
-    """Records for one topic, one list a column. partitions: None lets the key decide (murmur2, as Java's client)."""
+    """Records to write to one topic, one list per column. partitions: None chooses by the key (murmur2, as Java's client does)."""
 
     topic: str
     keys: Sequence[bytes | None]
@@ -148,5 +154,5 @@ class OutRecords:
 
 
 def in_range(partitions: Sequence[int], count: int) -> Sequence[int]:
-    """Numbers of partitions that a topic of `count` has: those beyond it go round and round. Negative ones are left to the key."""
+    """Partition numbers for a topic that has `count` partitions: larger numbers wrap around; negative ones let the key choose."""
     return partitions if count < 1 else [number % count if number >= count else number for number in partitions]

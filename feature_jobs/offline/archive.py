@@ -26,7 +26,7 @@ from schemas.features import DAY_MS
 from schemas.topics import USER_EVENTS_VALID
 from streams.broker import Commit
 from streams.clock import Clock
-from streams.loop.outcome import Emit, Outcome, Reject
+from streams.loop.outcome import Emit, Outcome, Reject, rejects
 from streams.loop.step import Step
 from streams.rows import Place, Rows
 
@@ -72,15 +72,15 @@ class Archive(Step):
         if known:  # archived before a crash that came before the commit of their offsets
             self._done.append(Emit(batch.take(known)))
             gone = set(known)
-            batch = batch.take([row for row in range(len(batch)) if row not in gone])
+            batch = batch.without(gone)
         columns, errors = self._decoder.decode(batch.values)
-        self._done += [Reject(batch.take([row]), error, "decode") for row, error in errors.items()]
-        rows = batch.take([row for row in range(len(batch)) if row not in errors])
+        self._done += rejects(batch, errors, "decode")
+        rows = batch.without(errors)
         times_ms = columns.numbers("event_ms") if columns.n else []
         good = [row for row, event_ms in enumerate(times_ms) if 0 <= event_ms < MOST_MS]
         if len(good) < len(rows):
             error = ImpossibleEvent("it happened at a time that no date stands for: validate lets none such pass")
-            self._done.append(Reject(rows.take([row for row in range(len(rows)) if row not in set(good)]), error, "archive"))
+            self._done.append(Reject(rows.without(set(good)), error, "archive"))
             rows, columns = rows.take(good), columns.take(good)
         if not len(rows):
             return

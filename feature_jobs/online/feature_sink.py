@@ -25,7 +25,7 @@ from schemas.features import View
 from streams.broker import Commit
 from streams.clock import Clock
 from streams.ids import uuid7
-from streams.loop.outcome import Emit, Outcome, Reject
+from streams.loop.outcome import Emit, Outcome, rejects
 from streams.loop.processor import Processor
 from streams.metrics import Metrics
 from streams.rows import Place, Polled, Rows
@@ -112,8 +112,8 @@ class FeatureSink(Processor):
 
     def process(self, rows: Rows) -> list[Outcome]:
         errors = self._take(rows.places, rows.offsets, rows.values, rows.timestamps_ms)
-        outcomes: list[Outcome] = [Reject(rows.take([row]), error, "decode") for row, error in errors.items()]
-        done = rows.take([row for row in range(len(rows)) if row not in errors])
+        outcomes = rejects(rows, errors, "decode")
+        done = rows.without(errors)
         return [*outcomes, Emit(done)] if len(done) else outcomes
 
     def _take(

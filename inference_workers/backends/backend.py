@@ -46,14 +46,14 @@ class Scores:
 class TextClassifier(Backend, Protocol):
     labels: tuple[str, ...]
 
-    def score(self, texts: Sequence[str]) -> Scores: ...
+    def classify(self, texts: Sequence[str]) -> Scores: ...
 
 
 class ImageClassifier(Backend, Protocol):
     labels: tuple[str, ...]
     fit: Fit  # how pictures must be brought to size
 
-    def score(self, pictures: Sequence[Pixels]) -> Scores: ...
+    def classify(self, pictures: Sequence[Pixels]) -> Scores: ...
 
 
 @dataclass(frozen=True, slots=True)

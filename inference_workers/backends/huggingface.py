@@ -82,7 +82,7 @@ class HuggingFaceTextClassifier(_Loaded):
         if not self._tokenizer.is_fast:
             raise ModelRefused(f"{folder.name} has no fast tokenizer: texts longer than it reads could not be read whole")
 
-    def score(self, texts: Sequence[str]) -> Scores:
+    def classify(self, texts: Sequence[str]) -> Scores:
         """A text of more tokens than the model reads is read in stretches that overlap: of each label the most that any of them says."""
         stride = min(OVERLAP_TOKENS, int(self._tokenizer.model_max_length) // 4)
         inputs = self._tokenizer(
@@ -106,7 +106,7 @@ class HuggingFaceImageClassifier(_Loaded):
         self.fit = Fit("RGB")
         self._processor: Any = AutoImageProcessor.from_pretrained(folder.path, trust_remote_code=False)
 
-    def score(self, pictures: Sequence[Pixels]) -> Scores:
+    def classify(self, pictures: Sequence[Pixels]) -> Scores:
         inputs = self._processor(list(pictures), return_tensors="pt")
         return self._scored(pixel_values=inputs["pixel_values"])
 

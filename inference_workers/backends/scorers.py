@@ -27,7 +27,7 @@ class HashedTextClassifier:
         self.labels = folder.coverage
         self._network = make(folder, "model.onnx")
 
-    def score(self, texts: Sequence[str]) -> Scores:
+    def classify(self, texts: Sequence[str]) -> Scores:
         words, chars = words_and_chars(texts)
         return Scores(_finite(self._network.run({
             "word_buckets": words.buckets, "word_counts": words.counts,
@@ -44,7 +44,7 @@ class ConvImageClassifier:
         self.fit = Fit.of(folder.config)
         self._network = make(folder, "model.onnx")
 
-    def score(self, pictures: Sequence[Pixels]) -> Scores:
+    def classify(self, pictures: Sequence[Pixels]) -> Scores:
         parts = [pictures[at : at + PICTURES_AT_ONCE] for at in range(0, len(pictures), PICTURES_AT_ONCE)]
         outs = [self._network.run({"pixels": np.stack(part)}) for part in parts]
         known = all("embedding" in out for out in outs)  # versions of before do not say

@@ -1,6 +1,6 @@
-"""A child process that decodes hostile files: bounded in memory and time, replaced when it dies, one job after another.
+"""A child process that decodes hostile files one by one: bounded in memory and time, replaced when it dies.
 
-A fault in a native decoder ends the child and refuses the one file; the worker and its other records go on.
+A fault in a native decoder ends the child and refuses one file; the worker and its other records go on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from inference_workers.media import sounds, stills, videos
-from inference_workers.media.formats import MOST_VIEWS, Caps, Looks
+from inference_workers.media.formats import MAX_VIEWS, Caps, Views
 from inference_workers.networks.pictures import Fit
 from schemas.errors import MediaRefused, RetryLater
 
@@ -26,19 +26,19 @@ START_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class Job:
-    """One file. what: looks, frames or sound; to: the Fit of a picture or frame, or the samples a second. most: views that come back."""
+    """One file to decode. kind: picture, video or sound. to: the size of a picture or frame, or samples per second."""
 
-    what: str
+    kind: str
     data: bytes
     to: Fit | int
-    most: int = MOST_VIEWS
+    max_views: int = MAX_VIEWS
 
 
-_WORK: dict[str, Callable[[bytes, Any, Caps], Any]] = {"looks": stills.looks, "frames": videos.frames, "sound": sounds.sound}
+_DECODE: dict[str, Callable[[bytes, Any, Caps], Any]] = {"picture": stills.views, "video": videos.frames, "sound": sounds.sound}
 
 
 def _serve(pipe: Connection, caps: Caps, memory_bytes: int) -> None:
-    import av  # loaded before the limit, so that what is left is for decoding
+    import av  # loaded before the limit is set, so that all memory below it is for decoding
     import PIL.Image
     import soundfile
 
@@ -53,9 +53,9 @@ def _serve(pipe: Connection, caps: Caps, memory_bytes: int) -> None:
     while True:
         job = pipe.recv()
         try:
-            answer: Any = _WORK[job.what](job.data, job.to, caps)
-            if isinstance(answer, Looks):
-                answer = answer.first(job.most)
+            answer: Any = _DECODE[job.kind](job.data, job.to, caps)
+            if isinstance(answer, Views):
+                answer = answer.first(job.max_views)
         except MediaRefused as refused:
             answer = refused
         except MemoryError:
@@ -64,9 +64,9 @@ def _serve(pipe: Connection, caps: Caps, memory_bytes: int) -> None:
 
 
 class DecodingChild:
-    """Decodes jobs in order. Each gets an answer or a MediaRefused; never raises for a file.
+    """Decodes jobs in order. Each gets an answer or a MediaRefused; a file never raises.
 
-    memory_bytes: what decoding may take beyond the libraries. limit_s: for one file.
+    memory_bytes: for decoding, beyond what the libraries take. limit_s: per file.
     """
 
     def __init__(self, caps: Caps, memory_bytes: int = 768 * 1024 * 1024, limit_s: float = 20.0) -> None:
@@ -76,6 +76,7 @@ class DecodingChild:
         self._ready = False
 
     def decode(self, jobs: Sequence[Job]) -> list[Any]:
+        """Views, Sound or MediaRefused of each job. Raises RetryLater if the child does not start, which is not the file's fault."""
         return [self._one(job) for job in jobs]
 
     def _one(self, job: Job) -> Any:
@@ -84,15 +85,14 @@ class DecodingChild:
             pipe.send(job)
             if not pipe.poll(self._limit_s):
                 self.close()
-                return MediaRefused(f"decoding was not done after {self._limit_s:.0f} s")
+                return MediaRefused(f"decoding took longer than {self._limit_s:.0f} s")
             return pipe.recv()
         except (EOFError, OSError):
             code = self.close()
             structlog.get_logger().warning("decoder died", code=code)
-            return MediaRefused(f"the decoder died of the file (exit code {code})")
+            return MediaRefused(f"the file killed the decoder (exit code {code})")
 
     def _started(self) -> Connection:
-        """Raises RetryLater where the child does not start: that is no fault of the file."""
         if self._child is None or self._child.poll() is not None:
             self.start()
         assert self._pipe is not None
@@ -107,7 +107,7 @@ class DecodingChild:
         raise RetryLater(f"the decoder does not start (exit code {self.close()})")
 
     def start(self) -> None:
-        """Start the child, and do not wait for it."""
+        """Start the child without waiting for it."""
         self.close()
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "inference_workers.media.decoding_child", str(theirs.fileno())]
@@ -117,7 +117,7 @@ class DecodingChild:
         self._pipe.send((self._caps, self._memory_bytes))
 
     def close(self) -> int | None:
-        """End the child; its exit code."""
+        """End the child. Returns its exit code, None if there was none."""
         child, self._child, self._ready = self._child, None, False
         if self._pipe is not None:
             self._pipe.close()

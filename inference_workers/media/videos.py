@@ -1,4 +1,4 @@
-"""Video files to frames, by the times and the display matrix that the file itself holds."""
+"""Video files to frames, by the times and the display matrix in the file."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from inference_workers.media.formats import Caps, Looks, check_size, of_kind, words_of
-from inference_workers.media.sampling import standing
+from inference_workers.media.formats import Caps, Views, check_size, of_kind, words_of
+from inference_workers.media.sampling import sampled
 from inference_workers.networks.pictures import Fit, Pixels, fit
 from schemas.errors import MediaRefused
 
-MOST_PACKETS = 1_000_000
+MAX_PACKETS = 1_000_000
 SAME_TIME_S = 1e-4
-DECODED_A_VIEW = 300  # frames, so that a file whose key frames lie far apart is cut short, and not decoded for minutes
+MAX_DECODED_PER_VIEW = 300  # frames: a file whose key frames lie far apart is cut short instead of decoded for minutes
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """When each frame begins to stand and which of them can be decoded alone, seconds, ascending; when the last one ends. cut: why the
-    file could not be walked to its end, in words."""
+    """Times in seconds, ascending. starts_s: when each frame appears. keys_s: when each key frame appears, which can be decoded alone.
+    end_s: when the last frame ends. cut: why the file could not be read to its end; empty if it could."""
 
     starts_s: list[float]
     keys_s: list[float]
@@ -31,9 +31,9 @@ class Timeline:
     cut: str = ""
 
 
-def frames(data: bytes, to: Fit, caps: Caps) -> Looks:
-    """At most one frame a second and at most `caps.frames`, spread evenly over the video: each the one that stands at its time. All of
-    them where there are few. Raises MediaRefused."""
+def frames(data: bytes, to: Fit, caps: Caps) -> Views:
+    """At most one frame per second and at most `caps.frames`, spread evenly over the video; all frames if there are no more than that.
+    Raises MediaRefused."""
     kind = of_kind(data, ("mp4", "matroska", "avi"), "a video")
     try:
         with _opened(data, kind) as container:
@@ -44,14 +44,14 @@ def frames(data: bytes, to: Fit, caps: Caps) -> Looks:
         raise
     except MemoryError as error:
         raise MediaRefused("the video needs more memory than the decoder has") from error
-    except Exception as error:  # FFmpeg's errors, by way of PyAV
+    except Exception as error:  # FFmpeg's errors, raised by PyAV
         raise MediaRefused(f"the {kind} video cannot be read: {words_of(error)}") from error
 
 
 def _opened(data: bytes, kind: str) -> Any:
     import av
 
-    # no protocol: a playlist or reference inside the file opens nothing
+    # no protocol is allowed: a playlist or reference inside the file opens nothing
     return av.open(io.BytesIO(data), format=kind, options={"protocol_whitelist": ""})
 
 
@@ -61,26 +61,26 @@ def _stream(container: Any, caps: Caps) -> Any:
     stream = container.streams.video[0]
     check_size(stream.codec_context.width, stream.codec_context.height, caps)
     stream.thread_type = "NONE"
-    said_s = float(container.duration) / 1e6 if container.duration else 0.0
-    if said_s > caps.video_s:
-        raise MediaRefused(f"the video says it is {said_s:.0f} s long; at most {caps.video_s:.0f} s are read")
+    header_s = float(container.duration) / 1e6 if container.duration else 0.0
+    if header_s > caps.video_s:
+        raise MediaRefused(f"the video is {header_s:.0f} s long by its header; at most {caps.video_s:.0f} s are allowed")
     return stream
 
 
 def _timeline(container: Any, stream: Any, caps: Caps) -> Timeline:
-    """From the packets, none decoded: a header may say nothing of the length, or what is not so."""
+    """From the packets, without decoding: the header may have no length, or a wrong one."""
     import av
 
     starts: set[float] = set()
     keys: set[float] = set()
-    first_s, last_s, lasts_s, cut = float("inf"), float("-inf"), 0.0, ""
-    rate = float(stream.average_rate or 25)  # for files that tell no times
+    first_s, last_s, last_duration_s, cut = float("inf"), float("-inf"), 0.0, ""
+    rate = float(stream.average_rate or 25)  # for files without timestamps
     try:
         for number, packet in enumerate(container.demux(stream)):
             if not packet.size or packet.is_discard:
                 continue
-            if number > MOST_PACKETS:
-                raise MediaRefused(f"the video has more than {MOST_PACKETS:,} packets")
+            if number > MAX_PACKETS:
+                raise MediaRefused(f"the video has more than {MAX_PACKETS:,} packets")
             stamp = packet.pts if packet.pts is not None else packet.dts
             at_s = float(stamp * packet.time_base) if stamp is not None else len(starts) / rate
             starts.add(at_s)
@@ -88,28 +88,29 @@ def _timeline(container: Any, stream: Any, caps: Caps) -> Timeline:
             if packet.is_keyframe:
                 keys.add(at_s)
             if at_s > last_s:
-                last_s, lasts_s = at_s, float((packet.duration or 0) * packet.time_base)
+                last_s, last_duration_s = at_s, float((packet.duration or 0) * packet.time_base)
             if last_s - first_s > caps.video_s:
-                raise MediaRefused(f"the video is longer than the {caps.video_s:.0f} s that are read")
+                raise MediaRefused(f"the video is longer than the {caps.video_s:.0f} s that are allowed")
     except av.FFmpegError as error:
         cut = f"the file cannot be read to its end: {words_of(error)}"
     if not starts:
         raise MediaRefused("the video has no frame that can be decoded")
     mean_s = (last_s - first_s) / (len(starts) - 1) if len(starts) > 1 else 0.0
-    return Timeline(sorted(starts), sorted(keys), last_s + (lasts_s or mean_s), cut)
+    return Timeline(sorted(starts), sorted(keys), last_s + (last_duration_s or mean_s), cut)
 
 
 class _Decoder:
-    """Frames in the order of their times, from where the last seek led."""
+    """Decodes frames in the order of their times, from the last seek on. left: how many more it may decode."""
 
-    def __init__(self, container: Any, stream: Any, most: int) -> None:
-        self._container, self._stream, self.left = container, stream, most
+    def __init__(self, container: Any, stream: Any, max_frames: int) -> None:
+        self._container, self._stream, self.left = container, stream, max_frames
         self._frames: Iterator[Any] | None = None
         self._before: Any = None
         self._last: Any = None
 
-    def standing_at(self, at_s: float, key_s: float | None) -> Any:
-        """The last frame that begins at or before `at_s`, where there is one; else the first. None where none can be decoded."""
+    def shown_at(self, at_s: float, key_s: float | None) -> Any:
+        """The last frame that starts at or before `at_s`, else the first frame; None if none can be decoded. key_s: the key frame to
+        seek to."""
         import av
 
         if self._frames is None or (key_s is not None and self._last is not None and key_s > self._time_s(self._last)):
@@ -117,7 +118,7 @@ class _Decoder:
                 try:
                     self._container.seek(round(key_s / self._stream.time_base), stream=self._stream, backward=True)
                     self._before = self._last = None
-                except av.FFmpegError:  # no index: what lies between is decoded
+                except av.FFmpegError:  # no index: the frames in between are decoded
                     pass
             self._frames = self._container.decode(self._stream)
         while self.left > 0 and (self._last is None or self._time_s(self._last) < at_s - SAME_TIME_S):
@@ -134,39 +135,39 @@ class _Decoder:
         return float(frame.dts * self._stream.time_base) if frame.dts is not None else 0.0
 
 
-def _decoded(container: Any, stream: Any, line: Timeline, to: Fit, caps: Caps) -> Looks:
+def _decoded(container: Any, stream: Any, line: Timeline, to: Fit, caps: Caps) -> Views:
     import av
 
-    decoder = _Decoder(container, stream, DECODED_A_VIEW * caps.frames)
+    decoder = _Decoder(container, stream, MAX_DECODED_PER_VIEW * caps.frames)
     few = len(line.starts_s) <= caps.frames
-    wanted = caps.frames if few else max(1, min(caps.frames, round(line.end_s - line.starts_s[0])))
+    max_views = caps.frames if few else max(1, min(caps.frames, round(line.end_s - line.starts_s[0])))
     views: list[tuple[str, Pixels]] = []
     shown: set[float] = set()
     unseen = line.cut
-    for number in standing(line.starts_s, line.end_s, wanted):
-        at_s = line.starts_s[number]
+    for index in sampled(line.starts_s, line.end_s, max_views):
+        at_s = line.starts_s[index]
         first_key = bisect_right(line.keys_s, at_s) - 1
         try:
-            frame = decoder.standing_at(at_s, line.keys_s[first_key] if first_key >= 0 else None)
+            frame = decoder.shown_at(at_s, line.keys_s[first_key] if first_key >= 0 else None)
         except av.FFmpegError as error:
             if not views:
                 raise
-            unseen = f"from {at_s:.1f} s on it cannot be decoded: {words_of(error)}"
+            unseen = f"it cannot be decoded from {at_s:.1f} s on: {words_of(error)}"
             break
         if frame is not None and (time_s := float(frame.time or 0.0)) not in shown:
             check_size(frame.width, frame.height, caps)
             shown.add(time_s)
             views.append((f"at {time_s:.1f} s", fit(_upright(frame), to)))
         if decoder.left <= 0:
-            unseen = f"only the part up to {at_s:.1f} s was looked through: its key frames lie too far apart"
+            unseen = f"only the part up to {at_s:.1f} s was read: its key frames lie too far apart"
             break
     if not views:
         raise MediaRefused("the video has no frame that can be decoded")
-    return Looks(views, unseen or None)
+    return Views(views, unseen or None)
 
 
 def _upright(frame: Any) -> Any:
-    """As the display matrix says (ISO/IEC 14496-12, 6.2.2), to the nearest right angle."""
+    """The picture, rotated by the display matrix (ISO/IEC 14496-12, 6.2.2) to the nearest right angle."""
     from PIL import Image
 
     pixels = frame.to_ndarray(format="rgb24")

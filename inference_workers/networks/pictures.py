@@ -14,9 +14,9 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Fit:
-    """How a picture is brought to size: whole, centred, never stretched; bars take the colour of its edge's median.
+    """How a picture is resized: whole, centred, never stretched; bars have the median colour of its edge.
 
-    mode: RGB or L. height, width: 0 keeps the size, down to `max_side` on the longer side.
+    mode: RGB or L. height, width: 0 keeps the size, with at most `max_side` on the longer side.
     """
 
     mode: str = "RGB"
@@ -26,16 +26,17 @@ class Fit:
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Fit:
-        found = config["pixels"]
-        return cls(str(found["mode"]), int(found["height"]), int(found["width"]))
+        pixels = config["pixels"]
+        return cls(str(pixels["mode"]), int(pixels["height"]), int(pixels["width"]))
 
 
-def fit(picture: Image.Image, to: Fit, ground: str = "white") -> Pixels:
-    """uint8 of shape (height, width, channels). Turns it as its EXIF says, puts transparent ones on the ground."""
+def fit(picture: Image.Image, to: Fit, background: str = "white") -> Pixels:
+    """uint8 of shape (height, width, channels). Rotates the picture by its EXIF orientation, and puts a transparent one on the
+    background."""
     turned = _eight_bit(ImageOps.exif_transpose(picture))
     if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
         over = turned.convert("RGBA")
-        turned = Image.alpha_composite(Image.new("RGBA", over.size, ground), over)
+        turned = Image.alpha_composite(Image.new("RGBA", over.size, background), over)
     plain = turned.convert(to.mode)
     if not to.height:
         plain.thumbnail((to.max_side, to.max_side), Image.Resampling.BILINEAR)
@@ -54,7 +55,7 @@ def fit(picture: Image.Image, to: Fit, ground: str = "white") -> Pixels:
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Numbers of 16 bits and more brought into 0 to 255; Pillow's own way cuts them off there."""
+    """Scales pixels of 16 bits and more to 0-255; Pillow itself would clip them at 255."""
     if not picture.mode.startswith("I") and picture.mode != "F":
         return picture
     numbers = np.nan_to_num(np.asarray(picture).astype(np.float64), nan=0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from processors.features.enrich import Need
 from schemas.columns import Columns
 from schemas.errors import MediaRefused, RecordError
 from schemas.topics import TRANSCRIPTION_RESULTS, consumption
+from streams.clock import timed
 
 MODEL = "transcription-digits"
 
@@ -37,17 +37,15 @@ class Transcription:
 
     def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
         sounds = media.sounds(columns.nested("audio"), versions[MODEL].backend.rate_hz)
-        refused: dict[int, RecordError] = {row: one for row, one in enumerate(sounds) if isinstance(one, MediaRefused)}
-        return Prepared([one for one in sounds if not isinstance(one, MediaRefused)], refused)
+        refused: dict[int, RecordError] = {row: sound for row, sound in enumerate(sounds) if isinstance(sound, MediaRefused)}
+        return Prepared([sound for sound in sounds if not isinstance(sound, MediaRefused)], refused)
 
     def predict(self, inputs: Sequence[Sound], versions: Versions) -> Prediction:
         version = versions[MODEL]
         backend: Transcriber = version.backend
-        begun_s = time.perf_counter()
-        heard = backend.transcribe([sound.samples for sound in inputs])
-        compute_ms = (time.perf_counter() - begun_s) * 1000
+        heard, compute_ms = timed(lambda: backend.transcribe([sound.samples for sound in inputs]))
         durations_s = np.array([len(sound.samples) / backend.rate_hz for sound in inputs], "<f4")
-        surest = np.array([np.mean([word.probability for word in words]) if words else 0.0 for words in heard], "<f4")
+        confidences = np.array([np.mean([word.probability for word in words]) if words else 0.0 for words in heard], "<f4")
         return Prediction(
             results={
                 "text": [" ".join(word.text for word in words) for words in heard],
@@ -63,7 +61,7 @@ class Transcription:
             },
             uses=[
                 Use(
-                    version, surest[:, None], compute_ms,
+                    version, confidences[:, None], compute_ms,
                     signals={
                         "duration_s": durations_s,
                         "loudness": np.array([np.sqrt(np.mean(sound.samples**2)) for sound in inputs], "<f4"),

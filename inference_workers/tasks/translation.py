@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,13 +17,14 @@ from processors.features.enrich import Need
 from schemas.columns import Columns
 from schemas.errors import InvalidRequest, ModelRefused, RecordError
 from schemas.topics import TRANSLATION_RESULTS, consumption
+from streams.clock import timed
 
 MODEL = "translation-en-fr"
 MAX_CHARS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TranslationInput:
     text: str
     source: str
     target: str
@@ -48,63 +48,64 @@ class Translation:
 
     def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
         pairs: frozenset[tuple[str, str]] = versions[MODEL].backend.pairs
-        inputs: list[Asked] = []
+        inputs: list[TranslationInput] = []
         refused: dict[int, RecordError] = {}
-        asked = zip(columns.text("text"), columns.text("source"), columns.text("target"), strict=True)
-        for row, (written, source, target) in enumerate(asked):
-            text, pair = typed(written or ""), pair_of(source or "", target or "", pairs)
+        requests = zip(columns.text("text"), columns.text("source"), columns.text("target"), strict=True)
+        for row, (raw_text, source, target) in enumerate(requests):
+            text, pair = typed(raw_text or ""), pair_of(source or "", target or "", pairs)
             if not text:
                 refused[row] = InvalidRequest("the text is empty: there is nothing to translate")
             elif len(text) > MAX_CHARS:
-                refused[row] = InvalidRequest(f"the text has {len(text)} characters; at most {MAX_CHARS} are read")
+                refused[row] = InvalidRequest(f"the text has {len(text)} characters; at most {MAX_CHARS} are allowed")
             elif pair is None:
-                known = ", ".join(sorted(f"{one} to {other}" for one, other in pairs))
-                refused[row] = InvalidRequest(f"{source} to {target} is not a pair of this model; it has {known}")
+                supported = ", ".join(sorted(f"{from_} to {to}" for from_, to in pairs))
+                refused[row] = InvalidRequest(f"this model does not translate {source} to {target}; it supports {supported}")
             else:
-                inputs.append(Asked(text, *pair))
+                inputs.append(TranslationInput(text, *pair))
         return Prepared(inputs, refused)
 
-    def predict(self, inputs: Sequence[Asked], versions: Versions) -> Prediction:
+    def predict(self, inputs: Sequence[TranslationInput], versions: Versions) -> Prediction:
         version = versions[MODEL]
-        backend: Translator = version.backend
-        begun_s = time.perf_counter()
-        found: list[Translated | None] = [None] * len(inputs)
-        for pair in {(one.source, one.target) for one in inputs}:
-            rows = [i for i, one in enumerate(inputs) if (one.source, one.target) == pair]
-            for i, answer in zip(rows, backend.translate([inputs[i].text for i in rows], *pair), strict=True):
-                found[i] = answer
-        compute_ms = (time.perf_counter() - begun_s) * 1000
-        answers = [one for one in found if one is not None]
-        scores = np.array([one.score for one in answers], "<f4")
+        answers, compute_ms = timed(lambda: _translated(version.backend, inputs))
+        scores = np.array([answer.score for answer in answers], "<f4")
         return Prediction(
             results={
-                "text": [one.text for one in answers],
-                "source": [one.source for one in inputs],
-                "target": [one.target for one in inputs],
+                "text": [answer.text for answer in answers],
+                "source": [request.source for request in inputs],
+                "target": [request.target for request in inputs],
                 "score": scores,
-                "truncated": [one.truncated for one in answers],
+                "truncated": [answer.truncated for answer in answers],
             },
             uses=[
                 Use(
                     version, scores[:, None], compute_ms,
-                    signals={"text_chars": np.array([len(one.text) for one in inputs], "<f4"), "score": scores},
+                    signals={"text_chars": np.array([len(request.text) for request in inputs], "<f4"), "score": scores},
                 )
             ],
         )  # fmt: skip
 
 
+def _translated(backend: Translator, inputs: Sequence[TranslationInput]) -> list[Translated]:
+    """Answers in the order of the inputs; requests of one pair of languages go to the model together."""
+    answers: dict[int, Translated] = {}
+    for pair in {(request.source, request.target) for request in inputs}:
+        rows = [row for row, request in enumerate(inputs) if (request.source, request.target) == pair]
+        answers |= zip(rows, backend.translate([inputs[row].text for row in rows], *pair), strict=True)
+    return [answers[row] for row in range(len(inputs))]
+
+
 def pair_of(source: str, target: str, pairs: frozenset[tuple[str, str]]) -> tuple[str, str] | None:
-    """The model's own pair for two language tags (BCP 47): whatever their case, and with a region that the model does not know left
-    out. As given where the model does not say its pairs; None where it has none."""
+    """The model's own pair for two language tags (BCP 47), ignoring case and a region that the model does not know. The tags as given
+    if the model does not list its pairs (`pairs` is empty); None if it does not have this pair."""
     if not pairs:
         return source, target
     names = {name.casefold(): name for pair in pairs for name in pair}
 
-    def known(tag: str) -> str:
+    def of_model(tag: str) -> str:
         whole = tag.strip().replace("_", "-").casefold()
         return names.get(whole) or names.get(whole.partition("-")[0], tag)
 
-    pair = known(source), known(target)
+    pair = of_model(source), of_model(target)
     return pair if pair in pairs else None
 
 

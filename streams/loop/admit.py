@@ -65,8 +65,7 @@ def admit(polled: Polled, max_record_bytes: int, own_retry_topics: Collection[st
             refused.append((i, error))
     if not refused:
         return Admitted(rows, rows)
-    bad = {i for i, _ in refused}
-    return Admitted(rows, rows.take([i for i in range(n) if i not in bad]), refused)
+    return Admitted(rows, rows.without({i for i, _ in refused}), refused)
 
 
 def _ids_if_plain(

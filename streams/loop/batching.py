@@ -109,7 +109,7 @@ class Batcher:
         last = len(everything) - 1
         chosen = {round(last * i / (SAMPLE_ROWS - 1)) for i in range(SAMPLE_ROWS)}
         self.clear()
-        self.add(everything.take([i for i in range(last + 1) if i not in chosen]), now_s)
+        self.add(everything.without(chosen), now_s)
         return everything.take(sorted(chosen))
 
     def due_in_s(self, now_s: float, now_ms: int) -> float | None:

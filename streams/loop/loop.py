@@ -217,14 +217,13 @@ class Loop:
         if not late:
             return rows
         self._expire(rows.take(late), "nobody waits any more: the deadline passed before the work began")
-        gone = set(late)
-        return rows.take([i for i in range(len(rows)) if i not in gone])
+        return rows.without(set(late))
 
     def _expire(self, rows: Rows, message: str) -> None:
         records, unanswered = answers(self.step, answerable(rows), "expired", "deadline", message)
         if unanswered:
             self._reject(rows.take(unanswered), InvalidRequest("it expired, and its answer cannot be written"), "answer")
-            rows = rows.take([row for row in range(len(rows)) if row not in unanswered])
+            rows = rows.without(unanswered)
         self.metrics.add("expired", len(rows))
         if len(rows):
             self._end(Emit(rows, records))

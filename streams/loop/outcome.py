@@ -1,7 +1,8 @@
-"""The only three ends of a record. A log line is none of them."""
+"""The only three ends of a record. Logging it is not an end."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from schemas.errors import RecordError, RetryLater
@@ -12,8 +13,8 @@ from streams.rows import OutRecords, Rows
 class Emit:
     """These rows are answered: their records go out, and their offsets may be committed.
 
-    With no rows the records go out at once and end nothing: a step that streams (tokens) says so many times
-    before the Emit that names its row.
+    Without rows, the records go out at once and end nothing: a step that streams (tokens) emits many of these
+    before the Emit that ends its row.
     """
 
     rows: Rows
@@ -22,7 +23,7 @@ class Emit:
 
 @dataclass(slots=True)
 class Reject:
-    """These rows cannot be answered: to the dead-letter topic with the cause, and a `failed` answer each."""
+    """These rows cannot be answered: each goes to the dead-letter topic with the cause, and its caller gets a `failed` answer."""
 
     rows: Rows
     error: RecordError
@@ -31,7 +32,7 @@ class Reject:
 
 @dataclass(slots=True)
 class Defer:
-    """These rows may succeed later: to a retry topic, or, where the topic's order is strict, again in place."""
+    """These rows may succeed later: they go to a retry topic or, if the topic's order is strict, are tried again in place."""
 
     rows: Rows
     error: RetryLater
@@ -39,3 +40,8 @@ class Defer:
 
 
 Outcome = Emit | Reject | Defer
+
+
+def rejects(rows: Rows, errors: Mapping[int, RecordError], step: str) -> list[Outcome]:
+    """One Reject per row that has an error. errors: by row. step: which step found them, for the dead letter."""
+    return [Reject(rows.take([row]), error, step) for row, error in errors.items()]

@@ -1,4 +1,4 @@
-"""A pure function over records as a processor: decode, call it on each, encode what it gives."""
+"""Runs a pure function over single records as a processor: decode, call the function, encode its results."""
 
 from __future__ import annotations
 
@@ -9,27 +9,24 @@ from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.columns import Columns
 from schemas.topic_kinds import Consumption
 from streams import headers as h
-from streams.loop.outcome import Emit, Outcome, Reject
+from streams.loop.outcome import Emit, Outcome, rejects
 from streams.loop.processor import Processor
 from streams.rows import OutRecords, Rows
 
-# a record, its key and its broker timestamp: the result record's fields, or None where nothing is to be said
+# (record, key, broker timestamp in ms) to the fields of the result record, or None for no result
 Function = Callable[[Mapping[str, Any], str, int], dict[str, Any] | None]
 
 
 def decoded(decoder: Decoder, rows: Rows) -> tuple[Columns, Rows, list[Outcome]]:
-    """What a batch says, the rows that say it, and the end of each row that does not decode."""
+    """The decoded columns of a batch, the rows that they belong to, and a Reject for each row that does not decode."""
     columns, errors = decoder.decode(rows.values)
-    if not errors:
-        return columns, rows, []
-    rejected: list[Outcome] = [Reject(rows.take([row]), error, "decode") for row, error in errors.items()]
-    return columns, rows.take([row for row in range(len(rows)) if row not in errors]), rejected
+    return columns, rows.without(errors), rejects(rows, errors, "decode")
 
 
 class RecordProcessor(Processor):
-    """Calls a function on each record. key: the field of the result that is its key.
+    """Calls a function on each record. key: the field of the result that becomes the result record's key.
 
-    The same origin gives the same result record, id included: it keeps the request's."""
+    A result keeps its record's id, so that a record that is read again gives the same result record."""
 
     def __init__(self, consumption: Consumption, function: Function, key: str, registry: SchemaIds, worker: str) -> None:
         assert consumption.results is not None and consumption.results.record is not None
@@ -44,10 +41,10 @@ class RecordProcessor(Processor):
             return outcomes
         keys = [(key or b"").decode(errors="replace") for key in rows.keys]
         records = columns.records()
-        made = [self._function(*given) for given in zip(records, keys, rows.timestamps_ms, strict=True)]
-        said = [row for row, result in enumerate(made) if result is not None]
-        results = [result for result in made if result is not None]
-        return [*outcomes, Emit(rows, self._records(rows.take(said), results) if said else [])]
+        answers = [self._function(*arguments) for arguments in zip(records, keys, rows.timestamps_ms, strict=True)]
+        answered = [row for row, result in enumerate(answers) if result is not None]
+        results = [result for result in answers if result is not None]
+        return [*outcomes, Emit(rows, self._records(rows.take(answered), results) if answered else [])]
 
     def _records(self, rows: Rows, results: list[dict[str, Any]]) -> list[OutRecords]:
         values = self._encoder.encode({name: [result[name] for result in results] for name in results[0]}, len(results))

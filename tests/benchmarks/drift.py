@@ -16,7 +16,7 @@ from scipy import ndimage, stats
 from inference_workers.models.addresses import open_source
 from inference_workers.networks.embedding import WIDTH, reduced
 from inference_workers.task import Version, find_task
-from inference_workers.tasks.vision import Asked
+from inference_workers.tasks.vision import VisionInput
 from schemas.signals import ALL, CATEGORY, EMBEDDED, EMBEDDING, SAID
 from streams.process.arguments import whole
 from tests.benchmarks.dependence import accuracies, entries_that_depend, named
@@ -216,7 +216,7 @@ def through_the_network(pixels: np.ndarray) -> tuple[Sequence[str], Matrix]:
     folder = open_source("shipped:vision-digits")
     task = find_task("vision")
     versions = {folder.name: Version(folder, task.load(folder, folder.name))}
-    (use,) = task.predict([Asked(one[..., None], 1) for one in pixels], versions).uses
+    (use,) = task.predict([VisionInput(one[..., None], 1) for one in pixels], versions).uses
     assert use.embedding is not None
     found = of_log({
         "arm": "live", "model": folder.name, "version": "1", "started_ms": 1, "request_ids": range(len(pixels)), "features": [],

@@ -157,6 +157,6 @@ def test_a_text_of_more_tokens_than_the_model_reads_is_read_to_its_end(tmp_path:
     head = "hello there " * 40  # 80 of 64 tokens
     read: Any = scorer
     ends = [f"{word} " * 20 for word in ("are", "today", "you", "my", "friend")]
-    *long, short = read.score([*(head + end for end in ends), "hello"]).logits
+    *long, short = read.classify([*(head + end for end in ends), "hello"]).logits
     assert len({tuple(logits) for logits in long}) > 1
-    np.testing.assert_allclose(read.score(["hello"]).logits[0], short, atol=1e-5)
+    np.testing.assert_allclose(read.classify(["hello"]).logits[0], short, atol=1e-5)

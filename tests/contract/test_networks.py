@@ -76,8 +76,8 @@ def test_a_version_of_before_embeddings_answers_without_one(network: Any, tmp_pa
     signature = {**folder.signature, "outputs": {"logits": folder.signature["outputs"]["logits"]}}
     before = ModelFolder(tmp_path, folder.name, "0", "", folder.config, signature)
     blank = np.zeros((28, 28, 1), np.uint8)
-    old = ConvImageClassifier(before, lambda one, file: network(one, file)).score([blank])
-    new = ConvImageClassifier(folder, lambda one, file: network(one, file)).score([blank])
+    old = ConvImageClassifier(before, lambda one, file: network(one, file)).classify([blank])
+    new = ConvImageClassifier(folder, lambda one, file: network(one, file)).classify([blank])
     assert old.embedding is None
     assert new.embedding is not None
     np.testing.assert_array_equal(old.logits, new.logits)

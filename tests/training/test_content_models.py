@@ -34,7 +34,7 @@ def test_digits_that_were_held_out_are_read() -> None:
     _, held_out = vision_digits.load(DATA)
     scorer = image_classifier(open_folder(SHIPPED / vision_digits.NAME))
     for pixels in (held_out.pixels, 255 - held_out.pixels):
-        said = scorer.score(list(pixels[..., None])).logits.argmax(axis=1)
+        said = scorer.classify(list(pixels[..., None])).logits.argmax(axis=1)
         assert (said == held_out.labels).mean() >= 0.98
 
 
@@ -74,7 +74,7 @@ def test_held_out_sentences_are_translated_as_the_card_says() -> None:
 def test_promotion_with_other_fonts_and_phrases_is_told_from_pictures() -> None:
     scorer = image_classifier(open_folder(SHIPPED / moderation_image.NAME))
     held_out = moderation_image.pictures("held out", 5000, 200)
-    scores = scorer.score(list(held_out.pixels)).logits[:, 0]
+    scores = scorer.classify(list(held_out.pixels)).logits[:, 0]
     good, bad = scores[held_out.promotion], scores[held_out.kinds == "picture"]
     assert (good[:, None] > bad[None, :]).mean() > 0.95
     assert draw("held out", 1).kind == draw("held out", 1).kind

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+from inference_workers.content_items import ContentItem
 from inference_workers.models.folder import SHIPPED, ModelFolder, open_folder
 from inference_workers.task import Version
-from inference_workers.tasks.moderation import TASK, Item
+from inference_workers.tasks.moderation import TASK
 from infra.demo.moderation_demo import texts
 from infra.settings import StackSettings
 from streams.process.settings import load
@@ -60,7 +61,7 @@ def _outputs(folder: ModelFolder, given: list[str]) -> Any:
     """The probabilities that the task gives, (n, coverage)."""
     image = open_folder(SHIPPED / "moderation-image")
     versions = {f.name: Version(f, TASK.load(f, f.name)) for f in (folder, image)}
-    (use,) = TASK.predict([Item("c", None, text) for text in given], versions).uses
+    (use,) = TASK.predict([ContentItem("c", None, text) for text in given], versions).uses
     return use.outputs
 
 

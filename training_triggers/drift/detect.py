@@ -24,7 +24,7 @@ from schemas.topics import ACCURACY, DRIFT, DRIFT_EVENTS, DRIFT_STATE, MODEL_UPD
 from schemas.vocabulary import Arm
 from streams import headers as h
 from streams.broker import Broadcast, Commit
-from streams.loop.outcome import Emit, Outcome, Reject
+from streams.loop.outcome import Emit, Outcome, rejects
 from streams.loop.processor import Processor
 from streams.process.record_processor import decoded
 from streams.readable import Followed, Readable
@@ -197,8 +197,8 @@ class Detector(Processor):
         alarms: list[tuple[str, str, Alarm]] = []
         touched: dict[tuple[str, str], Watch] = {}
         found, refused = self._extracted(columns)
-        outcomes += [Reject(done.take([row]), error, "extract") for row, error in refused.items()]
-        done = done.take([row for row in range(len(done)) if row not in refused])
+        outcomes += rejects(done, refused, "extract")
+        done = done.without(refused)
         for model, version, at_ms, names, entries in found:
             watch = self._watch(model, version, names, at_ms)
             touched[model, version] = watch

@@ -97,7 +97,7 @@ class Launch(Processor):
         good = [row for row, request in enumerate(requests) if is_run_key(request.run_key)]
         if len(good) < len(done):
             error = InvalidRequest("its run_key names no run: 1 to 128 letters, digits, . _ and -, the first a letter or digit")
-            outcomes.append(Reject(done.take([row for row in range(len(done)) if row not in good]), error, "launch"))
+            outcomes.append(Reject(done.without(good), error, "launch"))
             requests, done = [requests[row] for row in good], done.take(good)
         for request, now_ms in zip(requests, done.timestamps_ms, strict=True):
             if request.run_key in self._models or request.run_key in self._asked:

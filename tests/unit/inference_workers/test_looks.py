@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from inference_workers.media import videos
-from inference_workers.media.formats import MOST_VIEWS, Caps, Looks
+from inference_workers.media.formats import MAX_VIEWS, Caps, Views
 from inference_workers.media.reader import MediaReader
-from inference_workers.media.sampling import standing
+from inference_workers.media.sampling import sampled
 from inference_workers.media.sounds import sound
-from inference_workers.media.stills import looks
+from inference_workers.media.stills import views
 from inference_workers.media.videos import frames
 from inference_workers.models.addresses import open_source
 from inference_workers.networks.pictures import Fit, fit
@@ -31,7 +31,7 @@ SMALL = Fit("RGB", 24, 32)
 CAPS = Caps()
 
 
-def levels(found: Looks) -> list[int]:
+def levels(found: Views) -> list[int]:
     """The mean level of each view, to the nearest ten."""
     return [round(float(pixels.mean()), -1) for _, pixels in found.views]  # type: ignore[misc]
 
@@ -74,7 +74,7 @@ def test_a_still_that_stands_long_is_seen_among_many_short_ones() -> None:
 def test_the_frame_that_stands_longest_is_always_among_those_that_are_looked_at(lasts_s: list[float], most: int) -> None:
     starts_s = [0.0, *np.cumsum(lasts_s[:-1]).tolist()]
     end_s = starts_s[-1] + lasts_s[-1]
-    picked = standing(starts_s, end_s, most)
+    picked = sampled(starts_s, end_s, most)
     assert picked == sorted(set(picked)) and len(picked) == min(most, len(lasts_s))
     if max(lasts_s) > end_s / most:
         assert int(np.argmax(lasts_s)) in picked
@@ -111,10 +111,10 @@ def test_a_video_is_turned_as_its_matrix_says(matrix: tuple[int, int, int, int],
 def test_what_was_not_looked_through_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     data = media.pictures_video(MOVING, key_every=1000)
     assert frames(data, SMALL, CAPS).unseen is None
-    monkeypatch.setattr(videos, "DECODED_A_VIEW", 2)
+    monkeypatch.setattr(videos, "MAX_DECODED_PER_VIEW", 2)
     cut = frames(data, SMALL, CAPS)
     assert levels(cut) == [30] * len(cut.views)
-    assert cut.unseen is not None and "was looked through" in cut.unseen
+    assert cut.unseen is not None and "was read" in cut.unseen
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_numbers_of_16_bits_are_scaled_and_not_cut_off(mode: str, to: Fit) -> No
 
 
 def test_a_16_bit_png_is_read_as_the_same_picture_of_8_bits() -> None:
-    found = looks(media.encoded(grey_16("I;16")), Fit("L"), CAPS)
+    found = views(media.encoded(grey_16("I;16")), Fit("L"), CAPS)
     assert 120 < found.views[0][1].mean() < 135
 
 
@@ -147,14 +147,14 @@ def test_ink_on_a_clear_ground_is_looked_at_on_white_and_on_black(kind: str) -> 
     pixels[10:30, 10:50] = 255  # white ink
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, kind, **({"lossless": True} if kind == "WEBP" else {}))
-    found = looks(out.getvalue(), Fit("L"), CAPS)
+    found = views(out.getvalue(), Fit("L"), CAPS)
     assert [where for where, _ in found.views] == ["", "on black"]
     assert [pixels.std() > 50 for _, pixels in found.views] == [False, True]
 
 
 def test_a_picture_that_covers_its_ground_has_one_look() -> None:
     full = Image.new("RGBA", (20, 20), (200, 10, 10, 255))
-    assert [where for where, _ in looks(media.encoded(full), SMALL, CAPS).views] == [""]
+    assert [where for where, _ in views(media.encoded(full), SMALL, CAPS).views] == [""]
 
 
 def animation(kind: str, levels: list[int], lasts_ms: list[int]) -> bytes:
@@ -169,15 +169,15 @@ def animation(kind: str, levels: list[int], lasts_ms: list[int]) -> bytes:
 def test_of_an_animation_the_frames_that_stand_long_are_looked_at(kind: str) -> None:
     shades = [30 + 2 * i for i in range(40)]
     shades[25] = 220
-    found = looks(animation(kind, shades, [20] * 25 + [5000] + [20] * 14), SMALL, CAPS)
+    found = views(animation(kind, shades, [20] * 25 + [5000] + [20] * 14), SMALL, CAPS)
     assert found.unseen is None
     assert 220 in levels(found) and "frame 26" in dict(found.views)
     assert len(found.views) <= 1 + CAPS.frames
 
 
 def test_frames_of_an_animation_that_are_too_many_are_told() -> None:
-    found = looks(animation("GIF", list(range(0, 200, 5)), [20] * 40), SMALL, Caps(pixels=32 * 24 * 2))
-    assert found.unseen == "only 16 of its 40 frames were looked through"
+    found = views(animation("GIF", list(range(0, 200, 5)), [20] * 40), SMALL, Caps(pixels=32 * 24 * 2))
+    assert found.unseen == "only the first 16 of its 40 frames were read"
 
 
 @pytest.mark.parametrize("spoilt", [False, True], ids=["large", "spoilt"])
@@ -190,7 +190,7 @@ def test_texts_and_profiles_are_no_reason_to_refuse_a_png(spoilt: bool) -> None:
     data = bytearray(out.getvalue())
     if spoilt:
         data[data.index(b"tEXt") + 100] ^= 1  # its check sum is wrong now
-    assert (looks(bytes(data), SMALL, CAPS).views[0][1][:, :, 0] == 255).all()
+    assert (views(bytes(data), SMALL, CAPS).views[0][1][:, :, 0] == 255).all()
 
 
 def test_no_message_holds_an_address() -> None:
@@ -202,14 +202,14 @@ def test_no_message_holds_an_address() -> None:
         b"RIFF\0\0\0\0WEBP",
     ):
         with pytest.raises(MediaRefused) as refused:
-            looks(data, SMALL, CAPS)
+            views(data, SMALL, CAPS)
         assert "0x" not in str(refused.value) and str(refused.value).strip()
 
 
 @pytest.mark.parametrize(("brand", "kind"), [(b"avif", "avif"), (b"heic", "heic")])
 def test_a_picture_of_a_kind_that_is_not_read_is_named(brand: bytes, kind: str) -> None:
-    with pytest.raises(MediaRefused, match=f"{kind} is not read as an image"):
-        looks(b"\0\0\0\x20ftyp" + brand + bytes(40), SMALL, CAPS)
+    with pytest.raises(MediaRefused, match=f"{kind} is not supported for an image"):
+        views(b"\0\0\0\x20ftyp" + brand + bytes(40), SMALL, CAPS)
 
 
 # --- sounds ---------------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def test_samples_that_are_no_numbers_are_silence_and_it_is_told(odd: float) -> N
     samples = TONE.copy()
     samples[100:110] = odd
     heard = sound(floats(samples), 8000, CAPS)
-    assert heard.notes == ["10 samples are no finite numbers; they were taken as silence"]
+    assert heard.notes == ["10 samples are NaN or infinite; they were replaced by silence"]
     assert np.isfinite(heard.samples).all() and np.abs(heard.samples).max() < 0.31
 
 
@@ -278,7 +278,7 @@ def test_an_item_has_a_bounded_number_of_looks_and_every_image_a_first_one() -> 
         many, one = moderation.TASK.prepare(columns_of(moderation.TASK, values), versions, reader).inputs
     finally:
         reader.close()
-    assert len(many.pictures) == 20 * 6 <= MOST_VIEWS
+    assert len(many.pictures) == 20 * 6 <= MAX_VIEWS
     assert {f"image {i}" for i in range(1, 21)} <= {part for part, _ in many.pictures}
     assert many.unseen["image 20"] == "2 further views of it were left out: the item has too many"
     assert (len(one.pictures), one.unseen) == (CAPS.frames, {})

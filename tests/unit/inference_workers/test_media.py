@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from inference_workers.media.decoding_child import DecodingChild, Job
-from inference_workers.media.formats import Caps, Looks, Sound
+from inference_workers.media.formats import Caps, Sound, Views
 from inference_workers.media.reader import MediaReader
 from inference_workers.networks.pictures import Fit
 from schemas.errors import BadSettings, MediaRefused, RetryLater
@@ -35,7 +35,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MediaReader]:
 
 def pictures(reader: MediaReader, given: list[dict[str, Any]], to: Fit) -> list[Any]:
     """Of each file its first look, or why there is none."""
-    return [one if isinstance(one, MediaRefused) else one.views[0][1] for one in reader.looks(given, to)]
+    return [one if isinstance(one, MediaRefused) else one.views[0][1] for one in reader.pictures(given, to)]
 
 
 GOOD = media.digit_seven()
@@ -47,9 +47,9 @@ BAD_PICTURES = [
     (media.noise()[:4000], "truncated"),
     (b"", "empty"),
     (b"GIF89a", "gif"),
-    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no format that is read"),
-    (b"%!PS-Adobe-3.0 EPSF-3.0\n", "no format that is read"),
-    (media.sound(), "wav is not read as an image"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an unknown format"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n", "an unknown format"),
+    (media.sound(), "wav is not supported for an image"),
     (b"\x89PNG\r\n\x1a\n" + Random(2).randbytes(500), "png"),
 ]
 
@@ -88,7 +88,7 @@ def test_a_picture_is_fitted_whole_and_transparency_is_white(reader: MediaReader
 
 def test_frames_are_spread_over_the_video_with_their_times(reader: MediaReader) -> None:
     (found,) = reader.frames([inline(media.video(4.0))], SMALL)
-    assert isinstance(found, Looks) and found.unseen is None
+    assert isinstance(found, Views) and found.unseen is None
     assert [where for where, _ in found.views] == ["at 0.5 s", "at 1.5 s", "at 2.5 s", "at 3.5 s"]
     assert [pixels.mean() > 120 for _, pixels in found.views] == [False, False, True, True]
 
@@ -98,15 +98,15 @@ def test_frames_are_spread_over_the_video_with_their_times(reader: MediaReader) 
     [
         (media.video(2.0, last_at_s=36_000.0), "36000 s long"),
         (media.video()[:1200], "cannot be read"),
-        (media.noise(), "jpeg is not read as a video"),
-        (b"#EXTM3U\n#EXTINF:10,\nfile:///etc/passwd\n", "no format that is read"),
+        (media.noise(), "jpeg is not supported for a video"),
+        (b"#EXTM3U\n#EXTINF:10,\nfile:///etc/passwd\n", "an unknown format"),
     ],
     ids=["ten hours", "truncated", "picture", "playlist"],
 )
 def test_a_bad_video_is_refused_with_the_reason(reader: MediaReader, data: bytes, why: str) -> None:
     refused, frames = reader.frames([inline(data), inline(media.video())], SMALL)
     assert isinstance(refused, MediaRefused) and why in str(refused)
-    assert isinstance(frames, Looks)
+    assert isinstance(frames, Views)
 
 
 def test_sounds_come_at_the_rate_that_is_wanted(reader: MediaReader) -> None:
@@ -126,7 +126,7 @@ def test_sounds_come_at_the_rate_that_is_wanted(reader: MediaReader) -> None:
         (media.sound_of(np.zeros(8000 * 121, np.int16), kind="FLAC"), "121 s long"),
         (media.sound(1.0, 8000, "FLAC")[:200], "cannot be read"),
         (b"RIFF\x00\x00\x00\x00WAVE", "cannot be read"),
-        (b"ID3\x03\x00", "no format that is read"),
+        (b"ID3\x03\x00", "an unknown format"),
     ],
     ids=["no samples", "too long", "truncated", "header only", "mp3"],
 )
@@ -150,7 +150,7 @@ def test_a_file_that_needs_more_memory_than_the_decoder_has_is_refused_and_the_n
     try:
         bomb = media.png_header(12_000, 12_000, bytes(3 * 12_000 * 12_000 + 12_000))
         assert len(bomb) < 500_000  # 432 MB when decoded
-        refused, pixels = child.decode([Job("looks", bomb, SMALL), Job("looks", GOOD, SMALL)])
+        refused, pixels = child.decode([Job("picture", bomb, SMALL), Job("picture", GOOD, SMALL)])
         assert isinstance(refused, MediaRefused)
         assert pixels.views[0][1].shape == (32, 32, 3)
     finally:
@@ -160,15 +160,15 @@ def test_a_file_that_needs_more_memory_than_the_decoder_has_is_refused_and_the_n
 def test_a_decoder_that_dies_or_hangs_costs_the_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
     child = DecodingChild(Caps(), limit_s=0.5)
     try:
-        assert child.decode([Job("looks", GOOD, SMALL)])[0].views[0][1].shape == (32, 32, 3)
+        assert child.decode([Job("picture", GOOD, SMALL)])[0].views[0][1].shape == (32, 32, 3)
         assert child._child is not None
         os.kill(child._child.pid, 19)  # it stands still
-        (slow,) = child.decode([Job("looks", GOOD, SMALL)])
-        assert "not done after" in str(slow)
-        assert child.decode([Job("looks", GOOD, SMALL)])[0].views[0][1].shape == (32, 32, 3)
+        (slow,) = child.decode([Job("picture", GOOD, SMALL)])
+        assert "took longer than" in str(slow)
+        assert child.decode([Job("picture", GOOD, SMALL)])[0].views[0][1].shape == (32, 32, 3)
         os.kill(child._child.pid, 9)
         child._child.wait(5)
-        (found,) = child.decode([Job("looks", GOOD, SMALL)])
+        (found,) = child.decode([Job("picture", GOOD, SMALL)])
         assert isinstance(found, MediaRefused) or found.views[0][1].shape == (32, 32, 3)
     finally:
         child.close()
@@ -242,7 +242,7 @@ def test_a_reference_is_read_like_inline_bytes_and_a_bad_one_is_a_reason(tmp_pat
         same, direct, *refused = pictures(reader, [by_reference, inline(GOOD), *bad], SMALL)
         np.testing.assert_array_equal(same, direct)
         assert [str(one).split(";")[0] for one in refused if isinstance(one, MediaRefused)][1:] == [
-            "it has neither data nor uri, sha256 and size", f"{INLINE_BYTES + 1} bytes came inline",
+            "the media field needs either data, or uri, sha256 and size", f"{INLINE_BYTES + 1} bytes are inline",
         ]  # fmt: skip
     finally:
         reader.close()

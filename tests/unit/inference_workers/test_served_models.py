@@ -348,7 +348,7 @@ def test_an_answer_that_is_no_number_is_no_answer(translating: Translator, odd: 
     models = translating.worker()
     step = translating.step(models)
     translating.odd = odd
-    with pytest.raises(ValueError, match="m 1 answers with what is no finite number"):
+    with pytest.raises(ValueError, match="an output of m 1 is NaN or infinite"):
         step.process(translating.asked(2))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inference_workers.worker import reply_partition
+from inference_workers.result_records import reply_partition
 from schemas import avro
 from schemas.codec import Decoder, Encoder, read_any, schema_id_of
 from schemas.encoding import Constant
