@@ -1,7 +1,7 @@
-"""`python -m infra.run_module NAME …`: runs another package's command as `python -m NAME …` does, as people want it at a terminal.
+"""`python -m infra.run_module NAME …`: runs `python -m NAME …` in a way that suits a terminal.
 
-Ctrl-C ends it with exit code 130 and no traceback, wherever it stands, imports included; what it prints of others' words moves no
-terminal. Packages are named, never imported here."""
+Ctrl-C ends it with exit code 130 and without a traceback, even during imports. Control characters in its output are escaped, because
+it may print text of others. The module is given by name: this package imports none of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from streams.terminal_text import visible
 INTERRUPTED = 130
 
 
-class Shown:
-    """A stream whose text has no character that a terminal obeys, but for line ends, tabs and the return of a progress line."""
+class SafeStream:
+    """A stream that escapes control characters, except line feeds, tabs and the carriage return of a progress line."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -31,15 +31,15 @@ class Shown:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """The first time only: what cleans up is not interrupted again."""
+    """Further signals are ignored, so that cleaning up is not interrupted."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def main(words: list[str]) -> int:
     signal.signal(signal.SIGINT, interrupt)
-    if not words[0].startswith("tests."):  # whose tables and colours are ours
-        sys.stdout, sys.stderr = Shown(sys.stdout), Shown(sys.stderr)
+    if not words[0].startswith("tests."):  # they print trusted text, with colours
+        sys.stdout, sys.stderr = SafeStream(sys.stdout), SafeStream(sys.stderr)
     sys.argv = words
     try:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)

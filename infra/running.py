@@ -1,4 +1,4 @@
-"""Where the servers of the running stack are, for commands and for the processes that they start."""
+"""Addresses of the running servers, for commands and for the commands of other packages that they run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streams.schema_registry import Registry
 
 
 def addresses(settings: StackSettings) -> tuple[KafkaAddress, Registry]:
-    """Broker and schema registry: those that the settings name, else those that `up` started. Raises NotUp where there are none."""
+    """Broker and schema registry: those in the settings, else those that `up` started. Raises NotUp where neither exists."""
     if settings.bootstrap and settings.registry:
         return KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry)
     running = run_state.require(settings.run_folder)
@@ -17,13 +17,16 @@ def addresses(settings: StackSettings) -> tuple[KafkaAddress, Registry]:
 
 
 def mlflow_address(settings: StackSettings) -> str:
-    """The MLflow server that the settings name, else the one that `up` started; empty where there is none."""
-    named = settings.mlflow if settings.mlflow not in (None, "local") else run_state.read(settings.run_folder).mlflow
-    return named or ""
+    """The MLflow server in the settings, else the one that `up` started; empty where neither exists."""
+    if settings.mlflow and settings.mlflow != "local":
+        return settings.mlflow
+    return run_state.read(settings.run_folder).mlflow
 
 
-def environment(settings: StackSettings) -> dict[str, str]:
-    """The variables that tell a command of another package where the servers are. Raises NotUp."""
+def command_environment(settings: StackSettings) -> dict[str, str]:
+    """Environment variables for a command of another package: addresses only, as it reads everything else from its own settings.
+
+    Processes of the stack get more of them, from `infra.local.stack.process_environment`. Raises NotUp."""
     address, _ = addresses(settings)
     return {
         "MILLRACE_BOOTSTRAP": address.bootstrap,

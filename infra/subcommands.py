@@ -1,4 +1,4 @@
-"""What commands share: the settings, another package's commands, and their usual options."""
+"""What commands share: settings, usual options, and running the commands of other packages, which are never imported here."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from infra.settings import ROOT, StackSettings
 from schemas.errors import BrokerUnavailable, InvalidRequest
 from streams.process.settings import load
 
-LEAVE_LIMIT_S = 10.0  # after Ctrl-C
+LEAVE_LIMIT_S = 10.0  # how long a command may take to end after Ctrl-C
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-Monitored = Annotated[bool, typer.Option("--monitor/--no-monitor", help="Start the stream monitor too.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+Monitored = Annotated[bool, typer.Option("--monitor/--no-monitor", help="Whether to start the monitor too.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 
 
-def within(above: float, most: float) -> Callable[[float], float]:
-    """Of an option that is a number: a check that it is above one bound and at most the other. A bound of typer's lets nan pass."""
+def within(above: float, maximum: float) -> Callable[[float], float]:
+    """A check of an option: above < value <= maximum. Typer's own bounds let nan pass."""
 
     def check(value: float) -> float:
-        if not above < value <= most:
-            raise typer.BadParameter(f"{value} is not above {above:g} and at most {most:g}")
+        if not above < value <= maximum:
+            raise typer.BadParameter(f"{value} is not greater than {above:g} and at most {maximum:g}")
         return value
 
     return check
@@ -39,14 +39,13 @@ def settings() -> StackSettings:
     return load(StackSettings, os.environ)
 
 
-def with_monitor(wanted: bool) -> StackSettings:
-    """The settings, without a monitor where the command says so."""
-    found = settings()
-    return found if wanted else replace(found, monitor=False)
+def with_monitor(monitor: bool) -> StackSettings:
+    """The settings; with --no-monitor the stack starts none."""
+    return settings() if monitor else replace(settings(), monitor=False)
 
 
 def python(module: str, *arguments: str, **env: str) -> int:
-    """Run a command of another package, and wait for it: they are never imported here. Ctrl-C, whoever it was sent to, ends both."""
+    """Run `python -m module` and wait for it; its exit code. Ctrl-C ends both, whichever of them it was sent to."""
     command = [sys.executable, "-m", "infra.run_module", module, *arguments]
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}) as child:
         try:
@@ -64,9 +63,9 @@ def _interrupted(child: subprocess.Popen[bytes]) -> int:
     return INTERRUPTED
 
 
-def asked(*words: str, limit_s: float, **env: str) -> list[dict[str, Any]]:
-    """What a command of another package prints with --json, an object a line. Raises InvalidRequest with its last words where it failed
-    and printed none, BrokerUnavailable where it is not done in limit_s."""
+def run_json(*words: str, limit_s: float, **env: str) -> list[dict[str, Any]]:
+    """Run `python -m words --json`; the objects that it prints, one per line. Raises InvalidRequest with its last line on standard
+    error where it failed and printed none, BrokerUnavailable where it takes longer than limit_s."""
     end = words.index("--") if "--" in words else len(words)
     command = [sys.executable, "-m", *words[:end], "--json", *words[end:]]
     try:
@@ -74,8 +73,9 @@ def asked(*words: str, limit_s: float, **env: str) -> list[dict[str, Any]]:
             command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=limit_s, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise BrokerUnavailable(f"no answer in {limit_s:.0f} s") from error
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode and not found:
-        raise InvalidRequest((done.stderr.strip().splitlines() or ["it failed without a word"])[-1])
-    return found
+        raise BrokerUnavailable(f"no answer within {limit_s:.0f} s from `{' '.join(words[:2])}`") from error
+    objects = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode and not objects:
+        reason = f"`{' '.join(words[:2])}` ended with exit code {done.returncode} and printed no reason"
+        raise InvalidRequest((done.stderr.strip().splitlines() or [reason])[-1])
+    return objects

@@ -1,4 +1,4 @@
-"""The project's own checks: each gate by name, with its time; nothing is changed but by `fix`."""
+"""`./millrace check`, `fix` and `test`: the project's own gates, each with its name and time. Only `fix` changes files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _gates() -> list[tuple[str, list[str]]]:
 
 
 def check() -> int:
-    """0 where every gate passes; all run, so that one command tells all that is wrong."""
+    """0 where every gate passes. All run, so that one call reports every problem."""
     failed = []
     for name, command in _gates():
         begun = time.perf_counter()
@@ -43,7 +43,7 @@ def check() -> int:
             failed.append(name)
             print((done.stdout + done.stderr).rstrip())
     if failed:
-        console.out.print(f"[red]failed[/]: {', '.join(failed)}. `./millrace fix` mends format, some lint and generated files")
+        console.out.print(f"[red]failed[/]: {', '.join(failed)}. `./millrace fix` repairs format, some lint and generated files")
     return 1 if failed else 0
 
 
@@ -58,9 +58,9 @@ def fix() -> int:
 
 
 def test(settings: StackSettings, arguments: list[str]) -> int:
-    """The checks, then pytest over everything. What needs data that is not there is named by pytest's summary."""
+    """The checks, then pytest; its exit code. Tests whose data is missing are skipped and named in the summary."""
     free_gb = shutil.disk_usage(ROOT).free / 1e9
-    console.out.print(f"tests of unit, contract, property, integration and chaos; {free_gb:.0f} GB of disk free")
+    console.out.print(f"unit, contract, property, integration and chaos tests; {free_gb:.0f} GB of disk free")
     stack.fetch(settings, with_features=True, with_connect=True)
     code = 0 if arguments else check()
     command = [sys.executable, "-m", "pytest", *arguments]

@@ -1,4 +1,4 @@
-"""The features that there are, and how far behind each step is on the way from an event to a value that can be read."""
+"""`./millrace features list | freshness`: the features, and how far behind each step from an event to a readable value is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from infra import console, metrics_page
 from infra.behind import lags
-from infra.cli.show import last_statuses
+from infra.cli.process_table import last_statuses
 from infra.feature_steps import STEPS
 from infra.running import addresses
 from infra.settings import StackSettings
@@ -40,38 +40,38 @@ def freshness(settings: StackSettings, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"steps": steps, "sinks": ages}))
         return
-    console.table("behind", ("step", "topic", "records behind"), [
-        (str(s["step"]), str(s["topic"]), "nothing committed yet" if s["lag_records"] is None else str(s["lag_records"]))
-        for s in steps
+    console.table("records behind", ("step", "topic", "records behind"), [
+        (str(step["step"]), str(step["topic"]), "nothing committed yet" if step["lag_records"] is None else str(step["lag_records"]))
+        for step in steps
     ], right=("records behind",))  # fmt: skip
-    heads = ("sink", "p50 at most", "p99 at most", "values", "refused", "not storable")
-    console.table("from a tile's append to its value in the store", heads, [
-        (a["sink"], *(f"{1000 * a[q]:.0f} ms" if a.get(q) is not None else "-" for q in ("p50_s", "p99_s")),
-         *(str(a.get(name, 0)) for name in ("n", "refused", "impossible")))
-        for a in ages
-    ], right=heads[1:])  # fmt: skip
+    columns = ("sink", "p50 at most", "p99 at most", "values", "refused", "not storable")
+    console.table("time from writing a tile to its value in the store", columns, [
+        (age["sink"], *(f"{1000 * age[q]:.0f} ms" if age.get(q) is not None else "-" for q in ("p50_s", "p99_s")),
+         *(str(age.get(name, 0)) for name in ("n", "refused", "impossible")))
+        for age in ages
+    ], right=columns[1:])  # fmt: skip
 
 
 def lag(address: KafkaAddress, group: str, topic: Topic[Record]) -> int | None:
-    """Records between the group's committed offsets and the end; None where it committed nothing."""
-    found = lags(address, [group], [(topic.name, number) for number in range(topic.partitions)])[group]
-    return sum(found.values()) if found else None
+    """Records between the group's committed offsets and the end; None where it has committed nothing."""
+    behind = lags(address, [group], [(topic.name, number) for number in range(topic.partitions)])[group]
+    return sum(behind.values()) if behind else None
 
 
 def quantiles(metrics_address: str) -> dict[str, Any] | None:
-    """Upper bounds of p50 and p99 since the sink started, from its histogram's buckets; and how many values the store refused, as
-    it held newer ones, or could not take."""
+    """Since the sink started: upper bounds of p50 and p99 from its histogram's buckets, and how many values the store refused because
+    it held newer ones, or could not store. None where the sink does not answer."""
     page = metrics_page.page(metrics_address, limit_s=3.0)
     if page is None:
         return None
-    amiss = {name: int(page.numbers.get(f"blobs_{name}", 0)) for name in ("refused", "impossible")}
+    not_written = {name: int(page.numbers.get(f"blobs_{name}", 0)) for name in ("refused", "impossible")}
     buckets = page.buckets.get("freshness_seconds", [])
     if not buckets or not buckets[-1][1]:
-        return {"n": 0, **amiss}
+        return {"n": 0, **not_written}
     n = buckets[-1][1]
 
     def bound(share: float) -> float | None:
         edge = next(edge for edge, count in buckets if count >= share * n)
         return edge if edge != float("inf") else None
 
-    return {"n": int(n), "p50_s": bound(0.5), "p99_s": bound(0.99), **amiss}
+    return {"n": int(n), "p50_s": bound(0.5), "p99_s": bound(0.99), **not_written}

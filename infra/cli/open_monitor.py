@@ -1,4 +1,4 @@
-"""`./millrace monitor`: where it is, started if it does not run; and the tokens that unlock it."""
+"""`./millrace monitor`: its address (it is started if it does not run), and the tokens that unlock its actions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from infra.settings import StackSettings
 
 
 def run(settings: StackSettings, tokens: bool, as_json: bool, name: str = "") -> None:
-    """name: tokens that act as that person alone. Raises NotUp where there is nothing to look at."""
-    found = safety.tokens(settings.run_folder / "monitor")
+    """name: print tokens for this person. Raises NotUp where no stack runs."""
+    tokens_by_role = safety.tokens(settings.run_folder / "monitor")
     if name:
-        found = {role: safety.token_for(name, token) for role, token in found.items()}
+        tokens_by_role = {role: safety.token_for(name, token) for role, token in tokens_by_role.items()}
     if tokens or name:
         if as_json:
-            print(json.dumps(found))
+            print(json.dumps(tokens_by_role))
             return
-        for role, token in found.items():
+        for role, token in tokens_by_role.items():
             print(f"{role:<10}{token}")
         return
     address, _ = addresses(settings)
@@ -33,11 +33,11 @@ def run(settings: StackSettings, tokens: bool, as_json: bool, name: str = "") ->
             running = run_state.read(settings.run_folder)
             running.bootstrap, running.registry = address.bootstrap, settings.registry or running.registry
             if as_json:
-                console.out.file = sys.stderr  # its steps are not the answer
-            web.make(replace(settings, monitor=True))  # it was asked for by name
+                console.out.file = sys.stderr  # standard output carries the JSON alone
+            web.make(replace(settings, monitor=True))  # the command asks for it, whatever the settings say
             started = stack.monitor(settings, running)
     if as_json:
         print(json.dumps({"address": started.address}))
         return
     console.out.print(f"  [bold]{started.address}[/]")
-    console.out.print("  read-only; `./millrace monitor --tokens` prints what unlocks its actions, `./millrace down` stops it")
+    console.out.print("  read-only: `./millrace monitor --tokens` prints tokens for its actions, `./millrace down` stops it")

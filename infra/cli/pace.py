@@ -1,8 +1,8 @@
-"""How many requests may be under way: as many as are answered in time, and no more. Pure but for the tasks that it runs.
+"""How many requests may be in flight: as many as are answered in time, and no more. Pure but for the tasks that it runs.
 
-An answer's time grows with what is in front of it, so the window grows while answers come well within the deadline and shrinks when
-they do not: by a half where one failed to come in time, by a fifth where they are slow (as TCP does by loss, and TCP Vegas by delay).
-It begins with one, as nothing is known of who answers.
+The time to an answer grows with the requests queued before it. So the window grows while answers come well within the deadline and
+shrinks when they do not: by half after an answer that missed the deadline, by a fifth after a slow one (TCP does the same by loss,
+TCP Vegas by delay). It begins with one request, because nothing is known about the workers yet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 FIRST = 1
 MOST = 500
-HELD = 4 * MOST  # answers that wait for an earlier one, whose turn it is
+HELD = 4 * MOST  # answers that wait for an earlier one to be printed first
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,14 +23,14 @@ R = TypeVar("R")
 
 @dataclass
 class Window:
-    """target_s: an answer should take no longer. size: how many may be under way."""
+    """target_s: an answer should take at most this long. size: how many requests may be in flight."""
 
     target_s: float
     size: float = FIRST
-    uncut: int = 0  # answers to what was under way at the last cut, which are no reason for another
+    uncut: int = 0  # answers still to come to requests in flight at the last cut: they cause no further cut
 
     def answered(self, took_s: float, in_time: bool) -> None:
-        """One answer came, or did not."""
+        """Count one answer, or one that did not come in time."""
         self.uncut = max(0, self.uncut - 1)
         if not in_time or took_s > self.target_s:
             if not self.uncut:
@@ -43,23 +43,23 @@ class Window:
 
 
 async def in_order(items: Iterable[T], ask: Callable[[T], Awaitable[R]], window: Window) -> AsyncIterator[R]:
-    """The answer to each item, in the order of the items, with at most `window.size` under way."""
+    """The answer to each item, in the order of the items, with at most `window.size` in flight."""
     waiting: deque[asyncio.Task[R]] = deque()
-    under_way, came = 0, asyncio.Event()
+    in_flight, came = 0, asyncio.Event()
 
     async def run(item: T) -> R:
-        nonlocal under_way
-        under_way += 1
+        nonlocal in_flight
+        in_flight += 1
         try:
             return await ask(item)
         finally:
-            under_way -= 1
+            in_flight -= 1
             came.set()
 
     for item in items:
         waiting.append(asyncio.create_task(run(item)))
-        await asyncio.sleep(0)  # it is sent now
-        while under_way >= int(window.size) or len(waiting) >= HELD:
+        await asyncio.sleep(0)  # sends it now
+        while in_flight >= int(window.size) or len(waiting) >= HELD:
             came.clear()
             await came.wait()
             while waiting and waiting[0].done():

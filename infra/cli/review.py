@@ -1,9 +1,10 @@
-"""`./millrace review list | decide`: items that wait for a person, and what the person decides, as a label."""
+"""`./millrace review list | decide`: items that wait for a person, and the person's decision, written as a label."""
 
 from __future__ import annotations
 
 import getpass
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from infra import console
@@ -21,122 +22,128 @@ from streams.kafka.readback import records
 from streams.kafka.write import write
 from streams.readable import Readable
 from streams.record_writer import RecordWriter
-from streams.terminal_text import as_json as spelt
+from streams.terminal_text import as_json as json_line
 from streams.terminal_text import moment
 
 READ_LIMIT_S = 15.0
+CLOCK_SKEW_MS = 5_000  # between whoever made the request id and the broker
+Truth = dict[str, bool]  # by category, whether it holds
 
 
-def _last_actions(settings: StackSettings) -> dict[str, dict[str, Any]]:
-    """Of each item the action that holds: its last."""
-    address, ids = addresses(settings)
-    return {action["content_id"]: action for action in records(address, CONTENT_ACTIONS, ids)}
+@dataclass(frozen=True)
+class Decision:
+    """categories: those that hold for the item. part: the one they hold for, where it is known. note: the reason."""
+
+    content_id: str
+    action: str
+    categories: tuple[str, ...] = ()
+    part: str | None = None
+    note: str | None = None
+
+    def check(self) -> None:
+        """Raises InvalidRequest."""
+        if self.action not in ("allow", "remove"):
+            raise InvalidRequest(f"{self.action!r} is not a decision: use allow or remove")
+        if unknown := sorted(set(self.categories) - set(CATEGORIES)):
+            raise InvalidRequest(f"there is no category {', '.join(unknown)}; the categories are {', '.join(CATEGORIES)}")
 
 
 def show(settings: StackSettings, as_json: bool) -> None:
-    """Items whose last action is `review`, oldest first."""
-    waiting = sorted((a for a in _last_actions(settings).values() if a["action"] == "review"), key=lambda a: a["decided_ms"])
+    """List the items whose last action is `review`, oldest first."""
+    actions = _last_actions(settings).values()
+    waiting = sorted((action for action in actions if action["action"] == "review"), key=lambda action: action["decided_ms"])
     if as_json:
         for action in waiting:
-            print(spelt(action))
+            print(json_line(action))
         return
     if not waiting:
         console.out.print("nothing waits for a review")
         return
     console.table("waiting for a review", ("content", "author", "since", "why"), [
-        (a["content_id"], a["author_id"] or "", moment(a["decided_ms"]), "; ".join(a["reasons"]))
-        for a in waiting
+        (action["content_id"], action["author_id"] or "", moment(action["decided_ms"]), "; ".join(action["reasons"]))
+        for action in waiting
     ])  # fmt: skip
     console.out.print("\n  ./millrace review decide CONTENT allow|remove --note WHY")
 
 
-def decide(
-    settings: StackSettings,
-    content_id: str,
-    action: str,
-    truth: list[str],
-    note: str | None,
-    as_json: bool,
-    part: str | None = None,
-) -> None:
-    """Write the decision as a label; `decisions` makes it the item's action. part: where the categories of `truth` hold. Raises InvalidRequest."""
-    if action not in ("allow", "remove"):
-        raise InvalidRequest(f"{action!r} is no decision: use allow or remove")
-    unknown = set(truth) - set(CATEGORIES)
-    if unknown:
-        raise InvalidRequest(f"no category {', '.join(sorted(unknown))}; there are {', '.join(CATEGORIES)}")
-    held = _last_actions(settings).get(content_id)
-    if held is None:
-        raise InvalidRequest(f"no action on {content_id} was ever taken: `./millrace review list` shows what waits")
-    whole, parts = told(_verdict(settings, held["request_id"]), action, truth, part)
+def decide(settings: StackSettings, decision: Decision, as_json: bool) -> None:
+    """Write the decision as a label; the `decisions` processor turns it into the item's action. Raises InvalidRequest."""
+    decision.check()
+    last_action = _last_actions(settings).get(decision.content_id)
+    if last_action is None:
+        raise InvalidRequest(f"there is no action on {decision.content_id}: `./millrace review list` shows the items that wait")
+    whole, parts = truths(_verdict(settings, last_action["request_id"]), decision)
     now_ms = SystemClock().now_ms()
     label = Label(
-        request_id=held["request_id"], source="review", task="moderation", truth=whole, parts=parts,
-        content_id=content_id, author_id=held["author_id"], action=action, actor=getpass.getuser(), note=note, labelled_ms=now_ms,
+        request_id=last_action["request_id"], source="review", task="moderation", truth=whole, parts=parts,
+        content_id=decision.content_id, author_id=last_action["author_id"], action=decision.action, actor=getpass.getuser(),
+        note=decision.note, labelled_ms=now_ms,
     )  # fmt: skip
-    address, ids = addresses(settings)
-    write(address, RecordWriter(LABELS, ids, "review command").of(label, label.request_id, uuid7(now_ms)))
+    address, registry = addresses(settings)
+    write(address, RecordWriter(LABELS, registry, "review command").of(label, label.request_id, uuid7(now_ms)))
     if as_json:
-        print(
-            spelt(
-                {
-                    "content_id": content_id,
-                    "action": action,
-                    "request_id": label.request_id,
-                    "truth": label.truth,
-                    "parts": label.parts,
-                }
-            )
-        )
+        fields = {"request_id": label.request_id, "truth": label.truth, "parts": label.parts}
+        print(json_line({"content_id": decision.content_id, "action": decision.action, **fields}))
     else:
-        words = f"{content_id}: {action}, written to {LABELS.name}; it was {held['action']} by {held['decided_by']}"
-        console.out.print(console.escape(words))
-        unplaced = [category for category, holds in whole.items() if holds and not any(category in one for one in parts.values())]
-        if unplaced:
-            console.out.print(
-                f"no model learns {', '.join(unplaced)} of it, as it is not known in which part that is: --part says it"
-            )
+        _print(label, last_action)
 
 
-def told(
-    verdict: Mapping[str, Any] | None, action: str, holds: Sequence[str], part: str | None
-) -> tuple[dict[str, bool], dict[str, dict[str, bool]]]:
-    """What a decision says of the whole item, and of its parts by name: no more than what was looked at. verdict: None where it is there
-    no longer. Allowed: none of what the models judged holds anywhere. Removed: what is named holds, or what was flagged where nothing is
-    named; what was flagged and is not named does not. Where it is not known in which of several parts a category holds, it is said of the
-    whole alone, and no model learns it. Pure. Raises InvalidRequest where the item has no such part."""
-    judged = {one["category"]: one for one in verdict["categories"]} if verdict else {}
-    names = [one["part"] for one in verdict["parts"]] if verdict else []
-    if part is not None and names and part not in names:
-        raise InvalidRequest(f"the item has no part {part!r}; it has {', '.join(names)}")
-    flagged = [category for category, one in judged.items() if one["flagged"]]
-    named = list(holds) if holds or action == "allow" else flagged
-    whole = dict.fromkeys(named, True)
-    if action == "allow":
-        whole |= {category: False for category in judged if category not in named}
-    parts: dict[str, dict[str, bool]] = {}
-    for category in named:
-        where = part or (judged[category]["part"] if category in flagged else names[0] if len(names) == 1 else None)
-        if where is not None:
-            parts.setdefault(where, {})[category] = True
-    if action == "remove":
+def _print(label: Label, last_action: Mapping[str, Any]) -> None:
+    before = f"{last_action['action']} by {last_action['decided_by']}"
+    console.out.print(console.escape(f"{label.content_id}: {label.action}, written to {LABELS.name}; before it was {before}"))
+    placed = {category for truth in label.parts.values() for category in truth}
+    unplaced = [category for category, holds in label.truth.items() if holds and category not in placed]
+    if unplaced:
+        console.out.print(
+            f"no model is trained on {', '.join(unplaced)} of this item, because the part that it holds for is unknown: name it "
+            "with --part"
+        )
+
+
+def truths(verdict: Mapping[str, Any] | None, decision: Decision) -> tuple[Truth, dict[str, Truth]]:
+    """What the decision says about the whole item, and about its parts by name. verdict: None where its record has expired. Pure.
+
+    `allow`: none of the judged categories holds, but for those that the decision names. `remove`: the named categories hold, or the
+    flagged ones where none is named; a flagged category that is not named does not hold. A category whose part is unknown is said of
+    the whole item only, and no model is trained on it. Raises InvalidRequest where the item has no such part."""
+    judged = {category["category"]: category for category in verdict["categories"]} if verdict else {}
+    part_names = [part["part"] for part in verdict["parts"]] if verdict else []
+    if decision.part is not None and part_names and decision.part not in part_names:
+        raise InvalidRequest(f"the item has no part {decision.part!r}; it has {', '.join(part_names)}")
+    flagged = [name for name, category in judged.items() if category["flagged"]]
+    holding = list(decision.categories) if decision.categories or decision.action == "allow" else flagged
+    only_part = part_names[0] if len(part_names) == 1 else None
+    whole = dict.fromkeys(holding, True)
+    if decision.action == "allow":
+        whole |= {category: False for category in judged if category not in holding}
+    parts: dict[str, Truth] = {}
+    for category in holding:
+        part = decision.part or (judged[category]["part"] if category in flagged else only_part)
+        if part is not None:
+            parts.setdefault(part, {})[category] = True
+    if decision.action == "remove":
         for category in flagged:
-            if category not in named:
+            if category not in holding:
                 parts.setdefault(judged[category]["part"], {})[category] = False
     return whole, parts
 
 
+def _last_actions(settings: StackSettings) -> dict[str, dict[str, Any]]:
+    """The action in force for each item, by content id: its last one."""
+    address, registry = addresses(settings)
+    return {action["content_id"]: action for action in records(address, CONTENT_ACTIONS, registry)}
+
+
 def _verdict(settings: StackSettings, request_id: str) -> dict[str, Any] | None:
-    address, ids = addresses(settings)
-    admin, at_ms = KafkaAdmin(address), time_ms_of(request_id)
+    address, registry = addresses(settings)
+    admin, sent_ms = KafkaAdmin(address), time_ms_of(request_id)
     start: str | dict[tuple[str, int], int] = "first"
-    if at_ms is not None:
+    if sent_ms is not None:
         name = MODERATION_VERDICTS.name
-        start = admin.offsets_at([(name, n) for n in range(admin.partitions()[name])], max(0, at_ms - 5_000))
+        places = [(name, number) for number in range(admin.partitions()[name])]
+        start = admin.offsets_at(places, max(0, sent_ms - CLOCK_SKEW_MS))
     reader = KafkaBroadcast(address, MODERATION_VERDICTS.name, SystemClock(), start)
     polled = reader.read_to_end(READ_LIMIT_S)
     reader.close()
-    for verdict in Readable(MODERATION_VERDICTS, ids, dict).of(polled):
-        if verdict["request_id"] == request_id:
-            return verdict
-    return None
+    verdicts = Readable(MODERATION_VERDICTS, registry, dict).of(polled)
+    return next((verdict for verdict in verdicts if verdict["request_id"] == request_id), None)

@@ -68,7 +68,7 @@ def run(settings: StackSettings, model: str, keep: bool) -> None:
 def command(settings: StackSettings, running: run_state.State, words: Sequence[str]) -> None:
     console.out.print(f"\n  [bold]$ training_triggers {' '.join(words[:2])}[/] …")
     subprocess.run(
-        [sys.executable, "-m", "training_triggers", *words], cwd=ROOT, env={**os.environ, **stack.environment(settings, running)},
+        [sys.executable, "-m", "training_triggers", *words], cwd=ROOT, env={**os.environ, **stack.process_environment(settings, running)},
         stdout=subprocess.DEVNULL, check=True, timeout=COMMAND_LIMIT_S,
     )  # fmt: skip
 

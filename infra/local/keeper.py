@@ -1,7 +1,7 @@
 """Keeps one process running: starts it again whenever it ends, with growing pauses, until the keeper itself is stopped.
 
-`python -m infra.local.keeper NAME COMMAND…`. It never gives up for good: what killed the process may have passed. Where it dies again
-and again, `kept` says so. A full disk is no reason to end either.
+`python -m infra.local.keeper NAME COMMAND…`. It never gives up, because the cause of a death may pass; a crash loop is recorded
+(`kept.py`). A full disk does not end it either: nothing that it writes is essential.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOOK_EVERY_S = 0.1
 
 @dataclass
 class Keeper:
-    """log: where the process writes; none where nobody asked for it to be told."""
+    """log: the log of the process; where it is None, no record is written."""
 
     name: str
     command: list[str]
@@ -34,23 +34,23 @@ class Keeper:
     child: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
-        """Until it is stopped."""
+        """Returns after `stop`."""
         kept = Kept()
         while not self.stopping:
             begun_s, size = time.monotonic(), self._log_size()
             kept = replace(kept, since_ms=_now_ms(), next_try_ms=None)
-            self._tell(kept)
+            self._record(kept)
             code = self._run_once()
             if self.stopping:
                 break
             in_a_row = kept.in_a_row + 1 if time.monotonic() - begun_s < GOOD_RUN_S else 1
             wait_s = pause_s(in_a_row, code == FENCED)
-            cause, said = ending(code), last_line(self.log, size) if self.log is not None else ""
-            kept = Kept(kept.deaths + 1, in_a_row, cause, said, next_try_ms=_now_ms() + int(1000 * wait_s))
-            self._tell(kept)
-            _print(f"{self.name} ended with {cause}, {in_a_row} times in a row; started again in {wait_s:.0f} s")
+            cause, log_line = ending(code), last_line(self.log, size) if self.log is not None else ""
+            kept = Kept(kept.deaths + 1, in_a_row, cause, log_line, next_try_ms=_now_ms() + int(1000 * wait_s))
+            self._record(kept)
+            _print(f"{self.name} ended with {cause}, {in_a_row} times in a row; next start in {wait_s:.0f} s")
             self._wait(wait_s)
-        self._tell(Kept(kept.deaths))
+        self._record(Kept(kept.deaths))
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
@@ -60,15 +60,15 @@ class Keeper:
     def _run_once(self) -> int:
         try:
             self.child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL)
-        except OSError as error:  # no memory, or no such program for now
+        except OSError as error:  # no memory, or the program is missing for now
             _print(f"{self.name} could not be started: {error}")
             return 1
-        if self.stopping:  # the signal came before there was a child
+        if self.stopping:  # the signal came before the child existed
             self.child.send_signal(signal.SIGTERM)
         return self.child.wait()
 
     def _wait(self, wait_s: float) -> None:
-        """A sleep goes on after a signal: so in small parts."""
+        """Sleeps in small parts, because a signal does not end a sleep."""
         until_s = time.monotonic() + wait_s
         while not self.stopping and time.monotonic() < until_s:
             time.sleep(LOOK_EVERY_S)
@@ -78,15 +78,15 @@ class Keeper:
             return 0 if self.log is None else self.log.stat().st_size
         return 0
 
-    def _tell(self, kept: Kept) -> None:
+    def _record(self, kept: Kept) -> None:
         with contextlib.suppress(OSError):
             if self.log is not None:
                 write(self.log, kept)
 
 
-def _print(words: str) -> None:
+def _print(text: str) -> None:
     with contextlib.suppress(OSError):
-        print(words, file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
 
 def _now_ms() -> int:

@@ -1,4 +1,4 @@
-"""What a keeper knows of the process that it keeps: a small file in the run folder, for `status`, `doctor` and the monitor."""
+"""A keeper's record of the process that it keeps running: a small file in the run folder, for `status`, `doctor` and the monitor."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-GOOD_RUN_S = 60.0  # a run that lasted so long ends a row of deaths
-LOOP_AFTER = 3  # deaths in a row
+GOOD_RUN_S = 60.0  # a run of at least this length ends a series of deaths
+LOOP_AFTER = 3  # deaths in a row that make a crash loop
 
 
 @dataclass(frozen=True)
 class Kept:
-    """deaths: in all. in_a_row: those since the last good run. cause: how the last ended. said: the last line of its log.
-    next_try_ms: when it is started again, while it waits for that. since_ms: of its present run, while it runs."""
+    """deaths: total number. in_a_row: deaths since the last good run. cause: how the last run ended. said: its last log line.
+    next_try_ms: time of the next start, while the keeper waits for it. since_ms: start of the present run, while it runs."""
 
     deaths: int = 0
     in_a_row: int = 0
@@ -25,27 +25,29 @@ class Kept:
     since_ms: int | None = None
 
     def loops(self, now_ms: int) -> bool:
-        """Whether it dies again and again."""
+        """Whether the process is in a crash loop."""
         good = self.since_ms is not None and now_ms - self.since_ms >= 1000 * GOOD_RUN_S
         return self.in_a_row >= LOOP_AFTER and not good
 
-    def words(self, now_ms: int) -> str:
-        """For people; empty where nothing is wrong."""
+    def trouble(self, now_ms: int) -> str:
+        """The crash loop in words; empty where there is none."""
         if not self.loops(now_ms):
             return ""
         wait = "" if self.next_try_ms is None else f", next try in {max(0, self.next_try_ms - now_ms) / 1000:.0f} s"
-        said = f": {self.said}" if self.said else ""
-        return f"ended {self.in_a_row} times in a row{wait}; last with {self.cause}{said}"
+        last_line = f": {self.said}" if self.said else ""
+        return f"ended {self.in_a_row} times in a row{wait}; last with {self.cause}{last_line}"
 
 
 def pause_s(in_a_row: int, fenced: bool) -> float:
-    """Before the next start: 1 s, growing by half with each death, at most a minute. Another process has the place of a fenced one,
-    or the broker gave up a transaction of its: at once it would only be fenced again, so it begins with 15 s."""
+    """Pause before the next start: 1 s, 1.5 times longer after each further death, at most 60 s.
+
+    After a fenced process it begins with 15 s: another process holds its place, or the broker has just aborted its transaction, and an
+    immediate start would be fenced again."""
     return float(min(60.0, (15.0 if fenced else 1.0) * 1.5 ** (min(in_a_row, 30) - 1)))
 
 
 def ending(code: int) -> str:
-    """How a process ended, from what `Popen.wait` gave."""
+    """How a process ended. code: from `Popen.wait`."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -55,7 +57,7 @@ def ending(code: int) -> str:
 
 
 def file_of(log: Path) -> Path:
-    """Beside the folder of logs."""
+    """The record's file; its folder lies beside the folder of logs."""
     return log.parents[1] / "kept" / f"{log.stem}.json"
 
 
@@ -69,17 +71,17 @@ def write(log: Path, kept: Kept) -> None:
 
 
 def read(log: Path) -> Kept:
-    """What the keeper wrote last; nothing wrong where it wrote nothing that can be read."""
+    """The keeper's last record; an empty one where there is none or it cannot be read."""
     try:
-        held = Kept(**json.loads(file_of(log).read_text()))
-        held.words(0)
-        return held
+        kept = Kept(**json.loads(file_of(log).read_text()))
+        kept.trouble(0)  # raises where a value has another type
+        return kept
     except (OSError, ValueError, TypeError, IndexError):
         return Kept()
 
 
 def last_line(log: Path, start: int) -> str:
-    """The last line with words that was written behind an offset, cut to a length for a table; empty where there is none."""
+    """The last non-blank line after offset `start`, cut to 300 characters; empty where there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(start, log.stat().st_size - 8_192))

@@ -112,7 +112,7 @@ def process(settings: StackSettings, running: run_state.State, names: str, slot:
     log = settings.run_folder / "logs" / f"{name}.log"
     offset = log.stat().st_size if log.exists() else 0
     command = [sys.executable, "-m", "infra.local.keeper", name, sys.executable, "-m", *_arguments(names), "--slot", str(slot)]
-    started = processes.start(name, command, log, environment(settings, running))
+    started = processes.start(name, command, log, process_environment(settings, running))
     running.put(started)
     run_state.write(settings.run_folder, running)
     loops = run_state.loops_of(name)
@@ -153,11 +153,11 @@ def _mlflow(settings: StackSettings, running: run_state.State) -> None:
             "training_triggers",
             "reconcile",
         ]
-        running.put(processes.start("reconcile", command, run / "logs" / "reconcile.log", environment(settings, running)))
+        running.put(processes.start("reconcile", command, run / "logs" / "reconcile.log", process_environment(settings, running)))
         run_state.write(run, running)
 
 
-def environment(settings: StackSettings, running: run_state.State) -> dict[str, str]:
+def process_environment(settings: StackSettings, running: run_state.State) -> dict[str, str]:
     """What a process of ours is told of the others."""
     return {
         "MILLRACE_BOOTSTRAP": running.bootstrap, "MILLRACE_REGISTRY": running.registry, "PYTHONPATH": str(ROOT),
@@ -190,7 +190,7 @@ def _views(settings: StackSettings, running: run_state.State, slot: int) -> Call
         str(port),
     ]
     command = [sys.executable, "-m", "infra.local.keeper", name, *faust]
-    env = {**environment(settings, running), "MILLRACE_VIEWS_FOLDER": str(folder)}
+    env = {**process_environment(settings, running), "MILLRACE_VIEWS_FOLDER": str(folder)}
     started = processes.start(name, command, settings.run_folder / "logs" / f"{name}.log", env, page)
     running.put(started)
     run_state.write(settings.run_folder, running)
@@ -257,7 +257,7 @@ def _up(settings: StackSettings, with_features: bool, with_training: bool, with_
             with console.step(f"{names.replace('+', ', ')} {slot}" if slot else names.replace("+", ", ")):
                 wait()
     if with_features:
-        feature_servers.jobs(settings, running, environment(settings, running))
+        feature_servers.jobs(settings, running, process_environment(settings, running))
     if with_connect:
         _connect(settings, running)
     if settings.monitor:
@@ -282,7 +282,7 @@ def _connect(settings: StackSettings, running: run_state.State) -> None:
 def monitor(settings: StackSettings, running: run_state.State) -> Started:
     """Raises BadSettings where its packages are missing, ProcessFailed where it does not come up."""
     with console.step("monitor") as remark:
-        started = web.start(settings, running, {**environment(settings, running), "MILLRACE_HOME": settings.home})
+        started = web.start(settings, running, {**process_environment(settings, running), "MILLRACE_HOME": settings.home})
         web.wait(started)
         remark(started.address)
     return started

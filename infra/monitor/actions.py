@@ -16,9 +16,9 @@ from infra.monitor.redrive import Redrives
 from infra.monitor.safety import Actor
 from infra.monitor.transact import Transactions
 from infra.monitor.watching.watch import Watch
-from infra.running import environment
+from infra.running import command_environment
 from infra.settings import StackSettings
-from infra.subcommands import asked
+from infra.subcommands import run_json
 from schemas.errors import MillraceError
 from schemas.generated import AuditEntry
 from streams.clock import Clock
@@ -67,11 +67,11 @@ class Actions:
         return {"request_id": request_id, "topic": topic}
 
     def command(self, words: Sequence[str], action: str, subject: str, actor: Actor, reason: str) -> dict[str, Any]:
-        """Run `python -m training_triggers …` in the actor's name. Raises as `infra.subcommands.asked`."""
+        """Run `python -m training_triggers …` in the actor's name. Raises as `infra.subcommands.run_json`."""
 
         def run() -> dict[str, Any]:
-            where = environment(self._settings)
-            (said,) = asked("training_triggers", *words, f"--actor={actor.name}", limit_s=COMMAND_LIMIT_S, **where)
+            where = command_environment(self._settings)
+            (said,) = run_json("training_triggers", *words, f"--actor={actor.name}", limit_s=COMMAND_LIMIT_S, **where)
             return said
 
         return self._audit.around(self._entry(actor, action, subject, reason), run, self._watch.audited)

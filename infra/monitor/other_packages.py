@@ -7,9 +7,9 @@ from typing import Any
 
 from infra.feature_steps import STEPS
 from infra.local import run_state, stack
-from infra.running import environment
+from infra.running import command_environment
 from infra.settings import StackSettings
-from infra.subcommands import asked
+from infra.subcommands import run_json
 from schemas import avro
 from schemas.errors import InvalidRequest
 from schemas.features import VIEWS
@@ -18,32 +18,37 @@ LIMIT_S = 30.0
 
 
 def versions(settings: StackSettings, name: str) -> dict[str, Any]:
-    where = environment(settings)
+    where = command_environment(settings)
     if not where["MILLRACE_MLFLOW"]:
         return {"registry": None, "versions": []}
-    return {"registry": where["MILLRACE_MLFLOW"], "versions": asked("training_triggers", "list", name, limit_s=LIMIT_S, **where)}
+    return {
+        "registry": where["MILLRACE_MLFLOW"],
+        "versions": run_json("training_triggers", "list", name, limit_s=LIMIT_S, **where),
+    }
 
 
 def accuracy(settings: StackSettings, name: str, hours: float) -> dict[str, Any]:
-    (found,) = asked("training_triggers", "accuracy", name, "--hours", str(hours), limit_s=LIMIT_S, **environment(settings))
+    (found,) = run_json(
+        "training_triggers", "accuracy", name, "--hours", str(hours), limit_s=LIMIT_S, **command_environment(settings)
+    )
     return found
 
 
 def values(settings: StackSettings, entity: str, entity_id: str) -> dict[str, Any]:
-    (found,) = asked("feature_jobs", "get", entity, "--", entity_id, limit_s=LIMIT_S, **_with_store(settings))
+    (found,) = run_json("feature_jobs", "get", entity, "--", entity_id, limit_s=LIMIT_S, **_with_store(settings))
     return found
 
 
 def parity(settings: StackSettings, sample: int) -> list[dict[str, Any]]:
     """A view each: how many entities were compared in both stores, which features differ, and why it is no proof where it is none."""
-    return asked("feature_jobs", "parity", "--sample", str(sample), limit_s=LIMIT_S, **_with_store(settings))
+    return run_json("feature_jobs", "parity", "--sample", str(sample), limit_s=LIMIT_S, **_with_store(settings))
 
 
 def _with_store(settings: StackSettings) -> dict[str, str]:
     running = run_state.read(settings.run_folder)
     if not running.redis:
         raise InvalidRequest("no online store runs: `./millrace up --with features` starts it")
-    return stack.environment(settings, running)
+    return stack.process_environment(settings, running)
 
 
 def features() -> list[dict[str, Any]]:

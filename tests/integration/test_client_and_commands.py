@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from infra import records
-from infra.cli import model_history, review, show
+from infra.cli import model_history, process_table, record_lines, review, topic_table
 from infra.settings import ROOT, StackSettings
 from schemas import avro
 from schemas.codec import Encoder
@@ -213,17 +213,17 @@ def test_nothing_on_a_topic_breaks_a_command(
     monkeypatch.setenv("MILLRACE_BOOTSTRAP", servers.bootstrap)
     monkeypatch.setenv("MILLRACE_REGISTRY", servers.registry)
     for as_json in (False, True):
-        show.status(settings, as_json)
-        show.topics(settings, False, as_json)
+        process_table.status(settings, as_json)
+        topic_table.topics(settings, False, as_json)
         for topic in read:
-            show.tail(settings, topic.name, 7, True, as_json)
+            record_lines.tail(settings, topic.name, 7, True, as_json)
         assert model_history.history(settings, "model-of-nobody", as_json) == 0
         assert model_history.history(settings, "nosuch", as_json) == 1
         review.show(settings, as_json)
-        review.decide(settings, MARKUP, "remove", [], MARKUP, as_json)
+        review.decide(settings, review.Decision(MARKUP, "remove", note=MARKUP), as_json)
         report.drift(load(TriggerSettings, os.environ), as_json)
         report.runs(load(TriggerSettings, os.environ), as_json)
-    show.last_statuses(settings)
+    process_table.last_statuses(settings)
     assert [one.model for one in updates(KafkaBroadcast(address, MODEL_UPDATES.name, SystemClock()), ids)].count(
         "model-of-nobody"
     ) == 1

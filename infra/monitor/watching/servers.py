@@ -27,7 +27,7 @@ def started(run_folder: Path) -> list[dict[str, Any]]:
     return [
         {
             "name": one.name, "pid": one.pid, "address": one.address, "alive": one.alive(),
-            "trouble": kept.read(Path(one.log)).words(now_ms),
+            "trouble": kept.read(Path(one.log)).trouble(now_ms),
         }
         for one in run_state.read(run_folder).processes
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.cli import doctor, show
+from infra.cli import doctor, process_table
 from infra.local import kafka, kept, processes, run_state, stack, started
 from infra.local.keeper import Keeper
 from infra.local.kept import Kept, ending, pause_s
@@ -108,7 +108,7 @@ def test_the_child_of_a_killed_keeper_is_seen_and_stopped(home: StackSettings, c
     os.kill(keeper.pid, signal.SIGKILL)
     until(lambda: not keeper.alive())
 
-    show.status(home, True)
+    process_table.status(home, True)
     (row,) = json.loads(capsys.readouterr().out)["processes"]
     assert (row["state"], str(child.pid) in row["trouble"]) == ("unkept", True)
     assert "unkept" in str(doctor._servers(home)) or not run_state.read(home.run_folder).bootstrap
@@ -214,7 +214,7 @@ class Life:
     """A clock, and runs of the kept process: how long each lasts and how it ends."""
 
     def __init__(self, keeper: Keeper, runs: list[tuple[float, int]]) -> None:
-        self.now_s, self.pauses, self.told, self._keeper, self._runs = 1_000.0, list[float](), list[Kept](), keeper, runs
+        self.now_s, self.pauses, self.recorded, self._keeper, self._runs = 1_000.0, list[float](), list[Kept](), keeper, runs
 
     def run_once(self) -> int:
         if not self._runs:
@@ -234,7 +234,7 @@ def lived(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: list[tuple[floa
     life = Life(keeper, runs)
     monkeypatch.setattr(keeper, "_run_once", life.run_once)
     monkeypatch.setattr(keeper, "_wait", life.wait)
-    monkeypatch.setattr(keeper, "_tell", life.told.append)
+    monkeypatch.setattr(keeper, "_record", life.recorded.append)
     monkeypatch.setattr("infra.local.keeper.time.monotonic", lambda: life.now_s)
     monkeypatch.setattr("infra.local.keeper._now_ms", lambda: int(life.now_s * 1000))
     keeper.run()
@@ -266,20 +266,20 @@ def test_however_it_ends_it_is_started_again(monkeypatch: pytest.MonkeyPatch, tm
     life = lived(monkeypatch, tmp_path, [(0.5, code)] * 8)
     assert len(life.pauses) == 8
     assert (life.pauses[0] >= 15.0) == (code == 3), "a fenced one leaves the place to the other for longer"
-    assert life.told[-2].cause == ending(code)
+    assert life.recorded[-2].cause == ending(code)
 
 
 def test_a_crash_loop_is_told_with_its_cause_and_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     life = lived(monkeypatch, tmp_path, [(0.5, -9)] * 4)
-    loop = life.told[-3]
-    words = loop.words(loop.next_try_ms - 2_000 if loop.next_try_ms else 0)
-    assert words == "ended 4 times in a row, next try in 2 s; last with signal 9 (SIGKILL)"
-    assert life.told[1].words(0) == "", "one death is none"
-    again = life.told[-1]
+    loop = life.recorded[-3]
+    trouble = loop.trouble(loop.next_try_ms - 2_000 if loop.next_try_ms else 0)
+    assert trouble == "ended 4 times in a row, next try in 2 s; last with signal 9 (SIGKILL)"
+    assert life.recorded[1].trouble(0) == "", "one death is none"
+    again = life.recorded[-1]
     assert again == Kept(4), "a keeper that is stopped has nothing wrong"
     running = Kept(4, 4, "exit code 1", "boom", since_ms=0)
-    assert running.words(1_000).endswith("exit code 1: boom")
-    assert running.words(int(kept.GOOD_RUN_S * 1000)) == ""
+    assert running.trouble(1_000).endswith("exit code 1: boom")
+    assert running.trouble(int(kept.GOOD_RUN_S * 1000)) == ""
 
 
 def test_status_doctor_and_monitor_say_crash_loop(home: StackSettings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,11 +288,11 @@ def test_status_doctor_and_monitor_say_crash_loop(home: StackSettings, capsys: p
     until(lambda: kept.file_of(Path(keeper.log)).exists())
     child_of(keeper)
     kept.write(Path(keeper.log), dying)
-    show.status(home, True)
+    process_table.status(home, True)
     (row,) = json.loads(capsys.readouterr().out)["processes"]
     assert row["state"] == "crash loop"
     assert "7 times in a row" in row["trouble"] and "no such" in row["trouble"]
-    show.status(home, False)
+    process_table.status(home, False)
     shown = capsys.readouterr().out
     assert "crash loop" in shown and "[/red] no such" in shown and "\x1b" not in shown
     (told,) = servers.started(home.run_folder)
@@ -313,7 +313,7 @@ def test_a_real_keeper_starts_again_tells_why_and_stops_at_once_while_it_waits(h
     begun = time.monotonic()
     processes.stop(keeper)
     assert time.monotonic() - begun < 5, "a signal ends its pause"
-    assert kept.read(log).words(0) == ""
+    assert kept.read(log).trouble(0) == ""
 
 
 def test_a_full_disk_does_not_end_a_keeper(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_what_a_keeper_did_not_write_is_nothing_wrong(tmp_path: Path, content: s
     log = tmp_path / "logs" / "x.log"
     kept.write(log, Kept())
     kept.file_of(log).write_text(content)
-    assert kept.read(log).words(0) == ""
+    assert kept.read(log).trouble(0) == ""
 
 
 def test_a_group_that_rests_finds_its_place_as_long_as_its_records_are_kept() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from infra.cli import send
 from infra.cli.pace import FIRST, MOST, Window, in_order
-from infra.cli.send import Given, requests
+from infra.cli.request_input import Given, Line, requests
 from infra.settings import StackSettings
 from schemas import avro
 from schemas.errors import BrokerUnavailable, InvalidRequest
@@ -28,7 +28,7 @@ from streams.client import NoAnswer
 # --- lines ----------------------------------------------------------------------------------------------------------
 
 
-def lines(tmp_path: Path, raw: bytes, task: str = "translation") -> list[send.Line]:
+def lines(tmp_path: Path, raw: bytes, task: str = "translation") -> list[Line]:
     file = tmp_path / "requests.jsonl"
     file.write_bytes(raw)
     return list(requests(task, Given(jsonl=file), ClaimChecks([tmp_path.as_uri()])))

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import feature_jobs.cli
 import training_triggers.cli
 from infra import console
-from infra.cli import show
+from infra.cli import record_lines
 from infra.cli.main import app, main
 from infra.records import decoded
 from infra.settings import ROOT
@@ -68,8 +68,8 @@ def test_records_with_null_headers_and_hostile_keys_are_shown(capsys: pytest.Cap
     )  # fmt: skip
     for record in decoded(polled, MemoryRegistry()):
         for as_json_ in (False, True):
-            show._show(record, as_json_)
-            show._show_way(record, as_json_)
+            record_lines.show_record(record, as_json_)
+            record_lines.show_fields(record, as_json_)
     out = capsys.readouterr().out
     assert not {c for c in out if ord(c) < 32 or 127 <= ord(c) < 160} - {"\n"}
     assert "[/red]" in out
@@ -77,7 +77,7 @@ def test_records_with_null_headers_and_hostile_keys_are_shown(capsys: pytest.Cap
 
 def test_a_batch_that_another_schema_calls_so_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     record = {"topic": "t", "partition": 0, "offset": 0, "timestamp_ms": 0, "key": "", "headers": {}, "value": {"request_ids": 7}}
-    show._show_way(record, False)
+    record_lines.show_fields(record, False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,102 @@
+"""Commands that send requests and follow them: `send`, `request`, `monitor`, `review …`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.subcommands import Json, settings
+
+PANEL = "Ask and watch"
+
+app = typer.Typer()
+review_app = typer.Typer(no_args_is_help=True, help="List content items that wait for a person, and decide.")
+
+
+@app.command(rich_help_panel=PANEL)
+def send(
+    task: Annotated[str, typer.Argument(help="moderation, vision, translation or transcription.")],
+    text: Annotated[list[str] | None, typer.Option(help="A text to send. May be repeated.")] = None,
+    file: Annotated[list[Path] | None, typer.Option(help="A file whose content is sent as one text. May be repeated.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="An image file. May be repeated.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A video file, for moderation.")] = None,
+    audio: Annotated[list[Path] | None, typer.Option(help="A sound file, for transcription. May be repeated.")] = None,
+    source: Annotated[str, typer.Option(help="Language of the text, for translation.")] = "en",
+    target: Annotated[str, typer.Option(help="Language to translate into.")] = "fr",
+    top: Annotated[int, typer.Option(help="Number of classes to return, for vision.", min=1, max=10_000)] = 5,
+    author: Annotated[str | None, typer.Option(help="Author of the item, for moderation.")] = None,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(help='File with one JSON request per line; {"file": "path"} stands for media; - reads standard input.'),
+    ] = None,
+    deadline_ms: Annotated[
+        int, typer.Option(help="Milliseconds to wait for each answer, counted from sending.", min=1, max=86_400_000)
+    ] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Send requests and print the answers in input order.
+
+    Without texts, files or --jsonl it reads texts from standard input, one per line."""
+    from infra.cli import send as run
+    from infra.cli.request_input import Given
+
+    given = Given(
+        text or [], file or [], image or [], video, audio or [], source=source, target=target, top=top, author=author, jsonl=jsonl
+    )
+    sys.exit(run.run(settings(), task, given, deadline_ms, as_json))
+
+
+@app.command(rich_help_panel=PANEL)
+def request(request_id: Annotated[str, typer.Argument(help="Id of the request.")], as_json: Json = False) -> None:
+    """Follow one request through the topics, from input to result."""
+    from infra.cli import record_lines
+
+    sys.exit(record_lines.request(settings(), request_id, as_json))
+
+
+@app.command(rich_help_panel=PANEL)
+def monitor(
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Print the tokens that unlock its actions, one role per line.")
+    ] = False,
+    name: Annotated[str, typer.Option(help="Print tokens for this person; the audit records the name.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Print the address of the monitor; start it if needed."""
+    from infra.cli import open_monitor
+
+    open_monitor.run(settings(), tokens, as_json, name)
+
+
+@review_app.command("list")
+def review_list(as_json: Json = False) -> None:
+    """List the items that wait for a decision, oldest first."""
+    from infra.cli import review
+
+    review.show(settings(), as_json)
+
+
+@review_app.command("decide")
+def review_decide(
+    content_id: Annotated[str, typer.Argument(help="Id of the content item.")],
+    action: Annotated[str, typer.Argument(help="allow or remove.")],
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="A category that holds for the item; the flagged ones if left out. May be repeated."),
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Part of the item that the categories hold for, as the verdict names it: text, image 2.")
+    ] = None,
+    note: Annotated[str | None, typer.Option(help="Reason for the decision, stored with the label.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Decide on an item: writes a label and changes its action."""
+    from infra.cli import review
+
+    review.decide(settings(), review.Decision(content_id, action, tuple(category or ()), part, note), as_json)
+
+
+app.add_typer(review_app, name="review", rich_help_panel=PANEL)

@@ -1,0 +1,41 @@
+"""`./millrace config show`: every setting of every package, its value and where the value comes from."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+from infra import console, redact
+from infra.settings import StackSettings
+from streams.process.settings import origins
+from streams.terminal_text import as_json as json_line
+
+# Title, package and class. Packages that infra does not import are loaded by name: only their settings are needed here.
+OTHER_SETTINGS = (
+    ("worker", "inference_workers", "WorkerSettings"),
+    ("media", "inference_workers", "MediaSettings"),
+    ("processors", "processors", "ProcessorSettings"),
+    ("features", "feature_jobs", "FeatureSettings"),
+    ("training", "training_triggers", "TriggerSettings"),
+)
+
+
+def config(as_json: bool) -> None:
+    classes: list[tuple[str, Any]] = [("stack", StackSettings)]
+    classes += [(title, getattr(import_module(f"{package}.settings"), name)) for title, package, name in OTHER_SETTINGS]
+    for title, settings_class in classes:
+        settings = origins(settings_class, os.environ)
+        if as_json:
+            for setting in settings:
+                fields = {
+                    "name": setting.name,
+                    "value": redact.tree(setting.value),
+                    "origin": setting.origin,
+                    "help": setting.help,
+                }
+                print(json_line({"part": title, **fields}), flush=True)
+            continue
+        rows = [(setting.name, redact.tree(setting.value), setting.origin, setting.help) for setting in settings]
+        console.table(title, ("variable", "value", "origin", "meaning"), rows)
+        console.out.print()

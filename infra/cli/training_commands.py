@@ -1,0 +1,198 @@
+"""Commands of models and retraining: `models …`, `drift …`, `training …`, `replay-compare`. `training_triggers` does the work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.settings import ROOT
+from infra.subcommands import PASSED_ON, Json, python, settings, within
+
+PANEL = "Models and training"
+Model = Annotated[str, typer.Argument(help="Name of a model, for instance moderation-text.")]
+Reason = Annotated[str, typer.Option(help="Reason, stored with the change.")]
+
+app = typer.Typer()
+models_app = typer.Typer(no_args_is_help=True, help="Train, promote, roll back and compare models.")
+drift_app = typer.Typer(no_args_is_help=True, help="Show what drift detection watches and has found.")
+training_app = typer.Typer(no_args_is_help=True, help="Request training runs and show what became of them.")
+app.add_typer(models_app, name="models", rich_help_panel=PANEL)
+app.add_typer(drift_app, name="drift", rich_help_panel=PANEL)
+app.add_typer(training_app, name="training", rich_help_panel=PANEL)
+
+
+# --- models -------------------------------------------------------------------------------------------------------
+
+
+@models_app.command("list")
+def models_list(
+    name: Annotated[str, typer.Argument(help="Name of a model; all models if left out.")] = "", as_json: Json = False
+) -> None:
+    """List the versions in the MLflow registry, and which is the champion."""
+    _trigger("list", *([name] if name else []), as_json=as_json)
+
+
+@models_app.command("history")
+def models_history(name: Model, as_json: Json = False) -> None:
+    """Show which version was live when and why, and at which offsets workers swapped."""
+    from infra.cli import model_history
+
+    sys.exit(model_history.history(settings(), name, as_json))
+
+
+@models_app.command("accuracy")
+def models_accuracy(
+    name: Model,
+    hours: Annotated[float, typer.Option(help="Length of the period to look at, up to now.", callback=within(0.0, 1e6))] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Show the share of right answers over time, from the requests that got labels."""
+    _trigger("accuracy", name, "--hours", str(hours), as_json=as_json)
+
+
+@models_app.command("train")
+def models_train(
+    name: Annotated[str, typer.Argument(help="Name of a model, for instance vision-digits.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the public data sets.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Model folder to write; the shipped one if left out.")] = None,
+    version: Annotated[str, typer.Option(help="Version to write into the folder.")] = "1",
+) -> None:
+    """Train a model on public data and write its folder.
+
+    The folder holds a model card and digests. If MILLRACE_MLFLOW is set, the version is registered too."""
+    from infra.running import mlflow_address
+
+    current = settings()
+    target = out or ROOT / "inference_workers" / "shipped" / name
+    words = ("train", name, "--data", str(data or current.data), "--out", str(target), "--version", version)
+    sys.exit(python("training_triggers", *words, MILLRACE_MLFLOW=mlflow_address(current)))
+
+
+@models_app.command("register")
+def models_register(
+    folder: Annotated[Path, typer.Argument(help="A model folder.")],
+    metrics: Annotated[Path | None, typer.Option(help="JSON file with an object of measured figures.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Register a folder as a version in MLflow, with config, card, signature, figures and curve."""
+    _trigger("register", str(folder), *(["--metrics", str(metrics)] if metrics else []), as_json=as_json)
+
+
+@models_app.command("promote")
+def models_promote(
+    name: Model,
+    source: Annotated[str, typer.Argument(help="The version: a folder, shipped:NAME, hf:ID, or a number in the registry.")],
+    reason: Reason = "by hand",
+    as_json: Json = False,
+) -> None:
+    """Make a version live: every worker loads it and swaps between two batches."""
+    _act("promote", name, f"{source}: {reason}", "promote", name, source, f"--reason={reason}", as_json=as_json)
+
+
+@models_app.command("rollback")
+def models_rollback(name: Model, reason: Reason = "by hand", as_json: Json = False) -> None:
+    """Make the version live again that answered before the last promotion."""
+    _act("rollback", name, reason, "rollback", name, f"--reason={reason}", as_json=as_json)
+
+
+@models_app.command("challenge")
+def models_challenge(
+    name: Model,
+    source: Annotated[
+        str | None, typer.Argument(help="The version, as for `promote`; if left out, the challenge ends.", show_default=False)
+    ] = None,
+    arm: Annotated[
+        str, typer.Option(help="canary answers a share of the keys; shadow answers them too, but only for the log.")
+    ] = "canary",
+    share: Annotated[
+        float, typer.Option(help="Share of the keys, greater than 0 and at most 1.", callback=within(0.0, 1.0))
+    ] = 0.1,
+    reason: Reason = "by hand",
+    as_json: Json = False,
+) -> None:
+    """Start or end a canary or shadow beside the live version.
+
+    A challenger started by hand is not judged: promote it or end it by hand."""
+    words = ["challenge", name, *([source] if source else []), "--arm", arm, "--share", str(share), f"--reason={reason}"]
+    _act("challenge", name, f"{arm} {source or 'ends'}, {share:.0%}: {reason}", *words, as_json=as_json)
+
+
+@models_app.command("rescore", context_settings=PASSED_ON)
+def models_rescore(
+    context: typer.Context,
+    name: Model,
+    version: Annotated[str, typer.Argument(help="The version whose answers are to be replaced.")],
+) -> None:
+    """Send the requests again that a version answered: --from TIME, --json."""
+    _trigger("rescore", name, version, *context.args, as_json=False)
+
+
+@models_app.command("reconcile")
+def models_reconcile() -> None:
+    """Set the registry's aliases to what model-updates-v1 says, once; `up` runs a process that keeps doing it."""
+    _trigger("reconcile", "--once", as_json=False)
+
+
+@app.command("replay-compare", context_settings=PASSED_ON, rich_help_panel=PANEL)
+def replay_compare(context: typer.Context, model: Model) -> None:
+    """Compare a candidate with the live version on old requests.
+
+    Options: --candidate VERSION, --from TIME, --to TIME, --limit N."""
+    _trigger("replay-compare", model, *context.args, as_json=False)
+
+
+# --- drift and training -------------------------------------------------------------------------------------------
+
+
+@drift_app.command("status")
+def drift_status(as_json: Json = False) -> None:
+    """Show for each watched model version how full its baseline and window are, and the newest findings."""
+    _trigger("drift", as_json=as_json)
+
+
+@drift_app.command("renew")
+def drift_renew(model: Model, as_json: Json = False) -> None:
+    """Collect new baselines for a model's versions, after a change of traffic that is right."""
+    _trigger("renew", model, as_json=as_json)
+
+
+@training_app.command("list")
+def training_list(
+    model: Annotated[str, typer.Argument(help="Name of a model; all models if left out.")] = "", as_json: Json = False
+) -> None:
+    """List the requested runs with their reasons."""
+    _trigger("runs", model, as_json=as_json)
+
+
+@training_app.command("show")
+def training_show(run: Annotated[str, typer.Argument(help="Key of a run, as `list` shows it.")], as_json: Json = False) -> None:
+    """Show every event of one run, from its cause on."""
+    _trigger("runs", run, as_json=as_json)
+
+
+@training_app.command("request", context_settings=PASSED_ON)
+def training_request(context: typer.Context, model: Model, reason: Reason) -> None:
+    """Request a training run, as drift does: --from TIME, --option NAME=VALUE, --json."""
+    _act("train", model, reason, "request", model, f"--reason={reason}", *context.args, as_json=False)
+
+
+def _act(action: str, subject: str, reason: str, *words: str, as_json: bool) -> None:
+    """Run a command that changes something, between two lines of the audit."""
+    from infra import audit
+    from infra.running import command_environment
+
+    environment, options = command_environment(settings()), ["--json"] if as_json else []
+
+    def run() -> int:
+        return python("training_triggers", *words, *options, **environment)
+
+    sys.exit(audit.by_hand(settings(), action, subject, reason, run))
+
+
+def _trigger(*words: str, as_json: bool) -> None:
+    from infra.running import command_environment
+
+    sys.exit(python("training_triggers", *words, *(["--json"] if as_json else []), **command_environment(settings())))
