@@ -116,10 +116,14 @@ def test_batches_lose_nothing_and_pass_no_limit(chunks: list[list[int]], max_row
         offset += len(sizes)
         sent += [pair[1] for pair in pairs]
         batcher.add(sized(pairs, sizes), 0.0)
+    costs = [size for sizes in chunks for size in sizes]
     while (batch := batcher.close(0.0, 0)) is not None:
+        cost = sum(map(len, filter(None, batch.values)))
         assert len(batch) <= max_rows
-        assert sum(map(len, filter(None, batch.values))) <= max_cost or len(batch) == 1
+        assert cost <= max_cost or len(batch) == 1
         got += batch.offsets
+        if len(got) < len(costs):
+            assert len(batch) == max_rows or cost + costs[len(got)] > max_cost, "the next would have fit"
     assert got == sent
     assert len(batcher) == 0
 
@@ -134,6 +138,14 @@ def test_a_batch_never_waits_past_its_age_or_a_members_deadline(max_wait_ms: int
     assert due_in_s is not None
     assert due_in_s <= max_wait_ms / 1000
     assert due_in_s <= max(0, deadline_in_ms - 20) / 1000 + 1e-9
+
+
+def test_a_batch_that_is_not_due_waits_until_it_is() -> None:
+    batcher = Batcher(BatchLimits(max_rows=8, max_wait_ms=500), CostLine())
+    batcher.add(rows_of([(("t", 0), 0)]), 10.0)
+    assert batcher.close(10.4, 0) is None
+    closed = batcher.close(10.5, 0)
+    assert closed is not None and len(closed) == 1
 
 
 def test_the_cost_line_finds_slope_and_start() -> None:
