@@ -182,6 +182,14 @@ def test_each_folder_says_what_lies_in_it(folder: Path) -> None:
     assert len(text.splitlines()) <= 50
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_map_of_a_package_names_all_that_lies_in_it(package: str) -> None:
+    named = {name.rstrip("/") for name in code((ROOT / package / "README.md").read_text())}
+    modules = {file.name for file in (ROOT / package).glob("*.py") if not file.stem.startswith("__") and file.stem != "conftest"}
+    folders = {folder.name for folder in (ROOT / package).iterdir() if (folder / "__init__.py").exists()}
+    assert modules | folders <= named
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
 def test_what_a_folder_says_of_its_files_is_there(folder: Path) -> None:
     """Names in backticks that end in .py, .md or a slash: beside it, in a folder above, or in a folder that the text names."""
