@@ -154,7 +154,8 @@ class KafkaAdmin:
 
     def committed_of(self, groups: Iterable[str]) -> dict[str, dict[Place, int]]:
         """Committed offsets of several groups, asked for side by side; again while their coordinator is being loaded."""
-        left, found, until_s = set(groups), dict[str, dict[Place, int]](), self._clock.monotonic_s() + LIMIT_S
+        left = {str(group) for group in groups}  # the client takes no subclass of str, as the names of Flink's groups are
+        found, until_s = dict[str, dict[Place, int]](), self._clock.monotonic_s() + LIMIT_S
         while True:
             asked = {
                 group: self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], require_stable=True)[group]
