@@ -26,7 +26,7 @@ def mlflow_address(settings: StackSettings) -> str:
 def command_environment(settings: StackSettings) -> dict[str, str]:
     """Environment variables for a command of another package: addresses only, as it reads everything else from its own settings.
 
-    Processes of the stack get more of them, from `infra.local.stack.process_environment`. Raises NotUp."""
+    Processes of the stack get more of them, from `infra.local.loop_processes.process_environment`. Raises NotUp."""
     address, _ = addresses(settings)
     return {
         "MILLRACE_BOOTSTRAP": address.bootstrap,

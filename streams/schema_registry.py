@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any
 
 from schemas.errors import BrokerUnavailable, RetryLater, SchemaRefused, UndecodableRecord
+from streams import local_http
 from streams.clock import Clock, SystemClock
 
 _JSON = "application/vnd.schemaregistry.v1+json"
@@ -35,7 +36,7 @@ class Registry:
         self._url = url.rstrip("/")
         self._limit_s = limit_s
         self._tries = tries
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is ours: never through a proxy
+        self._opener = local_http.opener()
         self._schemas: dict[int, dict[str, Any]] = {}
         self._unknown: dict[int, float] = {}
         self._under: dict[str, dict[int, int]] = {}  # by subject and version, its id

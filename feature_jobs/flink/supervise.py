@@ -6,13 +6,11 @@ job is submitted again. It never submits a job that is there in any state that m
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import ssl
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import structlog
 
 from feature_jobs.settings import FeatureSettings
+from streams import local_http
 from streams.process.shell import configure_logging, stop_event
 
 LOOK_EVERY_S = 2.0
@@ -41,16 +40,14 @@ def states(cluster: str, keys: Path | None) -> dict[str, str] | None:
 
 
 def _get(url: str, keys: Path | None) -> dict[str, Any] | None:
+    if keys is None:
+        return local_http.json_of(url)
     try:
-        context = ssl.create_default_context(cafile=None if keys is None else str(keys / "cert.pem"))
-        if keys is not None:
-            context.load_cert_chain(keys / "cert.pem", keys / "key.pem")
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-        with opener.open(url, timeout=5) as found:
-            answer: dict[str, Any] = json.load(found)
-            return answer
-    except (OSError, ValueError):
+        context = ssl.create_default_context(cafile=str(keys / "cert.pem"))
+        context.load_cert_chain(keys / "cert.pem", keys / "key.pem")
+    except OSError:  # no readable keys in the folder
         return None
+    return local_http.json_of(url, context)
 
 
 def supervise(

@@ -86,8 +86,8 @@ def replay(context: typer.Context, name: Annotated[str, typer.Argument(help="Nam
 
 
 def _feature_job(*words: str) -> None:
-    from infra.local import run_state, stack
+    from infra.local import loop_processes, run_state
 
     current = settings()
-    environment = stack.process_environment(current, run_state.require(current.run_folder))
+    environment = loop_processes.process_environment(current, run_state.require(current.run_folder))
     sys.exit(python("feature_jobs", *words, **environment))

@@ -14,7 +14,7 @@ from typing import Any
 from infra import console
 from infra.demo.drift_story import SETTINGS, Event, Story, StoryFailed, Teller, stages, tell
 from infra.demo.drift_traffic import traffic_of
-from infra.local import run_state, stack
+from infra.local import loop_processes, run_state, stack
 from infra.settings import ROOT, StackSettings
 from schemas.topics import DRIFT_EVENTS, MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
 
@@ -68,7 +68,7 @@ def run(settings: StackSettings, model: str, keep: bool) -> None:
 def command(settings: StackSettings, running: run_state.State, words: Sequence[str]) -> None:
     console.out.print(f"\n  [bold]$ training_triggers {' '.join(words[:2])}[/] …")
     subprocess.run(
-        [sys.executable, "-m", "training_triggers", *words], cwd=ROOT, env={**os.environ, **stack.process_environment(settings, running)},
+        [sys.executable, "-m", "training_triggers", *words], cwd=ROOT, env={**os.environ, **loop_processes.process_environment(settings, running)},
         stdout=subprocess.DEVNULL, check=True, timeout=COMMAND_LIMIT_S,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The schema registry (Apicurio, with Confluent's API) as a child process; schemas survive kill -9."""
+"""The schema registry (Apicurio, with Confluent's API) as a child process. Its schemas survive kill -9."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ API = "apis/ccompat/v7"
 def start_registry(folder: Path, jar_folder: Path, log: Path, port: int | None = None) -> Started:
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    # WRITE_DELAY=0: without it a schema registered just before kill -9 was lost.
+    # Without WRITE_DELAY=0 a schema registered just before kill -9 was lost.
     url = f"jdbc:h2:file:{folder / 'registry'};WRITE_DELAY=0"
     command = [
         java(), f"-Xmx{HEAP_MB}m", "-XX:+UseSerialGC",

@@ -1,15 +1,16 @@
-"""A Kafka Connect worker as a child process: plain Java, jars from the lock. What people attach is theirs: a folder of plug-ins, and
-connectors made through its REST server, which wants the stack's key. None comes with it: the file connectors read any file of ours."""
+"""A Kafka Connect worker as a child process: plain Java, jars from the lock. People add plug-ins in a folder and create connectors through
+its REST server, which requires the stack's key. No connector comes with it: Kafka's file connectors could read any file of this account."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from infra.local import jars, processes, tls
+from infra.local import jars, tls
 from infra.local.java import java, java_env
 from infra.local.kafka import LOG4J
 from infra.local.processes import free_port, start
 from infra.local.started import Started
+from streams import local_http
 
 HEAP_MB = 256
 START_LIMIT_S = 90.0
@@ -48,7 +49,7 @@ status.storage.partitions=1
 
 
 def start_connect(folder: Path, jar_folder: Path, log: Path, bootstrap: str, keys: tls.Keys, port: int | None = None) -> Started:
-    """Returns before it is ready. Plug-ins are looked for in `folder`/plugins, and nowhere else."""
+    """Returns before the worker is ready. Plug-ins are loaded from `folder`/plugins only."""
     port, plugins = port or free_port(), folder.resolve() / "plugins"
     plugins.mkdir(parents=True, exist_ok=True)
     properties, log4j = folder / "connect.properties", folder / "log4j2.properties"
@@ -63,4 +64,4 @@ def start_connect(folder: Path, jar_folder: Path, log: Path, bootstrap: str, key
 
 
 def answers(address: str, keys: tls.Keys) -> bool:
-    return processes.page_answers(f"{address}/connectors", keys.context())
+    return local_http.page_answers(f"{address}/connectors", keys.context())

@@ -1,5 +1,5 @@
-"""A Flink session cluster as two plain Java processes: its archives come in the Python package `apache-flink`, which has an
-environment of its own, and from the lock of archives. Nothing of Flink's own shell scripts is used."""
+"""A Flink session cluster as two plain Java processes, without Flink's shell scripts. Its archives come from the Python package
+`apache-flink`, which has an environment of its own, and from the lock of archives."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from infra.local import jars, processes, tls
+from infra.local import jars, tls
 from infra.local.java import java, java_env
 from infra.local.processes import free_port
 from infra.settings import ROOT
 from schemas.errors import Stop
+from streams import local_http
 
 START_LIMIT_S = 90.0
 MAKE_LIMIT_S = 1_800.0
@@ -27,24 +28,24 @@ _OPEN = ("java.base/java.lang", "java.base/java.net", "java.base/java.io", "java
          "java.base/java.util.concurrent", "java.base/java.util.concurrent.atomic", "java.base/java.util.concurrent.locks")  # fmt: skip
 
 
-def environment(home: Path) -> Path:
+def environment_folder(home: Path) -> Path:
     return home / "flink-env"
 
 
 def is_there(home: Path) -> bool:
-    stamp = environment(home) / ".stamp"
+    stamp = environment_folder(home) / ".stamp"
     return stamp.exists() and stamp.read_text() == _lock_digest()
 
 
 def make_environment(home: Path) -> None:
-    """From the lock of its own project, with the uv that made ours. Raises Stop with uv's words."""
+    """Install the environment from the lock of its own project. Raises Stop with uv's output."""
     uv = shutil.which("uv") or str(home / "uv" / "bin" / "uv")
     command = [uv, "sync", "--frozen", "--quiet", "--project", str(PROJECT), "--python", sys.executable]
-    env = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(environment(home))}
+    env = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(environment_folder(home))}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=MAKE_LIMIT_S, check=False)
     if done.returncode != 0:
-        raise Stop(f"Flink's environment could not be made: {done.stderr.strip()[-1500:]}")
-    (environment(home) / ".stamp").write_text(_lock_digest())
+        raise Stop(f"Flink's environment could not be installed in {environment_folder(home)}: {done.stderr.strip()[-1500:]}")
+    (environment_folder(home) / ".stamp").write_text(_lock_digest())
 
 
 def _lock_digest() -> str:
@@ -52,37 +53,37 @@ def _lock_digest() -> str:
 
 
 def python(home: Path) -> str:
-    """Flink's own interpreter. Raises Stop where its environment was not made."""
-    found = environment(home) / "bin" / "python"
-    if not found.exists():
-        raise Stop("Flink's environment is not here: `./millrace setup features` fetches it")
-    return str(found)
+    """The interpreter of Flink's environment. Raises Stop where it is not installed."""
+    interpreter = environment_folder(home) / "bin" / "python"
+    if not interpreter.exists():
+        raise Stop("Flink's environment is not installed: `./millrace setup features` installs it")
+    return str(interpreter)
 
 
 def home_of(home: Path) -> Path:
-    """The folder of the package `pyflink`, which Flink's tools call FLINK_HOME."""
-    (found,) = environment(home).glob("lib/python3.*/site-packages/pyflink")
-    return found
+    """The folder of the package `pyflink`: FLINK_HOME for Flink's tools."""
+    (folder,) = environment_folder(home).glob("lib/python3.*/site-packages/pyflink")
+    return folder
 
 
-def _guarded(keys: tls.Keys) -> dict[str, object]:
-    """REST and the processes' own connections want the stack's key: who can submit a job runs code in the operator's name, and the
-    page that takes archives is only one of the ways to."""
-    found: dict[str, object] = {
+def _security(keys: tls.Keys) -> dict[str, object]:
+    """REST and the connections between the processes require the stack's key: whoever can submit a job runs code as this account, and
+    the web page that accepts archives is only one of the ways to submit."""
+    options: dict[str, object] = {
         "web.submit.enable": "false", "web.cancel.enable": "false",
         "security.ssl.algorithms": "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
     }  # fmt: skip
     for side in ("rest", "internal"):
-        found[f"security.ssl.{side}.enabled"] = "true"
+        options[f"security.ssl.{side}.enabled"] = "true"
         for name, value in (("keystore", keys.store), ("truststore", keys.store)):
-            found[f"security.ssl.{side}.{name}"] = value
-            found[f"security.ssl.{side}.{name}-password"] = keys.password
-        found[f"security.ssl.{side}.key-password"] = keys.password
-    return found | {"security.ssl.rest.authentication-enabled": "true"}
+            options[f"security.ssl.{side}.{name}"] = value
+            options[f"security.ssl.{side}.{name}-password"] = keys.password
+        options[f"security.ssl.{side}.key-password"] = keys.password
+    return options | {"security.ssl.rest.authentication-enabled": "true"}
 
 
 def configure(folder: Path, keys: tls.Keys, rest_port: int, rpc_port: int) -> Path:
-    """Write the cluster's configuration; the folder that holds it. Flink's own file format: one key a line."""
+    """Write the cluster's configuration in Flink's format, one key per line; the folder that contains it."""
     conf = folder / "conf"
     conf.mkdir(parents=True, exist_ok=True)
     temporary = folder / "tmp"
@@ -91,7 +92,7 @@ def configure(folder: Path, keys: tls.Keys, rest_port: int, rpc_port: int) -> Pa
         "jobmanager.rpc.address": "127.0.0.1", "jobmanager.rpc.port": rpc_port, "jobmanager.bind-host": "127.0.0.1",
         "rest.address": "127.0.0.1", "rest.bind-address": "127.0.0.1", "rest.port": rest_port, "rest.bind-port": rest_port,
         "taskmanager.host": "127.0.0.1", "taskmanager.bind-host": "127.0.0.1", "taskmanager.numberOfTaskSlots": SLOTS,
-        # a task manager that is started without Flink's scripts wants every size said
+        # started without Flink's scripts, a task manager needs every size
         "taskmanager.cpu.cores": 2.0,
         "taskmanager.memory.task.heap.size": f"{TASK_HEAP_MB}m", "taskmanager.memory.task.off-heap.size": f"{OFF_HEAP_MB}m",
         "taskmanager.memory.network.min": f"{NETWORK_MB}m", "taskmanager.memory.network.max": f"{NETWORK_MB}m",
@@ -100,13 +101,13 @@ def configure(folder: Path, keys: tls.Keys, rest_port: int, rpc_port: int) -> Pa
         "taskmanager.memory.jvm-metaspace.size": "256m",
         "taskmanager.memory.jvm-overhead.min": "192m", "taskmanager.memory.jvm-overhead.max": "192m",
         "io.tmp.dirs": str(temporary), "web.upload.dir": str(temporary), "blob.server.port": "0",
-        "cluster.registration.error-delay": "500",  # a task manager that is up first asks again soon
-        "heartbeat.interval": "1000", "heartbeat.timeout": "10000",  # a killed task manager is noticed in ten seconds
+        "cluster.registration.error-delay": "500",  # a task manager that starts first tries again soon
+        "heartbeat.interval": "1000", "heartbeat.timeout": "10000",  # a killed task manager is noticed within ten seconds
         "restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.attempts": 2147483647,
         "restart-strategy.fixed-delay.delay": "1 s",
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
-        "classloader.resolve-order": "parent-first",  # the connectors lie on the cluster's own class path
-        **_guarded(keys),
+        "classloader.resolve-order": "parent-first",  # the connectors are on the cluster's own class path
+        **_security(keys),
     }  # fmt: skip
     tls.private(conf / "config.yaml", "".join(f"{name}: {value}\n" for name, value in values.items()).encode())
     (conf / "log4j.properties").write_text(
@@ -117,11 +118,11 @@ def configure(folder: Path, keys: tls.Keys, rest_port: int, rpc_port: int) -> Pa
 
 
 def gather(home: Path, jar_folder: Path, folder: Path) -> None:
-    """One folder of links to Flink's archives and the connectors: the class path of the cluster and of those who submit."""
+    """Fill `folder`/lib with links to Flink's archives and the connectors: the class path of the cluster and of submitting processes."""
     lib = folder / "lib"
     lib.mkdir(parents=True, exist_ok=True)
-    wanted = [*(home_of(home) / "lib").glob("*.jar"), *(jar_folder / "flink" / jar.file_name for jar in jars.locked("flink"))]
-    for jar in wanted:
+    archives = [*(home_of(home) / "lib").glob("*.jar"), *(jar_folder / "flink" / jar.file_name for jar in jars.locked("flink"))]
+    for jar in archives:
         link = lib / jar.name
         if not link.exists():
             link.unlink(missing_ok=True)
@@ -129,7 +130,7 @@ def gather(home: Path, jar_folder: Path, folder: Path) -> None:
 
 
 def prepare(home: Path, jar_folder: Path, folder: Path, keys: tls.Keys, rest_port: int | None = None) -> str:
-    """Write what both processes read into `folder`; the address of the REST server."""
+    """Write the files that both processes read into `folder`; the address of the REST server."""
     gather(home, jar_folder, folder)
     port = rest_port or free_port()
     configure(folder, keys, port, free_port())
@@ -155,12 +156,12 @@ def _java(folder: Path, heap_mb: int, main: str) -> list[str]:
 
 def answers(address: str, keys: tls.Keys) -> bool:
     """Whether a task manager has registered its slots."""
-    found = processes.json_of(f"{address}/overview", keys.context())
-    return found is not None and int(found.get("slots-total", 0)) >= SLOTS
+    overview = local_http.json_of(f"{address}/overview", keys.context())
+    return overview is not None and int(overview.get("slots-total", 0)) >= SLOTS
 
 
 def submitter(home: Path, folder: Path) -> tuple[str, dict[str, str]]:
-    """Interpreter and environment of a process that submits jobs to the cluster whose configuration is in `folder`."""
+    """Interpreter and environment variables for a process that submits jobs to the cluster configured in `folder`."""
     return python(home), {
         **java_env(), "FLINK_HOME": str(home_of(home)), "FLINK_LIB_DIR": str(folder / "lib"),
         "FLINK_CONF_DIR": str(folder / "conf"),

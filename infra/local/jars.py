@@ -1,7 +1,7 @@
 """Java archives from Maven Central, by a committed lock: coordinates, sizes and sha256 digests.
 
-`python -m infra.local.jars` writes the lock anew: each component is resolved alone (resolved together with a logging
-jar, Kafka came with clients of another version), and every Kafka jar must have the one version.
+`python -m infra.local.jars` rewrites the lock. Each component is resolved alone: resolved together with a logging jar, Kafka came with
+clients of another version. Every Kafka jar must have the same version.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ LOCK = Path(__file__).with_name("jars.lock")
 KAFKA = ("org.apache.kafka", "kafka_2.13", "4.3.1")
 LOGGING = ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4")  # slf4j-api 1.7: -impl, not -slf4j2-impl
 REGISTRY = ("io.apicurio", "apicurio-registry-app", "3.3.3")
-FLINK = (  # whole archives, nothing beside them; the connector is built for 2.2 and runs on 2.3
+FLINK = (  # complete archives without dependencies; the connector is built for 2.2 and runs on 2.3
     ("org.apache.flink", "flink-sql-connector-kafka", "5.0.0-2.2"),
     ("org.apache.flink", "flink-sql-avro-confluent-registry", "2.3.0"),
 )
 CONNECT = ("org.apache.kafka", "connect-runtime", KAFKA[2])
-# They read and write any file of whoever runs the worker, so Kafka took them off its path: fetched for tests, on nobody's path by default.
+# The file connectors read and write any file of the account that runs the worker, so Kafka removed them from its path. Only tests fetch them.
 CONNECT_FILE = ("org.apache.kafka", "connect-file", KAFKA[2])
-STACK = ("kafka", "registry")  # what every stack needs; the others come with a part that is asked for
+STACK = ("kafka", "registry")  # every stack needs these; the others belong to optional parts
 _PARALLEL = 8
 
 
@@ -58,12 +58,12 @@ class Locked:
 
 
 def locked(component: str | None = None) -> list[Locked]:
-    found = []
+    jars = []
     for line in LOCK.read_text().splitlines():
         name, sha256, size, coordinate = line.split()
         if component in (None, name):
-            found.append(Locked(name, sha256, int(size), *coordinate.split(":")))
-    return found
+            jars.append(Locked(name, sha256, int(size), *coordinate.split(":")))
+    return jars
 
 
 def missing(folder: Path, components: Sequence[str] = STACK) -> list[Locked]:
@@ -82,35 +82,37 @@ def fetch(folder: Path, progress: Callable[[int], None], components: Sequence[st
 
     `progress` gets the bytes of each finished file. Raises DownloadFailed.
     """
-    wanted = missing(folder, components)
+    to_fetch = missing(folder, components)
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        futures = [pool.submit(_fetch_one, folder, jar) for jar in wanted]
+        futures = [pool.submit(_fetch_jar, folder, jar) for jar in to_fetch]
         for future in as_completed(futures):
             progress(future.result())
     if "registry" in components:
         registry_home(folder)
 
 
-def _fetch_one(folder: Path, jar: Locked) -> int:
+def _fetch_jar(folder: Path, jar: Locked) -> int:
     target = folder / jar.component / jar.file_name
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        found = _resolve(folder / "maven", jar)
-    except Exception as error:  # jgo and requests raise many kinds; the words are what a person needs
+        file = _resolve(folder / "maven", jar)
+    except Exception as error:  # jgo and requests raise many kinds of errors
         raise DownloadFailed(
             f"{jar.group}:{jar.artifact}:{jar.version} could not be fetched from Maven Central: {error}. "
             "Behind a proxy set HTTPS_PROXY; then run the same command again"
         ) from error
-    digest = hashlib.sha256(found.read_bytes()).hexdigest()
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     if digest != jar.sha256:
-        found.unlink()
-        raise DownloadFailed(f"{jar.file_name} has sha256 {digest}, the lock says {jar.sha256}: run the command again")
-    found.replace(target)
+        file.unlink()
+        raise DownloadFailed(
+            f"{jar.file_name} has sha256 {digest} instead of {jar.sha256}, so it was deleted: run the command again to fetch it anew"
+        )
+    file.replace(target)
     return jar.bytes
 
 
 def _resolve(cache: Path, jar: Locked) -> Path:
-    from jgo.maven import MavenContext  # heavy: only when something is fetched
+    from jgo.maven import MavenContext  # slow to import: only where something is fetched
 
     component = MavenContext(repo_cache=cache).project(jar.group, jar.artifact).at_version(jar.version)
     return Path(component.artifact(classifier=jar.classifier, packaging=jar.packaging).resolve())
@@ -121,7 +123,7 @@ def class_path(folder: Path) -> str:
 
 
 def connect_path(folder: Path) -> str:
-    """By the lock, and not whatever lies in the folder: a file of an earlier version must not come back."""
+    """Only files of the lock: the folder may contain those of an earlier version."""
     return ":".join(str(folder / jar.component / jar.file_name) for jar in locked("connect"))
 
 
@@ -130,7 +132,7 @@ def _registry_folder(folder: Path, archive: Locked) -> Path:
 
 
 def registry_home(folder: Path) -> Path:
-    """The unpacked registry; the archive is deleted once its content is there whole."""
+    """The folder of the unpacked registry. The archive is deleted once it is unpacked completely."""
     (archive,) = locked("registry")
     home = _registry_folder(folder, archive)
     if not home.exists():
@@ -151,9 +153,9 @@ def _closure(context: Any, gav: tuple[str, str, str]) -> Iterator[tuple[str, str
 
     component = context.project(gav[0], gav[1]).at_version(gav[2])
     yield gav
-    for found in Model(component.pom(), context).dependencies()[0]:
-        if found.scope in ("compile", "runtime") and not found.optional:
-            yield found.groupId, found.artifactId, found.version
+    for dependency in Model(component.pom(), context).dependencies()[0]:
+        if dependency.scope in ("compile", "runtime") and not dependency.optional:
+            yield dependency.groupId, dependency.artifactId, dependency.version
 
 
 def write_lock(cache: Path) -> None:
@@ -164,12 +166,12 @@ def write_lock(cache: Path) -> None:
     wrong = [gav for gav in kafka if gav[0] == "org.apache.kafka" and gav[2] != KAFKA[2]]
     if wrong:
         raise MillraceError(f"Kafka jars of another version: {wrong}")
-    wanted = [("kafka", *gav, "", "jar") for gav in kafka] + [("registry", *REGISTRY, "all", "tar.gz")]
-    wanted += [("flink", *gav, "", "jar") for gav in FLINK]
-    wanted += [("connect", *gav, "", "jar") for gav in _closure(context, CONNECT) if gav not in kafka]
-    wanted.append(("connect-file", *CONNECT_FILE, "", "jar"))
+    entries = [("kafka", *gav, "", "jar") for gav in kafka] + [("registry", *REGISTRY, "all", "tar.gz")]
+    entries += [("flink", *gav, "", "jar") for gav in FLINK]
+    entries += [("connect", *gav, "", "jar") for gav in _closure(context, CONNECT) if gav not in kafka]
+    entries.append(("connect-file", *CONNECT_FILE, "", "jar"))
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        lines = pool.map(lambda item: _lock_line(cache, item), wanted)
+        lines = pool.map(lambda item: _lock_line(cache, item), entries)
         LOCK.write_text("\n".join(sorted(lines)) + "\n")
 
 

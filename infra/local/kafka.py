@@ -1,4 +1,4 @@
-"""One Kafka broker (KRaft, broker and controller in one) as a child process: plain Java, jars from the lock."""
+"""One Kafka broker (KRaft, broker and controller in one process) as a child process: plain Java, jars from the lock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 
 HEAP_MB = 512
-MOST_MINUTES = 2**31 - 1
+MAX_MINUTES = 2**31 - 1
 START_LIMIT_S = 90.0
 
 LOG4J = """
@@ -33,20 +33,22 @@ rootLogger.appenderRef.out.ref = out
 
 
 def offsets_retention_minutes(retentions_ms: Sequence[int]) -> int:
-    """A day above the longest retention: a group that rests while its records are kept must find its place, or it answers all again.
-    The broker's own default is a week; its most, 4,085 years, where a topic is kept for ever."""
+    """One day more than the longest retention; the maximum (4,085 years) where a topic is kept forever.
+
+    A group that is stopped for a while must find its offsets as long as its records are kept, or it answers all of them again. The
+    broker's own default is a week."""
     if FOREVER_MS in retentions_ms:
-        return MOST_MINUTES
-    return int(min(MOST_MINUTES, (max(retentions_ms) + DAY_MS) // 60_000))
+        return MAX_MINUTES
+    return int(min(MAX_MINUTES, (max(retentions_ms) + DAY_MS) // 60_000))
 
 
-def _properties(port: int, controller_port: int, data: Path, advertised_port: int) -> str:
+def _properties(port: int, controller_port: int, data: Path) -> str:
     return f"""
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{advertised_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
@@ -80,18 +82,17 @@ def start_kafka(
     jar_folder: Path,
     log: Path,
     port: int | None = None,
-    advertised_port: int | None = None,
     long_lived: bool = False,
 ) -> Started:
-    """Start a broker whose data lies in `folder`, formatting it the first time. Returns before it is ready.
+    """Start a broker with its data in `folder`, which is formatted the first time. Returns before the broker is ready.
 
-    long_lived: let the JVM compile for peak speed, which costs both cores for the first minute; a demo never sees the gain.
+    long_lived: let the JVM compile for peak speed. This takes two cores for the first minute, so a demo would not gain from it.
     """
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "data"
     properties, log4j = folder / "server.properties", folder / "log4j2.properties"
-    properties.write_text(_properties(port, free_port(), data, advertised_port or port))
+    properties.write_text(_properties(port, free_port(), data))
     log4j.write_text(LOG4J)
     base = [java(), f"-Dlog4j2.configurationFile={log4j}", "-cp", jars.class_path(jar_folder)]
     if not (data / "meta.properties").exists():
@@ -102,7 +103,7 @@ def start_kafka(
             capture_output=True, text=True, env=java_env(), timeout=60, check=False,
         )  # fmt: skip
         if formatted.returncode != 0:
-            raise ProcessFailed(f"Kafka's storage could not be formatted: {formatted.stdout}{formatted.stderr}")
+            raise ProcessFailed(f"Kafka's storage in {data} could not be formatted: {formatted.stdout}{formatted.stderr}")
     command = [
         base[0],
         f"-Xmx{HEAP_MB}m",

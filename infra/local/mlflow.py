@@ -1,5 +1,5 @@
-"""The MLflow server as a child process: tracking and model registry on loopback, SQLite, no job execution (which would
-be eight processes and a gigabyte more)."""
+"""The MLflow server as a child process: tracking and model registry on loopback, with SQLite and without job execution, which
+would take eight more processes and another gigabyte."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from infra.local.processes import free_port, page_answers, start
+from infra.local.processes import free_port, start
 from infra.local.started import Started
 from schemas.errors import BadSettings
+from streams import local_http
 
 START_LIMIT_S = 120.0
 
@@ -17,7 +18,7 @@ START_LIMIT_S = 120.0
 def start_mlflow(folder: Path, log: Path, port: int | None = None) -> Started:
     """Raises BadSettings where mlflow is not installed."""
     if importlib.util.find_spec("mlflow") is None:
-        raise BadSettings("MILLRACE_MLFLOW is `local` and mlflow is not here: `./millrace setup mlflow` fetches it")
+        raise BadSettings("MILLRACE_MLFLOW is `local`, but MLflow is not installed: `./millrace setup mlflow` installs it")
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     command = [
@@ -29,4 +30,4 @@ def start_mlflow(folder: Path, log: Path, port: int | None = None) -> Started:
 
 
 def answers(address: str) -> bool:
-    return page_answers(f"{address}/health")
+    return local_http.page_answers(f"{address}/health")

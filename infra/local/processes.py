@@ -1,18 +1,15 @@
-"""Child processes: started with their own log, waited for with a limit, stopped with all that they started, and nothing else."""
+"""Child processes: each has its own log, is waited for with a limit, and is stopped with everything that it started."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import ssl
 import subprocess
+import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from infra.local.started import LOG, Started, birth, remains
 from schemas.errors import Stop
@@ -41,44 +38,17 @@ def is_free(port: int) -> bool:
 
 
 def port_of(old: Started | None) -> int | None:
-    """The port of last time if it is still free, so that addresses survive a restart."""
+    """The port of an earlier start if it is still free, so that addresses survive a restart."""
     if old is None:
         return None
     port = int(old.address.split("://")[-1].split("/")[0].rpartition(":")[2])
     return port if is_free(port) else None
 
 
-def _opener(keys: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
-    """Never through a proxy."""
-    tls = [] if keys is None else [urllib.request.HTTPSHandler(context=keys)]
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}), *tls)
-
-
-def page_answers(url: str, keys: ssl.SSLContext | None = None) -> bool:
-    """Whether a page of ours, on loopback, answers 200. keys: what is shown to a server that asks for them."""
-    opener = _opener(keys)
-    try:
-        with opener.open(url, timeout=2) as found:
-            return bool(found.status == 200)
-    except OSError:
-        return False
-
-
-def json_of(url: str, keys: ssl.SSLContext | None = None) -> dict[str, Any] | None:
-    """What a server of ours on loopback answers, as JSON; None where it does not."""
-    opener = _opener(keys)
-    try:
-        with opener.open(url, timeout=5) as found:
-            answer: dict[str, Any] = json.load(found)
-            return answer
-    except (OSError, ValueError):
-        return None
-
-
 def start(
     name: str, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, address: str = "", cwd: Path | None = None
 ) -> Started:
-    """In a session of its own, so that a Ctrl-C of the terminal reaches only us and we decide the order of stopping."""
+    """Start a process in a session of its own: a Ctrl-C at the terminal reaches only this command, which decides the order of stopping."""
     log = log.resolve()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
@@ -93,20 +63,23 @@ def start(
 _children: dict[int, subprocess.Popen[bytes]] = {}  # reaped when they end, so that no zombie stays
 
 
-def wait_until(
-    ready: Callable[[], bool], started: Started, limit_s: float, tick: Callable[[float], None] = lambda s: None
-) -> float:
-    """Seconds until `ready`. Raises ProcessFailed with the log's last lines when it ends or the limit passes."""
+def start_kept(run_folder: Path, name: str, command: Sequence[str], env: Mapping[str, str], address: str = "") -> Started:
+    """Start a process under a keeper, which starts it again whenever it ends."""
+    keeper = [sys.executable, "-m", "infra.local.keeper", name, *command]
+    return start(name, keeper, run_folder / "logs" / f"{name}.log", env, address)
+
+
+def wait_until(ready: Callable[[], bool], started: Started, limit_s: float) -> float:
+    """Seconds until `ready`. Raises ProcessFailed with the log's last lines if the process ends or the limit passes."""
     begun = time.perf_counter()
     while True:
         elapsed = time.perf_counter() - begun
-        tick(elapsed)
         if not is_running(started):
-            raise ProcessFailed(f"{started.name} ended while it started. {log_tail(Path(started.log))}")
+            raise ProcessFailed(f"{started.name} ended during its start. {log_tail(Path(started.log))}")
         if ready():
             return time.perf_counter() - begun
         if elapsed > limit_s:
-            raise ProcessFailed(f"{started.name} was not ready in {limit_s:.0f} s. {log_tail(Path(started.log))}")
+            raise ProcessFailed(f"{started.name} was not ready after {limit_s:.0f} s. {log_tail(Path(started.log))}")
         time.sleep(0.1)
 
 
@@ -127,7 +100,7 @@ def log_tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
 
 
 def stop(started: Started, limit_s: float = 15.0) -> None:
-    """SIGTERM, then after the limit SIGKILL: to it, and to what it started and left behind, also where it was killed before."""
+    """SIGTERM, and after the limit SIGKILL, to the process and to everything that it started, even if it has ended itself."""
     until = time.perf_counter() + limit_s
     if started.alive():
         _signal(started.pid, signal.SIGTERM)
@@ -140,13 +113,13 @@ def stop(started: Started, limit_s: float = 15.0) -> None:
 
 
 def stop_all(running: Callable[[], Iterable[int]], limit_s: float) -> None:
-    """SIGTERM to each of the pids, then after the limit SIGKILL to those that still run."""
+    """SIGTERM to each of the pids, and after the limit SIGKILL to those that still run."""
     until = time.perf_counter() + limit_s
     for pid in running():
         _signal(pid, signal.SIGTERM)
-    while (left := list(running())) and time.perf_counter() < until:
+    while (remaining := list(running())) and time.perf_counter() < until:
         time.sleep(0.1)
-    for pid in left:
+    for pid in remaining:
         _signal(pid, signal.SIGKILL)
 
 

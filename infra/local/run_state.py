@@ -1,4 +1,4 @@
-"""What runs: one JSON file, written whole, and a lock for those who change it. Only what we started is ever stopped."""
+"""The processes that this home started: one JSON file, replaced as a whole, and a lock for those who change it. Nothing else is ever stopped."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class StateUnreadable(Stop):
 
 @dataclass
 class State:
-    """bootstrap, registry, mlflow, redis: addresses, of servers of ours or of others; the last two may be empty. processes:
-    what we started, in order."""
+    """bootstrap, registry, mlflow, redis: addresses of servers, whether started here or not; the last two may be empty.
+    processes: those started here, in order."""
 
     bootstrap: str = ""
     registry: str = ""
@@ -42,43 +42,48 @@ class State:
         )
 
     def put(self, started: Started) -> None:
-        """In place of an earlier process of that name."""
+        """Replaces an earlier process of that name."""
         self.processes = [process for process in self.processes if process.name != started.name] + [started]
+
+    def get(self, name: str) -> Started:
+        """A process that was put here before."""
+        return next(process for process in self.processes if process.name == name)
 
     def find(self, name: str) -> Started | None:
         return next((process for process in self.processes if process.name == name), None)
 
 
 def loops_of(process: str) -> list[str]:
-    """Names of the loops that a process runs: `a:2+b-0` runs `a-0` and `b-0`; a server is its own."""
+    """Names of the loops that a process runs: `a:2+b-0` runs `a-0` and `b-0`; a server has its own name only."""
     names, _, slot = process.rpartition("-")
     return [f"{part.partition(':')[0]}-{slot}" for part in names.split("+")] if names else [process]
 
 
 def read(run_folder: Path) -> State:
-    """Raises StateUnreadable where the file is not what `write` writes."""
+    """An empty state where there is no file. Raises StateUnreadable where `write` cannot have written it."""
     file = run_folder / "state.json"
     try:
-        held = json.loads(file.read_text())
-        started = [_started(process) for process in held["processes"]]
-        addresses = {name: str(held.get(name, "")) for name in ("bootstrap", "registry", "mlflow", "redis")}
+        content = json.loads(file.read_text())
+        started = [_started(process) for process in content["processes"]]
+        addresses = {name: str(content.get(name, "")) for name in ("bootstrap", "registry", "mlflow", "redis")}
     except FileNotFoundError:
         return State()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StateUnreadable(
-            f"{file} cannot be read ({type(error).__name__}: {error}): `./millrace down` stops what runs, then remove this file"
+            f"{file} cannot be read ({type(error).__name__}: {error}). Stop what runs with `./millrace down`, then delete this file"
         ) from error
     return State(**addresses, processes=started)
 
 
-def _started(held: dict[str, Any]) -> Started:
-    """An earlier version wrote the time of a process's start by the clock."""
-    if isinstance(held["born"], int | float):
-        held = {**held, "born": birth_of_time(held["pid"], held["born"])}
-    found = Started(**held)
-    if not (isinstance(found.pid, int) and all(isinstance(t, str) for t in (found.name, found.born, found.log, found.address))):
-        raise TypeError(f"no process of ours: {held}")
-    return found
+def _started(fields: dict[str, Any]) -> Started:
+    """Earlier versions wrote `born` as a time of the clock. Raises TypeError where a field has another type."""
+    if isinstance(fields["born"], int | float):
+        fields = {**fields, "born": birth_of_time(fields["pid"], fields["born"])}
+    started = Started(**fields)
+    texts = (started.name, started.born, started.log, started.address)
+    if not (isinstance(started.pid, int) and all(isinstance(text, str) for text in texts)):
+        raise TypeError(f"not a process of this file's format: {fields}")
+    return started
 
 
 def write(run_folder: Path, state: State) -> None:
@@ -93,16 +98,16 @@ def write(run_folder: Path, state: State) -> None:
 
 
 def require(run_folder: Path) -> State:
-    """Raises NotUp with the command that mends it."""
+    """The state of a running stack. Raises NotUp."""
     state = read(run_folder)
     if not state.up:
-        raise NotUp("the stack is not up: start it with `./millrace up`")
+        raise NotUp("the stack is not running: `./millrace up` starts it")
     return state
 
 
 @contextmanager
 def locked(run_folder: Path) -> Iterator[None]:
-    """For all who start or stop: one at a time, the others wait and say so. Freed by the system when its holder dies."""
+    """Held by whoever starts or stops processes: one at a time, the others print that they wait. The system frees it when its holder dies."""
     run_folder.mkdir(parents=True, exist_ok=True)
     path = run_folder / "lock"
     while True:
@@ -110,15 +115,15 @@ def locked(run_folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print("another ./millrace starts or stops this stack: waiting until it is done", file=sys.stderr)
+                print("another ./millrace command is starting or stopping this stack: waiting for it to finish", file=sys.stderr)
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_still(path, file.fileno()):
+            if _is_same_file(path, file.fileno()):
                 yield
                 return
-        run_folder.mkdir(parents=True, exist_ok=True)  # `clean` removed it while we waited
+        run_folder.mkdir(parents=True, exist_ok=True)  # `clean` may have removed it in the meantime
 
 
-def _is_still(path: Path, descriptor: int) -> bool:
+def _is_same_file(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A process that we started: known by its boot and start tick, and what is left of it by a variable that its children inherit.
+"""A started process: identified by boot id and start tick; its children are found by an environment variable that they inherit.
 
 Standard library only: `clean` runs before there is an environment.
 """
@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-LOG = "MILLRACE_LOG"  # in the environment of all that we start, with the path of its log: children keep it when their parent is killed
+LOG = "MILLRACE_LOG"  # set for every started process to the path of its log; its children keep it when their parent is killed
 PROC = Path("/proc")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def birth(pid: int, proc: Path = PROC) -> str | None:
-    """When a process began, as text to compare: boot id and clock ticks since boot (proc(5), field 22), which no change of the clock
-    moves. None where no such process runs; a zombie does not run."""
+    """The start of a process as text to compare: boot id and clock ticks since boot (proc(5), field 22), which setting the clock does
+    not change. None where no such process runs; a zombie does not run."""
     if not proc.exists():
         return _birth_by_ps(pid)
     try:
@@ -31,7 +31,7 @@ def birth(pid: int, proc: Path = PROC) -> str | None:
 
 
 def _stat(pid: int, proc: Path) -> tuple[str, int, int, int]:
-    """State, parent, session and start ticks. The name, in brackets, may hold blanks and brackets."""
+    """State, parent, session and start ticks. The name stands in parentheses and may contain blanks and parentheses."""
     fields = (proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     return fields[0], int(fields[1]), int(fields[3]), int(fields[19])
 
@@ -45,7 +45,7 @@ def _birth_by_ps(pid: int) -> str | None:
 
 
 def birth_of_time(pid: int, began_s: float, proc: Path = PROC) -> str:
-    """Of a process that an earlier version of ours wrote down by the clock. Empty where the pid is another's by now."""
+    """The `birth` of a process whose start an earlier version recorded as a time. Empty where another process has the pid now."""
     try:
         boot_s = next(int(line.split()[1]) for line in (proc / "stat").read_text().splitlines() if line.startswith("btime "))
         began = boot_s + _stat(pid, proc)[3] / _TICKS_PER_S
@@ -56,7 +56,7 @@ def birth_of_time(pid: int, began_s: float, proc: Path = PROC) -> str:
 
 @dataclass(frozen=True)
 class Started:
-    """born: its `birth`, which tells it from a later process that was given the same pid."""
+    """born: its `birth`, which distinguishes it from a later process with the same pid."""
 
     name: str
     pid: int
@@ -72,39 +72,39 @@ class Started:
 
 
 def logs_by_pid(proc: Path = PROC) -> dict[int, str]:
-    """Of each process that we or our children started, this one left out: the log it was started with. Another user's are not seen,
-    nor any where there is no /proc."""
-    found = {}
+    """The log of every process that was started here or by such a process, this one left out. Processes of other users are not seen;
+    without /proc none is."""
+    logs = {}
     for folder in proc.glob("[0-9]*"):
         try:
-            words = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # it ended, or is another user's
+            variables = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # it ended, or belongs to another user
             continue
-        log = next((word for word in words if word.startswith(f"{LOG}=".encode())), None)
+        log = next((variable for variable in variables if variable.startswith(f"{LOG}=".encode())), None)
         if log is not None and folder.name != str(os.getpid()):
-            found[int(folder.name)] = os.fsdecode(log.partition(b"=")[2])
-    return found
+            logs[int(folder.name)] = os.fsdecode(log.partition(b"=")[2])
+    return logs
 
 
 def remains(started: Started) -> list[int]:
-    """Processes that it started and that run, whether it does or not."""
+    """Running processes that it started, whether it still runs or not."""
     return [pid for pid, log in logs_by_pid().items() if log == started.log and pid != started.pid]
 
 
 def of_folder(run_folder: Path) -> dict[int, str]:
-    """All that was started with a log in a run folder and runs: its name by pid."""
+    """Names by pid of all running processes whose log lies in a run folder."""
     logs = (run_folder / "logs").resolve()
     return {pid: Path(log).stem for pid, log in logs_by_pid().items() if Path(log).parent == logs}
 
 
 def strays(run_folder: Path, known: Iterable[Started]) -> dict[int, str]:
-    """Of these, those of no known process that lives: left by a keeper that was killed, or by one that nobody wrote down."""
+    """Those of `of_folder` that belong to no living known process: a killed keeper, or one that was never recorded, left them."""
     kept = {process.pid for process in known if process.alive()}
     return {pid: name for pid, name in of_folder(run_folder).items() if not _is_of(pid, kept)}
 
 
 def _is_of(pid: int, kept: set[int]) -> bool:
-    """Whether it is in the session of one of them, or descends from one."""
+    """Whether the process is in the session of one of these, or descends from one."""
     while pid > 1:
         try:
             _, parent, session, _ = _stat(pid, PROC)

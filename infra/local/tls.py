@@ -1,5 +1,5 @@
-"""A key of the stack's own. Flink and Kafka Connect run what is put to them, and loopback is open to every account of the machine and to
-every page in a browser: so they take connections only from who shows this key, which only its owner can read."""
+"""A key of the stack's own. Flink and Kafka Connect run code that is submitted to them, and every account of the machine and every page
+in a browser can reach loopback. So they accept only connections that show this key, which only its owner can read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAYS = 3_650
 
 @dataclass(frozen=True)
 class Keys:
-    """key.pem, cert.pem, and both in store.p12 for Java; it is its own authority."""
+    """key.pem, cert.pem, and both in store.p12 for Java. The certificate is self-signed."""
 
     folder: Path
 
@@ -43,29 +43,29 @@ class Keys:
         return (self.folder / "password").read_text()
 
     def context(self) -> ssl.SSLContext:
-        """Of a client: it shows the certificate, and trusts nothing else."""
-        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        made.load_verify_locations(self.certificate)
-        made.load_cert_chain(self.certificate, self.key)
-        return made
+        """For a client: shows the certificate, and trusts this certificate only."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.certificate)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
 
 
 def keys(run_folder: Path) -> Keys:
-    """Made at the first call."""
-    found = Keys(run_folder.resolve() / "tls")
-    if not found.store.exists():
-        _make(found)
-    return found
+    """The keys of a run folder, made at the first call."""
+    keys = Keys(run_folder.resolve() / "tls")
+    if not keys.store.exists():
+        _make(keys)
+    return keys
 
 
 def context_of(run_folder: Path) -> ssl.SSLContext | None:
-    """Of the keys that are there; None where none were made."""
-    found = Keys(run_folder.resolve() / "tls")
-    return found.context() if found.store.exists() else None
+    """The context of a run folder's keys; None where there are none."""
+    keys = Keys(run_folder.resolve() / "tls")
+    return keys.context() if keys.store.exists() else None
 
 
 def private(file: Path, content: bytes) -> Path:
-    """Write a file that only its owner can read, whatever it was before."""
+    """Write a file that only its owner can read, also where it existed with other rights."""
     part = file.with_name(f"{file.name}.part")
     part.unlink(missing_ok=True)
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
@@ -74,23 +74,23 @@ def private(file: Path, content: bytes) -> Path:
     return file
 
 
-def _make(found: Keys) -> None:
-    """RSA, as every Java reads it."""
-    found.folder.mkdir(parents=True, exist_ok=True)
-    found.folder.chmod(0o700)
+def _make(keys: Keys) -> None:
+    """RSA, because every Java can read it."""
+    keys.folder.mkdir(parents=True, exist_ok=True)
+    keys.folder.chmod(0o700)
     password = secrets.token_hex(24)
     key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
     certificate = _certificate(key)
-    private(found.folder / "password", password.encode())
+    private(keys.folder / "password", password.encode())
     plain = serialization.NoEncryption()
-    private(found.key, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-    private(found.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+    private(keys.key, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    private(keys.certificate, certificate.public_bytes(serialization.Encoding.PEM))
     closed = serialization.BestAvailableEncryption(password.encode())
-    private(found.store, pkcs12.serialize_key_and_certificates(b"millrace", key, certificate, None, closed))
+    private(keys.store, pkcs12.serialize_key_and_certificates(b"millrace", key, certificate, None, closed))
 
 
 def _certificate(key: rsa.RSAPrivateKey) -> x509.Certificate:
-    """Signed by itself, for loopback alone."""
+    """Self-signed, valid for loopback only."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "millrace")])
     now = datetime.now(UTC)
     hosts = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("localhost")])

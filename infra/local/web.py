@@ -16,6 +16,7 @@ from infra.local import processes, run_state
 from infra.local.started import Started
 from infra.settings import ROOT, StackSettings
 from schemas.errors import BadSettings, Stop
+from streams import local_http
 
 SOURCE = ROOT / "infra" / "monitor" / "web"
 SIZE = "packages of 76 MB on disk while it is built, 3 MB kept"
@@ -170,7 +171,7 @@ def wait(started: Started) -> None:
     """Until its first look is taken, so that no page is empty."""
 
     def looked() -> bool:
-        found = processes.json_of(f"{started.address}/api/snapshot")
+        found = local_http.json_of(f"{started.address}/api/snapshot")
         return found is not None and bool(found["at_ms"])
 
     processes.wait_until(looked, started, START_LIMIT_S)

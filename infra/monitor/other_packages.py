@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.feature_steps import STEPS
-from infra.local import run_state, stack
+from infra.local import loop_processes, run_state
 from infra.running import command_environment
 from infra.settings import StackSettings
 from infra.subcommands import run_json
@@ -48,7 +48,7 @@ def _with_store(settings: StackSettings) -> dict[str, str]:
     running = run_state.read(settings.run_folder)
     if not running.redis:
         raise InvalidRequest("no online store runs: `./millrace up --with features` starts it")
-    return stack.process_environment(settings, running)
+    return loop_processes.process_environment(settings, running)
 
 
 def features() -> list[dict[str, Any]]:

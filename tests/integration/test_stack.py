@@ -99,7 +99,7 @@ def test_a_process_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) ->
 
 def test_a_process_that_is_never_ready_is_given_up_at_the_limit(tmp_path: Path) -> None:
     started = processes.start("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log")
-    with pytest.raises(processes.ProcessFailed, match="not ready in 1 s"):
+    with pytest.raises(processes.ProcessFailed, match="not ready after 1 s"):
         processes.wait_until(lambda: False, started, 1)
     processes.stop(started)
     assert not started.alive()

@@ -17,8 +17,6 @@ FUNCTION_MEDIAN, FUNCTION_P90, FUNCTION_MAX = 7, 20, 60
 FOLDER_MAX = 20
 SHARED_NAMES = {"__init__", "__main__", "settings", "cli"}
 
-# The 90th percentile of modules that is allowed while long ones are being split. Remove at MODULE_P90.
-MODULE_P90_TODAY = 230
 LONG_MODULES = {
     "schemas.topics": "every topic on one page",
 }
@@ -83,9 +81,8 @@ def test_modules_are_short() -> None:
     middle, p90, _ = spread("modules", [module.lines for module in MODULES])
     print(*sorted(((module.lines, module.name) for module in MODULES), reverse=True)[:10], sep="\n")
     assert middle <= MODULE_MEDIAN
-    assert p90 <= MODULE_P90_TODAY
+    assert p90 <= MODULE_P90
     assert {module.name for module in MODULES if module.lines > MODULE_MAX} == set(LONG_MODULES)
-    assert p90 > MODULE_P90 or MODULE_P90_TODAY == MODULE_P90, "MODULE_P90_TODAY is not needed any more"
 
 
 def test_functions_are_short() -> None:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from infra.local import kept, processes, run_state, tls
+from infra.local import kept, run_state, tls
 from infra.settings import StackSettings
 from schemas.errors import BrokerUnavailable, InvalidRequest
+from streams import local_http
 from streams.clock import SystemClock
+from streams.local_http import json_of
 
 LIMIT_S = 5.0
 MOST_BYTES = 4 * 1024 * 1024
@@ -49,7 +51,7 @@ def jobs(run_folder: Path) -> list[dict[str, Any]]:
     if manager is None or not manager.alive():
         return []
     keys = tls.context_of(run_folder)
-    overview = processes.json_of(f"{manager.address}/jobs/overview", keys) or {"jobs": []}
+    overview = json_of(f"{manager.address}/jobs/overview", keys) or {"jobs": []}
     newest = {job["name"]: job for job in sorted(overview["jobs"], key=lambda job: int(job["start-time"]))}
     return [
         {
@@ -62,9 +64,9 @@ def jobs(run_folder: Path) -> list[dict[str, Any]]:
 
 def _busy_share(job: str, keys: ssl.SSLContext | None) -> float:
     worst = 0.0
-    for vertex in (processes.json_of(job, keys) or {"vertices": []})["vertices"]:
+    for vertex in (json_of(job, keys) or {"vertices": []})["vertices"]:
         url = f"{job}/vertices/{vertex['id']}/subtasks/metrics?get=busyTimeMsPerSecond&agg=max"
-        found: Any = processes.json_of(url, keys)
+        found: Any = json_of(url, keys)
         for metric in found or []:
             if str(metric["max"]) != "NaN":
                 worst = max(worst, float(metric["max"]) / 1000)
@@ -88,8 +90,7 @@ class Connect:
         scheme, _, rest = address.rstrip("/").partition("://")
         login, _, host = rest.rpartition("@")
         self._address, self._login = f"{scheme}://{host}", unquote(login)
-        tls_handler = [] if keys is None else [urllib.request.HTTPSHandler(context=keys)]
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *tls_handler)
+        self._opener = local_http.opener(keys)
 
     @property
     def address(self) -> str:

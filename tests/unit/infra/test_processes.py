@@ -341,4 +341,4 @@ def test_a_group_that_rests_finds_its_place_as_long_as_its_records_are_kept() ->
     day = 24 * 60
     assert kafka.offsets_retention_minutes([7 * day * 60_000, 90 * day * 60_000]) == 91 * day
     assert kafka.offsets_retention_minutes([topic.retention_ms for topic in CATALOGUE]) == 2**31 - 1
-    assert "\noffsets.retention.minutes=2147483647\n" in kafka._properties(1, 2, Path("/x"), 1)
+    assert "\noffsets.retention.minutes=2147483647\n" in kafka._properties(1, 2, Path("/x"))

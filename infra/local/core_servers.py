@@ -1,0 +1,80 @@
+"""The servers that every stack has, Kafka and the schema registry, and two that it may have, MLflow and Kafka Connect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from infra import console
+from infra.local import apicurio, connect, kafka, mlflow, processes, run_state, tls
+from infra.local.started import Started
+from infra.settings import StackSettings
+from schemas.errors import BrokerUnavailable
+
+
+def kafka_and_registry(settings: StackSettings, running: run_state.State) -> None:
+    """Both are started at the same time, or taken from the settings; returns when both answer. Keeps `running` and its file current."""
+    run = settings.run_folder
+    old_kafka, old_registry = running.find("kafka"), running.find("registry")
+    if not settings.bootstrap and (old_kafka is None or not old_kafka.alive()):
+        running.put(kafka.start_kafka(run / "kafka", settings.jars, run / "logs" / "kafka.log", processes.port_of(old_kafka)))
+    if not settings.registry and (old_registry is None or not old_registry.alive()):
+        log, port = run / "logs" / "registry.log", processes.port_of(old_registry)
+        running.put(apicurio.start_registry(run / "registry", settings.jars, log, port))
+    running.bootstrap = settings.bootstrap or running.get("kafka").address
+    running.registry = settings.registry or running.get("registry").address
+    run_state.write(run, running)
+    with ThreadPoolExecutor(2) as pool:
+        broker = pool.submit(
+            _wait, running.find("kafka"), running.bootstrap, kafka.answers, kafka.START_LIMIT_S, "MILLRACE_BOOTSTRAP"
+        )
+        registry = pool.submit(
+            _wait, running.find("registry"), running.registry, apicurio.answers, apicurio.START_LIMIT_S, "MILLRACE_REGISTRY"
+        )
+        with console.step("Kafka broker") as remark:
+            broker.result()
+            remark(running.bootstrap)
+        with console.step("schema registry") as remark:
+            registry.result()
+            remark(running.registry)
+
+
+def _wait(own: Started | None, address: str, answers: Callable[[str], bool], limit_s: float, variable: str) -> None:
+    """Our own server gets time to start; one that a setting names must answer now."""
+    if own is not None and own.address == address:
+        processes.wait_until(lambda: answers(address), own, limit_s)
+    elif not answers(address):
+        raise BrokerUnavailable(f"nothing answers at {address}: check {variable}, or unset it to start a server here")
+
+
+def mlflow_server(settings: StackSettings, running: run_state.State) -> bool:
+    """Start the MLflow server if the setting says `local`. Whether a server was started, now or earlier, that `up` keeps."""
+    if settings.mlflow is None:
+        return False
+    if settings.mlflow != "local":
+        running.mlflow = settings.mlflow
+        run_state.write(settings.run_folder, running)
+        return False
+    run, old = settings.run_folder, running.find("mlflow")
+    with console.step("MLflow") as remark:
+        if old is None or not old.alive():
+            running.put(mlflow.start_mlflow(run / "mlflow", run / "logs" / "mlflow.log", processes.port_of(old)))
+        started = running.get("mlflow")
+        running.mlflow = started.address
+        run_state.write(run, running)
+        processes.wait_until(lambda: mlflow.answers(running.mlflow), started, mlflow.START_LIMIT_S)
+        remark(running.mlflow)
+    return True
+
+
+def kafka_connect(settings: StackSettings, running: run_state.State) -> None:
+    run, old = settings.run_folder, running.find("connect")
+    keys = tls.keys(run)
+    with console.step("Kafka Connect") as remark:
+        if old is None or not old.alive():
+            port, log = processes.port_of(old), run / "logs" / "connect.log"
+            running.put(connect.start_connect(run / "connect", settings.jars, log, running.bootstrap, keys, port))
+            run_state.write(run, running)
+        started = running.get("connect")
+        processes.wait_until(lambda: connect.answers(started.address, keys), started, connect.START_LIMIT_S)
+        remark(started.address)

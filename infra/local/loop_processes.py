@@ -1,0 +1,108 @@
+"""The processes that run Millrace's loops: workers, processors, feature sinks, detectors, views. Each has a keeper that restarts it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from infra.local import feature_servers, processes, run_state
+from infra.settings import ROOT, StackSettings
+from schemas.errors import BadSettings
+from schemas.topics import ACCURACY, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TASKS, TIMELY, VALIDATE
+from streams import local_http
+
+START_LIMIT_S = 60.0
+TASK_NAMES = {consumption.group for consumption in TASKS}
+PROCESSORS = {POLICY.group, DECISIONS.group, TIMELY.group, VALIDATE.group}
+TRIGGERS = (DRIFT.group, ACCURACY.group, DECIDE.group, LAUNCH.group, ROLLOUT.group)
+Wait = Callable[[], object]  # returns when the process is ready; raises ProcessFailed
+
+
+def process_environment(settings: StackSettings, running: run_state.State) -> dict[str, str]:
+    """Environment variables for a process of the stack: addresses of all servers, and its folders."""
+    return {
+        "MILLRACE_BOOTSTRAP": running.bootstrap, "MILLRACE_REGISTRY": running.registry, "PYTHONPATH": str(ROOT),
+        "MILLRACE_BLOB_ROOTS": settings.blob_root, "MILLRACE_MLFLOW": running.mlflow,
+        "MILLRACE_REDIS": settings.redis or running.redis, "MILLRACE_LAKE": str(settings.lake),
+        "MILLRACE_RUNS": str(settings.home_folder.resolve() / "runs"), "MILLRACE_DATA": settings.data,
+    }  # fmt: skip
+
+
+def copies(settings: StackSettings, names: str) -> int:
+    """How many processes to start for a word of MILLRACE_PROCESSES: only workers are copied."""
+    return settings.workers if names.partition("+")[0].partition(":")[0] in TASK_NAMES else 1
+
+
+def start(settings: StackSettings, running: run_state.State, names: str, slot: int) -> Wait | None:
+    """Start one process with its keeper; a function that waits until it holds its partitions. None where it runs already.
+
+    names: tasks or processors, joined by +. Raises BadSettings for an unknown name."""
+    if names == "views":
+        return _start_views(settings, running, slot)
+    name = f"{names}-{slot}"
+    old = running.find(name)
+    if old is not None and old.alive():
+        return None
+    log = settings.run_folder / "logs" / f"{name}.log"
+    offset = log.stat().st_size if log.exists() else 0
+    command = [sys.executable, "-m", *_module_and_arguments(names), "--slot", str(slot)]
+    started = processes.start_kept(settings.run_folder, name, command, process_environment(settings, running))
+    running.put(started)
+    run_state.write(settings.run_folder, running)
+    loops = run_state.loops_of(name)
+    return lambda: processes.wait_until(lambda: _assigned(log, offset, loops), started, START_LIMIT_S)
+
+
+def _start_views(settings: StackSettings, running: run_state.State, slot: int) -> Wait | None:
+    """The Faust process of derived views, with its page on a port of its own."""
+    name = f"views-{slot}"
+    old = running.find(name)
+    if old is not None and old.alive():
+        return None
+    if importlib.util.find_spec("faust") is None:
+        raise BadSettings("MILLRACE_PROCESSES names views, but Faust is not installed: `./millrace setup views` installs it")
+    port = processes.port_of(old) or processes.free_port()
+    page = f"http://127.0.0.1:{port}"
+    faust = ["processors.views.faust_views", "worker", "--loglevel", "warn", "--web-port", str(port)]
+    environment = {**process_environment(settings, running), "MILLRACE_VIEWS_FOLDER": str(settings.run_folder / name)}
+    command = [sys.executable, "-W", "ignore", "-m", *faust]
+    started = processes.start_kept(settings.run_folder, name, command, environment, page)
+    running.put(started)
+    run_state.write(settings.run_folder, running)
+    return lambda: processes.wait_until(lambda: local_http.page_answers(f"{page}/strikes/nobody"), started, START_LIMIT_S)
+
+
+def start_reconcile(settings: StackSettings, running: run_state.State) -> None:
+    """The process that keeps the registry's aliases at what model-updates-v1 says."""
+    old = running.find("reconcile")
+    if old is None or not old.alive():
+        command = [sys.executable, "-m", "training_triggers", "reconcile"]
+        environment = process_environment(settings, running)
+        running.put(processes.start_kept(settings.run_folder, "reconcile", command, environment))
+        run_state.write(settings.run_folder, running)
+
+
+def _module_and_arguments(names: str) -> list[str]:
+    parts = names.split("+")
+    if all(part in feature_servers.LOOPS for part in parts):
+        return ["feature_jobs", "serve", *parts]
+    if all(part.partition(":")[0] in TASK_NAMES for part in parts):
+        return ["inference_workers", *(word for part in parts for word in ("--task", part))]
+    if all(part in TRIGGERS for part in parts):
+        return ["training_triggers", "serve", *parts]
+    if all(part in PROCESSORS for part in parts):
+        return ["processors", *parts]
+    raise BadSettings(
+        f"MILLRACE_PROCESSES has {names!r}; a process runs tasks ({', '.join(sorted(TASK_NAMES))}) or processors "
+        f"({', '.join(sorted(PROCESSORS))}), joined by +, or views"
+    )
+
+
+def _assigned(log: Path, offset: int, loops: Sequence[str]) -> bool:
+    """Whether each loop has logged its partitions since the offset."""
+    with log.open("rb") as file:
+        file.seek(offset)
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if '"event": "assigned"' in line]
+    return all(any(f'"worker": "{loop}"' in line for line in lines) for loop in loops)
