@@ -1,5 +1,5 @@
 """Small faults in a module's source: a comparison flipped, a number off by one, a statement removed, a condition negated, arguments
-swapped. Logging, annotations and docstrings are left alone: no test has to see them."""
+swapped. Logging, annotations, docstrings and `strict=` of zip are left alone: no test has to see them."""
 
 from __future__ import annotations
 
@@ -72,6 +72,8 @@ def _sites(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.Expr) and (isinstance(node.value, ast.Constant) or _logs(node.value)):
         return
     if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        return
+    if isinstance(node, ast.keyword) and node.arg == "strict":  # of zip: a net under the code
         return
     yield node
     for name, value in ast.iter_fields(node):

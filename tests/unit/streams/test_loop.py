@@ -302,7 +302,7 @@ def test_a_partition_that_stands_still_is_read_again_or_the_process_ends(healed:
     loop = world.loop(Echo())
     settle(loop)
     source = loop.source
-    source._paused.add(("echo-requests-v1", 1))  # type: ignore[attr-defined]
+    source.pause([("echo-requests-v1", 1)])
     if not healed:
         source.resume = lambda places: None  # type: ignore[method-assign]
     world.send(b"a", partition=0)
@@ -326,7 +326,7 @@ def test_a_busy_owner_heals_a_partition_that_stands_still_beside_others() -> Non
     echo = Echo()
     loop = world.loop(echo)
     settle(loop)
-    loop.source._paused.add(("echo-requests-v1", 1))  # type: ignore[attr-defined]
+    loop.source.pause([("echo-requests-v1", 1)])
     echo.on_batch = lambda rows: world.clock.sleep(0.5)
     world.send(b"alone", partition=1)
     for _ in range(200):
