@@ -34,6 +34,7 @@ from schemas.generated import (
     WorkerStatus,
 )
 from schemas.topic_kinds import DAY_MS, FOREVER_MS, Compatibility, Consumption, Guarantee, Record, Topic
+from schemas.vocabulary import FlinkGroup
 
 # A label may come so long after its request; the prediction log is kept longer, so that none waits for what is gone.
 LABEL_HORIZON_MS = 6 * DAY_MS
@@ -445,6 +446,12 @@ CONSUMPTIONS: tuple[Consumption, ...] = (
 )  # fmt: skip
 
 
+FLINK_READS: dict[str, tuple[str, ...]] = {
+    FlinkGroup.TILES: (USER_EVENTS_VALID.name,),
+    FlinkGroup.OUTCOMES: (PREDICTION_LOG.name, LABELS_TIMELY.name),
+}
+
+
 def topic(name: str) -> Topic[Record]:
     """Raises BadSettings where the catalogue has no such topic."""
     for candidate in CATALOGUE:
@@ -459,3 +466,11 @@ def consumption(task: str) -> Consumption:
         if candidate.group == task:
             return candidate
     raise BadSettings(f"no task {task!r}; there are: {', '.join(c.group for c in TASKS)}")
+
+
+def topics_read_by(group: str) -> tuple[str, ...]:
+    """The names of the topics in which a consumer group commits offsets; empty for a group that the catalogue does not know."""
+    for candidate in CONSUMPTIONS:
+        if candidate.group == group:
+            return (candidate.topic.name, *candidate.retry_topics())
+    return FLINK_READS.get(group, ())

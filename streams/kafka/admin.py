@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
+from typing import TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported at run time
     AdminClient,
     ConfigResource,
@@ -16,13 +19,23 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported at
 )
 
 from schemas.errors import BrokerUnavailable
+from schemas.topics import topics_read_by
 from streams.clock import SystemClock
 from streams.kafka import client_errors
 from streams.kafka.config import KafkaAddress
 from streams.rows import Place
 
 LIMIT_S = 20.0
-_LOADING = (KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE)
+CALL_LIMIT_S = 5.0
+AT_ONCE = 8  # groups that are asked for at the same time
+_LOADING = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError._WAIT_COORD,
+    KafkaError._TIMED_OUT,
+)
+T = TypeVar("T")
 LEADERS_LIMIT_S = 60.0  # one look-up alone may wait LIMIT_S on a broker that has just begun
 
 
@@ -35,7 +48,9 @@ class TopicSpec:
 
 class KafkaAdmin:
     def __init__(self, address: KafkaAddress) -> None:
-        self._clock = SystemClock()
+        self._clock, self._bootstrap = SystemClock(), address.bootstrap
+        self._members: dict[str, Consumer] = {}  # by group
+        self._lock = Lock()
         self._admin = AdminClient({"bootstrap.servers": address.bootstrap, "log_level": 2}, logger=None)
 
     def brokers(self, limit_s: float = 5.0) -> int:
@@ -148,37 +163,61 @@ class KafkaAdmin:
         except KafkaException as raised:
             raise client_errors.of_read(raised, "offsets") from raised
 
+    # --- positions of groups --------------------------------------------------------------------------------------
+
     def committed(self, group: str) -> dict[Place, int]:
-        """Committed offsets of a group; empty where there is none."""
+        """Committed offsets of a group; empty where there is none. Raises BrokerUnavailable."""
         return self.committed_of([group])[group]
 
     def committed_of(self, groups: Iterable[str]) -> dict[str, dict[Place, int]]:
-        """Committed offsets of several groups, asked for side by side; again while their coordinator is being loaded."""
-        left = {str(group) for group in groups}  # the client takes no subclass of str, as the names of Flink's groups are
-        found, until_s = dict[str, dict[Place, int]](), self._clock.monotonic_s() + LIMIT_S
-        while True:
-            asked = {
-                group: self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], require_stable=True)[group]
-                for group in sorted(left)
-            }
-            for group, future in asked.items():
-                try:
-                    positions = future.result(LIMIT_S).topic_partitions
-                except KafkaException as raised:
-                    if client_errors.kafka_error(raised).code() in _LOADING and self._clock.monotonic_s() < until_s:
-                        continue
-                    raise client_errors.of_read(raised, f"offsets of group {group}") from raised
-                found[group] = {(p.topic, p.partition): p.offset for p in positions if p.offset >= 0}
-            left -= found.keys()
-            if not left:
-                return found
-            self._clock.sleep(0.2)
+        """Committed offsets of several groups, asked for side by side, and asked again while their coordinator is being loaded: of the
+        topics that the catalogue says a group reads, of all topics for a group that it does not know. Offsets of a transaction that is
+        not decided are waited for (KIP-447). Raises BrokerUnavailable."""
+        until_s = self._clock.monotonic_s() + LIMIT_S
+        asked = {group: self._places_of(group) for group in groups}
+        with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="committed") as pool:
+            positions = pool.map(lambda group: self._committed(group, asked[group], until_s), asked)
+            return dict(zip(asked, positions, strict=True))
 
     def set_positions(self, group: str, positions: Mapping[Place, int]) -> None:
-        """Commit offsets for a group that nobody is in yet: where its first member begins."""
-        wanted = [TopicPartition(*place, offset) for place, offset in positions.items()]
-        try:
-            (future,) = self._admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)]).values()
-            future.result(LIMIT_S)
-        except KafkaException as raised:
-            raise client_errors.of_read(raised, f"positions of group {group}") from raised
+        """Commit offsets for a group that nobody is in yet: where its first member begins. Raises BrokerUnavailable."""
+        offsets = [TopicPartition(*place, offset) for place, offset in positions.items()]
+        until_s = self._clock.monotonic_s() + LIMIT_S
+        self._of_group(
+            group, f"positions of group {group}", until_s, lambda member: member.commit(offsets=offsets, asynchronous=False)
+        )
+
+    def _places_of(self, group: str) -> list[TopicPartition]:
+        topics = topics_read_by(group)
+        partitions = self.partitions()
+        return [TopicPartition(name, number) for name in (topics or partitions) for number in range(partitions.get(name, 0))]
+
+    def _committed(self, group: str, places: list[TopicPartition], until_s: float) -> dict[Place, int]:
+        if not places:
+            return {}
+        answers: list[TopicPartition] = self._of_group(
+            group, f"offsets of group {group}", until_s, lambda member: member.committed(places, timeout=CALL_LIMIT_S)
+        )
+        return {(p.topic, p.partition): p.offset for p in answers if p.offset >= 0}
+
+    def _of_group(self, group: str, doing: str, until_s: float, call: Callable[[Consumer], T]) -> T:
+        """Through a consumer that names the group and never joins it. The client's admin calls for a group's offsets end the process
+        (SIGSEGV) where the broker answers that it is not the group's coordinator, as a broker does that has just begun (librdkafka
+        #5040)."""
+        while True:
+            try:
+                return call(self._member(group))
+            except KafkaException as raised:
+                if client_errors.kafka_error(raised).code() not in _LOADING or self._clock.monotonic_s() > until_s:
+                    raise client_errors.of_read(raised, doing) from raised
+            self._clock.sleep(0.2)
+
+    def _member(self, group: str) -> Consumer:
+        """str(group): the client takes no subclass of str, as the names of Flink's groups are."""
+        with self._lock:
+            if group not in self._members:
+                self._members[group] = Consumer({
+                    "bootstrap.servers": self._bootstrap, "group.id": str(group), "enable.auto.commit": False,
+                    "isolation.level": "read_committed", "log_level": 2,
+                }, logger=None)  # fmt: skip
+            return self._members[group]
