@@ -1,30 +1,27 @@
-"""Recorded requests answered again, by versions side by side: `python -m inference_workers replay`.
+"""Answers recorded requests again, by several versions of a model: `python -m inference_workers replay`.
 
-The same records go through each version in the same batches, one version after the other by turns, so that answers and times
-can be compared. Nothing is written to a topic, and nothing in any group moves.
+The same records go through each version in the same batches, so that answers and times can be compared. Nothing is written to a
+topic, and no group's offsets move.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import os
 import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from inference_workers.media.reader import MediaReader
 from inference_workers.models.addresses import open_source
+from inference_workers.replayed import Replayed
 from inference_workers.settings import MediaSettings, WorkerSettings
-from inference_workers.task import Task, Version, find_task, task_names
+from inference_workers.task import Task, Version, Versions, find_task, task_names
 from processors.features.recorded_features import RecordedFeatures
 from schemas.codec import Decoder, SchemaIds
+from schemas.columns import Columns
 from schemas.errors import BadSettings, MillraceError
 from schemas.topics import PREDICTION_LOG
 from streams.clock import SystemClock
@@ -41,122 +38,74 @@ from streams.schema_registry import Registry
 BATCH = 64
 
 
-@dataclass
-class Replayed:
-    """What one version says. outputs: one row an entry, which is request `request_ids[i]`'s part `parts[i]`. contents: of each entry, equal
-    numbers where the same was shown. at_ms: the broker's time of each request."""
-
-    version: Version
-    request_ids: list[str] = field(default_factory=list)
-    parts: list[str] = field(default_factory=list)
-    outputs: list[Any] = field(default_factory=list)
-    seen: list[Any] = field(default_factory=list)
-    contents: list[int] = field(default_factory=list)
-    at_ms: list[int] = field(default_factory=list)
-    thresholds: Any = None
-    compute_ms: float = 0.0
-    refused: int = 0
-
-    def write(self, file: Path, window: dict[str, Any], with_seen: bool) -> None:
-        """Outputs float32 (entries, names), request ids, parts, contents, times; and what they are in `about`, JSON. with_seen: also what the model
-        was shown of each entry, pixels as one array, texts as UTF-8 with their lengths in bytes."""
-        folder = self.version.folder
-        about = window | {
-            "model": folder.name, "version": folder.version, "digest": folder.digest, "names": list(folder.coverage),
-            "thresholds": None if self.thresholds is None else np.asarray(self.thresholds, float).tolist(),
-            "compute_ms": self.compute_ms, "refused": self.refused, "bytes": sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()),
-        }  # fmt: skip
-        outputs = np.concatenate(self.outputs) if self.outputs else np.zeros((0, len(folder.coverage)), np.float32)
-        np.savez(
-            file, request_ids=np.array(self.request_ids, np.str_), parts=np.array(self.parts, np.str_),
-            outputs=outputs.astype(np.float32), contents=np.array(self.contents, np.uint64), at_ms=np.array(self.at_ms, np.int64),
-            about=np.array(json.dumps(about)), **(_arrays(self.seen) if with_seen else {}),
-        )  # fmt: skip
-
-
-def content_of(seen: Any, request_id: str, part: str) -> int:
-    """A number that is equal for equal content: of a text its words, whatever their case, spaces and Unicode form, of a picture its pixels.
-    What is neither is equal to itself alone."""
-    if isinstance(seen, str):
-        raw = " ".join(unicodedata.normalize("NFKC", seen).casefold().split()).encode()
-    elif isinstance(seen, np.ndarray):
-        raw = repr(seen.shape).encode() + np.ascontiguousarray(seen).tobytes()
-    else:
-        raw = f"{request_id}/{part}".encode()
-    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest())
-
-
-def _arrays(seen: Sequence[Any]) -> dict[str, Any]:
-    if seen and isinstance(seen[0], str):
-        raw = [text.encode() for text in seen]
-        return {"texts": np.frombuffer(b"".join(raw), np.uint8), "text_bytes": np.array([len(one) for one in raw], np.int64)}
-    return {"pixels": np.stack(seen)} if seen else {}
-
-
 def task_of(model: str) -> Task:
-    """Raises BadSettings where no task has that model."""
+    """The task that has this model. Raises BadSettings if none has."""
     tasks = [find_task(name) for name in task_names()]
     for task in tasks:
         if model in task.models:
             return task
-    raise BadSettings(f"no task has a model {model!r}; there are: {', '.join(name for task in tasks for name in task.models)}")
+    raise BadSettings(f"no task has a model {model!r}; models are: {', '.join(name for task in tasks for name in task.models)}")
 
 
 def replay(
     task: Task, model: str, versions: Sequence[Version], batches: Iterator[Rows], registry: SchemaIds, with_seen: bool = False,
     served: RecordedFeatures | None = None,
 ) -> list[Replayed]:  # fmt: skip
-    """served: the features that the task needs, as they were; a request of which none are known is refused.
+    """The answers of each version to the same batches. Versions take turns in being first, so that none has warmer caches.
 
-    Raises BadSettings where the model's outputs have no names, or features are needed and none were given."""
+    served: the features that the task needs, as they were served; a request for which none are known is refused. Raises BadSettings
+    if the model's outputs have no names, or if features are needed and none were given, ModelRefused, and RetryLater where a store
+    does not answer."""
     if task.needs and served is None:
         raise BadSettings(f"{task.name} needs features, and none were given")
     media = load(MediaSettings, os.environ, task.name).reader()
     decoder = Decoder.of(task.consumption.topic, registry)
-    others = {name: source for name, source in task.models.items() if name != model}
-    beside = {name: Version(folder, task.load(folder, name)) for name, folder in ((n, open_source(s)) for n, s in others.items())}
-    found = [Replayed(version) for version in versions]
+    others = _other_models(task, model)
+    answers = [Replayed(version) for version in versions]
     try:
-        for number, rows in enumerate(batches):
-            columns, bad = decoder.decode(rows.values)
-            rows, asked_n = rows.take([row for row in range(len(rows)) if row not in bad]), len(rows)
-            if served is not None:
-                known = [row for row, request_id in enumerate(rows.request_ids) if served.knows(request_id)]
-                rows, columns = rows.take(known), columns.take(known)
-                columns = served.beside(columns, rows.request_ids)
-            left_out = asked_n - len(rows)
-            if not len(rows):
-                for one in found:
-                    one.refused += left_out
-                continue
-            for one in found if number % 2 == 0 else reversed(found):
-                held = {**beside, model: one.version}
-                prepared = task.prepare(columns, held, media)
-                good = [row for row in range(len(rows)) if row not in prepared.refused]
-                asked = [rows.request_ids[row] for row in good]
-                one.refused += left_out + len(prepared.refused)
-                for use in task.predict(prepared.inputs, held).uses if asked else ():
-                    if use.version is not one.version:
-                        continue
-                    if not use.names:
-                        raise BadSettings(f"the outputs of {model} have no names, so two versions cannot be compared by them")
-                    which = range(len(asked)) if use.rows is None else use.rows
-                    entries, parts = [asked[row] for row in which], list(use.parts) or [""] * len(use.outputs)
-                    one.request_ids += entries
-                    one.parts += parts
-                    one.outputs.append(use.outputs)
-                    one.at_ms += [rows.timestamps_ms[good[row]] for row in which]
-                    shown = use.seen if len(use.seen) else [None] * len(entries)
-                    one.contents += map(content_of, shown, entries, parts)
-                    one.seen += use.seen if with_seen else ()
-                    one.thresholds, one.compute_ms = use.thresholds, one.compute_ms + use.compute_ms
+        for number, batch in enumerate(batches):
+            columns, rows = _decoded(decoder, batch, served)
+            for replayed in answers if number % 2 == 0 else reversed(answers):
+                replayed.refused += len(batch) - len(rows)
+                if len(rows):
+                    _answer(replayed, task, {**others, model: replayed.version}, columns, rows, media, with_seen)
     finally:
         media.close()
-    return found
+    return answers
+
+
+def _other_models(task: Task, model: str) -> Versions:
+    """The task's other models, each at the version that is shipped."""
+    folders = {name: open_source(source) for name, source in task.models.items() if name != model}
+    return {name: Version(folder, task.load(folder, name)) for name, folder in folders.items()}
+
+
+def _decoded(decoder: Decoder, batch: Rows, served: RecordedFeatures | None) -> tuple[Columns, Rows]:
+    """The columns and rows of a batch that can be answered: they decode, and their features are known."""
+    columns, errors = decoder.decode(batch.values)
+    rows = batch.without(errors)
+    if served is None:
+        return columns, rows
+    known = [row for row, request_id in enumerate(rows.request_ids) if served.knows(request_id)]
+    rows = rows.take(known)
+    return served.beside(columns.take(known), rows.request_ids), rows
+
+
+def _answer(
+    replayed: Replayed, task: Task, versions: Versions, columns: Columns, rows: Rows, media: MediaReader, with_seen: bool
+) -> None:
+    prepared = task.prepare(columns, versions, media)
+    replayed.refused += len(prepared.refused)
+    rows = rows.without(prepared.refused)
+    if not len(rows):
+        return
+    for use in task.predict(prepared.inputs, versions).uses:
+        if use.version is replayed.version:
+            replayed.add(use, rows, with_seen)
 
 
 def recorded(address: KafkaAddress, task: Task, starts: dict[Place, int], ends: dict[Place, int], limit: int) -> Iterator[Rows]:
-    """Requests as the worker admits them, in batches, at most `limit`."""
+    """At most `limit` requests in batches, as a worker would admit them. Raises BrokerUnavailable."""
     left = limit
     for polled in stretch(address, task.consumption.topic.name, starts, ends, SystemClock()):
         rows = admit(polled, task.consumption.topic.max_record_bytes, (), 0).rows
@@ -168,59 +117,65 @@ def recorded(address: KafkaAddress, task: Task, starts: dict[Place, int], ends: 
 
 
 def newest(starts: dict[Place, int], ends: dict[Place, int], limit: int) -> dict[Place, int]:
-    """Starts so late that about `limit` offsets lie before the ends, of each partition its share. Pure."""
+    """Start offsets such that about `limit` offsets are left before the ends, shared among partitions by their length. Pure."""
     lengths = {place: max(0, end - starts[place]) for place, end in ends.items()}
-    whole = sum(lengths.values())
-    if whole <= limit:
+    total = sum(lengths.values())
+    if total <= limit:
         return starts
-    return {place: ends[place] - math.ceil(limit * length / whole) for place, length in lengths.items()}
+    return {place: ends[place] - math.ceil(limit * length / total) for place, length in lengths.items()}
 
 
 def served_before(address: KafkaAddress, task: Task, from_ms: int, registry: SchemaIds) -> RecordedFeatures | None:
-    """The features that the task's requests were answered with since then; None where it needs none."""
+    """The features with which the task's requests were answered since `from_ms`; None if the task needs none. Raises
+    BrokerUnavailable and RetryLater."""
     if not task.needs:
         return None
-    found = RecordedFeatures(task.needs)
-    log = Readable(PREDICTION_LOG, registry, lambda record: found.take(record) if record["task"] == task.name else None)
+    features = RecordedFeatures(task.needs)
+    log = Readable(PREDICTION_LOG, registry, lambda record: features.take(record) if record["task"] == task.name else None)
     every(log, since(address, PREDICTION_LOG.name, range(PREDICTION_LOG.partitions), from_ms, SystemClock()))
-    return found
+    return features
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="inference_workers replay", description="Answer recorded requests again.")
     parser.add_argument("--model", required=True)
-    parser.add_argument("--source", required=True, action="append", help="a version; may be given more than once")
-    parser.add_argument("--from-ms", type=whole(0, 2**62), default=0, help="by the broker's clock, epoch")
-    parser.add_argument("--to-ms", type=whole(0, 2**62), default=SystemClock().now_ms())
-    parser.add_argument("--window", type=Path, help="offsets of an earlier replay, instead of times: its window.json")
-    parser.add_argument("--seen", action="store_true", help="also write what the model was shown")
-    parser.add_argument("--limit", type=whole(), default=10_000, help="requests, at most")
-    parser.add_argument("--out", type=Path, required=True, help="folder; 0.npz is what the first source says")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--source", required=True, action="append", help="address of a version; may be given more than once")
+    parser.add_argument(
+        "--from-ms",
+        type=whole(0, 2**62),
+        default=0,
+        help="first time of a request: milliseconds since the epoch, by the broker's clock",
+    )
+    parser.add_argument("--to-ms", type=whole(0, 2**62), default=SystemClock().now_ms(), help="last time; now by default")
+    parser.add_argument("--window", type=Path, help="window.json of an earlier replay: read the same offsets, instead of times")
+    parser.add_argument("--seen", action="store_true", help="also write the texts or pictures that the model was shown")
+    parser.add_argument("--limit", type=whole(), default=10_000, help="maximum number of requests")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the answers: 0.npz has those of the first source")
+    options = parser.parse_args(arguments)
     try:
-        settings, task = load(WorkerSettings, os.environ), task_of(chosen.model)
+        settings, task = load(WorkerSettings, os.environ), task_of(options.model)
         address, registry = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry)
         topic, admin = task.consumption.topic, KafkaAdmin(address)
         places = [(topic.name, number) for number in range(topic.partitions)]
-        starts, ends = admin.offsets_at(places, chosen.from_ms), admin.offsets_at(places, chosen.to_ms)
-        starts = newest(starts, ends, chosen.limit)
-        if chosen.window:
-            kept = json.loads(chosen.window.read_text())
-            starts, ends = ({place: kept[name][str(place[1])] for place in places} for name in ("from_offsets", "to_offsets"))
-            chosen.limit = kept["limit"]
-        folders = [open_source(source) for source in chosen.source]
-        versions = [Version(folder, task.load(folder, chosen.model)) for folder in folders]
-        found = replay(task, chosen.model, versions, recorded(address, task, starts, ends, chosen.limit), registry, chosen.seen,
-                       served_before(address, task, chosen.from_ms, registry))  # fmt: skip
+        starts, ends = admin.offsets_at(places, options.from_ms), admin.offsets_at(places, options.to_ms)
+        starts = newest(starts, ends, options.limit)
+        if options.window:
+            window = json.loads(options.window.read_text())
+            starts, ends = ({place: window[name][str(place[1])] for place in places} for name in ("from_offsets", "to_offsets"))
+            options.limit = window["limit"]
+        folders = [open_source(source) for source in options.source]
+        versions = [Version(folder, task.load(folder, options.model)) for folder in folders]
+        answers = replay(task, options.model, versions, recorded(address, task, starts, ends, options.limit), registry, options.seen,
+                         served_before(address, task, options.from_ms, registry))  # fmt: skip
     except MillraceError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1
     window = {
         "topic": topic.name, "from_offsets": {str(n): offset for (_, n), offset in starts.items()},
-        "to_offsets": {str(n): offset for (_, n), offset in ends.items()}, "limit": chosen.limit,
+        "to_offsets": {str(n): offset for (_, n), offset in ends.items()}, "limit": options.limit,
     }  # fmt: skip
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    for number, one in enumerate(found):
-        one.write(chosen.out / f"{number}.npz", window, chosen.seen)
-    (chosen.out / "window.json").write_text(json.dumps(window, indent=2) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    for number, replayed in enumerate(answers):
+        replayed.write(options.out / f"{number}.npz", window, options.seen)
+    (options.out / "window.json").write_text(json.dumps(window, indent=2) + "\n")
     return 0

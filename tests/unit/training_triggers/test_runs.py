@@ -331,7 +331,7 @@ def test_pictures_of_one_item_and_what_shares_one_lie_on_one_side() -> None:
 
 
 def test_near_copies_have_the_same_content() -> None:
-    from inference_workers.replay import content_of
+    from inference_workers.replayed import content_of
 
     first = content_of("WIN a prize:  call 0900-123", "r1", "")
     assert first == content_of("win a prize: call 0900-123\n", "r2", "text")
