@@ -14,7 +14,8 @@ import numpy as np
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.result_records import ResultRecords, origin_columns, result_columns, too_large
-from inference_workers.served.served_models import Batch, ServedModels
+from inference_workers.served.batch_versions import Batch
+from inference_workers.served.served_models import ServedModels
 from inference_workers.task import Prediction, Task, Version, Versions
 from processors.features.enrich import Enrich, Enriched
 from schemas.codec import Decoder, SchemaIds

@@ -93,11 +93,11 @@ def plan(
         build=build,
         kind="worker",
         name=task_name,
-        batches=BatchLimits(settings.max_batch, settings.max_batch_kib * 1024, settings.max_wait_ms),
+        batches=BatchLimits(settings.max_batch_requests, settings.max_batch_kib * 1024, settings.max_wait_ms),
         limits=LoopLimits(
             delivery=settings.delivery,
             commit_interval_ms=settings.commit_interval_ms,
-            look_ahead_records=settings.look_ahead,
+            look_ahead_records=settings.look_ahead_records,
             max_failures_in_a_row=settings.max_failures_in_a_row,
         ),
         quarantine=Quarantine(functools.partial(suspect_step, task_name, settings, f"{task_name}-{slot}")),

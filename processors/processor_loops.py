@@ -78,8 +78,8 @@ def _validation(settings: ProcessorSettings, given: Surroundings) -> Step:
             for part in since(address, USER_EVENTS_VALID.name, [partition], from_ms, clock):
                 yield partition, part.values, part.timestamps_ms
 
-    seen = Seen(settings.dedupe_s * 1000, in_flight=4 * LoopLimits().look_ahead_records)  # offsets have gaps
-    return given.step(Validation(given.registry, given.worker, given.metrics, seen, read_back, settings.replay_days * DAY_MS))
+    seen = Seen(settings.dedupe_window_s * 1000, in_flight=4 * LoopLimits().look_ahead_records)  # offsets have gaps
+    return given.step(Validation(given.registry, given.worker, given.metrics, seen, read_back, settings.max_replay_days * DAY_MS))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Settings of the processors, read once."""
+"""Settings of the processors and views, read once, at start."""
 
 from __future__ import annotations
 
@@ -12,9 +12,20 @@ from streams.process.settings import setting
 class ProcessorSettings(GroupSettings):
     remove_at: str = setting(
         "default=0.95 self_harm=never image:default=never video:default=never",
-        "by category, the probability from which a flagged item is removed without a person",
+        "probability from which a flagged item is removed without a review, by category",
     )
-    review_unjudged: bool = setting(True, "whether an item with a part that could not be judged is reviewed")
-    blob_roots: str = setting("", "roots of claim checks; the first is kept clean")
-    dedupe_s: int = setting(900, "an event whose id came in so many seconds before is a repeat", 0, 86_400)
-    replay_days: int = setting(366, "so many days back may a replay's header put an event; 0 refuses the header", 0, 3_650)
+    review_unjudged: bool = setting(True, "whether an item is reviewed if a part of it could not be judged")
+    blob_roots: str = setting(
+        "", "stores of media, file:///folder or s3://bucket/prefix; expired objects are removed from the first"
+    )
+    dedupe_window_s: int = setting(900, "deduplication window of event ids, seconds", 0, 86_400, was="dedupe_s")
+    max_replay_days: int = setting(
+        366, "maximum age of a replayed event, days; 0 refuses the replay header", 0, 3_650, was="replay_days"
+    )
+
+
+@dataclass(frozen=True)
+class ViewSettings(GroupSettings):
+    """Settings of the Faust views."""
+
+    views_folder: str = setting(".faust", "working folder of the Faust views")

@@ -81,7 +81,7 @@ CATALOGUE: Final[tuple[Header, ...]] = (
     ),
     Header(
         REPLAY_OFFSET_MS,
-        "of a replayed event: milliseconds that its clock is behind the broker's; 0 to MILLRACE_REPLAY_DAYS, else a dead letter",
+        "of a replayed event: milliseconds that its clock is behind the broker's; 0 to MILLRACE_MAX_REPLAY_DAYS, else a dead letter",
         ("replay command", "generate command", "validate"),
         ("validate", "archive"),
     ),

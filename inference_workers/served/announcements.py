@@ -1,6 +1,6 @@
-"""Updates of models as a worker reads them from `model-updates-v1`: in order, and none passed over but one that can never be read.
+"""Reads updates of models from `model-updates-v1`: in order, skipping only values that can never be decoded.
 
-A value whose schema the registry does not give now is kept, with all behind it, and read again after growing pauses.
+A value whose schema the registry does not return now is kept, with all values after it, and tried again after growing pauses.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AnnouncedVersion:
-    """A version as it was announced for one arm of a model."""
+    """A version that an update announces for one arm of a model. share, salt: which keys a challenger answers."""
 
     model: str
     arm: str
@@ -48,9 +48,9 @@ class AnnouncedVersion:
         return (self.version, self.uri, self.digest) == (other.version, other.uri, other.digest)
 
 
-def announced(update: ModelUpdate) -> dict[Arm, AnnouncedVersion]:
-    """By arm; an arm that is not named has no version from here on. Raises ModelRefused where a part of the update is invalid:
-    then none of it holds."""
+def versions_by_arm(update: ModelUpdate) -> dict[Arm, AnnouncedVersion]:
+    """The announced versions; an arm that is absent has no version from this update on. Raises ModelRefused if any part of the update
+    is invalid: then all of it is refused."""
     arms = {Arm.LIVE: AnnouncedVersion(update.model, Arm.LIVE, update.version, update.uri, update.digest, update.reason)}
     for challenger in update.challengers:
         if challenger.arm not in (Arm.CANARY, Arm.SHADOW):
@@ -66,18 +66,18 @@ def announced(update: ModelUpdate) -> dict[Arm, AnnouncedVersion]:
             update.model, arm, challenger.version, challenger.uri, challenger.digest, update.reason,
             challenger.share, challenger.salt,
         )  # fmt: skip
-    for arm, what in arms.items():
-        if not what.version or not what.uri:
-            raise ModelRefused(f"the update is invalid: {arm} has no {'URI' if what.version else 'version'}")
-        if not _SHA256.fullmatch(what.digest):
+    for arm, announced in arms.items():
+        if not announced.version or not announced.uri:
+            raise ModelRefused(f"the update is invalid: {arm} has no {'URI' if announced.version else 'version'}")
+        if not _SHA256.fullmatch(announced.digest):
             raise ModelRefused(
-                f"the update is invalid: {arm} has digest {what.digest[:80]!r}; it is a sha256, 64 hexadecimal digits"
+                f"the update is invalid: {arm} has digest {announced.digest[:80]!r}; it must be a sha256, 64 hexadecimal digits"
             )
     return arms
 
 
 def in_background(work: Callable[[], T]) -> Future[T]:
-    """Runs on a thread of its own that does not keep the process from ending."""
+    """Runs `work` on a daemon thread of its own, which does not keep the process alive."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -91,7 +91,7 @@ def in_background(work: Callable[[], T]) -> Future[T]:
 
 
 class Pause:
-    """How long to wait before the next try of what may come back: twice as long each time."""
+    """The pause before the next try of something that may recover: twice as long each time, up to LONGEST_PAUSE_S."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -109,7 +109,7 @@ class Pause:
 
 
 class Updates:
-    """All updates of a topic. `trouble`: why the next one cannot be read now, in words; empty where nothing waits."""
+    """All updates of the topic. trouble: why the next one cannot be read now, as a sentence; empty if none waits."""
 
     def __init__(self, topic: Broadcast, registry: SchemaIds, clock: Clock, metrics: Metrics) -> None:
         self._topic, self._clock, self._metrics = topic, clock, metrics
@@ -121,7 +121,7 @@ class Updates:
         self.trouble = ""
 
     def history(self, limit_s: float) -> list[ModelUpdate]:
-        """All that is written by now, oldest first. Raises BrokerUnavailable where broker or registry do not give it in time."""
+        """All updates up to now, oldest first. Raises BrokerUnavailable if broker or registry do not answer within `limit_s`."""
         until_s = self._clock.monotonic_s() + limit_s
         values = self._topic.read_to_end(limit_s).values
         while True:
@@ -133,7 +133,7 @@ class Updates:
             self._clock.sleep(FIRST_PAUSE_S)
 
     def poll(self) -> list[ModelUpdate]:
-        """What can be read since the last call; waits for nothing. Raises BrokerUnavailable where the topic was cut."""
+        """Updates that became readable since the last call, without waiting. Raises BrokerUnavailable if the topic was truncated."""
         self._waiting.extend(self._topic.poll().values)
         updates: list[ModelUpdate] = []
         if self._reading is not None and self._reading.done():
@@ -146,7 +146,7 @@ class Updates:
             else:
                 self.trouble = f"a model update cannot be read yet: {error}"
                 self._pause.begin()
-                self._log.warning("model update that cannot be read yet; it is tried again", cause=str(error))
+                self._log.warning("model update cannot be read yet; it is tried again", cause=str(error))
         if self._waiting and self._reading is None and self._pause.over():
             values = list(self._waiting)
             self._reading = in_background(lambda: self._read(values))
@@ -157,7 +157,7 @@ class Updates:
         return self._reading is not None
 
     def _read(self, values: Sequence[bytes | None]) -> tuple[list[ModelUpdate], int, RetryLater | None]:
-        """Updates up to the first that cannot be read now, how many values that took, and why it ended before the last."""
+        """Updates up to the first that cannot be read now, the number of values read, and the error that stopped it, if any."""
         updates: list[ModelUpdate] = []
         for number, value in enumerate(values):
             try:
@@ -167,9 +167,9 @@ class Updates:
                 updates += [ModelUpdate.from_dict(record) for record in columns.records()]
             except RetryLater as error:
                 return updates, number, error
-            except Exception as error:  # bytes that are no update will not become one
+            except Exception as error:  # these bytes will never be an update
                 self._metrics.add("updates_unreadable", 1)
-                self._log.error("model update passed over: it can never be read", cause=f"{type(error).__name__}: {error}")
+                self._log.error("model update skipped: it can never be read", cause=f"{type(error).__name__}: {error}")
         return updates, len(values), None
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""One arm of one model: the version that answers, the one that shall, and the way from the first to the second.
+"""One arm of one model: the version that answers, the version that is announced, and the way from the first to the second.
 
-A version is loaded beside the one that answers. What was loaded is swapped in only while it is still the one that is wanted;
-what cannot be loaded is refused, and what cannot be reached now is tried again after growing pauses.
+The announced version is loaded in the background, and swapped in only if it is still the announced one by then. A version that cannot
+be loaded is refused; one that cannot be reached now is tried again after growing pauses.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ Mark = tuple[int, int]  # epoch and offset of an announcement
 
 @dataclass(frozen=True)
 class Loaded:
-    """previous: name of the version that it followed. is_swap: whether it has to be announced; what a worker starts with has not."""
+    """A version in memory. previous: the version that it replaced. is_swap: whether it must be acknowledged, which the version that a
+    worker starts with is not."""
 
-    wanted: AnnouncedVersion
+    announced: AnnouncedVersion
     version: Version
     loaded_ms: float
     previous: str | None = None
@@ -34,49 +35,50 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Ended:
-    """A load that came to its end: refused: why, None where the version was swapped in."""
+    """A load that ended. refused: why the version was refused; None if it was swapped in."""
 
-    what: AnnouncedVersion
+    announced: AnnouncedVersion
     refused: MillraceError | None
 
 
 class ModelArm:
-    """`held` changes only inside `settle`, `want` and `drop`, which are called between batches."""
+    """held: the loaded version that answers. It changes only inside `settle`, `want` and `drop`, which are called between batches.
+    trouble: why the announced version does not answer, as a sentence."""
 
     def __init__(
         self, model: str, arm: str, load: Callable[[AnnouncedVersion], Loaded], clock: Clock, held: Loaded | None = None
     ) -> None:
         self.model, self.arm, self.held = model, arm, held
         self._load = load
-        self._target: AnnouncedVersion | None = held.wanted if held is not None else None
+        self._target: AnnouncedVersion | None = held.announced if held is not None else None
         self._loading: tuple[AnnouncedVersion, Future[Loaded]] | None = None
         self._pause = Pause(clock)
-        self._given_up: AnnouncedVersion | None = None  # it was refused: not loaded again until somebody announces it again
-        self._failed_digest = ""  # of a version that was dropped: not taken up again until the arm was empty
+        self._given_up: AnnouncedVersion | None = None  # refused: not loaded again until it is announced again
+        self._failed_digest = ""  # of a dropped version: not loaded again until the arm was empty
         self._announced: dict[Place, Mark] = {}
-        self.trouble = ""  # why what is wanted does not answer, in words
+        self.trouble = ""
 
-    def want(self, what: AnnouncedVersion | None) -> None:
-        """The newest word on this arm; None: it has no version from here on."""
-        if what is None:
+    def want(self, announced: AnnouncedVersion | None) -> None:
+        """Make this the version to load and swap in; None: the arm has no version from now on."""
+        if announced is None:
             self._failed_digest = ""
-        elif what.digest == self._failed_digest:
+        elif announced.digest == self._failed_digest:
             return
-        self._target, self._given_up, self.trouble = what, None, ""
+        self._target, self._given_up, self.trouble = announced, None, ""
         self._pause.reset()
         if self.held is None:
             return
-        if what is not None and what.digest == self.held.wanted.digest:
-            self.held = replace(self.held, wanted=what)
-        elif self.arm != Arm.LIVE:  # a challenger that is not wanted any more answers nobody while its follower loads
+        if announced is not None and announced.digest == self.held.announced.digest:
+            self.held = replace(self.held, announced=announced)
+        elif self.arm != Arm.LIVE:  # a challenger that was withdrawn stops answering before its successor is loaded
             self._release()
 
-    def drop(self, why: str) -> None:
-        """The version that is held failed where another answered: it answers no more, and is not loaded again."""
+    def drop(self, cause: str) -> None:
+        """Stop answering with the loaded version, which failed on a batch that another answered, and do not load it again."""
         if self.held is not None:
-            what = self.held.wanted
-            self._failed_digest, self._target = what.digest, None
-            self.trouble = f"{what.model} {what.version} ({what.arm}) was dropped: {why}"
+            announced = self.held.announced
+            self._failed_digest, self._target = announced.digest, None
+            self.trouble = f"{_name(announced)} was dropped: {cause}"
             self._release()
 
     def _release(self) -> None:
@@ -85,10 +87,10 @@ class ModelArm:
             held.version.backend.close()
 
     def settle(self) -> Ended | None:
-        """One step from what answers to what shall."""
+        """One step towards the announced version: swap in what is loaded, or start a load. Does not wait."""
         ended = self._finish()
         target = self._target
-        if target is None or (self.held is not None and self.held.wanted.digest == target.digest):
+        if target is None or (self.held is not None and self.held.announced.digest == target.digest):
             return ended
         if self._loading is None and target != self._given_up and self._pause.over():
             self._loading = target, in_background(lambda: self._load(target))
@@ -101,38 +103,38 @@ class ModelArm:
     def _finish(self) -> Ended | None:
         if self._loading is None or not self._loading[1].done():
             return None
-        (what, future), self._loading = self._loading, None
+        (announced, future), self._loading = self._loading, None
         target, error = self._target, future.exception()
         if error is not None:
-            return self._ended_in_error(what, error) if target is not None and what.same_source(target) else None
-        loaded = future.result()
-        if target is None or target.digest != what.digest or (self.held is not None and self.held.wanted.digest == what.digest):
-            loaded.version.backend.close()  # it was superseded or withdrawn while it loaded
+            return self._ended_in_error(announced, error) if target is not None and announced.same_source(target) else None
+        loaded, digest = future.result(), announced.digest
+        if target is None or target.digest != digest or (self.held is not None and self.held.announced.digest == digest):
+            loaded.version.backend.close()  # superseded or withdrawn while it loaded
             return None
         old, self.trouble = self.held, ""
-        self.held = replace(loaded, wanted=target, previous=old.version.folder.version if old is not None else None)
+        self.held = replace(loaded, announced=target, previous=old.version.folder.version if old is not None else None)
         self._announced = {}
         if old is not None:
             old.version.backend.close()
         return Ended(target, None)
 
-    def _ended_in_error(self, what: AnnouncedVersion, error: BaseException) -> Ended | None:
+    def _ended_in_error(self, announced: AnnouncedVersion, error: BaseException) -> Ended | None:
         if isinstance(error, RetryLater):
             self._pause.begin()
-            self.trouble = f"{what.model} {what.version} ({what.arm}) was announced and cannot be fetched yet: {error}"
+            self.trouble = f"{_name(announced)} was announced and cannot be fetched yet: {error}"
             return None
         refused = error if isinstance(error, MillraceError) else ModelRefused(f"{type(error).__name__}: {error}")
-        self.refuse(what, refused)
-        return Ended(what, refused)
+        self.refuse(announced, refused)
+        return Ended(announced, refused)
 
-    def refuse(self, what: AnnouncedVersion, error: MillraceError) -> None:
-        """It is not loaded; what answered stays."""
+    def refuse(self, announced: AnnouncedVersion, error: MillraceError) -> None:
+        """Do not load this version; the old one goes on answering."""
         self._given_up = self._target
-        self.trouble = f"{what.model} {what.version} ({what.arm}) was announced and refused: {error}"
+        self.trouble = f"{_name(announced)} was announced and refused: {error}"
 
     def unannounced(self, rows: Rows, staged: Mapping[Place, Mark]) -> dict[FirstOffset, Mark]:
-        """First offsets of partitions for which the swap was not announced yet, or whose announcement was read again because its
-        transaction did not happen. staged: announced earlier in the same batch."""
+        """First offsets of the partitions for which the swap is not acknowledged yet, or whose acknowledgement was lost with its
+        transaction. staged: acknowledged earlier in the same batch."""
         first: dict[FirstOffset, Mark] = {}
         if self.held is None or not self.held.is_swap:
             return first
@@ -144,3 +146,7 @@ class ModelArm:
 
     def announced(self, marks: Mapping[Place, Mark]) -> None:
         self._announced.update(marks)
+
+
+def _name(announced: AnnouncedVersion) -> str:
+    return f"{announced.model} {announced.version} ({announced.arm})"

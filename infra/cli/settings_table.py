@@ -15,7 +15,9 @@ from streams.terminal_text import as_json as json_line
 OTHER_SETTINGS = (
     ("worker", "inference_workers", "WorkerSettings"),
     ("media", "inference_workers", "MediaSettings"),
+    ("model versions", "inference_workers.models", "ModelSettings"),
     ("processors", "processors", "ProcessorSettings"),
+    ("views", "processors", "ViewSettings"),
     ("features", "feature_jobs", "FeatureSettings"),
     ("training", "training_triggers", "TriggerSettings"),
 )

@@ -74,7 +74,7 @@ def replay_offset_ms(headers: Mapping[str, bytes], longest_ms: int) -> int:
     if not _OFFSET.fullmatch(raw) or int(raw) > longest_ms:
         shown = raw[:40].decode(errors="replace")
         raise ImpossibleEvent(
-            f"the header {h.REPLAY_OFFSET_MS} is {shown!r}: milliseconds from 0 to {longest_ms} are taken (MILLRACE_REPLAY_DAYS)"
+            f"the header {h.REPLAY_OFFSET_MS} is {shown!r}: milliseconds from 0 to {longest_ms} are taken (MILLRACE_MAX_REPLAY_DAYS)"
         )
     return int(raw)
 

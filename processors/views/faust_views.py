@@ -20,7 +20,7 @@ from typing import Any
 import faust
 from faust.transport.drivers import aiokafka as driver
 
-from processors.settings import ProcessorSettings
+from processors.settings import ViewSettings
 from processors.views import strikes
 from processors.views.windows import MINUTE_MS, Minutes, Positions, trending
 from schemas.errors import RetryLater
@@ -36,7 +36,7 @@ from streams.readable import Readable
 from streams.rows import Polled
 from streams.schema_registry import Registry
 
-SETTINGS, CLOCK = load(ProcessorSettings, os.environ), SystemClock()
+SETTINGS, CLOCK = load(ViewSettings, os.environ), SystemClock()
 GROUP = f"millrace-views-{uuid7(CLOCK.now_ms())}"
 WINDOW_MINUTES = 60  # the longest that trends are told of; beside it stands the window before
 # Events may be an hour ahead of the broker's clock, so that much more is read than is counted.
@@ -64,7 +64,7 @@ app = faust.App(
     GROUP,
     broker=f"kafka://{SETTINGS.bootstrap}",
     value_serializer="raw",
-    datadir=os.environ.get("MILLRACE_VIEWS_FOLDER", ".faust"),
+    datadir=SETTINGS.views_folder,
     topic_partitions=CONTENT_ACTIONS.partitions,
     topic_disable_leader=True,
     consumer_auto_offset_reset="earliest",

@@ -1,6 +1,6 @@
-"""Settings: frozen dataclasses filled once, at start, from `MILLRACE_*`; a bad value stops the start. A number has its range with it.
+"""Settings: frozen dataclasses that are filled once, at start, from `MILLRACE_*` variables; an invalid value stops the start.
 
-`MILLRACE_MAX_BATCH` sets a field for every task, `MILLRACE_MODERATION__MAX_BATCH` for one; the narrower wins.
+`MILLRACE_MAX_WAIT_MS` sets a field for every task, `MILLRACE_MODERATION__MAX_WAIT_MS` for one task and takes precedence.
 """
 
 from __future__ import annotations
@@ -30,19 +30,21 @@ class Origin:
     help: str
 
 
-def setting(default: Any, help_: str, minimum: float | None = None, maximum: float | None = None) -> Any:
-    """minimum, maximum: of a number, both allowed themselves; a number needs both."""
-    return dataclasses.field(default=default, metadata={"help": help_, "minimum": minimum, "maximum": maximum})
+def setting(default: Any, help_: str, minimum: float | None = None, maximum: float | None = None, *, was: str = "") -> Any:
+    """minimum, maximum: the range of a number, inclusive; a number needs both. was: the field's earlier name, which is refused with a
+    message that names the new one."""
+    return dataclasses.field(default=default, metadata={"help": help_, "minimum": minimum, "maximum": maximum, "was": was})
 
 
 def load(kind: type[T], env: Mapping[str, str], scope: str = "") -> T:
-    """Raises BadSettings that names the variable, its value and what it takes."""
+    """The settings of a process. scope: the task or group whose own variables take precedence. Raises BadSettings with the variable, its
+    value and what it must be."""
     return kind(**{name: value for name, (value, _) in _values(kind, env, scope).items()})
 
 
 def origins(kind: type[Any], env: Mapping[str, str], scope: str = "") -> list[Origin]:
-    """Each field with its value and where that comes from: a variable or the default."""
-    found = _values(kind, env, scope)
+    """Each field with its value and where it comes from: a variable or the default. Raises BadSettings."""
+    values = _values(kind, env, scope)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     return [
         Origin(
@@ -51,22 +53,34 @@ def origins(kind: type[Any], env: Mapping[str, str], scope: str = "") -> list[Or
             origin,
             fields[name].metadata.get("help", ""),
         )
-        for name, (value, origin) in found.items()
+        for name, (value, origin) in values.items()
     ]
 
 
 def _values(kind: type[Any], env: Mapping[str, str], scope: str) -> dict[str, tuple[Any, str]]:
     hints = typing.get_type_hints(kind)
-    found: dict[str, tuple[Any, str]] = {}
+    values: dict[str, tuple[Any, str]] = {}
     for field in dataclasses.fields(kind):
-        names = [f"{PREFIX}{scope.upper().replace('-', '_')}__{field.name.upper()}"] if scope else []
-        names.append(f"{PREFIX}{field.name.upper()}")
-        found[field.name] = (field.default, "default")
-        for name in names:
-            if name in env:
-                found[field.name] = (_parse(name, env[name], hints[field.name], field.metadata), name)
+        _refuse_old_name(field, env, scope)
+        values[field.name] = (field.default, "default")
+        for variable in _variables(field.name, scope):
+            if variable in env:
+                values[field.name] = (_parse(variable, env[variable], hints[field.name], field.metadata), variable)
                 break
-    return found
+    return values
+
+
+def _variables(name: str, scope: str) -> list[str]:
+    """The variables that set a field; the first one that is set counts."""
+    scoped = [f"{PREFIX}{scope.upper().replace('-', '_')}__{name.upper()}"] if scope else []
+    return [*scoped, f"{PREFIX}{name.upper()}"]
+
+
+def _refuse_old_name(field: dataclasses.Field[Any], env: Mapping[str, str], scope: str) -> None:
+    was = field.metadata.get("was", "")
+    for old, new in zip(_variables(was, scope), _variables(field.name, scope), strict=True) if was else ():
+        if old in env:
+            raise BadSettings(f"{old} is now called {new}: rename the variable")
 
 
 def _parse(name: str, text: str, kind: Any, limits: Mapping[str, Any]) -> Any:
@@ -82,10 +96,10 @@ def _parse(name: str, text: str, kind: Any, limits: Mapping[str, Any]) -> Any:
             raise ValueError
         return value
     except (ValueError, KeyError):
-        raise BadSettings(f"{name} is {text!r}; it takes {_takes(kind, limits)}") from None
+        raise BadSettings(f"{name} is {text!r}; it must be {_allowed(kind, limits)}") from None
 
 
-def _takes(kind: Any, limits: Mapping[str, Any]) -> str:
+def _allowed(kind: Any, limits: Mapping[str, Any]) -> str:
     if kind is bool:
         return "1, true, 0 or false"
     if issubclass(kind, Enum):

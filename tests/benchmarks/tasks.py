@@ -116,7 +116,12 @@ class Worker:
     """One real worker process of a task, warm and with its partitions."""
 
     def __init__(self, bootstrap: str, registry: str, task: str) -> None:
-        env = {**os.environ, "MILLRACE_BOOTSTRAP": bootstrap, "MILLRACE_REGISTRY": registry, "MILLRACE_MAX_BATCH": str(BATCH)}
+        env = {
+            **os.environ,
+            "MILLRACE_BOOTSTRAP": bootstrap,
+            "MILLRACE_REGISTRY": registry,
+            "MILLRACE_MAX_BATCH_REQUESTS": str(BATCH),
+        }
         command = [sys.executable, "-m", "inference_workers", "--task", task]
         self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -132,7 +132,7 @@ def test_commands_say_what_is_wrong_and_what_to_do(servers: Servers, tmp_path: P
     assert "not-up" in not_up.stderr or "no-answer" in not_up.stdout
     shown = {one["name"]: one for one in lines(run(servers, "config", "show", "--json"))}
     assert shown["MILLRACE_BOOTSTRAP"]["origin"] == "MILLRACE_BOOTSTRAP"
-    assert shown["MILLRACE_MAX_BATCH"]["origin"] == "default"
+    assert shown["MILLRACE_MAX_BATCH_REQUESTS"]["origin"] == "default"
 
 
 def test_the_client_answers_many_at_once_and_names_bad_requests(servers: Servers, stage: Stage) -> None:

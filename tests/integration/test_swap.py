@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from inference_workers.models.folder import SHIPPED, write_manifest
-from inference_workers.served.served_models import chosen
+from inference_workers.served.batch_versions import in_share
 from infra.settings import ROOT
 from schemas.codec import Encoder, read_any
 from schemas.generated import Challenger, ModelUpdate
@@ -135,7 +135,7 @@ def test_a_canary_answers_its_share_of_the_keys_and_one_that_fails_costs_no_answ
         stage.wait_answered()
         assert stage.problems() == []
         arms = _arms(stage)
-        assert arms == {f"c-{i}": "canary" if chosen(str(i).encode(), "", 0.3, "salt") else "live" for i in range(200)}
+        assert arms == {f"c-{i}": "canary" if in_share(str(i).encode(), "", 0.3, "salt") else "live" for i in range(200)}
         assert 30 <= list(arms.values()).count("canary") <= 90
         logged = {
             (one["version"], one["arm"])
@@ -156,7 +156,7 @@ def test_a_canary_answers_its_share_of_the_keys_and_one_that_fails_costs_no_answ
         arms = _arms(stage)
         assert {arms[f"c-{i}"] for i in range(200, 300)} == {"live"}
         (refusal,) = [ack for ack in _acks(stage) if ack["version"] == "9" and not ack["accepted"]]
-        assert (refusal["arm"], "it failed where the live version answered" in refusal["reason"]) == ("canary", True)
+        assert (refusal["arm"], "it failed on a batch that the live version answered" in refusal["reason"]) == ("canary", True)
         _announce(stage, live, "1")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
-from inference_workers.served import served_models as live_module
+from inference_workers.served import version_loading
 from inference_workers.served.served_models import ServedModels
 from inference_workers.task import Prediction, Prepared, Use, Versions
 from inference_workers.worker import TaskProcessor
@@ -80,7 +80,7 @@ class ModelVersions:
         self.broker.create(MODEL_UPDATES.name, 1)
         self.sink = MemorySink(self.broker, "", None)
         self.acks: list[SwapAck] = []
-        monkeypatch.setattr(live_module, "open_source", self.opened)
+        monkeypatch.setattr(version_loading, "open_source", self.opened)
 
     def opened(self, uri: str, wanted: str | None = None) -> ModelFolder:
         version = uri.removeprefix("file:/")

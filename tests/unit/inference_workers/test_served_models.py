@@ -172,7 +172,7 @@ def test_a_withdrawn_canary_answers_nobody_while_the_next_one_loads(world: Model
     world.announce("1", beside("canary", "8"))
     world.settle(models)
     with models.batch() as batch:
-        assert [one.wanted.version for one in batch.canaries] == ["8"]
+        assert [one.announced.version for one in batch.canaries] == ["8"]
     world.held_back = {"9": Event()}
     world.announce("1", beside("canary", "9"))
     world.still_loads(models)
@@ -181,7 +181,7 @@ def test_a_withdrawn_canary_answers_nobody_while_the_next_one_loads(world: Model
     world.held_back["9"].set()
     world.settle(models)
     with models.batch() as batch:
-        assert [one.wanted.version for one in batch.canaries] == ["9"]
+        assert [one.announced.version for one in batch.canaries] == ["9"]
     assert {one.version: one.closed for one in world.backends} == {"1": False, "8": True, "9": False}
 
 
@@ -217,7 +217,7 @@ def test_a_restarted_worker_answers_with_what_answered(world: ModelVersions) -> 
     assert answered(world, again, rows(0, 4)) == []  # nothing was swapped
     world.settle(again)
     with again.batch() as batch:
-        assert [one.wanted.version for one in batch.shadows] == ["8"]
+        assert [one.announced.version for one in batch.shadows] == ["8"]
 
 
 def test_a_worker_that_starts_while_the_store_is_away_takes_the_newest_version_as_soon_as_it_can(world: ModelVersions) -> None:

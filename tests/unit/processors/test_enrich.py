@@ -13,7 +13,7 @@ import pytest
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from inference_workers.replay import newest, replay
-from inference_workers.served.served_models import Batch
+from inference_workers.served.batch_versions import Batch
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from inference_workers.worker import TaskProcessor
 from processors.features.enrich import ASK_AGAIN_S, Enrich, Enriched, Fallback, Need, logged

@@ -120,18 +120,18 @@ def test_metric_names_follow_prometheus() -> None:
 
 
 def test_a_bad_setting_names_the_variable_and_what_it_takes() -> None:
-    with pytest.raises(BadSettings, match=r"MILLRACE_MAX_BATCH is 'many'; it takes a whole number from 1 to 10000"):
-        load(WorkerSettings, {"MILLRACE_MAX_BATCH": "many"})
+    with pytest.raises(BadSettings, match=r"MILLRACE_MAX_BATCH_REQUESTS is 'many'; it must be a whole number from 1 to 10000"):
+        load(WorkerSettings, {"MILLRACE_MAX_BATCH_REQUESTS": "many"})
     with pytest.raises(BadSettings, match="exactly-once"):
         load(WorkerSettings, {"MILLRACE_DELIVERY": "twice"})
 
 
 def test_a_tasks_own_variable_wins_and_config_says_so() -> None:
-    env = {"MILLRACE_MAX_BATCH": "32", "MILLRACE_MODERATION__MAX_BATCH": "16"}
-    assert load(WorkerSettings, env, "moderation").max_batch == 16
-    assert load(WorkerSettings, env, "other").max_batch == 32
-    (found,) = [one for one in origins(WorkerSettings, env, "moderation") if one.name == "MILLRACE_MAX_BATCH"]
-    assert found.origin == "MILLRACE_MODERATION__MAX_BATCH"
+    env = {"MILLRACE_MAX_BATCH_REQUESTS": "32", "MILLRACE_MODERATION__MAX_BATCH_REQUESTS": "16"}
+    assert load(WorkerSettings, env, "moderation").max_batch_requests == 16
+    assert load(WorkerSettings, env, "other").max_batch_requests == 32
+    (found,) = [one for one in origins(WorkerSettings, env, "moderation") if one.name == "MILLRACE_MAX_BATCH_REQUESTS"]
+    assert found.origin == "MILLRACE_MODERATION__MAX_BATCH_REQUESTS"
 
 
 # Fields of its own: those of a parent are counted there. The numbers only shrink.

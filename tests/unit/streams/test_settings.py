@@ -58,7 +58,7 @@ def test_a_number_has_a_range_and_nothing_outside_starts(kind: type[Any], field:
     for bad in ("nan", "inf", "-inf", "", "many", "1e400", str(least - 1), str(most + 1), "-1"):
         with pytest.raises(BadSettings) as raised:
             load(kind, {name: bad})
-        assert str(raised.value).startswith(f"{name} is {bad!r}; it takes a ")
+        assert str(raised.value).startswith(f"{name} is {bad!r}; it must be a ")
         assert str(raised.value).endswith(f"from {least} to {most}")
     for good in (least, most):
         assert getattr(load(kind, {name: str(good)}), field.name) == good
@@ -72,3 +72,19 @@ def test_no_settings_of_this_machine_are_needed_for_the_defaults() -> None:
 
 def test_no_runs_a_day_is_a_legal_setting() -> None:
     assert load(TriggerSettings, {"MILLRACE_RUNS_A_DAY": "0"}).runs_a_day == 0
+
+
+OLD_NAMES = [
+    (kind, field.name, field.metadata["was"])
+    for kind in classes()
+    for field in dataclasses.fields(kind)
+    if field.metadata.get("was")
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "was"), OLD_NAMES, ids=str)
+@pytest.mark.parametrize("scope", ["", "moderation"])
+def test_an_old_name_is_refused_with_the_new_one(kind: type[Any], name: str, was: str, scope: str) -> None:
+    prefix = f"MILLRACE_{scope.upper()}__" if scope else "MILLRACE_"
+    with pytest.raises(BadSettings, match=f"{prefix}{was.upper()} is now called {prefix}{name.upper()}"):
+        load(kind, {prefix + was.upper(): "1"}, scope)

@@ -1,0 +1,18 @@
+"""Settings of whoever loads model versions: where registered ones are found, and where they are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from streams.process.settings import setting
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    mlflow: str = setting("", "address of the MLflow registry; empty for none")
+    home: str = setting(".millrace", "folder whose `models` keeps the versions that were fetched from a registry")
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.home) / "models"

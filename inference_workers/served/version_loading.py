@@ -1,0 +1,58 @@
+"""Loads announced versions, and chooses the version that a worker starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import structlog
+
+from inference_workers.models.addresses import open_source
+from inference_workers.served.announcements import AnnouncedVersion
+from inference_workers.served.model_arm import Loaded
+from inference_workers.task import Task, Version
+from schemas.errors import MillraceError, ModelRefused
+from schemas.vocabulary import Arm
+from streams.clock import Clock
+
+
+def load_version(task: Task, announced: AnnouncedVersion, clock: Clock) -> Loaded:
+    """Raises ModelRefused if the source is not what was announced or does not fit the task, RetryLater if it does not answer."""
+    started_s = clock.monotonic_s()
+    try:
+        folder = open_source(announced.uri, announced.digest)
+        if folder.version != announced.version or (folder.name != announced.model and not folder.huggingface):
+            raise ModelRefused(
+                f"{announced.uri} is {folder.name} {folder.version}; {announced.model} {announced.version} was announced"
+            )
+        version = Version(folder, task.load(folder, announced.model), announced.arm)
+    except MillraceError:
+        raise
+    except Exception as error:  # of a library's own kind, on files that only look valid
+        raise ModelRefused(f"{announced.uri} cannot be loaded: {type(error).__name__}: {error}") from error
+    return Loaded(announced, version, (clock.monotonic_s() - started_s) * 1000)
+
+
+def newest_loadable(
+    history: Sequence[AnnouncedVersion], load: Callable[[AnnouncedVersion], Loaded]
+) -> tuple[Loaded | None, list[tuple[AnnouncedVersion, MillraceError]]]:
+    """The newest version of the history that can be loaded, if any, and the newer ones with their errors, newest first."""
+    failed: list[tuple[AnnouncedVersion, MillraceError]] = []
+    for announced in reversed(history):
+        if any(announced.same_source(earlier) for earlier, _ in failed):
+            continue
+        try:
+            return replace(load(announced), is_swap=False), failed
+        except MillraceError as error:
+            failed.append((announced, error))
+            structlog.get_logger().error(
+                "announced version cannot be loaded", model=announced.model, version=announced.version, cause=str(error)
+            )
+    return None, failed
+
+
+def configured(task: Task, model: str, source: str) -> Loaded:
+    """The version that the worker was started with. Raises ModelRefused and RetryLater."""
+    folder = open_source(source)
+    announced = AnnouncedVersion(model, Arm.LIVE, folder.version, source, folder.digest, "configured at the start")
+    return Loaded(announced, Version(folder, task.load(folder, model)), 0.0, is_swap=False)
