@@ -101,9 +101,10 @@ class EchoGroup:
         delivery: Delivery = Delivery.EXACTLY_ONCE,
         sink: Callable[[Sink], Sink] = lambda sink: sink,
         quarantine: Quarantine | None = None,
+        max_wait_ms: float = 0.0,
         **limits: int | float,
     ) -> Loop:
-        """sink: wraps the loop's own."""
+        """sink: wraps the loop's own. max_wait_ms: of a batch, for company."""
         transactional_id = f"echo-{slot}" if delivery is Delivery.EXACTLY_ONCE else None
         line = CostLine()
         made = Loop(
@@ -111,7 +112,7 @@ class EchoGroup:
             source=MemorySource(self.broker, "echo"),
             sink=sink(MemorySink(self.broker, "echo", transactional_id)),
             step=BatchStep(Functions(echo, answer), self.clock, line),
-            batcher=Batcher(BatchLimits(max_rows=8), line),
+            batcher=Batcher(BatchLimits(max_rows=8, max_wait_ms=max_wait_ms), line),
             clock=self.clock,
             limits=LoopLimits(delivery=delivery, **limits),  # type: ignore[arg-type]
             worker=f"echo-{slot}",

@@ -18,7 +18,8 @@ Record = tuple[bytes | None, bytes | None, HeaderList]  # key, value and headers
 
 def admitted(*records: Record, topic: str = TOPIC) -> Admitted:
     n = len(records)
-    keys, values, headers = [k for k, _, _ in records], [v for _, v, _ in records], [list(each) for _, _, each in records]
+    keys, values = [key for key, _, _ in records], [value for _, value, _ in records]
+    headers: list[HeaderList | None] = [list(each) for _, _, each in records]
     return admit(Polled([(topic, 0)] * n, list(range(n)), keys, values, headers, [1_000] * n), MAX_RECORD_BYTES, {RETRY}, 0)
 
 

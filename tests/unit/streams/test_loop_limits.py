@@ -37,6 +37,28 @@ def test_the_drain_keeps_its_limit_and_gives_back_what_it_did_not_begin() -> Non
     assert statuses(world) == {"ok": 200} and once(world)
 
 
+def test_a_request_waits_for_company_up_to_the_limit_of_a_batch() -> None:
+    world, echo = EchoGroup(partitions=1), Echo()
+    loop = world.loop(echo, max_wait_ms=5_000)
+    settle(loop)
+    began_s = world.clock.monotonic_s()
+    world.send(b"v")
+    while not world.results():
+        loop.run_once()
+    assert 5 <= world.clock.monotonic_s() - began_s < 6
+
+
+def test_a_stop_does_not_wait_for_company() -> None:
+    world, echo = EchoGroup(partitions=1), Echo()
+    loop = world.loop(echo, max_wait_ms=60_000)
+    world.send(b"v")
+    passes = iter([False] * 5)
+    began_s = world.clock.monotonic_s()
+    loop.run(lambda: next(passes, True))
+    assert statuses(world) == {"ok": 1}
+    assert world.clock.monotonic_s() - began_s < 30
+
+
 def polled_of(loop: Loop) -> Polled:
     while not len(polled := loop._poll()):
         pass
