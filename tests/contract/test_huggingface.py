@@ -56,8 +56,8 @@ def vision(folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
-def texts(folder: Path) -> None:
-    torch.manual_seed(1)
+def texts(folder: Path, seed: int = 1) -> None:
+    torch.manual_seed(seed)
     words = tokenizer(folder)
     labels = {0: "spam", 1: "violence"}
     config = transformers.BertConfig(
@@ -152,11 +152,15 @@ def test_the_digest_is_that_of_the_files_and_only_safetensors_without_code_are_o
 
 
 def test_a_text_of_more_tokens_than_the_model_reads_is_read_to_its_end(tmp_path: Path) -> None:
-    texts(tmp_path)
-    scorer = find_task("moderation").load(open_source(f"hf:{tmp_path}"), "moderation-text")
     head = "hello there " * 40  # 80 of 64 tokens
-    read: Any = scorer
     ends = [f"{word} " * 20 for word in ("are", "today", "you", "my", "friend")]
-    *long, short = read.classify([*(head + end for end in ends), "hello"]).logits
-    assert len({tuple(logits) for logits in long}) > 1
-    np.testing.assert_allclose(read.classify(["hello"]).logits[0], short, atol=1e-5)
+    answers: set[int] = set()
+    for seed in range(5):  # a text has the logits of its stretch with the largest; of some models that is the head's
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        texts(folder, seed)
+        read: Any = find_task("moderation").load(open_source(f"hf:{folder}"), "moderation-text")
+        *long, short = read.classify([*(head + end for end in ends), "hello"]).logits
+        answers.add(len({tuple(logits) for logits in long}))
+        np.testing.assert_allclose(read.classify(["hello"]).logits[0], short, atol=1e-5)
+    assert max(answers) > 1

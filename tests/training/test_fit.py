@@ -85,7 +85,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tmp_path: Path) 
     vision_digits_retrain.run(whole, 1, lambda words: None)  # as the other: the last bits hang on the process
     child = subprocess.Popen(
         [sys.executable, "-m", "training_triggers.trainers.fit_pictures", str(killed)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **vision_digits_retrain.DETERMINISTIC},
     )
     deadline_s = time.monotonic() + 120
     while not list(killed.glob("checkpoint-*")) and time.monotonic() < deadline_s:

@@ -37,6 +37,9 @@ def main() -> int:
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     torch.set_num_threads(int(job["threads"]))
     device = device_of(int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if device.type == "cuda":  # a killed training ends in the same weights
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
     if world > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

@@ -70,6 +70,10 @@ def apart(shown: vision_digits.Digits) -> tuple[vision_digits.Digits, vision_dig
     return shown.take(~measured), shown.take(measured)
 
 
+# one thread adds in one order; cuBLAS needs a workspace of its own to be deterministic (NVIDIA's cuBLAS documentation, "Results reproducibility")
+DETERMINISTIC = {"OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
+
 def run(folder: Path, processes: int, say: Say) -> None:
     """The training itself, on so many processes. Raises TrainingFailed."""
     command = [sys.executable, "-m"]
@@ -78,7 +82,7 @@ def run(folder: Path, processes: int, say: Say) -> None:
     command += ["training_triggers.trainers.fit_pictures", str(folder)]
     log = folder / "fit.log"
     with log.open("a") as errors, subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **DETERMINISTIC}
     ) as child:  # fmt: skip
         assert child.stdout is not None
         for line in child.stdout:
