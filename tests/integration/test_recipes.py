@@ -44,13 +44,9 @@ class Copy:
                 file.write_text("\n".join(block.lines) + "\n")
 
     def command(self, line: str) -> None:
-        """Types are left to `./millrace check`: they would take a minute each."""
-        tools = Path(sys.executable).parent
         match line.split():
             case ["./millrace", "fix"]:
                 self.run(sys.executable, "-m", "infra", "fix")
-                self.run(str(tools / "ruff"), "check", "--quiet", ".")
-                self.run(str(tools / "lint-imports"), "--no-cache")
             case ["./millrace", "test", *words]:
                 self.run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words)
             case ["./millrace", "topics", "--provision"]:
@@ -59,6 +55,12 @@ class Copy:
                 shutil.copy(self.folder / source, self.folder / target)
             case _:
                 raise AssertionError(f"a recipe has a command that this test does not know: {line}")
+
+    def check(self) -> None:
+        """Of `./millrace check` lint and import order; types would take a minute each."""
+        tools = Path(sys.executable).parent
+        self.run(str(tools / "ruff"), "check", "--quiet", ".")
+        self.run(str(tools / "lint-imports"), "--no-cache")
 
     def run(self, *command: str) -> str:
         env = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -88,8 +90,10 @@ def copy(tmp_path: Path) -> Copy:
     return Copy(tmp_path)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_leads_to_what_it_promises(recipe: str, copy: Copy) -> None:
     for block in blocks(recipe):
         copy.apply(block)
+    copy.check()
     assert PROVISIONS.get(recipe, set()) <= copy.topics
