@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from infra.settings import ROOT
+from feature_jobs.settings import FeatureSettings
+from inference_workers.models.settings import ModelSettings
+from inference_workers.settings import MediaSettings, WorkerSettings
+from infra.settings import ROOT, StackSettings
+from processors.settings import ProcessorSettings, ViewSettings
 from schemas.topic_kinds import Guarantee
 from schemas.topics import CATALOGUE, CONSUMPTIONS, TASKS
+from training_triggers.settings import TriggerSettings
 
 PACKAGES = ("schemas", "streams", "processors", "inference_workers", "feature_jobs", "training_triggers", "infra", "tests")
 DOCUMENTS = sorted(
@@ -89,6 +95,22 @@ def test_the_index_of_decisions_lists_each_with_its_title() -> None:
 def test_each_decision_has_one_form(file: Path) -> None:
     headings = re.findall(r"^## (.*)$", (ROOT / file).read_text(), flags=re.MULTILINE)
     assert headings == ["Status", "Context", "Decision", "Why", "Consequences"]
+
+
+# --- settings -----------------------------------------------------------------------------------------------------
+
+SETTINGS = (
+    StackSettings, WorkerSettings, MediaSettings, ModelSettings, ProcessorSettings, ViewSettings, FeatureSettings, TriggerSettings,
+)  # fmt: skip
+OF_TESTS = {"MILLRACE_CHROMIUM"}
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d not in AS_IT_WAS], ids=str)
+def test_every_setting_that_a_document_names_is_one(document: Path) -> None:
+    """The tasks' own variables (`MILLRACE_MODERATION__MAX_BATCH`) are not written out in documents."""
+    known = {f"MILLRACE_{field.name.upper()}" for kind in SETTINGS for field in fields(kind)} | OF_TESTS
+    named = re.findall(r"\bMILLRACE_[A-Z][A-Z_]*[A-Z]\b(?![<_])", (ROOT / document).read_text())
+    assert set(named) - known == set()
 
 
 # --- the table of processes ---------------------------------------------------------------------------------------
