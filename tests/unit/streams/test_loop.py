@@ -208,6 +208,15 @@ def test_what_is_in_memory_stays_under_the_look_ahead() -> None:
         highest = max(highest, loop.assignment.in_flight_records)
     assert len(world.results()) == 200
     assert highest <= 20
+    assert (loop.assignment.in_flight_records, loop.assignment.in_flight_bytes) == (0, 0)
+
+
+def test_who_is_alone_joins_once() -> None:
+    world = EchoGroup(partitions=2)
+    loop = world.loop(Echo())
+    world.send(*[b"v"] * 20)
+    settle(loop)
+    assert loop.metrics.total("rebalances") == 1
 
 
 def test_a_full_worker_reads_on_after_others_joined_and_left() -> None:
