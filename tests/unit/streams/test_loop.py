@@ -211,6 +211,17 @@ def test_what_is_in_memory_stays_under_the_look_ahead() -> None:
     assert (loop.assignment.in_flight_records, loop.assignment.in_flight_bytes) == (0, 0)
 
 
+def test_a_clean_leave_commits_what_is_finished() -> None:
+    world = EchoGroup(partitions=2)
+    loop = world.loop(Echo(), commit_interval_ms=1e9)
+    loop.run_once()
+    world.send(*[b"v"] * 8)
+    loop.run_once()
+    assert world.results() == []
+    loop.source.close()
+    assert len(world.results()) == 8
+
+
 def test_who_is_alone_joins_once() -> None:
     world = EchoGroup(partitions=2)
     loop = world.loop(Echo())
