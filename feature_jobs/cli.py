@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from feature_jobs.settings import FeatureSettings
+from schemas.durations import DAY_MS
 from schemas.errors import BadSettings, MillraceError
-from schemas.features import DAY_MS, VIEWS, Kind, view_of
+from schemas.features import VIEWS, Kind, view_of
 from streams.clock import SystemClock
 from streams.process.arguments import real, whole
 from streams.process.settings import load

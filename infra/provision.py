@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from schemas import avro
+from schemas.durations import DAY_MS
 from schemas.errors import SchemaRefused
-from schemas.topic_kinds import DAY_MS, FOREVER_MS, Consumption, Record, Topic
+from schemas.topic_kinds import FOREVER_MS, Consumption, Record, Topic
 from schemas.topics import CATALOGUE, CONSUMPTIONS
 from streams.kafka.admin import KafkaAdmin, TopicSpec
 from streams.loop.deadletter import ROOM_BYTES

@@ -15,7 +15,7 @@ from processors.moderation.cleaner import Cleaner
 from processors.moderation.policy import Rules, action_of, action_of_review
 from processors.moderation.timely_labels import is_timely
 from processors.settings import ProcessorSettings
-from schemas.features import DAY_MS
+from schemas.durations import DAY_MS
 from schemas.topic_kinds import Consumption
 from schemas.topics import DECISIONS, POLICY, TIMELY, USER_EVENTS, USER_EVENTS_VALID, VALIDATE
 from streams.claim_checks import ClaimChecks

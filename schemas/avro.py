@@ -1,4 +1,4 @@
-"""The Avro schemas of this repository: one folder a record, one file a version, examples beside it."""
+"""The Avro schemas in `records/`: one folder per record, one file per version, with examples."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _folder(record: str) -> Path:
     for folder in FOLDERS:
         if (folder / record).is_dir():
             return folder / record
-    raise KeyError(f"no record {record!r} in {RECORDS}; there are: {', '.join(record_names())}")
+    raise KeyError(f"there is no record {record!r} in {RECORDS}; the records are {', '.join(record_names())}")
 
 
 def versions(record: str) -> tuple[int, ...]:
@@ -34,21 +34,22 @@ def versions(record: str) -> tuple[int, ...]:
 
 @cache
 def schema(record: str, version: int | None = None) -> Schema:
-    """The parsed schema of a record, newest version unless one is named. Callers must not change it."""
+    """The schema of a record, by default its newest version. Callers must not change it."""
     number = versions(record)[-1] if version is None else version
     loaded: Schema = json.loads((_folder(record) / f"v{number}.avsc").read_text())
     return loaded
 
 
 def examples(record: str) -> dict[str, dict[str, Any]]:
-    """Name and JSON of each example. Avro `bytes` are written as text with one character a byte."""
+    """Name and JSON of each example. Avro `bytes` are written as text, one character per byte."""
     return {file.stem: json.loads(file.read_text()) for file in sorted((_folder(record) / "examples").glob("*.json"))}
 
 
 def from_json(value: Any, kind: Any) -> Any:
-    """A value as JSON spells it (`schemas.json_fit`) as the codec writes it: `bytes` and `fixed` are latin-1 text, as the Avro specification
-    says, logical types are what they are written as, a union's branch is the one that fits, and fields that are left out have their
-    defaults."""
+    """A JSON value (see `schemas.json_fit`) as the value that the codec writes.
+
+    `bytes` and `fixed` come from latin-1 text, as in the Avro specification. Logical types stay the numbers or bytes that are written.
+    A union takes the branch that fits. Missing fields take their defaults."""
     return _from_json(value, kind, names_of(kind))
 
 
@@ -80,7 +81,7 @@ def _from_json(value: Any, kind: Any, names: Mapping[str, Any]) -> Any:
 
 
 def _field(value: Mapping[str, Any], field: Mapping[str, Any], names: Mapping[str, Any]) -> Any:
-    """A default of a union is of its first branch, which the specification says."""
+    """By the specification the default of a union belongs to its first branch."""
     if field["name"] in value:
         return _from_json(value[field["name"]], field["type"], names)
     kind = field["type"][0] if isinstance(field["type"], list) else field["type"]
@@ -90,13 +91,14 @@ def _field(value: Mapping[str, Any], field: Mapping[str, Any], names: Mapping[st
 def _of_union(value: Any, union: list[Any], names: Mapping[str, Any]) -> Any:
     branch = branch_of(value, union, names)
     if branch is None:
-        return value  # the codec says what is wrong with it
-    found = names.get(branch, branch) if isinstance(branch, str) else branch
-    made = _from_json(value, branch, names)
-    records = [one for one in union if isinstance(names.get(one, one) if isinstance(one, str) else one, dict)]
-    if len(records) > 1 and isinstance(found, dict) and found.get("type") == "record":
-        return _full_name_in(found, names), made  # fastavro's way to name the branch
-    return made
+        return value  # the codec will report the error
+    resolved = [names.get(kind, kind) if isinstance(kind, str) else kind for kind in union]
+    chosen = names.get(branch, branch) if isinstance(branch, str) else branch
+    converted = _from_json(value, branch, names)
+    complex_branches = [kind for kind in resolved if isinstance(kind, dict)]
+    if len(complex_branches) > 1 and isinstance(chosen, dict) and chosen.get("type") == "record":
+        return _full_name_in(chosen, names), converted  # fastavro takes a pair where the branch must be named
+    return converted
 
 
 def _full_name_in(record: dict[str, Any], names: Mapping[str, Any]) -> str:
@@ -107,9 +109,8 @@ _parsed: dict[int, tuple[Any, Any]] = {}
 
 
 def parsed(kind: Any) -> Any:
-    """fastavro's parsed form, made once for each schema object; the object is kept so that its id stays its own."""
-    found = _parsed.get(id(kind))
-    if found is None:
-        found = (kind, fastavro.parse_schema(kind, named_schemas={}))
-        _parsed[id(kind)] = found
-    return found[1]
+    """fastavro's parsed form, made once per schema object. The object is kept with it, so that no later object gets its id."""
+    entry = _parsed.get(id(kind))
+    if entry is None:
+        entry = _parsed[id(kind)] = (kind, fastavro.parse_schema(kind, named_schemas={}))
+    return entry[1]

@@ -1,4 +1,4 @@
-"""What moderation tells apart: the words of verdicts, rules and labels."""
+"""The categories of moderation, as verdicts, rules and labels name them."""
 
 from __future__ import annotations
 

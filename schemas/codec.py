@@ -1,6 +1,6 @@
-"""Bytes on a topic to columns and back: the Confluent wire format (a zero byte, the schema's id in four bytes, Avro).
+"""Bytes on a topic to columns and back, in the Confluent wire format: a zero byte, the schema's id in four bytes, Avro.
 
-Nobody registers a schema here: ids are looked up, and provisioning (`infra`) is the only place that makes them.
+Schema ids are only looked up here. They are registered by provisioning (`infra`) alone.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ HEAD_BYTES = _HEAD.size
 
 
 class SchemaIds(Protocol):
-    """The registry as the codec needs it. All calls wait a bounded time and keep what they learnt."""
+    """The schema registry as the codec needs it. Every call waits a bounded time; answers are cached."""
 
     def schema_of(self, schema_id: int) -> dict[str, Any]:
-        """Raises UndecodableRecord where no such id exists, RetryLater where the registry did not answer."""
+        """Raises UndecodableRecord where there is no such id, RetryLater where the registry does not answer."""
         ...
 
     def id_of(self, subject: str, schema: dict[str, Any]) -> int:
-        """Raises SchemaRefused where the schema was not provisioned under the subject."""
+        """Raises SchemaRefused where the schema is not provisioned under the subject."""
         ...
 
     def ids_under(self, subject: str, *, anew: bool) -> Collection[int]:
-        """The ids of a subject's versions, as far as they were learnt. anew: of all that are registered by now; what is new since the
-        last call is asked for. Raises RetryLater where the registry did not answer."""
+        """The ids of a subject's versions, as far as they are cached. anew: ask the registry for versions that were added since the last
+        call. Raises RetryLater where the registry does not answer."""
         ...
 
 
@@ -47,7 +47,7 @@ def head(schema_id: int) -> bytes:
 
 
 def schema_id_of(value: bytes | None) -> int:
-    """Raises UndecodableRecord where the value does not start as the wire format says."""
+    """Raises UndecodableRecord where the value does not start as the wire format requires."""
     if value is None:
         raise UndecodableRecord("the value is null")
     if len(value) < HEAD_BYTES:
@@ -59,25 +59,25 @@ def schema_id_of(value: bytes | None) -> int:
 
 
 class Decoder:
-    """Values of one topic as columns of our newest schema of the record, whichever version wrote them.
+    """Values of one topic as columns of the record's newest schema, whichever version wrote them.
 
-    subject: the topic's; what is written with a schema of another subject is refused, as nobody checked that schema against ours,
-    and an id that nobody registered costs one call to the registry a batch, however many there are. Without it any schema is read by.
-    most_values: of one record, see `schemas.writer_schemas`."""
+    subject: the topic's. Values written with a schema of another subject are refused, because nobody checked that schema for
+    compatibility; all unregistered ids of a batch cost one call to the registry. Without a subject any schema is accepted.
+    most_values: limit for one record, see `schemas.writer_schemas`."""
 
-    def __init__(self, record: str, ids: SchemaIds, subject: str = "", most_values: int = MOST_VALUES) -> None:
+    def __init__(self, record: str, registry: SchemaIds, subject: str = "", most_values: int = MOST_VALUES) -> None:
         self._reader = avro.schema(record)
-        self._ids, self._subject, self._most_values = ids, subject, most_values
+        self._registry, self._subject, self._most_values = registry, subject, most_values
 
     @classmethod
-    def of(cls, topic: Topic[Record], ids: SchemaIds, most_values: int = MOST_VALUES) -> Decoder:
-        """For the values of a topic of the catalogue."""
-        return cls(topic.record_name, ids, topic.subject, most_values)
+    def of(cls, topic: Topic[Record], registry: SchemaIds, most_values: int = MOST_VALUES) -> Decoder:
+        """A decoder for a topic of the catalogue."""
+        return cls(topic.record_name, registry, topic.subject, most_values)
 
     def decode(self, values: Sequence[bytes | None]) -> tuple[Columns, dict[int, UndecodableRecord]]:
-        """Columns of the rows that decode, in order, and the error of each other row by its index.
+        """Columns of the rows that can be decoded, in order, and the error of every other row by its index.
 
-        Raises RetryLater where an id has not been seen yet and the registry does not answer.
+        Raises RetryLater where an id is not cached and the registry does not answer.
         """
         heads = {value[:HEAD_BYTES] for value in values if value is not None}
         if len(heads) == 1 and None not in values:
@@ -94,21 +94,21 @@ class Decoder:
         return self._decode_mixed(values, rows, failures)
 
     def _writers(self, schema_ids: Collection[int]) -> dict[int, dict[str, Any] | UndecodableRecord]:
-        """The schema of each id, without its logical types, or why it is not read by."""
-        found: dict[int, dict[str, Any] | UndecodableRecord] = {}
-        strangers: set[int] = set()
+        """The schema of each id without its logical types, or the reason why it is not accepted."""
+        writers: dict[int, dict[str, Any] | UndecodableRecord] = {}
+        foreign: set[int] = set()
         if self._subject:
-            strangers = set(schema_ids).difference(self._ids.ids_under(self._subject, anew=False))
-            if strangers:
-                strangers.difference_update(self._ids.ids_under(self._subject, anew=True))
+            foreign = set(schema_ids).difference(self._registry.ids_under(self._subject, anew=False))
+            if foreign:
+                foreign.difference_update(self._registry.ids_under(self._subject, anew=True))
         for schema_id in schema_ids:
             try:
-                if schema_id in strangers:
-                    raise UndecodableRecord(f"schema {schema_id} is no version of {self._subject}")
-                found[schema_id] = writer_of(self._ids.schema_of(schema_id)).plain
+                if schema_id in foreign:
+                    raise UndecodableRecord(f"schema {schema_id} is not a version of {self._subject}")
+                writers[schema_id] = writer_of(self._registry.schema_of(schema_id)).plain
             except UndecodableRecord as error:
-                found[schema_id] = error
-        return found
+                writers[schema_id] = error
+        return writers
 
     def _decode_all(self, schema_id: int, bodies: list[bytes]) -> tuple[Columns, dict[int, UndecodableRecord]]:
         (writer,) = self._writers([schema_id]).values()
@@ -119,7 +119,7 @@ class Decoder:
     def _decode_mixed(
         self, values: Sequence[bytes | None], rows: dict[int, list[int]], failures: dict[int, UndecodableRecord]
     ) -> tuple[Columns, dict[int, UndecodableRecord]]:
-        """Several versions in one batch: find the bad rows, then read the good ones as one version."""
+        """For several versions in one batch: finds the bad rows, then reads the good ones as one version."""
         records: dict[int, dict[str, Any]] = {}
         for schema_id, writer in self._writers(rows).items():
             for row in rows[schema_id]:
@@ -140,14 +140,14 @@ class Decoder:
 class Encoder:
     """Columns as values of one topic."""
 
-    def __init__(self, record: str, subject: str, ids: SchemaIds) -> None:
+    def __init__(self, record: str, subject: str, registry: SchemaIds) -> None:
         self._schema = avro.schema(record)
-        self._head = head(ids.id_of(subject, self._schema))
+        self._head = head(registry.id_of(subject, self._schema))
 
     @classmethod
-    def of(cls, topic: Topic[Record], ids: SchemaIds) -> Encoder:
-        """For the values of a topic of the catalogue. Raises SchemaRefused where its schema was not provisioned."""
-        return cls(topic.record_name, topic.subject, ids)
+    def of(cls, topic: Topic[Record], registry: SchemaIds) -> Encoder:
+        """An encoder for a topic of the catalogue. Raises SchemaRefused where its schema is not provisioned."""
+        return cls(topic.record_name, topic.subject, registry)
 
     def encode(self, columns: Mapping[str, Input], n: int) -> list[bytes]:
         """See `schemas.encoding.encode`."""
@@ -158,20 +158,20 @@ class Encoder:
         return self.encode({name: Constant(value) for name, value in asdict(record).items()}, 1)[0]
 
 
-def read_any(value: bytes | None, ids: SchemaIds) -> dict[str, Any]:
-    """One value with whatever schema wrote it, for people and side streams. Raises UndecodableRecord, RetryLater."""
+def read_any(value: bytes | None, registry: SchemaIds) -> dict[str, Any]:
+    """One value, read with the schema that wrote it: for people and side streams. Raises UndecodableRecord, RetryLater."""
     schema_id = schema_id_of(value)
     assert value is not None
-    writer = ids.schema_of(schema_id)
+    writer = registry.schema_of(schema_id)
     return decode_one(value[HEAD_BYTES:], writer, writer)
 
 
 def write_any(record: Mapping[str, Any], schema: dict[str, Any], schema_id: int) -> bytes:
-    """One value by whatever schema, for people: whole, for a field may name a type of another one. Raises ValueError where it does not
-    fit."""
+    """One value, written with any schema: for people. Written as a whole, because a field may refer to a type that another one defines.
+    Raises ValueError where it does not fit."""
     out = BytesIO()
     try:
         fastavro.schemaless_writer(out, avro.parsed(schema), record, strict=True)
-    except Exception as error:  # fastavro raises many kinds on values that are not what the schema says
+    except Exception as error:  # fastavro raises many kinds of errors for values that do not fit
         raise ValueError(f"not a {schema['name']}: {type(error).__name__} {error}") from error
     return head(schema_id) + out.getvalue()

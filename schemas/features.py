@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from schemas.durations import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.errors import BadSettings
 from schemas.topic_kinds import Record, Topic
 from schemas.topics import ITEM_FEATURES, ITEMS, USER_FEATURES, USER_PROFILES
 
-MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 TILE_MS = 5 * MINUTE_MS
 # By suffix. At time t a window holds the tiles that started after t - length: its newest is still filling. An event counts from
 # its arrival on, also where its clock is ahead (at most by AHEAD_MS).

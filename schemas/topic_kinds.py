@@ -1,4 +1,4 @@
-"""What a topic is and what a group that reads it is; the names that derive from them. The topics themselves: `topics.py`."""
+"""The types of topics and of the groups that read them, and the names derived from them. The topics themselves: `topics.py`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Generic, Protocol, TypeVar
 
+from schemas.durations import DAY_MS
 from schemas.errors import BadSettings
 
 
@@ -18,48 +19,47 @@ class Record(Protocol):
 R = TypeVar("R", bound=Record, covariant=True)
 
 KIB = 1024
-DAY_MS = 24 * 3600 * 1000
 FOREVER_MS = -1
 MAX_NAME_CHARS = 249  # Kafka's own limit
 
 
 class Guarantee(Enum):
-    """What a read_committed reader may rely on."""
+    """What a read_committed reader can rely on."""
 
-    NONE = "none"  # written by producers that are not ours
-    EXACTLY_ONCE = "exactly once"  # one Kafka transaction with the offsets that it came from
-    AT_LEAST_ONCE = "at least once"  # repeats carry the same request id and input offset
+    NONE = "none"  # written by producers outside of Millrace
+    EXACTLY_ONCE = "exactly once"  # written in one Kafka transaction with the input offsets
+    AT_LEAST_ONCE = "at least once"  # duplicates carry the same request id and input offset
 
 
 class Compatibility(Enum):
-    """Schema Registry compatibility levels that we use."""
+    """The schema registry's compatibility levels in use."""
 
-    FULL_TRANSITIVE = "FULL_TRANSITIVE"  # a reader or a writer is not ours
-    BACKWARD_TRANSITIVE = "BACKWARD_TRANSITIVE"  # inside
+    FULL_TRANSITIVE = "FULL_TRANSITIVE"  # a reader or a writer is outside of Millrace
+    BACKWARD_TRANSITIVE = "BACKWARD_TRANSITIVE"  # all readers and writers are part of Millrace
 
 
 class Order(Enum):
-    RELAXED = "relaxed"  # a record that must wait goes to a retry topic; later ones pass it
-    STRICT = "strict"  # it is retried in place, and its partition waits
+    RELAXED = "relaxed"  # a record that must wait goes to a retry topic; later records overtake it
+    STRICT = "strict"  # the record is retried in place, and its partition waits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topic(Generic[R]):
-    """One topic. `record` is None where values keep the schema of the topic that they are copies of."""
+    """One topic. `record` is None where its values are copied from another topic and keep the schema of that one."""
 
     name: str
     record: type[R] | None
     key: str
-    partitions: int
-    retention_ms: int
-    guarantee: Guarantee
-    compatibility: Compatibility
     owner: str
     writers: tuple[str, ...]
     readers: tuple[str, ...]
+    partitions: int = 4
+    retention_ms: int = 7 * DAY_MS
+    guarantee: Guarantee = Guarantee.EXACTLY_ONCE
+    compatibility: Compatibility = Compatibility.FULL_TRANSITIVE
     order: Order = Order.RELAXED
     max_record_bytes: int = 1024 * KIB
-    compacted: bool = False  # the last record of each key is kept, whatever its age
+    compacted: bool = False  # the last record of each key is kept forever
 
     @property
     def subject(self) -> str:
@@ -73,13 +73,13 @@ class Topic(Generic[R]):
 
 @dataclass(frozen=True, kw_only=True)
 class Consumption:
-    """A group of ours that reads a topic through the loop: it has retry and dead-letter topics there."""
+    """A consumer group that reads a topic with the loop. It has retry and dead-letter topics of its own."""
 
     topic: Topic[Record]
-    group: str  # also the name of the task, where a worker reads it
+    group: str  # for a worker also the name of the task
     retry_delays_ms: tuple[int, ...]
     results: Topic[Record] | None = None
-    key_field: str = ""  # of the record, where clients take the key from it
+    key_field: str = ""  # the field of the record that clients use as the key
 
     def retry_topics(self) -> tuple[str, ...]:
         return tuple(retry_name(self.topic.name, self.group, delay_ms) for delay_ms in self.retry_delays_ms)

@@ -1,99 +1,61 @@
-"""Every topic of Millrace, once. Provisioning, dead-letter and retry names, checks and tests derive from this page.
+"""Every topic and consumer group of Millrace. Provisioning, retry and dead-letter topics, checks and tests derive from this page.
 
-A new topic is one block here, brought by the work that writes and reads it.
+A block gives what differs from the defaults of `Topic`: 4 partitions, 7 days, exactly once, FULL_TRANSITIVE. A new topic is one block,
+added together with the code that writes and reads it.
 """
 
 from __future__ import annotations
 
+from schemas import generated as records
+from schemas.durations import DAY_MS
 from schemas.errors import BadSettings
-from schemas.generated import (
-    AuditEntry,
-    Content,
-    ContentAction,
-    DriftEvent,
-    DriftState,
-    Item,
-    ItemTile,
-    Label,
-    ModelUpdate,
-    ModerationVerdict,
-    PredictionLog,
-    PredictionOutcome,
-    SwapAck,
-    TrainingEvent,
-    TrainingRequest,
-    TranscriptionRequest,
-    TranscriptionResult,
-    TranslationRequest,
-    TranslationResult,
-    UserEvent,
-    UserProfile,
-    UserTile,
-    VisionRequest,
-    VisionResult,
-    WorkerStatus,
-)
-from schemas.topic_kinds import DAY_MS, FOREVER_MS, Compatibility, Consumption, Guarantee, Record, Topic
+from schemas.topic_kinds import FOREVER_MS, Compatibility, Consumption, Guarantee, Record, Topic
 from schemas.vocabulary import FlinkGroup
 
-# A label may come so long after its request; the prediction log is kept longer, so that none waits for what is gone.
+# A label may come at most this long after its request. The prediction log is kept longer, so that each label finds its prediction.
 LABEL_HORIZON_MS = 6 * DAY_MS
 
 CONTENT = Topic(
     name="content-v1",
-    record=Content,
+    record=records.Content,
     key="content_id",
-    partitions=4,
-    retention_ms=7 * DAY_MS,
     guarantee=Guarantee.NONE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="moderation",
     writers=("producers",),
     readers=("moderation worker",),
 )
 MODERATION_VERDICTS = Topic(
     name="moderation-verdicts-v1",
-    record=ModerationVerdict,
+    record=records.ModerationVerdict,
     key="content_id, as the request's key",
-    partitions=4,
-    retention_ms=7 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="moderation",
     writers=("moderation worker",),
     readers=("clients", "policy", "sinks"),
 )
 CONTENT_ACTIONS = Topic(
     name="content-actions-v1",
-    record=ContentAction,
+    record=records.ContentAction,
     key="content_id",
-    partitions=4,
     retention_ms=90 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="moderation",
     writers=("policy", "decisions"),
     readers=("producers", "strikes view", "review command"),
 )
 LABELS = Topic(
     name="labels-v1",
-    record=Label,
+    record=records.Label,
     key="request_id",
-    partitions=4,
     retention_ms=90 * DAY_MS,
     guarantee=Guarantee.AT_LEAST_ONCE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="moderation",
     writers=("producers", "review command"),
     readers=("decisions", "timely"),
 )
 LABELS_TIMELY = Topic(
     name="labels-timely-v1",
-    record=Label,
+    record=records.Label,
     key="request_id",
-    partitions=4,
     retention_ms=30 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="features",
     writers=("timely",),
@@ -101,95 +63,69 @@ LABELS_TIMELY = Topic(
 )
 VISION_REQUESTS = Topic(
     name="vision-requests-v1",
-    record=VisionRequest,
+    record=records.VisionRequest,
     key="the caller's",
-    partitions=4,
-    retention_ms=7 * DAY_MS,
     guarantee=Guarantee.NONE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="vision",
     writers=("producers",),
     readers=("vision worker",),
 )
 VISION_RESULTS = Topic(
     name="vision-results-v1",
-    record=VisionResult,
+    record=records.VisionResult,
     key="as the request's key",
-    partitions=4,
-    retention_ms=7 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="vision",
     writers=("vision worker",),
     readers=("clients", "sinks"),
 )
 TRANSLATION_REQUESTS = Topic(
     name="translation-requests-v1",
-    record=TranslationRequest,
+    record=records.TranslationRequest,
     key="the caller's",
-    partitions=4,
-    retention_ms=7 * DAY_MS,
     guarantee=Guarantee.NONE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="translation",
     writers=("producers",),
     readers=("translation worker",),
 )
 TRANSLATION_RESULTS = Topic(
     name="translation-results-v1",
-    record=TranslationResult,
+    record=records.TranslationResult,
     key="as the request's key",
-    partitions=4,
-    retention_ms=7 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="translation",
     writers=("translation worker",),
     readers=("clients", "sinks"),
 )
 TRANSCRIPTION_REQUESTS = Topic(
     name="transcription-requests-v1",
-    record=TranscriptionRequest,
+    record=records.TranscriptionRequest,
     key="the caller's",
-    partitions=4,
-    retention_ms=7 * DAY_MS,
     guarantee=Guarantee.NONE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="transcription",
     writers=("producers",),
     readers=("transcription worker",),
 )
 TRANSCRIPTION_RESULTS = Topic(
     name="transcription-results-v1",
-    record=TranscriptionResult,
+    record=records.TranscriptionResult,
     key="as the request's key",
-    partitions=4,
-    retention_ms=7 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="transcription",
     writers=("transcription worker",),
     readers=("clients", "sinks"),
 )
 USER_EVENTS = Topic(
     name="user-events-v1",
-    record=UserEvent,
+    record=records.UserEvent,
     key="user_id",
-    partitions=4,
-    retention_ms=7 * DAY_MS,
     guarantee=Guarantee.NONE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="features",
     writers=("producers", "generator", "replay command"),
     readers=("validate",),
 )
 USER_EVENTS_VALID = Topic(
     name="user-events-valid-v1",
-    record=UserEvent,
+    record=records.UserEvent,
     key="user_id",
-    partitions=4,
     retention_ms=30 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="features",
     writers=("validate",),
@@ -197,11 +133,9 @@ USER_EVENTS_VALID = Topic(
 )
 LATE_EVENTS = Topic(
     name="late-events-v1",
-    record=UserEvent,
+    record=records.UserEvent,
     key="user_id",
-    partitions=4,
     retention_ms=90 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="features",
     writers=("validate",),
@@ -209,12 +143,10 @@ LATE_EVENTS = Topic(
 )
 USER_PROFILES = Topic(
     name="user-profiles-v1",
-    record=UserProfile,
+    record=records.UserProfile,
     key="user_id",
-    partitions=4,
     retention_ms=FOREVER_MS,
     guarantee=Guarantee.NONE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="features",
     writers=("producers", "generator", "replay command"),
     readers=("user-sink",),
@@ -222,12 +154,10 @@ USER_PROFILES = Topic(
 )
 ITEMS = Topic(
     name="items-v1",
-    record=Item,
+    record=records.Item,
     key="item_id",
-    partitions=4,
     retention_ms=FOREVER_MS,
     guarantee=Guarantee.NONE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="features",
     writers=("producers", "generator", "replay command"),
     readers=("item-sink",),
@@ -235,10 +165,9 @@ ITEMS = Topic(
 )
 USER_FEATURES = Topic(
     name="user-features-v1",
-    record=UserTile,
+    record=records.UserTile,
     key="user_id",
-    partitions=4,
-    retention_ms=FOREVER_MS,  # totals of all time are rebuilt from it
+    retention_ms=FOREVER_MS,  # all-time totals are rebuilt from it
     guarantee=Guarantee.AT_LEAST_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="features",
@@ -247,9 +176,8 @@ USER_FEATURES = Topic(
 )
 ITEM_FEATURES = Topic(
     name="item-features-v1",
-    record=ItemTile,
+    record=records.ItemTile,
     key="item_id",
-    partitions=4,
     retention_ms=FOREVER_MS,
     guarantee=Guarantee.AT_LEAST_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
@@ -264,18 +192,14 @@ REPLIES: Topic[Record] = Topic(
     partitions=32,
     retention_ms=DAY_MS,
     guarantee=Guarantee.AT_LEAST_ONCE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="streams",
     writers=("workers",),
     readers=("clients",),
 )
 PREDICTION_LOG = Topic(
     name="prediction-log-v1",
-    record=PredictionLog,
+    record=records.PredictionLog,
     key="worker",
-    partitions=4,
-    retention_ms=7 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="inference_workers",
     writers=("workers",),
@@ -283,11 +207,9 @@ PREDICTION_LOG = Topic(
 )
 PREDICTION_OUTCOMES = Topic(
     name="prediction-outcomes-v1",
-    record=PredictionOutcome,
+    record=records.PredictionOutcome,
     key="model",
-    partitions=4,
     retention_ms=90 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="features",
     writers=("outcomes job",),
@@ -295,11 +217,10 @@ PREDICTION_OUTCOMES = Topic(
 )
 DRIFT_STATE = Topic(
     name="drift-state-v1",
-    record=DriftState,
+    record=records.DriftState,
     key="detector/model/version",
     partitions=1,
     retention_ms=FOREVER_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="training_triggers",
     writers=("drift", "accuracy"),
@@ -308,11 +229,10 @@ DRIFT_STATE = Topic(
 )
 DRIFT_EVENTS = Topic(
     name="drift-events-v1",
-    record=DriftEvent,
+    record=records.DriftEvent,
     key="model",
     partitions=1,
     retention_ms=90 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="training_triggers",
     writers=("drift", "accuracy", "drift command"),
@@ -320,11 +240,10 @@ DRIFT_EVENTS = Topic(
 )
 TRAINING_REQUESTS = Topic(
     name="training-requests-v1",
-    record=TrainingRequest,
+    record=records.TrainingRequest,
     key="model",
     partitions=1,
     retention_ms=90 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="training_triggers",
     writers=("decide", "training command"),
@@ -332,11 +251,10 @@ TRAINING_REQUESTS = Topic(
 )
 TRAINING_EVENTS = Topic(
     name="training-events-v1",
-    record=TrainingEvent,
+    record=records.TrainingEvent,
     key="model",
     partitions=1,
     retention_ms=90 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="training_triggers",
     writers=("decide", "launch", "training run", "rollout"),
@@ -344,23 +262,19 @@ TRAINING_EVENTS = Topic(
 )
 MODEL_UPDATES = Topic(
     name="model-updates-v1",
-    record=ModelUpdate,
+    record=records.ModelUpdate,
     key="model",
     partitions=1,
     retention_ms=FOREVER_MS,
     guarantee=Guarantee.AT_LEAST_ONCE,
-    compatibility=Compatibility.FULL_TRANSITIVE,
     owner="training_triggers",
     writers=("models command", "rollout"),
     readers=("workers", "drift", "accuracy", "rollout", "training run", "reconcile"),
 )
 SHADOW_RESULTS: Topic[Record] = Topic(
     name="shadow-results-v1",
-    record=None,  # the task's own result
+    record=None,  # values are results of the task
     key="request_id",
-    partitions=4,
-    retention_ms=7 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="inference_workers",
     writers=("workers",),
@@ -368,11 +282,9 @@ SHADOW_RESULTS: Topic[Record] = Topic(
 )
 SWAP_ACKS = Topic(
     name="swap-acks-v1",
-    record=SwapAck,
+    record=records.SwapAck,
     key="model",
     partitions=1,
-    retention_ms=7 * DAY_MS,
-    guarantee=Guarantee.EXACTLY_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="inference_workers",
     writers=("workers",),
@@ -380,7 +292,7 @@ SWAP_ACKS = Topic(
 )
 WORKER_STATUS = Topic(
     name="worker-status-v1",
-    record=WorkerStatus,
+    record=records.WorkerStatus,
     key="process",
     partitions=1,
     retention_ms=3600 * 1000,
@@ -392,11 +304,10 @@ WORKER_STATUS = Topic(
 )
 AUDIT = Topic(
     name="audit-v1",
-    record=AuditEntry,
+    record=records.AuditEntry,
     key="actor",
     partitions=1,
-    retention_ms=FOREVER_MS,  # it also tells which dead letters were redriven
-    guarantee=Guarantee.EXACTLY_ONCE,
+    retention_ms=FOREVER_MS,  # it also records which dead letters were redriven
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="infra",
     writers=("monitor",),
@@ -413,7 +324,7 @@ CATALOGUE: tuple[Topic[Record], ...] = (
 
 RETRY_DELAYS_MS = (1_000, 10_000)
 
-# What clients ask for: a worker answers each.
+# Tasks: clients send requests, workers answer them.
 TASKS: tuple[Consumption, ...] = (
     Consumption(
         topic=CONTENT, group="moderation", retry_delays_ms=RETRY_DELAYS_MS, results=MODERATION_VERDICTS, key_field="content_id"
@@ -424,17 +335,17 @@ TASKS: tuple[Consumption, ...] = (
         topic=TRANSCRIPTION_REQUESTS, group="transcription", retry_delays_ms=RETRY_DELAYS_MS, results=TRANSCRIPTION_RESULTS
     ),
 )
-# What processors make of records on the way.
+# Processors.
 POLICY = Consumption(topic=MODERATION_VERDICTS, group="policy", retry_delays_ms=RETRY_DELAYS_MS, results=CONTENT_ACTIONS)
 DECISIONS = Consumption(topic=LABELS, group="decisions", retry_delays_ms=RETRY_DELAYS_MS, results=CONTENT_ACTIONS)
 TIMELY = Consumption(topic=LABELS, group="timely", retry_delays_ms=RETRY_DELAYS_MS, results=LABELS_TIMELY)
 VALIDATE = Consumption(topic=USER_EVENTS, group="validate", retry_delays_ms=RETRY_DELAYS_MS, results=USER_EVENTS_VALID)
-# What keeps the stores of features. No retries: a tile that cannot be read is set aside, everything else waits.
+# Feature stores. No retries: a tile that cannot be decoded is set aside, everything else waits.
 USER_SINK = Consumption(topic=USER_FEATURES, group="user-sink", retry_delays_ms=())
 ITEM_SINK = Consumption(topic=ITEM_FEATURES, group="item-sink", retry_delays_ms=())
 ARCHIVE = Consumption(topic=USER_EVENTS_VALID, group="archive", retry_delays_ms=())
 
-# The loop that retrains. What is sent twice is told apart by its ids, so nothing is retried.
+# Drift detection and retraining. No retries: repeated records are recognized by their ids.
 DRIFT = Consumption(topic=PREDICTION_LOG, group="drift", retry_delays_ms=())
 ACCURACY = Consumption(topic=PREDICTION_OUTCOMES, group="accuracy", retry_delays_ms=())
 DECIDE = Consumption(topic=DRIFT_EVENTS, group="decide", retry_delays_ms=(), results=TRAINING_REQUESTS)
@@ -446,6 +357,7 @@ CONSUMPTIONS: tuple[Consumption, ...] = (
 )  # fmt: skip
 
 
+# Flink jobs commit offsets too, without the loop.
 FLINK_READS: dict[str, tuple[str, ...]] = {
     FlinkGroup.TILES: (USER_EVENTS_VALID.name,),
     FlinkGroup.OUTCOMES: (PREDICTION_LOG.name, LABELS_TIMELY.name),
@@ -457,7 +369,7 @@ def topic(name: str) -> Topic[Record]:
     for candidate in CATALOGUE:
         if candidate.name == name:
             return candidate
-    raise BadSettings(f"no topic {name} in schemas/topics.py; it has {', '.join(t.name for t in CATALOGUE)}")
+    raise BadSettings(f"there is no topic {name}; schemas/topics.py has {', '.join(topic.name for topic in CATALOGUE)}")
 
 
 def consumption(task: str) -> Consumption:
@@ -465,7 +377,7 @@ def consumption(task: str) -> Consumption:
     for candidate in TASKS:
         if candidate.group == task:
             return candidate
-    raise BadSettings(f"no task {task!r}; there are: {', '.join(c.group for c in TASKS)}")
+    raise BadSettings(f"there is no task {task!r}; the tasks are {', '.join(consumption.group for consumption in TASKS)}")
 
 
 def topics_read_by(group: str) -> tuple[str, ...]:

@@ -21,10 +21,11 @@ from typing import Any, Protocol
 
 from schemas import avro
 from schemas.codec import Encoder, SchemaIds, read_any
+from schemas.durations import DAY_MS
 from schemas.encoding import Constant
 from schemas.errors import InvalidRequest, MillraceError, RetryLater, UndecodableRecord
 from schemas.field_fit import misfit
-from schemas.topic_kinds import DAY_MS, Consumption
+from schemas.topic_kinds import Consumption
 from schemas.topics import REPLIES, consumption
 from streams import headers as h
 from streams.broker import Sink

@@ -10,7 +10,7 @@ from __future__ import annotations
 from feature_jobs.flink.ddl import Addresses, sink, source
 from feature_jobs.jobs.job import Plan
 from schemas import avro
-from schemas.topic_kinds import DAY_MS
+from schemas.durations import DAY_MS
 from schemas.topics import LABEL_HORIZON_MS, LABELS_TIMELY, PREDICTION_LOG, PREDICTION_OUTCOMES
 from schemas.vocabulary import FlinkGroup
 

@@ -21,8 +21,8 @@ import structlog
 from feature_jobs.offline.manifests import MANIFESTS, SCHEMA, link, manifest_ends, merge, newest_offset, write_parquet
 from processors.features.validate import replay_offset_ms
 from schemas.codec import Decoder, SchemaIds
+from schemas.durations import DAY_MS
 from schemas.errors import ImpossibleEvent, TransactionAborted
-from schemas.features import DAY_MS
 from schemas.topics import USER_EVENTS_VALID
 from streams.broker import Commit
 from streams.clock import Clock

@@ -22,8 +22,9 @@ from feature_jobs.flink.aggregates import item_tiles, user_tiles
 from feature_jobs.offline.archive import EVENTS
 from feature_jobs.offline.manifests import SCHEMA, event_files
 from feature_jobs.online.rollup import Entity, Key, Tile
+from schemas.durations import DAY_MS
 from schemas.errors import BadSettings
-from schemas.features import AHEAD_MS, DAY_MS, Kind, Value, View
+from schemas.features import AHEAD_MS, Kind, Value, View
 
 _ARROW = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float64(), Kind.TEXT: pa.string()}
 _VIEWS = {"user": user_tiles, "item": item_tiles}

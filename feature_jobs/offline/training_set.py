@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from feature_jobs.offline.feast_store import feature_store, names_of
 from feature_jobs.offline.label_files import TIME, read_labels
 from feature_jobs.offline.lake import covered
+from schemas.durations import DAY_MS
 from schemas.errors import BadSettings
-from schemas.features import DAY_MS, VIEWS, View
+from schemas.features import VIEWS, View
 
 _ROW = "millrace_row"
 

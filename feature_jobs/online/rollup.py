@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from schemas.features import AHEAD_MS, DAY_MS, SUMS, TILE_MS, WINDOWS, Value, View
+from schemas.durations import DAY_MS
+from schemas.features import AHEAD_MS, SUMS, TILE_MS, WINDOWS, Value, View
 from schemas.topics import USER_EVENTS_VALID
 
 SETTLED_AFTER_MS = 9 * DAY_MS  # no tile changes any more: Flink forgets one eight days after its last event came

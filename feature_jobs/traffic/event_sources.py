@@ -10,8 +10,8 @@ from typing import Any
 
 from feature_jobs.traffic.generator import World
 from schemas.codec import Encoder, SchemaIds
+from schemas.durations import MINUTE_MS
 from schemas.errors import BadSettings
-from schemas.features import MINUTE_MS
 from schemas.generated import Item, UserEvent, UserProfile
 from schemas.topic_kinds import Record, Topic
 from schemas.topics import ITEMS, USER_EVENTS, USER_PROFILES

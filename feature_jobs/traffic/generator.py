@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.features import DAY_MS, HOUR_MS
+from schemas.durations import DAY_MS, HOUR_MS
 from schemas.generated import Item, UserEvent, UserProfile
 
 _CATEGORIES: dict[str, tuple[tuple[str, ...], tuple[str, ...], float]] = {  # adjectives, nouns, median price in cents

@@ -11,8 +11,9 @@ from infra.local import jars
 from infra.local.java import java, java_env
 from infra.local.processes import ProcessFailed, free_port, start
 from infra.local.started import Started
+from schemas.durations import DAY_MS
 from schemas.errors import BrokerUnavailable
-from schemas.topic_kinds import DAY_MS, FOREVER_MS
+from schemas.topic_kinds import FOREVER_MS
 from schemas.topics import CATALOGUE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from processors.features.seen import READ_BACK, Seen
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.columns import Columns
+from schemas.durations import DAY_MS
 from schemas.errors import ImpossibleEvent, RecordError, RepeatedEvent
-from schemas.features import AHEAD_MS, DAY_MS, LATENESS_MS
+from schemas.features import AHEAD_MS, LATENESS_MS
 from schemas.generated import UserEvent
 from schemas.topics import LATE_EVENTS, USER_EVENTS, USER_EVENTS_VALID
 from streams import headers as h

@@ -8,8 +8,8 @@ from threading import Thread
 import structlog
 
 from schemas import avro
+from schemas.durations import DAY_MS
 from schemas.errors import MillraceError
-from schemas.topic_kinds import DAY_MS
 from schemas.topics import CATALOGUE
 from streams.claim_checks import ClaimChecks
 from streams.clock import Clock

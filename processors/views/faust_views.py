@@ -22,9 +22,9 @@ from faust.transport.drivers import aiokafka as driver
 
 from processors.settings import ViewSettings
 from processors.views import strikes
-from processors.views.windows import MINUTE_MS, Minutes, Positions, trending
+from processors.views.windows import Minutes, Positions, trending
+from schemas.durations import HOUR_MS, MINUTE_MS
 from schemas.errors import RetryLater
-from schemas.features import HOUR_MS
 from schemas.topics import CATALOGUE, CONTENT_ACTIONS, REPLIES, USER_EVENTS_VALID
 from streams.clock import SystemClock
 from streams.headers import whole

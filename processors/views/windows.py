@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-MINUTE_MS = 60_000
+from schemas.durations import MINUTE_MS
 
 
 class Positions:

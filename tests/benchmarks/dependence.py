@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from schemas.durations import DAY_MS
 from schemas.signals import ALL, EMBEDDING, RIGHT, SAID
 from tests.benchmarks.worker import figure, say
 from training_triggers.drift.detect import ANSWERS, SIGNALS
@@ -16,7 +17,6 @@ from training_triggers.drift.version_watch import Rules, Watch
 from training_triggers.triggers.trigger import Trigger
 
 Traffic = Callable[[np.random.Generator, float, int], np.ndarray]  # at which share of a day, how many entries
-DAY_MS = 86_400_000
 NAMES = ("flag", "heavy", "normal", "other", SAID)
 WINDOWS = 20
 CHANGES = (1.0, 2.0)  # deviations of the normal signal

@@ -26,7 +26,8 @@ from infra.cli.feature_lag import lag
 from processors.features.feature_blob import EntityValues, Freshness, pack, unpack
 from processors.features.online_store import RedisStore
 from schemas.codec import Decoder, Encoder
-from schemas.features import DAY_MS, TILE_MS, USER
+from schemas.durations import DAY_MS
+from schemas.features import TILE_MS, USER
 from schemas.generated import UserEvent
 from schemas.topics import ITEM_SINK, USER_EVENTS, USER_EVENTS_VALID, USER_FEATURES, USER_SINK
 from streams.clock import SystemClock

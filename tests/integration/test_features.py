@@ -30,7 +30,8 @@ from processors.features.validate import Validation
 from processors.processor_loops import plans
 from processors.settings import ProcessorSettings
 from schemas.codec import Encoder
-from schemas.features import DAY_MS, ITEM, LATENESS_MS, USER, View
+from schemas.durations import DAY_MS
+from schemas.features import ITEM, LATENESS_MS, USER, View
 from schemas.generated import Item, UserEvent, UserProfile
 from schemas.topics import CATALOGUE, LATE_EVENTS, USER_EVENTS, USER_EVENTS_VALID, USER_PROFILES, VALIDATE
 from streams.broker import Commit

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from feature_jobs.offline.lake import history
 from feature_jobs.online.rollup import REMEMBERED_MS, SETTLED_AFTER_MS, Entity, Tile
 from processors.features.feature_blob import VERSION_BYTES, EntityValues, Freshness, pack, unpack
-from schemas.features import DAY_MS, ITEM, TILE_MS, USER, WINDOWS, View
+from schemas.durations import DAY_MS
+from schemas.features import ITEM, TILE_MS, USER, WINDOWS, View
 from schemas.generated import UserEvent
 from tests.support.brute_features import differences, item_values, tiles_of, user_values
 

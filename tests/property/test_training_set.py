@@ -15,8 +15,9 @@ from feast.infra.offline_stores.dask import DaskOfflineStoreConfig
 from feature_jobs.offline import feast_store
 from feature_jobs.offline.lake import schema
 from feature_jobs.offline.training_set import join, training_set
+from schemas.durations import DAY_MS
 from schemas.errors import BadSettings
-from schemas.features import DAY_MS, ITEM, USER, View
+from schemas.features import ITEM, USER, View
 
 T0 = 1_795_000_000_000
 

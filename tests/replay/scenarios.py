@@ -11,9 +11,9 @@ from random import Random
 from typing import Any
 
 from schemas import avro
+from schemas.durations import HOUR_MS, MINUTE_MS
 
 T0_MS = 1_795_000_000_000 // 300_000 * 300_000
-MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.codec import Decoder, Encoder, SchemaIds
+from schemas.durations import DAY_MS
 from schemas.errors import BrokerUnavailable
 from schemas.generated import DriftEvent, TrainingEvent, TrainingRequest
 from schemas.signals import ALL, EMBEDDING
-from schemas.topic_kinds import DAY_MS
 from schemas.topics import DRIFT_EVENTS, TRAINING_EVENTS, TRAINING_REQUESTS
 from streams import headers as h
 from streams.broker import Broadcast, Commit

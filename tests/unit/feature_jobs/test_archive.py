@@ -17,9 +17,9 @@ from feature_jobs.offline.archive import Archive
 from feature_jobs.offline.manifests import MERGE_AFTER_S, event_files, manifest_ends, manifests, merge
 from schemas import avro
 from schemas.codec import Encoder
+from schemas.durations import DAY_MS
 from schemas.encoding import Constant
 from schemas.errors import TransactionAborted
-from schemas.features import DAY_MS
 from schemas.generated import UserEvent
 from schemas.topics import USER_EVENTS_VALID
 from streams.broker import Commit

@@ -13,9 +13,10 @@ from processors.features.feature_blob import Freshness, unpack
 from processors.features.online_store import MemoryStore
 from schemas import avro
 from schemas.codec import Encoder
+from schemas.durations import DAY_MS, HOUR_MS
 from schemas.encoding import Constant
 from schemas.errors import RetryLater
-from schemas.features import DAY_MS, HOUR_MS, TILE_MS, USER, View
+from schemas.features import TILE_MS, USER, View
 from schemas.topics import USER_FEATURES, USER_PROFILES
 from streams.broker import Commit
 from streams.clock import ManualClock

@@ -12,8 +12,9 @@ import pytest
 from feature_jobs.offline.label_files import read_labels
 from feature_jobs.offline.lake import schema
 from feature_jobs.offline.training_set import training_set
+from schemas.durations import DAY_MS
 from schemas.errors import BadSettings
-from schemas.features import DAY_MS, USER
+from schemas.features import USER
 
 T0 = 1_795_667_014_000  # 2026-11-26T04:23:34Z
 ODD = ["007", "0042", "1.0", "1e5", "NA", "null", "None", "nan", "N/A", "-u", "--json", "true", " u", "u-1", "ü", "2026-11-26"]

@@ -15,7 +15,8 @@ from feature_jobs.offline.archive import EVENTS
 from feature_jobs.offline.lake import backfill, covered, entities_of, tiles, values_at
 from feature_jobs.offline.manifests import MANIFESTS, SCHEMA, link, write_parquet
 from feature_jobs.offline.training_set import training_set
-from schemas.features import DAY_MS, HOUR_MS, ITEM, MINUTE_MS, TILE_MS, USER
+from schemas.durations import DAY_MS, HOUR_MS, MINUTE_MS
+from schemas.features import ITEM, TILE_MS, USER
 from schemas.generated import UserEvent
 from tests.support.brute_features import differences, tiles_of, user_values
 from tests.unit.feature_jobs.test_feature_sink import SinkUnderTest

@@ -13,7 +13,8 @@ from feature_jobs.offline.lake import values_of
 from feature_jobs.offline.parity import SETTLING_MS, Parity, compared
 from feature_jobs.online.rollup import Tile
 from processors.features.feature_blob import EntityValues, pack, unpack
-from schemas.features import DAY_MS, HOUR_MS, TILE_MS, USER
+from schemas.durations import DAY_MS, HOUR_MS
+from schemas.features import TILE_MS, USER
 
 NOW_MS = 1_795_000_200_000
 NAMES = [f"u-{i}" for i in range(10)]

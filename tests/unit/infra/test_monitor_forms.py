@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_named_with_its_place() -> None:
     assert any(one.startswith("inner.x.z: there is no such field") for one in said)
     assert any(one.startswith("either: expected") for one in said)
     assert problems({"content_id": "c"}, avro.schema("content")) == []
-    assert problems({}, avro.schema("content")) == ["content_id: it is missing, and has no default"]
+    assert problems({}, avro.schema("content")) == ["content_id: missing, and there is no default"]
     assert problems({"content_id": True}, avro.schema("content")) == ["content_id: expected a text, not True"]
 
 

@@ -15,9 +15,10 @@ from processors.features.seen import READ_BACK, Seen
 from processors.features.validate import LONGEST_REPLAY_MS, Validation, impossible
 from schemas import avro
 from schemas.codec import Encoder, read_any
+from schemas.durations import DAY_MS, HOUR_MS
 from schemas.encoding import Constant
 from schemas.errors import BrokerUnavailable
-from schemas.features import DAY_MS, HOUR_MS, LATENESS_MS
+from schemas.features import LATENESS_MS
 from schemas.generated import UserEvent
 from schemas.topics import LATE_EVENTS, USER_EVENTS, USER_EVENTS_VALID
 from streams import headers as h

@@ -7,7 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.views.windows import MINUTE_MS, Minutes, Positions, trending
+from processors.views.windows import Minutes, Positions, trending
+from schemas.durations import MINUTE_MS
 
 NOW_MS = 1_000 * MINUTE_MS + 17_000
 events = st.lists(st.tuples(st.sampled_from("abc"), st.integers(NOW_MS - 30 * MINUTE_MS, NOW_MS + 3 * MINUTE_MS)), max_size=80)

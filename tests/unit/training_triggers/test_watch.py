@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from schemas import avro
 from schemas.codec import Encoder, read_any
+from schemas.durations import DAY_MS
 from schemas.errors import BadSettings, RetryLater
 from schemas.generated import DriftState, ModelUpdate
 from schemas.topics import DRIFT, DRIFT_EVENTS, DRIFT_STATE, MODEL_UPDATES, PREDICTION_LOG
@@ -20,7 +21,7 @@ from streams.loop.outcome import Emit
 from streams.rows import Polled
 from streams.schema_registry import MemoryRegistry
 from streams.terminal_text import moment, moment_ms
-from tests.benchmarks.dependence import DAY_MS, TRAFFIC, rules_of, version
+from tests.benchmarks.dependence import TRAFFIC, rules_of, version
 from tests.support.rows import rows_at
 from training_triggers.drift.detect import VERSIONS_KEPT, Detector, of_log
 from training_triggers.drift.renew_baseline import wish
