@@ -1,4 +1,4 @@
-"""Every header that Millrace writes or reads, and what it means. CloudEvents 1.0, Kafka binding, binary mode.
+"""Every header that Millrace writes or reads, with its meaning. CloudEvents 1.0, Kafka binding, binary mode.
 
 `ce_id` is the request id. Our own headers have no prefix; `__streams.errors.*` is the dead-letter set of KIP-1034.
 """
@@ -48,44 +48,44 @@ class Header:
 
 CATALOGUE: Final[tuple[Header, ...]] = (
     Header(CE_SPECVERSION, "CloudEvents version, 1.0", ("client", "worker"), ("any consumer",)),
-    Header(CE_ID, "the request id, a UUIDv7; one is made where it is missing", ("client", "worker"), ("loop", "client")),
-    Header(CE_SOURCE, "who wrote the record", ("client", "worker"), ("any consumer",)),
+    Header(CE_ID, "request id, a UUIDv7; derived from the position if it is missing", ("client", "worker"), ("loop", "client")),
+    Header(CE_SOURCE, "process or command that wrote the record", ("client", "worker"), ("any consumer",)),
     Header(CE_TYPE, "millrace.<record>", ("client", "worker"), ("any consumer",)),
     Header(CONTENT_TYPE, "application/vnd.confluent.avro", ("client", "worker"), ("any consumer",)),
     Header(TRACEPARENT, "W3C trace context, passed on unchanged", ("client", "loop"), ("worker", "any consumer")),
-    Header(DEADLINE_MS, "milliseconds since the epoch after which nobody waits", ("client",), ("loop",)),
+    Header(DEADLINE_MS, "time after which the caller no longer waits, milliseconds since the epoch", ("client",), ("loop",)),
     Header(
         PRIORITY,
-        "0 to 9, 4 where none is given; higher is computed first among what waits in one worker, and is not seen sooner under exactly once",
+        "0 to 9, default 4: requests that wait in one worker are computed in this order, highest first; under exactly once answers are not visible sooner",
         ("client",),
         ("loop",),
     ),
-    Header(REPLY_TO, "topic/partition that also gets the result", ("client",), ("worker",)),
-    Header(ATTEMPT, "how often the record was tried before", ("loop",), ("loop",)),
-    Header(NOT_BEFORE_MS, "milliseconds since the epoch before which a retry waits", ("loop",), ("loop",)),
+    Header(REPLY_TO, "topic/partition that gets a copy of the result", ("client",), ("worker",)),
+    Header(ATTEMPT, "number of earlier tries", ("loop",), ("loop",)),
+    Header(NOT_BEFORE_MS, "time before which a retry is not tried, milliseconds since the epoch", ("loop",), ("loop",)),
     Header(
-        REDRIVE, "number of the redrive of a dead letter, or of a request asked again", ("operator", "rescore command"), ("loop",)
+        REDRIVE, "how often a dead letter was redriven, or a request was sent again", ("operator", "rescore command"), ("loop",)
     ),
-    Header(ORIGIN_TOPIC, "topic in which the request first came", ("loop",), ("loop", "operator")),
-    Header(ORIGIN_PARTITION, "partition in which the request first came", ("loop",), ("loop", "operator")),
-    Header(ORIGIN_OFFSET, "offset at which the request first came", ("loop",), ("loop", "operator")),
-    Header(ERROR_CODE, "why a dead letter is dead, one stable word", ("loop",), ("operator",)),
-    Header(ERROR_MESSAGE, "the same for a person", ("loop",), ("operator",)),
-    Header(ERROR_STEP, "the step that gave up: admit, decode, task, encode", ("loop",), ("operator",)),
-    Header(ERROR_WORKER, "the process that gave up", ("loop",), ("operator",)),
+    Header(ORIGIN_TOPIC, "topic of the original request", ("loop",), ("loop", "operator")),
+    Header(ORIGIN_PARTITION, "partition of the original request", ("loop",), ("loop", "operator")),
+    Header(ORIGIN_OFFSET, "offset of the original request", ("loop",), ("loop", "operator")),
+    Header(ERROR_CODE, "cause of a dead letter, as a stable code", ("loop",), ("operator",)),
+    Header(ERROR_MESSAGE, "cause of a dead letter, as a sentence", ("loop",), ("operator",)),
+    Header(ERROR_STEP, "step that failed: admit, decode, enrich, prepare, task, encode", ("loop",), ("operator",)),
+    Header(ERROR_WORKER, "process that set the record aside", ("loop",), ("operator",)),
     Header(
         HEADERS_UNREADABLE,
-        "why a record's headers cannot be read; it stands in their place",
+        "why a record's headers cannot be read; replaces them",
         ("whoever reads the record",),
         ("loop",),
     ),
     Header(
         REPLAY_OFFSET_MS,
-        "of a replayed event: milliseconds that its clock is behind the broker's; 0 to MILLRACE_MAX_REPLAY_DAYS, else a dead letter",
+        "how far the clock of a replayed event is behind the broker's, milliseconds, up to MILLRACE_MAX_REPLAY_DAYS",
         ("replay command", "generate command", "validate"),
         ("validate", "archive"),
     ),
-    Header(HEADERS_DROPPED, "number of headers that did not fit the dead letter", ("loop",), ("operator",)),
+    Header(HEADERS_DROPPED, "number of headers that did not fit into the dead letter", ("loop",), ("operator",)),
 )
 
 AVRO: Final = b"application/vnd.confluent.avro"
@@ -103,8 +103,8 @@ _WHOLE = re.compile(rb"-?[0-9]{1,19}")
 
 
 def whole(raw: bytes | None, low: int = 0, high: int = INT64_MAX) -> int | None:
-    """The number that `raw` spells in ASCII digits, a minus sign before them at most; None for anything else and for what lies out
-    of the bounds. `int` and `isdigit` take more than that: "+5", " 5 ", "1_000", digits of other scripts, "²"."""
+    """The integer that `raw` has in ASCII digits, with an optional minus sign; None for anything else, and outside of the bounds. `int`
+    and `isdigit` accept more: "+5", " 5 ", "1_000", digits of other scripts, "²"."""
     if raw is None or _WHOLE.fullmatch(raw) is None:
         return None
     number = int(raw)
@@ -112,15 +112,15 @@ def whole(raw: bytes | None, low: int = 0, high: int = INT64_MAX) -> int | None:
 
 
 def readable(read: Sequence[Callable[[], Sequence[tuple[str, bytes | None]] | None]]) -> list[HeaderList | None]:
-    """The headers of records, each read by a call. Kafka has headers without a value: here that is an empty one. Kafka does not ask
-    that a name is UTF-8: then none of that record's headers can be read, and HEADERS_UNREADABLE stands in their place."""
-    found: list[Any] = []
+    """The headers of records, each read by a call. A header without a value, which Kafka allows, gets an empty one. A name that is not
+    UTF-8, which Kafka allows too, makes all headers of its record unreadable: HEADERS_UNREADABLE replaces them."""
+    results: list[Any] = []
     for headers in read:
         try:
-            found.append(headers())
-        except Exception as error:  # never a second call: the client keeps what it could not read, and reading that is a SIGSEGV
+            results.append(headers())
+        except Exception as error:  # never call twice: the client keeps the unreadable headers, and a second read is a SIGSEGV
             cause = error.__cause__ or error  # the client raises SystemError, with the cause behind it
-            found.append([(HEADERS_UNREADABLE, f"{type(cause).__name__}: {cause}".encode()[:500])])
-    if None in chain.from_iterable(chain.from_iterable(filter(None, found))):
-        return [None if headers is None else [(name, value or b"") for name, value in headers] for headers in found]
-    return found
+            results.append([(HEADERS_UNREADABLE, f"{type(cause).__name__}: {cause}".encode()[:500])])
+    if None in chain.from_iterable(chain.from_iterable(filter(None, results))):
+        return [None if headers is None else [(name, value or b"") for name, value in headers] for headers in results]
+    return results

@@ -1,6 +1,6 @@
-"""Every metric: name, kind, unit in the name, help. A process serves them for Prometheus; dashboards derive from here.
+"""Every metric: name with its unit, kind, help. Processes serve them for Prometheus; the dashboards are generated from this catalogue.
 
-Each loop has its own `Metrics` (no globals), so several can run in one process; labels tell them apart.
+Each loop has its own `Metrics` (no globals), so several can run in one process; labels distinguish them.
 """
 
 from __future__ import annotations
@@ -37,46 +37,71 @@ _SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 CATALOGUE: Final[dict[str, Metric]] = {
     "records_in": Metric(Kind.COUNTER, "millrace_records_in_total", "Records polled from request and retry topics."),
     "records_out": Metric(Kind.COUNTER, "millrace_records_out_total", "Records committed: results, logs, dead letters."),
-    "batches": Metric(Kind.COUNTER, "millrace_batches_total", "Micro-batches given to the step."),
-    "dead_letters": Metric(Kind.COUNTER, "millrace_dead_letters_total", "Records set aside.", ("code",)),
-    "retries": Metric(Kind.COUNTER, "millrace_retries_total", "Records put off for another try."),
-    "expired": Metric(Kind.COUNTER, "millrace_expired_total", "Requests whose deadline passed before the work began."),
-    "passed_over": Metric(Kind.COUNTER, "millrace_passed_over_total", "Records of inner topics that cannot be read.", ("topic",)),
-    "late_labels": Metric(Kind.COUNTER, "millrace_late_labels_total", "Labels that came after the horizon."),
-    "late_events": Metric(Kind.COUNTER, "millrace_late_events_total", "Events older than the lateness that is allowed."),
+    "batches": Metric(Kind.COUNTER, "millrace_batches_total", "Batches given to the step."),
+    "dead_letters": Metric(Kind.COUNTER, "millrace_dead_letters_total", "Records written to the dead-letter topic.", ("code",)),
+    "retries": Metric(Kind.COUNTER, "millrace_retries_total", "Records that failed and will be tried again."),
+    "expired": Metric(Kind.COUNTER, "millrace_expired_total", "Requests whose deadline passed before they were computed."),
+    "passed_over": Metric(
+        Kind.COUNTER,
+        "millrace_passed_over_total",
+        "Records of internal topics that were skipped because they cannot be read.",
+        ("topic",),
+    ),
+    "late_labels": Metric(Kind.COUNTER, "millrace_late_labels_total", "Labels that came too late for the join with predictions."),
+    "late_events": Metric(Kind.COUNTER, "millrace_late_events_total", "Events older than the allowed lateness."),
     "features_amiss": Metric(
         Kind.COUNTER, "millrace_features_amiss_total", "Requests whose features were stale, missing or unreachable.", ("state",)
     ),
-    "blobs_written": Metric(Kind.COUNTER, "millrace_feature_blobs_written_total", "Feature blobs that the online store took."),
-    "blobs_refused": Metric(Kind.COUNTER, "millrace_feature_blobs_refused_total", "Feature blobs older than what the store has."),
+    "blobs_written": Metric(Kind.COUNTER, "millrace_feature_blobs_written_total", "Feature blobs written to the online store."),
+    "blobs_refused": Metric(
+        Kind.COUNTER,
+        "millrace_feature_blobs_refused_total",
+        "Feature blobs that the online store refused because it has a newer one.",
+    ),
     "blobs_impossible": Metric(
         Kind.COUNTER,
         "millrace_feature_blobs_impossible_total",
-        "Entities whose values do not fit a blob and stayed as they were.",
+        "Entities that were not written because their values do not fit a blob.",
     ),
-    "blobs_waiting": Metric(Kind.GAUGE, "millrace_feature_blobs_waiting", "Entities whose blob is not written yet."),
+    "blobs_waiting": Metric(Kind.GAUGE, "millrace_feature_blobs_waiting", "Entities whose newest values are not written yet."),
     "freshness_seconds": Metric(
-        Kind.HISTOGRAM, "millrace_feature_freshness_seconds", "From a tile's append to its blob in the store.", buckets=_SECONDS
+        Kind.HISTOGRAM,
+        "millrace_feature_freshness_seconds",
+        "Time from the append of a tile to the write of its blob.",
+        buckets=_SECONDS,
     ),
     "aborts": Metric(Kind.COUNTER, "millrace_aborts_total", "Transactions that were aborted."),
-    "rebalances": Metric(Kind.COUNTER, "millrace_rebalances_total", "Assignments received from the group."),
+    "rebalances": Metric(Kind.COUNTER, "millrace_rebalances_total", "Partition assignments received from the group."),
     "standing_partitions": Metric(
-        Kind.GAUGE, "millrace_standing_partitions", "Partitions with records to read whose committed offset does not move."
+        Kind.GAUGE,
+        "millrace_standing_partitions",
+        "Partitions whose committed offset does not move although there are records to read.",
     ),
-    "healings": Metric(Kind.COUNTER, "millrace_healings_total", "Partitions that stood still and were read again."),
+    "healings": Metric(
+        Kind.COUNTER,
+        "millrace_healings_total",
+        "Times that a partition stood still and was read again from its committed offset.",
+    ),
     "lost_records": Metric(Kind.COUNTER, "millrace_lost_records_total", "Records that retention deleted before they were read."),
     "swaps": Metric(Kind.COUNTER, "millrace_model_swaps_total", "Model versions swapped in or refused.", ("outcome",)),
     "updates_unreadable": Metric(
-        Kind.COUNTER, "millrace_model_updates_unreadable_total", "Model updates passed over, as they can never be read."
+        Kind.COUNTER, "millrace_model_updates_unreadable_total", "Model updates that were skipped because they can never be read."
     ),
-    "batch_size": Metric(Kind.HISTOGRAM, "millrace_batch_rows", "Rows of a micro-batch.", buckets=_SIZES),
-    "step_seconds": Metric(Kind.HISTOGRAM, "millrace_step_seconds", "Time of a batch in the step.", buckets=_SECONDS),
-    "commit_seconds": Metric(Kind.HISTOGRAM, "millrace_commit_seconds", "Time of a commit.", buckets=_SECONDS),
+    "batch_size": Metric(Kind.HISTOGRAM, "millrace_batch_rows", "Number of records in a batch.", buckets=_SIZES),
+    "step_seconds": Metric(Kind.HISTOGRAM, "millrace_step_seconds", "Time that the step takes for a batch.", buckets=_SECONDS),
+    "commit_seconds": Metric(Kind.HISTOGRAM, "millrace_commit_seconds", "Time that a commit takes.", buckets=_SECONDS),
     "queue_seconds": Metric(
-        Kind.HISTOGRAM, "millrace_queue_seconds", "From the broker's timestamp to the start of the batch.", buckets=_SECONDS
+        Kind.HISTOGRAM,
+        "millrace_queue_seconds",
+        "Time from the broker's timestamp of a request to the start of its batch.",
+        buckets=_SECONDS,
     ),
-    "held_partitions": Metric(Kind.GAUGE, "millrace_held_partitions", "Partitions that are held back, stopped, or stand still."),
-    "in_flight": Metric(Kind.GAUGE, "millrace_in_flight_records", "Records polled and not yet released."),
+    "held_partitions": Metric(
+        Kind.GAUGE, "millrace_held_partitions", "Partitions that are paused by a failure, stopped, or stand still."
+    ),
+    "in_flight": Metric(
+        Kind.GAUGE, "millrace_in_flight_records", "Records that were polled and not yet written to a transaction."
+    ),
 }
 
 
@@ -94,7 +119,7 @@ class _Histogram:
 
 
 class Metrics:
-    """Counters, gauges and histograms of one loop; a Prometheus collector. Names come from the catalogue only."""
+    """Counters, gauges and histograms of one loop; a Prometheus collector. Only names of the catalogue are allowed."""
 
     def __init__(self, **labels: str) -> None:
         self._labels = labels
@@ -115,6 +140,7 @@ class Metrics:
         self.observe_all(name, values)
 
     def observe_all(self, name: str, values: Sequence[float] | npt.NDArray[Any]) -> None:
+        """values: any number of observations, shape (n,)."""
         with self._lock:
             histogram = self._histograms.get(name)
             if histogram is None:
@@ -124,7 +150,7 @@ class Metrics:
     def total(self, name: str) -> float:
         """Sum over all labels."""
         with self._lock:
-            return sum(value for (found, _), value in self._numbers.items() if found == name)
+            return sum(value for (counted, _), value in self._numbers.items() if counted == name)
 
     def sum_of(self, name: str) -> float:
         """Sum of all values that a histogram observed."""
@@ -133,7 +159,7 @@ class Metrics:
             return 0.0 if histogram is None else histogram.sum
 
     def collect(self) -> Iterator[Any]:
-        """What prometheus_client asks of a collector."""
+        """All metrics, as prometheus_client reads a collector."""
         names, values = tuple(self._labels), tuple(self._labels.values())
         with self._lock:
             numbers = dict(self._numbers)
@@ -148,8 +174,8 @@ class Metrics:
                 continue
             numbered: Any = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
             family = numbered(metric.exported.removesuffix("_total"), metric.help, labels=(*names, *metric.labels))
-            for (found, labels), value in numbers.items():
-                if found == name:
+            for (counted, labels), value in numbers.items():
+                if counted == name:
                     family.add_metric((*values, *labels), value)
             yield family
 

@@ -46,11 +46,13 @@ class Registry:
     # --- schemas.codec.SchemaIds --------------------------------------------------------------------------------
 
     def schema_of(self, schema_id: int) -> dict[str, Any]:
+        """The schema of an id, asked for once and then kept. Raises UndecodableRecord if the registry has no such id, which is not asked
+        again for 5 s, and RetryLater if the registry does not answer."""
         with self._lock:
-            found = self._schemas.get(schema_id)
+            schema: dict[str, Any] | None = self._schemas.get(schema_id)
             asked_s = self._unknown.get(schema_id)
-        if found is not None:
-            return found
+        if schema is not None:
+            return schema
         if asked_s is not None and self._clock.monotonic_s() - asked_s < 5.0:  # a flood of one bad id is asked about once
             raise UndecodableRecord(f"the registry knows no schema with id {schema_id}")
         try:
@@ -65,7 +67,7 @@ class Registry:
             raise RetryLater(f"the registry answers {refused.status}: {refused}") from refused
         except BrokerUnavailable as error:
             raise RetryLater(str(error)) from error
-        schema: dict[str, Any] = _parsed(answer)
+        schema = _parsed(answer)
         with self._lock:
             self._schemas[schema_id] = schema
         return schema

@@ -1,7 +1,7 @@
-"""What runs a network, and what a task sees of it.
+"""Protocols of what runs a network, and of what a task uses.
 
-`Network` is arrays in, arrays out: one protocol for ONNX Runtime, torch and remote servers, one contract suite. A task
-speaks of texts, pictures and sounds: the scorers below, made by `choose.py` for whatever the model's source is.
+`Network` takes and returns arrays: one protocol for ONNX Runtime, torch and remote servers, with one contract suite. Tasks pass
+texts, pictures and sounds to a classifier, translator or transcriber, which `choose.py` makes for the model's source.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ Logits = npt.NDArray[np.float64]
 
 class Network(Protocol):
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        """Outputs by name. Raises InvalidRequest for inputs that the signature does not allow, RetryLater where a
-        server did not answer."""
+        """Inputs and outputs by name, with dtype and shape as in the version's signature. Raises InvalidRequest for inputs that the
+        signature does not allow, RetryLater if a server did not answer."""
         ...
 
     def close(self) -> None: ...
 
 
 class Backend(Protocol):
-    """What a version holds: one of the four below."""
+    """The loaded model of a version: one of the four protocols below."""
 
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """logits: (n, labels). embedding: (n, width), what the network's last layer sees of each; None where it does not say."""
+    """logits: float64 (n, labels). embedding: float32 (n, width), the input of the network's last layer; None if the version does not
+    return it."""
 
     logits: Logits
     embedding: npt.NDArray[np.float32] | None = None
@@ -46,19 +47,23 @@ class Scores:
 class TextClassifier(Backend, Protocol):
     labels: tuple[str, ...]
 
-    def classify(self, texts: Sequence[str]) -> Scores: ...
+    def classify(self, texts: Sequence[str]) -> Scores:
+        """Scores of all texts, in order."""
+        ...
 
 
 class ImageClassifier(Backend, Protocol):
     labels: tuple[str, ...]
-    fit: Fit  # how pictures must be brought to size
+    fit: Fit  # how pictures must be resized
 
-    def classify(self, pictures: Sequence[Pixels]) -> Scores: ...
+    def classify(self, pictures: Sequence[Pixels]) -> Scores:
+        """pictures: uint8 (height, width, channels), resized by `fit`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """score: mean log-probability of a token. truncated: the text was longer than the model reads."""
+    """score: mean log-probability of its tokens. truncated: the source text was longer than the model's limit."""
 
     text: str
     score: float
@@ -66,14 +71,16 @@ class Translated:
 
 
 class Translator(Backend, Protocol):
-    pairs: frozenset[tuple[str, str]]  # (source, target) languages; empty where the model does not say
+    pairs: frozenset[tuple[str, str]]  # (source, target) languages; empty if the model does not list them
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]: ...
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]:
+        """Translations of all texts, in order. Raises InvalidRequest for a language that the model does not know."""
+        ...
 
 
 class Transcriber(Backend, Protocol):
     rate_hz: int
 
     def transcribe(self, sounds: Sequence[Floats]) -> list[list[Heard]]:
-        """Words of each sound, with times in seconds."""
+        """Words of each sound, with times in seconds. sounds: mono, float32 (t,), at `rate_hz`."""
         ...

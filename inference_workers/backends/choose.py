@@ -1,4 +1,4 @@
-"""Which backend runs a model: by where it comes from, and whether there is a GPU."""
+"""Chooses the backend of a model: by its source, and by whether there is a GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.errors import ModelRefused
 
 
 def network(folder: ModelFolder, file: str) -> Network:
-    """torch on a GPU where there is one, else ONNX Runtime on the CPU. Raises ModelRefused."""
+    """torch if there is a GPU, otherwise ONNX Runtime on the CPU. Raises ModelRefused."""
     if find_spec("torch") is not None and _sees_a_gpu():
         from inference_workers.backends.torch_networks import TorchNetwork, gpu
 
@@ -26,45 +26,49 @@ def network(folder: ModelFolder, file: str) -> Network:
 
 
 def _sees_a_gpu() -> bool:
-    """Without importing torch, which takes seconds: the driver's device files."""
+    """Looks for the driver's device files, as importing torch takes seconds."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def text_classifier(folder: ModelFolder) -> TextClassifier:
+    """Raises ModelRefused."""
     if folder.huggingface:
         return cast(TextClassifier, _huggingface(folder).HuggingFaceTextClassifier(folder))
-    return cast(TextClassifier, _ours(folder, {"hashed_linear": scorers.HashedTextClassifier}))
+    return cast(TextClassifier, _trained_here(folder, {"hashed_linear": scorers.HashedTextClassifier}))
 
 
 def image_classifier(folder: ModelFolder) -> ImageClassifier:
+    """Raises ModelRefused."""
     if folder.huggingface:
         return cast(ImageClassifier, _huggingface(folder).HuggingFaceImageClassifier(folder))
-    return cast(ImageClassifier, _ours(folder, {"convnet": scorers.ConvImageClassifier}))
+    return cast(ImageClassifier, _trained_here(folder, {"convnet": scorers.ConvImageClassifier}))
 
 
 def translator(folder: ModelFolder) -> Translator:
+    """Raises ModelRefused."""
     if folder.huggingface:
         return cast(Translator, _huggingface(folder).HuggingFaceTranslator(folder))
-    return cast(Translator, _ours(folder, {"translator": scorers.SentenceTranslator}))
+    return cast(Translator, _trained_here(folder, {"translator": scorers.SentenceTranslator}))
 
 
 def transcriber(folder: ModelFolder) -> Transcriber:
+    """Raises ModelRefused."""
     if folder.huggingface:
         return cast(Transcriber, _huggingface(folder).HuggingFaceTranscriber(folder))
-    return cast(Transcriber, _ours(folder, {"listener": scorers.DigitTranscriber}))
+    return cast(Transcriber, _trained_here(folder, {"listener": scorers.DigitTranscriber}))
 
 
 def _huggingface(folder: ModelFolder) -> Any:
     try:
         return import_module("inference_workers.backends.huggingface")
     except ImportError as error:
-        raise ModelRefused(f"{folder.name} needs transformers, which is not here: `./millrace setup huggingface`") from error
+        raise ModelRefused(f"{folder.name} needs transformers, which is not installed: `./millrace setup huggingface`") from error
 
 
-def _ours(folder: ModelFolder, kinds: dict[str, type]) -> object:
+def _trained_here(folder: ModelFolder, kinds: dict[str, type]) -> object:
     kind = folder.config.get("network")
     if kind not in kinds:
-        raise ModelRefused(f"{folder.path} holds a network of kind {kind!r}; this task takes {', '.join(kinds)}")
+        raise ModelRefused(f"{folder.path} has a network of kind {kind!r}; this task supports {', '.join(kinds)}")
     try:
         return kinds[kind](folder, network)
     except (KeyError, TypeError, ValueError) as error:

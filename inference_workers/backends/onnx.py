@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the default of the models that are shipped."""
+"""ONNX Runtime on the CPU: the default for the shipped models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.errors import ModelRefused
 
 
 class OnnxNetwork:
-    """One thread a worker process: more throughput is more processes, as thread barriers collapse on shared cores."""
+    """One thread per worker process: throughput comes from more processes, as thread barriers stall on shared cores."""
 
     def __init__(self, folder: ModelFolder, file: str = "model.onnx", threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
@@ -23,11 +23,12 @@ class OnnxNetwork:
         path = folder.path / file
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime raises kinds of its own that it does not export
+        except Exception as error:  # the runtime raises errors of kinds that it does not export
             raise ModelRefused(f"{path} is not a model that ONNX Runtime can run: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Dtype and shape of each as in the version's signature."""
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The networks that this project trains, as tasks see them: preprocessing around a `Network`."""
+"""Classifiers, translator and transcriber of the networks that this project trains: preprocessing around a `Network`."""
 
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ class ConvImageClassifier:
         self._network = make(folder, "model.onnx")
 
     def classify(self, pictures: Sequence[Pixels]) -> Scores:
+        """pictures: uint8 (height, width, channels), resized by `fit`."""
         parts = [pictures[at : at + PICTURES_AT_ONCE] for at in range(0, len(pictures), PICTURES_AT_ONCE)]
         outs = [self._network.run({"pixels": np.stack(part)}) for part in parts]
-        known = all("embedding" in out for out in outs)  # versions of before do not say
-        embedding = np.concatenate([out["embedding"] for out in outs]) if known else None
+        has_embedding = all("embedding" in out for out in outs)  # older versions do not return it
+        embedding = np.concatenate([out["embedding"] for out in outs]) if has_embedding else None
         return Scores(_finite(np.concatenate([out["logits"] for out in outs])), embedding)
 
     def close(self) -> None:
@@ -56,7 +57,7 @@ class ConvImageClassifier:
 
 
 class SentenceTranslator:
-    """Translation by the network of `networks/translator.py`, sentences of like length together."""
+    """Translation by the network of `networks/translator.py`; sentences of similar length go together."""
 
     def __init__(self, folder: ModelFolder, make: MakeNetwork) -> None:
         config = folder.config
@@ -72,13 +73,13 @@ class SentenceTranslator:
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]:
         rows, cut = self._tokenizer.encode(texts, [target] * len(texts), self._limit)
-        found: list[Translated | None] = [None] * len(texts)
+        answers: dict[int, Translated] = {}
         for bucket in buckets([len(row) for row in rows]):
             best = self._search([rows[i] for i in bucket])
             decoded = self._tokenizer.decode([tokens for tokens, _ in best])
             for i, text, (_, score) in zip(bucket, decoded, best, strict=True):
-                found[i] = Translated(text, score, cut[i])
-        return [one for one in found if one is not None]
+                answers[i] = Translated(text, score, cut[i])
+        return [answers[i] for i in range(len(texts))]
 
     def _search(self, rows: list[list[int]]) -> list[tuple[list[int], float]]:
         tokens = pad(rows)
@@ -100,7 +101,7 @@ class SentenceTranslator:
 
 
 def buckets(lengths: Sequence[int]) -> list[list[int]]:
-    """Row numbers by length, in groups whose longest is at most a quarter (and two) over their shortest."""
+    """Row numbers grouped by length: the longest of a group is at most 1.25 times its shortest, plus 2."""
     groups: list[list[int]] = []
     first = 0
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -119,27 +120,28 @@ class DigitTranscriber:
         self.rate_hz = int(config["rate_hz"])
         self._vocabulary, self._frame_s, self._blank = config["vocabulary"], float(config["frame_s"]), int(config["blank"])
         if self.rate_hz != speech.RATE_HZ:
-            raise ModelRefused(f"{folder.path}: features are made at {speech.RATE_HZ} samples a second, not {self.rate_hz}")
+            raise ModelRefused(f"{folder.path}: features need {speech.RATE_HZ} samples per second, not {self.rate_hz}")
         self._network = make(folder, "model.onnx")
 
     def transcribe(self, sounds: Sequence[Floats]) -> list[list[Heard]]:
+        """sounds: mono, float32 (t,), at `rate_hz`. Sounds of similar length go together."""
         features = [speech.log_mel(sound) for sound in sounds]
-        heard: list[list[Heard]] = [[] for _ in sounds]
+        transcripts: list[list[Heard]] = [[] for _ in sounds]
         order = sorted(range(len(features)), key=lambda i: len(features[i]))
         for at in range(0, len(order), SOUNDS_AT_ONCE):
-            some = order[at : at + SOUNDS_AT_ONCE]
-            padded, lengths = speech.pad([features[i] for i in some])
+            group = order[at : at + SOUNDS_AT_ONCE]
+            padded, lengths = speech.pad([features[i] for i in group])
             out = np.exp(self._network.run({"features": padded, "lengths": lengths})["log_probabilities"])
-            for i, row, frames in zip(some, out, ((lengths + 3) // 4).tolist(), strict=True):
-                heard[i] = speech.best_path(row[:frames], self._vocabulary, self._frame_s, self._blank)
-        return heard
+            for i, row, frames in zip(group, out, ((lengths + 3) // 4).tolist(), strict=True):
+                transcripts[i] = speech.best_path(row[:frames], self._vocabulary, self._frame_s, self._blank)
+        return transcripts
 
     def close(self) -> None:
         self._network.close()
 
 
 def _finite(logits: Any) -> Logits:
-    found: Logits = logits.astype(np.float64)
-    if not np.isfinite(found).all():
-        raise ValueError("the model's answer is not a number")
-    return found
+    as_float64: Logits = logits.astype(np.float64)
+    if not np.isfinite(as_float64).all():
+        raise ValueError("a logit of the model is NaN or infinite")
+    return as_float64

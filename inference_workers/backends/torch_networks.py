@@ -1,4 +1,4 @@
-"""torch, for a GPU: the same networks from the same folder's safetensors. On a CPU ONNX Runtime is the lighter way."""
+"""torch, for a GPU: the same networks, from the safetensors of the same folder. On a CPU, ONNX Runtime needs less."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ PART: Mapping[str, Callable[[Any], nn.Module]] = {"encoder.onnx": translator.Enc
 
 
 class TorchNetwork:
-    """`file` names the ONNX graph that it stands for: inputs and outputs are the same. Raises ModelRefused."""
+    """The network of an ONNX graph in the folder, `file`, with the same inputs and outputs. Raises ModelRefused."""
 
     def __init__(self, folder: ModelFolder, file: str = "model.onnx", device: str = "cpu") -> None:
         network = BUILD[folder.config["network"]](folder.config)
         state = load_file(str(folder.path / "model.safetensors"))
-        wanted = network.state_dict()
+        expected = network.state_dict()
         try:
-            network.load_state_dict({name: value.to(wanted[name].dtype) for name, value in state.items()})
+            network.load_state_dict({name: value.to(expected[name].dtype) for name, value in state.items()})
         except (KeyError, RuntimeError) as error:
             raise ModelRefused(f"{folder.path}/model.safetensors does not fit its network: {error}") from error
         self._device = torch.device(device)
@@ -67,11 +67,12 @@ class TorchNetwork:
         self._inputs, self._outputs = tuple(graph["inputs"]), tuple(graph["outputs"])
 
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        given = [torch.from_numpy(np.ascontiguousarray(inputs[name])).to(self._device) for name in self._inputs]
+        """Dtype and shape of each as in the version's signature."""
+        tensors = [torch.from_numpy(np.ascontiguousarray(inputs[name])).to(self._device) for name in self._inputs]
         with torch.inference_mode():
-            answer = self._network(*given)
+            answer = self._network(*tensors)
         answers = answer if isinstance(answer, tuple) else (answer,)
-        # A version of before embeddings names the logits alone, and its network says both.
+        # A version older than embeddings lists the logits only, though its network returns both.
         return {name: value.cpu().numpy() for name, value in zip(self._outputs, answers[: len(self._outputs)], strict=True)}
 
     def close(self) -> None:
@@ -79,5 +80,5 @@ class TorchNetwork:
 
 
 def gpu() -> str | None:
-    """The device to use where there is a GPU."""
+    """The device to use; None if there is no GPU."""
     return "cuda" if torch.cuda.is_available() else None

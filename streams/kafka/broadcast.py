@@ -10,7 +10,8 @@ from schemas.errors import BrokerUnavailable
 from streams.clock import Clock
 from streams.kafka import client_errors
 from streams.kafka.config import KafkaAddress, broadcast_config
-from streams.kafka.source import _HARMLESS, CALL_LIMIT_S, columns
+from streams.kafka.messages import columns
+from streams.kafka.source import CALL_LIMIT_S
 from streams.rows import Place, Polled
 
 
@@ -104,6 +105,6 @@ class KafkaBroadcast:
         if error.code() == KafkaError._PARTITION_EOF:  # also passes the markers of transactions at the end
             self._positions[place] = max(self._positions[place], message.offset() or 0)
             return False
-        if error.code() in _HARMLESS:
+        if error.code() in client_errors.HARMLESS:
             return False
         raise BrokerUnavailable(f"{self._topic} can no longer be read from where it stood: {error.str()}")

@@ -1,4 +1,4 @@
-"""Errors of the Kafka client, translated: which end they mean for a transaction or the process."""
+"""Errors of the Kafka client, translated to ours: what each means for a transaction, a record or the process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_A_MEMBER = {
     KafkaError.FENCED_MEMBER_EPOCH,
     KafkaError.STALE_MEMBER_EPOCH,
 }
-_REFUSED_FOR_WHAT_IT_IS = {  # the same record is refused each time
+_RECORD_REFUSED = {  # for its size or form, so the same record is refused each time
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.RECORD_LIST_TOO_LARGE,
     KafkaError.INVALID_MSG_SIZE,
@@ -38,6 +38,35 @@ _INDEFINITE = {
     KafkaError._PURGE_INFLIGHT,
 }
 
+TRANSIENT = {  # of a call for offsets: try it again
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._WAIT_COORD,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+}
+HARMLESS = {  # among polled messages: the client recovers by itself
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._PARTITION_EOF,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError._MAX_POLL_EXCEEDED,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+}
+
 
 def kafka_error(raised: KafkaException) -> KafkaError:
     error = raised.args[0]
@@ -46,12 +75,12 @@ def kafka_error(raised: KafkaException) -> KafkaError:
 
 
 def is_of_the_record(error: KafkaError) -> bool:
-    """Whether a record was refused for its size or form."""
-    return error.code() in _REFUSED_FOR_WHAT_IT_IS
+    """Whether a record was refused because of its size or form."""
+    return error.code() in _RECORD_REFUSED
 
 
 def of_transaction(raised: KafkaException, doing: str) -> MillraceError:
-    """What a failed transaction call means. Anything not known to be definite is indefinite: the producer is rebuilt
+    """What a failed transaction call means. Anything that is not known to be definite is indefinite, so the producer is replaced
     (the advice of Jepsen's Bufstream report, which holds for every Kafka client)."""
     error = kafka_error(raised)
     words = f"{doing}: {error.name()}: {error.str()}"
@@ -69,7 +98,7 @@ def of_transaction(raised: KafkaException, doing: str) -> MillraceError:
 
 
 def of_commit(raised: KafkaException) -> MillraceError:
-    """Anything but a refusal may still happen, late."""
+    """What a failed commit of offsets means: unless the group refused it, it may still happen later."""
     error = kafka_error(raised)
     return TransactionAborted(f"commit of offsets: {error.name()}: {error.str()}", indefinite=error.code() not in _NOT_A_MEMBER)
 

@@ -15,7 +15,7 @@ from streams.broker import Commit
 from streams.clock import SystemClock
 from streams.kafka import client_errors
 from streams.kafka.config import KafkaAddress, producer_config
-from streams.kafka.source import generation_of
+from streams.kafka.messages import generation_of
 from streams.rows import OutRecords, Place, in_range
 
 START_LIMIT_S = 30.0

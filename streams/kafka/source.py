@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,52 +11,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from schemas.errors import BrokerUnavailable, MemberFenced, TransactionAborted
 from streams.broker import Commit, Listener
 from streams.clock import SystemClock
-from streams.headers import readable
 from streams.kafka import client_errors
 from streams.kafka.config import GroupProtocol, KafkaAddress, consumer_config
 from streams.kafka.ends import Ends
+from streams.kafka.messages import columns, generation_of
 from streams.metrics import Metrics
 from streams.rows import Place, Polled
 
 CALL_LIMIT_S = 10.0
 RESTART_S = 30.0
-_METADATA_HEAD = b"CGMDv2:"  # librdkafka's serialized group metadata; the generation follows as an int32
-_PASSING = {
-    KafkaError._TIMED_OUT,
-    KafkaError._TRANSPORT,
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._WAIT_COORD,
-    KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.UNSTABLE_OFFSET_COMMIT,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-}
-_HARMLESS = {
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._TRANSPORT,
-    KafkaError._PARTITION_EOF,
-    KafkaError._TIMED_OUT,
-    KafkaError._RESOLVE,
-    KafkaError._MAX_POLL_EXCEEDED,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-}
-
-
-def generation_of(membership: bytes) -> int:
-    """The generation (or member epoch) in serialized group metadata; -1 where the member has not joined."""
-    if not membership.startswith(_METADATA_HEAD) or len(membership) < len(_METADATA_HEAD) + 4:
-        return -1
-    (generation,) = struct.unpack_from("<i", membership, len(_METADATA_HEAD))
-    return int(generation)
 
 
 class KafkaSource:
@@ -93,6 +55,12 @@ class KafkaSource:
     # --- reading ------------------------------------------------------------------------------------------------
 
     def poll(self, max_records: int, wait_s: float) -> Polled:
+        """At most `max_records` committed records. Waits at most `wait_s` for the first one, then takes those that are already fetched.
+        The group's changes call the listener inside of it. The membership of the result is the one from before this poll, so that a
+        commit of these records is refused if a rebalance has given them to another member meanwhile.
+
+        Raises BrokerUnavailable on a fatal error, MemberFenced if another process has this member's name, TransactionAborted if
+        retention or an election removed the records at the position, and whatever the listener raises."""
         # Read before the poll: inside it a rebalance may already have given the records away, and the newer
         # generation would then vouch for records of the older one.
         if self._member is None:
@@ -137,7 +105,7 @@ class KafkaSource:
             raise TransactionAborted(f"{message.topic()}/{message.partition()} can no longer be read from where it stood")
         elif error.fatal() and "fenced" in error.str():  # a fatal error does not give its cause's code
             raise MemberFenced(f"consumer: {error.str()}. Another process runs with the same group.instance.id")
-        elif error.fatal() or error.code() not in _HARMLESS:
+        elif error.fatal() or error.code() not in client_errors.HARMLESS:
             raise BrokerUnavailable(f"consumer: {error.name()}: {error.str()}")
         else:
             self._log.info("consumer", code=error.name(), cause=error.str())
@@ -160,7 +128,7 @@ class KafkaSource:
             try:
                 return self._committed(asked)
             except KafkaException as raised:
-                if self._clock.monotonic_s() > until_s or client_errors.kafka_error(raised).code() not in _PASSING:
+                if self._clock.monotonic_s() > until_s or client_errors.kafka_error(raised).code() not in client_errors.TRANSIENT:
                     raise client_errors.of_read(raised, "committed offsets") from raised
                 self._log.info("committed offsets are not to be had yet", cause=client_errors.kafka_error(raised).str())
                 self._clock.sleep(0.2)
@@ -266,15 +234,3 @@ class KafkaSource:
         if self._raised is not None:
             error, self._raised = self._raised, None
             raise error
-
-
-def columns(messages: Sequence[Any]) -> Polled:
-    """Messages of the client as columns: one method call a field, no object of ours a record."""
-    return Polled(
-        places=list(zip([m.topic() for m in messages], [m.partition() for m in messages], strict=True)),
-        offsets=[m.offset() for m in messages],
-        keys=[m.key() for m in messages],
-        values=[m.value() for m in messages],
-        headers=readable([m.headers for m in messages]),
-        timestamps_ms=[m.timestamp()[1] for m in messages],
-    )

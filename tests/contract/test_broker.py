@@ -15,8 +15,9 @@ from streams.broker import Broadcast, Commit, Sink, Source
 from streams.clock import Clock, ManualClock, SystemClock
 from streams.kafka.admin import KafkaAdmin, TopicSpec
 from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.messages import generation_of
 from streams.kafka.sink import KafkaSink
-from streams.kafka.source import KafkaSource, generation_of
+from streams.kafka.source import KafkaSource
 from streams.memory.cluster import MemoryBroker
 from streams.memory.endpoints import MemoryBroadcast, MemorySink, MemorySource
 from streams.memory.murmur2 import partition_of

@@ -13,8 +13,9 @@ import pytest
 
 from streams.broker import Commit
 from streams.kafka.config import GroupProtocol
+from streams.kafka.messages import generation_of
 from streams.kafka.sink import KafkaSink
-from streams.kafka.source import KafkaSource, generation_of
+from streams.kafka.source import KafkaSource
 from streams.loop.limits import Delivery
 from streams.loop.loop import Loop
 from streams.loop.release import Ended

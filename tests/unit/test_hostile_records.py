@@ -19,7 +19,7 @@ from schemas.topics import MODEL_UPDATES
 from schemas.varints import varint
 from schemas.writer_schemas import MOST_VALUES, writer_of
 from streams import headers as h
-from streams.kafka.source import columns
+from streams.kafka.messages import columns
 from streams.metrics import Metrics
 from streams.readable import Followed, Readable
 from streams.rows import Polled

@@ -27,20 +27,10 @@ NAMES_TWICE: set[str] = set()
 CROWDED_FOLDERS = {"infra/monitor"}  # until its parts have folders of their own
 CIRCLES = [["training_triggers.trainers.card", "training_triggers.trainers.moderation_text"]]
 SILENT_ABOUT_ARRAYS = {
-    "inference_workers.backends.backend:Transcriber.transcribe",
-    "inference_workers.backends.backend:Network.run",
-    "inference_workers.backends.backend:ImageClassifier.classify",
-    "inference_workers.backends.huggingface:HuggingFaceImageClassifier.classify",
-    "inference_workers.backends.huggingface:HuggingFaceTranscriber.transcribe",
-    "inference_workers.backends.onnx:OnnxNetwork.run",
-    "inference_workers.backends.scorers:ConvImageClassifier.classify",
-    "inference_workers.backends.scorers:DigitTranscriber.transcribe",
-    "inference_workers.backends.torch_networks:TorchNetwork.run",
     "schemas.codec:Encoder.encode",
     "schemas.columns:Columns.matrix",
     "schemas.columns:to_column",
     "schemas.encoding:encode",
-    "streams.metrics:Metrics.observe_all",
     "training_triggers.drift.detect:of_log",
     "training_triggers.drift.detect:of_outcome",
     "training_triggers.drift.version_watch:Sample.of",
