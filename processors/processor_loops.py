@@ -1,5 +1,5 @@
-"""Wires the processors that our loop runs: `policy` (verdicts to actions), `decisions` (reviewers' labels to actions),
-`timely` (labels to labels that may still meet their predictions) and `validate` (events to events that hold)."""
+"""Wires the processors: `policy` (verdicts to actions), `decisions` (reviewers' labels to actions), `timely` (labels that are in time
+for the join with predictions) and `validate` (events to valid events)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _validation(settings: ProcessorSettings, given: Surroundings) -> Step:
     address, clock = given.address, given.clock
 
     def read_back(positions: Mapping[int, int], window_ms: int) -> Iterator[tuple[int, list[bytes | None], list[int]]]:
-        """The window ends at the next record to be read, not now: after a stop of an hour its repeats lie an hour back."""
+        """The window ends at the time of the next record, not now: after a stop of an hour, its repeats are an hour old."""
         nexts = first_times(address, {(USER_EVENTS.name, number): offset for number, offset in positions.items()}, clock)
         for partition in positions:
             from_ms = nexts.get((USER_EVENTS.name, partition), clock.now_ms()) - window_ms

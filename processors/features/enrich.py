@@ -1,7 +1,7 @@
-"""Features of the entities that requests name, read in the request path: one MGET a view and batch.
+"""Reads the features of the entities that requests name, in the request path: one MGET per view and batch.
 
-A task declares what it needs, and what becomes of a request whose values are not there, are old, or cannot be asked for:
-a zero that nobody chose is never among it. What was served, of what time and in which state, goes into the prediction log.
+A task declares the features that it needs, and what happens to a request whose features are missing, stale or unreachable: a default
+is used only where a task asks for it. The prediction log keeps what was served, with its event time and freshness.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from schemas.features import View
 from streams.clock import Clock
 from streams.metrics import Metrics
 
-ASK_AGAIN_S = 1.0  # a store that did not answer is not asked again sooner: batches would queue behind its time-out
+ASK_AGAIN_S = 1.0  # a store that did not answer is not asked again sooner: batches would queue behind its timeout
 
 
 class Fallback(Enum):
-    """What becomes of a request whose features are not as they should be."""
+    """What happens to a request whose features are stale, missing or unreachable."""
 
-    DEFAULT = "default"  # the feature's default of `schemas/features.py`
-    LAST = "last"  # the value as it was last written; only where there is one
+    DEFAULT = "default"  # use the feature's default of `schemas/features.py`
+    LAST = "last"  # use the value that was written last, if there is one
     HOLD = "hold"  # the request waits: it goes to the retry topic, and is answered `failed` after the last try
     REFUSE = "refuse"  # the request is answered `failed` at once, with the reason
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Features that a task reads. key: the request's field that names the entity. The policies, by state of what is read."""
+    """Features that a task reads. key: the request's field that names the entity. stale, missing, unreachable: what happens to a
+    request whose features are in that state."""
 
     view: View
     key: str
@@ -45,18 +46,18 @@ class Need:
     missing: Fallback = Fallback.DEFAULT
     unreachable: Fallback = Fallback.HOLD
 
-    def policy(self, state: Freshness) -> Fallback | None:
+    def fallback(self, state: Freshness) -> Fallback | None:
         return {Freshness.STALE: self.stale, Freshness.MISSING: self.missing, Freshness.UNREACHABLE: self.unreachable}.get(state)
 
     def column(self, feature: str) -> str:
-        """Name of the column that a task finds the feature under."""
+        """Name of the feature's column."""
         return f"{self.view.name}.{feature}"
 
 
 @dataclass(frozen=True, slots=True)
 class Enriched:
-    """A batch of n requests with their features. columns: those of the request and one for each feature, int64, float64 or
-    texts, by `Need.column`. served: of each need, entry i of request i. refused, held: by row."""
+    """A batch of n requests with their features. columns: those of the request, and one per feature, int64 (n,), float64 (n,) or texts,
+    named by `Need.column`. served: per need, entry i for request i. refused, held: errors by row."""
 
     columns: Columns
     needs: Sequence[Need] = ()
@@ -65,93 +66,92 @@ class Enriched:
     held: Mapping[int, RetryLater] = field(default_factory=dict)
 
     def take(self, rows: Sequence[int]) -> Enriched:
-        """Some rows, as they were enriched; those that were refused or held are not among them."""
+        """Some rows; none of those that were refused or held."""
         return Enriched(self.columns.take(rows), self.needs, [served.take(rows) for served in self.served])
 
 
 class Enrich:
-    """One a loop. store: None where no need is declared."""
+    """One per loop. store: None if no need is declared."""
 
     def __init__(self, needs: Sequence[Need], store: OnlineStore | None, clock: Clock, metrics: Metrics) -> None:
         self._needs, self._store, self._clock, self._metrics = needs, store, clock, metrics
         self._silent_until_s = float("-inf")
 
     def __call__(self, columns: Columns) -> Enriched:
-        """Raises nothing: a store that does not answer is a state like the others."""
+        """Raises nothing: features of a store that does not answer are UNREACHABLE."""
         if not self._needs:
             return Enriched(columns)
         served = [self._read(need, columns) for need in self._needs]
         refused: dict[int, FeaturesRefused] = {}
         held: dict[int, RetryLater] = {}
         fields = dict(columns.fields)
-        for need, found in zip(self._needs, served, strict=True):
+        for need, features in zip(self._needs, served, strict=True):
             for state in (Freshness.STALE, Freshness.MISSING, Freshness.UNREACHABLE):
-                rows, policy = np.flatnonzero(found.state == state).tolist(), need.policy(state)
+                rows, fallback = np.flatnonzero(features.state == state).tolist(), need.fallback(state)
                 self._metrics.add("features_amiss", len(rows), state=state.name.lower())
-                if not rows or policy not in (Fallback.REFUSE, Fallback.HOLD):
+                if not rows or fallback not in (Fallback.REFUSE, Fallback.HOLD):
                     continue
                 entities = columns.text(need.key)
                 for row in rows:
-                    said = f"{need.view.name} of {need.key} {entities[row] or ''!r} are {state.name.lower()}"
-                    if policy is Fallback.REFUSE:
-                        refused[row] = FeaturesRefused(said)
+                    message = f"{need.view.name} of {need.key} {entities[row] or ''!r} are {state.name.lower()}"
+                    if fallback is Fallback.REFUSE:
+                        refused[row] = FeaturesRefused(message)
                     else:
-                        held[row] = RetryLater(said)
-            fields |= {need.column(name): _column(column) for name, column in found.values.items()}
+                        held[row] = RetryLater(message)
+            fields |= {need.column(name): _column(column) for name, column in features.values.items()}
         held = {row: error for row, error in held.items() if row not in refused}
         return Enriched(Columns(columns.n, fields), self._needs, served, refused, held)
 
     def _read(self, need: Need, columns: Columns) -> ServedFeatures:
         entities = columns.text(need.key)
-        asked = [row for row, entity in enumerate(entities) if entity]
+        named = [row for row, entity in enumerate(entities) if entity]
         blobs: list[bytes | None] = [None] * columns.n
         reached = True
-        if asked and self._clock.monotonic_s() < self._silent_until_s:
+        if named and self._clock.monotonic_s() < self._silent_until_s:
             reached = False
-        elif asked:
+        elif named:
             assert self._store is not None
             try:
-                found = self._store.read(need.view, [entities[row] or "" for row in asked])
+                stored = self._store.read(need.view, [entities[row] or "" for row in named])
             except RetryLater:
                 self._silent_until_s = self._clock.monotonic_s() + ASK_AGAIN_S
                 reached = False
             else:
-                for row, blob in zip(asked, found, strict=True):
+                for row, blob in zip(named, stored, strict=True):
                     blobs[row] = blob
         served = unpack(need.view, blobs, need.features, self._clock.now_ms(), GRACE_MS)
         if not reached:
-            served.state[asked] = Freshness.UNREACHABLE
+            served.state[named] = Freshness.UNREACHABLE
         if need.stale is Fallback.DEFAULT:
             return served.defaulted(need.view, served.state == Freshness.STALE)
         return served
 
 
 def _column(values: npt.NDArray[Any] | list[str]) -> Column:
-    """Texts as the codec gives them."""
+    """A column in the form of the codec."""
     return Slices.of([text.encode() for text in values]) if isinstance(values, list) else values
 
 
 def logged(enriched: Enriched, which: Sequence[int] | None) -> list[dict[str, Any]]:
-    """The features of a batch as the prediction log keeps them. which: the request of each entry, where an entry is not a
-    request."""
-    found: list[dict[str, Any]] = []
+    """The features of a batch as fields of the prediction log. which: the request of each entry; None if entry i is request i."""
+    fields: list[dict[str, Any]] = []
     for need, served in zip(enriched.needs, enriched.served, strict=True):
         part = served if which is None else served.take(which)
         for name, column in part.values.items():
             texts = isinstance(column, list)
-            found.append({
+            fields.append({
                 "view": need.view.name, "name": name, "dtype": "utf8" if isinstance(column, list) else column.dtype.str,
                 "values": b"" if isinstance(column, list) else column.tobytes(), "texts": column if texts else [],
                 "event_ms": part.event_ms.tobytes(), "state": part.state.tobytes(),
             })  # fmt: skip
-    return found
+    return fields
 
 
 def named(enriched: Enriched) -> list[list[dict[str, Any]]]:
-    """For each request, its features by name with their values' event times, as results name them."""
+    """The features of each request by name, with their event times, as fields of its result."""
     names: list[list[dict[str, Any]]] = [[] for _ in range(enriched.columns.n)]
     for need, served in zip(enriched.needs, enriched.served, strict=True):
         times: npt.NDArray[np.int64] = served.event_ms
-        for said, at_ms in zip(names, times.tolist(), strict=True):
-            said += [{"name": need.column(name), "event_time_ms": at_ms} for name in need.features]
+        for of_request, at_ms in zip(names, times.tolist(), strict=True):
+            of_request += [{"name": need.column(name), "event_time_ms": at_ms} for name in need.features]
     return names

@@ -1,8 +1,8 @@
-"""The features of one entity as one blob: what the sink writes, the hot path and Feast read. Pure.
+"""The features of one entity as one blob: the sink writes it, the request path and Feast read it. Pure.
 
-A blob is: a version in 38 decimal digits (so that Redis compares two of them as text, in any locale), a head, all numbers as
-eight bytes each in the order of the view, then the texts. A reader whose view has other features than the writer's refuses
-the blob: the layout's checksum differs.
+A blob consists of a version in 38 decimal digits (so that Redis can compare two of them as text, in any locale), a head, all numbers
+with eight bytes each in the order of the view, then the texts. A reader whose view has other features than the writer's ignores the
+blob, as the checksum of the layout differs.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ _FIXED_AT = VERSION_BYTES + _HEAD.size
 _HEAD_DTYPE = np.dtype([("version", f"S{VERSION_BYTES}"), ("layout", "<u4"), ("changed_ms", "<i8"), ("valid_until_ms", "<i8"),
                         ("event_ms", "<i8")])  # fmt: skip
 FOREVER_MS = 2**62
-GRACE_MS = 2_000  # for the sink's own round, past a value's `valid_until`
+GRACE_MS = 2_000  # past a value's `valid_until`, for the sink's own interval
 
 
 class Freshness(IntEnum):
-    """Of what is read for one entity."""
+    """State of the features that were read for one entity."""
 
     FRESH = 0
-    STALE = 1  # a window should have moved and the sink did not move it, or the sink did not look at it for the view's ttl
-    MISSING = 2  # nothing is known of the entity
+    STALE = 1  # a window should have moved since, or the sink did not rewrite the entity within the view's ttl
+    MISSING = 2  # the store has no values of the entity
     UNREACHABLE = 3  # the store did not answer
 
 
 @dataclass(frozen=True, slots=True)
 class EntityValues:
-    """One entity's values. version: position in the tiles' partition, then time of the computation; it must rise. epoch: number of
-    the topic that the position is of (`OnlineStore.epoch`): a topic that was begun anew has a higher one.
+    """One entity's values to write. version: offset in the tiles' partition, then time of the computation; it must rise. epoch: number of
+    the topic of that offset (`OnlineStore.epoch`), which is higher for a topic that was created anew.
 
-    changed_ms: for when the values were computed, also where they are the same as before: the sink does so again before a view's ttl
-    has passed. valid_until_ms: when a tile leaves a window next. event_ms: the last event.
+    changed_ms: time for which the values were computed, even if they did not change: the sink recomputes them within a view's ttl.
+    valid_until_ms: when the next tile leaves a window. event_ms: time of the last event.
     """
 
     version: tuple[int, int]
@@ -59,8 +59,8 @@ class EntityValues:
 def _layout(view: View) -> tuple[int, np.dtype[Any], tuple[str, ...]]:
     numbers = [f for f in view.features if f.kind is not Kind.TEXT]
     dtype = np.dtype([(f.name, "<i8" if f.kind is Kind.INT else "<f8") for f in numbers])
-    said = ",".join(f"{f.name}:{f.kind.value}" for f in view.features)
-    return zlib.crc32(said.encode()), dtype, tuple(f.name for f in view.features if f.kind is Kind.TEXT)
+    described = ",".join(f"{f.name}:{f.kind.value}" for f in view.features)
+    return zlib.crc32(described.encode()), dtype, tuple(f.name for f in view.features if f.kind is Kind.TEXT)
 
 
 @cache
@@ -71,7 +71,7 @@ def _numbers(view: View) -> tuple[struct.Struct, tuple[str, ...]]:
 
 
 def pack(view: View, written: EntityValues) -> bytes:
-    """Raises KeyError where a feature of the view has no value, ValueError where one does not fit."""
+    """Raises KeyError if a feature of the view has no value, ValueError if a value does not fit."""
     layout, _, texts = _layout(view)
     numbers, names = _numbers(view)
     offset, at_ms = written.version
@@ -83,7 +83,7 @@ def pack(view: View, written: EntityValues) -> bytes:
             numbers.pack(*(written.values[name] for name in names)),
         ]
     except struct.error as error:
-        raise ValueError(f"a value of {view.name} is no number of 64 bits: {error}") from error
+        raise ValueError(f"a value of {view.name} is not a number of 64 bits: {error}") from error
     if len(pieces[0]) != VERSION_BYTES:
         raise ValueError(f"a version of {view.name} has more than {VERSION_BYTES} digits: {pieces[0].decode()}")
     for name in texts:
@@ -94,8 +94,8 @@ def pack(view: View, written: EntityValues) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ServedFeatures:
-    """Values of some features for n entities: one column a feature; a default stands wherever state is not FRESH and the
-    value is not known. event_ms, changed_ms, valid_until_ms: int64 (n,), 0 where missing. state: int8 (n,)."""
+    """Values of some features for n entities: one column per feature; the default where an entity has no value. event_ms, changed_ms,
+    valid_until_ms: int64 (n,), 0 where missing. state: int8 (n,), of Freshness."""
 
     values: Mapping[str, npt.NDArray[Any] | list[str]]
     event_ms: npt.NDArray[np.int64]
@@ -112,7 +112,7 @@ class ServedFeatures:
         return ServedFeatures(values, self.event_ms[at], self.changed_ms[at], self.valid_until_ms[at], self.state[at])
 
     def defaulted(self, view: View, rows: npt.NDArray[np.bool_]) -> ServedFeatures:
-        """With the features' defaults in some rows. rows: bool (n,)."""
+        """These values, with the features' defaults in some rows. rows: bool (n,)."""
         values: dict[str, npt.NDArray[Any] | list[str]] = {}
         for name, column in self.values.items():
             default = view.feature(name).default
@@ -124,12 +124,12 @@ class ServedFeatures:
 
 
 def unpack(view: View, blobs: Sequence[bytes | None], names: Sequence[str], now_ms: int, grace_ms: int) -> ServedFeatures:
-    """grace_ms: how long past `valid_until` a value still counts as fresh, for the sink's own round. A blob of another layout
-    counts as missing: its writer is of another version."""
+    """grace_ms: how long past `valid_until` a value still counts as fresh, for the sink's own interval. A blob of another layout
+    counts as missing, as its writer has another version."""
     layout, dtype, texts = _layout(view)
     n, end = len(blobs), _FIXED_AT + dtype.itemsize
-    there = np.fromiter((blob is not None and len(blob) >= end for blob in blobs), np.bool_, n)
-    rows = np.flatnonzero(there)
+    present = np.fromiter((blob is not None and len(blob) >= end for blob in blobs), np.bool_, n)
+    rows = np.flatnonzero(present)
     fixed = b"".join([blob[:end] for blob in blobs if blob is not None and len(blob) >= end])
     whole = np.frombuffer(fixed, np.dtype([("head", _HEAD_DTYPE), ("values", dtype)]))
     good = whole["head"]["layout"] == layout
@@ -153,11 +153,11 @@ def unpack(view: View, blobs: Sequence[bytes | None], names: Sequence[str], now_
 
 
 def _texts(blobs: Sequence[bytes | None], rows: npt.NDArray[Any], start: int, which: int, default: str) -> list[str]:
-    found = [default] * len(blobs)
+    texts = [default] * len(blobs)
     for row in rows.tolist():
         blob, at = blobs[row] or b"", start
         for _ in range(which):
             at += 2 + int.from_bytes(blob[at : at + 2], "little")
         length = int.from_bytes(blob[at : at + 2], "little")
-        found[row] = blob[at + 2 : at + 2 + length].decode(errors="replace")
-    return found
+        texts[row] = blob[at + 2 : at + 2 + length].decode(errors="replace")
+    return texts

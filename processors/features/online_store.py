@@ -1,4 +1,4 @@
-"""The online store: one blob an entity and view, written only by a version that is newer, read in one MGET.
+"""The online store: one blob per entity and view, overwritten only by a newer version, read with one MGET.
 
 The only module that imports redis. `MemoryStore` keeps the same contract (`tests/contract/test_online_store.py`).
 """
@@ -12,12 +12,12 @@ from processors.features.feature_blob import VERSION_BYTES
 from schemas.errors import RetryLater
 from schemas.features import View
 
-READ_LIMIT_S = 0.5  # a request does not wait longer for its features
+READ_LIMIT_S = 0.5  # a request waits no longer than this for its features
 WRITE_LIMIT_S = 5.0
 _MARK = "millrace:store"
 _EPOCH = "millrace:epoch"
 
-# Redis compares and writes in one step, so two writers cannot pass each other. Answers which were refused.
+# Redis compares and writes in one step, so two writers cannot overtake each other. Returns the indices that were refused.
 _WRITE = f"""
 local refused = {{}}
 for i = 1, #KEYS do
@@ -33,25 +33,25 @@ return refused
 
 
 class OnlineStore(Protocol):
-    """All calls wait a bounded time and raise RetryLater where the store does not answer."""
+    """All calls wait a bounded time and raise RetryLater if the store does not answer."""
 
     def read(self, view: View, entities: Sequence[str]) -> list[bytes | None]: ...
 
     def write(self, view: View, blobs: Mapping[str, bytes]) -> list[str]:
-        """The entities whose blobs were refused, as what is held has the same or a newer version."""
+        """Returns the entities whose blobs were refused, because the store has the same or a newer version."""
         ...
 
     def epoch(self, view: View, source: str) -> int:
-        """The number of a source of versions, from 1 on, the same each time. One that comes anew gets a higher number than all
-        before: Kafka begun anew beside a store that stays counts its positions from 0 again."""
+        """The number of a source of versions, from 1 on, the same each time. A new source gets a higher number than all earlier ones:
+        offsets of a Kafka that was created anew start at 0 again, while the store still has the old versions."""
         ...
 
     def marked(self, mark: str) -> bool:
-        """Set the mark; whether it was there already. False tells the writer that the store lost what it held."""
+        """Set the mark. Returns whether it was set before; False tells the writer that the store lost its content."""
         ...
 
     def clear(self, view: View) -> int:
-        """Remove all blobs of a view, and the marks of its writers, so that they write all of it again; how many blobs."""
+        """Remove all blobs of a view, and the marks of its writers, so that they write everything again. Returns the number of blobs."""
         ...
 
 
@@ -75,23 +75,23 @@ class RedisStore:
     def read(self, view: View, entities: Sequence[str]) -> list[bytes | None]:
         if not entities:
             return []
-        found: list[bytes | None] = self._call(lambda: self._client.mget([key_of(view, entity) for entity in entities]))
-        return found
+        blobs: list[bytes | None] = self._call(lambda: self._client.mget([key_of(view, entity) for entity in entities]))
+        return blobs
 
     def write(self, view: View, blobs: Mapping[str, bytes]) -> list[str]:
         refused, items = list[str](), list(blobs.items())
         for at in range(0, len(items), 500):
-            some = items[at : at + 500]
-            keys, values = [key_of(view, entity) for entity, _ in some], [blob for _, blob in some]
+            part = items[at : at + 500]
+            keys, values = [key_of(view, entity) for entity, _ in part], [blob for _, blob in part]
             places = self._call(lambda keys=keys, values=values: self._write(keys, values))
-            refused += [some[place - 1][0] for place in places]
+            refused += [part[place - 1][0] for place in places]
         return refused
 
     def epoch(self, view: View, source: str) -> int:
         def number() -> int:
             key = f"{_EPOCH}:{view.name}:{source}"
             held = self._client.get(key)
-            if held is None:  # of two writers that ask at once, the first one's number holds
+            if held is None:  # of two writers that ask at the same time, the first one's number counts
                 self._client.set(key, self._client.incr(f"{_EPOCH}:{view.name}"), nx=True)
                 held = self._client.get(key)
             return int(held)
@@ -119,7 +119,7 @@ class RedisStore:
 
 
 class MemoryStore:
-    """The same in memory."""
+    """An online store in memory."""
 
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}

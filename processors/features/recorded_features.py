@@ -1,5 +1,5 @@
-"""Features as they were served, read back from the prediction log: what `enrich.logged` wrote, by request, so that recorded requests can
-be answered again with the values of their time."""
+"""Features as they were served, read back from the prediction log, so that recorded requests can be answered again with the values of
+their time."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from schemas.columns import Column, Columns, Slices
 
 
 class RecordedFeatures:
-    """By request id, the value of each column. A request's first record counts: what came later was asked again."""
+    """The features of each request, by request id. The first record of a request counts; later ones are repeats."""
 
     def __init__(self, needs: Sequence[Need]) -> None:
         self._names = [need.column(feature) for need in needs for feature in need.features]
         self._values: dict[str, dict[str, Any]] = {}
 
     def take(self, record: Mapping[str, Any]) -> None:
-        """One record of the prediction log; of one without these features, nothing."""
-        columns = {f"{one['view']}.{one['name']}": _values(one) for one in record["features"]}
+        """Add the requests of one record of the prediction log; a record without these features adds none."""
+        columns = {f"{feature['view']}.{feature['name']}": _values(feature) for feature in record["features"]}
         if not columns.keys() >= set(self._names):
             return
         for i, request_id in enumerate(record["request_ids"]):
@@ -35,7 +35,7 @@ class RecordedFeatures:
         return request_id in self._values
 
     def beside(self, columns: Columns, request_ids: Sequence[str]) -> Columns:
-        """The requests' own columns and one for each feature, as `Enrich` gives them. Raises KeyError for a request not known."""
+        """The requests' own columns, and one per feature, as `Enrich` returns them. Raises KeyError for an unknown request."""
         fields: dict[str, Column] = dict(columns.fields)
         for name in self._names:
             values = [self._values[request_id][name] for request_id in request_ids]

@@ -1,4 +1,4 @@
-"""Event ids of the last while, for telling repeats: by partition, with the time and the place of each. Pure."""
+"""Recent event ids by partition, each with its times and offsets, to recognise repeats. Pure."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-READ_BACK = -1  # in place of an offset: of an id that was read back from what is committed
+READ_BACK = -1  # instead of an offset: the id was read back from our committed output
 Places = tuple[
     tuple[int, int], ...
-]  # broker's times and offsets of the events of an id that passed, each a window after the last
+]  # broker times and offsets of the events of one id that passed, each at least a window after the one before
 _NOTHING: Mapping[str, Places] = {}
 
 
 @dataclass(slots=True)
 class _Partition:
-    """ids: by id, in the order of the last event of each. safe_ms: no later than the time of any event in flight."""
+    """ids: in the order of the last event of each. safe_ms: a lower bound of the times of events in flight. mark: an offset, and the
+    newest time up to it."""
 
     ids: OrderedDict[str, Places] = field(default_factory=OrderedDict)
     newest_ms: int = 0
     safe_ms: int = 0
-    mark: tuple[int, int] = 0, 0  # an offset, and the newest time by then
+    mark: tuple[int, int] = 0, 0
 
 
 class Seen:
-    """Bounded by the window and by `max_ids` a partition, oldest out first.
+    """Event ids within a time window, at most `max_ids` per partition; the oldest are dropped first.
 
-    An id remembers where its event lies. An event that is read again after an abort meets itself, at its own offset, and is no
-    repeat of itself: so what an aborted batch left behind does no harm and need not be taken out. It pushes out nothing either that
-    the events before it need: an id keeps all its places within reach. in_flight: how many offsets
-    may lie between what is committed and what was read; so many do not push older ones out, as reading may go back by as many.
+    An id keeps the offsets of its events. An event that is read again after an abort finds its own offset, which is not a repeat: so
+    ids of an aborted batch do no harm and need not be removed. Nor do they displace ids that earlier events need.
+
+    in_flight: how many offsets may lie between the committed offset and the last one read. Ids are kept that much longer, as reading
+    may go back that far.
     """
 
     def __init__(self, window_ms: int, max_ids: int = 5_000_000, in_flight: int = 0) -> None:
@@ -37,20 +39,20 @@ class Seen:
         self._partitions: dict[int, _Partition] = {}
 
     def knows(self, partition: int) -> bool:
-        """Whether the partition is held: what was added of it since stands."""
+        """Whether ids of the partition were added and not cleared since."""
         return partition in self._partitions
 
     def has(self, partition: int, event_id: str, at_ms: int, offset: int) -> bool:
-        """Whether another event with the id came in this partition less than a window from at_ms."""
+        """Whether another event with this id came in this partition less than a window from at_ms."""
         held = self._partitions.get(partition)
-        # What was read back bears the time of our output, which may be much later than that of the event.
+        # An id that was read back has the time of our output, which may be much later than that of the event.
         return any(
             seen_at != offset and at_ms - seen_ms < self.window_ms and (seen_at == READ_BACK or seen_ms - at_ms < self.window_ms)
             for seen_ms, seen_at in (_NOTHING if held is None else held.ids).get(event_id, ())
         )
 
     def add(self, partition: int, events: Iterable[tuple[str, int, int]]) -> None:
-        """Ids with the broker's time and the offset of each."""
+        """events: id, broker time in ms and offset of each."""
         held = self._partitions.setdefault(partition, _Partition())
         edge_ms = held.safe_ms - self.window_ms
         for event_id, at_ms, offset in events:

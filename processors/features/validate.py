@@ -1,8 +1,8 @@
-"""Events in as producers send them, out as everything behind may rely on: decodable, possible, on time, each once.
+"""Validates user events: those that pass can be decoded, are possible, in time, and unique.
 
-Whatever is not goes aside with its cause: impossible and repeated events to the dead-letter topic, late ones to
-`late-events-v1`. Lateness is decided here and nowhere else, against the broker's timestamp of the record: what passes is
-counted by Flink and by the batch alike, however long a partition stood still.
+Impossible and repeated events go to the dead-letter topic with their cause, late ones to `late-events-v1`. Lateness is decided here
+only, by the broker's timestamp of the record: events that pass are counted by Flink and by batch jobs alike, however long a partition
+stood still.
 """
 
 from __future__ import annotations
@@ -33,55 +33,55 @@ MAX_AMOUNT_CENTS = 10**12
 LONGEST_REPLAY_MS = 366 * DAY_MS
 _OFFSET = re.compile(rb"[0-9]{1,15}")
 RECORD = "user-event"
-# Of each partition, from what was committed so long before the record at this offset: values, and the broker's time of each.
+# (offsets by partition, window in ms) to (partition, values, broker times in ms) of our output in the window before each offset.
 ReadBack = Callable[[Mapping[int, int], int], Iterator[tuple[int, list[bytes | None], list[int]]]]
 
 
 def impossible(event: UserEvent, key: bytes | None, now_ms: int) -> str | None:
-    """Why the event cannot be, in words; None where it can. now_ms: when the broker took it."""
+    """Why the event is impossible, as a sentence; None if it is possible. now_ms: when it reached the broker."""
     for name in ("event_id", "user_id", "item_id", "session_id"):
         value = getattr(event, name)
         if value is not None and not 0 < len(value) <= MAX_ID_CHARS:
-            return f"{name} has {len(value)} characters; 1 to {MAX_ID_CHARS} are taken"
+            return f"{name} has {len(value)} characters; it must have 1 to {MAX_ID_CHARS}"
     if key != event.user_id.encode():
-        return f"the key is {(key or b'').decode(errors='replace')[:40]!r}, not the user's id: its order and its features would be lost"
+        return f"the key is {(key or b'').decode(errors='replace')[:40]!r}, not the user's id, so the order of the user's events would be lost"
     if event.kind not in KINDS:
-        return f"kind {event.kind[:40]!r} is none of {', '.join(KINDS)}"
+        return f"kind {event.kind[:40]!r} is unknown; kinds are {', '.join(KINDS)}"
     if event.kind in ("view", "cart", "purchase", "rating") and event.item_id is None:
-        return f"a {event.kind} names no item"
+        return f"a {event.kind} needs an item_id"
     if not 1 <= event.quantity <= MAX_QUANTITY:
-        return f"a quantity of {event.quantity}"
+        return f"the quantity is {event.quantity}; it must be from 1 to {MAX_QUANTITY}"
     if event.amount_cents is not None and not 0 <= event.amount_cents <= MAX_AMOUNT_CENTS:
-        return f"an amount of {event.amount_cents} cents"
+        return f"the amount is {event.amount_cents} cents; it must be from 0 to {MAX_AMOUNT_CENTS}"
     if event.kind == "purchase" and event.amount_cents is None:
-        return "a purchase without an amount"
+        return "a purchase needs an amount"
     if (event.kind == "rating") != (event.rating is not None):
-        return f"a {event.kind} {'without' if event.rating is None else 'with'} stars"
+        return "a rating needs stars" if event.rating is None else f"a {event.kind} must not have stars"
     if event.rating is not None and not 1 <= event.rating <= 5:
-        return f"{event.rating} stars; 1 to 5 are taken"
+        return f"the rating is {event.rating} stars; it must be from 1 to 5"
     if event.event_ms > now_ms + AHEAD_MS:
-        return f"it happens {(event.event_ms - now_ms) / 1000:.0f} s after the broker took it"
+        return f"it happens {(event.event_ms - now_ms) / 1000:.0f} s after it reached the broker"
     if event.event_ms <= 0:
         return f"it happened at {event.event_ms} ms of the epoch"
     return None
 
 
 def replay_offset_ms(headers: Mapping[str, bytes], longest_ms: int) -> int:
-    """How far a replayed event's clock is behind the broker's: it is judged as if the broker had taken it so much earlier. Never
-    ahead, and never by more than longest_ms: anybody may write the header. Raises ImpossibleEvent."""
+    """How far a replayed event's clock is behind the broker's: the event is judged as if it had reached the broker that much earlier. At
+    least 0 and at most longest_ms, as anybody may write the header. Raises ImpossibleEvent."""
     raw = headers.get(h.REPLAY_OFFSET_MS)
     if raw is None:
         return 0
     if not _OFFSET.fullmatch(raw) or int(raw) > longest_ms:
         shown = raw[:40].decode(errors="replace")
         raise ImpossibleEvent(
-            f"the header {h.REPLAY_OFFSET_MS} is {shown!r}: milliseconds from 0 to {longest_ms} are taken (MILLRACE_MAX_REPLAY_DAYS)"
+            f"the header {h.REPLAY_OFFSET_MS} is {shown!r}; it must be from 0 to {longest_ms} ms (MILLRACE_MAX_REPLAY_DAYS)"
         )
     return int(raw)
 
 
 class Validation(Processor):
-    """`process` and `answer` for `streams.loop.step.BatchStep`, and the loop's state: which ids its own output holds."""
+    """Validates batches of events. Its state beside the offsets: the ids in its own output."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Validation(Processor):
     # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
-        """Partitions that we hold already need nothing: what an abort leaves in the window does no harm (`processors/features/seen.py`)."""
+        """Reads ids back for new partitions only: ids of an aborted batch do no harm (`processors/features/seen.py`)."""
         new = {
             partition: commit.offset
             for (topic, partition), commit in positions.items()
@@ -114,7 +114,7 @@ class Validation(Processor):
                 times = [at_ms for row, at_ms in enumerate(times_ms) if row not in errors]
                 self._seen.add(partition, ((i, ms, READ_BACK) for i, ms in zip(_texts(columns, "event_id"), times, strict=True)))
         except BaseException:
-            self._seen.clear(new)  # a part of the window is none
+            self._seen.clear(new)  # a part of the window is not enough
             raise
 
     def forget(self, places: Iterable[Place]) -> None:
@@ -123,7 +123,7 @@ class Validation(Processor):
     # --- the step -----------------------------------------------------------------------------------------------
 
     def process(self, rows: Rows) -> list[Outcome]:
-        """Pure until its last lines: a batch that fails half-way leaves no id behind, and its halves are tried again."""
+        """Pure until its last lines: a batch that fails half-way leaves no ids behind, so its halves can be tried again."""
         columns, rows, outcomes = decoded(self._decoder, rows)
         if not len(rows):
             return outcomes
@@ -131,14 +131,13 @@ class Validation(Processor):
         late: list[int] = []
         offsets_ms: dict[int, int] = {}
         fresh: dict[int, dict[str, tuple[int, int]]] = {}
-        found = [UserEvent.from_dict(record) for record in columns.records()]
-        for row, event in enumerate(found):
+        for row, event in enumerate(map(UserEvent.from_dict, columns.records())):
             partition, at = rows.places[row][1], (rows.timestamps_ms[row], rows.offsets[row])
             try:
                 offsets_ms[row] = replay_offset_ms(rows.headers[row], self._longest_replay_ms)
                 now_ms = at[0] - offsets_ms[row]
-                self._look(event, rows.keys[row], now_ms)
-                self._compare(event.event_id, partition, *at, fresh)
+                self._check_possible(event, rows.keys[row], now_ms)
+                self._check_unique(event.event_id, partition, *at, fresh)
             except RecordError as error:
                 outcomes.append(Reject(rows.take([row]), error, "validate"))
                 continue
@@ -159,26 +158,26 @@ class Validation(Processor):
             self._seen.add(partition, ((event_id, *at) for event_id, at in ids.items()))
         return outcomes
 
-    def _look(self, event: UserEvent, key: bytes | None, now_ms: int) -> None:
+    def _check_possible(self, event: UserEvent, key: bytes | None, now_ms: int) -> None:
         """Raises ImpossibleEvent."""
         cause = impossible(event, key, now_ms)
         if cause is not None:
             raise ImpossibleEvent(cause)
 
-    def _compare(
+    def _check_unique(
         self, event_id: str, partition: int, taken_ms: int, offset: int, fresh: Mapping[int, Mapping[str, tuple[int, int]]]
     ) -> None:
         """Raises RepeatedEvent."""
-        beside = fresh.get(partition, {}).get(event_id)
-        in_batch = beside is not None and taken_ms - beside[0] < self._seen.window_ms
+        earlier = fresh.get(partition, {}).get(event_id)
+        in_batch = earlier is not None and taken_ms - earlier[0] < self._seen.window_ms
         if in_batch or self._seen.has(partition, event_id, taken_ms, offset):
-            raise RepeatedEvent(f"event {event_id} came before, within {self._seen.window_ms / 1000:.0f} s")
+            raise RepeatedEvent(f"event {event_id} came before, less than {self._seen.window_ms / 1000:.0f} s ago")
 
     def _records(
         self, topic: str, rows: Rows, columns: Columns, which: Sequence[int], offsets_ms: Mapping[int, int]
     ) -> list[OutRecords]:
-        """To the partition that each came in, so that an owner reads back its own and nobody else's. offsets_ms: how far the clock
-        of each row is behind; the archive tells by it when a replayed event would have come."""
+        """Each event goes to the partition number that it came from, so that the owner of a partition reads back its own output.
+        offsets_ms: how far the clock of each row is behind; the archive needs it for replayed events."""
         if not which:
             return []
         chosen = rows.take(which)

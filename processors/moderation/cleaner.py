@@ -1,4 +1,4 @@
-"""Claim checks do not live for ever: an object goes when every record that may refer to it has gone by retention."""
+"""Removes expired media from the claim-check store: an object is removed once retention has deleted every record that may refer to it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MARGIN_MS = DAY_MS  # a record is only deleted with its segment
 
 
 def lifetime_s() -> float:
-    """The longest retention of a topic whose records refer to media, and a day. Dead letters are kept longer: one that
-    is redriven after this is answered that its media are gone."""
-    kept = [topic.retention_ms for topic in CATALOGUE if topic.record is not None and _refers(topic.record_name)]
-    return (max(kept) + MARGIN_MS) / 1000
+    """The longest retention of a topic whose records refer to media, plus a day. Dead letters are kept longer: one that is redriven
+    later gets the answer that its media are gone."""
+    retentions_ms = [topic.retention_ms for topic in CATALOGUE if topic.record is not None and _refers(topic.record_name)]
+    return (max(retentions_ms) + MARGIN_MS) / 1000
 
 
 def _refers(record: str) -> bool:
@@ -32,8 +32,8 @@ def _refers(record: str) -> bool:
 class Cleaner:
     """Implements `streams.loop.processor.Periodic`: once an hour, on a thread of its own, one pass over the first root."""
 
-    def __init__(self, blobs: ClaimChecks, clock: Clock) -> None:
-        self._blobs, self._clock = blobs, clock
+    def __init__(self, claim_checks: ClaimChecks, clock: Clock) -> None:
+        self._claim_checks, self._clock = claim_checks, clock
         self._begun_s = float("-inf")
         self._thread: Thread | None = None
 
@@ -48,7 +48,7 @@ class Cleaner:
     def _clean(self) -> None:
         log = structlog.get_logger()
         try:
-            gone = self._blobs.clean(lifetime_s(), self._clock.now_ms() / 1000)
+            gone = self._claim_checks.clean(lifetime_s(), self._clock.now_ms() / 1000)
         except (MillraceError, OSError) as error:
             log.warning("claim checks could not be cleaned", cause=str(error))
             return

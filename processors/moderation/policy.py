@@ -1,4 +1,4 @@
-"""Verdicts to actions: what becomes of a content item, by rules that settings name. Pure.
+"""Verdicts to actions: what happens to a content item, by rules from the settings. Pure.
 
 The strictest rule that applies wins: remove, then review, then allow. Every reason is named, with the part and the number.
 """
@@ -21,9 +21,8 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Rules:
-    """remove_at: by category, or kind of part and category (`image:spam`), the probability from which a flagged item is
-    removed without a person; inf for never.
-    review_unjudged: an item with a part that could not be judged, or not whole, is looked at by a person."""
+    """remove_at: the probability from which a flagged item is removed without a review, by category, or by kind of part and category
+    (`image:spam`); inf for never. review_unjudged: whether an item is reviewed if a part could not be judged, or not completely."""
 
     remove_at: Mapping[str, float]
     review_unjudged: bool = True
@@ -31,23 +30,25 @@ class Rules:
     @classmethod
     def parse(cls, remove_at: str, review_unjudged: bool) -> Rules:
         """`default=0.95 self_harm=never image:spam=never`. Raises BadSettings."""
-        found: dict[str, float] = {}
+        limits: dict[str, float] = {}
         for word in remove_at.replace(",", " ").split():
             name, _, value = word.partition("=")
             kind, colon, category = name.rpartition(":")
             if category not in (*CATEGORIES, "default") or (colon and kind not in KINDS):
                 raise BadSettings(
-                    f"MILLRACE_REMOVE_AT names {name!r}; it takes {', '.join(CATEGORIES)} or default, alone or after "
+                    f"MILLRACE_REMOVE_AT names {name!r}; names are {', '.join(CATEGORIES)} and default, alone or after "
                     f"{', '.join(f'{kind}:' for kind in KINDS)}"
                 )
             try:
-                found[name] = math.inf if value == "never" else float(value)
+                limits[name] = math.inf if value == "never" else float(value)
             except ValueError:
-                raise BadSettings(f"MILLRACE_REMOVE_AT has {word!r}; it takes category=probability or =never") from None
-        return cls(found, review_unjudged)
+                raise BadSettings(
+                    f"MILLRACE_REMOVE_AT has {word!r}; entries are category=probability or category=never"
+                ) from None
+        return cls(limits, review_unjudged)
 
     def limit(self, part: str, category: str) -> float:
-        """The narrowest rule that is set: of the part's kind and category, of its kind, of the category, the default."""
+        """The most specific rule that is set: for the part's kind and category, its kind, the category, or the default."""
         kind = part.split(" ")[0]
         for name in (f"{kind}:{category}", f"{kind}:default", category, "default"):
             if name in self.remove_at:
@@ -65,19 +66,19 @@ def decide(verdict: Record, rules: Rules) -> tuple[str, list[str]]:
     if verdict["status"] != "ok":
         return REVIEW, [f"not judged: {verdict['status']}, {verdict['error_code']}"]
     removals, doubts = [], []
-    for found in verdict["categories"]:
-        if not found["flagged"]:
+    for judged in verdict["categories"]:
+        if not judged["flagged"]:
             continue
-        category, probability = found["category"], found["probability"]
-        said = f"{category} {probability:.2f} in {found['part']}"
-        limit = rules.limit(found["part"], category)
+        category, probability = judged["category"], judged["probability"]
+        finding = f"{category} {probability:.2f} in {judged['part']}"
+        limit = rules.limit(judged["part"], category)
         if probability >= limit:
-            removals.append(f"{said} passes {limit:.2f}, at which it is removed")
+            removals.append(f"{finding} passes {limit:.2f}, at which it is removed")
         else:
-            doubts.append(f"{said} passes its threshold {found['threshold']:.2f}")
+            doubts.append(f"{finding} passes its threshold {judged['threshold']:.2f}")
     if rules.review_unjudged:
-        doubts += [f"{one['part']} was not judged: {one['error_code']}" for one in verdict["parts"] if one["error_code"]]
-        doubts += [f"{one['part']} was not judged whole: {one['unseen']}" for one in verdict["parts"] if one["unseen"]]
+        doubts += [f"{part['part']} was not judged: {part['error_code']}" for part in verdict["parts"] if part["error_code"]]
+        doubts += [f"{part['part']} was not judged whole: {part['unseen']}" for part in verdict["parts"] if part["unseen"]]
     if removals:
         return REMOVE, [*removals, *doubts]
     if doubts:

@@ -1,7 +1,7 @@
 """Which labels may still meet their predictions: `labels-v1` to `labels-timely-v1`. Pure.
 
-The join that follows (Flink, `feature_jobs/jobs/outcomes.py`) forgets a prediction after the horizon, whenever it comes to
-that. Whether a label counts must not hang on it, so it is decided here, once, from the times that the records carry.
+The join that follows (Flink, `feature_jobs/jobs/outcomes.py`) drops a prediction some time after the horizon. Whether a label counts
+must not depend on when, so it is decided here, once, by the times in the records.
 """
 
 from __future__ import annotations
@@ -14,6 +14,6 @@ from streams.ids import time_ms_of
 
 
 def is_timely(label: Mapping[str, Any], taken_ms: int) -> bool:
-    """taken_ms: the broker's time of the label. A request id that tells no time (it is no UUIDv7) is never late here."""
+    """taken_ms: the broker's time of the label. A label whose request id has no time (it is not a UUIDv7) is never late."""
     asked_ms = time_ms_of(label["request_id"])
     return asked_ms is None or taken_ms - asked_ms <= LABEL_HORIZON_MS

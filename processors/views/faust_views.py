@@ -1,10 +1,10 @@
-"""Derived views in Faust: strikes per author, trending items, records a minute by topic. The only module that imports faust.
+"""Derived views in Faust: strikes per author, trending items, records per minute and topic. The only module that imports faust.
 
-Nothing that matters depends on this process: each one reads its topics in a group of its own and keeps the views in memory, so
-a killed one is right again when it has read them anew, no partition ever moves between processes, and each answers for
-everything. (Faust's tables were tried in its place: after a rebalance two workers did not agree, docs/adr/0012.) Strikes take
-the whole of `content-actions-v1`, the other views the last two hours. Faust's default reads records of aborted
-transactions, too; here it reads committed ones only, and each once: a group that comes back to an older commit is no news.
+No other process depends on this one. Each process reads its topics in a group of its own and keeps the views in memory: a killed one
+is complete again once it has read the topics again, no partition moves between processes, and each serves all views. (Faust's tables
+were tried instead: after a rebalance two workers disagreed, docs/adr/0012.) Strikes read all of `content-actions-v1`, the other views
+the last two hours. By default Faust also reads records of aborted transactions; here it reads committed ones only, and counts each once
+even if the group goes back to an older commit.
 
 `python -m processors.views.faust_views worker --web-port N`, then `GET /strikes/AUTHOR`, `/trending?minutes=60&limit=20`, `/counts`.
 """
@@ -38,8 +38,8 @@ from streams.schema_registry import Registry
 
 SETTINGS, CLOCK = load(ViewSettings, os.environ), SystemClock()
 GROUP = f"millrace-views-{uuid7(CLOCK.now_ms())}"
-WINDOW_MINUTES = 60  # the longest that trends are told of; beside it stands the window before
-# Events may be an hour ahead of the broker's clock, so that much more is read than is counted.
+WINDOW_MINUTES = 60  # of trends at most; they are compared with the window before
+# Events may be an hour ahead of the broker's clock, so an hour more is read than is counted.
 READ_MS = 2 * WINDOW_MINUTES * MINUTE_MS + HOUR_MS
 COUNTED = [topic for topic in CATALOGUE if topic.partitions > 1 and not topic.compacted and topic is not REPLIES]
 
@@ -47,7 +47,7 @@ COUNTED = [topic for topic in CATALOGUE if topic.partitions > 1 and not topic.co
 class _CommittedThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._isolation_level = "read_committed"  # what the fetcher is started with
+        consumer._isolation_level = "read_committed"  # the fetcher starts with this value
         return consumer
 
 
@@ -101,7 +101,7 @@ async def take(stream: Any) -> None:
 
 
 async def settled(readable: Readable[None], polled: Polled) -> None:
-    """A view waits for the registry: what it passed over would be missing until its process starts anew."""
+    """Waits for the registry: a record that a view skips would be missing until its process restarts."""
     while True:
         try:
             readable.of(polled)
@@ -129,20 +129,24 @@ seen = {
 
 @app.page("/strikes/{author}")
 async def of_author(web: Any, request: Any, author: str) -> Any:
-    """The ids that count against an author. Rises while the topic is read at the start: actions_read says how far."""
-    found = by_author.get(author, [])
+    """The ids that count against an author. Incomplete while the topic is read after a start; actions_read tells how far it is."""
+    content_ids = by_author.get(author, [])
     return web.json({
-        "author_id": author, "strikes": len(found), "content_ids": found, "actions_read": read[CONTENT_ACTIONS.name],
+        "author_id": author, "strikes": len(content_ids), "content_ids": content_ids, "actions_read": read[CONTENT_ACTIONS.name],
     })  # fmt: skip
 
 
 @app.page("/trending")
 async def of_items(web: Any, request: Any) -> Any:
-    """Items whose events rise most over the last minutes, beside as many minutes before."""
+    """Items whose events increased most in the last minutes, compared with as many minutes before."""
     minutes = _number(request, "minutes", WINDOW_MINUTES, WINDOW_MINUTES)
     now_ms = CLOCK.now_ms()
-    found = trending(items.total(now_ms, minutes), items.total(now_ms, minutes, ago=minutes), _number(request, "limit", 20, 1000))
-    return web.json({"minutes": minutes, "items": [asdict(one) for one in found], "events_read": read[USER_EVENTS_VALID.name]})
+    trends = trending(
+        items.total(now_ms, minutes), items.total(now_ms, minutes, ago=minutes), _number(request, "limit", 20, 1000)
+    )
+    return web.json(
+        {"minutes": minutes, "items": [asdict(trend) for trend in trends], "events_read": read[USER_EVENTS_VALID.name]}
+    )
 
 
 @app.page("/counts")
@@ -151,14 +155,14 @@ async def of_topics(web: Any, request: Any) -> Any:
     return web.json({"minutes": WINDOW_MINUTES, "counts": counts.series(CLOCK.now_ms())})
 
 
-def _number(request: Any, name: str, default: int, most: int) -> int:
-    """A query parameter from 1 to `most`; what cannot be read is the default."""
+def _number(request: Any, name: str, default: int, maximum: int) -> int:
+    """A query parameter from 1 to `maximum`; the default if it is no number."""
     number = whole(request.query.get(name, "").encode(), 1)
-    return default if number is None else min(number, most)
+    return default if number is None else min(number, maximum)
 
 
 def start_positions() -> None:
-    """All but the actions begin at a time, not at their first record. Raises BrokerUnavailable."""
+    """Start all topics but the actions at a time, not at their first record. Raises BrokerUnavailable."""
     admin = KafkaAdmin(KafkaAddress(bootstrap=SETTINGS.bootstrap))
     places = [(t.name, number) for t in COUNTED if t is not CONTENT_ACTIONS for number in range(t.partitions)]
     admin.set_positions(GROUP, admin.offsets_at(places, CLOCK.now_ms() - READ_MS))

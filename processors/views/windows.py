@@ -1,4 +1,4 @@
-"""Counts by minute over the last hours, and what trends in them. Pure; `faust_views.py` keeps one of each."""
+"""Counts per minute over the last hours, and trends in them. Pure; `faust_views.py` keeps one of each."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from schemas.durations import MINUTE_MS
 
 
 class Positions:
-    """Which records were counted: a group that comes back to an older commit shows some of them again."""
+    """Which records were counted, as a group that goes back to an older commit reads some of them again."""
 
     def __init__(self) -> None:
         self._next: dict[tuple[str, int], int] = {}
 
     def is_new(self, topic: str, partition: int, offset: int) -> bool:
-        """Whether this record was not there before; from now on it was. Offsets of a partition must not go forth and back."""
+        """Whether this record was not counted before, and count it. Records of a partition must come in order of their offsets."""
         if offset < self._next.get((topic, partition), 0):
             return False
         self._next[topic, partition] = offset + 1
@@ -25,31 +25,31 @@ class Positions:
 
 
 class Minutes:
-    """How often each name came in each of the last minutes. Bounded by minutes times names."""
+    """Count of each name in each of the last minutes. Its size is bounded by minutes times names."""
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self._minutes: dict[int, Counter[str]] = {}
 
     def add(self, name: str, at_ms: int, now_ms: int) -> None:
-        """What is older than the minutes that are kept is left out, and what is further ahead than that."""
+        """Ignores times that are older than the kept minutes, or as far in the future."""
         minute, oldest = at_ms // MINUTE_MS, now_ms // MINUTE_MS - self._keep
         if not oldest < minute <= now_ms // MINUTE_MS + self._keep:
             return
         self._minutes.setdefault(minute, Counter())[name] += 1
-        for gone in [one for one in self._minutes if one <= oldest]:
-            del self._minutes[gone]
+        for expired in [kept for kept in self._minutes if kept <= oldest]:
+            del self._minutes[expired]
 
     def total(self, now_ms: int, minutes: int, ago: int = 0) -> Counter[str]:
-        """By name over `minutes` minutes: the last of them is the one that is filling, or that of `ago` minutes before."""
+        """Count of each name over `minutes` minutes; the last is the current minute, or the one `ago` minutes before it."""
         last = now_ms // MINUTE_MS - ago
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for minute in range(last - minutes + 1, last + 1):
-            found.update(self._minutes.get(minute, Counter()))
-        return found
+            counts.update(self._minutes.get(minute, Counter()))
+        return counts
 
     def series(self, now_ms: int) -> dict[str, list[int]]:
-        """By name, the count of each minute that is kept, oldest first; the last one is still filling."""
+        """Per name, the count of each kept minute, oldest first; the last one is the current minute."""
         last = now_ms // MINUTE_MS
         minutes = range(last - self._keep + 1, last + 1)
         names = sorted({name for minute in minutes for name in self._minutes.get(minute, ())})
@@ -58,7 +58,7 @@ class Minutes:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """rise: how far the count is above the window before, in standard deviations of a Poisson count of that size."""
+    """rise: how far the count is above that of the window before, in standard deviations of a Poisson count of that size."""
 
     name: str
     count: int
@@ -67,9 +67,9 @@ class Trend:
 
 
 def trending(now: Mapping[str, int], before: Mapping[str, int], limit: int) -> list[Trend]:
-    """The names that rise most, those that only fell left out."""
-    found = [
+    """The names that rose most; those that did not rise are left out."""
+    trends = [
         Trend(name, count, before.get(name, 0), (count - before.get(name, 0)) / math.sqrt(before.get(name, 0) + 1))
         for name, count in now.items()
     ]
-    return sorted((one for one in found if one.rise > 0), key=lambda one: (-one.rise, one.name))[:limit]
+    return sorted((trend for trend in trends if trend.rise > 0), key=lambda trend: (-trend.rise, trend.name))[:limit]
