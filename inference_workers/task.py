@@ -37,7 +37,7 @@ Versions = Mapping[str, Version]  # by the model's name in the task
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What one model did with a batch. Entry i of each array belongs to request `rows[i]`, None: to request i.
+    """What one model predicted for a batch. Entry i of each array belongs to request `rows[i]`; if rows is None, to request i.
 
     outputs: what the prediction log keeps, shape (entries, …). signals: named numbers for drift detectors, float32
     (entries,). parts: which part of its request each entry is; empty where every request is one part.
@@ -65,7 +65,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What is said of a batch of n requests. results: the task's own fields of the result record, a column each."""
+    """The answers to n requests. results: the task's own fields of the result record, one column each."""
 
     results: Mapping[str, Input]
     uses: Sequence[Use]
@@ -73,7 +73,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """inputs: of the requests that can be answered, in order. refused: the error of each other one, by row."""
+    """inputs: one per request that can be answered, in order. refused: the errors of the others, by row."""
 
     inputs: Sequence[Any]
     refused: Mapping[int, RecordError]

@@ -40,7 +40,7 @@ class Source(Protocol):
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None: ...
 
     def rejoin(self) -> None:
-        """Leave the group and join it anew: what was sent in the name of the old membership is refused from then on."""
+        """Leave the group and join it again: requests sent under the old membership are refused from then on."""
         ...
 
     def poll(self, max_records: int, wait_s: float) -> Polled:
@@ -81,7 +81,7 @@ class Source(Protocol):
 class Sink(Protocol):
     """A producer. A transactional one gets `begin`, any number of `produce`, then `commit` or `abort`.
 
-    transaction_limit_s: a transaction that is open for longer the broker aborts, and the next call raises Fenced.
+    transaction_limit_s: the broker aborts a transaction that is open for longer, and the next call raises Fenced.
     """
 
     transaction_limit_s: float
@@ -122,11 +122,11 @@ class Broadcast(Protocol):
     """All records of a topic, for every process alike: no group, no commits."""
 
     def read_to_end(self, limit_s: float) -> Polled:
-        """Everything up to the present end. Raises BrokerUnavailable where that takes longer than the limit."""
+        """All records up to the current end. Raises BrokerUnavailable if that takes longer than the limit."""
         ...
 
     def poll(self) -> Polled:
-        """What is new; does not wait. Raises BrokerUnavailable where the topic was cut under the reader."""
+        """New records, without waiting. Raises BrokerUnavailable if the topic was truncated below the reader's position."""
         ...
 
     def close(self) -> None: ...

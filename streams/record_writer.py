@@ -1,4 +1,4 @@
-"""Single records of a topic, as side streams, commands and controllers write them; batches go through `Encoder` and `cloud_event`."""
+"""Writes single records of a topic, for side streams, commands and controllers; batches go through `Encoder` and `cloud_event`."""
 
 from __future__ import annotations
 

@@ -143,6 +143,7 @@ class KafkaSink:
             raise TransactionAborted(f"the producer's queue did not empty in {QUEUE_LIMIT_S:.0f} s", indefinite=True)
 
     def flush(self, limit_s: float) -> None:
+        """Waits until all records are acknowledged. Raises TransactionAborted if they are not within `limit_s`, or one was refused."""
         with self._translated("flush"):
             left = self._producer.flush(limit_s)
         if left > 0:
@@ -216,7 +217,7 @@ class KafkaSink:
     def rebuild(self) -> None:
         old, self._built = self._built, None
         if old is not None and not self._hangs:
-            with suppress(KafkaException, SystemError):  # one that was fenced says so once more
+            with suppress(KafkaException, SystemError):  # a fenced producer raises its fatal error again
                 old.purge()
                 old.close()
         self._hangs = False
@@ -245,5 +246,5 @@ class KafkaSink:
             self.flush(5.0)
         except (TransactionAborted, Fenced) as error:
             self._log.warning("records were not delivered at the end", cause=str(error))
-        with suppress(KafkaException, SystemError):  # one that was fenced says so once more
+        with suppress(KafkaException, SystemError):  # a fenced producer raises its fatal error again
             self._producer.close()

@@ -13,7 +13,7 @@ SAMPLE_ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """max_wait_ms 0 means: never wait for company; a batch is what came in while the last one was computed."""
+    """max_wait_ms: 0 never waits for more rows; a batch is then what arrived while the last one was computed."""
 
     max_rows: int = 64
     max_cost: float = 8 * 1024 * 1024
@@ -60,12 +60,12 @@ Cost = Callable[[Sequence[bytes | None]], list[int]]
 
 
 def value_bytes(values: Sequence[bytes | None]) -> list[int]:
-    """The cost of each record where the task says nothing better: its size."""
+    """The default cost of a record: its size in bytes."""
     return [0 if value is None else len(value) for value in values]
 
 
 class Batcher:
-    """Rows that wait, by priority, oldest first. What waits is bounded by the loop's look-ahead."""
+    """Waiting rows, by priority, oldest first. The loop's look-ahead bounds their number."""
 
     def __init__(self, limits: BatchLimits, line: CostLine, cost: Cost = value_bytes) -> None:
         self._limits = limits

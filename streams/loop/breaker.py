@@ -1,4 +1,4 @@
-"""A circuit breaker: work is held back, with growing pauses, while it seems to be us that fails and not single records.
+"""A circuit breaker: work is paused, for growing intervals, while the process seems to fail and not single records.
 
 (Nygard, Release It!, "Circuit Breaker".) Pure; time is passed in.
 """
@@ -12,7 +12,7 @@ class Breaker:
     """Closed: work goes on. Open: it is held until a time. Then half open: what is tried closes it, or opens it for twice as long."""
 
     def __init__(self, limit: int) -> None:
-        """limit: so many failures in a row are taken for failures of single records."""
+        """limit: up to this many failures in a row count as failures of single records."""
         self._limit = limit
         self._failures = 0
         self._times = 0
@@ -28,7 +28,7 @@ class Breaker:
         return max(0.0, self._until_s - now_s) if self.reason else None
 
     def fail(self, reason: str, now_s: float) -> bool:
-        """Count a failure. False where it is one too many, or the trial of an open breaker: its cause is then not the record."""
+        """Count a failure. False if the limit is exceeded or the breaker was open: then the record is not the cause."""
         if not self.reason:
             self._failures += 1
             if self._failures <= self._limit:

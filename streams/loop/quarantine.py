@@ -1,8 +1,8 @@
-"""Finding the record that kills its process, with no file of its own and no second store.
+"""Finds the record that kills its process, without a file or a store of its own.
 
-Whoever is assigned a partition commits the same offset again with the note `claim=n+1`; a commit with progress and a
-clean revoke write no note. A partition that comes with `claim=2` or more has twice been taken and not moved: its next
-look-ahead of records is run one by one in a child process, and the one that the child dies of is set aside.
+A member that is assigned a partition commits the same offset again with the note `claim=n+1`; a commit with progress and a clean
+revocation write no note. A partition that arrives with `claim=2` or more was assigned twice without progress: its next look-ahead of
+records runs one by one in a child process, and the record that kills the child goes to the dead-letter topic.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Weighted shares of one device among the loops of a process: whoever has had least for its weight goes next.
+"""Weighted shares of one device among the loops of a process: the loop with the least time per weight goes next.
 
 Start-time fair queueing (Goyal, Vin and Cheng, 1996) with a batch as the packet: a loop that was idle starts at the
 present, so that it neither waits for what others had meanwhile nor is owed what it did not ask for.
@@ -31,7 +31,7 @@ class Shares:
 
     @contextmanager
     def turn(self, name: str) -> Iterator[None]:
-        """Wait for the device, and hold it. Raises DependencyUnavailable where it is not free within the limit."""
+        """Wait for the device, and hold it. Raises DependencyUnavailable if it is not free within the limit."""
         with self._changed:
             self._served[name] = max(self._served[name], self._present)
             self._waiting.add(name)

@@ -32,7 +32,7 @@ EXIT_LIMIT_S = 5.0  # after the loops have ended; then threads that hang are lef
 
 
 def configure_logging(json_lines: bool) -> None:
-    """One line an event on standard error: JSON for programs, columns for people."""
+    """One line per event on standard error: JSON for programs, columns for people."""
     renderer: Any = (
         structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
@@ -50,7 +50,7 @@ def configure_logging(json_lines: bool) -> None:
 
 
 def serve_metrics(*metrics: Metrics) -> str:
-    """Prometheus on a free loopback port; its address."""
+    """Serve metrics for Prometheus on a free loopback port. Returns the address."""
     registry = CollectorRegistry()
     for one in metrics:
         registry.register(one)
@@ -100,13 +100,13 @@ def serve(make: Callable[[], Sequence[Loop]]) -> int:
 
 
 def slot_name(slot: int | None) -> str:
-    """What tells the transactional ids of a group's processes apart: the number that was given, else the name of this host, so that
-    processes of two hosts do not take each other's place."""
+    """Distinguishes the transactional ids of a group's processes: the slot number, else the name of this host, so that processes of two
+    hosts do not fence each other."""
     return socket.gethostname() if slot is None else str(slot)
 
 
 def run(loops: Sequence[Loop], stopping: Event) -> int:
-    """Run loops to their end, each on a thread of its own but the first; the exit code. Where one fails, all stop."""
+    """Run loops to their end, each but the first on a thread of its own. If one fails, all stop. Returns the exit code."""
     spare_the_collector()
     codes = [0] * len(loops)
 

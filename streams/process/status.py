@@ -47,7 +47,7 @@ class Status:
             self.send("holding" if self._loop.held_back else "running", now_s)
 
     def send(self, state: str, now_s: float) -> None:
-        """Best effort: a status that cannot be sent is not worth a worker."""
+        """Best effort: a status that cannot be sent must not end the process."""
         busy_s = self._metrics.sum_of("step_seconds")
         elapsed_s = max(1e-9, now_s - self._sent_s)
         share = min(1.0, (busy_s - self._busy_s) / elapsed_s) if elapsed_s < 3600 else 0.0
@@ -72,13 +72,13 @@ class Status:
             structlog.get_logger().warning("status not sent", cause=str(error))
 
     def _holding(self) -> Iterable[str]:
-        """Why it does not work on what it might, in words."""
+        """Why the loop is paused or partitions are stopped, as sentences."""
         loop = self._loop
         stopped = (f"{topic}/{number} is stopped: {why}" for (topic, number), why in loop.assignment.pauses.stopped.items())
         return (*([f"work is held back: {loop.held_back}"] if loop.held_back else []), *stopped)
 
     def _held(self) -> Iterable[Place]:
-        """Partitions that are not worked on: all while the loop holds back."""
+        """Partitions that are not processed: all of them while the loop is paused."""
         loop = self._loop
         return (
             sorted(loop.source.assignment()) if loop.held_back else {*loop.assignment.pauses.stopped, *loop.assignment.standing}

@@ -9,7 +9,7 @@ from streams.clock import Clock
 from streams.loop.loop import Loop
 from streams.loop.processor import Periodic
 
-STALL_LIMIT_S = 240.0  # under max.poll.interval.ms, so that the process ends before the group gives it up
+STALL_LIMIT_S = 240.0  # below max.poll.interval.ms, so that the process ends before the group removes it
 
 
 class Watchdog:
@@ -22,7 +22,7 @@ class Watchdog:
         self._armed_s = float("-inf")
 
     def of(self, loop: Loop) -> Periodic:
-        """What the loop calls between batches."""
+        """The periodic work that reports this loop to the watchdog between batches."""
         return _Watched(self, loop)
 
     def saw(self, loop: str, working_since_s: float | None) -> None:
