@@ -1,5 +1,5 @@
-"""How many records a group is behind. Offsets alone do not tell: the markers of transactions have offsets too, and so have aborted
-records, and nobody reads either."""
+"""How many records a consumer group is behind. Offsets alone are not enough: transaction markers and aborted records have offsets too,
+and no reader ever sees them."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.rows import Place
 
-LOOKED_BEHIND = 1_000  # offsets; of more, markers are few
+LOOKED_BEHIND = 1_000  # offsets; in a longer range the share of markers is small
 LOOK_LIMIT_S = 5.0
 
 
 def looked(
-    address: KafkaAddress, wanted: Mapping[Place, int], ends: Mapping[Place, int], clock: Clock, limit_s: float = LOOK_LIMIT_S
+    address: KafkaAddress, offsets: Mapping[Place, int], ends: Mapping[Place, int], clock: Clock, limit_s: float = LOOK_LIMIT_S
 ) -> dict[Place, tuple[int, int]]:
-    """Of each wanted place: committed records from its offset to the end, and the time of the first of them, 0 where there is none.
+    """For each place in `offsets`: the number of committed records from that offset to the end, and the time of the first one in ms, 0
+    where there is none.
 
     Raises BrokerUnavailable."""
-    if not wanted:
+    if not offsets:
         return {}
-    topics = sorted({topic for topic, _ in wanted})
-    starts = {place: wanted.get(place, end) for place, end in ends.items()}
+    topics = sorted({topic for topic, _ in offsets})
+    starts = {place: offsets.get(place, end) for place, end in ends.items()}
     reader = KafkaBroadcast(address, topics, clock, starts)
     try:
         polled = reader.read_to_end(limit_s)
     finally:
         reader.close()
-    times: dict[Place, list[int]] = {place: [] for place in wanted}
+    times: dict[Place, list[int]] = {place: [] for place in offsets}
     for place, offset, at_ms in zip(polled.places, polled.offsets, polled.timestamps_ms, strict=True):
-        if place in wanted and offset >= wanted[place]:
+        if place in offsets and offset >= offsets[place]:
             times[place].append(at_ms)
-    return {place: (len(found), min(found, default=0)) for place, found in times.items()}
+    return {place: (len(times_ms), min(times_ms, default=0)) for place, times_ms in times.items()}
 
 
 def lags(address: KafkaAddress, groups: Iterable[str], places: Iterable[Place]) -> dict[str, dict[Place, int]]:
-    """By group, records behind in each of these places, of topics where it committed anything. Where more than LOOKED_BEHIND offsets lie between,
-    they are counted, markers and all. Raises BrokerUnavailable."""
+    """Records behind, by group and place, for topics in which the group has committed an offset. Where the group is more than LOOKED_BEHIND
+    offsets behind, offsets are counted, markers included. Raises BrokerUnavailable."""
     admin, mine = KafkaAdmin(address), list(places)
     committed = admin.committed_of(groups)  # before the ends, so that none is behind what it has passed
     ends, firsts = admin.ends(mine), admin.firsts(mine)

@@ -39,20 +39,20 @@ def main() -> int:
 
 def _set_up(root: Path, stamp: Path, groups: list[str]) -> int:
     home = stamp.parent.parent
-    known = _groups(root / "uv.lock")
-    if unknown := sorted(set(groups) - set(known)):
-        print(f"There is no part {', '.join(unknown)} to set up; there are {', '.join(known)}.", file=sys.stderr)
+    existing = _groups(root / "uv.lock")
+    if unknown := sorted(set(groups) - set(existing)):
+        print(f"There is no part {', '.join(unknown)} to set up; the parts are {', '.join(existing)}.", file=sys.stderr)
         return 1
     download_mb, packages = _size(root / "uv.lock", groups)
     stack = "" if groups else f" + {STACK_DOWNLOAD_MB} MB for Kafka and the schema registry"
     free_gb = shutil.disk_usage(root).free / 1e9
     need_gb = (download_mb * 3.2 + STACK_DISK_MB) / 1000
     print(f"Setting up Millrace in {home} ({platform.system()} {platform.machine()}, Python {platform.python_version()})")
-    print(f"  download  at most {download_mb:.0f} MB in {packages} packages{stack}; what is cached is not fetched again")
+    print(f"  download  at most {download_mb:.0f} MB in {packages} packages{stack}; cached packages are not downloaded again")
     print(f"  disk      about {need_gb:.1f} GB, {free_gb:.0f} GB free")
     print(f"  memory    about {STACK_MEMORY_MB / 1000:.1f} GB while the stack runs")
     if free_gb < need_gb * 1.1:
-        print(f"Not enough room on the disk of {root}: {need_gb:.1f} GB are needed.", file=sys.stderr)
+        print(f"Not enough space on the disk of {root}: {need_gb:.1f} GB are needed, {free_gb:.1f} GB are free.", file=sys.stderr)
         return 1
     mark(home)
     begun = time.perf_counter()
@@ -65,8 +65,8 @@ def _set_up(root: Path, stamp: Path, groups: list[str]) -> int:
     code = _run(command, {"UV_PROJECT_ENVIRONMENT": str(home / "env")})
     if code != 0:
         print(
-            "The packages could not be installed; uv's words are above. Without a network nothing can be set up; behind a "
-            "proxy set HTTPS_PROXY (and SSL_CERT_FILE for its certificate), then run the same command again.",
+            "The packages could not be installed; uv's output is above. Set-up needs a network: behind a proxy set HTTPS_PROXY "
+            "(and SSL_CERT_FILE for its certificate), then run the same command again.",
             file=sys.stderr,
         )
         return 1
@@ -78,18 +78,18 @@ def _run(command: list[str], env: dict[str, str]) -> int:
     try:
         return subprocess.run(command, env={**os.environ, **env}, timeout=LIMIT_S, check=False).returncode
     except subprocess.TimeoutExpired:
-        print(f"{command[0]} was not done in {LIMIT_S} s", file=sys.stderr)
+        print(f"{command[0]} did not finish within {LIMIT_S} s and was stopped", file=sys.stderr)
         return 1
 
 
 def _uv(home: Path) -> str:
-    """uv from the PATH, or our own copy in a private folder."""
-    found = shutil.which("uv")
-    if found:
-        return found
+    """uv from the PATH, or a copy in the home folder."""
+    installed = shutil.which("uv")
+    if installed:
+        return installed
     own = home / "uv"
     if not (own / "bin" / "uv").exists():
-        print(f"  uv {UV_VERSION} is fetched into {own}")
+        print(f"  downloading uv {UV_VERSION} to {own}")
         pip = [
             sys.executable,
             "-m",
@@ -103,43 +103,43 @@ def _uv(home: Path) -> str:
         ]
         if _run([*pip, f"uv=={UV_VERSION}"], {}) != 0:
             sys.exit(
-                "uv could not be fetched with pip; its words are above. Set-up needs a network: behind a proxy set "
-                "HTTPS_PROXY. With uv on the PATH pip is not needed. Then run the same command again."
+                "pip could not download uv; its output is above. Set-up needs a network: behind a proxy set HTTPS_PROXY. If uv "
+                "is on the PATH, pip is not needed. Then run the same command again."
             )
     return str(own / "bin" / "uv")
 
 
 def _groups(lock: Path) -> list[str]:
-    """Names of the parts that can be set up besides the core."""
+    """Names of the optional parts."""
     packages = tomllib.loads(lock.read_text())["package"]
     return sorted(next(package for package in packages if package["name"] == "millrace").get("dev-dependencies", {}))
 
 
 def _size(lock: Path, groups: list[str]) -> tuple[float, int]:
-    """Megabytes to download at most, and the number of packages, of the core and some groups."""
+    """Upper bound of the download in megabytes, and the number of packages, for the core and these groups."""
     packages = {package["name"]: package for package in tomllib.loads(lock.read_text())["package"]}
     root = packages["millrace"]
-    wanted = [dep["name"] for dep in root["dependencies"]]
+    to_visit = [dep["name"] for dep in root["dependencies"]]
     for group in groups:
-        wanted += [dep["name"] for dep in root.get("dev-dependencies", {}).get(group, [])]
+        to_visit += [dep["name"] for dep in root.get("dev-dependencies", {}).get(group, [])]
     seen: set[str] = set()
-    while wanted:
-        name = wanted.pop()
+    while to_visit:
+        name = to_visit.pop()
         if name in seen or name not in packages:
             continue
         seen.add(name)
-        wanted += [dep["name"] for dep in packages[name].get("dependencies", [])]
+        to_visit += [dep["name"] for dep in packages[name].get("dependencies", [])]
     return sum(_wheel_bytes(packages[name]) for name in seen) / 1e6, len(seen)
 
 
 def _wheel_bytes(package: dict[str, Any]) -> int:
-    """The wheel for this Python on Linux x86-64, or the one for any machine."""
+    """Size of the wheel for this Python on Linux x86-64, or of the one for every platform."""
     tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
     sizes = [0]
     for wheel in package.get("wheels", []):
         name = wheel["url"].rpartition("/")[2]
-        ours = "x86_64" in name and "manylinux" in name and any(python in name for python in (tag, "abi3", "py3-none"))
-        if ours or "none-any" in name:
+        fits = "x86_64" in name and "manylinux" in name and any(python in name for python in (tag, "abi3", "py3-none"))
+        if fits or "none-any" in name:
             sizes.append(wheel.get("size", 0))
     return max(sizes)
 

@@ -1,6 +1,6 @@
-"""`./millrace clean`, without an environment: it asks, then removes what set-up and the stack wrote, while nothing of it runs.
+"""`./millrace clean`: asks, then deletes everything that set-up and the stack wrote; refuses while any of it runs.
 
-Standard library only; the door runs it with the machine's Python, so that there is one way, whatever became of the environment.
+Standard library only: `./millrace` runs it with the machine's Python, so that it works even if the environment is broken.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from schemas.errors import Stop
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def main(words: list[str]) -> int:
-    """0 where it was removed, or where there is nothing; 1 where it was refused, with the reason."""
+def main(arguments: list[str]) -> int:
+    """0 where everything was deleted or nothing was there; 1, with the reason, where it was refused."""
     parser = argparse.ArgumentParser(
-        prog="./millrace clean", description="Remove everything that set-up and the stack wrote, data included, after `down`."
+        prog="./millrace clean", description="Delete everything that set-up and the stack wrote, data too. Run `down` first."
     )
-    parser.add_argument("--yes", action="store_true", help="remove it without a question")
-    given = parser.parse_args(words)
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    given = parser.parse_args(arguments)
     folder = Path(os.environ.get("MILLRACE_HOME") or ROOT / ".millrace").resolve()
     try:
         if not folder.exists():
             home.refuse_unfit(folder)
-            print(f"there is no {folder}: nothing to remove")
+            print(f"nothing to delete: {folder} does not exist")
             return 0
-        home.entries(folder)  # refused before a lock is written into a folder that is not ours
+        home.entries(folder)  # raises before a lock is written into a folder without a marker
         with run_state.locked(folder / "run"):
             return _clean(folder, given.yes)
     except Stop as error:
@@ -41,22 +41,23 @@ def main(words: list[str]) -> int:
     return 1
 
 
-def _clean(folder: Path, sure: bool) -> int:
+def _clean(folder: Path, confirmed: bool) -> int:
     chosen = home.entries(folder)
     print(f"To be removed from {folder}, data included:")
     for entry in chosen:
-        print(f"  {entry.name}{' (a link; what it names stays)' if entry.is_symlink() else ''}")
-    if not sure and not sys.stdin.isatty():
+        print(f"  {entry.name}{' (a link; its target is kept)' if entry.is_symlink() else ''}")
+    if not confirmed and not sys.stdin.isatty():
         print(
-            "not removed: there is no terminal to ask at; `./millrace clean --yes` removes it without a question", file=sys.stderr
+            "not removed: there is no terminal to ask for confirmation. `./millrace clean --yes` removes it without asking",
+            file=sys.stderr,
         )
         return 1
-    if not sure and not _agreed():
+    if not confirmed and not _agreed():
         print("nothing was removed")
         return 1
     home.remove(folder, chosen)
     others = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
-    print(f"removed {folder}" + (f", but for what is not ours: {', '.join(others)}" if others else ""))
+    print(f"removed {folder}" + (f", except entries that Millrace did not write: {', '.join(others)}" if others else ""))
     return 0
 
 

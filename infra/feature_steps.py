@@ -1,4 +1,4 @@
-"""The steps from an event to a feature that can be read, each with its group and the topic that it reads."""
+"""The steps from an event to a readable feature: each with its consumer group and the topic that it reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a loop says of itself: its Prometheus page, and the figures that two looks at it give. Pure but for `page`."""
+"""A loop's Prometheus page, and the figures from two readings of it. Pure except `page`, `Uses` and `gpus`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import psutil
 from streams.metrics import CATALOGUE, Kind
 
 LIMIT_S = 1.0
-MOST_BYTES = 1024 * 1024
+MAX_BYTES = 1024 * 1024
 _ADDRESS = re.compile(r"(127\.0\.0\.1|localhost|\[::1\]):([1-9]\d{0,4})")
 _LINE = re.compile(r"^(\w+?)(_bucket|_sum|_count)?(?:\{([^}]*)\})? (\S+)$")
 _EDGE = re.compile(r'le="([^"]+)"')
@@ -27,63 +27,65 @@ _HISTOGRAMS = {name for name, metric in CATALOGUE.items() if metric.kind is Kind
 
 @dataclass
 class Page:
-    """numbers: sums over labels. buckets: cumulative counts by upper edge, the last one without limit."""
+    """numbers: sums over labels. buckets: (upper edge, cumulative count), the last edge is infinite."""
 
     numbers: dict[str, float] = field(default_factory=dict)
     buckets: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
 def page(address: str, limit_s: float = LIMIT_S) -> Page | None:
-    """None where nothing answers: the loop is gone, or has not begun.
+    """None where nothing answers: the loop has ended or not begun.
 
-    A status says the address, and anybody may write one: only a port of this machine is asked, for this one path, and no answer is
-    followed elsewhere, takes longer than `limit_s` from first to last byte, or has more than MOST_BYTES."""
-    found = _ADDRESS.fullmatch(address)
-    if found is None or int(found[2]) > 65_535:
+    The address comes from a status record, which anybody may have written. So only ports of this machine and this one path are read, no
+    redirect is followed, and an answer takes at most `limit_s` from first to last byte and has at most MAX_BYTES."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match[2]) > 65_535:
         return None
     try:
-        text = _get(found[1].strip("[]"), int(found[2]), time.monotonic() + limit_s)
+        text = _get(match[1].strip("[]"), int(match[2]), time.monotonic() + limit_s)
         return None if text is None else parse(text)
     except (OSError, ValueError):
         return None
 
 
 def _get(host: str, port: int, until_s: float) -> str | None:
-    """The body of /metrics; None where it is no page, is too long or comes too slowly. HTTP/1.0, so that it ends with the connection:
-    a time limit of the client libraries is one of each read, and a drip of bytes never passes it."""
-    got = bytearray()
+    """The body of /metrics; None where the status is not 200, or the answer is too long or too slow.
+
+    HTTP/1.0 over a plain socket: the time limit of HTTP libraries applies to each read, so a server that sends byte by byte never
+    exceeds it."""
+    received = bytearray()
     with socket.create_connection((host, port), timeout=max(0.001, until_s - time.monotonic())) as connection:
         connection.sendall(f"GET /metrics HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
         while (left_s := until_s - time.monotonic()) > 0:
             connection.settimeout(left_s)
             part = connection.recv(65_536)
             if not part:
-                head, _, body = bytes(got).partition(b"\r\n\r\n")
+                head, _, body = bytes(received).partition(b"\r\n\r\n")
                 return body.decode(errors="replace") if re.match(rb"HTTP/1\.[01] 200\b", head) else None
-            got += part
-            if len(got) > MOST_BYTES:
+            received += part
+            if len(received) > MAX_BYTES:
                 return None
     return None
 
 
 def parse(text: str) -> Page:
-    """Ours only, by the catalogue; other lines are passed over, and those whose value is no number."""
-    made = Page()
+    """The metrics of the catalogue; other lines, and values that are not finite numbers, are ignored."""
+    page = Page()
     for line in text.splitlines():
         if not line.startswith("millrace_"):
             continue
-        found = _LINE.match(line)
-        if found is None:
+        match = _LINE.match(line)
+        if match is None:
             continue
-        exported, part, labels, value = found.groups()
+        exported, part, labels, value = match.groups()
         name = _BY_NAME.get(exported)
         if name is None or not _is_number(value):
             continue
         if name not in _HISTOGRAMS:
-            made.numbers[name] = made.numbers.get(name, 0.0) + float(value)
+            page.numbers[name] = page.numbers.get(name, 0.0) + float(value)
         elif part == "_bucket" and labels is not None and (edge := _EDGE.search(labels)):
-            made.buckets.setdefault(name, []).append((float(edge[1]), float(value)))
-    return made
+            page.buckets.setdefault(name, []).append((float(edge[1]), float(value)))
+    return page
 
 
 def _is_number(text: str) -> bool:
@@ -94,30 +96,30 @@ def _is_number(text: str) -> bool:
 
 
 def rates(before: Page, now: Page, elapsed_s: float) -> dict[str, float]:
-    """Counters a second. A loop that began anew counts from zero."""
-    found = {}
+    """Counters per second. After a restart of the loop a counter begins at zero again."""
+    rates = {}
     for name, value in now.numbers.items():
         if CATALOGUE[name].kind is Kind.COUNTER:
             old = before.numbers.get(name, 0.0)
-            found[name] = (value - old if value >= old else value) / max(1e-6, elapsed_s)
-    return found
+            rates[name] = (value - old if value >= old else value) / max(1e-6, elapsed_s)
+    return rates
 
 
 def between(before: Page, now: Page, name: str) -> list[tuple[float, float]]:
-    """What came into each bucket between two looks, by upper edge; not cumulative."""
+    """(upper edge, count) of what was added to each bucket between two readings; not cumulative."""
     old = dict(before.buckets.get(name, ()))
     cumulative = [(edge, count - old.get(edge, 0.0)) for edge, count in now.buckets.get(name, ())]
     if any(count < 0 for _, count in cumulative):
         cumulative = list(now.buckets[name])
-    last, found = 0.0, []
+    last, counts = 0.0, []
     for edge, count in cumulative:
-        found.append((edge, count - last))
+        counts.append((edge, count - last))
         last = count
-    return found
+    return counts
 
 
 def quantile(counts: list[tuple[float, float]], share: float) -> float | None:
-    """Interpolated within its bucket; the last edge where it lies above all. None where nothing came."""
+    """Interpolated within its bucket; the last finite edge where it lies above that. None where there are no counts."""
     n = sum(count for _, count in counts)
     if not n:
         return None
@@ -134,19 +136,19 @@ class Uses:
     """Processor time and memory of processes on this machine, by pid."""
 
     def __init__(self) -> None:
-        self._known: dict[int, psutil.Process] = {}
+        self._processes: dict[int, psutil.Process] = {}
 
     def of(self, pid: int) -> Mapping[str, float]:
-        """cpu_share: of one core since the last look; memory_bytes: resident. Empty where there is no such process."""
+        """cpu_share: of one core, since the last call; memory_bytes: resident. Empty where there is no such process."""
         try:
-            process = self._known.get(pid)
+            process = self._processes.get(pid)
             if process is None:
-                process = self._known[pid] = psutil.Process(pid)
+                process = self._processes[pid] = psutil.Process(pid)
                 process.cpu_percent()
                 return {"memory_bytes": float(process.memory_info().rss)}
             return {"cpu_share": process.cpu_percent() / 100, "memory_bytes": float(process.memory_info().rss)}
         except psutil.Error:
-            self._known.pop(pid, None)
+            self._processes.pop(pid, None)
             return {}
 
 
@@ -154,7 +156,7 @@ GPU_QUERY = ("--query-gpu=index,name,utilization.gpu,memory.used,memory.total", 
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Each GPU as NVIDIA's own tool tells it; none where the tool is not there or does not answer. Not tried on a machine with one."""
+    """The GPUs that `nvidia-smi` reports; none where it is missing or does not answer."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
@@ -165,13 +167,13 @@ def gpus() -> list[dict[str, Any]]:
 
 
 def gpus_of(text: str) -> list[dict[str, Any]]:
-    """busy_share 0 to 1, memory_bytes and memory_total_bytes, from GPU_QUERY's lines; a line with what is not a number is passed over."""
-    found = []
+    """busy_share (0 to 1), memory_bytes and memory_total_bytes from the output of GPU_QUERY; lines without numbers are ignored."""
+    gpus = []
     for line in text.splitlines():
         parts = [part.strip() for part in line.split(",")]
         if len(parts) == 5 and all(number.isdigit() for number in parts[2:]):
             busy, used, total = map(int, parts[2:])
-            found.append({
+            gpus.append({
                 "index": parts[0], "name": parts[1], "busy_share": busy / 100, "memory_bytes": used << 20, "memory_total_bytes": total << 20,
             })  # fmt: skip
-    return found
+    return gpus

@@ -1,4 +1,4 @@
-"""Make the broker and the registry equal to `schemas/topics.py`; nobody else creates a topic or registers a schema."""
+"""Creates the topics and registers the schemas of `schemas/topics.py`. No other code creates a topic or registers a schema."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from schemas import avro
-from schemas.durations import DAY_MS
+from schemas.durations import DAY_MS, MINUTE_MS
 from schemas.errors import SchemaRefused
 from schemas.topic_kinds import FOREVER_MS, Consumption, Record, Topic
 from schemas.topics import CATALOGUE, CONSUMPTIONS
@@ -18,7 +18,7 @@ from streams.schema_registry import Registry
 
 @dataclass
 class Provisioned:
-    """What provisioning did, or, when only checking, what it would do."""
+    """The changes that provisioning made, or would make where it only checks."""
 
     created_topics: list[str] = field(default_factory=list)
     grown_topics: list[str] = field(default_factory=list)
@@ -30,20 +30,22 @@ def _config(topic: Topic[Record], extra_bytes: int = 0) -> dict[str, str]:
     return {
         "retention.ms": str(topic.retention_ms),
         "cleanup.policy": "compact" if topic.compacted else "delete",
-        "message.timestamp.type": "LogAppendTime",  # so that replayed history is not deleted by its age
+        "message.timestamp.type": "LogAppendTime",  # so that replayed records with old event times are kept for the full retention
         "max.message.bytes": str(topic.max_record_bytes + ROOM_BYTES + extra_bytes),
     }
 
 
 def specs(topics: Iterable[Topic[Record]] = CATALOGUE, consumptions: Iterable[Consumption] = CONSUMPTIONS) -> list[TopicSpec]:
-    wanted = [TopicSpec(topic.name, topic.partitions, _config(topic)) for topic in topics]
+    expected = [TopicSpec(topic.name, topic.partitions, _config(topic)) for topic in topics]
     for consumption in consumptions:
         source = consumption.topic
         for name in consumption.retry_topics():
-            wanted.append(TopicSpec(name, source.partitions, _config(source, ROOM_BYTES)))
-        kept = _config(source, ROOM_BYTES) | {"retention.ms": str(FOREVER_MS)}  # a dead letter waits for a person
-        wanted.append(TopicSpec(consumption.dead_letter_topic, source.partitions, kept))
-    return wanted
+            expected.append(TopicSpec(name, source.partitions, _config(source, ROOM_BYTES)))
+        config = _config(source, ROOM_BYTES) | {
+            "retention.ms": str(FOREVER_MS)
+        }  # a dead letter is kept until a person handles it
+        expected.append(TopicSpec(consumption.dead_letter_topic, source.partitions, config))
+    return expected
 
 
 def provision(
@@ -54,7 +56,7 @@ def provision(
     *,
     check_only: bool = False,
 ) -> Provisioned:
-    """Raises SchemaRefused where a schema would break those who read or write its topic; then nothing was created."""
+    """Raises SchemaRefused where a schema would break readers or writers of its topic; then no topic was created."""
     done = Provisioned()
     topics = list(topics)
     there = admin.partitions()
@@ -65,7 +67,9 @@ def provision(
     too_few = {name: count for name, count in least.items() if there.get(name, count) < count}
     for spec in wanted:
         if spec.name in there and there[spec.name] != spec.partitions and spec.name not in too_few:
-            done.differences.append(f"{spec.name} has {there[spec.name]} partitions, the catalogue says {spec.partitions}")
+            done.differences.append(
+                f"{spec.name} has {there[spec.name]} partitions instead of {spec.partitions} as in the catalogue"
+            )
     for topic in topics:
         if topic.record is not None:
             _schema(registry, topic, done, check_only)
@@ -80,22 +84,22 @@ def provision(
 
 
 def forgetful(offsets_retention_minutes: int, topics: Iterable[Topic[Record]]) -> list[str]:
-    """What a broker does that forgets the offsets of a group sooner than the records it has read: a group that rests for longer
-    begins at the first record again, and answers all of it twice."""
+    """A warning if the broker deletes a stopped group's offsets before the records that it has read: the group would start again at the
+    first record and answer everything twice. Empty where all is well."""
     longest = max(
         (topic for topic in topics if topic.retention_ms != FOREVER_MS), key=lambda topic: topic.retention_ms, default=None
     )
-    if longest is None or offsets_retention_minutes * 60_000 >= longest.retention_ms:
+    if longest is None or offsets_retention_minutes * MINUTE_MS >= longest.retention_ms:
         return []
     return [
-        f"the broker forgets the offsets of a group that rests for {offsets_retention_minutes / 1440:.0f} days, and {longest.name} is "
-        f"kept for {longest.retention_ms / DAY_MS:.0f}: such a group would answer all of it again. Set offsets.retention.minutes to "
-        f"at least {longest.retention_ms // 60_000}, or let no group rest for that long"
+        f"the broker deletes the offsets of a group that is stopped for {offsets_retention_minutes / 1440:.0f} days, but keeps "
+        f"{longest.name} for {longest.retention_ms / DAY_MS:.0f} days: such a group would answer all of it again. Set "
+        f"offsets.retention.minutes to at least {longest.retention_ms // MINUTE_MS}, or stop no group for that long"
     ]
 
 
 def least_partitions(consumptions: Iterable[Consumption], there: Mapping[str, int]) -> dict[str, int]:
-    """Of each retry and dead-letter topic: what is written to it keeps the partition's number of the topic it is of."""
+    """Least number of partitions of each retry and dead-letter topic: a record keeps the partition number of its source topic."""
     return {
         name: there.get(taken.topic.name, 0)
         for taken in consumptions
@@ -119,8 +123,8 @@ def _schema(registry: Registry, topic: Topic[Record], done: Provisioned, check_o
     registry.set_compatibility(topic.subject, topic.compatibility.value)
 
 
-def explain(topic: Topic[Record], latest: dict[str, object], wanted: dict[str, object], said: str) -> str:
-    """The registry's refusal in words a person understands: which field, and what would be allowed."""
+def explain(topic: Topic[Record], latest: dict[str, object], wanted: dict[str, object], refusal: str) -> str:
+    """The registry's refusal as text for people: which field is the cause, and which change is allowed."""
     old, new = _fields(latest), _fields(wanted)
     causes = []
     for name in sorted(new.keys() - old.keys()):
@@ -128,12 +132,12 @@ def explain(topic: Topic[Record], latest: dict[str, object], wanted: dict[str, o
             causes.append(f"field {name} is new and has no default: old records could not be read")
     for name in sorted(old.keys() - new.keys()):
         if "default" not in old[name]:
-            causes.append(f"field {name} is gone and had no default: those who still read it would fail")
+            causes.append(f"field {name} was removed and had no default: its readers would fail")
     for name in sorted(old.keys() & new.keys()):
         if old[name]["type"] != new[name]["type"]:
             causes.append(f"field {name} changed from {old[name]['type']} to {new[name]['type']}")
     if not causes:
-        causes.append(re.sub(r"\b(?:[\w$]+\.)+(\w+)", r"\1", said))
+        causes.append(re.sub(r"\b(?:[\w$]+\.)+(\w+)", r"\1", refusal))
     return (
         f"the new schema of {topic.name} would break readers or writers ({topic.compatibility.value}): "
         + "; ".join(causes)

@@ -1,4 +1,4 @@
-"""Records as people read them, and one request's way through the topics: for the command line and the monitor alike."""
+"""Decoded records for people, and all records of one request: for the command line and the monitor."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from streams.kafka.config import KafkaAddress
 from streams.rows import Polled
 
 READ_LIMIT_S = 15.0
-EARLIER_MS = 5_000  # clocks of producers and broker differ
+EARLIER_MS = 5_000  # allowance for different clocks of producers and broker
 
 
-def decoded(polled: Polled, ids: SchemaIds) -> list[dict[str, Any]]:
-    """One that does not decode has `not_decoded`, which says why, in the place of its value."""
-    return [decoded_one(polled, i, ids) for i in range(len(polled))]
+def decoded(polled: Polled, registry: SchemaIds) -> list[dict[str, Any]]:
+    """A record that cannot be decoded has as value the reason, in `not_decoded`, and its size in `bytes`."""
+    return [decoded_one(polled, i, registry) for i in range(len(polled))]
 
 
-def decoded_one(polled: Polled, i: int, ids: SchemaIds) -> dict[str, Any]:
+def decoded_one(polled: Polled, i: int, registry: SchemaIds) -> dict[str, Any]:
     raw = polled.values[i]
     try:
-        value: Any = _as_written(raw, ids)
+        value: Any = _as_written(raw, registry)
     except MillraceError as error:
         value = {"not_decoded": str(error), "bytes": len(raw or b"")}
     return {
@@ -41,28 +41,28 @@ def decoded_one(polled: Polled, i: int, ids: SchemaIds) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _as_written(value: bytes | None, ids: SchemaIds) -> Any:
-    """Logical types as the numbers and bytes that they are written as: what is shown can be sent again as it is shown."""
-    schema = writer_of(ids.schema_of(schema_id_of(value))).plain
+def _as_written(value: bytes | None, registry: SchemaIds) -> Any:
+    """Logical types stay the numbers and bytes that were written, so that a record can be sent again as it is shown."""
+    schema = writer_of(registry.schema_of(schema_id_of(value))).plain
     return decode_one((value or b"")[HEAD_BYTES:], schema, schema)
 
 
 def readable(value: Any) -> Any:
-    """What JSON cannot spell, for `json.dumps`."""
+    """Text for a value that JSON cannot express; the `default` of `json.dumps`."""
     return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
 
 
 @dataclass(frozen=True)
 class Way:
-    """records: those that name a request, in time order. whole: all that could was looked through."""
+    """records: all that name a request, in time order. whole: whether every topic was read to its end."""
 
     records: list[dict[str, Any]]
     whole: bool
 
 
-def way(address: KafkaAddress, ids: SchemaIds, request_id: str, limit_s: float = READ_LIMIT_S) -> Way:
-    """Up to what is committed by now: a transaction that hangs holds nobody up. A UUIDv7 tells where to start reading; any other id
-    is looked for in all that is kept. Raises BrokerUnavailable."""
+def way(address: KafkaAddress, registry: SchemaIds, request_id: str, limit_s: float = READ_LIMIT_S) -> Way:
+    """Reads what is committed by now; an open transaction does not delay it. A UUIDv7 contains the time to start reading from; for any
+    other id all kept records are read. Raises BrokerUnavailable."""
     at_ms, admin, clock = time_ms_of(request_id), KafkaAdmin(address), SystemClock()
     there = admin.partitions()
     places = [(name, n) for name in topics_of_requests() for n in range(there.get(name, 0))]
@@ -70,30 +70,32 @@ def way(address: KafkaAddress, ids: SchemaIds, request_id: str, limit_s: float =
     starts = admin.firsts(places) if at_ms is None else admin.offsets_at(places, max(0, at_ms - EARLIER_MS))
     names = sorted({place[0] for place in places if starts[place] < ends[place]})
     reader = KafkaBroadcast(address, names, clock, starts)
-    found, until_s = list[dict[str, Any]](), clock.monotonic_s() + limit_s
+    matching, until_s = list[dict[str, Any]](), clock.monotonic_s() + limit_s
     try:
         while not reader.at_end() and clock.monotonic_s() < until_s:
             part = reader.wait(0.2)
-            found += [record for record in decoded(part.take(_spelt(part, request_id)), ids) if _names(record, request_id)]
-        return Way(sorted(found, key=lambda record: record["timestamp_ms"]), reader.at_end())
+            matching += [
+                record for record in decoded(part.take(_rows_with(part, request_id)), registry) if _names(record, request_id)
+            ]
+        return Way(sorted(matching, key=lambda record: record["timestamp_ms"]), reader.at_end())
     finally:
         reader.close()
 
 
 def topics_of_requests() -> list[str]:
-    """What tasks take, whose id is in the header alone, and all whose record has a request's id; with retries and dead letters."""
-    taken = {consumption.topic.name for consumption in TASKS}
-    ids = {"request_id", "request_ids"}
-    carries = {topic.name for topic in CATALOGUE if ids & getattr(topic.record, "__dataclass_fields__", {}).keys()}
-    names = [topic.name for topic in CATALOGUE if topic.name in taken | carries | {SHADOW_RESULTS.name}]
+    """Topics whose records carry a request id, in the header (inputs of tasks) or in a field; with their retry and dead-letter topics."""
+    inputs = {consumption.topic.name for consumption in TASKS}
+    id_fields = {"request_id", "request_ids"}
+    with_field = {topic.name for topic in CATALOGUE if id_fields & getattr(topic.record, "__dataclass_fields__", {}).keys()}
+    names = [topic.name for topic in CATALOGUE if topic.name in inputs | with_field | {SHADOW_RESULTS.name}]
     for consumption in CONSUMPTIONS:
         if consumption.topic.name in names:
             names += [*consumption.retry_topics(), consumption.dead_letter_topic]
     return names
 
 
-def _spelt(polled: Polled, request_id: str) -> list[int]:
-    """Rows in which the id stands at all: few are worth decoding. Avro spells a text as its bytes."""
+def _rows_with(polled: Polled, request_id: str) -> list[int]:
+    """Rows whose bytes contain the id, so that only few are decoded. Avro writes a text as its UTF-8 bytes."""
     raw = request_id.encode()
     return [
         i

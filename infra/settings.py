@@ -12,18 +12,21 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class StackSettings:
-    home: str = setting(str(ROOT / ".millrace"), "folder of everything that set-up and the stack write")
-    bootstrap: str | None = setting(None, "a Kafka broker that runs already; none is started then")
-    registry: str | None = setting(None, "a schema registry that runs already; none is started then")
+    home: str = setting(str(ROOT / ".millrace"), "folder that set-up and the stack write to")
+    bootstrap: str | None = setting(None, "address of a running Kafka broker; none is started then")
+    registry: str | None = setting(None, "address of a running schema registry; none is started then")
     processes: str = setting(
-        "moderation vision+translation+transcription policy+decisions", "what `up` starts: one process a word, + joins tasks"
+        "moderation vision+translation+transcription policy+decisions",
+        "processes that `up` starts: one per word, + joins tasks into one",
     )
     workers: int = setting(1, "copies of each worker process", 1, 64)
-    blobs: str | None = setting(None, "root of claim checks: file:///folder or s3://bucket/prefix; a folder of ours if not set")
-    mlflow: str | None = setting(None, "address of an MLflow server that runs already, or `local` to start one")
-    redis: str | None = setting(None, "address of a Redis server that runs already; none is started then")
+    blobs: str | None = setting(
+        None, "root of claim checks: file:///folder or s3://bucket/prefix; a folder in MILLRACE_HOME if not set"
+    )
+    mlflow: str | None = setting(None, "address of a running MLflow server, or `local` to start one")
+    redis: str | None = setting(None, "address of a running Redis server; none is started then")
     monitor: bool = setting(True, "whether `up` and `demo` start the monitor")
-    connect: str | None = setting(None, "address of a Kafka Connect that runs already, for the monitor")
+    connect: str | None = setting(None, "address of a running Kafka Connect, shown by the monitor")
     data: str = setting(str(ROOT.parent / "shared" / "data"), "folder of the public data sets, for training and model tests")
 
     @property

@@ -52,7 +52,7 @@ def test_a_schema_that_would_break_readers_is_refused_and_nothing_is_made(
 def test_a_difference_in_partitions_is_told(servers: Servers) -> None:
     wider = replace(CONTENT, partitions=8)
     found = provision(KafkaAdmin(servers.address), Registry(servers.registry), [wider], [], check_only=True)
-    assert found.differences == ["content-v1 has 4 partitions, the catalogue says 8"]
+    assert found.differences == ["content-v1 has 4 partitions instead of 8 as in the catalogue"]
 
 
 def test_retry_and_dead_letter_topics_get_as_many_partitions_as_their_source(servers: Servers) -> None:

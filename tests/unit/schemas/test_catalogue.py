@@ -109,7 +109,7 @@ def test_a_refused_schema_is_explained_field_by_field() -> None:
     new = {**old, "fields": [*old["fields"][1:], {"name": "language", "type": "string"}]}
     words = explain(CONTENT, old, new, "io.apicurio.x.UnprocessableSchemaException")
     assert "language is new and has no default" in words
-    assert "content_id is gone" in words
+    assert "content_id was removed" in words
     assert "io.apicurio" not in words
 
 
