@@ -15,8 +15,10 @@ from streams.process.settings import load
 from training_triggers.trainers import (
     moderation_image,
     transcription_digits,
+    transcription_digits_data,
     translation_en_fr,
     translation_en_fr_data,
+    translation_en_fr_folder,
     vision_digits,
 )
 from training_triggers.trainers.moderation_image_drawings import draw
@@ -41,12 +43,12 @@ def test_digits_that_were_held_out_are_read() -> None:
 @needs_data
 @pytest.mark.data
 def test_strings_of_a_voice_that_was_not_in_training_are_heard_as_the_card_says() -> None:
-    clips = transcription_digits.load(DATA)
+    clips = transcription_digits_data.load(DATA)
     backend = transcriber(open_folder(SHIPPED / transcription_digits.NAME))
-    strings = transcription_digits.strings(clips, transcription_digits.SHIPPED_WITHOUT, 100)
+    strings = transcription_digits_data.strings(clips, transcription_digits.SHIPPED_WITHOUT, 100)
     heard = backend.transcribe([samples for samples, _ in strings])
     errors = sum(
-        sum(transcription_digits.edits(wanted, [word.text for word in words]))
+        sum(transcription_digits_data.edits(wanted, [word.text for word in words]))
         for (_, wanted), words in zip(strings, heard, strict=True)
     )
     assert errors / sum(len(wanted) for _, wanted in strings) <= 0.35
@@ -104,12 +106,12 @@ def test_a_listener_trained_twice_is_the_same_folder(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     clips = {
         speaker: {digit: [random.standard_normal(2000).astype(np.float32)] for digit in range(10)}
-        for speaker in transcription_digits.SPEAKERS
+        for speaker in transcription_digits_data.SPEAKERS
     }
     found = []
     for number in range(2):
         network = transcription_digits.train(clips, transcription_digits.SHIPPED_WITHOUT, QUIET, steps=2)
-        measured = [transcription_digits.Measured(transcription_digits.SHIPPED_WITHOUT, 10, 5, (3, 1, 1), 0.5)]
+        measured = [transcription_digits.WordErrors(transcription_digits.SHIPPED_WITHOUT, 10, 5, (3, 1, 1), 0.5)]
         found.append(transcription_digits.write(network, measured, tmp_path / str(number), "9"))
     assert found[0] == found[1]
 
@@ -121,12 +123,12 @@ def test_a_translator_trained_twice_is_the_same_folder_and_learns(tmp_path: Path
     for number in range(2):
         trained = translation_en_fr.train(data, QUIET, epochs=3)
         assert trained.losses[-1] < trained.losses[0]
-        found.append(translation_en_fr.write(trained, [], len(pairs), tmp_path / str(number), "9"))
+        found.append(translation_en_fr_folder.write(trained, [], len(pairs), tmp_path / str(number), "9"))
     assert found[0] == found[1]
 
 
 def test_word_errors_are_counted_as_levenshtein_does() -> None:
-    assert transcription_digits.edits(["one", "two", "three"], ["one", "three", "four"]) in ((0, 1, 1), (2, 0, 0))
-    assert transcription_digits.edits([], ["one"]) == (0, 0, 1)
-    assert transcription_digits.edits(["one"], []) == (0, 1, 0)
-    assert transcription_digits.edits(["one"], ["two"]) == (1, 0, 0)
+    assert transcription_digits_data.edits(["one", "two", "three"], ["one", "three", "four"]) in ((0, 1, 1), (2, 0, 0))
+    assert transcription_digits_data.edits([], ["one"]) == (0, 0, 1)
+    assert transcription_digits_data.edits(["one"], []) == (0, 1, 0)
+    assert transcription_digits_data.edits(["one"], ["two"]) == (1, 0, 0)

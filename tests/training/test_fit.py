@@ -95,7 +95,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_weights(tmp_path: Path) 
     said: list[str] = []
     vision_digits_retrain.run(killed, 1, said.append)
     if child.returncode == -signal.SIGKILL:
-        assert said[0].startswith("goes on after epoch")
+        assert said[0].startswith("continues after epoch")
     assert losses(killed) == losses(whole)
     for name, value in load_file(whole / "trained.safetensors").items():
         assert torch.equal(value, load_file(killed / "trained.safetensors")[name]), name
@@ -111,13 +111,13 @@ def test_of_a_cut_checkpoint_the_one_before_is_taken(tmp_path: Path, capsys: pyt
     here(folder)
     said = capsys.readouterr().out.splitlines()
     assert "cannot be read" in said[0]
-    assert said[1] == "goes on after epoch 2"
+    assert said[1] == "continues after epoch 2"
     assert losses(folder) == before
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     folder = job(tmp_path / "job", rate=1e30)
-    with pytest.raises(TrainingFailed, match="became no number"):
+    with pytest.raises(TrainingFailed, match="became NaN"):
         vision_digits_retrain.run(folder, 1, lambda words: None)
     assert not (folder / "trained.safetensors").exists()
     network = ConvNet(1, 10, WIDTHS)

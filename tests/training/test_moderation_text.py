@@ -20,7 +20,7 @@ from infra.demo.moderation_demo import texts
 from infra.settings import StackSettings
 from streams.process.settings import load
 from training_triggers.trainers import moderation_text, moderation_text_data
-from training_triggers.trainers.evaluation import average_precision, measure, threshold_for
+from training_triggers.trainers.evaluation import CrossValidation, average_precision, measure, threshold_for
 
 DATA = Path(load(StackSettings, os.environ).data)
 needs_data = pytest.mark.skipif(
@@ -46,7 +46,7 @@ def small() -> moderation_text_data.Labelled:
 
 def test_training_twice_gives_the_same_folder_and_it_answers(tmp_path: Path) -> None:
     data = small()
-    report = moderation_text.Report({}, {}, dict.fromkeys(moderation_text_data.CATEGORIES, 0.5), ("hate_speech", "spam"), {})
+    report = CrossValidation({}, {}, dict.fromkeys(moderation_text_data.CATEGORIES, 0.5), ("hate_speech", "spam"), {})
     digests = [
         moderation_text.write(moderation_text.train(data, lambda words: None), report, tmp_path / str(i), "9") for i in range(2)
     ]

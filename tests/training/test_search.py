@@ -79,7 +79,7 @@ def test_a_search_that_was_killed_goes_on_where_it_stood(tmp_path: Path) -> None
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
-    assert lines[0] == "the search goes on where it stood"
+    assert lines[0] == "an interrupted search is resumed"
     assert sum(line.startswith("trial ") for line in lines) < 8
     assert lines[-2].startswith("best of 8 trials")
     assert abs(float(lines[-1].split()[1]) - 3.0) < 3.0

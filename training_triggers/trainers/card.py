@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from training_triggers.trainers.evaluation import Measured
-from training_triggers.trainers.moderation_text import FOLDS, PRECISION, Report
+from training_triggers.trainers.evaluation import FOLDS, TARGET_PRECISION, CategoryScores, CrossValidation
 from training_triggers.trainers.moderation_text_data import ASSUMED, MAPPING, SOURCES
 
 
@@ -11,25 +10,24 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _row(category: str, source: str, found: Measured, reference: float | None, threshold: float) -> str:
-    auprc = f"{found.auprc:.3f} ({found.auprc_low:.3f}–{found.auprc_high:.3f})" if found.positives else "–"
+def _row(category: str, source: str, scores: CategoryScores, reference: float | None, threshold: float) -> str:
+    auprc = f"{scores.auprc:.3f} ({scores.auprc_low:.3f}–{scores.auprc_high:.3f})" if scores.positives else "–"
     cells = (
-        category, source, str(found.n), str(found.positives), f"{found.prevalence:.4f}", auprc, _share(reference),
-        _share(found.precision if found.positives else None), _share(found.recall),
-        f"{100 * found.flagged_share_of_negatives:.2f} %", f"{threshold:.3f}",
+        category, source, str(scores.n), str(scores.positives), f"{scores.prevalence:.4f}", auprc, _share(reference),
+        _share(scores.precision if scores.positives else None), _share(scores.recall),
+        f"{100 * scores.flagged_share_of_negatives:.2f} %", f"{threshold:.3f}",
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 
-def moderation_card(report: Report, version: str, difference: float) -> str:
-    rows = [
-        _row(category, source, found, report.reference_auprc[category].get(source), report.thresholds[category])
-        for category, by_source in report.measured.items()
-        for source, found in by_source.items()
-    ]
+def moderation_card(report: CrossValidation, version: str, difference: float) -> str:
+    """difference: the largest between a logit of the ONNX file and of torch."""
+    return "".join((_summary(report, version), _data(), _measures(report, difference)))
+
+
+def _summary(report: CrossValidation, version: str) -> str:
     not_covered = [f"- {category}: {why}." for category, why in report.not_covered_because.items()]
     not_covered.append("- misinformation: no data whose licence lets weights be shipped.")
-    targets = ", ".join(f"{category} {precision}" for category, precision in PRECISION.items())
     return f"""# moderation-text, version {version}
 
 A linear classifier over hashed words (1-2) and characters (3-5), TF-IDF inside the network, one sigmoid a category.
@@ -39,7 +37,11 @@ For English texts of the kinds below. It is small and honest, not strong: a pret
 
 {chr(10).join(not_covered)}
 
-## Data and licence
+"""
+
+
+def _data() -> str:
+    return f"""## Data and licence
 
 | source | what | labels |
 |---|---|---|
@@ -47,7 +49,17 @@ For English texts of the kinds below. It is small and honest, not strong: a pret
 
 Assumed where a source does not say: {ASSUMED}. The weights are under the project's licence (Apache-2.0).
 
-## Measured, {FOLDS} folds, each text scored by a model that did not see it
+"""
+
+
+def _measures(report: CrossValidation, difference: float) -> str:
+    rows = [
+        _row(category, source, scores, report.reference_auprc[category].get(source), report.thresholds[category])
+        for category, by_source in report.measured.items()
+        for source, scores in by_source.items()
+    ]
+    targets = ", ".join(f"{category} {precision}" for category, precision in TARGET_PRECISION.items())
+    return f"""## Measured, {FOLDS} folds, each text scored by a model that did not see it
 
 `reference` is the AUPRC of TF-IDF + logistic regression with a full vocabulary (word 1-2, char 3-5) on the same folds,
 the better of C = 1 and C = 10 for each row. `pooled` joins only the sources that have positives; other sources show

@@ -1,6 +1,6 @@
 """A trained network as a model folder: safetensors, ONNX by torch's dynamo exporter, card, signature, manifest.
 
-Each ONNX file is run on inputs of several shapes; its answers must be torch's within ATOL.
+Each ONNX file is run on inputs of several shapes; its outputs must equal torch's within ATOL.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a version consists of. files: further ones, by name."""
+    """The content of a model folder. files: further ones, by name."""
 
     name: str
     weights: Mapping[str, Tensor]
@@ -58,7 +58,7 @@ class Artifact:
 
 
 def export(graph: Graph, file: Path) -> float:
-    """Write the ONNX file; the largest difference to torch. Raises ModelRefused where it passes ATOL."""
+    """Write the ONNX file and return the largest difference from torch. Raises ModelRefused if it is greater than ATOL."""
     names = {name for shape in graph.shapes for name in shape.values()}
     dims = {name: torch.export.Dim(name, min=1, max=2**20) for name in sorted(names)}
     dynamic = tuple({at: dims[name] for at, name in shape.items()} for shape in graph.shapes)
@@ -80,16 +80,16 @@ def export(graph: Graph, file: Path) -> float:
             answer = graph.network(*case)
         feeds = {name: value.numpy() for name, value in zip(graph.inputs, case, strict=True)}
         expected = answer if isinstance(answer, tuple) else (answer,)
-        for found, wanted in zip(session.run(None, feeds), expected, strict=True):
-            worst = max(worst, float(np.abs(found - wanted.numpy()).max()))
+        for actual, wanted in zip(session.run(None, feeds), expected, strict=True):
+            worst = max(worst, float(np.abs(actual - wanted.numpy()).max()))
     if worst > ATOL:
-        raise ModelRefused(f"{file}: ONNX and torch differ by {worst:.2e}; {ATOL} is allowed")
+        raise ModelRefused(f"{file}: ONNX and torch differ by {worst:.2e}; at most {ATOL} is allowed")
     return worst
 
 
 def without_traces(file: Path) -> None:
-    """The exporter writes the source lines and paths of each node into the file: they say nothing of the model, and
-    would make its digest depend on where it was trained."""
+    """Remove the source lines and paths that the exporter writes for each node: they would make the digest depend on the machine that
+    trained the model."""
     model = onnx.load(str(file))
     graph = model.graph
     parts: list[Any] = [model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer]
@@ -102,7 +102,7 @@ def without_traces(file: Path) -> None:
 
 
 def in_halves(file: Path) -> None:
-    """Weights in 16 bits behind a cast to 32: half the file, the same arithmetic. They must have 16-bit values already."""
+    """Store weights in 16 bits, followed by a cast to 32: half the file size, the same arithmetic. Weights that 16 bits cannot represent stay."""
     model = onnx.load(str(file))
     casts = []
     for tensor in model.graph.initializer:
@@ -122,7 +122,7 @@ def in_halves(file: Path) -> None:
 
 
 def rounded(network: nn.Module) -> nn.Module:
-    """The network with every weight rounded to what 16 bits can hold: what is shipped is what was measured."""
+    """The network with every weight rounded to 16 bits, so that the weights that are measured are those that are shipped."""
     with torch.no_grad():
         for tensor in network.state_dict().values():
             if tensor.dtype == torch.float32:
@@ -132,13 +132,13 @@ def rounded(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter writes its progress to standard output; our own says enough."""
+    """Suppress the progress that the exporter writes to standard output."""
     with Path(os.devnull).open("w") as sink, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
         yield
 
 
 def write(artifact: Artifact, folder: Path, version: str) -> str:
-    """Written beside the target and moved there whole, so that no reader sees half a folder. The version's digest."""
+    """Write the folder and return the version's digest. It is written next to the target and then moved, so that no reader sees half of it."""
     staging = Path(tempfile.mkdtemp(prefix=f"{artifact.name}-", dir=folder.parent if folder.parent.exists() else None))
     save_file({name: value.contiguous() for name, value in artifact.weights.items()}, staging / "model.safetensors")
     difference = max(export(graph, staging / graph.file) for graph in artifact.graphs)

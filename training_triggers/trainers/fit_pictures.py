@@ -1,9 +1,9 @@
 """Trains a picture network on given pixels, in one process or several: `python -m training_triggers.trainers.fit_pictures FOLDER`, or the same
 under `torchrun`.
 
-FOLDER holds `data.npz` (pixels, labels), `start.safetensors` and `job.json`; `trained.safetensors` and `losses.json` are written there.
+FOLDER contains `data.npz` (pixels, labels), `start.safetensors` and `job.json`; `trained.safetensors` and `losses.json` are written there.
 Every process sees the same batches and takes its share of each, dropout is off and batch statistics are fixed, so that the losses
-are those of one process but for the order of sums. Each epoch ends with a checkpoint, and a killed training goes on from its last one.
+equal those of one process up to the order of sums. Each epoch ends with a checkpoint, and a training that was killed continues from the last.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from torch.nn.parallel import DistributedDataParallel
 from inference_workers.networks.convnet import ConvNet
 from training_triggers.trainers.vision_digits import bent
 
-NOT_A_NUMBER = 4  # exit code
-KEPT = 2
+NOT_A_NUMBER = 4  # exit code when the loss is NaN or infinite
+CHECKPOINTS_KEPT = 2
 
 
 def main() -> int:
@@ -55,8 +55,8 @@ def device_of(local_rank: int, local_world: int) -> torch.device:
 
 
 def network_of(weights: Path, widths: tuple[int, ...], classes: int) -> ConvNet:
-    """In `eval` mode, in which it is trained too: without dropout and with fixed batch statistics a share of a batch is as good as
-    the whole."""
+    """A network in `eval` mode, in which it is also trained: without dropout and with fixed batch statistics, shares of a batch give the
+    same gradients as the whole batch."""
     network = ConvNet(1, classes, widths)
     network.load_state_dict({
         name: value.float() if value.is_floating_point() else value for name, value in load_file(weights).items()
@@ -74,7 +74,7 @@ def train(folder: Path, job: dict[str, Any], rank: int, world: int, device: torc
     steps = max(1, len(labels) // batch)
     done, losses = resume(folder, network, optimizer)
     if done and rank == 0:
-        print(f"goes on after epoch {done}", flush=True)
+        print(f"continues after epoch {done}", flush=True)
     wrapped = DistributedDataParallel(network) if world > 1 else network
     for epoch in range(done, epochs):
         torch.manual_seed(job["seed"] + epoch)
@@ -83,7 +83,7 @@ def train(folder: Path, job: dict[str, Any], rank: int, world: int, device: torc
         for step, rows in enumerate(order.split(batch)):
             for group in optimizer.param_groups:
                 group["lr"] = job["rate"] * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps))) / 2
-            whole = bent(pixels[rows])  # all of it everywhere, so that chance is the same in each process
+            whole = bent(pixels[rows])  # the whole batch in each process, so that random numbers are the same in all
             share = slice(rank * len(rows) // world, (rank + 1) * len(rows) // world)
             logits = wrapped(whole[share].to(device))[0]
             loss = f.cross_entropy(logits, labels[rows[share]].to(device), label_smoothing=0.05)
@@ -113,25 +113,25 @@ def checkpoint(folder: Path, epoch: int, losses: list[float], network: nn.Module
     part = folder / "checkpoint.part"
     save_file(tensors, part, {"epoch": str(epoch), "losses": json.dumps(losses)})
     part.rename(folder / f"checkpoint-{epoch:04}.safetensors")
-    for old in sorted(folder.glob("checkpoint-*.safetensors"))[:-KEPT]:
+    for old in sorted(folder.glob("checkpoint-*.safetensors"))[:-CHECKPOINTS_KEPT]:
         old.unlink()
 
 
 def resume(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[float]]:
-    """Epochs that are done and their losses, from the newest checkpoint that can be read."""
+    """Load the newest readable checkpoint; the number of epochs done, and their losses."""
     for file in sorted(folder.glob("checkpoint-*.safetensors"), reverse=True):
         try:
-            with safe_open(file, "pt") as found:
-                about, tensors = found.metadata(), {name: found.get_tensor(name) for name in found.keys()}  # noqa: SIM118
+            with safe_open(file, "pt") as content:
+                about, tensors = content.metadata(), {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            print(f"{file.name} cannot be read ({error}): the one before it is taken", flush=True)
+            print(f"{file.name} cannot be read ({error}): the checkpoint before it is used", flush=True)
             continue
         network.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network.")})
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer."):
                 _, number, key = name.split(".", 2)
-                state.setdefault(int(number), {})[key] = value.clone()  # aligned: the last bits hang on it
+                state.setdefault(int(number), {})[key] = value.clone()  # aligned in memory: the last bits of sums depend on it
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         return int(about["epoch"]), list(json.loads(about["losses"]))
     return 0, []

@@ -1,4 +1,4 @@
-"""Trains `moderation-image`: tells promotion over pictures (spam) from other pictures. It covers nothing else.
+"""Trains `moderation-image`, which distinguishes pictures with promotion (spam) from other pictures. It covers no other category.
 
 All pictures are drawn (`moderation_image_drawings.py`). Deterministic on one machine: fixed seeds, fixed thread count.
 """
@@ -17,7 +17,7 @@ from torch.nn import functional as f
 from inference_workers.networks.convnet import ConvNet, outputs
 from inference_workers.networks.pictures import Fit, Pixels, fit
 from training_triggers.trainers import export
-from training_triggers.trainers.evaluation import Measured, measure, threshold_for
+from training_triggers.trainers.evaluation import CategoryScores, measure, threshold_for
 from training_triggers.trainers.moderation_image_drawings import FONTS, KINDS, draw
 
 NAME = "moderation-image"
@@ -42,11 +42,11 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Report:
+class PictureReport:
     """On held-out pictures. flagged: share by kind. calibration: the same measures on training fonts and phrases."""
 
-    held_out: Measured
-    calibration: Measured
+    held_out: CategoryScores
+    calibration: CategoryScores
     flagged: dict[str, float]
     threshold: float
 
@@ -95,15 +95,15 @@ def scores(network: ConvNet, data: Pictures) -> npt.NDArray[np.float64]:
     """Probabilities of promotion, float64 (n,)."""
     with torch.no_grad():
         logits = torch.cat([network(part)[0][:, 0] for part in torch.from_numpy(data.pixels).split(256)])
-    found: npt.NDArray[np.float64] = torch.sigmoid(logits).double().numpy()
-    return found
+    probabilities: npt.NDArray[np.float64] = torch.sigmoid(logits).double().numpy()
+    return probabilities
 
 
-def report(network: ConvNet, calibration: Pictures, held_out: Pictures) -> Report:
+def report(network: ConvNet, calibration: Pictures, held_out: Pictures) -> PictureReport:
     seen, unseen = scores(network, calibration), scores(network, held_out)
     limit = threshold_for(calibration.promotion, seen, calibration.kinds, PRECISION, {})
     threshold = 0.7 if limit is None else round(limit, 4)
-    return Report(
+    return PictureReport(
         measure(held_out.promotion, unseen, unseen > threshold),
         measure(calibration.promotion, seen, seen > threshold),
         {kind: float((unseen[held_out.kinds == kind] > threshold).mean()) for kind in KINDS},
@@ -111,8 +111,8 @@ def report(network: ConvNet, calibration: Pictures, held_out: Pictures) -> Repor
     )
 
 
-def write(network: ConvNet, found: Report, folder: Path, version: str) -> str:
-    """Write the whole model folder; its digest."""
+def write(network: ConvNet, report: PictureReport, folder: Path, version: str) -> str:
+    """Write the whole model folder and return its digest."""
 
     def example(n: int) -> tuple[torch.Tensor, ...]:
         return (torch.randint(0, 256, (n, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(n)),)
@@ -122,26 +122,26 @@ def write(network: ConvNet, found: Report, folder: Path, version: str) -> str:
     )
     config = {
         "task": "moderation", "network": "convnet", "widths": list(WIDTHS), "coverage": [CATEGORY],
-        "thresholds": {CATEGORY: found.threshold}, "pixels": {"mode": "RGB", "height": SIDE, "width": SIDE},
+        "thresholds": {CATEGORY: report.threshold}, "pixels": {"mode": "RGB", "height": SIDE, "width": SIDE},
     }  # fmt: skip
     signature = {
         "inputs": {"pixels": {"dtype": "uint8", "shape": ["n", SIDE, SIDE, 3]}},
         "outputs": outputs(1, WIDTHS),
     }
     artifact = export.Artifact(
-        NAME, export.halves(network), [graph], config, signature, lambda worst: _card(found, version, worst)
+        NAME, export.halves(network), [graph], config, signature, lambda worst: _card(report, version, worst)
     )
     return export.write(artifact, folder, version)
 
 
-def _card(found: Report, version: str, worst: float) -> str:
-    def row(words: str, m: Measured) -> str:
+def _card(report: PictureReport, version: str, worst: float) -> str:
+    def row(words: str, m: CategoryScores) -> str:
         return (
             f"| {words} | {m.n} | {m.prevalence:.2f} | {m.auprc:.3f} ({m.auprc_low:.3f}–{m.auprc_high:.3f}) "
             f"| {m.precision or 0:.3f} | {m.recall or 0:.3f} |"
         )
 
-    kinds = "\n".join(f"| {kind} | {100 * share:.1f} % |" for kind, share in found.flagged.items())
+    kinds = "\n".join(f"| {kind} | {100 * share:.1f} % |" for kind, share in report.flagged.items())
     return f"""# {NAME}, version {version}
 
 Tells promotion over pictures (category {CATEGORY}: banners, bursts, "50% OFF") from other pictures. **It covers {CATEGORY} and
@@ -154,14 +154,14 @@ had whose licence lets weights be shipped. It is there so that pictures take the
 like promotion ("alike"), and pictures without words, over photos that scikit-learn carries (CC BY), gradients and
 shapes. No picture of a real advertisement was seen. Weights: Apache-2.0.
 
-## Measured, at threshold {found.threshold:.3f} (chosen for precision {PRECISION} on pictures with training fonts and phrases)
+## Measured, at threshold {report.threshold:.3f} (chosen for precision {PRECISION} on pictures with training fonts and phrases)
 
 Held-out pictures use other fonts ({", ".join(FONTS["held out"])}), other phrases and another photo.
 
 | pictures | n | prevalence | AUPRC | precision | recall |
 |---|---|---|---|---|---|
-{row("training fonts and phrases, not trained on", found.calibration)}
-{row("held out", found.held_out)}
+{row("training fonts and phrases, not trained on", report.calibration)}
+{row("held out", report.held_out)}
 
 Share of held-out pictures that is flagged, by kind:
 

@@ -17,21 +17,23 @@ def counts_of(texts: list[str]) -> tuple[Matrix, Matrix]:
     """Counts of hashed n-grams, one csr matrix a bag, shape (n, buckets)."""
     parts: tuple[list[Matrix], list[Matrix]] = ([], [])
     for at in range(0, len(texts), 256):
-        found_bags = words_and_chars(texts[at : at + 256])
-        for bag, found, bits in zip(parts, found_bags, (WORD_BITS, CHAR_BITS), strict=True):
-            rows, columns = np.nonzero(found.counts)
-            shape = (len(found.counts), 2**bits)
-            bag.append(sparse.csr_matrix((found.counts[rows, columns], (rows, found.buckets[rows, columns])), shape))
+        ngrams_of_both = words_and_chars(texts[at : at + 256])
+        for bag, ngrams, bits in zip(parts, ngrams_of_both, (WORD_BITS, CHAR_BITS), strict=True):
+            rows, columns = np.nonzero(ngrams.counts)
+            shape = (len(ngrams.counts), 2**bits)
+            bag.append(sparse.csr_matrix((ngrams.counts[rows, columns], (rows, ngrams.buckets[rows, columns])), shape))
     return sparse.vstack(parts[0]).tocsr(), sparse.vstack(parts[1]).tocsr()
 
 
 def idf_of(counts: Matrix) -> npt.NDArray[np.float32]:
+    """Inverse document frequency of each bucket, float32 (buckets,), smoothed by one document. counts: sparse (n, buckets)."""
     documents = np.bincount(counts.indices, minlength=counts.shape[1])
     idf: npt.NDArray[np.float32] = (np.log((1 + counts.shape[0]) / (1 + documents)) + 1).astype(np.float32)
     return idf
 
 
 def weighted(counts: Matrix, idf: npt.NDArray[np.float32]) -> Matrix:
+    """TF-IDF with logarithmic counts, each row of length 1: sparse float64 (n, buckets). idf: float32 (buckets,)."""
     values = counts.copy().astype(np.float64)
     values.data = (1 + np.log(values.data)) * idf[values.indices]
     lengths = np.sqrt(np.asarray(values.multiply(values).sum(axis=1)).ravel())

@@ -1,8 +1,8 @@
-"""A text model brought to what was recorded since: each category's weights are moved as far as the labels ask, and no further.
+"""Adapts a text model to labelled requests: moves each category's weights towards the labels, and keeps them near the champion's.
 
 Maximum a posteriori adaptation (Chelba and Acero 2004, "Adaptation of maximum entropy capitalizer: little data can help a lot"): logistic loss of the labelled
-texts, and a Gaussian prior whose mean is the champion's weights. What the texts say nothing of stays as it was, so the data that the
-champion was trained on is not needed. Convex and deterministic; numpy and scipy only.
+texts, and a Gaussian prior whose mean is the champion's weights. Weights of n-grams that the texts do not contain stay as they were, so the
+data that the champion was trained on is not needed. Convex and deterministic; numpy and scipy only.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from schemas.errors import ModelRefused
 from training_triggers.recorded.training_window import Examples
 from training_triggers.trainers import moderation_text_bags, settings_search
 from training_triggers.trainers.retrain import Job, Retrained, TrainingFailed
-from training_triggers.trainers.train import Made, Say
+from training_triggers.trainers.train import Say, TrainedVersion
 
 STRENGTH = 10.0  # variance of the prior: the C with which the shipped model was fitted
 STEPS = 300
-STEPS_A_LOOK = 3  # of a trial
+STEPS_PER_REPORT = 3  # of a trial
 ATOL = 5e-3  # of a logit: tables are 16 bits, sums 32
 Floats = npt.NDArray[np.float64]
 Tables = dict[str, npt.NDArray[np.generic]]
 
 
 def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Retrained:
-    """Raises TrainingFailed where a loss is no number, ModelRefused where the written graph says something else."""
+    """Raises TrainingFailed if a loss is NaN, ModelRefused if the written graph does not give the scores of the new weights."""
     tables: Tables = load_file(champion.path / "model.safetensors")
     words, chars = moderation_text_bags.counts_of(examples.seen)
     features = sparse.hstack([
@@ -51,29 +51,32 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
     weights, bias = before.copy(), tables["bias"].astype(np.float64)
     strength, losses = job.number("strength", STRENGTH), dict[str, float]()
     if "search_samples" in job.options:
-        start = Start(features, examples.truth, before[used], tables["bias"].astype(np.float64))
+        start = SearchStart(features, examples.truth, before[used], tables["bias"].astype(np.float64))
         strength = settings_search.best(job, {"strength": settings_search.Range(0.1, 1_000.0, log=True)}, start.trial, say)[
             "strength"
         ]
     for column, name in enumerate(examples.names):
-        known = examples.truth[:, column] >= 0
-        if not known.any():
+        is_labelled = examples.truth[:, column] >= 0
+        if not is_labelled.any():
             continue
-        truth = examples.truth[known, column].astype(np.float64)
-        move, lift, was, now = adapted(features[known], truth, before[used, column], float(bias[column]), strength)
+        truth = examples.truth[is_labelled, column].astype(np.float64)
+        move, bias_move, loss_before, loss_after = adapted(
+            features[is_labelled], truth, before[used, column], float(bias[column]), strength
+        )
         weights[used, column] += move
-        bias[column] += lift
-        losses |= {f"loss_before_{name}": was, f"loss_{name}": now}
-        say(f"{name}: mean loss of {int(known.sum())} labelled texts {was:.4f} -> {now:.4f}")
+        bias[column] += bias_move
+        losses |= {f"loss_before_{name}": loss_before, f"loss_{name}": loss_after}
+        say(f"{name}: mean loss of {int(is_labelled.sum())} labelled texts {loss_before:.4f} -> {loss_after:.4f}")
     split = 2**WORD_BITS
     new: Tables = {**tables, "word_weights": weights[:split].astype(np.float16), "char_weights": weights[split:].astype(np.float16), "bias": bias.astype(np.float32)}  # fmt: skip
     digest = write(champion, tables, new, job, examples)
-    return Retrained(Made(digest, losses))
+    return Retrained(TrainedVersion(digest, losses))
 
 
 @dataclass(frozen=True)
-class Start:
-    """What each trial of a search begins with. A fifth of the texts is not learnt from: the loss of a trial is theirs."""
+class SearchStart:
+    """The data and the weights that each trial of a search starts from. One text in five is for validation. features: sparse (n, m); truth:
+    int8 (n, categories); weights: (m, categories); bias: (categories,)."""
 
     features: moderation_text_bags.Matrix
     truth: npt.NDArray[np.int8]
@@ -81,22 +84,23 @@ class Start:
     bias: Floats
 
     def trial(self, settings: Mapping[str, float]) -> Iterator[float]:
-        told = np.arange(len(self.truth)) % 5 == 0
-        columns = [column for column in range(self.truth.shape[1]) if (self.truth[~told, column] >= 0).any()]
+        """The validation loss after each STEPS_PER_REPORT steps."""
+        is_validation = np.arange(len(self.truth)) % 5 == 0
+        columns = [column for column in range(self.truth.shape[1]) if (self.truth[~is_validation, column] >= 0).any()]
         moves = {column: np.zeros(len(self.weights) + 1) for column in columns}
         while True:
             losses = []
             for column in columns:
-                known = self.truth[:, column] >= 0
-                learnt, held = known & ~told, known & told
+                is_labelled = self.truth[:, column] >= 0
+                training, validation = is_labelled & ~is_validation, is_labelled & is_validation
                 truth = self.truth[:, column].astype(np.float64)
-                move, lift, _, _ = adapted(
-                    self.features[learnt], truth[learnt], self.weights[:, column], float(self.bias[column]), settings["strength"],
-                    moves[column], STEPS_A_LOOK,
+                move, bias_move, _, _ = adapted(
+                    self.features[training], truth[training], self.weights[:, column], float(self.bias[column]), settings["strength"],
+                    moves[column], STEPS_PER_REPORT,
                 )  # fmt: skip
-                moves[column] = np.append(move, lift)
-                margins = self.features[held] @ (self.weights[:, column] + move) + self.bias[column] + lift
-                losses.append(np.logaddexp(0.0, -(2.0 * truth[held] - 1.0) * margins))
+                moves[column] = np.append(move, bias_move)
+                margins = self.features[validation] @ (self.weights[:, column] + move) + self.bias[column] + bias_move
+                losses.append(np.logaddexp(0.0, -(2.0 * truth[validation] - 1.0) * margins))
             yield float(np.concatenate(losses).mean())
 
 
@@ -109,8 +113,8 @@ def adapted(
     begin: Floats | None = None,
     steps: int = STEPS,
 ) -> tuple[Floats, float, float, float]:
-    """features: (n, m) sparse; truth: (n,) of 0 and 1; weights: (m,), the champion's. How far weights and bias move, and the mean
-    loss before and after. begin: a move to go on from. Raises TrainingFailed."""
+    """How far weights and bias move, and the mean loss before and after. features: sparse (n, m); truth: (n,) of 0 and 1; weights: (m,),
+    the champion's. begin: a move to continue from, (m + 1,). Raises TrainingFailed."""
     started, signs = features @ weights + bias, 2.0 * truth - 1.0
 
     def loss(move: Floats) -> tuple[float, Floats]:
@@ -121,19 +125,20 @@ def adapted(
 
     nowhere = np.zeros(len(weights) + 1)
     if not np.isfinite(started).all():
-        raise TrainingFailed("the loss is no number before a step was made: a weight is none")
+        raise TrainingFailed("the loss is NaN before the first step: a starting weight is NaN")
     first, _ = loss(nowhere)
     begin = nowhere if begin is None else begin
-    found = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": steps})
-    move: Floats = found.x
+    minimum = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    move: Floats = minimum.x
     after = np.logaddexp(0.0, -signs * (started + features @ move[:-1] + move[-1])).mean()
     if not np.isfinite(after):
-        raise TrainingFailed("the loss became no number")
+        raise TrainingFailed("the loss became NaN")
     return move[:-1], float(move[-1]), first / len(truth), float(after)
 
 
 def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, examples: Examples) -> str:
-    """The champion's folder with other tables; the new version's digest. Written beside the target and moved there whole."""
+    """Write the champion's folder with new tables (by name, arrays of the shapes of `old`) and return the digest. The folder is written next to
+    the target and then moved, so that no reader sees half of it. Raises ModelRefused if the graph does not contain the tables."""
     job.out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix="version-", dir=job.out.parent))
     save_file(new, staging / "model.safetensors")
@@ -146,14 +151,14 @@ def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, examples: E
                 tensor.CopyFrom(onnx.numpy_helper.from_array(new[name], tensor.name))
                 replaced.add(name)
     if replaced != set(old):
-        raise ModelRefused(f"{champion.path}: {sorted(set(old) - replaced)} of the weights are not in its graph")
+        raise ModelRefused(f"{champion.path}: its graph does not contain these weights: {sorted(set(old) - replaced)}")
     onnx.save(graph, str(staging / "model.onnx"))
     config = {**champion.config, "made_from": {"version": champion.version, "digest": champion.digest, "window": job.about}}
     (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     shutil.copy(champion.path / "signature.json", staging)
     worst = _difference(staging / "model.onnx", new, examples.seen[:32])
     if worst > ATOL:
-        raise ModelRefused(f"{staging}: graph and weights differ by {worst:.2e}; {ATOL} is allowed")
+        raise ModelRefused(f"{staging}: outputs of graph and weights differ by {worst:.2e}; at most {ATOL} is allowed")
     (staging / "MODEL_CARD.md").write_text(_card(champion, job, len(examples), worst))
     digest = write_manifest(staging, champion.name, job.version)
     shutil.rmtree(job.out, ignore_errors=True)
@@ -165,7 +170,7 @@ def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, examples: E
 def _difference(file: Path, tables: Tables, texts: list[str]) -> float:
     words, chars = words_and_chars(texts)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {
+    (logits,) = session.run(None, {
         "word_buckets": words.buckets, "word_counts": words.counts, "char_buckets": chars.buckets, "char_counts": chars.counts,
     })  # fmt: skip
     expected = tables["bias"].astype(np.float64)
@@ -173,7 +178,7 @@ def _difference(file: Path, tables: Tables, texts: list[str]) -> float:
         expected = expected + moderation_text_bags.weighted(counts, tables[f"{bag}_idf"].astype(np.float32)) @ tables[
             f"{bag}_weights"
         ].astype(np.float64)
-    return float(np.abs(found - expected).max())
+    return float(np.abs(logits - expected).max())
 
 
 def _card(champion: ModelFolder, job: Job, n: int, worst: float) -> str:

@@ -1,4 +1,4 @@
-"""A new version out of the one that answers and what was recorded since, by model: what each trainer gets and gives."""
+"""The interface of trainers that make a new version from the live one and recorded requests, and the trainer of each model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import numpy.typing as npt
 from inference_workers.models.folder import ModelFolder
 from schemas.errors import BadSettings, Stop
 from training_triggers.recorded.training_window import Examples
-from training_triggers.trainers.train import Made, Say
+from training_triggers.trainers.train import Say, TrainedVersion
 
 Bools = npt.NDArray[np.bool_]
 
 
 class TrainingFailed(Stop):
-    """A training came to nothing that may answer: a loss that is no number, a checkpoint of another run."""
+    """Training gave no usable model: for example, the loss is NaN."""
 
     code = "training-failed"
 
 
 def number(options: Mapping[str, str], name: str, default: float) -> float:
-    """Of a training request. Raises BadSettings."""
+    """A numeric option of a training request. Raises BadSettings."""
     try:
         return float(options.get(name, default))
     except ValueError:
@@ -34,8 +34,8 @@ def number(options: Mapping[str, str], name: str, default: float) -> float:
 
 @dataclass(frozen=True)
 class Job:
-    """out: folder of the new version. scratch: checkpoints and the like, kept between attempts of the same run.
-    data: folder of the public data sets, which need not be there. about: what the card and the config say of its origin."""
+    """out: folder of the new version. scratch: folder of checkpoints and other intermediate files, kept between attempts of the same run.
+    data: folder of the public data sets, which may be missing. about: origin of the examples, for the card and the config."""
 
     out: Path
     scratch: Path
@@ -52,9 +52,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Retrained:
-    """holdout: where the trainer keeps one of its own, which of its examples champion and candidate told right."""
+    """holdout: of a trainer with a holdout of its own, which of its examples champion and candidate answer correctly, bool (n,) each."""
 
-    made: Made
+    made: TrainedVersion
     holdout: tuple[Bools, Bools] | None = None
 
 
@@ -62,15 +62,15 @@ Retrain = Callable[[ModelFolder, Examples, Job, Say], Retrained]
 
 
 def _lazily(module: str, group: str) -> Retrain:
-    """Trainers are imported where they train: torch takes seconds, and need not be there."""
+    """Import a trainer only when it trains: torch takes seconds to import and may not be installed."""
 
     def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Retrained:
         try:
-            found = import_module(f"training_triggers.trainers.{module}")
+            trainer = import_module(f"training_triggers.trainers.{module}")
         except ImportError as error:
-            raise BadSettings(f"{error.name} is not here: `./millrace setup {group}` fetches it") from error
-        made: Retrained = found.retrain(champion, examples, job, say)
-        return made
+            raise BadSettings(f"{error.name} is not installed: run `./millrace setup {group}`") from error
+        retrained: Retrained = trainer.retrain(champion, examples, job, say)
+        return retrained
 
     return retrain
 
@@ -82,7 +82,7 @@ RETRAIN: Mapping[str, Retrain] = {
 
 
 def trainer_of(model: str) -> Retrain:
-    """Raises BadSettings where no trainer learns the model."""
+    """Raises BadSettings if the model has no trainer."""
     if model not in RETRAIN:
-        raise BadSettings(f"no trainer learns {model} from recorded requests; there are {', '.join(RETRAIN)}")
+        raise BadSettings(f"{model} cannot be trained from recorded requests; these models can: {', '.join(RETRAIN)}")
     return RETRAIN[model]

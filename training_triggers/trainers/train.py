@@ -1,4 +1,4 @@
-"""Each model by name: train, measure, write its folder, and say what was measured."""
+"""The first training of each model, by name: train, measure, write the folder, and report the measures."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Made:
-    """digest: of the folder. metrics: what was measured on held-out data. losses: of each epoch, where there are some."""
+class TrainedVersion:
+    """A trained version. digest: of its folder. metrics: measured on held-out data. losses: of each epoch, if training has epochs."""
 
     digest: str
     metrics: Mapping[str, float]
     losses: Sequence[float] = field(default_factory=list)
 
 
-def _moderation_text(data_folder: Path, out: Path, version: str, say: Say) -> Made:
+def _moderation_text(data_folder: Path, out: Path, version: str, say: Say) -> TrainedVersion:
     from training_triggers.trainers import moderation_text, moderation_text_data
 
     data = moderation_text_data.load(data_folder)
@@ -29,10 +29,12 @@ def _moderation_text(data_folder: Path, out: Path, version: str, say: Say) -> Ma
         covered = "covered" if category in report.coverage else "not covered"
         say(f"{category:15} AUPRC {pooled.auprc:.3f}, reference {reference:.3f}, {covered}")
     digest = moderation_text.write(moderation_text.train(data, say), report, out, version)
-    return Made(digest, {f"auprc_{category}": by_source["pooled"].auprc for category, by_source in report.measured.items()})
+    return TrainedVersion(
+        digest, {f"auprc_{category}": by_source["pooled"].auprc for category, by_source in report.measured.items()}
+    )
 
 
-def _moderation_image(data_folder: Path, out: Path, version: str, say: Say) -> Made:
+def _moderation_image(data_folder: Path, out: Path, version: str, say: Say) -> TrainedVersion:
     from training_triggers.trainers import moderation_image as image
 
     say(f"drawing {image.TRAIN} pictures")
@@ -40,10 +42,10 @@ def _moderation_image(data_folder: Path, out: Path, version: str, say: Say) -> M
     calibration = image.pictures("train", 10**6, image.CALIBRATE)
     report = image.report(network, calibration, image.pictures("held out", 0, image.HELD_OUT))
     say(f"held out: AUPRC {report.held_out.auprc:.3f}, precision {report.held_out.precision}, recall {report.held_out.recall}")
-    return Made(image.write(network, report, out, version), {"auprc_spam": report.held_out.auprc})
+    return TrainedVersion(image.write(network, report, out, version), {"auprc_spam": report.held_out.auprc})
 
 
-def _vision_digits(data_folder: Path, out: Path, version: str, say: Say) -> Made:
+def _vision_digits(data_folder: Path, out: Path, version: str, say: Say) -> TrainedVersion:
     from training_triggers.trainers import vision_digits
 
     train, held_out = vision_digits.load(data_folder)
@@ -51,30 +53,30 @@ def _vision_digits(data_folder: Path, out: Path, version: str, say: Say) -> Made
     measured = vision_digits.measure(network, held_out)
     say(f"held out: accuracy {measured.accuracy:.4f}, inverted {measured.accuracy_inverted:.4f}")
     digest = vision_digits.write(network, measured, len(train.labels), out, version)
-    return Made(digest, {"accuracy": measured.accuracy, "accuracy_inverted": measured.accuracy_inverted})
+    return TrainedVersion(digest, {"accuracy": measured.accuracy, "accuracy_inverted": measured.accuracy_inverted})
 
 
-def _translation(data_folder: Path, out: Path, version: str, say: Say) -> Made:
-    from training_triggers.trainers import translation_en_fr, translation_en_fr_data
+def _translation(data_folder: Path, out: Path, version: str, say: Say) -> TrainedVersion:
+    from training_triggers.trainers import translation_en_fr, translation_en_fr_data, translation_en_fr_folder
 
     data = translation_en_fr_data.load(data_folder)
     trained = translation_en_fr.train(data, say)
     measured = translation_en_fr.measure(trained, data, data_folder)
-    for one in measured:
-        say(f"{one.name}: BLEU {one.bleu:.1f}, chrF {one.chrf:.1f}")
-    digest = translation_en_fr.write(trained, measured, len(data.train), out, version)
-    names = [one.name.lower().replace(", ", "_").replace(" ", "_") for one in measured]
-    metrics = {f"bleu_{name}": one.bleu for name, one in zip(names, measured, strict=True)}
-    metrics |= {f"chrf_{name}": one.chrf for name, one in zip(names, measured, strict=True)}
-    return Made(digest, metrics, trained.losses)
+    for scores in measured:
+        say(f"{scores.name}: BLEU {scores.bleu:.1f}, chrF {scores.chrf:.1f}")
+    digest = translation_en_fr_folder.write(trained, measured, len(data.train), out, version)
+    names = [scores.name.lower().replace(", ", "_").replace(" ", "_") for scores in measured]
+    metrics = {f"bleu_{name}": scores.bleu for name, scores in zip(names, measured, strict=True)}
+    metrics |= {f"chrf_{name}": scores.chrf for name, scores in zip(names, measured, strict=True)}
+    return TrainedVersion(digest, metrics, trained.losses)
 
 
-def _transcription(data_folder: Path, out: Path, version: str, say: Say) -> Made:
-    from training_triggers.trainers import transcription_digits
+def _transcription(data_folder: Path, out: Path, version: str, say: Say) -> TrainedVersion:
+    from training_triggers.trainers import transcription_digits, transcription_digits_data
 
-    clips = transcription_digits.load(data_folder)
+    clips = transcription_digits_data.load(data_folder)
     measured, shipped = [], None
-    for speaker in transcription_digits.SPEAKERS:
+    for speaker in transcription_digits_data.SPEAKERS:
         network = transcription_digits.train(clips, speaker, say)
         measured.append(transcription_digits.measure(network, clips, speaker))
         say(f"{speaker}: word error rate {measured[-1].word_error_rate:.3f}")
@@ -82,10 +84,10 @@ def _transcription(data_folder: Path, out: Path, version: str, say: Say) -> Made
             shipped = network
     assert shipped is not None
     digest = transcription_digits.write(shipped, measured, out, version)
-    return Made(digest, {f"word_error_rate_{one.speaker}": one.word_error_rate for one in measured})
+    return TrainedVersion(digest, {f"word_error_rate_{errors.speaker}": errors.word_error_rate for errors in measured})
 
 
-TRAIN: dict[str, Callable[[Path, Path, str, Say], Made]] = {
+TRAIN: dict[str, Callable[[Path, Path, str, Say], TrainedVersion]] = {
     "moderation-text": _moderation_text,
     "moderation-image": _moderation_image,
     "vision-digits": _vision_digits,

@@ -1,43 +1,45 @@
 """Trains `transcription-digits`: strings of spoken English digits, log-mel frames and CTC (Graves et al., 2006).
 
-Strings are made by joining clips of one speaker with pauses and noise. The test speaker is in no training string:
-what is measured is how it hears a voice it never heard. All five speakers take their turn; one of the five models is
+Strings are made by joining clips of one speaker with pauses and noise. No training string contains the test speaker, so that the
+word error rate is that of an unknown voice. Each of the five speakers is the test speaker of one model; one of the five models is
 written, with its own figure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import torch
 from torch.nn import functional as f
 
 from inference_workers.networks import speech
 from inference_workers.networks.listener import STRIDE, Listener
-from schemas.errors import BadSettings
 from training_triggers.trainers import export
+from training_triggers.trainers.transcription_digits_data import (
+    MEASURED_STRINGS,
+    WORDS,
+    Clips,
+    Floats,
+    edits,
+    string_of,
+    strings,
+)
 
 NAME = "transcription-digits"
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 VOCABULARY = ("", *WORDS)
-SPEAKERS = ("george", "jackson", "lucas", "nicolas", "yweweler")
 SHIPPED_WITHOUT = "george"
 SEED = 7
 STEPS = 1_200
 BATCH = 24
-MEASURED_STRINGS = 200
-Floats = npt.NDArray[np.float32]
 Progress = Callable[[str], None]
-Clips = Mapping[str, Mapping[int, list[Floats]]]  # speaker, digit
 
 
 @dataclass(frozen=True)
-class Measured:
+class WordErrors:
     """Word errors on strings of one speaker. kinds: substitutions, deletions, insertions."""
 
     speaker: str
@@ -51,42 +53,12 @@ class Measured:
         return self.errors / self.words
 
 
-def load(folder: Path) -> Clips:
-    """Raises BadSettings that names the folder that is missing."""
-    recordings = folder / "fsdd" / "recordings"
-    files = sorted(recordings.glob("*.wav"))
-    if not files:
-        raise BadSettings(f"{recordings} holds no recordings: name the folder of the data sets with --data")
-    clips: dict[str, dict[int, list[Floats]]] = {speaker: {digit: [] for digit in range(10)} for speaker in SPEAKERS}
-    for file in files:
-        digit, speaker, _ = file.stem.split("_")
-        samples, rate_hz = soundfile.read(file, dtype="float32")
-        if rate_hz != speech.RATE_HZ:
-            raise BadSettings(f"{file} has {rate_hz} samples a second, not {speech.RATE_HZ}")
-        clips[speaker][int(digit)].append(samples)
-    return clips
-
-
-def string_of(
-    clips: Mapping[int, list[Floats]], digits: Sequence[int] | npt.NDArray[np.int64], random: np.random.Generator
-) -> Floats:
-    """Clips of the digits, each at its own loudness, with pauses of up to 0.3 s, over faint noise."""
-    parts = [np.zeros(random.integers(0, 2400), np.float32)]
-    for digit in digits:
-        clip = clips[digit][random.integers(len(clips[digit]))]
-        parts += [clip * random.uniform(0.5, 1.5), np.zeros(random.integers(160, 2400), np.float32)]
-    joined = np.concatenate(parts)
-    noise = random.standard_normal(len(joined)).astype(np.float32) * 10 ** random.uniform(-4, -2)
-    found: Floats = (joined / (np.abs(joined).max() + 1e-6) * 0.5 + noise).astype(np.float32)
-    return found
-
-
 def _another_voice(samples: Floats, random: np.random.Generator) -> Floats:
     """Faster or slower by up to a fifth, which moves pitch and formants too (Ko et al., 2015)."""
     speed = random.uniform(0.82, 1.22)
     at = np.arange(0, len(samples) - 1, speed)
-    found: Floats = np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
-    return found
+    moved: Floats = np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
+    return moved
 
 
 def _masked(features: Floats, random: np.random.Generator) -> Floats:
@@ -99,6 +71,7 @@ def _masked(features: Floats, random: np.random.Generator) -> Floats:
 
 
 def train(clips: Clips, without: str, progress: Progress, steps: int = STEPS, threads: int = 2) -> Listener:
+    """On strings made of the clips (float32 (samples,)) of all speakers but `without`."""
     torch.manual_seed(SEED)
     torch.set_num_threads(threads)
     random = np.random.default_rng(SEED)
@@ -138,47 +111,24 @@ def _loss(network: Listener, features: list[Floats], targets: list[npt.NDArray[n
     )  # fmt: skip
 
 
-def strings(clips: Clips, speaker: str, count: int = MEASURED_STRINGS, seed: int = 99) -> list[tuple[Floats, list[str]]]:
-    """Strings of one to six digits of a speaker, and their words; the same for a seed."""
-    random, found = np.random.default_rng(seed), []
-    for _ in range(count):
-        digits = random.integers(0, 10, random.integers(1, 7))
-        found.append((string_of(clips[speaker], digits, random), [WORDS[digit] for digit in digits]))
-    return found
-
-
-def measure(network: Listener, clips: Clips, speaker: str) -> Measured:
+def measure(network: Listener, clips: Clips, speaker: str) -> WordErrors:
+    """On MEASURED_STRINGS strings made of the clips (float32 (samples,)) of a speaker."""
     words = errors = right = 0
     kinds = np.zeros(3, np.int64)
-    for samples, wanted in strings(clips, speaker):
+    for samples, expected in strings(clips, speaker):
         features, lengths = speech.pad([speech.log_mel(samples)])
         with torch.no_grad():
             probabilities = network(torch.from_numpy(features), torch.from_numpy(lengths)).exp()[0].numpy()
         heard = [word.text for word in speech.best_path(probabilities, VOCABULARY, STRIDE * speech.FRAME_S)]
-        found = edits(wanted, heard)
-        words, errors, right = words + len(wanted), errors + sum(found), right + (heard == wanted)
-        kinds += found
+        counts = edits(expected, heard)
+        words, errors, right = words + len(expected), errors + sum(counts), right + (heard == expected)
+        kinds += counts
     substitutions, deletions, insertions = kinds.tolist()
-    return Measured(speaker, words, errors, (substitutions, deletions, insertions), right / MEASURED_STRINGS)
+    return WordErrors(speaker, words, errors, (substitutions, deletions, insertions), right / MEASURED_STRINGS)
 
 
-def edits(wanted: Sequence[str], heard: Sequence[str]) -> tuple[int, int, int]:
-    """Substitutions, deletions, insertions of a shortest way from `wanted` to `heard` (Levenshtein)."""
-    rows = [(at, 0, 0, at) for at in range(len(heard) + 1)]  # errors, substitutions, deletions, insertions
-    for word in wanted:
-        before, rows = rows, [(rows[0][0] + 1, rows[0][1], rows[0][2] + 1, rows[0][3])]
-        for at, said in enumerate(heard):
-            e, s, d, i = before[at]
-            same = (e, s, d, i) if word == said else (e + 1, s + 1, d, i)
-            e, s, d, i = before[at + 1]
-            deleted = (e + 1, s, d + 1, i)
-            e, s, d, i = rows[at]
-            rows.append(min(same, deleted, (e + 1, s, d, i + 1)))
-    return rows[-1][1:]
-
-
-def write(network: Listener, measured: Sequence[Measured], folder: Path, version: str) -> str:
-    """Write the folder of the model that never heard SHIPPED_WITHOUT; its digest."""
+def write(network: Listener, measured: Sequence[WordErrors], folder: Path, version: str) -> str:
+    """Write the folder of the model that never heard SHIPPED_WITHOUT, and return its digest."""
 
     def example(n: int, frames: int) -> tuple[torch.Tensor, ...]:
         random = torch.Generator().manual_seed(n)
@@ -209,7 +159,7 @@ def write(network: Listener, measured: Sequence[Measured], folder: Path, version
     return export.write(artifact, folder, version)
 
 
-def _card(measured: Sequence[Measured], version: str, worst: float) -> str:
+def _card(measured: Sequence[WordErrors], version: str, worst: float) -> str:
     rows = "\n".join(
         f"| {m.speaker}{' (this model)' if m.speaker == SHIPPED_WITHOUT else ''} | {m.words} | {100 * m.word_error_rate:.1f} % "
         f"| {m.kinds[0]} / {m.kinds[1]} / {m.kinds[2]} | {100 * m.whole_strings_right:.1f} % |"

@@ -1,6 +1,6 @@
 """Trains `vision-digits`: handwritten digits, a small residual network, on MNIST pictures bent and turned at random.
 
-Half of the pictures are inverted, so that dark ink on white paper is known as well as MNIST's white on black.
+Half of the pictures are inverted, so that the model reads dark ink on white paper as well as MNIST's white on black.
 Deterministic on one machine: fixed seeds, fixed thread count.
 """
 
@@ -46,8 +46,8 @@ class Digits:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Accuracies on held-out pictures: as MNIST has them, and inverted. confusions: (true, said, times), most first."""
+class DigitScores:
+    """Accuracies on held-out pictures: as in MNIST, and inverted. confusions: (true, predicted, times), most frequent first."""
 
     n: int
     accuracy: float
@@ -106,20 +106,23 @@ def bent(pixels: Tensor) -> Tensor:
     return moved.round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def measure(network: ConvNet, data: Digits) -> Measured:
+def measure(network: ConvNet, data: Digits) -> DigitScores:
     with torch.no_grad():
-        said = network(torch.from_numpy(data.pixels.copy())[..., None])[0].argmax(dim=1).numpy()
+        predicted = network(torch.from_numpy(data.pixels.copy())[..., None])[0].argmax(dim=1).numpy()
         inverted = network(torch.from_numpy(255 - data.pixels)[..., None])[0].argmax(dim=1).numpy()
-    wrong = said != data.labels
-    pairs, times = np.unique(np.stack([data.labels[wrong], said[wrong]]), axis=1, return_counts=True)
-    found = [(LABELS[t], LABELS[s], int(n)) for (t, s), n in zip(pairs.T, times, strict=True)]
-    return Measured(
-        len(said), float((~wrong).mean()), float((inverted == data.labels).mean()), sorted(found, key=lambda row: -row[2])
+    wrong = predicted != data.labels
+    pairs, times = np.unique(np.stack([data.labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
+    confusions = [(LABELS[t], LABELS[p], int(n)) for (t, p), n in zip(pairs.T, times, strict=True)]
+    return DigitScores(
+        len(predicted),
+        float((~wrong).mean()),
+        float((inverted == data.labels).mean()),
+        sorted(confusions, key=lambda row: -row[2]),
     )
 
 
-def write(network: ConvNet, measured: Measured, trained_on: int, folder: Path, version: str, about: str = "") -> str:
-    """Write the whole model folder; its digest. about: what it was trained on besides the public pictures."""
+def write(network: ConvNet, measured: DigitScores, trained_on: int, folder: Path, version: str, about: str = "") -> str:
+    """Write the whole model folder and return its digest. about: the data besides the public pictures that it was trained on."""
 
     def example(n: int) -> tuple[Tensor, ...]:
         return (torch.randint(0, 256, (n, SIDE, SIDE, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(n)),)
@@ -141,7 +144,7 @@ def write(network: ConvNet, measured: Measured, trained_on: int, folder: Path, v
     return export.write(artifact, folder, version)
 
 
-def _card(measured: Measured, trained_on: int, version: str, worst: float, about: str) -> str:
+def _card(measured: DigitScores, trained_on: int, version: str, worst: float, about: str) -> str:
     mixed = "\n".join(f"| {true} | {said} | {times} |" for true, said, times in measured.confusions[:8])
     further = f" Trained on from another version with {about}." if about else ""
     return f"""# {NAME}, version {version}

@@ -1,5 +1,5 @@
-"""The digits' network trained on from the version that answers: labelled pictures of the window, and those it was trained on where the
-data folder has them, so that what it knew is not forgotten."""
+"""Continues the training of the live `vision-digits` version on labelled pictures of the window, mixed with the pictures of its first
+training where the data folder has them, so that it does not forget those."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from schemas.errors import BadSettings
 from training_triggers.recorded.training_window import Examples
 from training_triggers.trainers import export, fit_pictures, vision_digits
 from training_triggers.trainers.retrain import Bools, Job, Retrained, TrainingFailed
-from training_triggers.trainers.train import Made, Say
+from training_triggers.trainers.train import Say, TrainedVersion
 
 EPOCHS, BATCH, RATE, SEED = 3, 64, 1e-3, 7
-WINDOW_SHARE = 0.5  # of what is learnt in an epoch: the window's pictures are repeated up to it
-MEASURED_EVERY = 5  # pictures of the window, where there are no others
+WINDOW_SHARE = 0.5  # of the pictures of an epoch: the window's pictures are repeated up to it
+MEASURED_EVERY = 5  # one in so many pictures of the window is held out if the data folder has no pictures
 LIMIT_S = 3_600.0
 
 
@@ -35,8 +35,8 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
         base = shown.take(np.zeros(len(shown.labels), np.bool_))
         shown, held_out = apart(shown)
         say(
-            f"{job.data} has no pictures to train on beside the window's: what they do not show may be forgotten; "
-            f"{len(held_out.labels)} of the window's are not trained on, and the accuracy that is told is theirs"
+            f"there are no training pictures in {job.data}: the model may forget digits that the window does not show; accuracy is measured "
+            f"on {len(held_out.labels)} held-out pictures of the window"
         )
     times = max(1, round(WINDOW_SHARE / (1 - WINDOW_SHARE) * len(base.labels) / len(shown.labels))) if len(base.labels) else 1
     job.scratch.mkdir(parents=True, exist_ok=True)
@@ -56,18 +56,18 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
     measured = vision_digits.measure(network, held_out)
     say(f"held out: accuracy {measured.accuracy:.4f}, inverted {measured.accuracy_inverted:.4f}")
     digest = vision_digits.write(network, measured, len(base.labels) + len(shown.labels), job.out, job.version, job.about)
-    first = fit_pictures.network_of(job.scratch / "start.safetensors", vision_digits.WIDTHS, len(vision_digits.LABELS))
-    holdout = (_right(first, held_out), _right(network, held_out)) if len(base.labels) else None
+    before = fit_pictures.network_of(job.scratch / "start.safetensors", vision_digits.WIDTHS, len(vision_digits.LABELS))
+    holdout = (_is_right(before, held_out), _is_right(network, held_out)) if len(base.labels) else None
     return Retrained(
-        Made(digest, {"accuracy": measured.accuracy, "accuracy_inverted": measured.accuracy_inverted}, losses), holdout
+        TrainedVersion(digest, {"accuracy": measured.accuracy, "accuracy_inverted": measured.accuracy_inverted}, losses), holdout
     )
 
 
 def apart(shown: vision_digits.Digits) -> tuple[vision_digits.Digits, vision_digits.Digits]:
-    """What is trained on, and each MEASURED_EVERY-th distinct picture, which is not: a repeat of one lies on its side."""
+    """The pictures to train on, and the held-out ones: each MEASURED_EVERY-th distinct picture with all its repeats."""
     groups = np.unique(shown.pixels.reshape(len(shown.labels), -1), axis=0, return_inverse=True)[1]
-    measured: Bools = groups % MEASURED_EVERY == 0
-    return shown.take(~measured), shown.take(measured)
+    is_held_out: Bools = groups % MEASURED_EVERY == 0
+    return shown.take(~is_held_out), shown.take(is_held_out)
 
 
 # one thread adds in one order; cuBLAS needs a workspace of its own to be deterministic (NVIDIA's cuBLAS documentation, "Results reproducibility")
@@ -75,7 +75,7 @@ DETERMINISTIC = {"OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 def run(folder: Path, processes: int, say: Say) -> None:
-    """The training itself, on so many processes. Raises TrainingFailed."""
+    """Train in child processes. Raises TrainingFailed."""
     command = [sys.executable, "-m"]
     if processes > 1:
         command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
@@ -89,13 +89,13 @@ def run(folder: Path, processes: int, say: Say) -> None:
             say(line.strip())
         code = child.wait(LIMIT_S)
     if code == fit_pictures.NOT_A_NUMBER or (code and f"exitcode: {fit_pictures.NOT_A_NUMBER}" in log.read_text()):
-        raise TrainingFailed("the loss became no number: the rate is too high, or a picture or label is none")
+        raise TrainingFailed("the loss became NaN: the rate is too high, or a picture or label is invalid")
     if code:
-        raise TrainingFailed(f"the training ended with {code}: {' '.join(log.read_text().splitlines()[-3:])}")
+        raise TrainingFailed(f"training ended with exit code {code}: {' '.join(log.read_text().splitlines()[-3:])}")
 
 
-def _right(network: ConvNet, data: vision_digits.Digits) -> Bools:
+def _is_right(network: ConvNet, data: vision_digits.Digits) -> Bools:
     with torch.no_grad():
-        said = network(torch.from_numpy(data.pixels.copy())[..., None])[0].argmax(dim=1).numpy()
-    found: Bools = said == data.labels
-    return found
+        predicted = network(torch.from_numpy(data.pixels.copy())[..., None])[0].argmax(dim=1).numpy()
+    is_right: Bools = predicted == data.labels
+    return is_right
