@@ -52,7 +52,7 @@ def sink(view: View, settings: FeatureSettings) -> Build:
 
 
 def archive(settings: FeatureSettings) -> Build:
-    return lambda given: Archive(Path(settings.lake) / EVENTS, given.registry, given.clock, settings.archive_s)
+    return lambda given: Archive(Path(settings.lake) / EVENTS, given.registry, given.clock, settings.archive_flush_s)
 
 
 def plans(settings: FeatureSettings) -> dict[str, LoopPlan]:

@@ -47,9 +47,11 @@ DETECTOR_LIMITS = LoopLimits(poll_records=1_000, idle_wait_ms=500, commit_interv
 
 def detecting(name: str, settings: TriggerSettings) -> LoopPlan:
     consumption, extract, triggers = DETECTORS[name]
-    window_n = settings.answers_window if name == ACCURACY.group else settings.window
+    window_n = settings.accuracy_window_answers if name == ACCURACY.group else settings.drift_window_entries
     due = (Volume(settings.retrain_entries), Age(settings.retrain_age_s)) if name == DRIFT.group else ()
-    rules = Rules(window_n=window_n, in_a_row=settings.in_a_row, baseline_ms=int(settings.baseline_s * 1000), due=due)
+    rules = Rules(
+        window_n=window_n, in_a_row=settings.drift_windows_in_a_row, baseline_ms=int(settings.drift_baseline_s * 1000), due=due
+    )
 
     def build(given: Surroundings) -> Step:
         states = reader(given.address, given.registry, DRIFT_STATE, DriftState)
@@ -63,7 +65,7 @@ def detecting(name: str, settings: TriggerSettings) -> LoopPlan:
 
 
 def deciding(settings: TriggerSettings) -> LoopPlan:
-    policy = Policy(int(settings.cool_down_s * 1000), settings.runs_a_day, int(settings.baseline_s * 1000))
+    policy = Policy(int(settings.cool_down_s * 1000), settings.drift_runs_per_day, int(settings.drift_baseline_s * 1000))
 
     def build(given: Surroundings) -> Step:
         def read() -> KafkaBroadcast:
@@ -76,9 +78,9 @@ def deciding(settings: TriggerSettings) -> LoopPlan:
 
 def launching(settings: TriggerSettings) -> LoopPlan:
     """Raises BadSettings where the folder of runs is not an absolute path."""
-    runs = Path(settings.runs)
-    if not settings.runs or not runs.is_absolute():
-        raise BadSettings("MILLRACE_RUNS must be an absolute path; each run keeps its files there")
+    runs = Path(settings.runs_folder)
+    if not settings.runs_folder or not runs.is_absolute():
+        raise BadSettings("MILLRACE_RUNS_FOLDER must be an absolute path; each run keeps its files there")
 
     def build(given: Surroundings) -> Step:
         address, ids, clock, worker = given.address, given.registry, given.clock, given.worker
@@ -98,7 +100,7 @@ def launching(settings: TriggerSettings) -> LoopPlan:
 
 def rolling_out(settings: TriggerSettings) -> LoopPlan:
     policy = controller.Policy(
-        settings.canary_share, settings.canary_labelled, settings.canary_margin, settings.canary_unlabelled, settings.canary_most_s,
+        settings.canary_share, settings.canary_min_labelled, settings.canary_margin, settings.canary_unlabelled_answers, settings.canary_max_s,
         settings.watch_s, settings.watch_share,
     )  # fmt: skip
 

@@ -26,7 +26,7 @@ def process_environment(settings: StackSettings, running: run_state.State) -> di
         "MILLRACE_BOOTSTRAP": running.bootstrap, "MILLRACE_REGISTRY": running.registry, "PYTHONPATH": str(ROOT),
         "MILLRACE_BLOB_ROOTS": settings.blob_root, "MILLRACE_MLFLOW": running.mlflow,
         "MILLRACE_REDIS": settings.redis or running.redis, "MILLRACE_LAKE": str(settings.lake),
-        "MILLRACE_RUNS": str(settings.home_folder.resolve() / "runs"), "MILLRACE_DATA": settings.data,
+        "MILLRACE_RUNS_FOLDER": str(settings.home_folder.resolve() / "runs"), "MILLRACE_DATA": settings.data,
     }  # fmt: skip
 
 

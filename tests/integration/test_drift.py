@@ -42,8 +42,8 @@ class Loops:
     def __init__(self, servers: Servers, folder: Path) -> None:
         self.env = {
             **os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry, "PYTHONPATH": str(ROOT),
-            "MILLRACE_WINDOW": str(WINDOW), "MILLRACE_ANSWERS_WINDOW": str(ANSWERS_WINDOW), "MILLRACE_SESSION_TIMEOUT_MS": "6000",
-            "MILLRACE_BASELINE_S": "0",
+            "MILLRACE_DRIFT_WINDOW_ENTRIES": str(WINDOW), "MILLRACE_ACCURACY_WINDOW_ANSWERS": str(ANSWERS_WINDOW), "MILLRACE_SESSION_TIMEOUT_MS": "6000",
+            "MILLRACE_DRIFT_BASELINE_S": "0",
         }  # fmt: skip
         self.log = (folder / "loops.log").open("ab")
         self.process = self.start()

@@ -36,7 +36,7 @@ class Stack:
             **os.environ,
             "MILLRACE_HOME": str(home),
             "MILLRACE_PROCESSES": processes,
-            "MILLRACE_ARCHIVE_S": "3",
+            "MILLRACE_ARCHIVE_FLUSH_S": "3",
             "MILLRACE_MONITOR": "false",
             **env,
         }

@@ -71,12 +71,12 @@ def decide(event: DriftEvent, asked: Sequence[TrainingRequest], ends: Mapping[st
     if any(event.event_id in request.causes for request in asked):
         return Decision(False, "this finding has asked already")
     if not policy.a_day:
-        return Decision(False, "drift asks for no runs: MILLRACE_RUNS_A_DAY is 0")
+        return Decision(False, "drift asks for no runs: MILLRACE_DRIFT_RUNS_PER_DAY is 0")
     if event.trigger not in DUE and event.baseline_ms < policy.baseline_ms:
         return Decision(
             False,
             f"its baseline spans {event.baseline_ms / 1000:.0f} s, and from {policy.baseline_ms / 1000:.0f} s on a finding asks "
-            "(MILLRACE_BASELINE_S): until then a change may be the hour of the day",
+            "(MILLRACE_DRIFT_BASELINE_S): until then a change may be the hour of the day",
         )
     for request in asked:
         if request.run_key not in ends and now_ms < request.decided_ms + LOST_MS:
@@ -88,7 +88,9 @@ def decide(event: DriftEvent, asked: Sequence[TrainingRequest], ends: Mapping[st
             return Decision(False, f"{words}; the next may be in {(since_ms + pause_ms - now_ms) / 1000:.0f} s")
     today = sum(request.actor == ASKED_BY and request.decided_ms > now_ms - DAY_MS for request in asked)
     if today >= policy.a_day:
-        return Decision(False, f"drift asked for {today} runs within a day, and {policy.a_day} is the most (MILLRACE_RUNS_A_DAY)")
+        return Decision(
+            False, f"drift asked for {today} runs within a day, and {policy.a_day} is the most (MILLRACE_DRIFT_RUNS_PER_DAY)"
+        )
     return Decision(True, words_of(event))
 
 

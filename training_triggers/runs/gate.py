@@ -47,11 +47,11 @@ class Policy:
     @classmethod
     def of(cls, settings: TriggerSettings) -> Policy:
         """Raises BadSettings."""
-        if settings.gate_few not in ("agree", "refuse"):
-            raise BadSettings(f"MILLRACE_GATE_FEW is {settings.gate_few!r}; it takes agree or refuse")
+        if settings.gate_few_labels not in ("agree", "refuse"):
+            raise BadSettings(f"MILLRACE_GATE_FEW_LABELS is {settings.gate_few_labels!r}; it takes agree or refuse")
         return cls(
-            margin=settings.gate_margin, least_labelled=settings.gate_labelled, class_margin=settings.gate_class_margin,
-            least_of_class=settings.gate_class_labelled, few=settings.gate_few,
+            margin=settings.gate_margin, least_labelled=settings.gate_min_labelled, class_margin=settings.gate_class_margin,
+            least_of_class=settings.gate_class_min_labelled, few=settings.gate_few_labels,
         )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def _blind(state: DriftState, baseline: int, window: int, settings: TriggerSetti
         words.append(f"there is no baseline yet, so nothing is found: {window} of its first {state.window_n} entries came")
     elif not state.settled:
         words.append(
-            f"the baseline spans {spans_s:.0f} s; a finding asks for training from {settings.baseline_s:.0f} s on (MILLRACE_BASELINE_S)"
+            f"the baseline spans {spans_s:.0f} s; a finding asks for training from {settings.drift_baseline_s:.0f} s on (MILLRACE_DRIFT_BASELINE_S)"
         )
     if state.ignored:
         words.append(f"not watched, as not all batches had them or the baseline began without them: {', '.join(state.ignored)}")

@@ -51,7 +51,7 @@ def main(settings: TriggerSettings, run_key: str) -> int:
     if request is None:
         raise BadSettings(f"no run {run_key} was asked for; `./millrace training list` shows what was")
     os.nice(NICE)
-    folder = Path(settings.runs) / run_key
+    folder = Path(settings.runs_folder) / run_key
     folder.mkdir(parents=True, exist_ok=True)
     end_with_parent()
     with alone(folder, clock):
@@ -110,20 +110,20 @@ class Run:
         if file.exists():
             return dict(json.loads(file.read_text()))
         settings, decided_ms = self._settings, self._request.decided_ms
-        from_ms = int(number(self._request.options, "from_ms", decided_ms - settings.window_s * 1000))
+        from_ms = int(number(self._request.options, "from_ms", decided_ms - settings.training_window_s * 1000))
         since_ms = int(number(self._request.options, "since_ms", from_ms))
-        until_s, least = self._clock.monotonic_s() + settings.label_wait_s, settings.learn_labelled
+        until_s, least = self._clock.monotonic_s() + settings.training_label_wait_s, settings.training_min_labelled
         self._wait(champion, since_ms, least, until_s)
         is_late = False
         while True:
             kept = self._fixed(champion, from_ms, since_ms)
             told = self._told(kept)
             held = training_window.independent(told.asked, told.held & told.since & told.known.keys())
-            if held >= settings.gate_labelled or is_late:
+            if held >= settings.gate_min_labelled or is_late:
                 break
-            least = math.ceil(least * min(MOST_GROWTH, 1.1 * settings.gate_labelled / max(1, held)))
+            least = math.ceil(least * min(MOST_GROWTH, 1.1 * settings.gate_min_labelled / max(1, held)))
             self._say(
-                f"{held} of {settings.gate_labelled} independent requests that the gate needs are there since the drift: waits for {least} labels"
+                f"{held} of {settings.gate_min_labelled} independent requests that the gate needs are there since the drift: waits for {least} labels"
             )
             try:
                 self._wait(champion, since_ms, least, until_s)
@@ -143,7 +143,7 @@ class Run:
         ends = training_window.label_ends(self._address)
         training_window.replay(
             self._request.model, [champion.uri], self._folder / "window", "--seen", "--from-ms", str(from_ms),
-            "--to-ms", str(self._clock.now_ms()), "--limit", str(self._settings.window_requests),
+            "--to-ms", str(self._clock.now_ms()), "--limit", str(self._settings.training_window_requests),
         )  # fmt: skip
         kept: dict[str, Any] = json.loads((self._folder / "window" / "window.json").read_text())
         return kept | {"from_ms": from_ms, "since_ms": since_ms, "label_ends": ends, "salt": os.urandom(8).hex()}
@@ -162,7 +162,7 @@ class Run:
         told = self._told(kept)
         examples = training_window.read(self._folder / "window" / "0.npz", told.known)
         mine = examples.take(np.array([one not in told.held for one in examples.request_ids], np.bool_))
-        training_window.check(mine, self._settings.gate_labelled)
+        training_window.check(mine, self._settings.gate_min_labelled)
         if self._request.options.get("control") == "shuffled":
             self._say("as a control its labels are shuffled: what comes out must not pass the gate")
             mine = replace(mine, truth=np.random.default_rng(SEED).permutation(mine.truth))
@@ -170,7 +170,7 @@ class Run:
         begun_s = self._clock.monotonic_s()
         job = Job(
             out, self._folder / "scratch", self.version, Path(self._settings.data), f"{len(mine)} labelled requests of {offsets(kept)}",
-            self._settings.train_threads, self._request.options,
+            self._settings.training_threads, self._request.options,
         )  # fmt: skip
         trained = trainer_of(self._request.model)(champion.folder, mine, job, self._say)
         made = {

@@ -137,7 +137,7 @@ def adapted(
 
 
 def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, examples: Examples) -> str:
-    """Write the champion's folder with new tables (by name, arrays of the shapes of `old`) and return the digest. The folder is written next to
+    """Write the champion's folder with new tables (by name, each of the shape of that in `old`) and return the digest. The folder is written next to
     the target and then moved, so that no reader sees half of it. Raises ModelRefused if the graph does not contain the tables."""
     job.out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix="version-", dir=job.out.parent))

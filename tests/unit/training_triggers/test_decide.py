@@ -168,7 +168,7 @@ def test_the_day_has_its_most_and_none_is_a_legal_number() -> None:
     off = DecideUnderTest(Policy(a_day=0))
     off.take(event(1), at_ms=5)
     assert (off.requests, [one["kind"] for one in off.said]) == ([], ["passed_over"])
-    assert "MILLRACE_RUNS_A_DAY is 0" in off.said[0]["words"]
+    assert "MILLRACE_DRIFT_RUNS_PER_DAY is 0" in off.said[0]["words"]
 
 
 def test_a_finding_of_a_young_baseline_asks_for_nothing_and_what_is_due_has_none() -> None:

@@ -372,7 +372,7 @@ def test_findings_of_a_baseline_that_began_anew_have_ids_of_their_own() -> None:
 
 
 def test_a_blind_detector_says_what_it_does_not_see() -> None:
-    settings_ = TriggerSettings(baseline_s=60.0)
+    settings_ = TriggerSettings(drift_baseline_s=60.0)
 
     def blind(watch: Watch) -> str:
         return "; ".join(row_of(state_of(watch, "drift", "m", "1"), [], settings_)["blind"])
