@@ -252,9 +252,9 @@ def _runs(chosen: argparse.Namespace) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    from training_triggers.runs import training_run
+    from training_triggers.runs import run_process
 
-    sys.exit(training_run.main(_settings(), chosen.run_key))
+    sys.exit(run_process.main(_settings(), chosen.run_key))
 
 
 def _request(chosen: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ from schemas.topics import (
     TRAINING_EVENTS,
     TRAINING_REQUESTS,
 )
+from schemas.vocabulary import RunEvent
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.loop.limits import LoopLimits
 from streams.loop.loop import Loop
@@ -30,18 +31,19 @@ from streams.process import shell
 from streams.process.settings import load
 from streams.process.shell import configure_logging
 from streams.process.wiring import Build, LoopPlan, Surroundings, make_loop
-from training_triggers.drift.decide import Decide, Policy
+from training_triggers.drift.decide import Decide, RetrainPolicy
 from training_triggers.drift.detect import DETECTORS, Detector
-from training_triggers.drift.version_watch import Rules
+from training_triggers.drift.version_watch import WatchRules
 from training_triggers.journal import Journal, reader
-from training_triggers.rollout import controller
+from training_triggers.rollout.controller import Rollout
+from training_triggers.rollout.decisions import RolloutPolicy
 from training_triggers.rollout.rollout_topics import KafkaTopics
 from training_triggers.runs.launch import Launch, RunProcess
 from training_triggers.settings import TriggerSettings
 from training_triggers.triggers.age import Age
 from training_triggers.triggers.volume import Volume
 
-# The state is written with each commit, so commits are few.
+# A detector writes its state with each commit, so it commits seldom.
 DETECTOR_LIMITS = LoopLimits(poll_records=1_000, idle_wait_ms=500, commit_interval_ms=1_000, look_ahead_records=20_000)
 
 
@@ -49,23 +51,23 @@ def detecting(name: str, settings: TriggerSettings) -> LoopPlan:
     consumption, extract, triggers = DETECTORS[name]
     window_n = settings.accuracy_window_answers if name == ACCURACY.group else settings.drift_window_entries
     due = (Volume(settings.retrain_entries), Age(settings.retrain_age_s)) if name == DRIFT.group else ()
-    rules = Rules(
+    rules = WatchRules(
         window_n=window_n, in_a_row=settings.drift_windows_in_a_row, baseline_ms=int(settings.drift_baseline_s * 1000), due=due
     )
 
     def build(given: Surroundings) -> Step:
         states = reader(given.address, given.registry, DRIFT_STATE, DriftState)
 
-        def wishes() -> KafkaBroadcast:
+        def renewals() -> KafkaBroadcast:
             return KafkaBroadcast(given.address, (DRIFT_EVENTS.name, MODEL_UPDATES.name), given.clock)
 
-        return given.step(Detector(consumption, extract, triggers, rules, given.registry, given.worker, states, wishes))
+        return given.step(Detector(consumption, extract, triggers, rules, given.registry, given.worker, states, renewals))
 
     return replace(_plan(consumption, build), limits=DETECTOR_LIMITS)
 
 
 def deciding(settings: TriggerSettings) -> LoopPlan:
-    policy = Policy(int(settings.cool_down_s * 1000), settings.drift_runs_per_day, int(settings.drift_baseline_s * 1000))
+    policy = RetrainPolicy(int(settings.cool_down_s * 1000), settings.drift_runs_per_day, int(settings.drift_baseline_s * 1000))
 
     def build(given: Surroundings) -> Step:
         def read() -> KafkaBroadcast:
@@ -77,7 +79,7 @@ def deciding(settings: TriggerSettings) -> LoopPlan:
 
 
 def launching(settings: TriggerSettings) -> LoopPlan:
-    """Raises BadSettings where the folder of runs is not an absolute path."""
+    """Raises BadSettings if the folder of runs is not an absolute path."""
     runs = Path(settings.runs_folder)
     if not settings.runs_folder or not runs.is_absolute():
         raise BadSettings("MILLRACE_RUNS_FOLDER must be an absolute path; each run keeps its files there")
@@ -86,9 +88,11 @@ def launching(settings: TriggerSettings) -> LoopPlan:
         address, ids, clock, worker = given.address, given.registry, given.clock, given.worker
 
         def fail(run_key: str, model: str, words: str) -> None:
-            journal = Journal(address, ids, clock, run_key, model, worker)
-            journal.write("failed", words, facts={"folder": str(runs / run_key)})
-            journal.close()
+            journal = Journal.on_kafka(address, ids, clock, worker)
+            try:
+                journal.write(run_key, model, RunEvent.FAILED, words, {"folder": str(runs / run_key)})
+            finally:
+                journal.close()
 
         def events() -> KafkaBroadcast:
             return KafkaBroadcast(address, TRAINING_EVENTS.name, clock)
@@ -99,7 +103,7 @@ def launching(settings: TriggerSettings) -> LoopPlan:
 
 
 def rolling_out(settings: TriggerSettings) -> LoopPlan:
-    policy = controller.Policy(
+    policy = RolloutPolicy(
         settings.canary_share, settings.canary_min_labelled, settings.canary_margin, settings.canary_unlabelled_answers, settings.canary_max_s,
         settings.watch_s, settings.watch_share,
     )  # fmt: skip
@@ -107,7 +111,7 @@ def rolling_out(settings: TriggerSettings) -> LoopPlan:
     def build(given: Surroundings) -> Step:
         address, ids, clock = given.address, given.registry, given.clock
         events = reader(address, ids, TRAINING_EVENTS, TrainingEvent)
-        return given.step(controller.Rollout(policy, ids, events, lambda: KafkaTopics(address, ids, clock, given.worker), clock))
+        return given.step(Rollout(policy, ids, events, lambda: KafkaTopics(address, ids, clock, given.worker), clock))
 
     return _plan(ROLLOUT, build)
 
@@ -129,11 +133,13 @@ def plan(name: str, settings: TriggerSettings) -> LoopPlan:
 
 
 def serve(names: Sequence[str], slot: int) -> int:
-    """Run these loops in one process until it is told to stop; the exit code."""
+    """Run these loops in one process until a signal stops it; the exit code."""
 
     def loops() -> list[Loop]:
         if slot:
-            raise BadSettings(f"slot {slot}: one process runs each of these loops and reads the whole topic; its slot is 0")
+            raise BadSettings(
+                f"slot {slot} is invalid: each of these loops runs in one process, in slot 0, and reads the whole topic"
+            )
         settings = load(TriggerSettings, os.environ)
         configure_logging(settings.log_json)
         return [make_loop(plan(name, settings), settings, slot) for name in names]

@@ -13,7 +13,7 @@ from schemas.durations import DAY_MS
 from schemas.signals import ALL, EMBEDDING, RIGHT, SAID
 from tests.benchmarks.worker import figure, say
 from training_triggers.drift.detect import ANSWERS, SIGNALS
-from training_triggers.drift.version_watch import Rules, Watch
+from training_triggers.drift.version_watch import VersionWatch, WatchRules
 from training_triggers.triggers.trigger import Trigger
 
 Traffic = Callable[[np.random.Generator, float, int], np.ndarray]  # at which share of a day, how many entries
@@ -52,12 +52,12 @@ def version(
     traffic: Traffic,
     a_day: int,
     triggers: Sequence[Trigger],
-    rules: Rules,
+    rules: WatchRules,
     windows: int,
     shift: float = 0.0,
 ) -> dict[str, float]:
     """By trigger: entries from the baseline's end to the first alarm, infinite where none came. shift: of the normal signal from there on."""
-    watch, day, at = Watch(NAMES, triggers, rules), float(random.random()), {named(one): float("inf") for one in triggers}
+    watch, day, at = VersionWatch(NAMES, triggers, rules), float(random.random()), {named(one): float("inf") for one in triggers}
     step, began = 1 / a_day if a_day else 1e-6, 0.0
     part = rules.window_n // 10
     while not watch.settled:
@@ -85,8 +85,8 @@ def bounds(hits: int, n: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def rules_of(a_day: int, window_n: int) -> Rules:
-    return Rules(window_n=window_n, baseline_ms=DAY_MS - DAY_MS // a_day if a_day else 0)
+def rules_of(a_day: int, window_n: int) -> WatchRules:
+    return WatchRules(window_n=window_n, baseline_ms=DAY_MS - DAY_MS // a_day if a_day else 0)
 
 
 def entries_that_depend(versions: int, window_n: int = 1_000) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def entries_that_depend(versions: int, window_n: int = 1_000) -> list[dict[str, 
 
 def accuracies(versions: int, answers: int = 20_000, window_n: int = 200) -> list[dict[str, Any]]:
     """Accuracies that stay, and that fall by ten points."""
-    figures, rules = [], Rules(window_n=window_n)
+    figures, rules = [], WatchRules(window_n=window_n)
     say(
         f"accuracy, windows of {window_n} labelled answers: versions with an alarm within {answers}, and how soon a fall of 10 points is found"
     )
@@ -146,10 +146,10 @@ def accuracies(versions: int, answers: int = 20_000, window_n: int = 200) -> lis
 
 
 def _answered(
-    random: np.random.Generator, before: float, after: float, answers: int, rules: Rules, triggers: Sequence[Trigger]
+    random: np.random.Generator, before: float, after: float, answers: int, rules: WatchRules, triggers: Sequence[Trigger]
 ) -> float:
     """Answers after the baseline until the first alarm."""
-    watch = Watch((RIGHT,), triggers, rules)
+    watch = VersionWatch((RIGHT,), triggers, rules)
     watch.add((random.random((rules.window_n, 1)) < before).astype(np.float32), 1)
     for seen in range(rules.window_n, answers + 1, rules.window_n):
         if watch.add((random.random((rules.window_n, 1)) < after).astype(np.float32), 1):

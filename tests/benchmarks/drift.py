@@ -22,7 +22,7 @@ from streams.process.arguments import whole
 from tests.benchmarks.dependence import accuracies, entries_that_depend, named
 from tests.benchmarks.worker import figure, report, say
 from training_triggers.drift.detect import ANSWERS, SIGNALS, of_log
-from training_triggers.drift.version_watch import Matrix, Rules, Watch
+from training_triggers.drift.version_watch import Matrix, VersionWatch, WatchRules
 from training_triggers.triggers import chi_square, ks, mmd
 from training_triggers.triggers.trigger import Trigger
 
@@ -72,11 +72,11 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def watch(names: Sequence[str], triggers: Sequence[Trigger], rules: Rules) -> Watch:
-    return Watch(tuple(names), triggers, rules)
+def watch(names: Sequence[str], triggers: Sequence[Trigger], rules: WatchRules) -> VersionWatch:
+    return VersionWatch(tuple(names), triggers, rules)
 
 
-def false_alarms(windows: int, seed: int, triggers: Sequence[Trigger], rules: Rules) -> dict[str, int]:
+def false_alarms(windows: int, seed: int, triggers: Sequence[Trigger], rules: WatchRules) -> dict[str, int]:
     """Alarms by trigger over so many windows of eight signals, an embedding and a class that do not change, a new baseline every 50."""
     random, found = np.random.default_rng(seed), {named(trigger): 0 for trigger in triggers}
     names = [*(f"s{i}" for i in range(8)), *(f"{EMBEDDED}{i:02d}" for i in range(WIDTH)), SAID]
@@ -94,7 +94,7 @@ def delays(
     before: Draw,
     after: Draw,
     triggers: Sequence[Trigger],
-    rules: Rules,
+    rules: WatchRules,
     rounds: int,
     most: int,
     names: Sequence[str] = ("s", "t"),
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--versions", type=whole(), default=100, help="that are watched, of each kind of traffic and accuracy")
     parser.add_argument("--data", type=Path, help="the folder of the data sets")
     chosen = parser.parse_args()
-    load_before, rules, figures = os.getloadavg()[0], Rules(), list[dict[str, Any]]()
+    load_before, rules, figures = os.getloadavg()[0], WatchRules(), list[dict[str, Any]]()
 
     say(f"no change: {chosen.windows} windows of {rules.window_n} entries, 8 signals, alarms after {rules.in_a_row} in a row")
     windows_a_day = DEMO_PER_S * 86_400 / rules.window_n
@@ -167,7 +167,7 @@ def main() -> None:
     within = float(np.mean(soon <= GOAL_RECORDS))
     figures.append(figure("ks: mean + 1 deviation, found within 2000", within, "share", "1", within == 1.0))
 
-    answers = Rules(window_n=200)
+    answers = WatchRules(window_n=200)
     say(f"accuracy falls from 0.95, windows of {answers.window_n} labelled answers")
     for share in (0.92, 0.90, 0.85, 0.80, 0.70):
         found = delays(_right(0.95), _right(share), ANSWERS, answers, chosen.rounds, 2_000, ("right",))
@@ -193,7 +193,7 @@ def main() -> None:
     report("drift", figures, load_before, chosen.json)
 
 
-def pictures(data: Path, rules: Rules, rounds: int) -> list[dict[str, Any]]:
+def pictures(data: Path, rules: WatchRules, rounds: int) -> list[dict[str, Any]]:
     """MNIST's digits through the shipped network, then the same digits changed."""
     from training_triggers.trainers import vision_digits
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from tests.benchmarks.worker import figure, report, say
 from training_triggers.recorded import paired
-from training_triggers.recorded.compare import Accuracy, Answers, compare
-from training_triggers.runs.gate import Policy, judge
+from training_triggers.recorded.compare import compare
+from training_triggers.recorded.comparison import Accuracy, Answers
+from training_triggers.runs.gate import GatePolicy, judge
 
 SIZES = (100, 200, 1_000)
 MARGINS = (0.01, 0.02, 0.05)
@@ -121,7 +122,7 @@ def passes(champion: np.ndarray, candidate: np.ndarray, truth: np.ndarray, label
     found = compare(answers(champion), answers(candidate), known)
     told: Accuracy | None = found.accuracy
     alone = told is not None and bootstrap(told.gained, told.lost, told.labelled)[0] > -0.01
-    return judge(found, Policy()).passes, alone
+    return judge(found, GatePolicy()).passes, alone
 
 
 def scenes(random: np.random.Generator, rounds: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from scipy import stats
 
 import training_triggers.triggers as package
 from schemas.signals import ANSWER
-from training_triggers.drift.version_watch import Rules, Watch
+from training_triggers.drift.version_watch import VersionWatch, WatchRules
 from training_triggers.drift.watch_state import state_of, watch_of
 from training_triggers.triggers import accuracy, chi_square, ks, mmd, psi
 from training_triggers.triggers.age import Age
@@ -163,8 +163,8 @@ def test_count_and_time_are_due_again_and_again_and_never_where_nothing_is_set(d
 
 
 def test_a_watch_tells_each_due_once_and_keeps_it() -> None:
-    random, rules = np.random.default_rng(3), Rules(100, due=(Volume(150), Age(60)))
-    one = Watch(("s",), (), rules)
+    random, rules = np.random.default_rng(3), WatchRules(100, due=(Volume(150), Age(60)))
+    one = VersionWatch(("s",), (), rules)
     assert [alarm.trigger.name for alarm in one.add(draw(random, 149, signals=1), 1_000)] == []
     assert [(alarm.trigger.name, alarm.window) for alarm in one.add(draw(random, 2, signals=1), 30_000)] == [("volume", 1)]
     other = watch_of(state_of(one, "drift", "m", "1"), (), rules)
@@ -174,7 +174,7 @@ def test_a_watch_tells_each_due_once_and_keeps_it() -> None:
 
 def test_what_is_told_is_a_category_and_all_numbers_are_looked_at_together() -> None:
     random = np.random.default_rng(3)
-    one = Watch(("a", "b", "said"), (ks.TRIGGER, chi_square.TRIGGER, mmd.TRIGGER), Rules(200))
+    one = VersionWatch(("a", "b", "said"), (ks.TRIGGER, chi_square.TRIGGER, mmd.TRIGGER), WatchRules(200))
 
     def entries(shift: float, often: float) -> np.ndarray:
         return np.column_stack([random.normal(shift, 1, 200), random.normal(size=200), random.random(200) < often]).astype(
@@ -192,9 +192,9 @@ def test_what_is_told_is_a_category_and_all_numbers_are_looked_at_together() -> 
 
 
 def test_an_embedding_is_looked_at_whole_and_apart_from_the_signals() -> None:
-    random, rules = np.random.default_rng(3), Rules(300)
+    random, rules = np.random.default_rng(3), WatchRules(300)
     names = ("a", "b", *(f"embedding {i:02d}" for i in range(4)))
-    one = Watch(names, (ks.TRIGGER, psi.TRIGGER, mmd.TRIGGER, mmd.EMBEDDINGS), rules)
+    one = VersionWatch(names, (ks.TRIGGER, psi.TRIGGER, mmd.TRIGGER, mmd.EMBEDDINGS), rules)
     found = [alarm for shift in (0.0, 0.0, 0.4, 0.4) for alarm in one.add(
         np.concatenate([random.normal(size=(300, 2)), random.normal(shift, 1, (300, 4))], axis=1).astype(np.float32), 1
     )]  # fmt: skip
@@ -204,8 +204,8 @@ def test_an_embedding_is_looked_at_whole_and_apart_from_the_signals() -> None:
 # --- the watch ----------------------------------------------------------------------------------------------------
 
 
-def watch(n: int = 100, in_a_row: int = 2, signals: int = 2) -> Watch:
-    return Watch(tuple(f"s{i}" for i in range(signals)), (ks.TRIGGER, psi.TRIGGER), Rules(n, in_a_row=in_a_row))
+def watch(n: int = 100, in_a_row: int = 2, signals: int = 2) -> VersionWatch:
+    return VersionWatch(tuple(f"s{i}" for i in range(signals)), (ks.TRIGGER, psi.TRIGGER), WatchRules(n, in_a_row=in_a_row))
 
 
 def draw(random: np.random.Generator, n: int, shift: float = 0.0, signals: int = 2) -> np.ndarray:

@@ -30,7 +30,7 @@ from streams.schema_registry import Registry
 from tests.conftest import Servers
 from tests.support.waiting import until
 from training_triggers.drift.detect import ANSWERS, SIGNALS
-from training_triggers.drift.version_watch import Rules, Watch
+from training_triggers.drift.version_watch import VersionWatch, WatchRules
 
 pytestmark = pytest.mark.real
 WINDOW, ANSWERS_WINDOW = 200, 100
@@ -116,8 +116,8 @@ def test_a_shift_is_found_once_and_asks_for_one_run_whatever_is_killed(servers: 
     sink.close()
 
     drift, accuracy = (
-        Watch((*(f"embedding {i:02d}" for i in range(3)), "length"), SIGNALS, Rules(WINDOW)),
-        Watch(("right",), ANSWERS, Rules(ANSWERS_WINDOW)),
+        VersionWatch((*(f"embedding {i:02d}" for i in range(3)), "length"), SIGNALS, WatchRules(WINDOW)),
+        VersionWatch(("right",), ANSWERS, WatchRules(ANSWERS_WINDOW)),
     )
     expected = [
         f"{alarm.trigger.name}/{model}/1/{alarm.signal}/{alarm.window}"

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training_triggers.recorded import paired
-from training_triggers.recorded.compare import Unlabelled
-from training_triggers.recorded.truth import Known
-from training_triggers.runs.gate import LEAST_TO_SPREAD, Accuracy, Answers, Comparison, Policy, accuracy_of, compare, judge
+from training_triggers.recorded.compare import accuracy_of, compare
+from training_triggers.recorded.comparison import Accuracy, Answers, Comparison, Unlabelled
+from training_triggers.recorded.truth import RequestLabels
+from training_triggers.runs.gate import GatePolicy, judge
+from training_triggers.runs.gate_unlabelled import LEAST_TO_SPREAD
 
 NAMES = ("a", "b")
 
@@ -73,7 +75,7 @@ def test_a_label_of_a_part_is_of_that_part_alone() -> None:
     ids, parts = ["r0", "r0"], ["text", "image 1"]
     was = answers(np.array([[0.1, 0.2], [0.9, 0.2]]), [0.5, 0.5], ids=ids, parts=parts)
     now = answers(np.array([[0.9, 0.2], [0.9, 0.2]]), [0.5, 0.5], ids=ids, parts=parts)
-    looked = Known({}, {"text": {"a": False}, "image 1": {"a": True}})
+    looked = RequestLabels({}, {"text": {"a": False}, "image 1": {"a": True}})
     found = compare(was, now, {"r0": looked, "other": {"a": True}})
     assert found.accuracy is not None
     assert (found.accuracy.labelled, found.accuracy.champion, found.accuracy.candidate) == (1, 1.0, 0.0)
@@ -94,7 +96,7 @@ def test_ten_pictures_of_an_item_and_ten_copies_of_a_text_are_one_example() -> N
 
 
 def test_versions_that_tell_different_things_cannot_be_compared() -> None:
-    with pytest.raises(ValueError, match="tells"):
+    with pytest.raises(ValueError, match="has the outputs"):
         compare(answers(pointing(np.array([0]))), answers(pointing(np.array([0])), names=("a", "c")), {})
 
 
@@ -103,7 +105,7 @@ def verdict(was_right: float, now_right: float, n: int = 2_000, labelled: bool =
     true = random.integers(0, 2, n)
     was, now = (np.where(random.random(n) < share, true, 1 - true) for share in (was_right, now_right))
     found = compare(answers(pointing(was)), answers(pointing(now)), truth_of(true) if labelled else {})
-    said = judge(replace(found, **more), Policy())  # type: ignore[arg-type]
+    said = judge(replace(found, **more), GatePolicy())  # type: ignore[arg-type]
     return said.passes, " ".join(said.reasons)
 
 
@@ -118,7 +120,7 @@ def test_without_labels_the_answers_must_agree() -> None:
     assert verdict(1.0, 1.0, labelled=False) == (True, "")
     passes, reasons = verdict(0.9, 0.95, labelled=False)
     assert not passes
-    assert "0 requests are labelled, too few to decide by (200)" in reasons
+    assert "0 requests are labelled, too few to decide by (200 are needed)" in reasons
 
 
 def test_few_labels_that_show_it_worse_count() -> None:
@@ -135,8 +137,8 @@ def test_few_answers_slowness_and_size_are_reasons() -> None:
 
 def test_outputs_that_moved_without_labels_are_a_reason() -> None:
     still = Comparison(1_000, 1.0, [], {"a": (0.4, 0.5)}, None, 1.0, 1.0)
-    assert not judge(still, Policy()).passes
-    assert "outputs of a moved by 0.50" in judge(still, Policy()).reasons[0]
+    assert not judge(still, GatePolicy()).passes
+    assert "outputs of a moved by 0.50" in judge(still, GatePolicy()).reasons[0]
 
 
 def test_how_outputs_are_spread_over_a_few_unlabelled_answers_is_chance_and_no_reason() -> None:
@@ -144,7 +146,7 @@ def test_how_outputs_are_spread_over_a_few_unlabelled_answers_is_chance_and_no_r
 
     def reasons(unlabelled: int) -> Sequence[str]:
         rest = Unlabelled(unlabelled, 1.0, {"nine": (0.4, 1.35)}, labelled=666)
-        return judge(Comparison(666 + unlabelled, 1.0, [], {}, labelled, 1.0, 1.0, unlabelled=rest), Policy()).reasons
+        return judge(Comparison(666 + unlabelled, 1.0, [], {}, labelled, 1.0, 1.0, unlabelled=rest), GatePolicy()).reasons
 
     assert not reasons(LEAST_TO_SPREAD - 1)
     assert "outputs of nine moved by 1.35" in reasons(LEAST_TO_SPREAD)[0]
@@ -158,7 +160,7 @@ def test_what_no_label_tells_of_must_stay_whatever_the_labels_say() -> None:
     now[labelled:][random.random(n - labelled) < 0.5] = 0.9
     champion, candidate = (answers(one, [0.5], names=("spam",)) for one in (was, now))
     truth = {f"r{i}": {"spam": i % 5 > 0} for i in range(labelled)}
-    said = judge(compare(champion, candidate, truth), Policy())
+    said = judge(compare(champion, candidate, truth), GatePolicy())
     assert not said.passes
     assert "unlabelled answers" in " ".join(said.reasons)
     assert "300 of 5000 answers (6.0%) are labelled" in said.notes[0]
@@ -173,7 +175,7 @@ def test_what_labels_of_a_fair_sample_show_may_happen_to_the_rest() -> None:
     now = np.where(spam, 0.9, 0.1)[:, None]
     champion, candidate = (answers(one, [0.5], names=("spam",)) for one in (was, now))
     truth = {f"r{i}": {"spam": bool(spam[i])} for i in np.flatnonzero(random.random(n) < 0.1).tolist()}
-    said = judge(compare(champion, candidate, truth), Policy())
+    said = judge(compare(champion, candidate, truth), GatePolicy())
     assert said.passes, said.reasons
 
 
@@ -186,10 +188,10 @@ def test_the_newest_answers_have_no_label_yet_and_are_compared_with_those_since_
     truth = {f"r{i}": {"spam": bool(spam[i])} for i in range(3_600)}  # the last 400 were asked just now
     parts = {"before": {f"r{i}" for i in range(3_000)}, "since": {f"r{i}" for i in range(3_000, n)}}
     champion, good = answers(was, [0.5], names=("spam",)), answers(now, [0.5], names=("spam",))
-    said = judge(compare(champion, good, truth, parts), Policy())
+    said = judge(compare(champion, good, truth, parts), GatePolicy())
     assert said.passes, said.reasons
     now[3_600:] = 0.9
-    assert not judge(compare(champion, answers(now, [0.5], names=("spam",)), truth, parts), Policy()).passes
+    assert not judge(compare(champion, answers(now, [0.5], names=("spam",)), truth, parts), GatePolicy()).passes
 
 
 @pytest.mark.parametrize("n", [1_000, 3_000, 10_000])
@@ -201,7 +203,7 @@ def test_a_candidate_that_never_says_a_rare_class_does_not_pass(n: int) -> None:
         if not (was[:, 0] > 0.5)[spam].any():
             continue
         champion, candidate = answers(was, [0.5], names=("spam",)), answers(np.full((n, 1), 0.1), [0.5], names=("spam",))
-        said = judge(compare(champion, candidate, {f"r{i}": {"spam": bool(spam[i])} for i in range(n)}), Policy())
+        said = judge(compare(champion, candidate, {f"r{i}": {"spam": bool(spam[i])} for i in range(n)}), GatePolicy())
         assert not said.passes
         assert any("spam" in one for one in said.reasons)
 
@@ -211,10 +213,10 @@ def test_a_class_with_too_few_labels_is_named_and_refused_where_the_policy_says_
     was[:12] = 0.9
     same, truth = answers(was, [0.5], names=("spam",)), {f"r{i}": {"spam": i < 12} for i in range(1_000)}
     found = compare(same, same, truth)
-    said = judge(found, Policy())
+    said = judge(found, GatePolicy())
     assert said.passes
     assert "spam (12 where it holds, 988 where it does not)" in " ".join(said.notes)
-    strict = judge(found, Policy(few="refuse"))
+    strict = judge(found, GatePolicy(few="refuse"))
     assert not strict.passes
     assert "too few labels to judge a class by" in strict.reasons[0]
 
@@ -225,20 +227,20 @@ def test_a_part_without_enough_labels_is_named_and_its_answers_must_agree() -> N
     now[390:] = now[390:, ::-1]
     truth = truth_of(np.zeros(400))
     parts = {"before": {f"r{i}" for i in range(300)}, "since": {f"r{i}" for i in range(380, 400)}}
-    same = judge(compare(answers(was), answers(was), truth, parts), Policy())
+    same = judge(compare(answers(was), answers(was), truth, parts), GatePolicy())
     assert same.passes
-    assert "too few labels to tell: 20 independent since are labelled, 200 are the least" in " ".join(same.notes)
+    assert "too few labels to tell: 20 independent since are labelled, at least 200 are needed" in " ".join(same.notes)
     assert "before" not in " ".join(same.notes)
-    changed = judge(compare(answers(was), answers(now), truth, parts), Policy())
-    assert "20 independent since are labelled, 200 are the least, and 50.0% of the answers to them agree" in " ".join(
+    changed = judge(compare(answers(was), answers(now), truth, parts), GatePolicy())
+    assert "20 independent since are labelled, at least 200 are needed, and only 50.0% of the answers to them agree" in " ".join(
         changed.reasons
     )
-    strict = judge(compare(answers(was), answers(was), truth, parts), Policy(few="refuse"))
+    strict = judge(compare(answers(was), answers(was), truth, parts), GatePolicy(few="refuse"))
     assert not strict.passes
     assert "20 independent since" in strict.reasons[0]
     found = compare(answers(was), answers(was), truth)
     for holdout in (None, accuracy_of(np.ones(20, np.bool_), np.ones(20, np.bool_))):
-        assert not judge(replace(found, parts={"holdout": holdout}), Policy()).passes, "of its answers nothing else is known"
+        assert not judge(replace(found, parts={"holdout": holdout}), GatePolicy()).passes, "of its answers nothing else is known"
 
 
 # --- the interval ---------------------------------------------------------------------------------------------------

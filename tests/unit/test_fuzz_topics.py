@@ -59,13 +59,12 @@ from streams.readable import Readable
 from streams.rows import OutRecords
 from streams.schema_registry import MemoryRegistry
 from tests.support import hostile
-from training_triggers.drift.decide import Decide
-from training_triggers.drift.decide import Policy as DecidePolicy
+from training_triggers.drift.decide import Decide, RetrainPolicy
 from training_triggers.drift.detect import DETECTORS, Detector
-from training_triggers.drift.version_watch import Rules as WatchRules
+from training_triggers.drift.version_watch import WatchRules
 from training_triggers.recorded.evidence import Evidence
-from training_triggers.rollout.controller import Policy as RolloutPolicy
 from training_triggers.rollout.controller import Rollout
+from training_triggers.rollout.decisions import RolloutPolicy
 from training_triggers.runs.launch import Launch
 
 SEED = 15
@@ -122,7 +121,7 @@ def _archive(world: CatalogueInMemory) -> Step:
 
 
 def _decide(world: CatalogueInMemory) -> Step:
-    made = Decide(DecidePolicy(), world.ids, "w", lambda: world.broadcast(TRAINING_EVENTS.name))
+    made = Decide(RetrainPolicy(), world.ids, "w", lambda: world.broadcast(TRAINING_EVENTS.name))
     return world.step(made)
 
 
@@ -156,6 +155,8 @@ class Reading:
 
     def refusals(self) -> list[generated.SwapAck]:
         return self._read_acks.of(self._acks.poll())
+
+    def close_unused(self) -> None: ...
 
     def evidence(self, from_ms: int) -> Evidence:
         return Evidence()

@@ -34,7 +34,6 @@ SILENT_ABOUT_ARRAYS = {
     "training_triggers.drift.detect:of_log",
     "training_triggers.drift.detect:of_outcome",
     "training_triggers.drift.version_watch:Sample.of",
-    "training_triggers.recorded.compare:largest",
     "training_triggers.triggers.accuracy:fall_test",
     "training_triggers.triggers.ks:distance",
     "training_triggers.triggers.psi:index",

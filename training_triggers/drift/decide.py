@@ -33,7 +33,7 @@ READ_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Policy:
+class RetrainPolicy:
     """cool_down_ms: from the end of a model's run to the next that drift asks for. a_day: of those, within 24 hours; 0 for none.
     baseline_ms: time that the baseline of a finding must span."""
 
@@ -43,7 +43,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class RunEnd:
     """kind: of `journal.ENDS`, the last that was told of a run."""
 
     kind: str
@@ -66,7 +66,9 @@ def onset_ms(event: DriftEvent) -> int:
     return event.from_ms - (event.in_a_row - 1) * (event.to_ms - event.from_ms)
 
 
-def decide(event: DriftEvent, asked: Sequence[TrainingRequest], ends: Mapping[str, End], now_ms: int, policy: Policy) -> Decision:
+def decide(
+    event: DriftEvent, asked: Sequence[TrainingRequest], ends: Mapping[str, RunEnd], now_ms: int, policy: RetrainPolicy
+) -> Decision:
     """asked: the requests for this model, oldest first. ends: by run key. now_ms: the broker's time of the finding."""
     if any(event.event_id in request.causes for request in asked):
         return Decision(False, "this finding has asked already")
@@ -94,7 +96,7 @@ def decide(event: DriftEvent, asked: Sequence[TrainingRequest], ends: Mapping[st
     return Decision(True, words_of(event))
 
 
-def pause(asked: Sequence[TrainingRequest], ends: Mapping[str, End], policy: Policy) -> tuple[int, int]:
+def pause(asked: Sequence[TrainingRequest], ends: Mapping[str, RunEnd], policy: RetrainPolicy) -> tuple[int, int]:
     """How long after the last run of `asked` the next may be asked for, and when that last run ended, both in ms. Doubled by each run in a row
     that drift asked for and that did not lead to a new version, up to a day: more of the same would end as those did."""
     in_vain = 0
@@ -132,13 +134,13 @@ def _mean(mean: float, missing: float) -> str:
 class Decide(Processor):
     """Step and state of the loop. read: all training requests (of persons, too) and events, from the first."""
 
-    def __init__(self, policy: Policy, ids: SchemaIds, worker: str, read: Callable[[], Broadcast]) -> None:
+    def __init__(self, policy: RetrainPolicy, ids: SchemaIds, worker: str, read: Callable[[], Broadcast]) -> None:
         self._policy, self._ids, self._worker, self._read = policy, ids, worker, read
         self._decoder = Decoder.of(DRIFT_EVENTS, ids)
         self._requests = Encoder.of(TRAINING_REQUESTS, ids)
         self._events = Encoder.of(TRAINING_EVENTS, ids)
         self._asked: dict[str, list[TrainingRequest]] = {}
-        self._ends: dict[str, End] = {}
+        self._ends: dict[str, RunEnd] = {}
         self._told: Broadcast | None = None
         self._topics: list[Followed[None]] = []
 
@@ -172,7 +174,7 @@ class Decide(Processor):
 
     def _end_of(self, record: dict[str, Any]) -> None:
         if record["kind"] in ENDS:
-            self._ends[record["run_key"]] = End(record["kind"], record["at_ms"])
+            self._ends[record["run_key"]] = RunEnd(record["kind"], record["at_ms"])
 
     def _ask(self, request: TrainingRequest) -> None:
         """A request that is read again is the same."""

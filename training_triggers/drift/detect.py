@@ -29,10 +29,10 @@ from streams.loop.processor import Processor
 from streams.process.record_processor import decoded
 from streams.readable import Followed, Readable
 from streams.rows import OutRecords, Place, Polled, Rows
-from training_triggers.drift.version_watch import Alarm, Matrix, Rules, Watch, columns_of
+from training_triggers.drift.version_watch import Alarm, Matrix, VersionWatch, WatchRules, columns_of
 from training_triggers.drift.watch_state import state_of, watch_of
 from training_triggers.recorded.judgement import decided, decisions, is_right
-from training_triggers.recorded.truth import Known
+from training_triggers.recorded.truth import RequestLabels
 from training_triggers.triggers import accuracy, adwin, chi_square, ks, mmd, page_hinkley, psi
 from training_triggers.triggers.trigger import Trigger
 from training_triggers.versions.promotion import as_shipped
@@ -85,7 +85,7 @@ def judged(record: Mapping[str, Any]) -> bool | None:
     if not record["output_names"]:
         return None
     (said,) = decided(record, 1).tolist()
-    told = Known(record["truth"], record.get("part_truth") or {}).of(record.get("part", ""))
+    told = RequestLabels(record["truth"], record.get("part_truth") or {}).of(record.get("part", ""))
     return is_right(said, record["output_names"], told)
 
 
@@ -98,7 +98,7 @@ class Detector(Processor):
         consumption: Consumption,
         extract: Extract,
         triggers: Sequence[Trigger],
-        rules: Rules,
+        rules: WatchRules,
         ids: SchemaIds,
         worker: str,
         read_state: Callable[[], Iterable[DriftState]],
@@ -116,7 +116,7 @@ class Detector(Processor):
         self._decoder = Decoder.of(consumption.topic, ids)
         self._events = Encoder.of(DRIFT_EVENTS, ids)
         self._states = Encoder.of(DRIFT_STATE, ids)
-        self.watches: dict[tuple[str, str], Watch] = {}
+        self.watches: dict[tuple[str, str], VersionWatch] = {}
 
     # --- state beside the offsets --------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class Detector(Processor):
     def _renew(self, model: str, version: str, at_ms: int) -> None:
         self._renewed[model, version] = max(at_ms, self._renewed.get((model, version), 0))
 
-    def _keep(self, model: str, version: str, watch: Watch) -> None:
+    def _keep(self, model: str, version: str, watch: VersionWatch) -> None:
         """As the last that was used of its model; the others as far as they are kept."""
         self.watches.pop((model, version), None)
         self.watches[model, version] = watch
@@ -195,7 +195,7 @@ class Detector(Processor):
         if self._wishes is not None:
             self._take(self._wishes.poll())
         alarms: list[tuple[str, str, Alarm]] = []
-        touched: dict[tuple[str, str], Watch] = {}
+        touched: dict[tuple[str, str], VersionWatch] = {}
         found, refused = self._extracted(columns)
         outcomes += rejects(done, refused, "extract")
         done = done.without(refused)
@@ -225,10 +225,10 @@ class Detector(Processor):
                 found.append(entries)
         return found, refused
 
-    def _watch(self, model: str, version: str, names: tuple[str, ...], at_ms: int) -> Watch:
+    def _watch(self, model: str, version: str, names: tuple[str, ...], at_ms: int) -> VersionWatch:
         """Columns that not all batches have are let go rather than the baseline: while versions of a worker are rolled out, some log a column
         more. As long as there is no baseline a new column begins it anew, once."""
-        watch = self.watches.get((model, version)) or Watch(names, self._triggers, self._rules)
+        watch = self.watches.get((model, version)) or VersionWatch(names, self._triggers, self._rules)
         for of, words in (
             ("", "a person asked for a new baseline"),
             (version, "another model answers under this version's name"),
@@ -266,7 +266,7 @@ class Detector(Processor):
         values = [self._events.encode_one(event) for event in events]
         return [OutRecords(DRIFT_EVENTS.name, [event.model.encode() for event in events], values, headers)]
 
-    def _kept(self, touched: Mapping[tuple[str, str], Watch]) -> list[OutRecords]:
+    def _kept(self, touched: Mapping[tuple[str, str], VersionWatch]) -> list[OutRecords]:
         """The state after these records, in the transaction of their offsets."""
         group = self._consumption.group
         values = [self._states.encode_one(state_of(watch, group, *key)) for key, watch in touched.items()]

@@ -33,7 +33,7 @@ DUE = "due "  # of a key of `streaks`: what is due by count or time, and its siz
 
 
 @dataclass(frozen=True)
-class Rules:
+class WatchRules:
     """window_n: entries of the baseline and of each window. alpha: chance of a false finding a trigger and version, all signals and windows
     together, before `least_effect` and `in_a_row`. baseline_ms: time that a baseline spans. due: what asks for training by count or time alone."""
 
@@ -83,14 +83,14 @@ class Alarm:
 
 
 @dataclass
-class Watch:
+class VersionWatch:
     """baseline, window: float32 (entries, signals); not a number is -inf. window_n: entries of each, fixed when the baseline began. asked_n: the
     setting it came from. windows: compared so far, with those of the baselines before; began: of them, before alpha was spent anew. entries: seen
     so far. A baseline that is not settled learns from what it is compared with, and tells a change once."""
 
     signals: tuple[str, ...]
     triggers: Sequence[Trigger]
-    rules: Rules
+    rules: WatchRules
     baseline: Matrix = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     window: Matrix = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     window_n: int = 0
@@ -159,9 +159,9 @@ class Watch:
         if self.span_ms >= self.rules.baseline_ms:
             self.settled, self.began = True, self.windows
 
-    def anew(self, note: str, signals: tuple[str, ...] | None = None, since_ms: int = 0) -> Watch:
+    def anew(self, note: str, signals: tuple[str, ...] | None = None, since_ms: int = 0) -> VersionWatch:
         """The same version with a baseline that begins now. Windows are counted on, so that no two findings have one id."""
-        return Watch(
+        return VersionWatch(
             signals or self.signals, self.triggers, self.rules, windows=self.windows, began=self.windows, entries=self.entries,
             streaks=self._dues(), seen_ms=self.seen_ms, first_ms=self.first_ms, since_ms=since_ms, ignored=self.ignored, note=note,
         )  # fmt: skip

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from schemas.generated import DriftState
-from training_triggers.drift.version_watch import DUE, Rules, Watch
+from training_triggers.drift.version_watch import DUE, VersionWatch, WatchRules
 from training_triggers.triggers.baseline_spread import Spread
 from training_triggers.triggers.trigger import Trigger
 
 RULES_VERSION = 1  # of what a state means; one of another version is not gone on with
 
 
-def state_of(watch: Watch, detector: str, model: str, version: str) -> DriftState:
+def state_of(watch: VersionWatch, detector: str, model: str, version: str) -> DriftState:
     spread = watch.spread
     return DriftState(
         detector=detector, model=model, version=version, signals=watch.signals, baseline=watch.baseline.astype("<f4").tobytes(),
@@ -30,7 +30,7 @@ def state_of(watch: Watch, detector: str, model: str, version: str) -> DriftStat
     )  # fmt: skip
 
 
-def watch_of(state: DriftState, triggers: Sequence[Trigger], rules: Rules) -> Watch:
+def watch_of(state: DriftState, triggers: Sequence[Trigger], rules: WatchRules) -> VersionWatch:
     """Never raises: a state that does not hold together is begun anew."""
     if state.rules != RULES_VERSION:
         return _begun(state, triggers, rules).anew("its state was written under other rules, so its baseline began anew")
@@ -48,17 +48,17 @@ def watch_of(state: DriftState, triggers: Sequence[Trigger], rules: Rules) -> Wa
     return watch
 
 
-def _begun(state: DriftState, triggers: Sequence[Trigger], rules: Rules) -> Watch:
+def _begun(state: DriftState, triggers: Sequence[Trigger], rules: WatchRules) -> VersionWatch:
     """Only what is counted of a version: it says nothing of what was seen."""
     streaks = {key: n for key, n in state.streaks.items() if key.startswith(DUE)}
     streaks |= {f"{DUE}{key.split('/')[0]} ?": n for key, n in state.streaks.items() if key in ("volume/entries", "age/seconds")}
-    return Watch(
+    return VersionWatch(
         state.signals, triggers, rules, windows=state.windows, entries=state.entries, streaks=streaks, seen_ms=state.seen_ms,
         first_ms=state.first_ms,
     )  # fmt: skip
 
 
-def _as_written(state: DriftState, triggers: Sequence[Trigger], rules: Rules) -> Watch:
+def _as_written(state: DriftState, triggers: Sequence[Trigger], rules: WatchRules) -> VersionWatch:
     """Raises ValueError."""
     width, n = len(state.signals), state.window_n
     baseline, window = (np.frombuffer(raw, "<f4").reshape(-1, width) for raw in (state.baseline, state.window))
@@ -66,7 +66,7 @@ def _as_written(state: DriftState, triggers: Sequence[Trigger], rules: Rules) ->
     whole = (spread is None) == (not len(baseline)) and len(baseline) in (0, n) and len(window) < n and state.asked_n > 0
     if not whole:
         raise ValueError("baseline, window and spread are not of one size")
-    return Watch(
+    return VersionWatch(
         state.signals, triggers, rules, baseline, window, n, state.asked_n, spread, state.settled, state.windows, state.began, state.entries,
         dict(state.streaks), state.from_ms, state.seen_ms, state.first_ms, state.since_ms, state.until_ms, frozenset(state.ignored), state.note,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from streams.kafka.readback import since
 from streams.readable import Readable
 from streams.schema_registry import Registry
 from training_triggers.recorded.judgement import decided, is_right
-from training_triggers.recorded.truth import Known, known, with_label
+from training_triggers.recorded.truth import RequestLabels, labels_of, with_label
 from training_triggers.settings import TriggerSettings
 
 BINS = 60
@@ -33,7 +33,7 @@ def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, 
         for part in since(address, topic.name, range(topic.partitions), from_ms, SystemClock()):
             yield from readable.of(part)
 
-    truth: dict[str, Known] = {}
+    truth: dict[str, RequestLabels] = {}
     for label in records(LABELS):
         told = with_label(truth.get(label["request_id"]), label)
         if told is not None:
@@ -51,7 +51,7 @@ def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, 
         except (ValueError, TypeError):
             continue  # it is not what a worker writes
         for request_id, part, said in zip(batch["request_ids"], parts, told, strict=False):
-            found = is_right(said, batch["output_names"], known(truth.get(request_id)).of(part))
+            found = is_right(said, batch["output_names"], labels_of(truth.get(request_id)).of(part))
             if found is not None:
                 n[bin_] += 1
                 right[bin_] += found

@@ -27,7 +27,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
+class PairedAnswers:
     """labelled requests that two versions answered; of them, those that only the new one told right (gained), or only the old one (lost)."""
 
     labelled: int = 0
@@ -45,7 +45,7 @@ def difference(new: Share, old: Share, alpha: float = ALPHA) -> tuple[float, flo
     return found - radius, found + radius
 
 
-def paired_difference(both: Both, alpha: float = ALPHA) -> tuple[float, float]:
+def paired_difference(both: PairedAnswers, alpha: float = ALPHA) -> tuple[float, float]:
     """Interval of new minus old on the same requests, so that what is hard for both cancels out; -1 to 1 without any."""
     n = both.labelled
     if not n:

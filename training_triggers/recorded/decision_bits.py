@@ -26,7 +26,7 @@ class _Chunk:
         return len(self.keys)
 
 
-class Bits:
+class DecisionBits:
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self._chunks: list[_Chunk] = []

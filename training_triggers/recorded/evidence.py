@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from training_triggers.recorded.confidence_sequence import Both, Share
-from training_triggers.recorded.decision_bits import Bits
+from training_triggers.recorded.confidence_sequence import PairedAnswers, Share
+from training_triggers.recorded.decision_bits import DecisionBits
 from training_triggers.recorded.judgement import decided, is_right
-from training_triggers.recorded.truth import Known, with_label
+from training_triggers.recorded.truth import RequestLabels, with_label
 
 MOST_ANSWERS = 4_000_000  # some 60 MB
 MOST_LABELS = 200_000
@@ -27,7 +27,7 @@ Side = tuple[str, str, str]  # model, digest of the version, and arm
 
 
 @dataclass
-class Seen:
+class ArmEvidence:
     """Of one version in one arm. answered, labelled, right: requests. batches: (entries, ms) of each, the newest MOST_BATCHES."""
 
     answered: int = 0
@@ -46,22 +46,22 @@ class Evidence:
 
     most_answers: int = MOST_ANSWERS
     most_labels: int = MOST_LABELS
-    sides: dict[Side, Seen] = field(default_factory=dict)
+    sides: dict[Side, ArmEvidence] = field(default_factory=dict)
     _salt: bytes = field(default_factory=lambda: os.urandom(16))
     _below: int = 2**64  # requests whose hash lies below are kept
-    _answers: dict[Side, Bits] = field(default_factory=dict)
-    _labels: dict[int, Known] = field(default_factory=dict)
-    _said: dict[str, Known] = field(default_factory=dict)  # equal ones are one object
+    _answers: dict[Side, DecisionBits] = field(default_factory=dict)
+    _labels: dict[int, RequestLabels] = field(default_factory=dict)
+    _said: dict[str, RequestLabels] = field(default_factory=dict)  # equal ones are one object
     _judged: dict[Side, dict[int, bool]] = field(default_factory=dict)
 
-    def of(self, model: str, digest: str, arm: str) -> Seen:
-        return self.sides.get((model, digest, arm), Seen())
+    def of(self, model: str, digest: str, arm: str) -> ArmEvidence:
+        return self.sides.get((model, digest, arm), ArmEvidence())
 
-    def beside(self, new: Side, old: Side) -> Both:
+    def beside(self, new: Side, old: Side) -> PairedAnswers:
         """Requests that both answered and that are labelled."""
         first, second = self._judged.get(new, {}), self._judged.get(old, {})
         common = first.keys() & second.keys()
-        return Both(
+        return PairedAnswers(
             len(common),
             sum(first[one] and not second[one] for one in common),
             sum(second[one] and not first[one] for one in common),
@@ -73,7 +73,7 @@ class Evidence:
         side = (record["model"], record["digest"] or record["version"], record["arm"])
         if not n:
             return
-        seen = self.sides.setdefault(side, Seen())
+        seen = self.sides.setdefault(side, ArmEvidence())
         seen.batches.append((n, record["compute_ms"]))
         del seen.batches[:-MOST_BATCHES]
         if not record["output_names"]:
@@ -81,7 +81,7 @@ class Evidence:
             return
         kept = self._answers.get(side)
         if kept is None:
-            kept = self._answers[side] = Bits(tuple(record["output_names"]))
+            kept = self._answers[side] = DecisionBits(tuple(record["output_names"]))
         keys = np.array([self._key(one) for one in request_ids], np.uint64)
         new = kept.add(keys, record["parts"] or [""] * n, decided(record, n), self._below)
         seen.answered += len(new)
@@ -133,7 +133,7 @@ class Evidence:
         return int.from_bytes(hashlib.blake2b(request_id.encode(), digest_size=8, key=self._salt).digest())
 
 
-def ms_of(seen: Seen, entries: float) -> float:
+def ms_of(seen: ArmEvidence, entries: float) -> float:
     """What a batch of so many entries takes, by a line fitted to its batches; larger ones never take less."""
     sizes, took = (np.array(column, float) for column in zip(*seen.batches, strict=True))
     spread = float(((sizes - sizes.mean()) ** 2).sum())
@@ -141,7 +141,7 @@ def ms_of(seen: Seen, entries: float) -> float:
     return float(np.median(took - slope * sizes)) + slope * entries
 
 
-def time_ratio(new: Seen, old: Seen) -> float:
+def time_ratio(new: ArmEvidence, old: ArmEvidence) -> float:
     """How much longer a batch takes, at the batch size that both see."""
     entries = float(np.median([n for n, _ in (*new.batches, *old.batches)]))
     before = ms_of(old, entries)

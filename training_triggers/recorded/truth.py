@@ -1,7 +1,7 @@
-"""What labels say of a request and of its parts. Pure.
+"""The labels of a request and of its parts. Pure.
 
-A label about a whole item (`truth`) is not one about each of its parts: that a category holds says not where. That none holds is true of
-every part. What was looked at part by part is in `parts`. The newest word on each output counts, so that a mended label replaces the first.
+A label of a whole item (`truth`) does not say in which part a category holds; if a category does not hold for the item, it holds for no
+part. Labels of single parts are in `parts`. The newest label of each output counts, so that a corrected label replaces the first.
 """
 
 from __future__ import annotations
@@ -10,42 +10,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Said = Mapping[str, bool]  # by output name, what holds
+OutputLabels = Mapping[str, bool]  # by output name, whether it holds
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """truth: of the whole request. parts: of single parts, by their names in the prediction log. sources: who said so."""
+class RequestLabels:
+    """truth: of the whole request. parts: of single parts, by their names in the prediction log. sources: of the labels."""
 
-    truth: Said
-    parts: Mapping[str, Said] = field(default_factory=dict)
+    truth: OutputLabels
+    parts: Mapping[str, OutputLabels] = field(default_factory=dict)
     sources: frozenset[str] = frozenset()
 
-    def of(self, part: str) -> Said:
-        """part: empty where it is the request's only one."""
+    def of(self, part: str) -> OutputLabels:
+        """Labels of one part. part: its name; empty for the only part of a request."""
         if not part:
             merged = dict(self.truth)
             if len(self.parts) == 1:
                 merged |= next(iter(self.parts.values()))
             return merged
-        nowhere = {name: False for name, holds in self.truth.items() if not holds}
-        return {**nowhere, **self.parts.get(part, {})}
+        absent_in_all = {name: False for name, holds in self.truth.items() if not holds}
+        return {**absent_in_all, **self.parts.get(part, {})}
 
 
-Truth = Mapping[str, "Known | Said"]  # by request id
+Truth = Mapping[str, "RequestLabels | OutputLabels"]  # by request id
 
 
-def known(said: Known | Said | None) -> Known:
-    if said is None:
-        return Known({})
-    return said if isinstance(said, Known) else Known(said)
+def labels_of(labels: RequestLabels | OutputLabels | None) -> RequestLabels:
+    if labels is None:
+        return RequestLabels({})
+    return labels if isinstance(labels, RequestLabels) else RequestLabels(labels)
 
 
-def with_label(before: Known | None, label: Mapping[str, Any]) -> Known | None:
-    """What is known after one more record of the labels; None where nothing is."""
-    parts: Mapping[str, Said] = label.get("parts") or {}
+def with_label(before: RequestLabels | None, label: Mapping[str, Any]) -> RequestLabels | None:
+    """The labels of a request after one more record of `labels-v1`; None if there are none."""
+    parts: Mapping[str, OutputLabels] = label.get("parts") or {}
     if not label["truth"] and not parts:
         return before
-    was = before or Known({})
-    merged = {name: {**was.parts.get(name, {}), **said} for name, said in parts.items()}
-    return Known({**was.truth, **label["truth"]}, {**was.parts, **merged}, was.sources | {str(label.get("source", ""))})
+    labels = before or RequestLabels({})
+    merged = {name: {**labels.parts.get(name, {}), **of_part} for name, of_part in parts.items()}
+    sources = labels.sources | {str(label.get("source", ""))}
+    return RequestLabels({**labels.truth, **label["truth"]}, {**labels.parts, **merged}, sources)

@@ -1,4 +1,4 @@
-"""The topics of the rollout controller on a real broker, behind `rollout.Topics`."""
+"""`TopicAccess` of the rollout controller on a real broker."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from training_triggers.recorded.evidence import Evidence
 from training_triggers.versions.compare_and_set import followed, on_kafka
 
 READ_LIMIT_S = 30.0
-MOST_POLLS = 200  # of one topic at a look: what is left comes at the next
-UNUSED_LOOKS = 5  # after so many others, a stretch that nobody asks for is let go
+MAX_POLLS = 200  # of one topic in a look; the next look reads on
+MAX_UNUSED_LOOKS = 5  # then evidence that nobody asks for is closed
 
 
 @dataclass
-class _Stretch:
+class _EvidenceReader:
     evidence: Evidence
     readers: list[tuple[KafkaBroadcast, Followed[None]]]  # of the log and the labels
-    unused: int = 0
+    unused_looks: int = 0
 
     def close(self) -> None:
         for reader, _ in self.readers:
@@ -37,41 +37,43 @@ class _Stretch:
 
 class KafkaTopics:
     def __init__(self, address: KafkaAddress, ids: SchemaIds, clock: Clock, worker: str) -> None:
-        self._address, self._ids, self._clock, self._worker = address, ids, clock, worker
+        self._address, self._ids, self._clock = address, ids, clock
         self._updates = followed(KafkaBroadcast(address, MODEL_UPDATES.name, clock), ids)
         self._acks = Followed(KafkaBroadcast(address, SWAP_ACKS.name, clock), Readable(SWAP_ACKS, ids, SwapAck.from_dict))
         self._log = on_kafka(address, ids, clock, worker)
-        self._stretches: dict[int, _Stretch] = {}
-        self._first = self._updates.read_to_end(READ_LIMIT_S), self._acks.read_to_end(READ_LIMIT_S)
+        self._evidence: dict[int, _EvidenceReader] = {}
+        self._first_updates = self._updates.read_to_end(READ_LIMIT_S)
+        self._first_acks = self._acks.read_to_end(READ_LIMIT_S)
+        self._journal = Journal.on_kafka(address, ids, clock, worker)
 
     def updates(self) -> Sequence[ModelUpdate]:
-        for stretch in self._stretches.values():
-            stretch.unused += 1
-        for from_ms in [at for at, one in self._stretches.items() if one.unused > UNUSED_LOOKS]:
-            self._stretches.pop(from_ms).close()
-        found = [*self._first[0], *self._updates.poll()]
-        self._first[0].clear()
-        return found
+        first, self._first_updates = self._first_updates, []
+        return [*first, *self._updates.poll()]
 
     def refusals(self) -> Sequence[SwapAck]:
-        found = [*self._first[1], *self._acks.poll()]
-        self._first[1].clear()
-        return [ack for ack in found if not ack.accepted]
+        first, self._first_acks = self._first_acks, []
+        return [ack for ack in (*first, *self._acks.poll()) if not ack.accepted]
+
+    def close_unused(self) -> None:
+        for reader in self._evidence.values():
+            reader.unused_looks += 1
+        for from_ms in [at_ms for at_ms, reader in self._evidence.items() if reader.unused_looks > MAX_UNUSED_LOOKS]:
+            self._evidence.pop(from_ms).close()
 
     def evidence(self, from_ms: int) -> Evidence:
-        if from_ms not in self._stretches:
+        if from_ms not in self._evidence:
             evidence = Evidence()
             takes = ((PREDICTION_LOG, evidence.answers), (LABELS, evidence.label))
-            self._stretches[from_ms] = _Stretch(evidence, [self._from(topic, take, from_ms) for topic, take in takes])
-        stretch = self._stretches[from_ms]
-        stretch.unused = 0
-        for reader, records in stretch.readers:
-            for _ in range(MOST_POLLS):
+            self._evidence[from_ms] = _EvidenceReader(evidence, [self._from(topic, take, from_ms) for topic, take in takes])
+        held = self._evidence[from_ms]
+        held.unused_looks = 0
+        for reader, records in held.readers:
+            for _ in range(MAX_POLLS):
                 polled = reader.wait(0.02)
                 records.take(polled)
                 if not len(polled):
                     break
-        return stretch.evidence
+        return held.evidence
 
     def _from(
         self, topic: Topic[Record], take: Callable[[dict[str, Any]], None], from_ms: int
@@ -82,20 +84,17 @@ class KafkaTopics:
 
     def announce(self, update: ModelUpdate, after: ModelUpdate | None) -> bool:
         def decide(written: list[ModelUpdate]) -> ModelUpdate | None:
-            last = next((one for one in reversed(written) if one.model == update.model), None)
+            last = next((other for other in reversed(written) if other.model == update.model), None)
             return update if last == after else None
 
         return self._log.change(decide) is not None
 
     def tell(self, run_key: str, model: str, kind: str, words: str, facts: Mapping[str, str]) -> None:
-        journal = Journal(self._address, self._ids, self._clock, run_key, model, self._worker)
-        try:
-            journal.write(kind, words, facts=facts)
-        finally:
-            journal.close()
+        self._journal.write(run_key, model, kind, words, facts)
 
     def close(self) -> None:
-        for stretch in self._stretches.values():
-            stretch.close()
+        for reader in self._evidence.values():
+            reader.close()
+        self._journal.close()
         self._updates.close()
         self._acks.close()

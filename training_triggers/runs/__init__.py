@@ -1,7 +1,7 @@
 """Training runs: from a request to the gate's verdict.
 
-`launch.py` (a loop) starts one child process per request; `training_run.py` is that child, in stages that each leave a file; `gate.py` judges
-candidate and champion; `replay_compare.py` is the same comparison by hand; `report.py` and `report_page.py` show runs to people;
+`launch.py` (a loop) starts one child process per request; `run_process.py` is that child and `training_run.py` its stages, each of
+which leaves a file; `gate.py` judges candidate and champion, `gate_unlabelled.py` their answers without labels; `replay_compare.py` is the same comparison by hand; `report.py` and `report_page.py` show runs to people;
 `manual_request.py` asks for one.
 
 May import: `drift/`, `trainers/`, `recorded/`, `versions/`, `journal.py`; not `rollout/`.

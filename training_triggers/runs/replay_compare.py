@@ -12,6 +12,8 @@ from schemas.errors import BadSettings
 from streams.kafka.config import KafkaAddress
 from streams.schema_registry import Registry
 from training_triggers.recorded import training_window
+from training_triggers.recorded.compare import compare
+from training_triggers.recorded.comparison import Comparison, read
 from training_triggers.runs import gate
 from training_triggers.settings import TriggerSettings
 from training_triggers.versions.promotion import find_source, live
@@ -26,13 +28,13 @@ def run(settings: TriggerSettings, model: str, candidate: str, from_ms: int, to_
     with tempfile.TemporaryDirectory() as scratch:
         out, times = Path(scratch), ("--from-ms", str(from_ms), "--to-ms", str(to_ms), "--limit", str(limit))
         training_window.replay(model, [live(model, address, ids).uri, source], out, *times)
-        champion, other = (gate.read(out / f"{number}.npz") for number in (0, 1))
+        champion, other = (read(out / f"{number}.npz") for number in (0, 1))
     truth = training_window.truth(address, ids, from_ms, training_window.label_ends(address))
     try:
-        found = gate.compare(champion, other, truth)
+        found = compare(champion, other, truth)
     except ValueError as error:
         raise BadSettings(str(error)) from error
-    verdict = gate.judge(found, gate.Policy.of(settings))
+    verdict = gate.judge(found, gate.GatePolicy.of(settings))
     if as_json:
         print(json.dumps({
             "model": model, "champion": champion.version, "candidate": other.version, "passes": verdict.passes,
@@ -43,7 +45,7 @@ def run(settings: TriggerSettings, model: str, candidate: str, from_ms: int, to_
     return 0 if verdict.passes else 1
 
 
-def _tell(model: str, champion: str, candidate: str, found: gate.Comparison, verdict: gate.Verdict) -> None:
+def _tell(model: str, champion: str, candidate: str, found: Comparison, verdict: gate.GateVerdict) -> None:
     print(f"{model}: {candidate} beside {champion}, {found.entries} answers")
     print(f"  agreement   {found.agreement:.2%}, {len(found.changed)} decisions changed")
     for request_id, part, name, was, now in found.changed[:SHOWN]:

@@ -19,7 +19,7 @@ from training_triggers.journal import reader
 from training_triggers.settings import TriggerSettings
 
 
-class Topics:
+class TrainingRecords:
     """The records of the retraining loop, read whole."""
 
     def __init__(self, settings: TriggerSettings) -> None:
@@ -43,7 +43,7 @@ class Topics:
 
 def drift(settings: TriggerSettings, as_json: bool) -> None:
     """Each watch: what it compares and what it is blind to; and the newest finding of each signal."""
-    topics = Topics(settings)
+    topics = TrainingRecords(settings)
     found, states = topics.findings(), topics.states()
     rows = [row_of(state, found, settings) for state in states] + [dark(state) for state in unlabelled(states)]
     if as_json:
@@ -111,7 +111,7 @@ def dark(state: DriftState) -> dict[str, Any]:
 
 def runs(settings: TriggerSettings, as_json: bool, only: str = "") -> None:
     """Every run that was asked for, with what became of it; `only`: of one model, or one run with all its events."""
-    topics = Topics(settings)
+    topics = TrainingRecords(settings)
     events: dict[str, list[TrainingEvent]] = {}
     for event in topics.events():
         events.setdefault(event.run_key, []).append(event)

@@ -71,7 +71,7 @@ def test_no_settings_of_this_machine_are_needed_for_the_defaults() -> None:
 
 
 def test_no_runs_a_day_is_a_legal_setting() -> None:
-    assert load(TriggerSettings, {"MILLRACE_RUNS_A_DAY": "0"}).drift_runs_per_day == 0
+    assert load(TriggerSettings, {"MILLRACE_DRIFT_RUNS_PER_DAY": "0"}).drift_runs_per_day == 0
 
 
 OLD_NAMES = [

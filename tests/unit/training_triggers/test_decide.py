@@ -19,11 +19,11 @@ from streams.loop.outcome import Emit
 from streams.rows import Polled
 from streams.schema_registry import MemoryRegistry
 from tests.support.rows import rows_at
-from training_triggers.drift.decide import LOST_MS, Decide, End, Policy, decide, run_key, words_of
+from training_triggers.drift.decide import LOST_MS, Decide, RetrainPolicy, RunEnd, decide, run_key, words_of
 from training_triggers.drift.detect import judged, of_log, of_outcome
 from training_triggers.journal import ENDS
 
-POLICY = Policy(cool_down_ms=60_000, a_day=3)
+POLICY = RetrainPolicy(cool_down_ms=60_000, a_day=3)
 
 
 def event(window: int = 1, model: str = "m", trigger: str = "ks") -> DriftEvent:
@@ -57,7 +57,7 @@ class Told:
 
 
 class DecideUnderTest:
-    def __init__(self, policy: Policy = POLICY) -> None:
+    def __init__(self, policy: RetrainPolicy = POLICY) -> None:
         self.ids, self.policy, self.told = MemoryRegistry(), policy, Told()
         for topic in (DRIFT_EVENTS, TRAINING_REQUESTS, TRAINING_EVENTS):
             self.ids.register(topic.subject, avro.schema(topic.record.RECORD))  # type: ignore[union-attr]
@@ -118,7 +118,7 @@ def test_one_lasting_drift_asks_for_one_run_until_that_has_ended() -> None:
 
 
 def test_the_pause_counts_from_the_end_of_a_run_and_each_in_vain_doubles_it() -> None:
-    world, at, waited = DecideUnderTest(Policy(cool_down_ms=60_000, a_day=100)), 1_000_000, []
+    world, at, waited = DecideUnderTest(RetrainPolicy(cool_down_ms=60_000, a_day=100)), 1_000_000, []
     for kind in ("refused", "failed", "rolled_back", "promoted", "refused"):
         world.take(event(at), at_ms=at)
         count = len(world.requests)
@@ -157,7 +157,7 @@ def test_a_run_whose_end_never_comes_holds_its_model_a_day_and_not_for_ever() ->
 
 
 def test_the_day_has_its_most_and_none_is_a_legal_number() -> None:
-    world = DecideUnderTest(Policy(cool_down_ms=0, a_day=3))
+    world = DecideUnderTest(RetrainPolicy(cool_down_ms=0, a_day=3))
     for number in range(6):
         world.take(event(number), at_ms=1_000_000 + number)
         world.end("refused", 1_000_000 + number)
@@ -165,20 +165,20 @@ def test_the_day_has_its_most_and_none_is_a_legal_number() -> None:
     assert "3 is the most" in world.said[-1]["words"]
     world.take(event(9), at_ms=1_000_000 + 24 * 3_600_000 + 1)
     assert len(world.requests) == 4
-    off = DecideUnderTest(Policy(a_day=0))
+    off = DecideUnderTest(RetrainPolicy(a_day=0))
     off.take(event(1), at_ms=5)
     assert (off.requests, [one["kind"] for one in off.said]) == ([], ["passed_over"])
     assert "MILLRACE_DRIFT_RUNS_PER_DAY is 0" in off.said[0]["words"]
 
 
 def test_a_finding_of_a_young_baseline_asks_for_nothing_and_what_is_due_has_none() -> None:
-    world = DecideUnderTest(Policy(baseline_ms=86_400_000))
+    world = DecideUnderTest(RetrainPolicy(baseline_ms=86_400_000))
     world.take(replace(event(1), baseline_ms=3_600_000), at_ms=5)
     assert (world.requests, world.said[0]["kind"]) == ([], "passed_over")
     assert "spans 3600 s, and from 86400 s on" in world.said[0]["words"]
     world.take(event(2, trigger="volume"), at_ms=6)
     assert len(world.requests) == 1
-    other = DecideUnderTest(Policy(baseline_ms=86_400_000))
+    other = DecideUnderTest(RetrainPolicy(baseline_ms=86_400_000))
     other.take(replace(event(1), baseline_ms=86_400_000), at_ms=5)
     assert len(other.requests) == 1
 
@@ -219,7 +219,7 @@ def test_models_do_not_wait_for_each_other() -> None:
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.sampled_from(sorted(ENDS))), min_size=1, max_size=12))
 def test_between_an_end_and_the_next_request_lies_at_least_the_cool_down(steps: list[tuple[int, int, str]]) -> None:
     asked: list[TrainingRequest] = []
-    ends: dict[str, End] = {}
+    ends: dict[str, RunEnd] = {}
     now_ms = 0
     for number, (wait_ms, took_ms, kind) in enumerate(steps):
         now_ms += wait_ms
@@ -230,7 +230,7 @@ def test_between_an_end_and_the_next_request_lies_at_least_the_cool_down(steps: 
             ))  # fmt: skip
             assert not decide(event(99), asked, ends, now_ms + took_ms, POLICY).ask
             now_ms += took_ms
-            ends[str(number)] = End(kind, now_ms)
+            ends[str(number)] = RunEnd(kind, now_ms)
     assert asked
 
 

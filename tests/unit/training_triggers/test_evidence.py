@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training_triggers.recorded.confidence_sequence import Both, Share, difference
+from training_triggers.recorded.confidence_sequence import PairedAnswers, Share, difference
 from training_triggers.recorded.evidence import Evidence
 
 MODEL = "moderation-text"
@@ -79,7 +79,7 @@ def test_a_request_that_is_asked_again_counts_once_and_a_version_by_its_digest()
     first, second = (evidence.of(MODEL, digest, "live") for digest in ("d1", "d2"))
     assert (first.answered, first.labelled, first.right) == (30, 30, 30)
     assert (second.answered, second.labelled, second.right) == (30, 30, 0)
-    assert evidence.beside((MODEL, "d2", "live"), (MODEL, "d1", "live")) == Both(30, 0, 30)
+    assert evidence.beside((MODEL, "d2", "live"), (MODEL, "d1", "live")) == PairedAnswers(30, 0, 30)
 
 
 def test_ten_pictures_of_one_item_are_one_answer_and_a_label_is_of_its_part() -> None:

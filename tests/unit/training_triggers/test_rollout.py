@@ -18,13 +18,14 @@ from streams.broker import Commit
 from streams.clock import ManualClock
 from streams.schema_registry import MemoryRegistry
 from tests.unit.training_triggers.test_evidence import MODEL, record
-from training_triggers.recorded.confidence_sequence import Both, paired_difference
-from training_triggers.recorded.evidence import Evidence, Seen, time_ratio
-from training_triggers.rollout.controller import BACK, Policy, Rollout, breach, breach_beside, canary_of, of_canary
+from training_triggers.recorded.confidence_sequence import PairedAnswers, paired_difference
+from training_triggers.recorded.evidence import ArmEvidence, Evidence, time_ratio
+from training_triggers.rollout.controller import BACK, Rollout, canary_of
+from training_triggers.rollout.decisions import CanaryAction, RolloutPolicy, breach, of_canary, paired_breach
 from training_triggers.versions import promotion, update_history
 from training_triggers.versions.promotion import Source, before, shipped
 
-POLICY = Policy(share=0.5, labelled=50, margin=0.05, without_labels=500, most_s=100, watch_s=1_000)
+POLICY = RolloutPolicy(share=0.5, labelled=50, margin=0.05, without_labels=500, max_s=100, watch_s=1_000)
 FACTS = {"version": "2", "uri": "file:/v2", "digest": "d2"}
 
 
@@ -59,7 +60,7 @@ class RolloutTopics:
         return [event.kind for event in self.events if event.run_key == run_key]
 
     def seen(self, digest: str, arm: str, labelled: int, right: int, ms: float = 1.0) -> None:
-        self.known.sides[MODEL, digest, arm] = Seen(labelled, labelled, right, [(8, ms)] * 100)
+        self.known.sides[MODEL, digest, arm] = ArmEvidence(labelled, labelled, right, [(8, ms)] * 100)
 
     def answer(self, digest: str, arm: str, right: Sequence[bool], first: int = 0) -> None:
         """Requests from number `first` on, each labelled."""
@@ -106,6 +107,8 @@ class Reading:
         if kind not in self._world.kinds(run_key):
             self._world.event(kind, run_key, facts, words)
             self._world.write()
+
+    def close_unused(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -189,10 +192,10 @@ def test_without_labels_the_gates_verdict_stands_after_enough_answers() -> None:
     world = RolloutTopics()
     world.judged()
     one = look(world)
-    world.known.sides[MODEL, "d2", Arm.CANARY] = Seen(answered=499)
+    world.known.sides[MODEL, "d2", Arm.CANARY] = ArmEvidence(answered=499)
     look(world, one)
     assert len(world.written) == 1
-    world.known.sides[MODEL, "d2", Arm.CANARY] = Seen(answered=500)
+    world.known.sides[MODEL, "d2", Arm.CANARY] = ArmEvidence(answered=500)
     look(world, one)
     assert world.written[-1].version == "2"
 
@@ -427,33 +430,38 @@ def test_a_crash_after_any_write_ends_in_the_same_state(good: bool) -> None:
 
 def test_times_are_compared_at_the_same_batch_size() -> None:
     small, large = (
-        Seen(batches=[(n, 1.0 + 0.5 * n) for n in (1, 2, 3, 4) * 10]),
-        Seen(batches=[(n, 1.0 + 0.5 * n) for n in (16, 32, 48) * 10]),
+        ArmEvidence(batches=[(n, 1.0 + 0.5 * n) for n in (1, 2, 3, 4) * 10]),
+        ArmEvidence(batches=[(n, 1.0 + 0.5 * n) for n in (16, 32, 48) * 10]),
     )
     assert time_ratio(small, large) == pytest.approx(1.0, rel=0.01)
-    slow = Seen(batches=[(n, 4 * (1.0 + 0.5 * n)) for n in (1, 2, 3, 4) * 10])
+    slow = ArmEvidence(batches=[(n, 4 * (1.0 + 0.5 * n)) for n in (1, 2, 3, 4) * 10])
     assert time_ratio(slow, large) == pytest.approx(4.0, rel=0.01)
     assert "times as long" in breach(slow, large, POLICY)
-    assert of_canary(Seen(), Seen(), 1.0, POLICY).kind == "wait"
+    assert of_canary(ArmEvidence(), ArmEvidence(), 1.0, POLICY).action is CanaryAction.WAIT
 
 
 def test_few_labels_do_not_hold_a_canary_up() -> None:
-    new, old = Seen(answered=600, labelled=1, right=1), Seen(answered=600)
-    assert of_canary(new, old, 2.0, POLICY).kind == "wait", "more may come"
-    assert of_canary(new, old, 90.0, POLICY).kind == "promote"
-    assert of_canary(new, old, 101.0, POLICY).kind == "promote"
-    assert of_canary(Seen(answered=600), Seen(labelled=400, right=390), 101.0, POLICY).kind == "back", "why has it none?"
-    assert of_canary(Seen(answered=600, labelled=40, right=39), Seen(labelled=40, right=39), 101.0, POLICY).kind == "back"
+    new, old = ArmEvidence(answered=600, labelled=1, right=1), ArmEvidence(answered=600)
+    assert of_canary(new, old, 2.0, POLICY).action is CanaryAction.WAIT, "more may come"
+    assert of_canary(new, old, 90.0, POLICY).action is CanaryAction.PROMOTE
+    assert of_canary(new, old, 101.0, POLICY).action is CanaryAction.PROMOTE
+    assert of_canary(ArmEvidence(answered=600), ArmEvidence(labelled=400, right=390), 101.0, POLICY).action is CanaryAction.END, (
+        "why has it none?"
+    )
+    assert (
+        of_canary(ArmEvidence(answered=600, labelled=40, right=39), ArmEvidence(labelled=40, right=39), 101.0, POLICY).action
+        is CanaryAction.END
+    )
 
 
 def test_on_the_same_requests_only_those_that_tell_them_apart_count() -> None:
-    low, high = paired_difference(Both(200, 0, 40))
+    low, high = paired_difference(PairedAnswers(200, 0, 40))
     assert high < 0
-    assert paired_difference(Both(200, 40, 0)) == pytest.approx((-high, -low))
-    assert paired_difference(Both(200, 20, 20))[0] < 0 < paired_difference(Both(200, 20, 20))[1]
-    assert paired_difference(Both()) == (-1.0, 1.0)
-    assert "right less often" in breach_beside(Seen(), Seen(), Both(200, 0, 40), POLICY)
-    assert breach_beside(Seen(), Seen(), Both(29, 0, 29), POLICY) == ""
+    assert paired_difference(PairedAnswers(200, 40, 0)) == pytest.approx((-high, -low))
+    assert paired_difference(PairedAnswers(200, 20, 20))[0] < 0 < paired_difference(PairedAnswers(200, 20, 20))[1]
+    assert paired_difference(PairedAnswers()) == (-1.0, 1.0)
+    assert "right less often" in paired_breach(ArmEvidence(), ArmEvidence(), PairedAnswers(200, 0, 40), POLICY)
+    assert paired_breach(ArmEvidence(), ArmEvidence(), PairedAnswers(29, 0, 29), POLICY) == ""
 
 
 def test_what_strangers_write_on_the_topics_hinders_no_other_run() -> None:

@@ -25,8 +25,9 @@ from streams.rows import Polled
 from streams.schema_registry import MemoryRegistry
 from tests.support.rows import rows_at
 from training_triggers.recorded import held_back, training_window
+from training_triggers.recorded.label_wait import LabelledRequests
 from training_triggers.recorded.training_window import Examples, WindowRefused
-from training_triggers.recorded.truth import Known, with_label
+from training_triggers.recorded.truth import RequestLabels, with_label
 from training_triggers.runs import report_page, training_run
 from training_triggers.runs.launch import MOST_STARTS, Launch
 from training_triggers.runs.training_run import Run
@@ -184,16 +185,16 @@ def test_a_run_that_waits_for_labels_holds_no_other_model_up() -> None:
 
 
 class Written:
-    """`Journal` in memory."""
+    """`RunJournal` in memory."""
 
     def __init__(self) -> None:
-        self.kinds: dict[str, str] = {}
+        self.words: dict[str, str] = {}
 
-    def events(self) -> dict[str, str]:
-        return self.kinds
+    def kinds(self) -> set[str]:
+        return set(self.words)
 
-    def write(self, kind: str, words: str, cause: str = "", facts: Any = None) -> None:
-        self.kinds[kind] = words
+    def write(self, kind: str, words: str, facts: Any = None) -> None:
+        self.words[kind] = words
 
 
 def child(
@@ -224,7 +225,7 @@ def child(
 
     monkeypatch.setattr(training_run, "live", lambda *given: shipped("moderation-text"))
     monkeypatch.setattr(
-        training_run.Run, "_known", lambda self, kept: {one: Known({"spam": i % 2 == 0}) for i, one in enumerate(ids)}
+        training_run.Run, "_truth", lambda self, window: {one: RequestLabels({"spam": i % 2 == 0}) for i, one in enumerate(ids)}
     )
     monkeypatch.setitem(RETRAIN, "moderation-text", retrain)
     request = TrainingRequest(run_key="r-1", model=model, version="1", reason="why", actor="me", decided_ms=0)
@@ -235,7 +236,7 @@ def child(
     ("error", "words"),
     [
         (OSError(28, "No space left on device"), "No space left"),
-        (TrainingFailed("the loss became no number"), "training-failed: the loss became no number"),
+        (TrainingFailed("the loss became NaN"), "training-failed: the loss became NaN"),
         (MemoryError("no memory"), "MemoryError"),
     ],
 )
@@ -244,8 +245,8 @@ def test_what_a_run_cannot_do_is_its_end_and_said(
 ) -> None:
     one, written = child(monkeypatch, tmp_path, error)
     one.go()
-    assert words in written.kinds["failed"]
-    assert set(written.kinds) <= {"failed", "progress"}
+    assert words in written.words["failed"]
+    assert set(written.words) <= {"failed", "progress"}
     one.go()
     assert not (tmp_path / "made.json").exists(), "an end is an end"
 
@@ -253,15 +254,15 @@ def test_what_a_run_cannot_do_is_its_end_and_said(
 def test_a_run_of_a_model_that_nobody_trains_says_which_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     one, written = child(monkeypatch, tmp_path, None, "translation-en-fr")
     one.go()
-    assert "no trainer learns translation-en-fr" in written.kinds["failed"]
-    assert "vision-digits" in written.kinds["failed"]
+    assert "translation-en-fr cannot be trained from recorded requests" in written.words["failed"]
+    assert "vision-digits" in written.words["failed"]
 
 
 def test_without_a_broker_nothing_is_the_runs_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     one, written = child(monkeypatch, tmp_path, BrokerUnavailable("gone"))
     with pytest.raises(BrokerUnavailable):
         one.go()
-    assert "failed" not in written.kinds
+    assert "failed" not in written.words
 
 
 # --- the window -----------------------------------------------------------------------------------------------------
@@ -325,7 +326,7 @@ def test_pictures_of_one_item_and_what_shares_one_lie_on_one_side() -> None:
     of = held_back.groups(ids, contents)
     assert of["a"] == of["b"]
     assert of["a"] != of["c"]
-    asked = training_window.Asked(ids, [10, 10, 20, 30, 30], contents)
+    asked = training_window.ReplayedRequests(ids, [10, 10, 20, 30, 30], contents)
     assert training_window.independent(asked, {"a", "b", "c", "elsewhere"}) == 2
     assert asked.since(20) == {"b", "c"}, "by the time of the record, whatever the id is"
 
@@ -344,7 +345,7 @@ def test_near_copies_have_the_same_content() -> None:
 
 
 def test_requests_whose_ids_tell_no_time_count_by_the_log() -> None:
-    labelled = training_window.Labelled("moderation", 1_000_000)
+    labelled = LabelledRequests("moderation", 1_000_000)
     for request_id in ("order-1", "order-2", str(uuid.uuid4()), uuid7(2_000_000), uuid7(1)):
         labelled.label({"request_id": request_id, "task": "moderation", "truth": {"spam": True}})
     labelled.label({"request_id": uuid7(3_000_000), "task": "vision", "truth": {"1": True}})
@@ -427,7 +428,7 @@ def test_a_weight_that_is_no_number_and_an_option_that_is_none_are_refused(tmp_p
     from training_triggers.trainers import moderation_text_retrain
 
     features = sparse.csr_matrix(np.eye(4))
-    with pytest.raises(TrainingFailed, match="no number"):
+    with pytest.raises(TrainingFailed, match="is NaN"):
         moderation_text_retrain.adapted(features, np.ones(4), np.full(4, np.nan), 0.0, 10.0)
     with pytest.raises(BadSettings, match="takes a number"):
         Job(tmp_path, tmp_path, "2", tmp_path, "", options={"strength": "much"}).number("strength", 1.0)

@@ -25,7 +25,7 @@ from tests.benchmarks.dependence import TRAFFIC, rules_of, version
 from tests.support.rows import rows_at
 from training_triggers.drift.detect import VERSIONS_KEPT, Detector, of_log
 from training_triggers.drift.renew_baseline import wish
-from training_triggers.drift.version_watch import STATE_BYTES, Rules, Watch
+from training_triggers.drift.version_watch import STATE_BYTES, VersionWatch, WatchRules
 from training_triggers.drift.watch_state import state_of, watch_of
 from training_triggers.runs.report import dark, row_of, unlabelled
 from training_triggers.settings import TriggerSettings
@@ -39,13 +39,13 @@ COLUMNS = (ks.TRIGGER, psi.TRIGGER, chi_square.TRIGGER)
 sizes = st.integers(20, 300)
 
 
-def filled(rules: Rules, entries: int, seed: int = 1, signals: int = 1) -> Watch:
-    watch = Watch(tuple(f"s{i}" for i in range(signals)), COLUMNS, rules)
+def filled(rules: WatchRules, entries: int, seed: int = 1, signals: int = 1) -> VersionWatch:
+    watch = VersionWatch(tuple(f"s{i}" for i in range(signals)), COLUMNS, rules)
     watch.add(np.random.default_rng(seed).normal(size=(entries, signals)).astype(np.float32), 1)
     return watch
 
 
-def again(watch: Watch, rules: Rules) -> Watch:
+def again(watch: VersionWatch, rules: WatchRules) -> VersionWatch:
     """As after a restart under these rules."""
     return watch_of(DriftState.from_dict(read(state_of(watch, "drift", "m", "1"))), watch.triggers, rules)
 
@@ -62,8 +62,8 @@ def read(state: DriftState) -> dict[str, Any]:
 @given(sizes, sizes, st.integers(0, 900), st.integers(1, 400))
 @settings(max_examples=150, deadline=None)
 def test_a_window_that_was_set_anew_neither_hangs_nor_fills_an_old_baseline(old: int, new: int, seen: int, more: int) -> None:
-    before = filled(Rules(old), seen)
-    after = again(before, Rules(new))
+    before = filled(WatchRules(old), seen)
+    after = again(before, WatchRules(new))
     if new > old and len(before.baseline):
         assert len(after.baseline) == 0, "today's traffic would complete it"
         assert f"raised from {old} to {new}" in after.note
@@ -78,19 +78,19 @@ def test_a_window_that_was_set_anew_neither_hangs_nor_fills_an_old_baseline(old:
     assert len(after.baseline) in (0, new)
     assert len(after.window) < new
     assert after.entries == seen + more
-    assert again(after, Rules(new)).window_n == new
+    assert again(after, WatchRules(new)).window_n == new
 
 
 def test_a_longer_span_begins_the_baseline_anew_and_a_shorter_one_settles_it() -> None:
-    kept = filled(Rules(50, baseline_ms=0), 120)
+    kept = filled(WatchRules(50, baseline_ms=0), 120)
     assert kept.settled
-    longer = again(kept, Rules(50, baseline_ms=60_000))
+    longer = again(kept, WatchRules(50, baseline_ms=60_000))
     assert (len(longer.baseline), longer.settled) == (0, False)
     assert "is to span 60 s" in longer.note
-    filling = filled(Rules(50, baseline_ms=60_000), 120)
+    filling = filled(WatchRules(50, baseline_ms=60_000), 120)
     assert not filling.settled
-    assert len(again(filling, Rules(50, baseline_ms=60_000)).baseline) == 50
-    shorter = again(filling, Rules(50, baseline_ms=0))
+    assert len(again(filling, WatchRules(50, baseline_ms=60_000)).baseline) == 50
+    shorter = again(filling, WatchRules(50, baseline_ms=0))
     shorter.add(np.zeros((50, 1), np.float32), 2)
     assert shorter.settled
 
@@ -99,17 +99,17 @@ def test_a_longer_span_begins_the_baseline_anew_and_a_shorter_one_settles_it() -
     "broken", [{"rules": 0}, {"rules": 99}, {"baseline": b"123"}, {"spread": b""}, {"window_n": 7}, {"asked_n": 0}]
 )
 def test_a_state_of_other_rules_or_one_that_does_not_hold_together_begins_anew_and_says_so(broken: dict[str, Any]) -> None:
-    state = replace(state_of(filled(Rules(50), 130), "drift", "m", "1"), **broken)
-    found = watch_of(state, COLUMNS, Rules(50))
+    state = replace(state_of(filled(WatchRules(50), 130), "drift", "m", "1"), **broken)
+    found = watch_of(state, COLUMNS, WatchRules(50))
     assert (len(found.baseline), found.windows) == (0, 1), "windows are counted on: no two findings have one id"
     assert "anew" in found.note
 
 
 def test_what_is_due_by_count_or_age_is_not_told_at_once_because_its_size_was_set_anew() -> None:
-    kept = filled(Rules(50, due=(Volume(100), Age(0))), 1_050)
+    kept = filled(WatchRules(50, due=(Volume(100), Age(0))), 1_050)
     assert kept.streaks["due volume 100"] == 10
     for size in (1_000, 10):
-        found = again(kept, Rules(50, due=(Volume(size), Age(0))))
+        found = again(kept, WatchRules(50, due=(Volume(size), Age(0))))
         assert found.add(np.zeros((1, 1), np.float32), 2) == [], size
         told = [alarm for alarm in found.add(np.zeros((size, 1), np.float32), 3) if alarm.trigger.name == "volume"]
         assert [alarm.window for alarm in told] == [1051 // size + 1]
@@ -117,9 +117,9 @@ def test_what_is_due_by_count_or_age_is_not_told_at_once_because_its_size_was_se
 
 @pytest.mark.parametrize("signals", [1, 30, 84])
 def test_a_state_fits_its_record_whatever_was_set(signals: int) -> None:
-    rules = Rules(20_000)
+    rules = WatchRules(20_000)
     n = rules.fitting(signals)
-    watch = Watch(tuple(f"s{i}" for i in range(signals)), (), rules)
+    watch = VersionWatch(tuple(f"s{i}" for i in range(signals)), (), rules)
     watch.add(np.random.default_rng(1).normal(size=(2 * n - 1, signals)).astype(np.float32), 1)
     assert (len(watch.baseline), len(watch.window)) == (n, n - 1)
     ids = MemoryRegistry()
@@ -172,8 +172,8 @@ def test_a_signal_that_never_moves_has_no_effect() -> None:
 
 
 def test_a_baseline_of_a_day_holds_as_much_of_each_hour() -> None:
-    rules = Rules(200, baseline_ms=DAY_MS)
-    watch = Watch(("hour",), (), rules)
+    rules = WatchRules(200, baseline_ms=DAY_MS)
+    watch = VersionWatch(("hour",), (), rules)
     for hour in range(25):
         watch.add(np.full((200, 1), hour, np.float32), 1 + hour * DAY_MS // 24)
     assert watch.settled
@@ -185,7 +185,7 @@ def test_a_baseline_of_a_day_holds_as_much_of_each_hour() -> None:
 
 
 def test_while_the_baseline_fills_a_change_is_told_once() -> None:
-    random, watch = np.random.default_rng(3), Watch(("s",), (ks.TRIGGER,), Rules(200, baseline_ms=DAY_MS))
+    random, watch = np.random.default_rng(3), VersionWatch(("s",), (ks.TRIGGER,), WatchRules(200, baseline_ms=DAY_MS))
     found = [alarm for i in range(8) for alarm in watch.add(random.normal(3.0 * (i > 1), 1, (200, 1)).astype(np.float32), 1 + i)]
     assert [alarm.window for alarm in found] == [3]
     assert found[0].baseline_ms < 10
@@ -196,10 +196,10 @@ def test_an_accuracy_that_stays_asks_for_nothing_however_long_it_is_watched(shar
     """20 versions, 60 windows each; with the 5 % of each version more than 4 come less than once in 300 times."""
     random, wrong = np.random.default_rng(23), 0
     for _ in range(20):
-        watch = Watch(("right",), (accuracy.TRIGGER,), Rules(200))
+        watch = VersionWatch(("right",), (accuracy.TRIGGER,), WatchRules(200))
         wrong += bool(watch.add((random.random((61 * 200, 1)) < share).astype(np.float32), 1))
     assert wrong <= 4
-    fallen = Watch(("right",), (accuracy.TRIGGER,), Rules(200))
+    fallen = VersionWatch(("right",), (accuracy.TRIGGER,), WatchRules(200))
     fallen.add((random.random((600, 1)) < share).astype(np.float32), 1)
     assert fallen.add((random.random((600, 1)) < share - 0.3).astype(np.float32), 1)
 
@@ -226,7 +226,7 @@ class Events:
 
 
 class DetectorUnderTest:
-    def __init__(self, rules: Rules = Rules(50)) -> None:  # noqa: B008
+    def __init__(self, rules: WatchRules = WatchRules(50)) -> None:  # noqa: B008
         self.ids, self.rules, self.states, self.events = MemoryRegistry(), rules, list[DriftState](), Events()
         for topic in (PREDICTION_LOG, DRIFT_STATE, DRIFT_EVENTS, MODEL_UPDATES):
             self.ids.register(topic.subject, avro.schema(topic.record.RECORD))  # type: ignore[union-attr]
@@ -255,7 +255,7 @@ class DetectorUnderTest:
         self.states += [DriftState.from_dict(one) for one in written.get(DRIFT_STATE.name, [])]
         return written.get(DRIFT_EVENTS.name, [])
 
-    def watch(self, version: str = "1") -> Watch:
+    def watch(self, version: str = "1") -> VersionWatch:
         return self.detector.watches["m", version]
 
 
@@ -359,7 +359,7 @@ def test_a_folder_promoted_under_the_shipped_versions_name_is_another_model() ->
 
 def test_findings_of_a_baseline_that_began_anew_have_ids_of_their_own() -> None:
     world, ids = DetectorUnderTest(), list[str]()
-    for rules in (Rules(50), Rules(60)):
+    for rules in (WatchRules(50), WatchRules(60)):
         world.rules = rules
         world.start()
         for i in range(8):
@@ -374,22 +374,22 @@ def test_findings_of_a_baseline_that_began_anew_have_ids_of_their_own() -> None:
 def test_a_blind_detector_says_what_it_does_not_see() -> None:
     settings_ = TriggerSettings(drift_baseline_s=60.0)
 
-    def blind(watch: Watch) -> str:
+    def blind(watch: VersionWatch) -> str:
         return "; ".join(row_of(state_of(watch, "drift", "m", "1"), [], settings_)["blind"])
 
-    assert "no baseline yet, so nothing is found: 30 of its first 50 entries came" in blind(filled(Rules(50), 30))
-    assert "spans 0 s; a finding asks for training from 60 s on" in blind(filled(Rules(50, baseline_ms=60_000), 130))
-    settled = filled(Rules(50), 130)
+    assert "no baseline yet, so nothing is found: 30 of its first 50 entries came" in blind(filled(WatchRules(50), 30))
+    assert "spans 0 s; a finding asks for training from 60 s on" in blind(filled(WatchRules(50, baseline_ms=60_000), 130))
+    settled = filled(WatchRules(50), 130)
     assert blind(settled) == ""
     settled.ignored = frozenset({"length"})
     assert "not watched" in blind(settled)
     assert "length" in blind(settled)
-    assert "raised from 50 to 90" in blind(again(settled, Rules(90)))
-    assert "not 20000: of 84 signals more would not fit a record" in blind(filled(Rules(20_000), 10, signals=84))
+    assert "raised from 50 to 90" in blind(again(settled, WatchRules(90)))
+    assert "not 20000: of 84 signals more would not fit a record" in blind(filled(WatchRules(20_000), 10, signals=84))
 
 
 def test_a_model_whose_answers_met_no_label_is_named() -> None:
-    state = state_of(filled(Rules(50), 60), "drift", "m", "1")
+    state = state_of(filled(WatchRules(50), 60), "drift", "m", "1")
     newer, judged = replace(state, version="2", seen_ms=9), replace(state, model="n")
     found = unlabelled([newer, state, judged, replace(judged, detector="accuracy")])
     assert [(one.model, one.version) for one in found] == [("m", "2")]
