@@ -31,6 +31,7 @@ from tests.support.rows import rows_at
 from training_triggers.drift import decide
 from training_triggers.recorded.evidence import Evidence
 from training_triggers.rollout import controller
+from training_triggers.rollout.decisions import RolloutPolicy
 from training_triggers.versions import update_history
 
 LOOK_EVERY_MS = 60_000
@@ -79,7 +80,7 @@ class _Told:
 
 def drift_decisions(history: History) -> Iterator[Decision]:
     ids, told = history.ids(), _Told()
-    step = decide.Decide(decide.Policy(cool_down_ms=3_600_000, a_day=4), ids, "decide-0", lambda: told)
+    step = decide.Decide(decide.RetrainPolicy(cool_down_ms=3_600_000, runs_per_day=4), ids, "decide-0", lambda: told)
     step.restore({(DRIFT_EVENTS.name, 0): Commit(0)})
     for read in history.records:
         if read.topic != DRIFT_EVENTS.name:
@@ -96,7 +97,7 @@ def drift_decisions(history: History) -> Iterator[Decision]:
 
 
 class _Topics:
-    """`controller.Topics` over a history, up to `now_ms`."""
+    """`controller.TopicAccess` over a history, up to `now_ms`."""
 
     def __init__(self, history: History, clock: ManualClock) -> None:
         self._clock, self._ids = clock, history.ids()
@@ -148,6 +149,9 @@ class _Topics:
     def tell(self, run_key: str, model: str, kind: str, words: str, facts: Mapping[str, str]) -> None:
         self.decisions.append({"told": kind, "run_key": run_key, "at_ms": self._clock.now_ms()})
 
+    def close_unused(self) -> None:
+        return
+
     def close(self) -> None:
         return
 
@@ -156,7 +160,7 @@ def rollout_decisions(history: History) -> Iterator[Decision]:
     """A look each minute, from the first record to five hours after the last."""
     clock = ManualClock(history.records[0].at_ms)
     topics = _Topics(history, clock)
-    policy = controller.Policy(share=0.5, labelled=50, without_labels=500, most_s=3_600, watch_s=7_200)
+    policy = RolloutPolicy(share=0.5, labelled=50, without_labels=500, max_s=3_600, watch_s=7_200)
     rollout = controller.Rollout(policy, history.ids(), list, lambda: topics, clock)
     rollout.restore({(TRAINING_EVENTS.name, 0): Commit(0)})
     while clock.now_ms() < history.records[-1].at_ms + 5 * 3_600_000:

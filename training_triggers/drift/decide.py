@@ -34,11 +34,11 @@ READ_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class RetrainPolicy:
-    """cool_down_ms: from the end of a model's run to the next that drift asks for. a_day: of those, within 24 hours; 0 for none.
+    """cool_down_ms: from the end of a model's run to the next that drift asks for. runs_per_day: of those, within 24 hours; 0 for none.
     baseline_ms: time that the baseline of a finding must span."""
 
     cool_down_ms: int = 600_000
-    a_day: int = 6
+    runs_per_day: int = 6
     baseline_ms: int = 0
 
 
@@ -72,7 +72,7 @@ def decide(
     """asked: the requests for this model, oldest first. ends: by run key. now_ms: the broker's time of the finding."""
     if any(event.event_id in request.causes for request in asked):
         return Decision(False, "this finding has asked already")
-    if not policy.a_day:
+    if not policy.runs_per_day:
         return Decision(False, "drift asks for no runs: MILLRACE_DRIFT_RUNS_PER_DAY is 0")
     if event.trigger not in DUE and event.baseline_ms < policy.baseline_ms:
         return Decision(
@@ -89,9 +89,10 @@ def decide(
             words = f"{asked[-1].run_key} ended {max(0, now_ms - since_ms) / 1000:.0f} s ago"
             return Decision(False, f"{words}; the next may be in {(since_ms + pause_ms - now_ms) / 1000:.0f} s")
     today = sum(request.actor == ASKED_BY and request.decided_ms > now_ms - DAY_MS for request in asked)
-    if today >= policy.a_day:
+    if today >= policy.runs_per_day:
         return Decision(
-            False, f"drift asked for {today} runs within a day, and {policy.a_day} is the most (MILLRACE_DRIFT_RUNS_PER_DAY)"
+            False,
+            f"drift asked for {today} runs within a day, and {policy.runs_per_day} is the most (MILLRACE_DRIFT_RUNS_PER_DAY)",
         )
     return Decision(True, words_of(event))
 

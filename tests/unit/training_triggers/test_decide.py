@@ -23,7 +23,7 @@ from training_triggers.drift.decide import LOST_MS, Decide, RetrainPolicy, RunEn
 from training_triggers.drift.detect import judged, of_log, of_outcome
 from training_triggers.journal import ENDS
 
-POLICY = RetrainPolicy(cool_down_ms=60_000, a_day=3)
+POLICY = RetrainPolicy(cool_down_ms=60_000, runs_per_day=3)
 
 
 def event(window: int = 1, model: str = "m", trigger: str = "ks") -> DriftEvent:
@@ -118,7 +118,7 @@ def test_one_lasting_drift_asks_for_one_run_until_that_has_ended() -> None:
 
 
 def test_the_pause_counts_from_the_end_of_a_run_and_each_in_vain_doubles_it() -> None:
-    world, at, waited = DecideUnderTest(RetrainPolicy(cool_down_ms=60_000, a_day=100)), 1_000_000, []
+    world, at, waited = DecideUnderTest(RetrainPolicy(cool_down_ms=60_000, runs_per_day=100)), 1_000_000, []
     for kind in ("refused", "failed", "rolled_back", "promoted", "refused"):
         world.take(event(at), at_ms=at)
         count = len(world.requests)
@@ -157,7 +157,7 @@ def test_a_run_whose_end_never_comes_holds_its_model_a_day_and_not_for_ever() ->
 
 
 def test_the_day_has_its_most_and_none_is_a_legal_number() -> None:
-    world = DecideUnderTest(RetrainPolicy(cool_down_ms=0, a_day=3))
+    world = DecideUnderTest(RetrainPolicy(cool_down_ms=0, runs_per_day=3))
     for number in range(6):
         world.take(event(number), at_ms=1_000_000 + number)
         world.end("refused", 1_000_000 + number)
@@ -165,7 +165,7 @@ def test_the_day_has_its_most_and_none_is_a_legal_number() -> None:
     assert "3 is the most" in world.said[-1]["words"]
     world.take(event(9), at_ms=1_000_000 + 24 * 3_600_000 + 1)
     assert len(world.requests) == 4
-    off = DecideUnderTest(RetrainPolicy(a_day=0))
+    off = DecideUnderTest(RetrainPolicy(runs_per_day=0))
     off.take(event(1), at_ms=5)
     assert (off.requests, [one["kind"] for one in off.said]) == ([], ["passed_over"])
     assert "MILLRACE_DRIFT_RUNS_PER_DAY is 0" in off.said[0]["words"]
