@@ -1,4 +1,4 @@
-"""`./millrace demo --drift`: the loop that retrains, from a change of the traffic to the version that has learnt it, watched."""
+"""`./millrace demo --drift`: shows retraining, from a change of the traffic to the new version that answers it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ COLOURS = {"refused": "red", "failed": "red", "rolled_back": "red", "promoted": 
 
 
 def run(settings: StackSettings, model: str, keep: bool) -> None:
-    """In a folder of its own, so that nobody's data is learnt from; it is removed again unless `keep`."""
+    """Runs in a folder of its own, so that no other data is used for training; the folder is removed afterwards unless `keep`."""
     traffic = traffic_of(model, Path(settings.data))
     rate_per_s, task = RATES_PER_S[model], traffic.taken.group
     stack.fetch(settings)
     home = settings.home_folder.resolve() / "drift-demo"
-    stack.down(replace(settings, home=str(home)))  # one that `--keep` left up
+    stack.down(replace(settings, home=str(home)))  # it may run since an earlier `--keep`
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     (home / "jars").symlink_to(settings.jars.resolve())
@@ -40,7 +40,7 @@ def run(settings: StackSettings, model: str, keep: bool) -> None:
     own = replace(settings, home=str(home), processes=task, bootstrap=None, registry=None, mlflow=None)
     os.environ.update(SETTINGS)
     console.out.print(
-        f"[bold]Millrace demo of drift[/]: {rate_per_s} requests a second to {task}; some minutes; nothing is done by hand until the end\n"
+        f"[bold]Millrace demo of drift[/]: {rate_per_s} requests per second to {task}, for some minutes; drift detection and retraining run by themselves\n"
     )
     try:
         running = stack.up(own, with_training=True)
@@ -55,10 +55,14 @@ def run(settings: StackSettings, model: str, keep: bool) -> None:
             teller.close()
         summary(story)
         if story.twice or story.answered < story.sent - 3 * rate_per_s:
-            raise StoryFailed(f"{story.sent} requests went in, {story.answered} were answered, {story.twice} of them twice")
+            raise StoryFailed(
+                f"{story.sent} requests were sent, {story.answered} were answered, {story.twice} of them twice: see the table above"
+            )
     finally:
         if keep:
-            console.out.print(f"\n  left up: MILLRACE_HOME={home} ./millrace status; training list; models history {model}; down")
+            console.out.print(
+                f"\n  still running: MILLRACE_HOME={home} ./millrace status; training list; models history {model}; down"
+            )
         else:
             with console.step("stop"):
                 stack.down(own)
@@ -74,17 +78,17 @@ def command(settings: StackSettings, running: run_state.State, words: Sequence[s
 
 
 class Shown:
-    """A line for each event, but for what repeats: the findings of one window, and further ones of a version that was found out."""
+    """Prints one line per event, and only the first drift finding of each version."""
 
     def __init__(self) -> None:
-        self._found: set[str] = set()
+        self._drifted: set[str] = set()
 
     def event(self, event: Event) -> None:
         kind, words = _words(event)
         if kind == "drift":
-            if event.record["version"] in self._found:
+            if event.record["version"] in self._drifted:
                 return
-            self._found.add(event.record["version"])
+            self._drifted.add(event.record["version"])
         if kind:
             colour = COLOURS.get(kind, "cyan")
             console.out.print(f"  {event.at_s:6.1f} s  [{colour}]{kind:<12}[/] {console.escape(words)}")
@@ -96,7 +100,7 @@ def _words(event: Event) -> tuple[str, str]:
         case DRIFT_EVENTS.name:
             return "drift", (
                 f"{record['trigger']} of {record['signal']}: mean {record['baseline_mean']:.3g} became {record['window_mean']:.3g} "
-                f"(effect {record['effect']:.2f}, from {record['least_effect']} on it counts)"
+                f"(effect {record['effect']:.2f}, at least {record['least_effect']} counts as drift)"
             )
         case TRAINING_REQUESTS.name:
             return "asked", f"{record['run_key']} by {record['actor']}: {record['reason']}"
@@ -119,10 +123,10 @@ def _tick(story: Story, right: float) -> None:
 
 def summary(story: Story) -> None:
     console.out.print()
-    console.table("answered right", ("traffic", "version", "right", "requests"), [
+    console.table("right answers", ("traffic", "version", "right", "requests"), [
         (traffic, version, f"{right / n:.1%}", str(n)) for (traffic, version), (right, n) in story.rights.items()
     ], right=("right", "requests"))  # fmt: skip
     console.out.print()
-    console.table("how long it took", ("from", "to", "seconds", "requests"), [
+    console.table("duration of each stage", ("from", "to", "seconds", "requests"), [
         (first, then, f"{seconds:.1f}", str(texts)) for first, then, seconds, texts in stages(story)
     ], right=("seconds", "requests"))  # fmt: skip

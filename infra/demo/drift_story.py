@@ -1,8 +1,9 @@
-"""The loop that retrains, watched once: traffic whose kind changes, and what Millrace does about it. For `demo --drift` and its benchmark.
+"""The story of `demo --drift` and its benchmark: the traffic changes, and Millrace retrains a model for it.
 
-Requests go in with their truth as labels, first as the shipped model knows them, then of a kind that it does not know (`drift_traffic.py`). From there on nothing is done by hand: drift is found, a run learns from the labelled requests, the gate compares, a canary
-proves the candidate, and it takes over. After that a run with shuffled labels must be refused, and that refused version, promoted by hand,
-must be brought back.
+Requests are sent with their truth as labels: first of a kind that the shipped model knows, then of a new kind (`drift_traffic.py`). From
+then on everything happens by itself: drift is found, a run trains on the labelled requests, the gate compares, a canary proves the
+candidate, and it takes over. After that a run with shuffled labels must be refused, and when its version is promoted by hand, it must be
+rolled back.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from streams.schema_registry import Registry
 LABEL_DELAY_S = 0.5
 STAGE_LIMIT_S = 420.0
 ROLLING = 200
-# What the loops are told, so that it takes minutes at the story's traffic; everything else is as shipped.
+# Settings with which the story takes minutes at its low traffic; all others have their defaults.
 SETTINGS = {
     "MILLRACE_DRIFT_WINDOW_ENTRIES": "300", "MILLRACE_DRIFT_BASELINE_S": "0", "MILLRACE_TRAINING_MIN_LABELLED": "300", "MILLRACE_GATE_MIN_LABELLED": "50", "MILLRACE_CANARY_SHARE": "0.5",
     "MILLRACE_CANARY_MIN_LABELLED": "60", "MILLRACE_COOL_DOWN_S": "3600", "MILLRACE_GATE_MARGIN": "0.03",
@@ -53,7 +54,7 @@ class StoryFailed(Stop):
 
 @dataclass(frozen=True)
 class Event:
-    """topic, the record, and when it was seen: seconds since the start, and how many texts had been sent by then."""
+    """A record and the time it was read: seconds since the start, and the number of requests sent by then."""
 
     topic: str
     record: dict[str, Any]
@@ -63,7 +64,7 @@ class Event:
 
 @dataclass
 class Story:
-    """rights: by kind of traffic and version that answered, [right, all]. latencies_ms: from sending to the verdict."""
+    """rights: by kind of traffic and answering version, [right answers, all answers]. latencies_ms: (time of the answer in s, ms from sending)."""
 
     events: list[Event] = field(default_factory=list)
     rights: dict[tuple[str, str], list[int]] = field(default_factory=dict)
@@ -71,7 +72,7 @@ class Story:
     sent: int = 0
     answered: int = 0
     twice: int = 0
-    shift: tuple[float, int] = (0.0, 0)  # seconds and texts sent when the traffic changed
+    shift: tuple[float, int] = (0.0, 0)  # seconds and number of requests sent when the traffic changed
 
     def find(self, topic: str, **fields: Any) -> Event | None:
         """The first event of a topic with these fields."""
@@ -79,7 +80,7 @@ class Story:
 
 
 class Teller:
-    """Sends, labels, reads, and tells each event as it comes. on_event: gets every one, on_tick: the share right of the last answers."""
+    """Sends requests and labels, and reads events. on_event: called with each event. on_tick: with the share of right recent answers."""
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class Teller:
         }
         self.traffic, self._on_event, self._on_tick = traffic, on_event, on_tick
         self._begun = time.perf_counter()
-        self._sent: dict[str, tuple[float, dict[str, bool], str]] = {}  # of what is not answered
+        self._sent: dict[str, tuple[float, dict[str, bool], str]] = {}  # requests without an answer yet
         self._answered: set[str] = set()
         self._unlabelled: deque[tuple[float, str, dict[str, bool]]] = deque()
         self._rolling: deque[bool] = deque(maxlen=ROLLING)
@@ -118,13 +119,13 @@ class Teller:
         return time.perf_counter() - self._begun
 
     def until(self, done: Callable[[], Any], words: str, limit_s: float = STAGE_LIMIT_S) -> Any:
-        """Traffic goes on until `done` says something; that. Raises StoryFailed after the limit."""
+        """Send traffic until `done` returns something true; that value. Raises StoryFailed after the limit."""
         end_s = self.now_s + limit_s
-        while not (found := done()):
+        while not (outcome := done()):
             if self.now_s > end_s:
-                raise StoryFailed(f"after {limit_s:.0f} s still no {words}; `./millrace logs` says what the processes did")
+                raise StoryFailed(f"there was no {words} within {limit_s:.0f} s: `./millrace logs` shows what the processes did")
             self.step()
-        return found
+        return outcome
 
     def step(self) -> None:
         now = time.perf_counter()
@@ -185,7 +186,7 @@ class Teller:
 
 
 def learn(teller: Teller) -> str:
-    """The traffic changes, and everything else happens by itself; the version that has learnt it. Raises StoryFailed."""
+    """Change the traffic and wait until a retrained version is live; that version. Raises StoryFailed."""
     story = teller.story
     teller.until(lambda: story.sent >= teller.traffic.baseline, "baseline")
     teller.traffic.changed, story.shift = True, (teller.now_s, story.sent)
@@ -203,7 +204,7 @@ def learn(teller: Teller) -> str:
 
 
 def tell(teller: Teller, command: Callable[[Sequence[str]], None]) -> Story:
-    """The whole story. command: runs a command of `training_triggers`. Raises StoryFailed where a stage does not come."""
+    """The whole story. command: runs a command of `training_triggers`. Raises StoryFailed where a stage is not reached in time."""
     story, model, version = teller.story, teller.traffic.model, learn(teller)
     command(["request", model, "--reason", "a control: labels shuffled, it must not pass", "--option", "control=shuffled"])
     refused = teller.until(lambda: story.find(TRAINING_EVENTS.name, kind="refused"), "verdict on the control")
@@ -222,7 +223,7 @@ def tell(teller: Teller, command: Callable[[Sequence[str]], None]) -> Story:
 
 
 def stages(story: Story) -> list[tuple[str, str, float, int]]:
-    """From and to in words, seconds, texts sent between."""
+    """(from, to, seconds, requests sent in between) of each stage, the whole last."""
     marks = [("the traffic changed", *story.shift)]
     for words, topic, fields in (
         ("drift was found", DRIFT_EVENTS.name, {}),
@@ -232,8 +233,8 @@ def stages(story: Story) -> list[tuple[str, str, float, int]]:
         ("it answered a share", SWAP_ACKS.name, {"arm": "canary", "accepted": True}),
         ("it took over", SWAP_ACKS.name, {"arm": "live", "accepted": True}),
     ):
-        found = story.find(topic, **fields)
-        if found is not None:
-            marks.append((words, found.at_s, found.sent))
+        event = story.find(topic, **fields)
+        if event is not None:
+            marks.append((words, event.at_s, event.sent))
     rows = [(a, b, b_s - a_s, b_n - a_n) for (a, a_s, a_n), (b, b_s, b_n) in pairwise(marks)]
     return [*rows, (marks[0][0], marks[-1][0], marks[-1][1] - marks[0][1], marks[-1][2] - marks[0][2])]

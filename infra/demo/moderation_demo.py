@@ -1,4 +1,4 @@
-"""`./millrace demo`: the whole way once, watched. Texts go in on `content-v1`, verdicts come out, exactly once."""
+"""`./millrace demo`: sends texts to `content-v1`, prints the verdicts, and checks that each text has exactly one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DemoFailed(Stop):
 
 @dataclass
 class Watched:
-    """What came out, for the table at the end. latencies_ms: from sending to reading the verdict."""
+    """Counts for the summary. latencies_ms: from sending a text to reading its verdict."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
@@ -47,7 +47,7 @@ class Watched:
 
 
 def texts(count: int, seed: int = 11) -> list[tuple[str, str]]:
-    """(kind, text): the lines of `demo_texts.tsv` with their blanks filled, shuffled; the same for a seed."""
+    """(kind, text) of `demo_texts.tsv` with placeholders filled, shuffled; the same list for the same seed."""
     random_ = random.Random(seed)
     lines = [line.split("\t") for line in TEXTS.read_text(encoding="utf-8").splitlines()]
     picked: list[tuple[str, str]] = []
@@ -59,7 +59,7 @@ def texts(count: int, seed: int = 11) -> list[tuple[str, str]]:
 
 
 def run(settings: StackSettings, count: int, keep: bool) -> None:
-    """Start what is not up, feed, watch, sum up; stop it again unless `keep`. Raises DemoFailed where verdicts lack."""
+    """Start the stack, send, print verdicts and summary; stop it again unless `keep`. Raises DemoFailed where a verdict is missing or doubled."""
     was_up = run_state.read(settings.run_folder).up
     console.out.print("[bold]Millrace demo[/]: texts in on content-v1, verdicts out on moderation-verdicts-v1, exactly once\n")
     try:
@@ -69,7 +69,8 @@ def run(settings: StackSettings, count: int, keep: bool) -> None:
         _dead_letters(running)
         if any(n != 1 for n in watched.seen.values()) or len(watched.seen) != count:
             raise DemoFailed(
-                f"{count} texts went in and {len(watched.seen)} were answered, some {max(watched.seen.values())} times"
+                f"{count} texts were sent, {len(watched.seen)} were answered, one of them up to {max(watched.seen.values(), default=0)} times: "
+                "`./millrace logs` shows what the workers did"
             )
     finally:
         if not keep and not was_up:
@@ -79,7 +80,7 @@ def run(settings: StackSettings, count: int, keep: bool) -> None:
 
 
 def feed_and_watch(running: run_state.State, items: list[tuple[str, str]]) -> tuple[Watched, float]:
-    """Send the items at RATE_PER_S and read their verdicts. Waits VERDICT_LIMIT_S after the last for the rest."""
+    """Send the texts at RATE_PER_S and read their verdicts. Waits at most VERDICT_LIMIT_S after the last text. Returns seconds too."""
     address, ids, clock = KafkaAddress(bootstrap=running.bootstrap), Registry(running.registry), SystemClock()
     encoder = Encoder.of(CONTENT, ids)
     reader = KafkaBroadcast(address, MODERATION_VERDICTS.name, clock, "end")
@@ -88,7 +89,7 @@ def feed_and_watch(running: run_state.State, items: list[tuple[str, str]]) -> tu
     watched_at = running.find("monitor")
     if watched_at is not None and watched_at.alive():
         console.out.print(f"\n  in a browser, while it runs: [bold]{watched_at.address}[/]")
-    console.out.print(f"\n  {len(items)} texts at {RATE_PER_S} a second; a verdict a line, as they come:\n")
+    console.out.print(f"\n  {len(items)} texts at {RATE_PER_S} per second; some verdicts, as they arrive:\n")
     run_id = uuid7(clock.now_ms())[:13]
     sent: dict[str, tuple[float, str]] = {}
     watched = Watched()
@@ -122,7 +123,7 @@ def _watch(verdict: dict[str, Any], sent: dict[str, tuple[float, str]], watched:
     watched.batch_sizes.append(verdict["batch_size"])
     flagged = [c["category"] for c in verdict["categories"] if c["flagged"]]
     watched.flags.update(flagged or ["nothing flagged"])
-    if flagged or len(watched.seen) % 25 == 1:  # every flagged one, and some of the others
+    if flagged or len(watched.seen) % 25 == 1:  # prints every flagged text and some of the others
         best = verdict["deciding"]
         colour, words = ("red", ", ".join(flagged)) if flagged else ("green", "ok")
         said = f"{best['category']} {best['probability']:.2f}" if best else ""
@@ -142,7 +143,7 @@ def _summary(watched: Watched, count: int, elapsed_s: float) -> None:
         ("texts in", f"{count}"),
         ("verdicts out", f"{sum(watched.seen.values())}"),
         ("answered twice", f"{sum(n > 1 for n in watched.seen.values())}"),
-        ("rate", f"{len(watched.seen) / elapsed_s:.0f} a second (sent at {RATE_PER_S})"),
+        ("rate", f"{len(watched.seen) / elapsed_s:.0f} per second (sent at {RATE_PER_S})"),
         ("latency p50 / p99", f"{_percentile(watched.latencies_ms, 0.5):.1f} / {_percentile(watched.latencies_ms, 0.99):.1f} ms"),
         ("batch size mean / largest", f"{sum(sizes) / max(1, len(sizes)):.1f} / {max(sizes, default=0)}"),
     ]
