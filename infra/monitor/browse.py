@@ -197,13 +197,15 @@ def _newest(address: KafkaAddress, ids: SchemaIds, bounds: Mapping[Place, tuple[
         size = max(1, min(size, room))
         lows = {place: max(bounds[place][0], high - size) for place, high in open_.items()}
         taken, scanned = looked.bytes, looked.scanned
-        found = _stretch(address, ids, lows, open_, CLOCK.monotonic_s() + (left_s / 2 if size > 1 else left_s), looked)
-        if found is None:
-            if size == 1:
-                looked.cut = SIZE if looked.bytes >= MOST_BYTES else TIME
+        until = CLOCK.monotonic_s() + (left_s / 2 if size > 1 else left_s)
+        found, seen = _stretch(address, ids, lows, open_, until, looked)
+        if seen is not None and size > 1:
             fits = (looked.scanned - scanned) // (2 * len(open_))
             size, looked.bytes = max(1, min(size // 2, fits)), taken
             continue
+        if seen is not None:  # one record of each place is still too much: those that came are a page, the next one has the others
+            looked.cut = SIZE if looked.bytes >= MOST_BYTES else TIME
+            lows = {place: lows[place] for place in seen}
         before, at, size = at, at | lows, size * 4
         looked.records += merged(found)
     if len(looked.records) > looked.limit:
@@ -217,18 +219,21 @@ def _newest(address: KafkaAddress, ids: SchemaIds, bounds: Mapping[Place, tuple[
 
 def _stretch(
     address: KafkaAddress, ids: SchemaIds, lows: Mapping[Place, int], highs: Mapping[Place, int], until_s: float, looked: Looked
-) -> dict[Place, list[dict[str, Any]]] | None:
-    """What is wanted of it by place, oldest first; None where it was too much, or did not come in time."""
+) -> tuple[dict[Place, list[dict[str, Any]]], set[Place] | None]:
+    """What is wanted of it by place, oldest first. Where it was too much, or did not come in time, also the places that anything came
+    from by then; else None."""
     found: dict[Place, list[dict[str, Any]]] = {}
+    seen: set[Place] = set()
     stretch = Stretch(address, lows, highs, until_s)
     for polled in stretch:
         for i, place in enumerate(polled.places):
+            if looked.bytes >= MOST_BYTES:
+                return found, seen
             record = looked.take(polled, i, ids)
+            seen.add(place)
             if record is not None:
                 found.setdefault(place, []).append(record)
-        if looked.bytes >= MOST_BYTES:
-            return None
-    return found if stretch.whole else None
+    return found, None if stretch.whole and looked.bytes < MOST_BYTES else seen
 
 
 def merged(found: Mapping[Place, list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -134,6 +134,14 @@ def test_large_records_fill_a_page_by_their_size(kafka: type[Broadcast]) -> None
         assert "MiB" in pages[0]["cut"]
 
 
+def test_partitions_whose_newest_records_are_too_large_together_come_page_by_page(kafka: type[Broadcast]) -> None:
+    kafka.kept = {number: {0: (0, 150)} for number in range(3)}
+    kafka.part = 1
+    found, pages = _all(kafka.kept, 1, "", backwards=True)
+    assert sorted(found) == [(0, 0), (1, 0), (2, 0)]
+    assert len(pages) < 7
+
+
 def test_a_clock_that_goes_back_skips_nothing() -> None:
     """Newest first by time, and by offset within a partition: a page ends each partition at one offset."""
     found = {
