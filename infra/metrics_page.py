@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import psutil
 
@@ -152,10 +151,21 @@ class Uses:
             return {}
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """busy_share: 0 to 1."""
+
+    index: str
+    name: str
+    busy_share: float
+    memory_bytes: int
+    memory_total_bytes: int
+
+
 GPU_QUERY = ("--query-gpu=index,name,utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
 
 
-def gpus() -> list[dict[str, Any]]:
+def gpus() -> list[Gpu]:
     """The GPUs that `nvidia-smi` reports; none where it is missing or does not answer."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
@@ -166,14 +176,12 @@ def gpus() -> list[dict[str, Any]]:
         return []
 
 
-def gpus_of(text: str) -> list[dict[str, Any]]:
-    """busy_share (0 to 1), memory_bytes and memory_total_bytes from the output of GPU_QUERY; lines without numbers are ignored."""
+def gpus_of(text: str) -> list[Gpu]:
+    """The output of GPU_QUERY; lines without numbers are ignored."""
     gpus = []
     for line in text.splitlines():
         parts = [part.strip() for part in line.split(",")]
         if len(parts) == 5 and all(number.isdigit() for number in parts[2:]):
             busy, used, total = map(int, parts[2:])
-            gpus.append({
-                "index": parts[0], "name": parts[1], "busy_share": busy / 100, "memory_bytes": used << 20, "memory_total_bytes": total << 20,
-            })  # fmt: skip
+            gpus.append(Gpu(parts[0], parts[1], busy / 100, used << 20, total << 20))
     return gpus

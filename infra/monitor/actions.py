@@ -3,8 +3,9 @@ command, between a line that says it is begun and one that says how it ended."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Any
 
@@ -12,10 +13,11 @@ import structlog
 
 from infra.audit import Audit
 from infra.monitor import forms, permits
+from infra.monitor.pipeline import TopicAbout
 from infra.monitor.redrive import Redrives
 from infra.monitor.safety import Actor
 from infra.monitor.transact import Transactions
-from infra.monitor.watching.watch import Watch
+from infra.monitor.watching.story import Story
 from infra.running import command_environment
 from infra.settings import StackSettings
 from infra.subcommands import run_json
@@ -33,15 +35,23 @@ UNKNOWN_EVERY_S = 10.0  # a line about those without a token
 MOST_UNWRITTEN = 100
 
 
+@dataclass(frozen=True)
+class Produced:
+    """request_id: header ce_id of the record."""
+
+    request_id: str
+    topic: str
+
+
 class Actions:
     """One at a time."""
 
-    def __init__(self, settings: StackSettings, address: KafkaAddress, ids: Registry, clock: Clock, watch: Watch) -> None:
-        self._settings, self._ids, self._clock, self._watch = settings, ids, clock, watch
+    def __init__(self, settings: StackSettings, address: KafkaAddress, ids: Registry, clock: Clock, story: Story) -> None:
+        self._settings, self._ids, self._clock, self._story = settings, ids, clock, story
         self._stopping = Event()
         self._audit = Audit(address, ids, clock, "monitor")
         self._transactions = Transactions(address, self._audit)
-        self.redrives = Redrives(address, ids, clock, watch, self._transactions, self._stopping)
+        self.redrives = Redrives(address, ids, clock, story, self._transactions, self._stopping)
         self._refusals, self._lock = ThreadPoolExecutor(1, "refusals"), Lock()
         self._unwritten, self._unknown, self._unknown_s = 0, 0, float("-inf")
 
@@ -50,11 +60,11 @@ class Actions:
         self._refusals.shutdown(wait=False, cancel_futures=True)
         self._transactions.close()
 
-    def produce(self, about: Mapping[str, Any], key: str, value: Any, headers: Mapping[str, str], actor: Actor) -> dict[str, Any]:
+    def produce(self, about: TopicAbout, key: str, value: Any, headers: Mapping[str, str], actor: Actor) -> Produced:
         """One record by the newest schema of the topic, which `permits.producible` told of. Raises InvalidRequest with every place that
         does not fit, NotAllowed for another's name or another's headers."""
         permits.headers(headers)
-        topic, subject = about["name"], about["subject"]
+        topic, subject = about.name, about.subject
         raw = forms.encoded(self._ids, subject, permits.signed(topic, value, actor.name))
         request_id = headers.get("ce_id") or uuid7(self._clock.now_ms())
         found = cloud_event([request_id], subject.rpartition("-v")[0], f"monitor/{actor.name}")[0]
@@ -63,8 +73,8 @@ class Actions:
         words = f"a record of key {key!r}, request {request_id}"
         entry = self._audit.entry(actor.name, actor.role, "produce", topic, words)
         self._transactions.write([out], entry)
-        self._watch.audited(entry)
-        return {"request_id": request_id, "topic": topic}
+        self._story.audited(entry)
+        return Produced(request_id, topic)
 
     def command(self, words: Sequence[str], action: str, subject: str, actor: Actor, reason: str) -> dict[str, Any]:
         """Run `python -m training_triggers …` in the actor's name. Raises as `infra.subcommands.run_json`."""
@@ -74,11 +84,11 @@ class Actions:
             (said,) = run_json("training_triggers", *words, f"--actor={actor.name}", limit_s=COMMAND_LIMIT_S, **where)
             return said
 
-        return self._audit.around(self._entry(actor, action, subject, reason), run, self._watch.audited)
+        return self._audit.around(self._entry(actor, action, subject, reason), run, self._story.audited)
 
-    def call(self, act: Any, action: str, subject: str, actor: Actor, words: str) -> None:
+    def call(self, act: Callable[[], None], action: str, subject: str, actor: Actor, words: str) -> None:
         """Another server's own call."""
-        self._audit.around(self._entry(actor, action, subject, words), act, self._watch.audited)
+        self._audit.around(self._entry(actor, action, subject, words), act, self._story.audited)
 
     def _entry(self, actor: Actor, action: str, subject: str, words: str) -> AuditEntry:
         return self._audit.entry(actor.name, actor.role, action, subject, words)
@@ -104,7 +114,7 @@ class Actions:
     def _write_refusal(self, entry: AuditEntry) -> None:
         try:
             self._audit.write(entry)
-            self._watch.audited(entry)
+            self._story.audited(entry)
         except MillraceError as error:
             structlog.get_logger().warning("a refused attempt is not in the audit", action=entry.action, cause=str(error))
         finally:

@@ -3,21 +3,30 @@ JSON; `/api/openapi.json` describes it. An error is `{"code", "message"}`, the c
 
 from __future__ import annotations
 
-import asyncio
 import json
-from typing import Annotated
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra import redact
-from infra.monitor import browse, routes_read, routes_write, safety
-from infra.monitor.answers import Shown
-from infra.monitor.services import Monitor, Topic
-from infra.monitor.tails import SNAPSHOTS_ROOM, Hub, Listener
+from infra.monitor import safety
+from infra.monitor.routes import (
+    audit_routes,
+    connector_routes,
+    feature_routes,
+    learning_routes,
+    letter_routes,
+    model_routes,
+    overview_routes,
+    record_routes,
+    schema_routes,
+    topic_routes,
+)
+from infra.monitor.routes.shared_parts import Shown
+from infra.monitor.services import Monitor
 from infra.monitor.turns import TooMany
 from schemas.errors import (
     BadSettings,
@@ -29,6 +38,18 @@ from schemas.errors import (
     TransactionAborted,
 )
 
+ROUTES = (
+    overview_routes,
+    topic_routes,
+    record_routes,
+    letter_routes,
+    model_routes,
+    learning_routes,
+    feature_routes,
+    schema_routes,
+    connector_routes,
+    audit_routes,
+)
 STATUS: tuple[tuple[type[MillraceError], int], ...] = (
     (safety.NotAllowed, 403), (RecordTooLarge, 413), (InvalidRequest, 400), (BadSettings, 400), (TooMany, 503),
     (BrokerUnavailable, 503), (RetryLater, 503), (TransactionAborted, 503),
@@ -86,11 +107,11 @@ def create(monitor: Monitor) -> FastAPI:
         default_response_class=Shown,
         responses={code: {"model": Error} for code in (400, 403, 404, 409, 413, 422, 503)},
     )  # fmt: skip
+    app.state.monitor = monitor
     app.add_middleware(Guard, bound=monitor.bound)
     _errors(app, monitor)
-    routes_read.add(app, monitor)
-    _streams(app, monitor)
-    routes_write.add(app, monitor)
+    for module in ROUTES:
+        app.include_router(module.router)
     _pages(app, monitor)
     return app
 
@@ -117,30 +138,6 @@ def _audited(monitor: Monitor, request: Request, why: str) -> None:
         actor = None
     *_, subject, action = request.url.path.strip("/").split("/")
     monitor.actions.refused(actor, f"refused {'produce' if action == 'records' else action}", subject, why)
-
-
-# --- streams ----------------------------------------------------------------------------------------------------------
-
-
-def _streams(app: FastAPI, monitor: Monitor) -> None:
-    def stream(request: Request, hub: Hub, listener: Listener) -> StreamingResponse:
-        client = f"{request.client.host if request.client else ''} {request.headers.get('user-agent', '')[:200]}"
-        monitor.streams.admit(client, listener)
-        events = monitor.streams.until_gone(client, listener, hub.events(listener))
-        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-
-    @app.get("/api/live", response_class=StreamingResponse)
-    async def live(request: Request) -> StreamingResponse:
-        """A snapshot as it is made, as server-sent events."""
-        return stream(request, monitor.hub, Listener(queue=asyncio.Queue(SNAPSHOTS_ROOM)))
-
-    @app.get("/api/topics/{topic}/tail", response_class=StreamingResponse)
-    async def tail(request: Request, topic: Topic, match: Annotated[str, Field(max_length=500)] = "") -> StreamingResponse:
-        """Records as they come, as server-sent events: `{"record"}`, `{"skipped"}` or `{"trouble"}`."""
-        keep = browse.filter_of(match) if match.strip() else None
-        if topic not in monitor.watch.snapshot.get("topics", {}):
-            await asyncio.to_thread(monitor.bounds, topic)
-        return stream(request, monitor.tails.open(topic), Listener(keep))
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------

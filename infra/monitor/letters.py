@@ -54,9 +54,16 @@ def _number(text: str | None) -> int:
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
+@dataclass(frozen=True)
+class DeadLetter(Letter):
+    """redriven: who sent it again, or null."""
+
+    redriven: str | None
+
+
 @dataclass
-class Group:
-    """Dead letters of one cause. waiting: not redriven."""
+class LetterGroup:
+    """Dead letters of one cause. n: all of them. waiting: those that were not redriven. message: of the newest."""
 
     topic: str
     group: str
@@ -70,15 +77,15 @@ class Group:
     retry_topic: str | None = None
 
 
-def grouped(letters: Iterable[Letter], redriven: Mapping[Position, str]) -> list[Group]:
+def grouped(letters: Iterable[Letter], redriven: Mapping[Position, str]) -> list[LetterGroup]:
     """By topic, step and code; the most waiting first. The message is the newest one."""
-    found: dict[tuple[str, str, str], Group] = {}
+    found: dict[tuple[str, str, str], LetterGroup] = {}
     for one in letters:
         key = (one.position[0], one.step, one.code)
         group = found.get(key)
         if group is None:
             retry = BY_TOPIC[one.position[0]].retry_topics()
-            group = found[key] = Group(
+            group = found[key] = LetterGroup(
                 key[0], one.group, one.step, one.code, first_ms=one.at_ms, retry_topic=retry[0] if retry else None
             )
         group.n += 1
@@ -87,6 +94,32 @@ def grouped(letters: Iterable[Letter], redriven: Mapping[Position, str]) -> list
         if one.at_ms >= group.last_ms:
             group.last_ms, group.message = one.at_ms, one.message
     return sorted(found.values(), key=lambda group: (-group.waiting, -group.last_ms))
+
+
+@dataclass(frozen=True)
+class DeadLetters:
+    """Those that are known at a moment. redriven: who sent them again, also of letters that are not held any more. not_shown: older
+    ones, which are on their topics alone."""
+
+    by_position: Mapping[Position, Letter]
+    redriven: Mapping[Position, str]
+    not_shown: int = 0
+
+    def waiting(self) -> list[Letter]:
+        """Those that were not sent again."""
+        return [one for position, one in self.by_position.items() if position not in self.redriven]
+
+    def of(self, topic: str, step: str | None = None, code: str | None = None) -> list[Letter]:
+        """Those of a topic, and of a step and a code where they are named; the newest first."""
+        found = [
+            one
+            for one in self.by_position.values()
+            if one.position[0] == topic and step in (None, one.step) and code in (None, one.code)
+        ]
+        return sorted(found, key=lambda one: (one.at_ms, one.position), reverse=True)
+
+    def groups(self) -> list[LetterGroup]:
+        return grouped(self.by_position.values(), self.redriven)
 
 
 def refusal(one: Letter, redriven: Mapping[Position, str], most: int) -> str | None:

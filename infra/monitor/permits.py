@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from infra.monitor import letters, pipeline
+from infra.monitor.pipeline import TopicAbout
 from infra.monitor.safety import NotAllowed
 from schemas.errors import InvalidRequest
 from schemas.topics import LABELS
@@ -18,23 +19,23 @@ _OF_PEOPLE = frozenset({h.CE_ID, h.TRACEPARENT, h.DEADLINE_MS, h.PRIORITY, h.REP
 _RESERVED = frozenset(header.name for header in h.CATALOGUE) - _OF_PEOPLE
 
 
-def producible(topic: str) -> dict[str, Any]:
+def producible(topic: str) -> TopicAbout:
     """The topic's entry in the catalogue. Raises InvalidRequest for a topic that is not ours, NotAllowed for one that people outside
     do not write."""
     about = pipeline.about(topic)
     if about is None:
         raise InvalidRequest(f"{topic} is not a topic of the catalogue")
-    if about["kind"] != "topic" or not OUTSIDE & set(about["writers"]):
-        raise NotAllowed(f"{topic} is written by {', '.join(about['writers'])} alone: no token produces to it")
+    if about.kind != "topic" or not OUTSIDE & set(about.writers):
+        raise NotAllowed(f"{topic} is written by {', '.join(about.writers)} alone: no token produces to it")
     return about
 
 
 def unmendable(dead_letter_topic: str) -> str | None:
     """Why the record of a dead letter may not be changed before it goes again; None where it may. As it was, any may go."""
     about = pipeline.about(letters.BY_TOPIC[dead_letter_topic].topic.name)
-    if about is not None and OUTSIDE & set(about["writers"]):
+    if about is not None and OUTSIDE & set(about.writers):
         return None
-    return f"its record is written by {', '.join(about['writers'] if about else ())} alone: it goes as it was, or not at all"
+    return f"its record is written by {', '.join(about.writers if about else ())} alone: it goes as it was, or not at all"
 
 
 def signed(topic: str, value: Mapping[str, Any], actor: str) -> dict[str, Any]:

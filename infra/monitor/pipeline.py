@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Literal
 
 from infra.provision import specs
 from schemas.topic_kinds import Record, Topic
@@ -39,19 +39,22 @@ PEOPLE = {
 ALIASES = {"workers": tuple(sorted(WORKERS)), "training run": ("launch",), "strikes view": ("views",)}
 
 
+NodeKind = Literal["topic", "worker", "processor", "job", "store", "person"]
+
+
 @dataclass(frozen=True)
-class Node:
-    """kind: topic, worker, processor, job, store or person. name: of the topic, group, job or store."""
+class GraphNode:
+    """name: of the topic, group, job or store."""
 
     id: str
-    kind: str
+    kind: NodeKind
     name: str
     owner: str = ""
     aside: bool = False
 
 
 @dataclass(frozen=True)
-class Edge:
+class GraphEdge:
     """group: of the readers, where it is an edge whose lag is known."""
 
     source: str
@@ -59,70 +62,101 @@ class Edge:
     group: str = ""
 
 
-def graph(topics: Iterable[Topic[Record]] = CATALOGUE) -> tuple[list[Node], list[Edge]]:
-    nodes: dict[str, Node] = {}
-    edges: dict[tuple[str, str], Edge] = {}
+def graph(topics: Iterable[Topic[Record]] = CATALOGUE) -> tuple[list[GraphNode], list[GraphEdge]]:
+    nodes: dict[str, GraphNode] = {}
+    edges: dict[tuple[str, str], GraphEdge] = {}
 
-    def node(found: Node) -> str:
+    def node(found: GraphNode) -> str:
         return nodes.setdefault(found.id, found).id
 
     owners = {taken.group: taken.topic.owner for taken in CONSUMPTIONS}
     for topic in topics:
-        here = node(Node(f"topic:{topic.name}", "topic", topic.name, topic.owner, topic.name in ASIDE))
+        here = node(GraphNode(f"topic:{topic.name}", "topic", topic.name, topic.owner, topic.name in ASIDE))
         for writer in topic.writers:
             for one in _nodes(writer, topic, owners):
-                edges.setdefault((node(one), here), Edge(one.id, here))
+                edges.setdefault((node(one), here), GraphEdge(one.id, here))
         for reader in topic.readers:
             for one in _nodes(reader, topic, owners):
-                edges.setdefault((here, node(one)), Edge(here, one.id, _group(one)))
+                edges.setdefault((here, node(one)), GraphEdge(here, one.id, _group(one)))
     for taken in CONSUMPTIONS:  # what the catalogue says of a group goes before what a topic says of its readers
-        one = Node(f"group:{taken.group}", "worker" if taken.group in WORKERS else "processor", taken.group, taken.topic.owner)
-        edges[f"topic:{taken.topic.name}", node(one)] = Edge(f"topic:{taken.topic.name}", one.id, taken.group)
+        one = GraphNode(
+            f"group:{taken.group}", "worker" if taken.group in WORKERS else "processor", taken.group, taken.topic.owner
+        )
+        edges[f"topic:{taken.topic.name}", node(one)] = GraphEdge(f"topic:{taken.topic.name}", one.id, taken.group)
         if taken.group in STORES:
-            store = Node(f"store:{STORES[taken.group]}", "store", STORES[taken.group], taken.topic.owner)
-            edges.setdefault((one.id, node(store)), Edge(one.id, store.id))
+            store = GraphNode(f"store:{STORES[taken.group]}", "store", STORES[taken.group], taken.topic.owner)
+            edges.setdefault((one.id, node(store)), GraphEdge(one.id, store.id))
     return list(nodes.values()), list(edges.values())
 
 
-def _nodes(word: str, topic: Topic[Record], owners: dict[str, str]) -> list[Node]:
+def _nodes(word: str, topic: Topic[Record], owners: dict[str, str]) -> list[GraphNode]:
     word = word.removesuffix(" worker")
     if word in JOBS:
-        return [Node(f"job:{JOBS[word]}", "job", JOBS[word], topic.owner)]
+        return [GraphNode(f"job:{JOBS[word]}", "job", JOBS[word], topic.owner)]
     if word in PEOPLE or word.endswith(" command"):
         kind = PEOPLE.get(word, "operator")
-        return [Node(f"person:{kind}", "person", kind, aside=kind == "operator")]
+        return [GraphNode(f"person:{kind}", "person", kind, aside=kind == "operator")]
     names = ALIASES.get(word, (word,))
     return [
-        Node(f"group:{name}", "worker" if name in WORKERS else "processor", name, owners.get(name, topic.owner)) for name in names
+        GraphNode(f"group:{name}", "worker" if name in WORKERS else "processor", name, owners.get(name, topic.owner))
+        for name in names
     ]
 
 
-def _group(node: Node) -> str:
+def _group(node: GraphNode) -> str:
     return JOB_GROUPS.get(node.name, "") if node.kind == "job" else node.name if node.kind in ("worker", "processor") else ""
 
 
+@dataclass(frozen=True)
+class TopicAbout:
+    """kind: of our own, or one of the two that each group of readers has. subject: in the registry. aside: bookkeeping that nearly
+    everything writes."""
+
+    name: str
+    kind: Literal["topic", "retry", "dead letters"]
+    owner: str
+    partitions: int
+    config: dict[str, str]
+    record: str | None
+    key: str
+    subject: str
+    guarantee: str
+    writers: list[str]
+    readers: list[str]
+    compatibility: str
+    aside: bool
+
+
 @cache
-def catalogue() -> list[dict[str, Any]]:
+def catalogue() -> list[TopicAbout]:
     """Every topic that is made: those of the catalogue, and the retry and dead-letter topics of its readers."""
     made = {topic.name: topic for topic in CATALOGUE}
-    kinds = {name: ("retry", taken) for taken in CONSUMPTIONS for name in taken.retry_topics()}
-    kinds |= {taken.dead_letter_topic: ("dead letters", taken) for taken in CONSUMPTIONS}
+    retries = {name: taken.topic for taken in CONSUMPTIONS for name in taken.retry_topics()}
+    dead = {taken.dead_letter_topic: taken.topic for taken in CONSUMPTIONS}
     found = []
     for spec in specs():
         topic = made.get(spec.name)
-        kind, taken = kinds.get(spec.name, ("topic", None))
-        source = topic or (taken.topic if taken else None)
-        assert source is not None
-        found.append({
-            "name": spec.name, "kind": kind, "owner": source.owner, "partitions": spec.partitions, "config": dict(spec.config),
-            "record": (source.record_name or None), "key": source.key, "subject": source.subject,
-            "guarantee": source.guarantee.value if topic else "exactly once",
-            "writers": list(topic.writers) if topic else ["loop"], "readers": list(topic.readers) if topic else ["loop"],
-            "compatibility": source.compatibility.value, "aside": spec.name in ASIDE,
-        })  # fmt: skip
+        source = topic or retries.get(spec.name) or dead[spec.name]
+        found.append(
+            TopicAbout(
+                name=spec.name,
+                kind="topic" if topic else "retry" if spec.name in retries else "dead letters",
+                owner=source.owner,
+                partitions=spec.partitions,
+                config=dict(spec.config),
+                record=source.record_name or None,
+                key=source.key,
+                subject=source.subject,
+                guarantee=source.guarantee.value if topic else "exactly once",
+                writers=list(topic.writers) if topic else ["loop"],
+                readers=list(topic.readers) if topic else ["loop"],
+                compatibility=source.compatibility.value,
+                aside=spec.name in ASIDE,
+            )
+        )
     return found
 
 
-def about(topic: str) -> dict[str, Any] | None:
+def about(topic: str) -> TopicAbout | None:
     """Its entry in the catalogue; None for a topic that is not ours."""
-    return next((one for one in catalogue() if one["name"] == topic), None)
+    return next((one for one in catalogue() if one.name == topic), None)

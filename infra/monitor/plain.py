@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
 
 CUT_CHARS = 16 * 1024  # of one text in a list; the record's own page shows more
 WHOLE_CHARS = 1024 * 1024
@@ -45,6 +52,23 @@ def finite(value: Any) -> Any:
             return [finite(inner) for inner in value]
         case _:
             return value
+
+
+def shown(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record in a list of records: numbers that are none are None, long texts are cut."""
+    found: dict[str, Any] = plain(finite(record))
+    return found
+
+
+def picked(kind: Callable[..., T], found: Mapping[str, Any]) -> T:
+    """A dataclass with its fields from a mapping, which may hold more; numbers that are none are None."""
+    names = getattr(kind, "__dataclass_fields__")  # noqa: B009  # not of every callable
+    return kind(**{name: finite(found[name]) for name in names})
+
+
+def extended(kind: Callable[..., T], record: DataclassInstance, **more: Any) -> T:
+    """A dataclass that inherits a record's: with the fields of this one, and its own."""
+    return kind(**{field.name: getattr(record, field.name) for field in fields(record)}, **more)
 
 
 def as_json(value: Any) -> bytes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from infra.monitor.watching.snapshot import Snapshot
 
 FAMILIES = (
     ("millrace_group_lag_records", "Offsets between a group's position and the end, markers of transactions included."),
@@ -13,16 +12,16 @@ FAMILIES = (
 )
 
 
-def page(snapshot: Mapping[str, Any]) -> str:
+def page(snapshot: Snapshot) -> str:
     """The exposition format, version 0.0.4."""
     values: dict[str, list[str]] = {name: [] for name, _ in FAMILIES}
-    for group, about in snapshot.get("groups", {}).items():
-        for topic, edge in about["edges"].items():
+    for group, about in snapshot.groups.items():
+        for topic, edge in about.edges.items():
             labels = f'{{group="{group}",topic="{topic}"}}'
-            values["millrace_group_lag_records"].append(f"{labels} {edge['lag']:g}")
-            values["millrace_group_lag_seconds"].append(f"{labels} {edge['lag_s']:g}")
-        values["millrace_dead_letters_waiting"].append(f'{{group="{group}"}} {about["waiting"]}')
-        values["millrace_group_running"].append(f'{{group="{group}"}} {int(about["state"] == "running")}')
+            values["millrace_group_lag_records"].append(f"{labels} {edge.lag:g}")
+            values["millrace_group_lag_seconds"].append(f"{labels} {edge.lag_s:g}")
+        values["millrace_dead_letters_waiting"].append(f'{{group="{group}"}} {about.waiting}')
+        values["millrace_group_running"].append(f'{{group="{group}"}} {int(about.state == "running")}')
     lines = []
     for name, help_ in FAMILIES:
         lines += [f"# HELP {name} {help_}", f"# TYPE {name} gauge", *(name + value for value in values[name])]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
-from typing import Any
+from typing import Any, Literal
 
 from infra.audit import Position
-from infra.monitor import browse, forms, letters
+from infra.monitor import forms, letters
 from infra.monitor.letters import Letter
+from infra.monitor.reading import browse
 from infra.monitor.safety import Actor
 from infra.monitor.transact import Transactions
-from infra.monitor.watching.watch import Watch
+from infra.monitor.watching.story import Story
 from schemas.errors import InvalidRequest, MillraceError, Stop
 from streams.clock import Clock
 from streams.kafka.config import KafkaAddress
@@ -38,34 +39,62 @@ class Order:
     reason: str
 
 
+@dataclass
+class RedriveRun:
+    """n: letters that were to go. done: those that went. refused: those that may not. words: why it failed, or what was left out."""
+
+    n: int
+    refused: int
+    actor: str
+    state: Literal["running", "done", "failed"] = "running"
+    done: int = 0
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class RefusedLetter:
+    position: Position
+    why: str
+
+
+@dataclass(frozen=True)
+class RedrivePlan:
+    """ready: letters that would go, each once. targets: by retry topic, how many go there. run: where it was begun."""
+
+    ready: list[Position]
+    refused: list[RefusedLetter]
+    targets: dict[str, int]
+    run: RedriveRun | None = None
+
+
 class Redrives:
     def __init__(
-        self, address: KafkaAddress, ids: Registry, clock: Clock, watch: Watch, transactions: Transactions, stopping: Event
+        self, address: KafkaAddress, ids: Registry, clock: Clock, story: Story, transactions: Transactions, stopping: Event
     ) -> None:
-        self._address, self._ids, self._clock, self._watch = address, ids, clock, watch
+        self._address, self._ids, self._clock, self._story = address, ids, clock, story
         self._transactions, self._stopping = transactions, stopping
         self._beginning = Lock()
-        self.run: dict[str, Any] | None = None  # the redrive that is under way, or the last one
+        self._run: RedriveRun | None = None
 
-    def plan(self, chosen: Sequence[Letter], edited: Mapping[Position, Any]) -> dict[str, Any]:
+    def run(self) -> RedriveRun | None:
+        """The redrive that is under way, or the last one, as it stands."""
+        return None if self._run is None else replace(self._run)
+
+    def plan(self, chosen: Sequence[Letter], edited: Mapping[Position, Any]) -> RedrivePlan:
         """What a redrive of these would do: the records that would go, each once, and why others would not. Changes nothing."""
-        chosen = list({one.position: one for one in chosen}.values())
-        with self._watch.lock:
-            redriven = dict(self._watch.story.redriven)
-        refused = []
-        for one in chosen:
-            why = letters.refusal(one, redriven, MOST_REDRIVES if one.position not in edited else sys.maxsize)
-            if why is None and one.position in edited:
-                why = self._unfit(one, edited[one.position])
+        redriven = self._story.dead_letters().redriven
+        ready, refused, targets = list[Position](), list[RefusedLetter](), dict[str, int]()
+        for position, one in {one.position: one for one in chosen}.items():
+            why = letters.refusal(one, redriven, MOST_REDRIVES if position not in edited else sys.maxsize)
+            if why is None and position in edited:
+                why = self._unfit(one, edited[position])
             if why is not None:
-                refused.append({"position": list(one.position), "why": why})
-        out = {tuple(one["position"]) for one in refused}
-        ready = [one for one in chosen if one.position not in out]
-        targets: dict[str, int] = {}
-        for one in ready:
-            retry = letters.BY_TOPIC[one.position[0]].retry_topics()[0]
+                refused.append(RefusedLetter(position, why))
+                continue
+            ready.append(position)
+            retry = letters.BY_TOPIC[position[0]].retry_topics()[0]
             targets[retry] = targets.get(retry, 0) + 1
-        return {"ready": [list(one.position) for one in ready], "refused": refused, "targets": targets}
+        return RedrivePlan(ready, refused, targets)
 
     def _unfit(self, one: Letter, value: Any) -> str | None:
         try:
@@ -74,35 +103,34 @@ class Redrives:
             return str(error)
         return None
 
-    def begin(self, chosen: Sequence[Letter], order: Order) -> dict[str, Any]:
+    def begin(self, chosen: Sequence[Letter], order: Order) -> RedrivePlan:
         """Begin to send those that may go, PART records a transaction with their line of audit, at most `rate_per_s`. What was sent is
         never sent again, whatever ends this. Raises Busy where one is under way."""
         with self._beginning:  # the plan is made of what the run before it left
-            if self.run is not None and self.run["state"] == "running":
+            if self._run is not None and self._run.state == "running":
                 raise Busy("a redrive is under way: wait for its end")
             plan = self.plan(chosen, order.edited)
-            ready = {tuple(position) for position in plan["ready"]}
-            todo = list({one.position: one for one in chosen if one.position in ready}.values())
-            self.run = run = {
-                "state": "running", "n": len(todo), "done": 0, "refused": len(plan["refused"]), "actor": order.actor.name, "words": ""
-            }  # fmt: skip
+            by_position = {one.position: one for one in chosen}
+            todo = [by_position[position] for position in plan.ready]
+            self._run = run = RedriveRun(len(todo), len(plan.refused), order.actor.name)
+            begun = replace(plan, run=replace(run))
         Thread(target=self._go, args=(run, todo, order), name="redrive", daemon=True).start()
-        return {**plan, "run": dict(run)}
+        return begun
 
-    def _go(self, run: dict[str, Any], todo: Sequence[Letter], order: Order) -> None:
+    def _go(self, run: RedriveRun, todo: Sequence[Letter], order: Order) -> None:
         try:
             self._send(run, todo, order)
-            missing = run["n"] - run["done"]
-            run["words"] = f"{missing} were sent by another monitor meanwhile, or could not be read" if missing else ""
-            run["state"] = "done"
+            missing = run.n - run.done
+            run.words = f"{missing} were sent by another monitor meanwhile, or could not be read" if missing else ""
+            run.state = "done"
         except MillraceError as error:
-            run["state"], run["words"] = "failed", str(error)
+            run.words, run.state = str(error), "failed"
         except Exception as error:
-            run["state"], run["words"] = "failed", f"a fault of the monitor: {type(error).__name__}: {error}"
+            run.words, run.state = f"a fault of the monitor: {type(error).__name__}: {error}", "failed"
         finally:
             self._transactions.release()
 
-    def _send(self, run: dict[str, Any], todo: Sequence[Letter], order: Order) -> None:
+    def _send(self, run: RedriveRun, todo: Sequence[Letter], order: Order) -> None:
         by_topic: dict[str, list[Letter]] = {}
         for one in todo:
             by_topic.setdefault(one.position[0], []).append(one)
@@ -111,7 +139,7 @@ class Redrives:
         sent: set[Position] = set()
         for number, (topic, mine) in enumerate(parts, 1):
             begun_s = self._clock.monotonic_s()
-            run["done"] += self._part(topic, mine, sent, order)
+            run.done += self._part(topic, mine, sent, order)
             left_s = len(mine) / order.rate_per_s - (self._clock.monotonic_s() - begun_s)
             if number < len(parts) and self._stopping.wait(max(0.0, left_s)):
                 raise Stop("the monitor was stopped; what was not sent waits as before")
@@ -139,5 +167,5 @@ class Redrives:
             entry = self._transactions.entry(order.actor.name, order.actor.role, topic, positions, words)
             self._transactions.write([out], entry)
             sent.update(found)
-        self._watch.audited(entry)  # at once, and not only when the audit has been read
+        self._story.audited(entry)  # at once, and not only when the audit has been read
         return len(found)

@@ -8,15 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
-from typing import Annotated
 
 from fastapi import FastAPI
-from pydantic import Field
 
 from infra.monitor.actions import Actions
-from infra.monitor.letters import Letter
-from infra.monitor.tails import Hub, Streams, Tails
+from infra.monitor.reading.tails import Hub, Streams, Tails
 from infra.monitor.turns import Reads, Shared
+from infra.monitor.watching.sampler import Sampler
+from infra.monitor.watching.story import Story
 from infra.monitor.watching.watch import Watch
 from infra.settings import StackSettings
 from schemas.errors import InvalidRequest
@@ -25,11 +24,6 @@ from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.rows import Place
 from streams.schema_registry import Registry
-
-Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-Model = Annotated[str, Field(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._-]{0,99}$")]
-Int32 = Annotated[int, Field(ge=0, lt=2**31)]
-Int64 = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass
@@ -44,6 +38,8 @@ class Monitor:
     pages: Path | None
     no_pages: str = ""
     bound: str = "127.0.0.1"
+    story: Story = field(default_factory=Story)
+    sampler: Sampler = field(init=False)
     watch: Watch = field(init=False)
     actions: Actions = field(init=False)
     hub: Hub = field(init=False)
@@ -53,8 +49,9 @@ class Monitor:
     reads: Reads = field(default_factory=Reads)
 
     def __post_init__(self) -> None:
-        self.watch = Watch(self.settings, self.address, self.ids, self.clock)
-        self.actions = Actions(self.settings, self.address, self.ids, self.clock, self.watch)
+        self.sampler = Sampler(self.settings, self.address, self.clock, self.story)
+        self.watch = Watch(self.settings, self.address, self.ids, self.clock, self.story, self.sampler)
+        self.actions = Actions(self.settings, self.address, self.ids, self.clock, self.story)
         self.shared = Shared(self.clock)
 
     @asynccontextmanager
@@ -87,8 +84,3 @@ class Monitor:
         places = [(topic, number) for number in range(n)]
         firsts, ends = admin.firsts(places), admin.ends(places)
         return {place: (firsts[place], ends[place]) for place in places}
-
-
-def is_of(one: Letter, topic: str, step: str | None, code: str | None) -> bool:
-    """Whether a letter is of a topic, and of a step and a code where they are named."""
-    return one.position[0] == topic and step in (None, one.step) and code in (None, one.code)

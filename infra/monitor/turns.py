@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from schemas.errors import Stop
 from streams.clock import Clock
@@ -16,6 +16,7 @@ AT_ONCE = 2
 MOST_WAITING = 16  # further questions are refused: each is a Python process
 KEPT_S = 5.0
 MOST_READS = 12
+T = TypeVar("T")
 
 
 class TooMany(Stop):
@@ -33,9 +34,10 @@ class Shared:
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def ask(self, question: Hashable, make: Callable[[], Any]) -> Any:
+    async def ask(self, question: Hashable, make: Callable[[], T]) -> T:
         """Raises TooMany where too many other questions wait; otherwise as `make`. Nobody who waits takes a thread."""
-        return await asyncio.shield(asyncio.wrap_future(self._future(question, make)))
+        found: T = await asyncio.shield(asyncio.wrap_future(self._future(question, make)))
+        return found
 
     def _future(self, question: Hashable, make: Callable[[], Any]) -> Future[Any]:
         with self._lock:

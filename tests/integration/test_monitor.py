@@ -268,8 +268,8 @@ def test_all_of_a_cause_are_redriven_at_a_rate_and_an_end_in_the_middle_repeats_
     with monitor(settings_, servers.address, Registry(servers.registry)) as (second, made):
         assert 0 < len(_waiting(second, "all")) < n
         assert second.ask("/api/deadletters/redrive", body | {"rate_per_s": 1_000}, "operator")[0] == 200
-        run = made.actions.redrives
-        until(lambda: run.run is not None and run.run["state"] == "done", 30, lambda: f"{run.run}")
+        run = made.actions.redrives.run
+        until(lambda: (found := run()) is not None and found.state == "done", 30, lambda: f"{run()}")
         assert _waiting(second, "all") == []
     sent = _sent(servers, b"all")
     origins = [dict(one)[h.ORIGIN_OFFSET] for one in sent]

@@ -81,7 +81,7 @@ def monitor(
     thread.start()
     site = Site(f"http://127.0.0.1:{port}", tokens)
     try:
-        until(lambda: bool(server.started and made.watch.snapshot["at_ms"]), 30, lambda: "the monitor did not begin")
+        until(lambda: bool(server.started and made.watch.latest().at_ms), 30, lambda: "the monitor did not begin")
         yield site, made
     finally:
         made.end_streams()

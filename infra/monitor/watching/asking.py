@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
 
 from infra import metrics_page
 from infra.monitor.watching import servers
@@ -12,7 +11,7 @@ from infra.settings import StackSettings
 AT_ONCE = 12
 PAGES_LIMIT_S = 1.5  # of all pages together
 FIRST_S, NEXT_S = 1.0, 0.2
-Told = list[dict[str, Any]]
+JobsAndGpus = tuple[list[servers.Job], list[metrics_page.Gpu]]
 
 
 class Asking:
@@ -21,8 +20,8 @@ class Asking:
     def __init__(self, settings: StackSettings) -> None:
         self._settings = settings
         self._pool = ThreadPoolExecutor(AT_ONCE, "asking")
-        self._slow: Future[tuple[Told, Told]] | None = None
-        self._told: tuple[Told, Told] = [], []
+        self._slow: Future[JobsAndGpus] | None = None
+        self._last: JobsAndGpus = [], []
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -35,7 +34,7 @@ class Asking:
             one.cancel()
         return {asked[one]: found for one in done if (found := one.result()) is not None}
 
-    def jobs_and_gpus(self) -> tuple[Told, Told]:
+    def jobs_and_gpus(self) -> JobsAndGpus:
         """Flink's jobs, and the GPUs, as they were told last: what comes late is told at the next look."""
         begun = self._slow is None
         slow = self._slow or self._pool.submit(lambda: (servers.jobs(self._settings.run_folder), metrics_page.gpus()))
@@ -43,5 +42,5 @@ class Asking:
         wait([slow], timeout=FIRST_S if begun else NEXT_S)
         if slow.done():
             self._slow = None
-            self._told = slow.result()
-        return self._told
+            self._last = slow.result()
+        return self._last

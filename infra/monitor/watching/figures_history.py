@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -13,37 +15,51 @@ EVERY_S = 2.0
 KEPT_S = 3_600.0
 SAMPLES = int(KEPT_S / EVERY_S)
 MOST_SERIES = 4_000
+MOST_ASKED = 400  # series of one answer
 Floats = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Samples:
+    """at_ms: times, oldest first. series: values by name, None where nothing was known."""
+
+    at_ms: list[int]
+    series: dict[str, list[float | None]]
+
+
 class History:
-    """A ring of samples: one time a sample, float32 a series, NaN where nothing was known. Not thread-safe by itself."""
+    """A ring of samples: one time a sample, float32 a series, NaN where nothing was known. Safe to use from any thread."""
 
     def __init__(self, samples: int = SAMPLES) -> None:
+        self._lock = Lock()
         self._n, self._count = samples, 0
         self._times = np.zeros(samples, np.int64)
         self._series: dict[str, Floats] = {}
 
     def append(self, at_ms: int, values: Mapping[str, float]) -> None:
         """Series past MOST_SERIES are not kept: a name that keeps changing must not take the memory."""
-        row = self._count % self._n
-        self._times[row] = at_ms
-        for series in self._series.values():
-            series[row] = np.nan
-        for name, value in values.items():
-            found = self._series.get(name)
-            if found is None:
-                if len(self._series) >= MOST_SERIES:
-                    continue
-                found = self._series[name] = np.full(self._n, np.nan, np.float32)
-            found[row] = value
-        self._count += 1
+        with self._lock:
+            row = self._count % self._n
+            self._times[row] = at_ms
+            for series in self._series.values():
+                series[row] = np.nan
+            for name, value in values.items():
+                found = self._series.get(name)
+                if found is None:
+                    if len(self._series) >= MOST_SERIES:
+                        continue
+                    found = self._series[name] = np.full(self._n, np.nan, np.float32)
+                found[row] = value
+            self._count += 1
 
-    def names(self) -> list[str]:
-        return sorted(self._series)
+    def read(self, names: Iterable[str], from_ms: int = 0, most: int = 600) -> Samples:
+        """names: of series; `*` in the place of a part gives one for each that there is, MOST_ASKED in all. Means of neighbours where
+        there are more than `most` samples."""
+        with self._lock:
+            chosen = [name for wanted in names for name in _matching(wanted, self._series)][:MOST_ASKED]
+            return self._read(chosen, from_ms, most)
 
-    def read(self, names: Iterable[str], from_ms: int = 0, most: int = 600) -> tuple[list[int], dict[str, list[float | None]]]:
-        """Times and values, oldest first; means of neighbours where there are more than `most`. None where nothing was known."""
+    def _read(self, names: Iterable[str], from_ms: int, most: int) -> Samples:
         kept = min(self._count, self._n)
         order = (np.arange(self._count - kept, self._count)) % self._n
         times = self._times[order]
@@ -56,7 +72,14 @@ class History:
             series = self._series.get(name)
             values = np.full(cut, np.nan, np.float32) if series is None else series[order[:cut]]
             said[name] = _means(values, step)
-        return times[:cut][step - 1 :: step].tolist(), said
+        return Samples(times[:cut][step - 1 :: step].tolist(), said)
+
+
+def _matching(wanted: str, names: Iterable[str]) -> list[str]:
+    if "*" not in wanted:
+        return [wanted]
+    head, _, tail = wanted.partition("*")
+    return sorted(name for name in names if name.startswith(head) and name.endswith(tail) and len(name) >= len(wanted))
 
 
 def _means(values: Floats, step: int) -> list[float | None]:

@@ -8,6 +8,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -21,45 +22,75 @@ from streams.local_http import json_of
 
 LIMIT_S = 5.0
 MOST_BYTES = 4 * 1024 * 1024
+MOST_TRACE_CHARS = 2_000
 
 
-def started(run_folder: Path) -> list[dict[str, Any]]:
-    """Each process of `up`: its name, pid, address, whether it is alive, and in words whether it dies again and again."""
+@dataclass(frozen=True)
+class Process:
+    """Of `up`. trouble: in words, where it dies again and again; else empty."""
+
+    name: str
+    pid: int
+    address: str
+    alive: bool
+    trouble: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """Of Flink. tasks: how many are in each state. busy_share: of its busiest task, 0 to 1."""
+
+    name: str
+    state: str
+    since_ms: int
+    tasks: dict[str, int]
+    busy_share: float
+
+
+@dataclass(frozen=True)
+class ConnectorTask:
+    """trace: why it failed, cut off."""
+
+    id: int
+    state: str
+    trace: str
+
+
+@dataclass(frozen=True)
+class Connector:
+    name: str
+    type: str
+    state: str
+    tasks: list[ConnectorTask]
+
+
+def started(run_folder: Path) -> list[Process]:
+    """Each process of `up`."""
     now_ms = SystemClock().now_ms()
     return [
-        {
-            "name": one.name, "pid": one.pid, "address": one.address, "alive": one.alive(),
-            "trouble": kept.read(Path(one.log)).trouble(now_ms),
-        }
+        Process(one.name, one.pid, one.address, one.alive(), kept.read(Path(one.log)).trouble(now_ms))
         for one in run_state.read(run_folder).processes
-    ]  # fmt: skip
+    ]
 
 
-def troubles(processes_: list[dict[str, Any]]) -> dict[str, str]:
+def troubles(found: list[Process]) -> dict[str, str]:
     """By the loops that such a process runs: what is wrong with it."""
-    return {
-        loop: f"{one['name']} {one['trouble']}"
-        for one in processes_
-        if one["trouble"]
-        for loop in run_state.loops_of(one["name"])
-    }
+    return {loop: f"{one.name} {one.trouble}" for one in found if one.trouble for loop in run_state.loops_of(one.name)}
 
 
-def jobs(run_folder: Path) -> list[dict[str, Any]]:
-    """Flink's jobs, of each name the newest, with the busy share of its busiest task; empty where no cluster answers."""
+def jobs(run_folder: Path) -> list[Job]:
+    """Flink's jobs, of each name the newest; empty where no cluster answers."""
     manager = run_state.read(run_folder).find("jobmanager")
     if manager is None or not manager.alive():
         return []
     keys = tls.context_of(run_folder)
     overview = json_of(f"{manager.address}/jobs/overview", keys) or {"jobs": []}
     newest = {job["name"]: job for job in sorted(overview["jobs"], key=lambda job: int(job["start-time"]))}
-    return [
-        {
-            "name": job["name"], "state": job["state"], "since_ms": job["start-time"], "tasks": job["tasks"],
-            "busy_share": _busy_share(f"{manager.address}/jobs/{job['jid']}", keys) if job["state"] == "RUNNING" else 0.0,
-        }
-        for job in newest.values()
-    ]  # fmt: skip
+    found = []
+    for job in newest.values():
+        busy_share = _busy_share(f"{manager.address}/jobs/{job['jid']}", keys) if job["state"] == "RUNNING" else 0.0
+        found.append(Job(job["name"], job["state"], int(job["start-time"]), job["tasks"], busy_share))
+    return found
 
 
 def _busy_share(job: str, keys: ssl.SSLContext | None) -> float:
@@ -97,14 +128,14 @@ class Connect:
         """Without the password."""
         return self._address
 
-    def connectors(self) -> list[dict[str, Any]]:
-        """Name, type, state and tasks; never its configuration, which may hold passwords."""
+    def connectors(self) -> list[Connector]:
+        """Never with their configuration, which may hold passwords."""
         found: Mapping[str, Any] = self._call("GET", "/connectors?expand=status")
         said = []
         for name, about in sorted(found.items()):
             status = about["status"]
-            tasks = [{"id": t["id"], "state": t["state"], "trace": t.get("trace", "")[:2_000]} for t in status["tasks"]]
-            said.append({"name": name, "type": status["type"], "state": status["connector"]["state"], "tasks": tasks})
+            tasks = [ConnectorTask(t["id"], t["state"], t.get("trace", "")[:MOST_TRACE_CHARS]) for t in status["tasks"]]
+            said.append(Connector(name, status["type"], status["connector"]["state"], tasks))
         return said
 
     def restart(self, name: str) -> None:

@@ -1,21 +1,21 @@
-"""What the small topics tell, kept as it comes: statuses, dead letters, model updates, swaps, drift, training, audit.
-
-`Story.take` is fed every record of `TOPICS` and of the dead-letter topics, from the first one kept; the rest reads what it holds."""
+"""What the small topics tell, kept as it comes: statuses, dead letters, model updates, swaps, drift, training, audit."""
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from threading import RLock
 from typing import Any
 
 from infra import audit
 from infra.audit import Position
-from infra.monitor.letters import BY_TOPIC, Letter, letter
+from infra.monitor.letters import BY_TOPIC, DeadLetters, Letter, letter
 from infra.monitor.plain import finite
 from schemas import avro
 from schemas.codec import HEAD_BYTES, SchemaIds, schema_id_of
 from schemas.decoding import decode_one
 from schemas.errors import RetryLater
+from schemas.generated import AuditEntry
 from schemas.topics import (
     AUDIT,
     DRIFT_EVENTS,
@@ -41,7 +41,7 @@ MOST_NAMES = 300  # of processes, and of watches: anybody who writes to the topi
 SILENT_MS = 10_000  # a process that says nothing for so long is not running
 
 
-@dataclass
+@dataclass(frozen=True)
 class Mark:
     """Something that happened at a moment, drawn on charts. kind: rebalance, restart, swap, refused or redrive."""
 
@@ -51,87 +51,137 @@ class Mark:
     words: str
 
 
-@dataclass
 class Story:
-    """records: by topic, oldest first, each with its `at_ms`. letters: the newest MOST_LETTERS, by position. not_decoded: records that
-    were not what their topic holds."""
+    """Safe to use from any thread: what its methods return is the caller's own, or never changes.
 
-    statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
-    records: dict[str, deque[dict[str, Any]]] = field(default_factory=dict)
-    letters: dict[Position, Letter] = field(default_factory=dict)
-    letters_dropped: int = 0
-    redriven: dict[Position, str] = field(default_factory=dict)
-    states: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
-    acts: dict[str, dict[str, Any]] = field(default_factory=dict)  # by id of their audit lines, oldest first
-    marks: deque[Mark] = field(default_factory=lambda: deque(maxlen=MOST_RECORDS))
-    not_decoded: int = 0
+    `take` is fed every record of `TOPICS` and of the dead-letter topics, from the first one kept."""
 
-    def of(self, topic: str) -> list[dict[str, Any]]:
-        return list(self.acts.values()) if topic == AUDIT.name else list(self.records.get(topic, ()))
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self.clear()
+
+    def clear(self) -> None:
+        """Before all of it is read again."""
+        with self._lock:
+            self._statuses: dict[str, dict[str, Any]] = {}
+            self._records: dict[str, deque[dict[str, Any]]] = {}  # by topic, oldest first, each with its at_ms
+            self._letters: dict[Position, Letter] = {}  # the newest MOST_LETTERS
+            self._letters_dropped = 0
+            self._redriven: dict[Position, str] = {}
+            self._states: dict[tuple[str, str, str], dict[str, Any]] = {}
+            self._acts: dict[str, dict[str, Any]] = {}  # by id of their audit lines, oldest first
+            self._marks: deque[Mark] = deque(maxlen=MOST_RECORDS)
+            self._not_decoded = 0
+
+    # --- what comes in ----------------------------------------------------------------------------------------------
 
     def take(self, polled: Polled, ids: SchemaIds) -> None:
         """A record that is not what its topic holds is counted and passed over: the message browser says why. Raises RetryLater where the
         registry did not answer: what was not understood for that reason must be read again."""
-        for i, (topic, _) in enumerate(polled.places):
-            try:
-                if topic in BY_TOPIC:
-                    self._letter(letter(polled, i))
-                else:
-                    self._record(topic, _decoded(polled.values[i], topic, ids), polled.timestamps_ms[i])
-            except RetryLater:
-                raise
-            except Exception:  # anybody may write to a topic: whatever is wrong with one record must not lose those behind it
-                self.not_decoded += 1
+        with self._lock:
+            for i, (topic, _) in enumerate(polled.places):
+                try:
+                    if topic in BY_TOPIC:
+                        self._letter(letter(polled, i))
+                    else:
+                        self._record(topic, _decoded(polled.values[i], topic, ids), polled.timestamps_ms[i])
+                except RetryLater:
+                    raise
+                except Exception:  # anybody may write to a topic: whatever is wrong with one record must not lose those behind it
+                    self._not_decoded += 1
+
+    def audited(self, entry: AuditEntry) -> None:
+        """A line that this monitor wrote is known at once, and not only when the topic has been read."""
+        with self._lock:
+            self._act(asdict(entry))
+
+    def mark(self, mark: Mark) -> None:
+        with self._lock:
+            self._marks.append(mark)
+
+    # --- what it tells ----------------------------------------------------------------------------------------------
+
+    @property
+    def not_decoded(self) -> int:
+        """Records that were not what their topic holds."""
+        return self._not_decoded
+
+    def of(self, topic: str) -> list[dict[str, Any]]:
+        """Its records, oldest first, each with its `at_ms`; of the audit, an entry for each act."""
+        with self._lock:
+            if topic == AUDIT.name:
+                return [dict(one) for one in self._acts.values()]
+            return list(self._records.get(topic, ()))
+
+    def statuses(self) -> dict[str, dict[str, Any]]:
+        """The last word of each process."""
+        with self._lock:
+            return dict(self._statuses)
+
+    def running(self, now_ms: int) -> dict[str, dict[str, Any]]:
+        """Those that spoke of late; a time to come is no word of now."""
+        return {name: one for name, one in self.statuses().items() if abs(now_ms - one["at_ms"]) < SILENT_MS}
+
+    def drift_states(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return list(self._states.values())
+
+    def marks(self, from_ms: int = 0) -> list[Mark]:
+        """Oldest first."""
+        with self._lock:
+            return [mark for mark in self._marks if mark.at_ms >= from_ms]
+
+    def dead_letters(self) -> DeadLetters:
+        with self._lock:
+            return DeadLetters(dict(self._letters), dict(self._redriven), self._letters_dropped)
+
+    # --- under the lock ---------------------------------------------------------------------------------------------
 
     def _letter(self, found: Letter) -> None:
-        self.letters[found.position] = found
-        if len(self.letters) > MOST_LETTERS:
-            self.letters.pop(next(iter(self.letters)))
-            self.letters_dropped += 1
+        self._letters[found.position] = found
+        if len(self._letters) > MOST_LETTERS:
+            self._letters.pop(next(iter(self._letters)))
+            self._letters_dropped += 1
 
     def _record(self, topic: str, record: dict[str, Any], at_ms: int) -> None:
         if topic == WORKER_STATUS.name:
             self._status(record)
             return
         if topic == DRIFT_STATE.name:
-            _keep(self.states, (record["detector"], record["model"], record["version"]), {"at_ms": at_ms} | record)
+            _keep(self._states, (record["detector"], record["model"], record["version"]), {"at_ms": at_ms} | record)
             return
         if topic == AUDIT.name:
-            self.act({"at_ms": at_ms} | record)
+            self._act({"at_ms": at_ms} | record)
             return
-        self.records.setdefault(topic, deque(maxlen=MOST_RECORDS)).append({"at_ms": at_ms} | record)
+        self._records.setdefault(topic, deque(maxlen=MOST_RECORDS)).append({"at_ms": at_ms} | record)
         if topic == SWAP_ACKS.name:
             words = f"{record['model']} {record['version']}" + (f": {record['reason']}" if record["reason"] else "")
-            self._mark(Mark(at_ms, "swap" if record["accepted"] else "refused", record["worker"], words))
+            self._swap(Mark(at_ms, "swap" if record["accepted"] else "refused", record["worker"], words))
 
-    def act(self, record: dict[str, Any]) -> None:
+    def _act(self, record: dict[str, Any]) -> None:
         """A line of audit: the one before an act and the one behind it, which have one id, are one entry with the later outcome."""
-        known = self.acts.get(record["audit_id"])
+        known = self._acts.get(record["audit_id"])
         if known is None:
-            _keep(self.acts, record["audit_id"], record | {"begun_ms": record["at_ms"]}, MOST_RECORDS)
+            _keep(self._acts, record["audit_id"], record | {"begun_ms": record["at_ms"]}, MOST_RECORDS)
         elif known["outcome"] == audit.BEGUN:
             known.update(record)
         positions = audit.redriven(record)
-        self.redriven |= dict.fromkeys(positions, f"by {record['actor']}")
+        self._redriven |= dict.fromkeys(positions, f"by {record['actor']}")
         if positions and known is None:
-            self.marks.append(Mark(record["at_ms"], "redrive", record["actor"], record["words"]))
+            self._marks.append(Mark(record["at_ms"], "redrive", record["actor"], record["words"]))
 
-    def _mark(self, mark: Mark) -> None:
+    def _swap(self, mark: Mark) -> None:
         """A worker says of each partition apart when its new version first answers: one mark tells it."""
-        last = self.marks[-1] if self.marks else None
+        last = self._marks[-1] if self._marks else None
         if last is None or (last.kind, last.who, last.words) != (mark.kind, mark.who, mark.words):
-            self.marks.append(mark)
+            self._marks.append(mark)
 
     def _status(self, record: dict[str, Any]) -> None:
-        before = self.statuses.get(record["process"])
+        before = self._statuses.get(record["process"])
         if before is not None and before["pid"] != record["pid"]:
             words = f"pid {before['pid']} gave way to {record['pid']}"
-            self.marks.append(Mark(record["at_ms"], "restart", record["process"], words))
-        _keep(self.statuses, record["process"], finite(record))
-
-    def running(self, now_ms: int) -> dict[str, dict[str, Any]]:
-        """Those that spoke of late; a time to come is no word of now."""
-        return {name: one for name, one in self.statuses.items() if abs(now_ms - one["at_ms"]) < SILENT_MS}
+            self._marks.append(Mark(record["at_ms"], "restart", record["process"], words))
+        _keep(self._statuses, record["process"], finite(record))
 
 
 def _decoded(value: bytes | None, topic: str, ids: SchemaIds) -> dict[str, Any]:

@@ -14,9 +14,11 @@ import pytest
 
 from infra import metrics_page
 from infra.local import web
-from infra.monitor import grafana, letters, model_timeline, pipeline, prometheus, safety
-from infra.monitor.tails import Hub, Listener
-from infra.monitor.watching.figures_history import Ends, History
+from infra.monitor import grafana, letters, pipeline, prometheus, safety
+from infra.monitor.reading.tails import Hub, Listener
+from infra.monitor.watching import drift_watches, model_timeline
+from infra.monitor.watching.figures_history import Ends, History, Samples
+from infra.monitor.watching.snapshot import EdgeNow, GroupNow, Snapshot
 from infra.monitor.watching.story import Story
 from infra.records import topics_of_requests
 from schemas import avro
@@ -39,17 +41,17 @@ def test_history_forgets_the_oldest_and_says_where_nothing_was_known() -> None:
     history = History(samples=4)
     for i in range(6):
         history.append(1000 * i, {"a": float(i)} if i != 4 else {})
-    assert history.read(["a", "never"]) == ([2000, 3000, 4000, 5000], {"a": [2.0, 3.0, None, 5.0], "never": [None] * 4})
-    assert history.read(["a"], from_ms=4500) == ([5000], {"a": [5.0]})
+    assert history.read(["a", "never"]) == Samples([2000, 3000, 4000, 5000], {"a": [2.0, 3.0, None, 5.0], "never": [None] * 4})
+    assert history.read(["a"], from_ms=4500) == Samples([5000], {"a": [5.0]})
 
 
 def test_history_thins_to_means_of_what_is_known() -> None:
     history = History(samples=100)
     for i in range(100):
         history.append(i, {"a": float(i % 2)})
-    times, series = history.read(["a"], most=10)
-    assert len(times) == 10
-    assert series["a"] == [0.5] * 10
+    found = history.read(["a"], most=10)
+    assert len(found.at_ms) == 10
+    assert found.series["a"] == [0.5] * 10
 
 
 def test_the_age_of_the_first_unread_record_is_told_from_when_it_was_the_end() -> None:
@@ -109,7 +111,7 @@ def test_a_loop_that_began_anew_counts_from_zero() -> None:
 
 def test_gpus_are_read_as_their_own_tool_tells_them() -> None:
     (one,) = metrics_page.gpus_of("0, NVIDIA H100 80GB HBM3, 87, 40960, 81559\n1, broken, [N/A], [N/A], [N/A]\n\n")
-    assert (one["index"], one["busy_share"], one["memory_bytes"]) == ("0", 0.87, 40_960 << 20)
+    assert (one.index, one.busy_share, one.memory_bytes) == ("0", 0.87, 40_960 << 20)
 
 
 # --- the graph ----------------------------------------------------------------------------------------------------------
@@ -132,7 +134,7 @@ def test_every_word_of_the_catalogue_names_a_process_that_there_is() -> None:
 
 
 def test_the_catalogue_of_pages_is_what_provisioning_makes() -> None:
-    kinds = {one["name"]: one["kind"] for one in pipeline.catalogue()}
+    kinds = {one.name: one.kind for one in pipeline.catalogue()}
     assert {topic.name for topic in CATALOGUE} == {name for name, kind in kinds.items() if kind == "topic"}
     assert {taken.dead_letter_topic for taken in CONSUMPTIONS} == {n for n, kind in kinds.items() if kind == "dead letters"}
 
@@ -232,10 +234,10 @@ def test_who_was_live_when_is_told_by_the_updates() -> None:
     canary = Challenger(arm="canary", version="2", uri="u", digest="2", share=0.2, salt="s")
     for update in (_update("1", 10, challengers=(canary,)), _update("2", 20), _update("1", 30)):
         _told(story, ids, MODEL_UPDATES, update)
-    (found,) = [one for one in model_timeline.stories(story) if one["name"] == "moderation-text"]
-    spans = [(one["arm"], one["version"], one["from_ms"], one["to_ms"]) for one in found["spans"]]
+    (found,) = [one for one in model_timeline.stories(story) if one.name == "moderation-text"]
+    spans = [(one.arm, one.version, one.from_ms, one.to_ms) for one in found.spans]
     assert spans == [("live", "1", 0, 20), ("canary", "2", 10, 20), ("live", "2", 20, 30), ("live", "1", 30, None)]
-    assert found["live"] == "1"
+    assert found.live == "1"
 
 
 def test_the_way_of_a_request_is_looked_for_where_requests_are() -> None:
@@ -257,15 +259,15 @@ def test_a_watch_shows_each_signal_and_an_embedding_as_one() -> None:
         streaks={"mmd/embedding": 1}, from_ms=1, seen_ms=2, first_ms=1,
     )  # fmt: skip
     _told(story, ids, DRIFT_STATE, state)
-    ((one,), finding) = model_timeline.watched(story), _finding("mmd", "embedding")
-    assert [signal["name"] for signal in one["signals"]] == ["embedding", "length", "said"]
-    shown = one["signals"][0]
-    assert [signal["unit"] != "" for signal in one["signals"]] == [True, False, False]
-    middles = np.array(shown["edges"])[:-1] + np.diff(shown["edges"]) / 2
-    assert np.dot(shown["baseline"], middles) == pytest.approx(0.9, abs=0.15), "in spreads of the baseline"
-    assert np.dot(shown["window"], middles) == pytest.approx(3.1, abs=0.2)
+    ((one,), finding) = drift_watches.watched(story), _finding("mmd", "embedding")
+    assert [signal.name for signal in one.signals] == ["embedding", "length", "said"]
+    shown = one.signals[0]
+    assert [signal.unit != "" for signal in one.signals] == [True, False, False]
+    middles = np.array(shown.edges)[:-1] + np.diff(shown.edges) / 2
+    assert np.dot(shown.baseline, middles) == pytest.approx(0.9, abs=0.15), "in spreads of the baseline"
+    assert np.dot(shown.window, middles) == pytest.approx(3.1, abs=0.2)
     _told(story, ids, DRIFT_EVENTS, finding)
-    assert [len(signal["findings"]) for signal in model_timeline.watched(story)[0]["signals"]] == [1, 0, 0]
+    assert [len(signal.findings) for signal in drift_watches.watched(story)[0].signals] == [1, 0, 0]
 
 
 def _finding(trigger: str, signal: str) -> DriftEvent:
@@ -284,7 +286,7 @@ def test_an_audit_line_tells_which_letters_were_redriven_after_a_restart_too() -
     )  # fmt: skip
     _told(story, ids, AUDIT, entry)
     story.take(_dead(), ids)
-    assert letters.grouped(story.letters.values(), story.redriven)[0].waiting == 0
+    assert story.dead_letters().groups()[0].waiting == 0
 
 
 def test_one_swap_of_many_partitions_is_one_mark() -> None:
@@ -292,7 +294,7 @@ def test_one_swap_of_many_partitions_is_one_mark() -> None:
     ack = SwapAck(model="m", version="2", previous="1", worker="w-0", accepted=True, reason=None, loaded_ms=1.0, first_offsets=())
     for _ in range(4):
         _told(story, ids, SWAP_ACKS, ack)
-    assert [(mark.kind, mark.who) for mark in story.marks] == [("swap", "w-0")]
+    assert [(mark.kind, mark.who) for mark in story.marks()] == [("swap", "w-0")]
 
 
 def test_a_record_that_does_not_decode_is_counted_and_passed_over() -> None:
@@ -302,8 +304,8 @@ def test_a_record_that_does_not_decode_is_counted_and_passed_over() -> None:
 
 
 def test_prometheus_gets_lag_in_records_and_seconds() -> None:
-    edge = {"rate": 1.0, "lag": 7.0, "lag_s": 2.5}
-    page = prometheus.page({"groups": {"moderation": {"edges": {"content-v1": edge}, "waiting": 3, "state": "running"}}})
+    group = GroupNow("running", [], {"content-v1": EdgeNow(rate=1.0, lag=7.0, lag_s=2.5)}, [], 3, 0.0, {})
+    page = prometheus.page(Snapshot(1, "", groups={"moderation": group}))
     assert 'millrace_group_lag_seconds{group="moderation",topic="content-v1"} 2.5' in page
     assert 'millrace_dead_letters_waiting{group="moderation"} 3' in page
     from prometheus_client.parser import text_string_to_metric_families

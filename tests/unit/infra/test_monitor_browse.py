@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.monitor import browse
+from infra.monitor.reading import browse
+from infra.monitor.reading.browse import RecordPage
+from infra.monitor.reading.record_filter import Message, filter_of
 from streams.kafka.config import KafkaAddress
 from streams.rows import Place, Polled
 from streams.schema_registry import MemoryRegistry
@@ -79,17 +81,17 @@ def _bounds(kept: Kept) -> dict[Place, tuple[int, int]]:
     return {("t", number): (0, max(offsets, default=-1) + 2) for number, offsets in kept.items()}
 
 
-def _all(kept: Kept, limit: int, match: str, backwards: bool) -> tuple[list[tuple[int, int]], list[dict[str, Any]]]:
+def _all(kept: Kept, limit: int, match: str, backwards: bool) -> tuple[list[tuple[int, int]], list[RecordPage]]:
     """What all pages hold, and the pages."""
     bounds, at = _bounds(kept), {place: low for place, (low, _) in _bounds(kept).items()}
-    pages: list[dict[str, Any]] = []
-    keep = browse.filter_of(match) if match else None
+    pages: list[RecordPage] = []
+    keep = filter_of(match) if match else None
     while len(pages) < 400:
         page = browse.page(ADDRESS, IDS, bounds, None if backwards else at, limit, keep)
         pages.append(page)
-        if page["next"] is None:
-            return [(one["partition"], one["offset"]) for page in pages for one in page["records"]], pages
-        following = {("t", int(number)): offset for number, offset in page["next"].items()}
+        if page.next is None:
+            return [(one.partition, one.offset) for page in pages for one in page.records], pages
+        following = {("t", int(number)): offset for number, offset in page.next.items()}
         if backwards:
             bounds = {place: (low, max(low, min(high, following[place]))) for place, (low, high) in bounds.items()}
         at = following
@@ -110,8 +112,8 @@ def test_all_pages_together_hold_every_record_once(
     for number in kept:
         mine = [offset for partition, offset in found if partition == number]
         assert mine == sorted(mine, reverse=backwards)
-    assert all(len(page["records"]) <= limit for page in pages)
-    assert all(page["cut"] for page in pages[:-1] if len(page["records"]) < limit)
+    assert all(len(page.records) <= limit for page in pages)
+    assert all(page.cut for page in pages[:-1] if len(page.records) < limit)
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -122,7 +124,7 @@ def test_a_page_that_is_cut_off_says_so_and_the_next_goes_on_there(kafka: type[B
     found, pages = _all(kafka.kept, 20, "", backwards)
     assert len(found) == len(set(found)) == 60
     assert len(pages) > 3
-    assert all("no more in 5 s" in page["cut"] for page in pages if page["next"] and len(page["records"]) < 20)
+    assert all("no more in 5 s" in page.cut for page in pages if page.next and len(page.records) < 20)
 
 
 def test_large_records_fill_a_page_by_their_size(kafka: type[Broadcast]) -> None:
@@ -130,8 +132,8 @@ def test_large_records_fill_a_page_by_their_size(kafka: type[Broadcast]) -> None
     for backwards in (False, True):
         found, pages = _all(kafka.kept, 12, "", backwards)
         assert len(found) == 12
-        assert max(sum(one["bytes"] for one in page["records"]) for page in pages) < 400 + 4 * 150
-        assert "MiB" in pages[0]["cut"]
+        assert max(sum(one.bytes for one in page.records) for page in pages) < 400 + 4 * 150
+        assert "MiB" in pages[0].cut
 
 
 def test_partitions_whose_newest_records_are_too_large_together_come_page_by_page(kafka: type[Broadcast]) -> None:
@@ -145,7 +147,7 @@ def test_partitions_whose_newest_records_are_too_large_together_come_page_by_pag
 def test_a_clock_that_goes_back_skips_nothing() -> None:
     """Newest first by time, and by offset within a partition: a page ends each partition at one offset."""
     found = {
-        ("t", 0): [{"timestamp_ms": t, "offset": o} for o, t in enumerate([9, 1, 5])],
-        ("t", 1): [{"timestamp_ms": 4, "offset": 0}],
+        ("t", 0): [Message("t", 0, offset, at_ms, "", {}, None, 0) for offset, at_ms in enumerate([9, 1, 5])],
+        ("t", 1): [Message("t", 1, 0, 4, "", {}, None, 0)],
     }
-    assert [(one["timestamp_ms"], one["offset"]) for one in browse.merged(found)] == [(5, 2), (4, 0), (1, 1), (9, 0)]
+    assert [(one.timestamp_ms, one.offset) for one in browse.merged(found)] == [(5, 2), (4, 0), (1, 1), (9, 0)]

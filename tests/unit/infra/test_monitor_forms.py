@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.monitor import forms
-from infra.monitor.browse import filter_of
 from infra.monitor.plain import WHOLE_CHARS, as_json, plain
+from infra.monitor.reading.record_filter import Message, filter_of
 from infra.records import decoded_one
 from schemas import avro
 from schemas.codec import read_any, write_any
@@ -150,10 +150,13 @@ def test_what_the_check_takes_can_be_written(value: Any) -> None:
 
 # --- filters ------------------------------------------------------------------------------------------------------------
 
-RECORD = {
-    "key": "k-1", "partition": 2, "offset": 9, "headers": {"ce_source": "demo"},
-    "value": {"flagged": True, "batch_size": 12, "text": "a Free prize", "categories": [{"category": "spam", "p": 0.9}, {"category": "hate", "p": 0.1}]},
-}  # fmt: skip
+VALUE = {
+    "flagged": True,
+    "batch_size": 12,
+    "text": "a Free prize",
+    "categories": [{"category": "spam", "p": 0.9}, {"category": "hate", "p": 0.1}],
+}
+RECORD = Message("t", 2, 9, 1, "k-1", {"ce_source": "demo"}, VALUE, 40)
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from infra import metrics_page
-from infra.monitor import letters, model_timeline
+from infra.monitor import letters
 from infra.monitor.plain import as_json
-from infra.monitor.tails import Listener, Streams
+from infra.monitor.reading.tails import Listener, Streams
 from infra.monitor.turns import Reads, Shared, TooMany
+from infra.monitor.watching import drift_watches
 from infra.monitor.watching.asking import Asking
 from infra.monitor.watching.story import MOST_NAMES, TOPICS, Story
 from infra.records import decoded_one
@@ -78,8 +79,8 @@ def test_made_up_names_take_no_memory() -> None:
     story, ids = Story(), MemoryRegistry()
     for number in range(MOST_NAMES + 50):
         _told(story, ids, WORKER_STATUS, _status(process=f"w-{number}"))
-    assert len(story.statuses) == MOST_NAMES
-    assert f"w-{MOST_NAMES + 49}" in story.statuses
+    assert len(story.statuses()) == MOST_NAMES
+    assert f"w-{MOST_NAMES + 49}" in story.statuses()
 
 
 def test_a_record_that_is_not_what_its_topic_holds_is_passed_over_and_those_behind_it_are_not() -> None:
@@ -99,7 +100,7 @@ def test_a_record_that_is_not_what_its_topic_holds_is_passed_over_and_those_behi
     n = len(rows)
     story.take(Polled([(t, 0) for t, _ in rows], [0] * n, [b""] * n, [v for _, v in rows], [None] * n, [1] * n), ids)
     assert story.not_decoded == len(TOPICS) * len(bad)
-    assert story.redriven == {("content-v1-moderation-dlq", 2, 40): "by ada"}
+    assert story.dead_letters().redriven == {("content-v1-moderation-dlq", 2, 40): "by ada"}
 
 
 def test_a_registry_that_does_not_answer_is_no_reason_to_pass_a_record_over() -> None:
@@ -125,7 +126,7 @@ def test_states_of_drift_that_fit_nothing_are_not_shown_and_hide_no_other() -> N
     _told(story, ids, DRIFT_STATE, replace(good, model="odd", baseline=b"abc"))
     _told(story, ids, DRIFT_STATE, replace(good, model="none", signals=(), baseline=b"", window=b""))
     _told(story, ids, DRIFT_STATE, good)
-    assert "m" in [one["model"] for one in model_timeline.watched(story)]
+    assert "m" in [one.model for one in drift_watches.watched(story)]
 
 
 def test_headers_without_a_value_are_empty() -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from threading import Event, RLock
+from threading import Event
 from typing import Any
 
 import pytest
 
 from infra import audit, redact
 from infra.audit import Audit, Position
-from infra.monitor import browse, letters, permits, pipeline, transact
+from infra.monitor import letters, permits, pipeline, transact
 from infra.monitor.letters import Letter
-from infra.monitor.redrive import Order, Redrives
+from infra.monitor.reading import browse
+from infra.monitor.redrive import Order, RedriveRun, Redrives
 from infra.monitor.safety import Actor, NotAllowed
 from infra.monitor.transact import Transactions
 from infra.monitor.watching.story import Story
@@ -40,10 +40,10 @@ OPEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("topic", [one["name"] for one in pipeline.catalogue()])
+@pytest.mark.parametrize("topic", [one.name for one in pipeline.catalogue()])
 def test_a_token_produces_to_what_people_outside_write_and_to_nothing_else(topic: str) -> None:
     if topic in OPEN:
-        assert permits.producible(topic)["name"] == topic
+        assert permits.producible(topic).name == topic
         return
     with pytest.raises(NotAllowed, match="no token produces"):
         permits.producible(topic)
@@ -128,16 +128,6 @@ class FakeSink:
         return set()
 
 
-class FakeWatch:
-    """A watch that has read nothing since it began."""
-
-    def __init__(self) -> None:
-        self.lock, self.story = RLock(), Story()
-
-    def audited(self, entry: Any) -> None:
-        self.story.act(asdict(entry))
-
-
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     made = Log()
@@ -159,23 +149,22 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
 
 
 class Desk:
-    """The redrives of one monitor."""
+    """The redrives of one monitor, which has read nothing since it began."""
 
-    def __init__(self, log: Log, letters_: list[Letter]) -> None:
-        self.watch: Any = FakeWatch()
-        self.watch.story.letters = {one.position: one for one in letters_}
+    def __init__(self, log: Log) -> None:
         clock, address = SystemClock(), KafkaAddress(bootstrap="nowhere")
         self.transactions = Transactions(address, Audit(address, log.ids, clock, "monitor"))
-        self.redrives = Redrives(address, log.ids, clock, self.watch, self.transactions, Event())  # type: ignore[arg-type]
+        self.redrives = Redrives(address, log.ids, clock, Story(), self.transactions, Event())  # type: ignore[arg-type]
 
-    def run(self, chosen: list[Letter], rate: float = 10_000.0) -> dict[str, Any]:
+    def run(self, chosen: list[Letter], rate: float = 10_000.0) -> RedriveRun:
         self.redrives.begin(chosen, Order({}, rate, ADA, ""))
         return self.wait()
 
-    def wait(self) -> dict[str, Any]:
+    def wait(self) -> RedriveRun:
         until = time.monotonic() + 30
-        while (run := self.redrives.run or {})["state"] == "running" and time.monotonic() < until:
+        while (run := self.redrives.run()) is not None and run.state == "running" and time.monotonic() < until:
             time.sleep(0.005)
+        assert run is not None
         return run
 
 
@@ -188,42 +177,41 @@ RETRY = "content-v1-moderation-retry-1s"
 
 def test_a_letter_that_is_named_twice_is_sent_once(log: Log) -> None:
     some = _letters(130)
-    desk = Desk(log, some)
-    assert desk.redrives.plan([some[0], some[0]], {})["targets"] == {RETRY: 1}
+    desk = Desk(log)
+    assert desk.redrives.plan([some[0], some[0]], {}).targets == {RETRY: 1}
     run = desk.run([some[0], *some[1:], some[0]])
-    assert (run["done"], run["n"], run["state"]) == (130, 130, "done")
+    assert (run.done, run.n, run.state) == (130, 130, "done")
     assert len(log.on(RETRY)) == 130
 
 
 def test_two_monitors_whose_plans_were_made_together_send_each_letter_once(log: Log) -> None:
     some = _letters(3)
-    one, other = Desk(log, some), Desk(log, some)
-    assert len(one.redrives.plan(some, {})["ready"]) == len(other.redrives.plan(some, {})["ready"]) == 3
-    assert one.run(some)["done"] == 3
+    one, other = Desk(log), Desk(log)
+    assert len(one.redrives.plan(some, {}).ready) == len(other.redrives.plan(some, {}).ready) == 3
+    assert one.run(some).done == 3
     run = other.run(some)  # it has not read of it
-    assert (run["done"], run["state"]) == (0, "done")
-    assert "another monitor" in run["words"]
+    assert (run.done, run.state) == (0, "done")
+    assert "another monitor" in run.words
     assert len(log.on(RETRY)) == 3
 
 
 def test_what_is_fenced_is_not_written_again_unasked(log: Log) -> None:
     some = _letters(3)
-    one, other = Desk(log, some), Desk(log, some)
-    seen: list[dict[str, Any]] = []
+    one, other = Desk(log), Desk(log)
+    seen: list[RedriveRun] = []
 
     def meanwhile() -> None:
-        if not seen:
-            seen.append({})
-            seen[0] = other.run(some)
+        log.before_commit = lambda: None  # the other one's own commit
+        seen.append(other.run(some))
 
     log.before_commit = meanwhile
     run = one.run(some)
-    assert (run["state"], run["done"]) == ("failed", 0)
-    assert "another monitor" in run["words"]
-    assert seen[0]["done"] == 3
+    assert (run.state, run.done) == ("failed", 0)
+    assert "another monitor" in run.words
+    assert seen[0].done == 3
     assert len(log.on(RETRY)) == 3
     log.before_commit = lambda: None
-    assert one.run(some)["done"] == 0  # asked again, it looks first
+    assert one.run(some).done == 0  # asked again, it looks first
     assert len(log.on(RETRY)) == 3
 
 
@@ -234,11 +222,11 @@ def test_a_commit_whose_end_is_not_known_is_looked_up_before_the_letter_goes_aga
         original(sink, limit_s)
         raise TransactionAborted("no answer", indefinite=True)
 
-    desk = Desk(log, some)
+    desk = Desk(log)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeSink, "commit_records", commits_and_is_cut_off)
-        assert desk.run(some)["state"] == "failed"
-    assert desk.run(some)["done"] == 0
+        assert desk.run(some).state == "failed"
+    assert desk.run(some).done == 0
     assert len(log.on(RETRY)) == 1
 
 
@@ -308,7 +296,7 @@ def test_two_lines_of_one_act_are_one_entry_with_its_outcome(log: Log) -> None:
     found, story = _audit(log), Story()
     entry = found.entry("ada", "releaser", "promote", "m", "why")
     with pytest.raises(InvalidRequest):
-        found.around(entry, lambda: (_ for _ in ()).throw(InvalidRequest("no")), lambda one: story.act(asdict(one)))
+        found.around(entry, lambda: (_ for _ in ()).throw(InvalidRequest("no")), story.audited)
     lines = [one for one in log.records if one.topic == AUDIT.name]
     for number, line in enumerate(lines):  # and once more, as they are read from the topic
         story.take(Polled([(AUDIT.name, 0)], [number], [b""], [line.values[0]], [None], [1]), log.ids)

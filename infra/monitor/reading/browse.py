@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import operator
-import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from infra.monitor.plain import plain
+from infra.monitor.plain import CUT_CHARS, plain
+from infra.monitor.reading.record_filter import Keep, Message
 from infra.records import decoded_one
 from schemas.codec import SchemaIds
-from schemas.errors import InvalidRequest
 from streams.clock import SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
@@ -28,59 +24,20 @@ SIZE = f"the records of this page have more than {MOST_BYTES >> 20} MiB"
 SCANNED = f"{SCANNED_MOST} records were looked through"
 CLOCK = SystemClock()
 
-Keep = Callable[[Mapping[str, Any]], bool]
-_WORD = re.compile(r'"([^"]*)"|(\S+)')
-_TERM = re.compile(r"^(?P<path>[A-Za-z_][\w.\-]*)(?P<how><=|>=|!=|=|<|>|:)(?P<than>.+)$", re.DOTALL)
-_ORDER = {"<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
+
+@dataclass(frozen=True)
+class RecordPage:
+    """scanned: how many records were looked at. next: by partition, where the following page begins (backwards: where it ends), so that
+    pages together hold every record once; null at the end. cut: why there are fewer than asked for though more lie there, or empty."""
+
+    records: list[Message]
+    scanned: int
+    next: dict[str, int] | None
+    cut: str
 
 
-def filter_of(text: str) -> Keep:
-    """Words that must all hold. `path:text` contains, `path=x`, `path!=x`, `path<1`, `path>=1`: of the value, or of `key`,
-    `partition`, `offset`, `header.NAME`; any other word is looked for in the whole record. Quotes keep blanks together.
-
-    Raises InvalidRequest where a number is compared with what is none."""
-    tests = [_test(quoted if quoted else word, bool(quoted)) for quoted, word in _WORD.findall(text)]
-    return lambda record: all(test(record) for test in tests)
-
-
-def _test(word: str, quoted: bool) -> Keep:
-    found = None if quoted else _TERM.match(word)
-    if found is None:
-        wanted = word.lower()
-        return lambda record: wanted in json.dumps(record, ensure_ascii=False, default=str).lower()
-    path, how, than = found["path"].split("."), found["how"], found["than"].strip('"')
-    if how in _ORDER:
-        try:
-            limit = float(than)
-        except ValueError:
-            raise InvalidRequest(f"filter {word!r}: {how} compares numbers, and {than!r} is none") from None
-        compare = _ORDER[how]
-        return lambda record: any(isinstance(v, int | float) and compare(v, limit) for v in _values(record, path))
-    if how == ":":
-        part = than.lower()
-        return lambda record: any(part in _text(v).lower() for v in _values(record, path))
-    equal: Keep = lambda record: any(_text(v) == than for v in _values(record, path))  # noqa: E731
-    return equal if how == "=" else lambda record: not equal(record)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _values(record: Mapping[str, Any], path: Sequence[str]) -> list[Any]:
-    """What lies at a path; of a list, what lies at it in each entry."""
-    if path[0] == "header":
-        name = ".".join(path[1:])
-        return [record["headers"][name]] if name in record["headers"] else []
-    found: list[Any] = [record if path[0] in ("key", "partition", "offset", "timestamp_ms") else record["value"]]
-    for name in path:
-        step: list[Any] = []
-        for one in found:
-            for inner in one if isinstance(one, list) else [one]:
-                if isinstance(inner, Mapping) and name in inner:
-                    step.append(inner[name])
-        found = step
-    return [inner for one in found for inner in (one if isinstance(one, list) else [one])]
+def message(polled: Polled, i: int, ids: SchemaIds, most_chars: int = CUT_CHARS) -> Message:
+    return Message(**plain(decoded_one(polled, i, ids) | {"bytes": len(polled.values[i] or b"")}, most_chars))
 
 
 class Stretch:
@@ -117,25 +74,24 @@ class Looked:
 
     limit: int
     keep: Keep | None
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: list[Message] = field(default_factory=list)
     scanned: int = 0
     bytes: int = 0
     cut: str = ""
 
-    def take(self, polled: Polled, i: int, ids: SchemaIds) -> dict[str, Any] | None:
+    def take(self, polled: Polled, i: int, ids: SchemaIds) -> Message | None:
         """The record, where it is wanted."""
         self.scanned += 1
-        size = len(polled.values[i] or b"")
-        found: dict[str, Any] = plain(decoded_one(polled, i, ids) | {"bytes": size})
+        found = message(polled, i, ids)
         if self.keep is not None and not self.keep(found):
             return None
-        self.bytes += size
+        self.bytes += found.bytes
         return found
 
-    def page(self, at: Mapping[Place, int] | None) -> dict[str, Any]:
+    def page(self, at: Mapping[Place, int] | None) -> RecordPage:
         """at: where the next page goes on; None at the end."""
         following = None if at is None else {str(place[1]): offset for place, offset in at.items()}
-        return {"records": self.records, "scanned": self.scanned, "next": following, "cut": self.cut}
+        return RecordPage(self.records, self.scanned, following, self.cut)
 
 
 def page(
@@ -145,12 +101,10 @@ def page(
     start: Mapping[Place, int] | None,
     limit: int,
     keep: Keep | None,
-) -> dict[str, Any]:
-    """Records as JSON. start: offsets to read on from, oldest first; None for the newest, newest first.
+) -> RecordPage:
+    """start: offsets to read on from, oldest first; None for the newest, newest first. bounds: first offset and end of each place.
 
-    bounds: first offset and end of each place. `next`: by partition, where the following page begins (backwards: where it ends), so
-    that pages together hold every record once; `scanned`: how many records were looked at; `cut`: why there are fewer than asked for
-    though more lie there. Raises BrokerUnavailable."""
+    Raises BrokerUnavailable."""
     looked = Looked(max(1, min(limit, MOST)), keep)
     if start is None:
         return _newest(address, ids, bounds, looked)
@@ -181,7 +135,7 @@ def _is_full(looked: Looked) -> bool:
     return len(looked.records) >= looked.limit or bool(looked.cut)
 
 
-def _newest(address: KafkaAddress, ids: SchemaIds, bounds: Mapping[Place, tuple[int, int]], looked: Looked) -> dict[str, Any]:
+def _newest(address: KafkaAddress, ids: SchemaIds, bounds: Mapping[Place, tuple[int, int]], looked: Looked) -> RecordPage:
     """Backwards, in stretches that grow while they hold too little and shrink while they hold too much. A stretch that was not read to
     its end says nothing: its newest records are those that are missing."""
     at = {place: high for place, (_, high) in bounds.items()}
@@ -203,7 +157,9 @@ def _newest(address: KafkaAddress, ids: SchemaIds, bounds: Mapping[Place, tuple[
             fits = (looked.scanned - scanned) // (2 * len(open_))
             size, looked.bytes = max(1, min(size // 2, fits)), taken
             continue
-        if seen is not None:  # one record of each place is still too much: those that came are a page, the next one has the others
+        if (
+            seen is not None
+        ):  # one record of each place is still too much: those that came are a page, the next one has the others
             looked.cut = SIZE if looked.bytes >= MOST_BYTES else TIME
             lows = {place: lows[place] for place in seen}
         before, at, size = at, at | lows, size * 4
@@ -212,17 +168,17 @@ def _newest(address: KafkaAddress, ids: SchemaIds, bounds: Mapping[Place, tuple[
         looked.records = looked.records[: looked.limit]
         at = before
         for record in looked.records:
-            place = (record["topic"], record["partition"])
-            at = at | {place: min(at[place], record["offset"])}
+            place = (record.topic, record.partition)
+            at = at | {place: min(at[place], record.offset)}
     return looked.page(at if any(end > bounds[place][0] for place, end in at.items()) else None)
 
 
 def _stretch(
     address: KafkaAddress, ids: SchemaIds, lows: Mapping[Place, int], highs: Mapping[Place, int], until_s: float, looked: Looked
-) -> tuple[dict[Place, list[dict[str, Any]]], set[Place] | None]:
+) -> tuple[dict[Place, list[Message]], set[Place] | None]:
     """What is wanted of it by place, oldest first. Where it was too much, or did not come in time, also the places that anything came
     from by then; else None."""
-    found: dict[Place, list[dict[str, Any]]] = {}
+    found: dict[Place, list[Message]] = {}
     seen: set[Place] = set()
     stretch = Stretch(address, lows, highs, until_s)
     for polled in stretch:
@@ -236,13 +192,13 @@ def _stretch(
     return found, None if stretch.whole and looked.bytes < MOST_BYTES else seen
 
 
-def merged(found: Mapping[Place, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def merged(found: Mapping[Place, list[Message]]) -> list[Message]:
     """The newest first, each place in the order of its offsets whatever its clocks said: so the first n of it leave a place at one
     offset, and the next page goes on there."""
     left = {place: deque(reversed(records)) for place, records in found.items() if records}
     made = []
     while left:
-        place = max(left, key=lambda one: (left[one][0]["timestamp_ms"], left[one][0]["offset"]))
+        place = max(left, key=lambda one: (left[one][0].timestamp_ms, left[one][0].offset))
         made.append(left[place].popleft())
         if not left[place]:
             del left[place]

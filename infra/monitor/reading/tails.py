@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import Any
 
-from infra.monitor.browse import Keep
-from infra.monitor.plain import as_json, plain
+from infra.monitor.plain import as_json
+from infra.monitor.reading.browse import message
+from infra.monitor.reading.record_filter import Keep, Message
 from infra.monitor.turns import TooMany
-from infra.records import decoded_one
 from schemas.codec import SchemaIds
 from schemas.errors import MillraceError
 from streams.clock import Clock
@@ -180,16 +180,15 @@ class Tails:
                         hub.publish(as_json({"skipped": skipped}))
                     second, shown, skipped = int(now_s), 0, 0
                 for i in range(min(len(polled), TAIL_PER_S - shown)):
-                    record = plain(decoded_one(polled, i, self._ids) | {"bytes": len(polled.values[i] or b"")})
-                    self._loop.call_soon_threadsafe(_offer, hub, record)
+                    self._loop.call_soon_threadsafe(_offer, hub, message(polled, i, self._ids))
                 skipped += max(0, len(polled) - (TAIL_PER_S - shown))
                 shown = min(TAIL_PER_S, shown + len(polled))
         finally:
             reader.close()
 
 
-def _offer(hub: Hub, record: dict[str, Any]) -> None:
-    event = as_json({"record": record})
+def _offer(hub: Hub, record: Message) -> None:
+    event = as_json({"record": vars(record)})
     for listener in hub.listeners:
         if listener.keep is None or listener.keep(record):
             listener.offer(event)
