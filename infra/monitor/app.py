@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from infra import redact
 from infra.monitor import safety
@@ -101,17 +101,28 @@ class Guard:
         await self._app(scope, receive, with_headers)
 
 
-def create(monitor: Monitor) -> FastAPI:
+def interface(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """All routes below `/api`, as its document describes them; they answer once `create` has given them a monitor."""
     app = FastAPI(
-        title="Millrace monitor", version="1", openapi_url="/api/openapi.json", docs_url=None, redoc_url=None, lifespan=monitor.running,
+        title="Millrace monitor",
+        version="1",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
         default_response_class=Shown,
         responses={code: {"model": Error} for code in (400, 403, 404, 409, 413, 422, 503)},
-    )  # fmt: skip
+    )
+    for module in ROUTES:
+        app.include_router(module.router)
+    return app
+
+
+def create(monitor: Monitor) -> FastAPI:
+    app = interface(monitor.running)
     app.state.monitor = monitor
     app.add_middleware(Guard, bound=monitor.bound)
     _errors(app, monitor)
-    for module in ROUTES:
-        app.include_router(module.router)
     _pages(app, monitor)
     return app
 

@@ -13,9 +13,8 @@ from schemas.errors import InvalidRequest
 
 
 @dataclass(frozen=True)
-class Message:
-    """A record as people read it. value: as Avro's own JSON spells it; where it does not decode, `not_decoded` says why. bytes: of the
-    value."""
+class ReadRecord:
+    """A record as people read it. value: as Avro's own JSON spells it; where it does not decode, `not_decoded` says why."""
 
     topic: str
     partition: int
@@ -24,6 +23,12 @@ class Message:
     key: str
     headers: dict[str, str]
     value: Any
+
+
+@dataclass(frozen=True)
+class Message(ReadRecord):
+    """bytes: of its value."""
+
     bytes: int
 
 

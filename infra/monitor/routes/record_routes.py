@@ -14,7 +14,7 @@ from pydantic import Field
 from infra.monitor.plain import WHOLE_CHARS, plain
 from infra.monitor.reading import browse
 from infra.monitor.reading.browse import RecordPage, message
-from infra.monitor.reading.record_filter import Message, filter_of
+from infra.monitor.reading.record_filter import Message, ReadRecord, filter_of
 from infra.monitor.reading.tails import Listener
 from infra.monitor.routes.event_stream import stream
 from infra.monitor.routes.shared_parts import Int32, Int64, Payload, Shown, TheMonitor, TopicName
@@ -37,7 +37,7 @@ class RequestWay:
     """records: those that name the request, in time order. whole: whether all that could was looked through in time."""
 
     request_id: str
-    records: list[Message]
+    records: list[ReadRecord]
     whole: bool
 
 
@@ -98,7 +98,7 @@ def request_way(monitor: TheMonitor, request_id: Annotated[str, Field(min_length
     """Every record that names the request, in time order."""
     with monitor.reads.turn():
         found = way(monitor.address, monitor.ids, request_id)
-    return RequestWay(request_id, [Message(**plain(one)) for one in found.records], found.whole)
+    return RequestWay(request_id, [ReadRecord(**plain(one)) for one in found.records], found.whole)
 
 
 def _positions(topic: str, text: str) -> dict[Place, int]:

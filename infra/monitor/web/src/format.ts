@@ -21,14 +21,17 @@ export function seconds(s: number): string {
   return `${(s / 86_400).toFixed(1)} d`;
 }
 
-export const millis = (ms: number | undefined): string => (ms === undefined ? "–" : ms < 10 ? `${ms.toFixed(1)} ms` : ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(2)} s`);
+export const millis = (ms: number | null | undefined): string => (ms === null || ms === undefined ? "–" : ms < 10 ? `${ms.toFixed(1)} ms` : ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(2)} s`);
 
 export function bytes(n: number): string {
   for (const [size, unit] of [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]] as const) if (n >= size) return `${(n / size).toFixed(1)} ${unit}`;
   return `${Math.round(n)} B`;
 }
 
-export const share = (n: number): string => `${(100 * n).toFixed(n < 0.1 ? 1 : 0)} %`;
+/** As many digits as are worth reading; a dash where nothing is known. */
+export const significant = (n: number | null, digits = 3): string => (n === null ? "–" : n.toPrecision(digits));
+
+export const share = (n: number | null): string => n === null ? "–" : `${(100 * n).toFixed(n < 0.1 ? 1 : 0)} %`;
 
 export function clock(ms: number): string {
   const at = new Date(ms);

@@ -2,7 +2,7 @@ import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { cleanup, fireEvent, render, screen, within } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { App } from "./app";
-import type { Catalogue, Snapshot } from "./api";
+import type { Catalogue, Snapshot, Span } from "./answers";
 import { exactly } from "./exact";
 import { ago, bytes, compact, millis, oneLine, perSecond, seconds } from "./format";
 import { pretend } from "./live";
@@ -172,7 +172,7 @@ describe("parts", () => {
   });
 
   it("tells who was live when, in words too", () => {
-    const spans = [{ arm: "live", version: "1", from_ms: 0, to_ms: 5_000, words: "shipped", actor: "", share: 1 }, { arm: "live", version: "2", from_ms: 5_000, to_ms: null, words: "better", actor: "ada", share: 1 }, { arm: "canary", version: "2", from_ms: 3_000, to_ms: 5_000, words: "passed", actor: "rollout", share: 0.2 }];
+    const spans: Span[] = [{ arm: "live", version: "1", from_ms: 0, to_ms: 5_000, words: "shipped", actor: "", share: 1 }, { arm: "live", version: "2", from_ms: 5_000, to_ms: null, words: "better", actor: "ada", share: 1 }, { arm: "canary", version: "2", from_ms: 3_000, to_ms: 5_000, words: "passed", actor: "rollout", share: 0.2 }];
     shown(<Axis spans={spans} hours={1} now={10_000} />);
     expect(screen.getByRole("img").getAttribute("aria-label")).toContain("live 2 from");
     expect(screen.getAllByTitle(/better|shipped|passed/)).toHaveLength(3);
@@ -189,7 +189,7 @@ describe("parts", () => {
   });
 
   it("reads curves from what a run says", () => {
-    const event = (words: string, kind = "progress") => ({ kind, words, at_ms: 0, cause: "", facts: {} });
+    const event = (words: string, kind = "progress") => ({ kind, words, at_ms: 0, cause: "", facts: {}, run_key: "r", model: "m" });
     expect(curves([event("epoch 1 of 2, loss 0.5"), event("epoch 2 of 2, loss 0.25"), event("loss 9", "trained")])).toEqual({ loss: [0.5, 0.25] });
   });
 });

@@ -1,14 +1,13 @@
 /** Who did what. */
 import { useMemo } from "react";
+import type { Act, Acts } from "../api";
 import { exact } from "../format";
 import { Badge, Empty, Trouble, useGet } from "../parts/basic";
 import { type Column, Table } from "../parts/table";
 
-interface Entry { audit_id: string; actor: string; role: string; action: string; subject: string; positions: string[]; words: string; outcome: string; at_ms: number }
-
 export default function Audit() {
-  const { data, error } = useGet<{ entries: Entry[] }>("audit", 3000);
-  const columns = useMemo<Column<Entry>[]>(() => [
+  const { data, error } = useGet<Acts>("audit", 3000);
+  const columns = useMemo<Column<Act>[]>(() => [
     { head: "when", cell: (row) => <time>{exact(row.at_ms).slice(0, 19)}</time>, sort: (row) => row.at_ms },
     { head: "who", cell: (row) => <>{row.actor} <span className="dim">{row.role}</span></>, sort: (row) => row.actor },
     { head: "what", cell: (row) => <Badge>{row.action}</Badge>, sort: (row) => row.action },

@@ -1,17 +1,13 @@
 /** Drift by signal against its baseline, with what was found and what counts. */
-import { type Json } from "../api";
-import { ago, clock, count, exact } from "../format";
+import type { BlindSpots, Drift as Answer, Watched } from "../api";
+import { ago, clock, count, exact, significant } from "../format";
 import { Badge, Empty, Link, Section, Trouble, useGet } from "../parts/basic";
 import { at } from "../router";
 
-interface Finding { event_id: string; trigger: string; statistic: number; p_value: number | null; effect: number; least_effect: number; in_a_row: number; window: number; window_n: number; baseline_mean: number; window_mean: number; at_ms: number; signal: string }
-interface Watched {
-  detector: string; model: string; version: string; windows: number; baseline_n: number; window_n: number; seen_ms: number; streaks: Record<string, number>;
-  signals: { name: string; unit: string; edges: number[]; baseline: number[]; window: number[]; findings: Finding[] }[];
-}
-
 export default function Drift() {
-  const { data, error } = useGet<{ watched: Watched[]; findings: Json[] }>("drift", 4000);
+  const { data, error } = useGet<Answer>("drift", 4000);
+  const blind = useGet<BlindSpots>(data?.watched.length ? "blindness" : null, 30_000);
+  const unwatched = (blind.data?.detectors ?? []).filter((row) => !data?.watched.some((one) => one.model === row.model && one.version === row.version && one.detector === row.detector));
   return (
     <>
       <div className="bar"><h1>Drift</h1></div>
@@ -20,13 +16,26 @@ export default function Drift() {
       {data?.watched.map((one) => (
         <Section key={`${one.detector}/${one.model}/${one.version}`} title={<><Link to={at("models", one.model)}>{one.model}</Link> {one.version} <span className="dim">by {one.detector}</span></>}
           side={<span className="dim">baseline of {count(one.baseline_n)}; window {one.windows + 1} has {count(one.window_n)}; seen {ago(one.seen_ms, Date.now())}</span>}>
+          {one.note && <p className="hint">{one.note}</p>}
+          <BlindList found={blind.data?.detectors.filter((row) => row.model === one.model && row.version === one.version && row.detector === one.detector).flatMap((row) => row.blind) ?? []} />
           <div className="signals">
             {one.signals.map((signal) => <Signal key={signal.name} signal={signal} streaks={one.streaks} />)}
           </div>
         </Section>
       ))}
+      {unwatched.length > 0 && (
+        <Section title="Not watched">
+          {unwatched.map((row) => <div key={`${row.detector}/${row.model}`}><Link to={at("models", row.model)}>{row.model}</Link> {row.version} <span className="dim">by {row.detector}</span><BlindList found={row.blind} /></div>)}
+        </Section>
+      )}
     </>
   );
+}
+
+/** What a detector does not see: nothing found is good news only of the rest. */
+function BlindList({ found }: { found: string[] }) {
+  if (!found.length) return null;
+  return <ul className="blind" aria-label="Blind to">{found.map((words) => <li key={words}><Badge kind="late">blind</Badge> {words}</li>)}</ul>;
 }
 
 function Signal({ signal, streaks }: { signal: Watched["signals"][number]; streaks: Record<string, number> }) {
@@ -44,7 +53,7 @@ function Signal({ signal, streaks }: { signal: Watched["signals"][number]; strea
       ) : <p className="dim">nothing measured</p>}
       <p className="hint">{signal.edges.length ? `${signal.edges[0]!.toPrecision(3)} … ${signal.edges.at(-1)!.toPrecision(3)} ${signal.unit}` : ""}</p>
       {signal.findings.slice(-3).reverse().map((one) => (
-        <p key={one.event_id} className="finding"><Badge kind="bad">{one.trigger}</Badge> <time title={exact(one.at_ms)}>{clock(one.at_ms)}</time> effect {one.effect.toPrecision(3)} (counts from {one.least_effect}){one.p_value !== null && `, p ${one.p_value.toExponential(1)}`}{!signal.unit && `, mean ${one.baseline_mean.toPrecision(3)} → ${one.window_mean.toPrecision(3)}`}, {one.in_a_row} in a row</p>
+        <p key={one.event_id} className="finding"><Badge kind="bad">{one.trigger}</Badge> <time title={exact(one.at_ms)}>{clock(one.at_ms)}</time> effect {significant(one.effect)} (counts from {one.least_effect}){one.p_value !== null && `, p ${one.p_value.toExponential(1)}`}{!signal.unit && `, mean ${significant(one.baseline_mean)} → ${significant(one.window_mean)}`}, {one.in_a_row} in a row</p>
       ))}
     </figure>
   );

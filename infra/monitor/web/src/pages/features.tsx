@@ -1,24 +1,21 @@
 /** Features: how far behind each step is, what an entity's values are now, and what there is. */
 import { useMemo, useState } from "react";
-import { type Json } from "../api";
+import type { EntityFeatures, FeatureAbout, Features as Answer, Parity as Compared } from "../api";
 import { compact, seconds } from "../format";
 import { Badge, Empty, Figure, Link, Section, Trouble, useGet } from "../parts/basic";
 import { type Column, Table } from "../parts/table";
 import { at, go, usePlace, withParams } from "../router";
 
-interface Feature { view: string; entity: string; name: string; kind: string; default: Json; meaning: string }
-interface Step { step: string; group: string; topic: string; lag: number | null; lag_s: number | null }
-
 export default function Features({ entity, id }: { entity: string; id: string }) {
   const { params } = usePlace();
-  const { data, error } = useGet<{ features: Feature[]; steps: Step[] }>("features", 5000);
-  const values = useGet<{ entity: string; view: string; state: string; event_age_s: number | null; values: Record<string, Json> }>(entity && id ? `features/${entity}/${encodeURIComponent(id)}` : null, 5000);
+  const { data, error } = useGet<Answer>("features", 5000);
+  const values = useGet<EntityFeatures>(entity && id ? `features/${entity}/${encodeURIComponent(id)}` : null, 5000);
   const search = params.get("q") ?? "";
   const rows = useMemo(() => (data?.features ?? []).filter((one) => one.name.includes(search) || one.meaning.toLowerCase().includes(search.toLowerCase())).filter((one) => !entity || one.entity === entity), [data, search, entity]);
   const now = values.data?.values;
-  const columns = useMemo<Column<Feature>[]>(() => [
+  const columns = useMemo<Column<FeatureAbout>[]>(() => [
     { head: "feature", cell: (row) => row.name, sort: (row) => row.name },
-    ...(now ? [{ head: "value now", cell: (row: Feature) => <code>{JSON.stringify(now[row.name] ?? null)}</code>, right: true }] : []),
+    ...(now ? [{ head: "value now", cell: (row: FeatureAbout) => <code>{JSON.stringify(now[row.name] ?? null)}</code>, right: true }] : []),
     { head: "of", cell: (row) => row.entity, sort: (row) => row.entity }, { head: "type", cell: (row) => <Badge>{row.kind}</Badge>, sort: (row) => row.kind },
     { head: "default", cell: (row) => <code>{JSON.stringify(row.default)}</code> }, { head: "meaning", cell: (row) => row.meaning },
   ], [now]);
@@ -50,7 +47,7 @@ export default function Features({ entity, id }: { entity: string; id: string })
 /** Asked for by a person: it reads both stores. */
 function Parity() {
   const [asked, setAsked] = useState(0);
-  const { data, error, isFetching } = useGet<{ views: { view: string; entities: number; features: number; different: Record<string, number>; not_compared: number; sampled: number; agrees: boolean; problems: string[] }[] }>(asked ? `parity?sample=${asked}` : null);
+  const { data, error, isFetching } = useGet<Compared>(asked ? `parity?sample=${asked}` : null);
   return (
     <Section title="Online against offline" side={<button type="button" disabled={isFetching} onClick={() => setAsked(asked === 100 ? 101 : 100)}>{isFetching ? "comparing…" : "Compare a hundred entities"}</button>}>
       {error && <Trouble error={error} />}

@@ -1,18 +1,17 @@
 /** Dead letters by cause: look, mend, see what would happen, send again. */
 import { useEffect, useMemo, useState } from "react";
-import { type Catalogue, type Json, type Letter, type LetterGroup, type Message, post, query, type Run } from "../api";
+import { type Catalogue, type DeadLetter, type Json, type LetterGroup, type LetterGroups, type LetterPage, type Message, post, type ProduceForm, query, type RedrivePlan } from "../api";
 import { exactly } from "../exact";
 import { ago, bytes, clock, count, exact } from "../format";
-import { Act, Badge, Dialog, Empty, JsonText, Link, Section, Trouble, useGet } from "../parts/basic";
+import { Badge, Dialog, Empty, JsonText, Link, Section, Trouble, useGet, RoleButton } from "../parts/basic";
 import { type Column, Table } from "../parts/table";
 import { at, go, usePlace, withParams } from "../router";
 
-interface Plan { ready: [string, number, number][]; refused: { position: [string, number, number]; why: string }[]; targets: Record<string, number> }
-const id = (one: Letter) => one.position.join("/");
+const id = (one: DeadLetter) => one.position.join("/");
 
 export default function Letters({ topic }: { topic: string }) {
   const { params } = usePlace();
-  const groups = useGet<{ groups: LetterGroup[]; run: Run | null; not_shown: number }>("deadletters", 2000);
+  const groups = useGet<LetterGroups>("deadletters", 2000);
   const step = params.get("step");
   const code = params.get("code");
   const columns = useMemo<Column<LetterGroup>[]>(() => [
@@ -44,10 +43,10 @@ export default function Letters({ topic }: { topic: string }) {
 function Waiting({ topic, step, code }: { topic: string; step: string | null; code: string | null }) {
   const { params } = usePlace();
   const waiting = params.get("all") !== "1";
-  const found = useGet<{ letters: Letter[]; n: number }>(`deadletters/${encodeURIComponent(topic)}${query({ step, code, waiting: waiting || null, limit: 500 })}`, 3000);
+  const found = useGet<LetterPage>(`deadletters/${encodeURIComponent(topic)}${query({ step, code, waiting: waiting || null, limit: 500 })}`, 3000);
   const most = useGet<Catalogue>("catalogue").data?.most_redrives ?? 5;
   const [chosen, setChosen] = useState<Set<string>>(new Set());
-  const [open, setOpen] = useState<Letter | null>(null);
+  const [open, setOpen] = useState<DeadLetter | null>(null);
   const [asking, setAsking] = useState<"chosen" | "all" | null>(null);
   const letters = found.data?.letters ?? [];
   const picked = letters.filter((one) => chosen.has(id(one)));
@@ -80,24 +79,24 @@ function Waiting({ topic, step, code }: { topic: string; step: string | null; co
           </tbody>
         </table>
       </div>
-      {open && <Mend letter={open} onClose={() => setOpen(null)} />}
-      {asking && <Redrive title={asking === "all" ? `Redrive all that wait (${count(found.data?.n ?? 0)})` : `Redrive ${picked.length} chosen`} onClose={() => setAsking(null)}
+      {open && <MendLetterDialog letter={open} onClose={() => setOpen(null)} />}
+      {asking && <RedriveDialog title={asking === "all" ? `Redrive all that wait (${count(found.data?.n ?? 0)})` : `Redrive ${picked.length} chosen`} onClose={() => setAsking(null)}
         body={asking === "all" ? { all_of: topic, step, error_code: code } : { letters: picked.map((one) => ({ topic: one.position[0], partition: one.position[1], offset: one.position[2] })) }} />}
     </Section>
   );
 }
 
 /** First what would happen, then, with a token, the sending. */
-function Redrive({ title, body, onClose }: { title: string; body: Record<string, unknown>; onClose: () => void }) {
+function RedriveDialog({ title, body, onClose }: { title: string; body: Record<string, unknown>; onClose: () => void }) {
   const [rate, setRate] = useState(100);
   const [reason, setReason] = useState("");
-  const [plan, setPlan] = useState<Plan | null>(null);
+  const [plan, setPlan] = useState<RedrivePlan | null>(null);
   const [sent, setSent] = useState(false);
   const [error, setError] = useState<unknown>(null);
   const ask = async (dry_run: boolean) => {
     setError(null);
     try {
-      setPlan(await post<Plan>("deadletters/redrive", { ...body, dry_run, rate_per_s: rate, reason }));
+      setPlan(await post<RedrivePlan>("deadletters/redrive", { ...body, dry_run, rate_per_s: rate, reason }));
       setSent(!dry_run);
     } catch (caught) {
       setError(caught);
@@ -113,15 +112,15 @@ function Redrive({ title, body, onClose }: { title: string; body: Record<string,
       {error !== null && <Trouble error={error} />}
       {plan && <PlanSaid plan={plan} sent={sent} />}
       <div className="buttons">
-        <Act role="operator" onClick={() => void ask(true)}>Dry run</Act>
-        {!sent && <Act role="operator" kind="main" onClick={() => void ask(false)}>Redrive</Act>}
+        <RoleButton role="operator" onClick={() => void ask(true)}>Dry run</RoleButton>
+        {!sent && <RoleButton role="operator" kind="main" onClick={() => void ask(false)}>Redrive</RoleButton>}
         {sent && <button type="button" className="main" onClick={onClose}>Close</button>}
       </div>
     </Dialog>
   );
 }
 
-const PlanSaid = ({ plan, sent }: { plan: Plan; sent: boolean }) => (
+const PlanSaid = ({ plan, sent }: { plan: RedrivePlan; sent: boolean }) => (
   <div role="status">
     <p><b>{count(plan.ready.length)}</b> {sent ? "are being sent" : "would be sent"}{Object.entries(plan.targets).map(([topic, n]) => <span key={topic}> · {count(n)} to <code>{topic}</code></span>)}</p>
     {plan.refused.length > 0 && <ul className="reasons">{plan.refused.slice(0, 20).map((one) => <li key={one.position.join("/")}><code>{one.position[1]}@{one.position[2]}</code> {one.why}</li>)}{plan.refused.length > 20 && <li>and {count(plan.refused.length - 20)} more</li>}</ul>}
@@ -129,14 +128,14 @@ const PlanSaid = ({ plan, sent }: { plan: Plan; sent: boolean }) => (
 );
 
 /** One letter: why it is dead, what it holds, and a place to mend it. */
-function Mend({ letter, onClose }: { letter: Letter; onClose: () => void }) {
+function MendLetterDialog({ letter, onClose }: { letter: DeadLetter; onClose: () => void }) {
   const [topic, partition, offset] = letter.position;
   const record = useGet<Message>(`topics/${encodeURIComponent(topic)}/records/${partition}/${offset}`);
   const source = letter.origin.split("/")[0] ?? "";
   const bad = record.data && record.data.value !== null && typeof record.data.value === "object" && "not_decoded" in record.data.value;
-  const form = useGet<{ example: Json; examples: Record<string, Json> }>(bad && source && source !== "?" ? `topics/${encodeURIComponent(source)}/form` : null);
+  const form = useGet<ProduceForm>(bad && source && source !== "?" ? `topics/${encodeURIComponent(source)}/form` : null);
   const [text, setText] = useState("");
-  const [plan, setPlan] = useState<Plan | null>(null);
+  const [plan, setPlan] = useState<RedrivePlan | null>(null);
   const [sent, setSent] = useState(false);
   const [error, setError] = useState<unknown>(null);
   useEffect(() => {
@@ -148,7 +147,7 @@ function Mend({ letter, onClose }: { letter: Letter; onClose: () => void }) {
     setPlan(null);
     try {
       const value = edited ? (exactly(text) as Json) : null;
-      setPlan(await post<Plan>("deadletters/redrive", { letters: [{ topic, partition, offset, value }], dry_run, reason: edited ? "mended by hand" : "" }));
+      setPlan(await post<RedrivePlan>("deadletters/redrive", { letters: [{ topic, partition, offset, value }], dry_run, reason: edited ? "mended by hand" : "" }));
       setSent(!dry_run);
     } catch (caught) {
       setError(caught);
@@ -174,9 +173,9 @@ function Mend({ letter, onClose }: { letter: Letter; onClose: () => void }) {
       {error !== null && <Trouble error={error} />}
       {plan && <PlanSaid plan={plan} sent={sent} />}
       <div className="buttons">
-        <Act role="operator" onClick={() => void ask(true, true)}>Dry run</Act>
-        <Act role="operator" onClick={() => void ask(false, false)} disabled={sent}>Redrive as it was</Act>
-        <Act role="operator" kind="main" onClick={() => void ask(false, true)} disabled={sent}>Redrive mended</Act>
+        <RoleButton role="operator" onClick={() => void ask(true, true)}>Dry run</RoleButton>
+        <RoleButton role="operator" onClick={() => void ask(false, false)} disabled={sent}>Redrive as it was</RoleButton>
+        <RoleButton role="operator" kind="main" onClick={() => void ask(false, true)} disabled={sent}>Redrive mended</RoleButton>
       </div>
     </Dialog>
   );

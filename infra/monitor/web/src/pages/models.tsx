@@ -1,16 +1,16 @@
 /** Models: who was live when, beside whom, with latency and accuracy under the same axis; and what a person may do about it. */
 import { useMemo, useState } from "react";
-import { type Json, type Model, post, type Report, type Span } from "../api";
+import { type AccuracyHistory, type GateReport, type Model, type Models as Answer, type ModelUpdate, post, type RegisteredVersions, type Span, type TrainingRequest } from "../api";
 import { ago, clock, exact, millis, seconds, share } from "../format";
 import { useLive } from "../live";
-import { Act, Badge, Dialog, Empty, Figure, JsonText, Link, Section, Trouble, useGet } from "../parts/basic";
+import { Badge, Dialog, Empty, Figure, JsonText, Link, Section, Trouble, useGet, RoleButton } from "../parts/basic";
 import { Chart, MarkKey, useHistory } from "../parts/chart";
 import { at, go, usePlace, withParams } from "../router";
 
 const HOURS = [0.25, 1, 6, 24, 168];
 
 export default function Models({ only }: { only: string }) {
-  const { data, error } = useGet<{ models: Model[] }>("models", 3000);
+  const { data, error } = useGet<Answer>("models", 3000);
   const { params } = usePlace();
   const hours = Number(params.get("hours") ?? 1);
   const models = (data?.models ?? []).filter((one) => !only || one.name === only);
@@ -22,22 +22,22 @@ export default function Models({ only }: { only: string }) {
       </div>
       {error && <Trouble error={error} />}
       {data && !models.length && <Empty command="./millrace models promote moderation-text FOLDER --reason &quot;…&quot;">There is no model {only}.</Empty>}
-      {models.map((one) => <OneModel key={one.name} model={one} hours={hours} whole={Boolean(only)} />)}
+      {models.map((one) => <ModelSection key={one.name} model={one} hours={hours} whole={Boolean(only)} />)}
     </>
   );
 }
 
-function OneModel({ model, hours, whole }: { model: Model; hours: number; whole: boolean }) {
+function ModelSection({ model, hours, whole }: { model: Model; hours: number; whole: boolean }) {
   const [doing, setDoing] = useState<"promote" | "rollback" | "challenge" | "train" | null>(null);
-  const [report, setReport] = useState<Report | null>(null);
+  const [report, setReport] = useState<GateReport | null>(null);
   const lagging = model.answering.filter((version) => version !== model.live && !model.challengers.some((one) => one.version === version));
   return (
     <Section id={model.name} title={<Link to={at("models", model.name)}>{model.name}</Link>} side={!whole ? undefined :
       <>
-        <Act role="releaser" onClick={() => setDoing("promote")}>Promote…</Act>
-        <Act role="releaser" onClick={() => setDoing("challenge")}>Canary or shadow…</Act>
-        <Act role="releaser" onClick={() => setDoing("rollback")}>Roll back…</Act>
-        <Act role="operator" onClick={() => setDoing("train")}>Train…</Act>
+        <RoleButton role="releaser" onClick={() => setDoing("promote")}>Promote…</RoleButton>
+        <RoleButton role="releaser" onClick={() => setDoing("challenge")}>Canary or shadow…</RoleButton>
+        <RoleButton role="releaser" onClick={() => setDoing("rollback")}>Roll back…</RoleButton>
+        <RoleButton role="operator" onClick={() => setDoing("train")}>Train…</RoleButton>
       </>
     }>
       <dl className="figures">
@@ -67,8 +67,8 @@ function OneModel({ model, hours, whole }: { model: Model; hours: number; whole:
           <ul className="events">{model.reports.slice(0, whole ? 50 : 3).map((one) => <li key={one.run_key + one.kind}><time title={exact(one.at_ms)}>{clock(one.at_ms)}</time> <Badge kind={one.kind === "judged" ? "good" : "refused"}>{one.kind === "judged" ? "passed" : "refused"}</Badge> <button type="button" className="linkish" onClick={() => setReport(one)}>{one.words}</button></li>)}</ul>
         </>
       )}
-      {report && <GateReport found={report} onClose={() => setReport(null)} />}
-      {doing && <Do what={doing} model={model} onClose={() => setDoing(null)} />}
+      {report && <GateReportDialog found={report} onClose={() => setReport(null)} />}
+      {doing && <ModelActionDialog what={doing} model={model} onClose={() => setDoing(null)} />}
     </Section>
   );
 }
@@ -101,7 +101,7 @@ function Under({ model, hours }: { model: Model; hours: number }) {
   const series = useMemo(() => loops.flatMap((name) => [`loop/${name}/compute_p50_ms`, `loop/${name}/compute_p99_ms`]), [key]);
   const history = useHistory(series, Math.min(60, hours * 60));
   const lines = useMemo(() => loops.flatMap((name) => [{ series: `loop/${name}/compute_p50_ms`, name: `${name} p50` }, { series: `loop/${name}/compute_p99_ms`, name: `${name} p99` }]), [key]);
-  const accuracy = useGet<{ at_ms: number[]; n: number[]; right: number[]; versions: string[] }>(`models/${model.name}/accuracy?hours=${hours}`, 15000);
+  const accuracy = useGet<AccuracyHistory>(`models/${model.name}/accuracy?hours=${hours}`, 15000);
   const n = accuracy.data?.n.reduce((a, b) => a + b, 0) ?? 0;
   return (
     <>
@@ -114,7 +114,7 @@ function Under({ model, hours }: { model: Model; hours: number }) {
   );
 }
 
-function Accuracy({ found }: { found: { at_ms: number[]; n: number[]; right: number[]; versions: string[] } }) {
+function Accuracy({ found }: { found: AccuracyHistory }) {
   return (
     <div className="bars tall" role="img" aria-label={found.at_ms.map((ms, i) => `${clock(ms)}: ${found.n[i] ? share(found.right[i]! / found.n[i]!) : "none"}`).join(", ")}>
       {found.at_ms.map((ms, i) => <div key={ms} title={`${clock(ms)}, ${found.versions[i]}: ${found.right[i]} of ${found.n[i]}`}>{found.n[i] ? <b style={{ height: `${(100 * found.right[i]!) / found.n[i]!}%` }} /> : null}</div>)}
@@ -123,14 +123,14 @@ function Accuracy({ found }: { found: { at_ms: number[]; n: number[]; right: num
 }
 
 function Versions({ name }: { name: string }) {
-  const { data, error } = useGet<{ registry: string | null; versions: { number: string; version: string; champion: boolean; digest: string; metrics: Record<string, number> }[] }>(`models/${name}/versions`);
+  const { data, error } = useGet<RegisteredVersions>(`models/${name}/versions`);
   return (
     <>
       <h3>Versions in the registry</h3>
       {error && <Trouble error={error} />}
       {data?.versions.length ? (
         <div className="scroll"><table aria-label="Versions"><thead><tr><th scope="col">number</th><th scope="col">version</th><th scope="col">digest</th><th scope="col">figures</th></tr></thead><tbody>
-          {data.versions.map((one) => <tr key={one.number}><td>{one.number} {one.champion && <Badge kind="good">champion</Badge>}</td><td>{one.version}</td><td><code>{one.digest.slice(0, 12)}</code></td><td>{Object.entries(one.metrics).slice(0, 6).map(([key, value]) => <span className="pair" key={key}>{key} {value.toPrecision(4)}</span>)}</td></tr>)}
+          {data.versions.map((one) => <tr key={one.number}><td>{one.number} {one.champion && <Badge kind="good">champion</Badge>}</td><td>{one.version}</td><td><code>{one.digest.slice(0, 12)}</code></td><td>{Object.entries(one.metrics).slice(0, 6).map(([key, value]) => <span className="pair" key={key}>{key} {value === null ? "–" : value.toPrecision(4)}</span>)}</td></tr>)}
         </tbody></table></div>
       ) : data && <p className="dim">{data.registry ? "the registry holds none of this name" : <>no MLflow runs: <code>MILLRACE_MLFLOW=local ./millrace up</code> starts one. Versions answer without it too</>}</p>}
     </>
@@ -143,7 +143,7 @@ interface Gate {
   accuracy?: Judged | null; parts?: Record<string, Judged | null>; changed?: [string, string, string, number, number][]; drift?: Record<string, [number, number]>; losses?: number[];
 }
 
-function GateReport({ found, onClose }: { found: Report; onClose: () => void }) {
+function GateReportDialog({ found, onClose }: { found: GateReport; onClose: () => void }) {
   const report = found.report as unknown as Gate;
   const judged = Object.entries({ "all labelled requests held back": report.accuracy, ...report.parts }).filter((one): one is [string, Judged] => Boolean(one[1]));
   return (
@@ -168,12 +168,12 @@ function GateReport({ found, onClose }: { found: Report; onClose: () => void }) 
 
 const WORDS = { promote: "Promote a version", rollback: "Bring back the version before", challenge: "Canary or shadow", train: "Ask for a training run" };
 
-function Do({ what, model, onClose }: { what: keyof typeof WORDS; model: Model; onClose: () => void }) {
+function ModelActionDialog({ what, model, onClose }: { what: keyof typeof WORDS; model: Model; onClose: () => void }) {
   const [source, setSource] = useState("");
   const [reason, setReason] = useState("");
   const [arm, setArm] = useState("canary");
   const [part, setPart] = useState(10);
-  const [said, setSaid] = useState<Record<string, Json> | null>(null);
+  const [said, setSaid] = useState<ModelUpdate | TrainingRequest | null>(null);
   const [error, setError] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
   const send = async () => {
@@ -181,7 +181,7 @@ function Do({ what, model, onClose }: { what: keyof typeof WORDS; model: Model; 
     setError(null);
     try {
       const body = what === "promote" ? { source, reason } : what === "challenge" ? { source: source || null, reason, arm, share: part / 100 } : { reason };
-      setSaid(await post<Record<string, Json>>(`models/${model.name}/${what}`, body));
+      setSaid(await post<ModelUpdate | TrainingRequest>(`models/${model.name}/${what}`, body));
     } catch (caught) {
       setError(caught);
     }
@@ -195,7 +195,7 @@ function Do({ what, model, onClose }: { what: keyof typeof WORDS; model: Model; 
         {what === "challenge" && <label>share of the keys, %<input type="number" min={1} max={100} value={part} onChange={(event) => setPart(Number(event.target.value))} /></label>}
         <label>why<input value={reason} onChange={(event) => setReason(event.target.value)} required maxLength={500} /></label>
         {error !== null && <Trouble error={error} />}
-        {said && <p role="status">done: {String(said["version"] ?? said["run_key"] ?? "")} is on the topic; what workers answer shows here</p>}
+        {said && <p role="status">done: {"run_key" in said ? said.run_key : said.version} is on the topic; what workers answer shows here</p>}
         <div className="buttons"><button type="submit" className="main" disabled={busy || said !== null}>{busy ? "…" : WORDS[what]}</button></div>
       </form>
     </Dialog>

@@ -1,14 +1,14 @@
 /** One request's whole way: where it came in, with whom it was computed, by what, with which features, and what came out. */
-import { type Json, type Message } from "../api";
+import type { Json, ReadRecord, RequestWay } from "../api";
 import { clock, exact, millis } from "../format";
 import { Badge, Empty, Figure, JsonText, Link, Section, Trouble, useGet } from "../parts/basic";
 import { at, go } from "../router";
 
 type Value = { [key: string]: Json };
-const values = (record: Message): Value => (record.value !== null && typeof record.value === "object" && !Array.isArray(record.value) ? record.value : {});
+const values = (record: ReadRecord): Value => (record.value !== null && typeof record.value === "object" && !Array.isArray(record.value) ? record.value : {});
 
 /** What kind of step a record is. Pure. */
-export function step(record: Message): string {
+export function step(record: ReadRecord): string {
   if (record.topic.endsWith("-dlq")) return "set aside";
   if (record.topic.includes("-retry-")) return "put off";
   if (record.topic.startsWith("prediction-log")) return "computed";
@@ -19,7 +19,7 @@ export function step(record: Message): string {
 }
 
 export default function Requests({ id }: { id: string }) {
-  const { data, error, isFetching } = useGet<{ records: Message[]; whole: boolean }>(id ? `requests/${encodeURIComponent(id)}` : null);
+  const { data, error, isFetching } = useGet<RequestWay>(id ? `requests/${encodeURIComponent(id)}` : null);
   const records = data?.records ?? [];
   const first = records[0]?.timestamp_ms ?? 0;
   const last = records.at(-1)?.timestamp_ms ?? 0;
@@ -42,10 +42,10 @@ export default function Requests({ id }: { id: string }) {
             {answer && <><Figure name="status" kind={said["status"] === "ok" ? "" : "bad"}>{String(said["status"])}</Figure><Figure name="queued">{millis(Number(said["queue_ms"]))}</Figure><Figure name="computed">{millis(Number(said["compute_ms"]))}</Figure><Figure name="batch of">{String(said["batch_size"])}</Figure>
               <Figure name="answered by">{(said["models"] as Value[] | undefined)?.map((one) => `${String(one["name"])} ${String(one["version"])} (${String(one["arm"])})`).join(", ") || "no model"}</Figure></>}
           </dl>
-          <Way records={records} first={first} last={last} />
+          <TimeLine records={records} first={first} last={last} />
           {records.map((record, i) => (
             <Section key={i} title={<><Badge kind={step(record) === "set aside" ? "bad" : ""}>{step(record)}</Badge> <Link to={`${at("topics", record.topic)}?from=offset&partition=${record.partition}&offset=${record.offset}&open=${record.partition}:${record.offset}`}>{record.topic} {record.partition}@{record.offset}</Link></>} side={<time title={exact(record.timestamp_ms)}>{clock(record.timestamp_ms)} · +{millis(record.timestamp_ms - first)}</time>}>
-              <Told record={record} />
+              <RecordFacts record={record} />
             </Section>
           ))}
         </>
@@ -55,7 +55,7 @@ export default function Requests({ id }: { id: string }) {
 }
 
 /** The steps on one time axis; the answer's own queue and compute times as spans. */
-function Way({ records, first, last }: { records: Message[]; first: number; last: number }) {
+function TimeLine({ records, first, last }: { records: ReadRecord[]; first: number; last: number }) {
   const wide = Math.max(1, last - first);
   return (
     <div className="axis way" role="img" aria-label={records.map((record) => `${step(record)} after ${record.timestamp_ms - first} ms`).join(", ")}>
@@ -76,7 +76,7 @@ function Way({ records, first, last }: { records: Message[]; first: number; last
   );
 }
 
-function Told({ record }: { record: Message }) {
+function RecordFacts({ record }: { record: ReadRecord }) {
   const said = values(record);
   const cause = Object.entries(record.headers).filter(([name]) => name.startsWith("error-") || ["attempt", "redrive", "traceparent"].includes(name));
   const features = (said["features"] as Value[] | undefined)?.filter((one) => typeof one === "object") ?? [];

@@ -1,11 +1,9 @@
 /** Schemas: every version of a subject, and what changed from one to the next. */
 import { useMemo } from "react";
-import { type Json } from "../api";
+import type { SchemaVersion, SchemaVersions, Subject, Subjects } from "../api";
 import { Badge, Empty, Link, Section, Trouble, useGet } from "../parts/basic";
 import { type Column, Table } from "../parts/table";
 import { at, go, usePlace, withParams } from "../router";
-
-interface Version { version: number; id: number; schema: Json }
 
 /** Lines that are only in the older or only in the newer text, with those around; longest common subsequence. Pure. */
 export function difference(older: string[], newer: string[]): { kind: " " | "-" | "+"; text: string }[] {
@@ -28,13 +26,13 @@ export function difference(older: string[], newer: string[]): { kind: " " | "-" 
 }
 
 export default function Schemas({ subject }: { subject: string }) {
-  const list = useGet<{ subjects: { subject: string; versions: number }[] }>("schemas");
-  const columns = useMemo<Column<{ subject: string; versions: number }>[]>(() => [
+  const list = useGet<Subjects>("schemas");
+  const columns = useMemo<Column<Subject>[]>(() => [
     { head: "subject", cell: (row) => <Link to={at("schemas", row.subject)}>{row.subject}</Link>, sort: (row) => row.subject },
     { head: "versions", cell: (row) => row.versions, sort: (row) => row.versions, right: true },
     { head: "topic", cell: (row) => <Link to={at("topics", row.subject.replace(/-value$/, ""))}>{row.subject.replace(/-value$/, "")}</Link> },
   ], []);
-  if (subject) return <One subject={subject} />;
+  if (subject) return <SubjectVersions subject={subject} />;
   return (
     <>
       <div className="bar"><h1>Schemas</h1></div>
@@ -44,13 +42,13 @@ export default function Schemas({ subject }: { subject: string }) {
   );
 }
 
-function One({ subject }: { subject: string }) {
-  const { data, error } = useGet<{ compatibility: string; versions: Version[] }>(`schemas/${encodeURIComponent(subject)}`);
+function SubjectVersions({ subject }: { subject: string }) {
+  const { data, error } = useGet<SchemaVersions>(`schemas/${encodeURIComponent(subject)}`);
   const { params } = usePlace();
   const versions = data?.versions ?? [];
   const newer = versions.find((one) => String(one.version) === params.get("version")) ?? versions.at(-1);
   const older = versions.find((one) => String(one.version) === params.get("against")) ?? (newer ? versions[versions.indexOf(newer) - 1] : undefined);
-  const text = (one: Version) => JSON.stringify(one.schema, null, 2).split("\n");
+  const text = (one: SchemaVersion) => JSON.stringify(one.schema, null, 2).split("\n");
   const lines = useMemo(() => (newer ? difference(older ? text(older) : text(newer), text(newer)) : []), [older, newer]);
   return (
     <>

@@ -1,19 +1,14 @@
 /** One topic: its partitions, settings and schema, and a browser of its messages. */
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useEffect, useMemo, useRef, useState } from "react";
-import { type Json, type Message, post, query, type TopicAbout } from "../api";
+import { type Json, type Message, post, type ProduceForm, type Produced, query, type RecordPage, type TopicPage } from "../api";
 import { exactly } from "../exact";
 import { bytes, clock, compact, count, exact, guarantee, oneLine, perSecond, seconds } from "../format";
 import { useLive } from "../live";
-import { Act, Badge, Dialog, Empty, Figure, JsonText, Link, Trouble, useGet } from "../parts/basic";
+import { Badge, Dialog, Empty, Figure, JsonText, Link, Trouble, useGet, RoleButton } from "../parts/basic";
 import { Chart, useHistory } from "../parts/chart";
 import { at, go, usePlace, withParams } from "../router";
 import { shared } from "../shared";
-
-interface About {
-  topic: string; about: TopicAbout | null; config: Record<string, string>; schema: Json; schema_version: number | null;
-  partitions: { partition: number; first: number; end: number; groups: Record<string, number> }[];
-}
 
 const TABS = ["messages", "partitions", "schema", "settings"] as const;
 
@@ -21,7 +16,7 @@ export default function Topic({ name }: { name: string }) {
   const { params } = usePlace();
   const { snapshot } = useLive();
   const tab = params.get("tab") ?? "messages";
-  const about = useGet<About>(`topics/${encodeURIComponent(name)}`, 5000);
+  const about = useGet<TopicPage>(`topics/${encodeURIComponent(name)}`, 5000);
   const [producing, setProducing] = useState(false);
   const series = useMemo(() => [`topic/${name}/rate`, `edge/*/${name}/lag`, `edge/*/${name}/lag_s`], [name]);
   const history = useHistory(series);
@@ -31,7 +26,7 @@ export default function Topic({ name }: { name: string }) {
   const found = about.data;
   const grouped = Object.values(snapshot?.groups ?? {}).some((group) => name in group.edges);
   const now = snapshot?.topics[name];
-  const newest = useGet<{ records: Message[] }>(`topics/${encodeURIComponent(name)}/records?limit=50`).data?.records ?? [];
+  const newest = useGet<RecordPage>(`topics/${encodeURIComponent(name)}/records?limit=50`).data?.records ?? [];
   const mean = newest.reduce((sum, one) => sum + one.bytes, 0) / Math.max(1, newest.length);
   const kept = found?.partitions.reduce((sum, one) => sum + one.end - one.first, 0) ?? 0;
   if (about.error) return <><h1>{name}</h1><Trouble error={about.error} /></>;
@@ -40,7 +35,7 @@ export default function Topic({ name }: { name: string }) {
       <div className="bar">
         <h1><Link to="/topics">Topics</Link> / {name}</h1>
         {found?.about && <><Badge>{guarantee(found.about.guarantee)}</Badge><Badge>{found.about.owner}</Badge></>}
-        {found?.about?.kind === "topic" && found.schema !== null && found.about.writers.some((one) => one === "producers" || one === "clients") && <Act role="operator" onClick={() => setProducing(true)}>Produce…</Act>}
+        {found?.about?.kind === "topic" && found.schema !== null && found.about.writers.some((one) => one === "producers" || one === "clients") && <RoleButton role="operator" onClick={() => setProducing(true)}>Produce…</RoleButton>}
         {found?.about?.kind === "dead letters" && <Link to={at("deadletters", name)} className="button">Redrive…</Link>}
       </div>
       <dl className="figures">
@@ -72,7 +67,7 @@ export default function Topic({ name }: { name: string }) {
       {tab === "settings" && found && (
         <div className="scroll"><table aria-label="Settings"><tbody>{Object.entries(found.config).sort().map(([key, value]) => <tr key={key}><th scope="row">{key}</th><td><code>{value}</code>{found.about?.config[key] === value && <Badge>ours</Badge>}</td></tr>)}</tbody></table></div>
       )}
-      {producing && <Produce topic={name} onClose={() => setProducing(false)} />}
+      {producing && <ProduceDialog topic={name} onClose={() => setProducing(false)} />}
     </>
   );
 }
@@ -93,7 +88,7 @@ export function Messages({ topic, partitions }: { topic: string; partitions: num
   const { params } = usePlace();
   const { view, path } = useAsked(topic);
   const [match, setMatch] = useState(view.match);
-  const answer = useGet<{ records: Message[]; scanned: number; next: Record<string, number> | null; cut?: string }>(path);
+  const answer = useGet<RecordPage>(path);
   const tail = useTail(topic, view.match, view.from === "live");
   const records = view.from === "live" ? tail.records : (answer.data?.records ?? []);
   const open = params.get("open");
@@ -119,8 +114,8 @@ export function Messages({ topic, partitions }: { topic: string; partitions: num
       {answer.error && path && <Trouble error={answer.error} />}
       {view.from === "live" && <p className="hint" role="status">{tail.state}{tail.missed ? ` · ${count(tail.missed)} not shown: they came faster than 200 a second` : ""}</p>}
       <div className={open ? "split" : ""}>
-        {records.length ? <List records={records} open={open} /> : view.from === "live" ? <Empty>Records will be here as they come.</Empty> : answer.isFetching ? <div className="waiting">reading…</div> : <Empty command={topic === "content-v1" ? './millrace send moderation --text "hello"' : "./millrace demo"}>{answer.data?.cut ? `Nothing here yet: ${answer.data.cut}. Go further.` : view.match ? `None of ${count(answer.data?.scanned ?? 0)} records matches.` : "This topic holds no record yet."}</Empty>}
-        {open && <One topic={topic} position={open} />}
+        {records.length ? <RecordList records={records} open={open} /> : view.from === "live" ? <Empty>Records will be here as they come.</Empty> : answer.isFetching ? <div className="waiting">reading…</div> : <Empty command={topic === "content-v1" ? './millrace send moderation --text "hello"' : "./millrace demo"}>{answer.data?.cut ? `Nothing here yet: ${answer.data.cut}. Go further.` : view.match ? `None of ${count(answer.data?.scanned ?? 0)} records matches.` : "This topic holds no record yet."}</Empty>}
+        {open && <RecordPanel topic={topic} position={open} />}
       </div>
       {answer.data?.next && view.from !== "live" && (
         <div className="bar"><span className="dim">{count(answer.data.scanned)} records were read{answer.data.cut && `; this page ends here: ${answer.data.cut}, and more lie beyond`}</span>
@@ -132,7 +127,7 @@ export function Messages({ topic, partitions }: { topic: string; partitions: num
 
 const ROW = 34;
 
-function List({ records, open }: { records: Message[]; open: string | null }) {
+function RecordList({ records, open }: { records: Message[]; open: string | null }) {
   const box = useRef<HTMLDivElement>(null);
   const rows = useVirtualizer({ count: records.length, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 12 });
   return (
@@ -154,7 +149,7 @@ function List({ records, open }: { records: Message[]; open: string | null }) {
   );
 }
 
-function One({ topic, position }: { topic: string; position: string }) {
+function RecordPanel({ topic, position }: { topic: string; position: string }) {
   const [partition, offset] = position.split(":");
   const path = `topics/${encodeURIComponent(topic)}/records/${partition}/${offset}`;
   const { data, error } = useGet<Message>(path);
@@ -226,13 +221,11 @@ function download(topic: string, records: Message[]): void {
   URL.revokeObjectURL(url);
 }
 
-interface Form { schema: Json; version: number; examples: Record<string, Json>; example: Json }
-
-function Produce({ topic, onClose }: { topic: string; onClose: () => void }) {
-  const form = useGet<Form>(`topics/${encodeURIComponent(topic)}/form`);
+function ProduceDialog({ topic, onClose }: { topic: string; onClose: () => void }) {
+  const form = useGet<ProduceForm>(`topics/${encodeURIComponent(topic)}/form`);
   const [key, setKey] = useState("");
   const [text, setText] = useState("");
-  const [said, setSaid] = useState<{ request_id: string } | null>(null);
+  const [said, setSaid] = useState<Produced | null>(null);
   const [error, setError] = useState<unknown>(null);
   const choices = useMemo<Record<string, Json>>(() => ({ ...(form.data?.examples ?? {}), "of the schema": form.data?.example ?? null }), [form.data]);
   useEffect(() => {
@@ -242,7 +235,7 @@ function Produce({ topic, onClose }: { topic: string; onClose: () => void }) {
     setError(null);
     setSaid(null);
     try {
-      setSaid(await post<{ request_id: string }>(`topics/${encodeURIComponent(topic)}/records`, { key, value: exactly(text) as Json }));
+      setSaid(await post<Produced>(`topics/${encodeURIComponent(topic)}/records`, { key, value: exactly(text) as Json }));
     } catch (caught) {
       setError(caught);
     }

@@ -1,15 +1,14 @@
 /** Training runs from their cause to their end: trials, curves, the gate's verdict. */
 import { useMemo } from "react";
+import type { Training as Answer, TrainingEvent } from "../api";
 import { clock, exact, seconds } from "../format";
 import { Badge, Empty, Link, Section, Trouble, useGet } from "../parts/basic";
 import { at } from "../router";
 
-interface Event { kind: string; words: string; at_ms: number; cause: string; facts: Record<string, string> }
-interface TrainingRun { run_key: string; model: string; version: string; reason: string; causes: string[]; actor: string; options: Record<string, string>; decided_ms: number; state: string; passed_over: number; events: Event[] }
 const KIND: Record<string, string> = { promoted: "good", judged: "good", refused: "refused", failed: "bad", rolled_back: "bad", canary: "late" };
 
 export default function Training({ run }: { run: string }) {
-  const { data, error } = useGet<{ runs: TrainingRun[] }>("training", 3000);
+  const { data, error } = useGet<Answer>("training", 3000);
   const runs = (data?.runs ?? []).filter((one) => !run || one.run_key === run);
   return (
     <>
@@ -34,7 +33,7 @@ export default function Training({ run }: { run: string }) {
 }
 
 /** Numbers that the words of progress events name (`loss 0.123`), a line each. Pure. */
-export function curves(events: Event[]): Record<string, number[]> {
+export function curves(events: TrainingEvent[]): Record<string, number[]> {
   const found: Record<string, number[]> = {};
   for (const event of events) {
     if (event.kind !== "progress") continue;
@@ -43,7 +42,7 @@ export function curves(events: Event[]): Record<string, number[]> {
   return Object.fromEntries(Object.entries(found).filter(([, values]) => values.length > 1));
 }
 
-function Curves({ events }: { events: Event[] }) {
+function Curves({ events }: { events: TrainingEvent[] }) {
   const found = useMemo(() => Object.entries(curves(events)).slice(0, 6), [events]);
   if (!found.length) return null;
   return (

@@ -5,7 +5,7 @@ import { useLive } from "../live";
 import { Badge, Dot, Empty, Figure, Link, Section } from "../parts/basic";
 import { Chart, Histogram, MarkKey, useHistory } from "../parts/chart";
 import { at } from "../router";
-import type { Loop } from "../api";
+import type { LoopNow } from "../api";
 
 const SHOWN = ["records_in_per_s", "queue_p50_ms", "queue_p99_ms", "compute_p50_ms", "compute_p95_ms", "compute_p99_ms", "busy_share", "cpu_share", "memory_bytes", "dead_letters_per_s"];
 
@@ -23,7 +23,7 @@ export default function Workers({ only }: { only: string }) {
       <div className="bar"><h1>{only ? <><Link to="/workers">Workers</Link> / {only}</> : "Workers"}</h1>{group?.wrong.map((why) => <Badge key={why} kind="bad">{why}</Badge>)}</div>
       {job && <Section title={`Flink job ${job.name}`}><dl className="figures"><Figure name="state" kind={job.state === "RUNNING" ? "" : "bad"}>{job.state}</Figure><Figure name="since">{ago(job.since_ms, Date.now())}</Figure><Figure name="busiest task">{share(job.busy_share)}</Figure><Figure name="tasks running">{job.tasks["running"]} of {job.tasks["total"]}</Figure></dl></Section>}
       {!loops.length && !job && snapshot && <Empty command={only.startsWith("flink") || ["validate", "timely", "archive", "user-sink", "item-sink"].includes(only) ? "./millrace up --with features" : ["drift", "accuracy", "decide", "launch", "rollout"].includes(only) ? "./millrace up --with training" : "./millrace up"}>{only ? `No loop of ${only} runs.` : "No worker runs."}</Empty>}
-      {only && loops.map(([name, loop]) => <OneLoop key={name} name={name} loop={loop} history={history} />)}
+      {only && loops.map(([name, loop]) => <LoopSection key={name} name={name} loop={loop} history={history} />)}
       {only && group && Object.keys(group.edges).length > 0 && (
         <Section title="Reads"><div className="scroll"><table aria-label="What it reads"><thead><tr><th scope="col">topic</th><th scope="col" className="right">rate</th><th scope="col" className="right">behind</th><th scope="col" className="right">oldest unread</th></tr></thead>
           <tbody>{Object.entries(group.edges).map(([topic, edge]) => <tr key={topic}><td><Link to={at("topics", topic)}>{topic}</Link></td><td className="right">{perSecond(edge.rate)}</td><td className="right">{count(edge.lag)}</td><td className="right">{edge.lag ? seconds(edge.lag_s) : "–"}</td></tr>)}</tbody></table></div></Section>
@@ -47,7 +47,7 @@ export default function Workers({ only }: { only: string }) {
   );
 }
 
-function OneLoop({ name, loop, history }: { name: string; loop: Loop; history: ReturnType<typeof useHistory> }) {
+function LoopSection({ name, loop, history }: { name: string; loop: LoopNow; history: ReturnType<typeof useHistory> }) {
   const line = (key: string, label: string, scale = 1) => ({ series: `loop/${name}/${key}`, name: label, scale });
   const charts = useMemo(() => ({
     rate: [line("records_in_per_s", "in")],

@@ -1,7 +1,8 @@
 /** Small parts that every page is made of. */
 import { useQuery } from "@tanstack/react-query";
 import { type ReactNode, useEffect, useId, useRef, useState, useSyncExternalStore } from "react";
-import { get, keepSession, post, Refused, session, type Session } from "../api";
+import { type Session as Granted } from "../answers";
+import { get, keepSession, post, Refused, session, type TabSession } from "../api";
 import { follow } from "../router";
 
 export const Link = ({ to, children, className, title }: { to: string; children: ReactNode; className?: string; title?: string }) => (
@@ -51,7 +52,7 @@ export const JsonText = ({ value }: { value: unknown }) => <pre className="json"
 export const useGet = <T,>(path: string | null, every_ms?: number) =>
   useQuery<T>({ queryKey: [path], queryFn: ({ signal }) => get<T>(path ?? "", signal), enabled: path !== null, refetchInterval: every_ms ?? false });
 
-export function useSession(): Session | null {
+export function useSession(): TabSession | null {
   const text = useSyncExternalStore(
     (listener) => {
       window.addEventListener("millrace-session", listener);
@@ -85,7 +86,7 @@ export function Unlock({ onClose }: { onClose: () => void }) {
   const submit = async () => {
     try {
       const as = { token: token.trim(), actor: "", role: "" };
-      const found = await post<{ role: string; actor: string }>("session", {}, as);
+      const found = await post<Granted>("session", {}, as);
       keepSession({ ...as, ...found });
       onClose();
     } catch (caught) {
@@ -113,7 +114,7 @@ const Lock = () => (
 );
 
 /** A button that needs a role: without it, it says so and unlocks. */
-export function Act({ role, onClick, children, kind = "", disabled = false }: { role: string; onClick: () => void; children: ReactNode; kind?: string; disabled?: boolean }) {
+export function RoleButton({ role, onClick, children, kind = "", disabled = false }: { role: string; onClick: () => void; children: ReactNode; kind?: string; disabled?: boolean }) {
   const mine = useSession();
   const [asking, setAsking] = useState(false);
   const may = mine?.role === role;

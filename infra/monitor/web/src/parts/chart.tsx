@@ -2,12 +2,11 @@
 import { useEffect, useMemo, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { type Mark, query } from "../api";
+import { type Mark, type MarkedSamples as Answer, query } from "../api";
 import { clock } from "../format";
 import { useGet } from "./basic";
 
 export interface Line { series: string; name?: string; scale?: number }
-interface Answer { at_ms: number[]; series: Record<string, (number | null)[]>; marks: Mark[] }
 
 const COLOURS = ["#0e7490", "#b45309", "#6d28d9", "#15803d", "#be123c", "#1d4ed8", "#a16207", "#0f766e"];
 const MARKS: Record<string, string> = { swap: "#15803d", refused: "#be123c", restart: "#b45309", rebalance: "#6d28d9", redrive: "#1d4ed8" };
