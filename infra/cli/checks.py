@@ -10,10 +10,17 @@ import time
 from pathlib import Path
 
 from infra import console
-from infra.local import stack
+from infra.local import page_checks, stack
 from infra.settings import ROOT, StackSettings
 
 PACKAGES = ("schemas", "streams", "processors", "inference_workers", "feature_jobs", "training_triggers", "infra", "tests")
+
+GENERATORS = (
+    ("schemas.generate",),
+    ("infra.monitor.grafana",),
+    ("infra.monitor.typescript_types",),
+    ("infra.local.page_checks", "fix"),
+)
 
 
 def _tool(name: str) -> str:
@@ -28,6 +35,14 @@ def _gates() -> list[tuple[str, list[str]]]:
         ("import order", [_tool("lint-imports"), "--no-cache"]),
         ("generated files", [sys.executable, "-m", "schemas.generate", "--check"]),
         ("dashboard", [sys.executable, "-m", "infra.monitor.grafana", "--check"]),
+        ("types of the pages' answers", [sys.executable, "-m", "infra.monitor.typescript_types", "--check"]),
+        *(
+            (
+                f"pages: {name}",
+                [sys.executable, "-m", "infra.local.page_checks", name],
+            )  # on Node; without one it says how to fetch it
+            for name in page_checks.CHECKS
+        ),
     ]
 
 
@@ -38,7 +53,7 @@ def check() -> int:
         begun = time.perf_counter()
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         mark = "[green]✓[/]" if done.returncode == 0 else "[red]✗[/]"
-        console.out.print(f"  {mark} {name:<18}[dim]{time.perf_counter() - begun:5.1f} s[/]")
+        console.out.print(f"  {mark} {name:<28}[dim]{time.perf_counter() - begun:5.1f} s[/]")
         if done.returncode != 0:
             failed.append(name)
             print((done.stdout + done.stderr).rstrip())
@@ -50,10 +65,7 @@ def check() -> int:
 def fix() -> int:
     for command in ([_tool("ruff"), "check", "--fix", "--quiet", "."], [_tool("ruff"), "format", "--quiet", "."]):
         subprocess.run(command, cwd=ROOT, check=False)
-    codes = [
-        subprocess.run([sys.executable, "-m", name], cwd=ROOT, check=False).returncode
-        for name in ("schemas.generate", "infra.monitor.grafana")
-    ]
+    codes = [subprocess.run([sys.executable, "-m", *words], cwd=ROOT, check=False).returncode for words in GENERATORS]
     return max(codes)
 
 

@@ -83,6 +83,11 @@ def graph(topics: Iterable[Topic[Record]] = CATALOGUE) -> tuple[list[GraphNode],
             f"group:{taken.group}", "worker" if taken.group in WORKERS else "processor", taken.group, taken.topic.owner
         )
         edges[f"topic:{taken.topic.name}", node(one)] = GraphEdge(f"topic:{taken.topic.name}", one.id, taken.group)
+        for name in (*taken.retry_topics(), taken.dead_letter_topic):  # inner: drawn only when asked for
+            inner = node(GraphNode(f"topic:{name}", "topic", name, taken.topic.owner, aside=True))
+            edges[one.id, inner] = GraphEdge(one.id, inner)
+            if name != taken.dead_letter_topic:
+                edges[inner, one.id] = GraphEdge(inner, one.id, taken.group)
         if taken.group in STORES:
             store = GraphNode(f"store:{STORES[taken.group]}", "store", STORES[taken.group], taken.topic.owner)
             edges.setdefault((one.id, node(store)), GraphEdge(one.id, store.id))

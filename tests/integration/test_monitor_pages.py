@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
+import struct
+import wave
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +16,8 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from infra.local import run_state, web
+from infra.local import page_checks, run_state
 from infra.monitor import safety
-from infra.settings import StackSettings
 from schemas.codec import Encoder
 from schemas.generated import ModelUpdate
 from schemas.topics import CONTENT, MODEL_UPDATES, MODERATION_VERDICTS
@@ -22,7 +25,6 @@ from streams import headers as h
 from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.kafka.sink import KafkaSink
-from streams.process.settings import load
 from streams.rows import OutRecords
 from tests.support.monitors import CHROMIUM_HELP, Site, chromium
 from tests.support.stack import Stack
@@ -46,14 +48,12 @@ PAGES = (
 )
 
 
-def test_components_and_types(tmp_path_factory: pytest.TempPathFactory) -> None:
-    work = load(StackSettings, os.environ).home_folder.resolve() / "monitor" / "tests"
-    work.mkdir(parents=True, exist_ok=True)
-    web.packages(work, with_tests=True)
-    web.run(work, "node_modules/typescript/bin/tsc", "--noEmit")
-    said = web.run(work, "node_modules/vitest/vitest.mjs", "run", "--reporter=verbose")
+def test_components_and_types() -> None:
+    page_checks.run("format")
+    page_checks.run("types")
+    said = page_checks.run("tests")
     print(said)
-    assert "15 passed" in said
+    assert "20 passed" in said
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,7 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
     context = browser.new_context(base_url=site.base, viewport={"width": 1280, "height": 900})
     made = context.new_page()
     made.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)  # some buttons wait for a command of another package
     wrong: list[str] = []
     made.on("pageerror", lambda error: wrong.append(str(error)))
     made.on("console", lambda said: wrong.append(said.text) if said.type == "error" and "status of 4" not in said.text else None)
@@ -220,6 +221,49 @@ def test_markup_stays_text_wherever_it_comes_from(stack: Stack, page: Page) -> N
     page.goto("/models")
     expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
     assert page.locator("main script, main img").count() == 0
+
+
+def test_a_picture_and_a_sound_are_shown_behind_a_click_and_markup_is_none(stack: Stack, page: Page) -> None:
+    files = [_png(), _wav(), b"<svg xmlns='http://www.w3.org/2000/svg' onload='window.broken = 3'/>"]
+    images = [{"data": data, "uri": None, "sha256": None, "size": None} for data in files]
+    encoder = Encoder("content", CONTENT.subject, stack.registry)
+    values: list[bytes | None] = list(encoder.encode({"content_id": ["picture-1"], "images": [images]}, 1))
+    _send(stack, values)
+    page.goto("/topics/content-v1?match=content_id%3Dpicture-1")
+    row = page.get_by_test_id("messages").get_by_role("listitem").first
+    expect(row).to_contain_text("‹image/png")
+    row.click()
+    record = page.get_by_role("complementary")
+    assert record.locator("img, audio").count() == 0
+    record.get_by_role("button", name="Show picture").click()
+    picture = record.get_by_role("img", name="images.0.data")
+    expect(picture).to_be_visible()
+    until(lambda: picture.evaluate("one => one.naturalWidth") == 3, 20, lambda: "the picture is not decoded")
+    record.get_by_role("button", name="Show sound").click()
+    sound = record.locator("audio")
+    until(lambda: 0.09 < (sound.evaluate("one => one.duration") or 0) < 0.11, 20, lambda: "the sound is not decoded")
+    assert record.get_by_role("button", name="Show").count() == 0  # of markup there is nothing to show
+
+
+def _png() -> bytes:
+    """Three pixels of grey."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 1, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\x00\x80\x80\x80")) + chunk(b"IEND", b"")
+
+
+def _wav() -> bytes:
+    """A tenth of a second of silence."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(8_000)
+        out.writeframes(bytes(1_600))
+    return file.getvalue()
 
 
 def test_a_live_tail_shows_a_record_as_it_comes(stack: Stack, page: Page) -> None:

@@ -5,13 +5,21 @@ import { exactly } from "./exact";
 export type * from "./answers";
 
 export class Refused extends Error {
-  constructor(readonly status: number, readonly code: string, message: string) {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
     super(message);
   }
 }
 
 const SESSION = "millrace-session";
-export interface TabSession { token: string; actor: string; role: string }
+export interface TabSession {
+  token: string;
+  actor: string;
+  role: string;
+}
 
 /** Kept for this tab only. */
 export function session(): TabSession | null {
@@ -29,7 +37,10 @@ export function keepSession(found: TabSession | null): void {
 }
 
 async function answer<T>(response: Response): Promise<T> {
-  const body: unknown = await response.text().then(exactly).catch(() => ({}));
+  const body: unknown = await response
+    .text()
+    .then(exactly)
+    .catch(() => ({}));
   if (response.ok) return body as T;
   const { code = "error", message = response.statusText } = body as { code?: string; message?: string };
   throw new Refused(response.status, code, message);
@@ -48,7 +59,8 @@ export async function post<T>(path: string, body: unknown, as: TabSession | null
 
 export const query = (params: Record<string, string | number | boolean | null | undefined>): string => {
   const found = new URLSearchParams();
-  for (const [name, value] of Object.entries(params)) if (value !== null && value !== undefined && value !== "") found.set(name, String(value));
+  for (const [name, value] of Object.entries(params))
+    if (value !== null && value !== undefined && value !== "") found.set(name, String(value));
   const text = found.toString();
   return text ? `?${text}` : "";
 };

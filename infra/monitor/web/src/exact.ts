@@ -4,5 +4,7 @@ const PARTS = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*/g; // strings and numbers, each 
 const WHOLE = /^-?\d+$/;
 
 export function exactly(text: string): unknown {
-  return JSON.parse(text.replace(PARTS, (part) => (WHOLE.test(part) && !Number.isSafeInteger(Number(part)) ? `"${part}"` : part))) as unknown;
+  return JSON.parse(
+    text.replace(PARTS, (part) => (WHOLE.test(part) && !Number.isSafeInteger(Number(part)) ? `"${part}"` : part)),
+  ) as unknown;
 }

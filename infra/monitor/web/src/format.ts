@@ -6,7 +6,12 @@ export const count = (n: number): string => number.format(n);
 
 export function compact(n: number): string {
   if (n < 10_000) return number.format(n);
-  for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]] as const) if (n >= size) return `${(n / size).toFixed(n / size < 10 ? 1 : 0)} ${unit}`;
+  for (const [size, unit] of [
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ] as const)
+    if (n >= size) return `${(n / size).toFixed(n / size < 10 ? 1 : 0)} ${unit}`;
   return number.format(n);
 }
 
@@ -21,17 +26,29 @@ export function seconds(s: number): string {
   return `${(s / 86_400).toFixed(1)} d`;
 }
 
-export const millis = (ms: number | null | undefined): string => (ms === null || ms === undefined ? "–" : ms < 10 ? `${ms.toFixed(1)} ms` : ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(2)} s`);
+export const millis = (ms: number | null | undefined): string =>
+  ms === null || ms === undefined
+    ? "–"
+    : ms < 10
+      ? `${ms.toFixed(1)} ms`
+      : ms < 1000
+        ? `${ms.toFixed(0)} ms`
+        : `${(ms / 1000).toFixed(2)} s`;
 
 export function bytes(n: number): string {
-  for (const [size, unit] of [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]] as const) if (n >= size) return `${(n / size).toFixed(1)} ${unit}`;
+  for (const [size, unit] of [
+    [2 ** 30, "GiB"],
+    [2 ** 20, "MiB"],
+    [2 ** 10, "KiB"],
+  ] as const)
+    if (n >= size) return `${(n / size).toFixed(1)} ${unit}`;
   return `${Math.round(n)} B`;
 }
 
 /** As many digits as are worth reading; a dash where nothing is known. */
 export const significant = (n: number | null, digits = 3): string => (n === null ? "–" : n.toPrecision(digits));
 
-export const share = (n: number | null): string => n === null ? "–" : `${(100 * n).toFixed(n < 0.1 ? 1 : 0)} %`;
+export const share = (n: number | null): string => (n === null ? "–" : `${(100 * n).toFixed(n < 0.1 ? 1 : 0)} %`);
 
 export function clock(ms: number): string {
   const at = new Date(ms);
@@ -45,7 +62,7 @@ export const ago = (ms: number, now: number): string => (ms ? `${seconds(Math.ma
 
 /** A record's value on one line, never more than `most` characters. */
 export function oneLine(value: unknown, most = 240): string {
-  const text = typeof value === "string" ? value : JSON.stringify(value) ?? "";
+  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "");
   return text.length > most ? `${text.slice(0, most)}…` : text;
 }
 

@@ -18,7 +18,10 @@ export function go(to: string, replace = false): void {
   window.dispatchEvent(new Event(MOVED));
 }
 
-export interface Place { path: string[]; params: URLSearchParams }
+export interface Place {
+  path: string[];
+  params: URLSearchParams;
+}
 
 export function usePlace(): Place {
   const address = useSyncExternalStore(subscribe, () => location.pathname + location.search);
@@ -36,11 +39,13 @@ export function withParams(changes: Record<string, string | null>): string {
   return url.pathname + url.search;
 }
 
-export const at = (...parts: (string | number)[]): string => `/${parts.map((part) => encodeURIComponent(String(part))).join("/")}`;
+export const at = (...parts: (string | number)[]): string =>
+  `/${parts.map((part) => encodeURIComponent(String(part))).join("/")}`;
 
 /** For the click of a link of ours: the browser's own ways (new tab, middle button) stay. */
 export function follow(event: MouseEvent<HTMLAnchorElement>): void {
-  if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey)
+    return;
   event.preventDefault();
   go(event.currentTarget.getAttribute("href") ?? "/");
 }

@@ -1,6 +1,9 @@
 /** One connection for all tabs of a browser that want the same stream: a browser has six for one host, actions included. The tab that
  * holds the lock reads and tells the others; where it goes, the next one takes its place. */
-export interface Said { kind: "open" | "message" | "missed" | "lost"; data: string }
+export interface Said {
+  kind: "open" | "message" | "missed" | "lost";
+  data: string;
+}
 
 const TAILS = 4;
 const AGAIN_MS = 3000;
@@ -18,32 +21,44 @@ export function shared(url: string, heard: (said: Said) => void, few = false): (
     heard({ kind, data });
     channel?.postMessage({ kind, data });
   };
-  const read = () => new Promise<void>((done) => {
-    let source: EventSource | null = null;
-    const open = () => {
-      if (signal.aborted) return;
-      source = new EventSource(url);
-      source.onopen = () => tell("open");
-      source.onmessage = (event: MessageEvent<string>) => tell("message", event.data);
-      source.addEventListener("missed", (event) => tell("missed", (event as MessageEvent<string>).data));
-      source.onerror = () => {
-        tell("lost", "the connection was lost; trying again");
-        if (source?.readyState === EventSource.CLOSED) setTimeout(open, AGAIN_MS);
+  const read = () =>
+    new Promise<void>((done) => {
+      let source: EventSource | null = null;
+      const open = () => {
+        if (signal.aborted) return;
+        source = new EventSource(url);
+        source.onopen = () => tell("open");
+        source.onmessage = (event: MessageEvent<string>) => tell("message", event.data);
+        source.addEventListener("missed", (event) => tell("missed", (event as MessageEvent<string>).data));
+        source.onerror = () => {
+          tell("lost", "the connection was lost; trying again");
+          if (source?.readyState === EventSource.CLOSED) setTimeout(open, AGAIN_MS);
+        };
       };
-    };
-    signal.addEventListener("abort", () => { source?.close(); done(); });
-    open();
-  });
+      signal.addEventListener("abort", () => {
+        source?.close();
+        done();
+      });
+      open();
+    });
   const inSlot = async (held: LockManager) => {
     while (!signal.aborted) {
       for (let slot = 0; slot < TAILS; slot++) {
-        if (await held.request(`millrace-tail-${slot}`, { ifAvailable: true }, async (lock) => lock !== null && (await read(), true))) return;
+        if (
+          await held.request(
+            `millrace-tail-${slot}`,
+            { ifAvailable: true },
+            async (lock) => lock !== null && read().then(() => true),
+          )
+        )
+          return;
       }
       tell("lost", FULL);
       await new Promise((done) => setTimeout(done, AGAIN_MS));
     }
   };
-  if (locks && channel) void locks.request(url, { signal }, () => (few ? inSlot(locks) : read())).catch(() => undefined);
+  if (locks && channel)
+    void locks.request(url, { signal }, () => (few ? inSlot(locks) : read())).catch(() => undefined);
   else void read();
   return () => {
     ended.abort();

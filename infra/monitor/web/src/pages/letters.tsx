@@ -1,9 +1,9 @@
 /** Dead letters by cause: look, mend, see what would happen, send again. */
-import { useEffect, useMemo, useState } from "react";
-import { type Catalogue, type DeadLetter, type Json, type LetterGroup, type LetterGroups, type LetterPage, type Message, post, type ProduceForm, query, type RedrivePlan } from "../api";
-import { exactly } from "../exact";
+import { useMemo, useState } from "react";
+import { type Catalogue, type DeadLetter, type LetterGroup, type LetterGroups, type LetterPage, query } from "../api";
 import { ago, bytes, clock, count, exact } from "../format";
-import { Badge, Dialog, Empty, JsonText, Link, Section, Trouble, useGet, RoleButton } from "../parts/basic";
+import { Badge, Empty, Link, Section, Trouble, useGet } from "../parts/basic";
+import { MendLetterDialog, RedriveDialog } from "../parts/letter_dialogs";
 import { type Column, Table } from "../parts/table";
 import { at, go, usePlace, withParams } from "../router";
 
@@ -14,27 +14,78 @@ export default function Letters({ topic }: { topic: string }) {
   const groups = useGet<LetterGroups>("deadletters", 2000);
   const step = params.get("step");
   const code = params.get("code");
-  const columns = useMemo<Column<LetterGroup>[]>(() => [
-    { head: "group", cell: (row) => row.group, sort: (row) => row.group },
-    { head: "cause", cell: (row) => <><Badge kind="bad">{row.code || "unknown"}</Badge> <span className="dim">in {row.step || "?"}</span></>, sort: (row) => row.code },
-    { head: "waiting", cell: (row) => count(row.waiting), sort: (row) => row.waiting, right: true },
-    { head: "all", cell: (row) => count(row.n), sort: (row) => row.n, right: true },
-    { head: "last", cell: (row) => <time title={exact(row.last_ms)}>{ago(row.last_ms, Date.now())}</time>, sort: (row) => row.last_ms, right: true },
-    { head: "newest message", cell: (row) => <span className="clip">{row.message}</span> },
-    { head: "goes back to", cell: (row) => row.retry_topic ?? <span className="dim">no retry topic</span> },
-  ], []);
+  const columns = useMemo<Column<LetterGroup>[]>(
+    () => [
+      { head: "group", cell: (row) => row.group, sort: (row) => row.group },
+      {
+        head: "cause",
+        cell: (row) => (
+          <>
+            <Badge kind="bad">{row.code || "unknown"}</Badge> <span className="dim">in {row.step || "?"}</span>
+          </>
+        ),
+        sort: (row) => row.code,
+      },
+      { head: "waiting", cell: (row) => count(row.waiting), sort: (row) => row.waiting, right: true },
+      { head: "all", cell: (row) => count(row.n), sort: (row) => row.n, right: true },
+      {
+        head: "last",
+        cell: (row) => <time title={exact(row.last_ms)}>{ago(row.last_ms, Date.now())}</time>,
+        sort: (row) => row.last_ms,
+        right: true,
+      },
+      { head: "newest message", cell: (row) => <span className="clip">{row.message}</span> },
+      { head: "goes back to", cell: (row) => row.retry_topic ?? <span className="dim">no retry topic</span> },
+    ],
+    [],
+  );
   const rows = (groups.data?.groups ?? []).filter((row) => !topic || row.topic === topic);
   const run = groups.data?.run;
   return (
     <>
-      <div className="bar"><h1>{topic ? <><Link to="/deadletters">Dead letters</Link> / {topic}</> : "Dead letters"}</h1></div>
+      <div className="bar">
+        <h1>
+          {topic ? (
+            <>
+              <Link to="/deadletters">Dead letters</Link> / {topic}
+            </>
+          ) : (
+            "Dead letters"
+          )}
+        </h1>
+      </div>
       {groups.error && <Trouble error={groups.error} />}
-      {run && <p className={run.state === "failed" ? "trouble" : "hint"} role="status">redrive by {run.actor}: {run.state}, {count(run.done)} of {count(run.n)} sent{run.refused ? `, ${count(run.refused)} not taken` : ""}{run.words && `; ${run.words}`}{run.state === "running" && <progress value={run.done} max={run.n} />}</p>}
+      {run && (
+        <p className={run.state === "failed" ? "trouble" : "hint"} role="status">
+          redrive by {run.actor}: {run.state}, {count(run.done)} of {count(run.n)} sent
+          {run.refused ? `, ${count(run.refused)} not taken` : ""}
+          {run.words && `; ${run.words}`}
+          {run.state === "running" && <progress value={run.done} max={run.n} />}
+        </p>
+      )}
       {rows.length ? (
-        <Table name="Dead letters by cause" rows={rows} columns={columns} rowKey={(row) => `${row.topic}/${row.step}/${row.code}`} chosen={(row) => row.topic === topic && row.step === step && row.code === code}
-          onRow={(row) => go(`${at("deadletters", row.topic)}${query({ step: row.step, code: row.code })}`)} />
-      ) : groups.data && <Empty command="./millrace tail content-v1-moderation-dlq">No record was set aside{topic ? " here" : ""}. One that cannot be processed comes here with its cause, and waits.</Empty>}
-      {(groups.data?.not_shown ?? 0) > 0 && <p className="hint">{count(groups.data!.not_shown)} older ones are on the topics, and not here: the newest 20,000 are kept in mind.</p>}
+        <Table
+          name="Dead letters by cause"
+          rows={rows}
+          columns={columns}
+          rowKey={(row) => `${row.topic}/${row.step}/${row.code}`}
+          chosen={(row) => row.topic === topic && row.step === step && row.code === code}
+          onRow={(row) => go(`${at("deadletters", row.topic)}${query({ step: row.step, code: row.code })}`)}
+        />
+      ) : (
+        groups.data && (
+          <Empty command="./millrace tail content-v1-moderation-dlq">
+            No record was set aside{topic ? " here" : ""}. One that cannot be processed comes here with its cause, and
+            waits.
+          </Empty>
+        )
+      )}
+      {(groups.data?.not_shown ?? 0) > 0 && (
+        <p className="hint">
+          {count(groups.data!.not_shown)} older ones are on the topics, and not here: the newest 20,000 are kept in
+          mind.
+        </p>
+      )}
       {topic && rows.length > 0 && <Waiting key={`${topic}/${step}/${code}`} topic={topic} step={step} code={code} />}
     </>
   );
@@ -43,140 +94,140 @@ export default function Letters({ topic }: { topic: string }) {
 function Waiting({ topic, step, code }: { topic: string; step: string | null; code: string | null }) {
   const { params } = usePlace();
   const waiting = params.get("all") !== "1";
-  const found = useGet<LetterPage>(`deadletters/${encodeURIComponent(topic)}${query({ step, code, waiting: waiting || null, limit: 500 })}`, 3000);
+  const found = useGet<LetterPage>(
+    `deadletters/${encodeURIComponent(topic)}${query({ step, code, waiting: waiting || null, limit: 500 })}`,
+    3000,
+  );
   const most = useGet<Catalogue>("catalogue").data?.most_redrives ?? 5;
   const [chosen, setChosen] = useState<Set<string>>(new Set());
   const [open, setOpen] = useState<DeadLetter | null>(null);
   const [asking, setAsking] = useState<"chosen" | "all" | null>(null);
   const letters = found.data?.letters ?? [];
   const picked = letters.filter((one) => chosen.has(id(one)));
-  const toggle = (key: string) => setChosen((old) => { const next = new Set(old); if (!next.delete(key)) next.add(key); return next; });
+  const toggle = (key: string) =>
+    setChosen((old) => {
+      const next = new Set(old);
+      if (!next.delete(key)) next.add(key);
+      return next;
+    });
   return (
-    <Section title={`${step ?? "any step"}, ${code ?? "any cause"}: ${count(found.data?.n ?? 0)} letters`} side={
-      <>
-        <label className="check"><input type="checkbox" checked={!waiting} onChange={(event) => go(withParams({ all: event.target.checked ? "1" : null }), true)} /> those redriven too</label>
-        <button type="button" disabled={!picked.length} onClick={() => setAsking("chosen")}>Redrive {picked.length || ""} chosen…</button>
-        <button type="button" className="main" disabled={!letters.some((one) => !one.redriven)} onClick={() => setAsking("all")}>Redrive all…</button>
-      </>
-    }>
+    <Section
+      title={`${step ?? "any step"}, ${code ?? "any cause"}: ${count(found.data?.n ?? 0)} letters`}
+      side={
+        <>
+          <label className="check">
+            <input
+              type="checkbox"
+              checked={!waiting}
+              onChange={(event) => go(withParams({ all: event.target.checked ? "1" : null }), true)}
+            />{" "}
+            those redriven too
+          </label>
+          <button type="button" disabled={!picked.length} onClick={() => setAsking("chosen")}>
+            Redrive {picked.length || ""} chosen…
+          </button>
+          <button
+            type="button"
+            className="main"
+            disabled={!letters.some((one) => !one.redriven)}
+            onClick={() => setAsking("all")}
+          >
+            Redrive all…
+          </button>
+        </>
+      }
+    >
       {found.error && <Trouble error={found.error} />}
       <div className="scroll">
         <table aria-label="Dead letters">
-          <thead><tr>
-            <th scope="col"><input type="checkbox" aria-label="Choose all" checked={letters.length > 0 && picked.length === letters.length} onChange={(event) => setChosen(event.target.checked ? new Set(letters.map(id)) : new Set())} /></th>
-            <th scope="col">record</th><th scope="col">when</th><th scope="col">key</th><th scope="col">came from</th><th scope="col">message</th><th scope="col" className="right">tries</th><th scope="col" className="right">redriven</th><th scope="col" className="right">size</th><th scope="col"> </th>
-          </tr></thead>
+          <thead>
+            <tr>
+              <th scope="col">
+                <input
+                  type="checkbox"
+                  aria-label="Choose all"
+                  checked={letters.length > 0 && picked.length === letters.length}
+                  onChange={(event) => setChosen(event.target.checked ? new Set(letters.map(id)) : new Set())}
+                />
+              </th>
+              <th scope="col">record</th>
+              <th scope="col">when</th>
+              <th scope="col">key</th>
+              <th scope="col">came from</th>
+              <th scope="col">message</th>
+              <th scope="col" className="right">
+                tries
+              </th>
+              <th scope="col" className="right">
+                redriven
+              </th>
+              <th scope="col" className="right">
+                size
+              </th>
+              <th scope="col"> </th>
+            </tr>
+          </thead>
           <tbody>
             {letters.map((one) => (
               <tr key={id(one)} className={one.redriven ? "done" : ""}>
-                <td><input type="checkbox" aria-label={`Choose ${id(one)}`} checked={chosen.has(id(one))} onChange={() => toggle(id(one))} /></td>
-                <td><button type="button" className="linkish" onClick={() => setOpen(one)}>{one.position[1]}@{one.position[2]}</button></td>
-                <td><time title={exact(one.at_ms)}>{clock(one.at_ms)}</time></td><td className="clip">{one.key}</td><td className="clip">{one.origin}</td><td className="clip wide">{one.message}</td>
-                <td className="right">{one.attempt + 1}</td><td className="right">{one.redrives} of {most}</td><td className="right">{bytes(one.bytes)}</td>
-                <td>{one.redriven ? <Badge kind="good">redriven {one.redriven}</Badge> : <Link to={at("requests", one.request_id)}>way</Link>}</td>
+                <td>
+                  <input
+                    type="checkbox"
+                    aria-label={`Choose ${id(one)}`}
+                    checked={chosen.has(id(one))}
+                    onChange={() => toggle(id(one))}
+                  />
+                </td>
+                <td>
+                  <button type="button" className="linkish" onClick={() => setOpen(one)}>
+                    {one.position[1]}@{one.position[2]}
+                  </button>
+                </td>
+                <td>
+                  <time title={exact(one.at_ms)}>{clock(one.at_ms)}</time>
+                </td>
+                <td className="clip">{one.key}</td>
+                <td className="clip">{one.origin}</td>
+                <td className="clip wide">{one.message}</td>
+                <td className="right">{one.attempt + 1}</td>
+                <td className="right">
+                  {one.redrives} of {most}
+                </td>
+                <td className="right">{bytes(one.bytes)}</td>
+                <td>
+                  {one.redriven ? (
+                    <Badge kind="good">redriven {one.redriven}</Badge>
+                  ) : (
+                    <Link to={at("requests", one.request_id)}>way</Link>
+                  )}
+                </td>
               </tr>
             ))}
           </tbody>
         </table>
       </div>
       {open && <MendLetterDialog letter={open} onClose={() => setOpen(null)} />}
-      {asking && <RedriveDialog title={asking === "all" ? `Redrive all that wait (${count(found.data?.n ?? 0)})` : `Redrive ${picked.length} chosen`} onClose={() => setAsking(null)}
-        body={asking === "all" ? { all_of: topic, step, error_code: code } : { letters: picked.map((one) => ({ topic: one.position[0], partition: one.position[1], offset: one.position[2] })) }} />}
+      {asking && (
+        <RedriveDialog
+          title={
+            asking === "all"
+              ? `Redrive all that wait (${count(found.data?.n ?? 0)})`
+              : `Redrive ${picked.length} chosen`
+          }
+          onClose={() => setAsking(null)}
+          body={
+            asking === "all"
+              ? { all_of: topic, step, error_code: code }
+              : {
+                  letters: picked.map((one) => ({
+                    topic: one.position[0],
+                    partition: one.position[1],
+                    offset: one.position[2],
+                  })),
+                }
+          }
+        />
+      )}
     </Section>
-  );
-}
-
-/** First what would happen, then, with a token, the sending. */
-function RedriveDialog({ title, body, onClose }: { title: string; body: Record<string, unknown>; onClose: () => void }) {
-  const [rate, setRate] = useState(100);
-  const [reason, setReason] = useState("");
-  const [plan, setPlan] = useState<RedrivePlan | null>(null);
-  const [sent, setSent] = useState(false);
-  const [error, setError] = useState<unknown>(null);
-  const ask = async (dry_run: boolean) => {
-    setError(null);
-    try {
-      setPlan(await post<RedrivePlan>("deadletters/redrive", { ...body, dry_run, rate_per_s: rate, reason }));
-      setSent(!dry_run);
-    } catch (caught) {
-      setError(caught);
-    }
-  };
-  return (
-    <Dialog title={title} onClose={onClose}>
-      <p>Each goes to its group’s own retry topic, with the number of the redrive one higher: no other group reads it again, and its answer says what it supersedes.</p>
-      <div className="form">
-        <label>at most, a second<input type="number" min={1} max={10000} value={rate} onChange={(event) => setRate(Number(event.target.value))} /></label>
-        <label>why<input value={reason} onChange={(event) => setReason(event.target.value)} maxLength={500} placeholder="for the line of audit" /></label>
-      </div>
-      {error !== null && <Trouble error={error} />}
-      {plan && <PlanSaid plan={plan} sent={sent} />}
-      <div className="buttons">
-        <RoleButton role="operator" onClick={() => void ask(true)}>Dry run</RoleButton>
-        {!sent && <RoleButton role="operator" kind="main" onClick={() => void ask(false)}>Redrive</RoleButton>}
-        {sent && <button type="button" className="main" onClick={onClose}>Close</button>}
-      </div>
-    </Dialog>
-  );
-}
-
-const PlanSaid = ({ plan, sent }: { plan: RedrivePlan; sent: boolean }) => (
-  <div role="status">
-    <p><b>{count(plan.ready.length)}</b> {sent ? "are being sent" : "would be sent"}{Object.entries(plan.targets).map(([topic, n]) => <span key={topic}> · {count(n)} to <code>{topic}</code></span>)}</p>
-    {plan.refused.length > 0 && <ul className="reasons">{plan.refused.slice(0, 20).map((one) => <li key={one.position.join("/")}><code>{one.position[1]}@{one.position[2]}</code> {one.why}</li>)}{plan.refused.length > 20 && <li>and {count(plan.refused.length - 20)} more</li>}</ul>}
-  </div>
-);
-
-/** One letter: why it is dead, what it holds, and a place to mend it. */
-function MendLetterDialog({ letter, onClose }: { letter: DeadLetter; onClose: () => void }) {
-  const [topic, partition, offset] = letter.position;
-  const record = useGet<Message>(`topics/${encodeURIComponent(topic)}/records/${partition}/${offset}`);
-  const source = letter.origin.split("/")[0] ?? "";
-  const bad = record.data && record.data.value !== null && typeof record.data.value === "object" && "not_decoded" in record.data.value;
-  const form = useGet<ProduceForm>(bad && source && source !== "?" ? `topics/${encodeURIComponent(source)}/form` : null);
-  const [text, setText] = useState("");
-  const [plan, setPlan] = useState<RedrivePlan | null>(null);
-  const [sent, setSent] = useState(false);
-  const [error, setError] = useState<unknown>(null);
-  useEffect(() => {
-    if (record.data && !bad && !text) setText(JSON.stringify(record.data.value, null, 2));
-    if (bad && form.data && !text) setText(JSON.stringify(Object.values(form.data.examples)[0] ?? form.data.example, null, 2));
-  }, [record.data, form.data]);
-  const ask = async (dry_run: boolean, edited: boolean) => {
-    setError(null);
-    setPlan(null);
-    try {
-      const value = edited ? (exactly(text) as Json) : null;
-      setPlan(await post<RedrivePlan>("deadletters/redrive", { letters: [{ topic, partition, offset, value }], dry_run, reason: edited ? "mended by hand" : "" }));
-      setSent(!dry_run);
-    } catch (caught) {
-      setError(caught);
-    }
-  };
-  return (
-    <Dialog title={`${topic} ${partition}@${offset}`} onClose={onClose} wide>
-      <div className="trouble">{letter.code} in {letter.step}: {letter.message}</div>
-      <div className="two">
-        <div>
-          <dl className="pairs"><dt>came from</dt><dd>{letter.origin}</dd><dt>set aside by</dt><dd>{letter.worker}</dd><dt>key</dt><dd><code>{letter.key}</code></dd><dt>request</dt><dd><Link to={at("requests", letter.request_id)}>{letter.request_id}</Link></dd></dl>
-          <h4>headers</h4>
-          <dl className="pairs">{Object.entries(record.data?.headers ?? {}).map(([name, value]) => <div key={name}><dt>{name}</dt><dd><code>{value}</code></dd></div>)}</dl>
-          <h4>as it came</h4>
-          {record.data && <JsonText value={record.data.value} />}
-          <p><a href={`/api/topics/${encodeURIComponent(topic)}/records/${partition}/${offset}/raw`} download>its bytes</a></p>
-        </div>
-        <div>
-          <label>mended value, as JSON<textarea aria-label="Mended value" rows={20} value={text} onChange={(event) => setText(event.target.value)} spellCheck={false} /></label>
-          {bad && <p className="hint">It does not decode, so this starts from an example of {source}.</p>}
-        </div>
-      </div>
-      {error !== null && <Trouble error={error} />}
-      {plan && <PlanSaid plan={plan} sent={sent} />}
-      <div className="buttons">
-        <RoleButton role="operator" onClick={() => void ask(true, true)}>Dry run</RoleButton>
-        <RoleButton role="operator" onClick={() => void ask(false, false)} disabled={sent}>Redrive as it was</RoleButton>
-        <RoleButton role="operator" kind="main" onClick={() => void ask(false, true)} disabled={sent}>Redrive mended</RoleButton>
-      </div>
-    </Dialog>
   );
 }

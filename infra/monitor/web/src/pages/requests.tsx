@@ -1,11 +1,17 @@
 /** One request's whole way: where it came in, with whom it was computed, by what, with which features, and what came out. */
 import type { Json, ReadRecord, RequestWay } from "../api";
 import { clock, exact, millis } from "../format";
+import { withoutBytes } from "../media";
 import { Badge, Empty, Figure, JsonText, Link, Section, Trouble, useGet } from "../parts/basic";
+import { LeftOut } from "../parts/left_out";
 import { at, go } from "../router";
 
+const recordAt = ({ topic, partition, offset }: ReadRecord): string =>
+  `${at("topics", topic)}?from=offset&partition=${partition}&offset=${offset}&open=${partition}:${offset}`;
+
 type Value = { [key: string]: Json };
-const values = (record: ReadRecord): Value => (record.value !== null && typeof record.value === "object" && !Array.isArray(record.value) ? record.value : {});
+const values = (record: ReadRecord): Value =>
+  record.value !== null && typeof record.value === "object" && !Array.isArray(record.value) ? record.value : {};
 
 /** What kind of step a record is. Pure. */
 export function step(record: ReadRecord): string {
@@ -27,24 +33,95 @@ export default function Requests({ id }: { id: string }) {
   const said = answer ? values(answer) : {};
   return (
     <>
-      <div className="bar"><h1>{id ? <><Link to="/requests">Requests</Link> / {id}</> : "Requests"}</h1></div>
-      <form className="bar" onSubmit={(event) => { event.preventDefault(); const to = String(new FormData(event.currentTarget).get("id") ?? "").trim(); if (to) go(at("requests", to)); }}>
-        <input data-search name="id" defaultValue={id} key={id} aria-label="Request id" placeholder="request id, header ce_id of every record" className="grow" spellCheck={false} /><button type="submit" className="main">Follow</button>
+      <div className="bar">
+        <h1>
+          {id ? (
+            <>
+              <Link to="/requests">Requests</Link> / {id}
+            </>
+          ) : (
+            "Requests"
+          )}
+        </h1>
+      </div>
+      <form
+        className="bar"
+        onSubmit={(event) => {
+          event.preventDefault();
+          const to = String(new FormData(event.currentTarget).get("id") ?? "").trim();
+          if (to) go(at("requests", to));
+        }}
+      >
+        <input
+          data-search
+          name="id"
+          defaultValue={id}
+          key={id}
+          aria-label="Request id"
+          placeholder="request id, header ce_id of every record"
+          className="grow"
+          spellCheck={false}
+        />
+        <button type="submit" className="main">
+          Follow
+        </button>
       </form>
       {error && <Trouble error={error} />}
-      {!id && <Empty command='./millrace send moderation --text "You have won"'>The way of one request will be here. Its id is printed by this command, and stands in the header ce_id of every record.</Empty>}
-      {id && !records.length && data?.whole !== false && (isFetching ? <div className="waiting">looking through the topics…</div> : <Empty>No topic names this request: it was not sent, or retention has passed.</Empty>)}
-      {data && !data.whole && <p className="hint">So far as could be read in 15 s: what came long after it may be missing.</p>}
+      {!id && (
+        <Empty command='./millrace send moderation --text "You have won"'>
+          The way of one request will be here. Its id is printed by this command, and stands in the header ce_id of
+          every record.
+        </Empty>
+      )}
+      {id &&
+        !records.length &&
+        data?.whole !== false &&
+        (isFetching ? (
+          <div className="waiting">looking through the topics…</div>
+        ) : (
+          <Empty>No topic names this request: it was not sent, or retention has passed.</Empty>
+        ))}
+      {data && !data.whole && (
+        <p className="hint">So far as could be read in 15 s: what came long after it may be missing.</p>
+      )}
       {records.length > 0 && (
         <>
           <dl className="figures">
             <Figure name="from first to last record">{millis(last - first)}</Figure>
-            {answer && <><Figure name="status" kind={said["status"] === "ok" ? "" : "bad"}>{String(said["status"])}</Figure><Figure name="queued">{millis(Number(said["queue_ms"]))}</Figure><Figure name="computed">{millis(Number(said["compute_ms"]))}</Figure><Figure name="batch of">{String(said["batch_size"])}</Figure>
-              <Figure name="answered by">{(said["models"] as Value[] | undefined)?.map((one) => `${String(one["name"])} ${String(one["version"])} (${String(one["arm"])})`).join(", ") || "no model"}</Figure></>}
+            {answer && (
+              <>
+                <Figure name="status" kind={said["status"] === "ok" ? "" : "bad"}>
+                  {String(said["status"])}
+                </Figure>
+                <Figure name="queued">{millis(Number(said["queue_ms"]))}</Figure>
+                <Figure name="computed">{millis(Number(said["compute_ms"]))}</Figure>
+                <Figure name="batch of">{String(said["batch_size"])}</Figure>
+                <Figure name="answered by">
+                  {(said["models"] as Value[] | undefined)
+                    ?.map((one) => `${String(one["name"])} ${String(one["version"])} (${String(one["arm"])})`)
+                    .join(", ") || "no model"}
+                </Figure>
+              </>
+            )}
           </dl>
           <TimeLine records={records} first={first} last={last} />
           {records.map((record, i) => (
-            <Section key={i} title={<><Badge kind={step(record) === "set aside" ? "bad" : ""}>{step(record)}</Badge> <Link to={`${at("topics", record.topic)}?from=offset&partition=${record.partition}&offset=${record.offset}&open=${record.partition}:${record.offset}`}>{record.topic} {record.partition}@{record.offset}</Link></>} side={<time title={exact(record.timestamp_ms)}>{clock(record.timestamp_ms)} · +{millis(record.timestamp_ms - first)}</time>}>
+            <Section
+              key={i}
+              title={
+                <>
+                  <Badge kind={step(record) === "set aside" ? "bad" : ""}>{step(record)}</Badge>{" "}
+                  <Link to={recordAt(record)}>
+                    {record.topic} {record.partition}@{record.offset}
+                  </Link>
+                </>
+              }
+              side={
+                <time title={exact(record.timestamp_ms)}>
+                  {clock(record.timestamp_ms)} · +{millis(record.timestamp_ms - first)}
+                </time>
+              }
+            >
               <RecordFacts record={record} />
             </Section>
           ))}
@@ -58,18 +135,45 @@ export default function Requests({ id }: { id: string }) {
 function TimeLine({ records, first, last }: { records: ReadRecord[]; first: number; last: number }) {
   const wide = Math.max(1, last - first);
   return (
-    <div className="axis way" role="img" aria-label={records.map((record) => `${step(record)} after ${record.timestamp_ms - first} ms`).join(", ")}>
+    <div
+      className="axis way"
+      role="img"
+      aria-label={records.map((record) => `${step(record)} after ${record.timestamp_ms - first} ms`).join(", ")}
+    >
       {records.map((record, i) => {
         const said = values(record);
         const compute = Number(said["compute_ms"] ?? 0);
         const queue = Number(said["queue_ms"] ?? 0);
         const at_ = (100 * (record.timestamp_ms - first)) / wide;
-        const spans = step(record) === "answered" ? [["queue", queue, 0], ["compute", compute, queue]] as const : [];
+        const spans =
+          step(record) === "answered"
+            ? ([
+                ["queue", queue, 0],
+                ["compute", compute, queue],
+              ] as const)
+            : [];
         return (
-          <div className="lane" key={i}><span>{step(record)}</span><div>
-            {spans.map(([name, ms, after]) => <b key={name} className={name} style={{ left: `${Math.min(99, (100 * after) / wide)}%`, width: `${Math.max(0.4, Math.min(100, (100 * ms) / wide))}%` }} title={`${name} ${millis(ms)}`} />)}
-            <i className="tick" style={{ left: `${Math.min(99.5, at_)}%` }} title={`+${record.timestamp_ms - first} ms`} />
-          </div></div>
+          <div className="lane" key={i}>
+            <span>{step(record)}</span>
+            <div>
+              {spans.map(([name, ms, after]) => (
+                <b
+                  key={name}
+                  className={name}
+                  style={{
+                    left: `${Math.min(99, (100 * after) / wide)}%`,
+                    width: `${Math.max(0.4, Math.min(100, (100 * ms) / wide))}%`,
+                  }}
+                  title={`${name} ${millis(ms)}`}
+                />
+              ))}
+              <i
+                className="tick"
+                style={{ left: `${Math.min(99.5, at_)}%` }}
+                title={`+${record.timestamp_ms - first} ms`}
+              />
+            </div>
+          </div>
         );
       })}
     </div>
@@ -78,16 +182,74 @@ function TimeLine({ records, first, last }: { records: ReadRecord[]; first: numb
 
 function RecordFacts({ record }: { record: ReadRecord }) {
   const said = values(record);
-  const cause = Object.entries(record.headers).filter(([name]) => name.startsWith("error-") || ["attempt", "redrive", "traceparent"].includes(name));
+  const cause = Object.entries(record.headers).filter(
+    ([name]) => name.startsWith("error-") || ["attempt", "redrive", "traceparent"].includes(name),
+  );
   const features = (said["features"] as Value[] | undefined)?.filter((one) => typeof one === "object") ?? [];
   const ids = (said["request_ids"] as string[] | undefined) ?? [];
-  const shown = Object.fromEntries(Object.entries(said).filter(([name, value]) => !["request_ids", "signals", "outputs", "origin_partitions", "origin_offsets", "features", "embeddings"].includes(name) && value !== null && !(Array.isArray(value) && !value.length)));
+  const shown = Object.fromEntries(
+    Object.entries(said).filter(
+      ([name, value]) =>
+        ![
+          "request_ids",
+          "signals",
+          "outputs",
+          "origin_partitions",
+          "origin_offsets",
+          "features",
+          "embeddings",
+        ].includes(name) &&
+        value !== null &&
+        !(Array.isArray(value) && !value.length),
+    ),
+  );
   return (
     <>
-      {cause.length > 0 && <dl className="pairs">{cause.map(([name, value]) => <div key={name}><dt>{name}</dt><dd><code>{value}</code></dd></div>)}</dl>}
-      {ids.length > 0 && <p className="hint">a batch of {ids.length} entries of {new Set(ids).size} requests</p>}
-      {features.length > 0 && <div className="scroll"><table aria-label="Features used"><thead><tr>{Object.keys(features[0]!).map((name) => <th scope="col" key={name}>{name}</th>)}</tr></thead><tbody>{features.map((one, i) => <tr key={i}>{Object.values(one).map((value, j) => <td key={j}><code>{JSON.stringify(value)}</code></td>)}</tr>)}</tbody></table></div>}
-      <JsonText value={shown} />
+      {cause.length > 0 && (
+        <dl className="pairs">
+          {cause.map(([name, value]) => (
+            <div key={name}>
+              <dt>{name}</dt>
+              <dd>
+                <code>{value}</code>
+              </dd>
+            </div>
+          ))}
+        </dl>
+      )}
+      <LeftOut value={record.value} />
+      {ids.length > 0 && (
+        <p className="hint">
+          a batch of {ids.length} entries of {new Set(ids).size} requests
+        </p>
+      )}
+      {features.length > 0 && (
+        <div className="scroll">
+          <table aria-label="Features used">
+            <thead>
+              <tr>
+                {Object.keys(features[0]!).map((name) => (
+                  <th scope="col" key={name}>
+                    {name}
+                  </th>
+                ))}
+              </tr>
+            </thead>
+            <tbody>
+              {features.map((one, i) => (
+                <tr key={i}>
+                  {Object.values(one).map((value, j) => (
+                    <td key={j}>
+                      <code>{JSON.stringify(value)}</code>
+                    </td>
+                  ))}
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      <JsonText value={withoutBytes(shown)} />
     </>
   );
 }

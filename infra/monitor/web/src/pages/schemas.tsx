@@ -10,7 +10,9 @@ export function difference(older: string[], newer: string[]): { kind: " " | "-" 
   const n = older.length;
   const m = newer.length;
   const table = Array.from({ length: n + 1 }, () => new Uint32Array(m + 1));
-  for (let i = n - 1; i >= 0; i--) for (let j = m - 1; j >= 0; j--) table[i]![j] = older[i] === newer[j] ? table[i + 1]![j + 1]! + 1 : Math.max(table[i + 1]![j]!, table[i]![j + 1]!);
+  for (let i = n - 1; i >= 0; i--)
+    for (let j = m - 1; j >= 0; j--)
+      table[i]![j] = older[i] === newer[j] ? table[i + 1]![j + 1]! + 1 : Math.max(table[i + 1]![j]!, table[i]![j + 1]!);
   const found: { kind: " " | "-" | "+"; text: string }[] = [];
   let i = 0;
   let j = 0;
@@ -19,7 +21,8 @@ export function difference(older: string[], newer: string[]): { kind: " " | "-" 
       found.push({ kind: " ", text: older[i]! });
       i++;
       j++;
-    } else if (j < m && (i === n || table[i]![j + 1]! >= table[i + 1]![j]!)) found.push({ kind: "+", text: newer[j++]! });
+    } else if (j < m && (i === n || table[i]![j + 1]! >= table[i + 1]![j]!))
+      found.push({ kind: "+", text: newer[j++]! });
     else found.push({ kind: "-", text: older[i++]! });
   }
   return found;
@@ -27,17 +30,42 @@ export function difference(older: string[], newer: string[]): { kind: " " | "-" 
 
 export default function Schemas({ subject }: { subject: string }) {
   const list = useGet<Subjects>("schemas");
-  const columns = useMemo<Column<Subject>[]>(() => [
-    { head: "subject", cell: (row) => <Link to={at("schemas", row.subject)}>{row.subject}</Link>, sort: (row) => row.subject },
-    { head: "versions", cell: (row) => row.versions, sort: (row) => row.versions, right: true },
-    { head: "topic", cell: (row) => <Link to={at("topics", row.subject.replace(/-value$/, ""))}>{row.subject.replace(/-value$/, "")}</Link> },
-  ], []);
+  const columns = useMemo<Column<Subject>[]>(
+    () => [
+      {
+        head: "subject",
+        cell: (row) => <Link to={at("schemas", row.subject)}>{row.subject}</Link>,
+        sort: (row) => row.subject,
+      },
+      { head: "versions", cell: (row) => row.versions, sort: (row) => row.versions, right: true },
+      {
+        head: "topic",
+        cell: (row) => (
+          <Link to={at("topics", row.subject.replace(/-value$/, ""))}>{row.subject.replace(/-value$/, "")}</Link>
+        ),
+      },
+    ],
+    [],
+  );
   if (subject) return <SubjectVersions subject={subject} />;
   return (
     <>
-      <div className="bar"><h1>Schemas</h1></div>
+      <div className="bar">
+        <h1>Schemas</h1>
+      </div>
       {list.error && <Trouble error={list.error} />}
-      {list.data && (list.data.subjects.length ? <Table name="Subjects" rows={list.data.subjects} columns={columns} rowKey={(row) => row.subject} onRow={(row) => go(at("schemas", row.subject))} /> : <Empty command="./millrace topics --provision">The registry holds no schema.</Empty>)}
+      {list.data &&
+        (list.data.subjects.length ? (
+          <Table
+            name="Subjects"
+            rows={list.data.subjects}
+            columns={columns}
+            rowKey={(row) => row.subject}
+            onRow={(row) => go(at("schemas", row.subject))}
+          />
+        ) : (
+          <Empty command="./millrace topics --provision">The registry holds no schema.</Empty>
+        ))}
     </>
   );
 }
@@ -47,22 +75,64 @@ function SubjectVersions({ subject }: { subject: string }) {
   const { params } = usePlace();
   const versions = data?.versions ?? [];
   const newer = versions.find((one) => String(one.version) === params.get("version")) ?? versions.at(-1);
-  const older = versions.find((one) => String(one.version) === params.get("against")) ?? (newer ? versions[versions.indexOf(newer) - 1] : undefined);
+  const older =
+    versions.find((one) => String(one.version) === params.get("against")) ??
+    (newer ? versions[versions.indexOf(newer) - 1] : undefined);
   const text = (one: SchemaVersion) => JSON.stringify(one.schema, null, 2).split("\n");
-  const lines = useMemo(() => (newer ? difference(older ? text(older) : text(newer), text(newer)) : []), [older, newer]);
+  const lines = useMemo(
+    () => (newer ? difference(older ? text(older) : text(newer), text(newer)) : []),
+    [older, newer],
+  );
   return (
     <>
-      <div className="bar"><h1><Link to="/schemas">Schemas</Link> / {subject}</h1>{data && <Badge>{data.compatibility || "no level of its own"}</Badge>}</div>
+      <div className="bar">
+        <h1>
+          <Link to="/schemas">Schemas</Link> / {subject}
+        </h1>
+        {data && <Badge>{data.compatibility || "no level of its own"}</Badge>}
+      </div>
       {error && <Trouble error={error} />}
       {newer && (
-        <Section title={older ? `Version ${older.version} to ${newer.version}` : `Version ${newer.version}`} side={
-          <>
-            {versions.length > 1 && <label>from <select value={older?.version ?? ""} onChange={(event) => go(withParams({ against: event.target.value }), true)}>{versions.map((one) => <option key={one.version}>{one.version}</option>)}</select></label>}
-            <label>version <select value={newer.version} onChange={(event) => go(withParams({ version: event.target.value }), true)}>{versions.map((one) => <option key={one.version}>{one.version}</option>)}</select></label>
-            <span className="dim">id {newer.id}</span>
-          </>
-        }>
-          <pre className="json diff" tabIndex={0}>{lines.map((line, i) => <span key={i} className={line.kind === "+" ? "plus" : line.kind === "-" ? "minus" : ""}>{line.kind} {line.text}{"\n"}</span>)}</pre>
+        <Section
+          title={older ? `Version ${older.version} to ${newer.version}` : `Version ${newer.version}`}
+          side={
+            <>
+              {versions.length > 1 && (
+                <label>
+                  from{" "}
+                  <select
+                    value={older?.version ?? ""}
+                    onChange={(event) => go(withParams({ against: event.target.value }), true)}
+                  >
+                    {versions.map((one) => (
+                      <option key={one.version}>{one.version}</option>
+                    ))}
+                  </select>
+                </label>
+              )}
+              <label>
+                version{" "}
+                <select
+                  value={newer.version}
+                  onChange={(event) => go(withParams({ version: event.target.value }), true)}
+                >
+                  {versions.map((one) => (
+                    <option key={one.version}>{one.version}</option>
+                  ))}
+                </select>
+              </label>
+              <span className="dim">id {newer.id}</span>
+            </>
+          }
+        >
+          <pre className="json diff" tabIndex={0}>
+            {lines.map((line, i) => (
+              <span key={i} className={line.kind === "+" ? "plus" : line.kind === "-" ? "minus" : ""}>
+                {line.kind} {line.text}
+                {"\n"}
+              </span>
+            ))}
+          </pre>
         </Section>
       )}
     </>

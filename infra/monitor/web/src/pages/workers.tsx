@@ -1,45 +1,186 @@
 /** Every loop: what it does, how fast, how long, how large its batches are, and what it costs. */
 import { useMemo } from "react";
+import type { LoopNow } from "../api";
 import { ago, bytes, compact, count, millis, perSecond, seconds, share } from "../format";
 import { useLive } from "../live";
 import { Badge, Dot, Empty, Figure, Link, Section } from "../parts/basic";
 import { Chart, Histogram, MarkKey, useHistory } from "../parts/chart";
 import { at } from "../router";
-import type { LoopNow } from "../api";
 
-const SHOWN = ["records_in_per_s", "queue_p50_ms", "queue_p99_ms", "compute_p50_ms", "compute_p95_ms", "compute_p99_ms", "busy_share", "cpu_share", "memory_bytes", "dead_letters_per_s"];
+const SHOWN = [
+  "records_in_per_s",
+  "queue_p50_ms",
+  "queue_p99_ms",
+  "compute_p50_ms",
+  "compute_p95_ms",
+  "compute_p99_ms",
+  "busy_share",
+  "cpu_share",
+  "memory_bytes",
+  "dead_letters_per_s",
+];
 
 export default function Workers({ only }: { only: string }) {
   const { snapshot } = useLive();
   const all = Object.entries(snapshot?.loops ?? {}).sort(([a], [b]) => a.localeCompare(b));
   const loops = all.filter(([name, loop]) => !only || name === only || loop.task === only);
   const names = loops.map(([name]) => name).join();
-  const series = useMemo(() => loops.flatMap(([name]) => SHOWN.map((one) => `loop/${name}/${one}`)).slice(0, 100), [names]);
+  const series = useMemo(
+    () => loops.flatMap(([name]) => SHOWN.map((one) => `loop/${name}/${one}`)).slice(0, 100),
+    [names],
+  );
   const history = useHistory(only ? series : []);
   const group = snapshot?.groups[only];
   const job = snapshot?.jobs.find((one) => `flink-${one.name}` === only);
   return (
     <>
-      <div className="bar"><h1>{only ? <><Link to="/workers">Workers</Link> / {only}</> : "Workers"}</h1>{group?.wrong.map((why) => <Badge key={why} kind="bad">{why}</Badge>)}</div>
-      {job && <Section title={`Flink job ${job.name}`}><dl className="figures"><Figure name="state" kind={job.state === "RUNNING" ? "" : "bad"}>{job.state}</Figure><Figure name="since">{ago(job.since_ms, Date.now())}</Figure><Figure name="busiest task">{share(job.busy_share)}</Figure><Figure name="tasks running">{job.tasks["running"]} of {job.tasks["total"]}</Figure></dl></Section>}
-      {!loops.length && !job && snapshot && <Empty command={only.startsWith("flink") || ["validate", "timely", "archive", "user-sink", "item-sink"].includes(only) ? "./millrace up --with features" : ["drift", "accuracy", "decide", "launch", "rollout"].includes(only) ? "./millrace up --with training" : "./millrace up"}>{only ? `No loop of ${only} runs.` : "No worker runs."}</Empty>}
+      <div className="bar">
+        <h1>
+          {only ? (
+            <>
+              <Link to="/workers">Workers</Link> / {only}
+            </>
+          ) : (
+            "Workers"
+          )}
+        </h1>
+        {group?.wrong.map((why) => (
+          <Badge key={why} kind="bad">
+            {why}
+          </Badge>
+        ))}
+      </div>
+      {job && (
+        <Section title={`Flink job ${job.name}`}>
+          <dl className="figures">
+            <Figure name="state" kind={job.state === "RUNNING" ? "" : "bad"}>
+              {job.state}
+            </Figure>
+            <Figure name="since">{ago(job.since_ms, Date.now())}</Figure>
+            <Figure name="busiest task">{share(job.busy_share)}</Figure>
+            <Figure name="tasks running">
+              {job.tasks["running"]} of {job.tasks["total"]}
+            </Figure>
+          </dl>
+        </Section>
+      )}
+      {!loops.length && !job && snapshot && (
+        <Empty
+          command={
+            only.startsWith("flink") || ["validate", "timely", "archive", "user-sink", "item-sink"].includes(only)
+              ? "./millrace up --with features"
+              : ["drift", "accuracy", "decide", "launch", "rollout"].includes(only)
+                ? "./millrace up --with training"
+                : "./millrace up"
+          }
+        >
+          {only ? `No loop of ${only} runs.` : "No worker runs."}
+        </Empty>
+      )}
       {only && loops.map(([name, loop]) => <LoopSection key={name} name={name} loop={loop} history={history} />)}
       {only && group && Object.keys(group.edges).length > 0 && (
-        <Section title="Reads"><div className="scroll"><table aria-label="What it reads"><thead><tr><th scope="col">topic</th><th scope="col" className="right">rate</th><th scope="col" className="right">behind</th><th scope="col" className="right">oldest unread</th></tr></thead>
-          <tbody>{Object.entries(group.edges).map(([topic, edge]) => <tr key={topic}><td><Link to={at("topics", topic)}>{topic}</Link></td><td className="right">{perSecond(edge.rate)}</td><td className="right">{count(edge.lag)}</td><td className="right">{edge.lag ? seconds(edge.lag_s) : "–"}</td></tr>)}</tbody></table></div></Section>
+        <Section title="Reads">
+          <div className="scroll">
+            <table aria-label="What it reads">
+              <thead>
+                <tr>
+                  <th scope="col">topic</th>
+                  <th scope="col" className="right">
+                    rate
+                  </th>
+                  <th scope="col" className="right">
+                    behind
+                  </th>
+                  <th scope="col" className="right">
+                    oldest unread
+                  </th>
+                </tr>
+              </thead>
+              <tbody>
+                {Object.entries(group.edges).map(([topic, edge]) => (
+                  <tr key={topic}>
+                    <td>
+                      <Link to={at("topics", topic)}>{topic}</Link>
+                    </td>
+                    <td className="right">{perSecond(edge.rate)}</td>
+                    <td className="right">{count(edge.lag)}</td>
+                    <td className="right">{edge.lag ? seconds(edge.lag_s) : "–"}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        </Section>
       )}
       {!only && loops.length > 0 && (
-        <div className="scroll"><table aria-label="Loops">
-          <thead><tr><th scope="col">loop</th><th scope="col">version</th><th scope="col" className="right">in</th><th scope="col" className="right">queued p50 / p99</th><th scope="col" className="right">computed p50 / p99</th><th scope="col" className="right">busy</th><th scope="col" className="right">in flight</th><th scope="col" className="right">CPU</th><th scope="col" className="right">memory</th><th scope="col" className="right">records since start</th></tr></thead>
-          <tbody>{loops.map(([name, loop]) => (
-            <tr key={name}>
-              <td><Dot state={loop.running ? "running" : loop.state === "stopped" ? "off" : "stopped"} /> <Link to={at("workers", name)}>{name}</Link></td>
-              <td>{Object.entries(loop.versions).map(([model, version]) => <span className="pair" key={model}>{model} {version}</span>)}</td>
-              <td className="right">{perSecond(loop.now["records_in_per_s"] ?? 0)}</td><td className="right">{millis(loop.now["queue_p50_ms"])} / {millis(loop.now["queue_p99_ms"])}</td><td className="right">{millis(loop.now["compute_p50_ms"])} / {millis(loop.now["compute_p99_ms"])}</td>
-              <td className="right">{share(loop.busy_share)}</td><td className="right">{count(loop.in_flight)}</td><td className="right">{loop.now["cpu_share"] === undefined ? "–" : share(loop.now["cpu_share"])}</td><td className="right">{loop.now["memory_bytes"] ? bytes(loop.now["memory_bytes"]) : "–"}</td><td className="right">{compact(loop.totals["records_in"] ?? 0)}</td>
-            </tr>
-          ))}</tbody>
-        </table></div>
+        <div className="scroll">
+          <table aria-label="Loops">
+            <thead>
+              <tr>
+                <th scope="col">loop</th>
+                <th scope="col">version</th>
+                <th scope="col" className="right">
+                  in
+                </th>
+                <th scope="col" className="right">
+                  queued p50 / p99
+                </th>
+                <th scope="col" className="right">
+                  computed p50 / p99
+                </th>
+                <th scope="col" className="right">
+                  busy
+                </th>
+                <th scope="col" className="right">
+                  in flight
+                </th>
+                <th scope="col" className="right">
+                  CPU
+                </th>
+                <th scope="col" className="right">
+                  memory
+                </th>
+                <th scope="col" className="right">
+                  records since start
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {loops.map(([name, loop]) => (
+                <tr key={name}>
+                  <td>
+                    <Dot state={loop.running ? "running" : loop.state === "stopped" ? "off" : "stopped"} />{" "}
+                    <Link to={at("workers", name)}>{name}</Link>
+                  </td>
+                  <td>
+                    {Object.entries(loop.versions).map(([model, version]) => (
+                      <span className="pair" key={model} title={`digest ${loop.digests[model] ?? "not said"}`}>
+                        {model} {version}
+                      </span>
+                    ))}
+                    {loop.notes.length > 0 && (
+                      <span title={loop.notes.join("\n")}>
+                        <Badge kind="late">{loop.notes.length === 1 ? "a note" : `${loop.notes.length} notes`}</Badge>
+                      </span>
+                    )}
+                  </td>
+                  <td className="right">{perSecond(loop.now["records_in_per_s"] ?? 0)}</td>
+                  <td className="right">
+                    {millis(loop.now["queue_p50_ms"])} / {millis(loop.now["queue_p99_ms"])}
+                  </td>
+                  <td className="right">
+                    {millis(loop.now["compute_p50_ms"])} / {millis(loop.now["compute_p99_ms"])}
+                  </td>
+                  <td className="right">{share(loop.busy_share)}</td>
+                  <td className="right">{count(loop.in_flight)}</td>
+                  <td className="right">{loop.now["cpu_share"] === undefined ? "–" : share(loop.now["cpu_share"])}</td>
+                  <td className="right">{loop.now["memory_bytes"] ? bytes(loop.now["memory_bytes"]) : "–"}</td>
+                  <td className="right">{compact(loop.totals["records_in"] ?? 0)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
       )}
       {!only && <Gpus />}
       {!only && <Processes />}
@@ -49,30 +190,92 @@ export default function Workers({ only }: { only: string }) {
 
 function LoopSection({ name, loop, history }: { name: string; loop: LoopNow; history: ReturnType<typeof useHistory> }) {
   const line = (key: string, label: string, scale = 1) => ({ series: `loop/${name}/${key}`, name: label, scale });
-  const charts = useMemo(() => ({
-    rate: [line("records_in_per_s", "in")],
-    times: [line("queue_p50_ms", "queued p50"), line("queue_p99_ms", "queued p99"), line("compute_p50_ms", "computed p50"), line("compute_p95_ms", "p95"), line("compute_p99_ms", "p99")],
-    busy: [line("busy_share", "in the step"), line("cpu_share", "processor, of a core")],
-    memory: [line("memory_bytes", "resident")],
-  }), [name]);
+  const charts = useMemo(
+    () => ({
+      rate: [line("records_in_per_s", "in")],
+      times: [
+        line("queue_p50_ms", "queued p50"),
+        line("queue_p99_ms", "queued p99"),
+        line("compute_p50_ms", "computed p50"),
+        line("compute_p95_ms", "p95"),
+        line("compute_p99_ms", "p99"),
+      ],
+      busy: [line("busy_share", "in the step"), line("cpu_share", "processor, of a core")],
+      memory: [line("memory_bytes", "resident")],
+    }),
+    [name],
+  );
   const bins = loop.batch_rows.map(([edge, n]) => [edge === null ? "more" : `≤${edge}`, n] as [string, number]);
   return (
-    <Section title={name} side={<><Dot state={loop.running ? "running" : "stopped"} /> {loop.running ? `running, pid ${loop.pid}` : `silent, seen ${ago(loop.at_ms, Date.now())}`}</>}>
+    <Section
+      title={name}
+      side={
+        <>
+          <Dot state={loop.running ? "running" : "stopped"} />{" "}
+          {loop.running ? `running, pid ${loop.pid}` : `silent, seen ${ago(loop.at_ms, Date.now())}`}
+        </>
+      }
+    >
       <dl className="figures">
-        {Object.entries(loop.versions).map(([model, version]) => <Figure key={model} name={model}><Link to={at("models", model)}>{version}</Link></Figure>)}
-        <Figure name="in">{perSecond(loop.now["records_in_per_s"] ?? 0)}</Figure><Figure name="in flight">{count(loop.in_flight)}</Figure>
-        {(["records_in", "records_out", "batches", "retries", "expired", "dead_letters"] as const).map((one) => <Figure key={one} name={one.replace("_", " ")} kind={one === "dead_letters" && loop.totals[one] ? "bad" : ""}>{compact(loop.totals[one] ?? 0)}</Figure>)}
+        {Object.entries(loop.versions).map(([model, version]) => (
+          <Figure key={model} name={model}>
+            <Link to={at("models", model)}>{version}</Link>{" "}
+            <code className="dim" title={`sha256 of its folder: ${loop.digests[model] ?? "not said"}`}>
+              {loop.digests[model]?.slice(0, 12)}
+            </code>
+          </Figure>
+        ))}
+        <Figure name="in">{perSecond(loop.now["records_in_per_s"] ?? 0)}</Figure>
+        <Figure name="in flight">{count(loop.in_flight)}</Figure>
+        {(["records_in", "records_out", "batches", "retries", "expired", "dead_letters"] as const).map((one) => (
+          <Figure key={one} name={one.replace("_", " ")} kind={one === "dead_letters" && loop.totals[one] ? "bad" : ""}>
+            {compact(loop.totals[one] ?? 0)}
+          </Figure>
+        ))}
       </dl>
-      {loop.paused_partitions.length > 0 && <p className="hint">waits on {loop.paused_partitions.join(", ")}: a retry is not due, or a partition stands still</p>}
+      {loop.notes.length > 0 && (
+        <ul className="notes" aria-label={`Notes of ${name}`}>
+          {loop.notes.map((words) => (
+            <li key={words}>
+              <Badge kind="late">note</Badge> {words}
+            </li>
+          ))}
+        </ul>
+      )}
+      {loop.paused_partitions.length > 0 && (
+        <p className="hint">
+          waits on {loop.paused_partitions.join(", ")}: a retry is not due, or a partition stands still
+        </p>
+      )}
       <div className="charts two">
-        <Chart title="Throughput" unit="records/s" lines={charts.rate} data={history} of={name} height={120} format={perSecond} />
-        <Chart title="Queued against computed" unit="ms" lines={charts.times} data={history} of={name} height={120} format={millis} />
+        <Chart
+          title="Throughput"
+          unit="records/s"
+          lines={charts.rate}
+          data={history}
+          of={name}
+          height={120}
+          format={perSecond}
+        />
+        <Chart
+          title="Queued against computed"
+          unit="ms"
+          lines={charts.times}
+          data={history}
+          of={name}
+          height={120}
+          format={millis}
+        />
         <Chart title="Busy" unit="share" lines={charts.busy} data={history} of={name} height={120} format={share} />
         <Chart title="Memory" unit="" lines={charts.memory} data={history} of={name} height={120} format={bytes} />
       </div>
       <MarkKey />
       <h3>Batch sizes of the last minute</h3>
-      {bins.some(([, n]) => n > 0) ? <Histogram bins={bins} name="batches by rows" /> : <p className="dim">no batch in the last minute</p>}
+      {bins.some(([, n]) => n > 0) ? (
+        <Histogram bins={bins} name="batches by rows" />
+      ) : (
+        <p className="dim">no batch in the last minute</p>
+      )}
     </Section>
   );
 }
@@ -83,21 +286,62 @@ function Processes() {
   if (!found.length) return null;
   return (
     <Section title="Processes of the stack">
-      <div className="scroll"><table aria-label="Processes"><thead><tr><th scope="col">process</th><th scope="col" className="right">pid</th><th scope="col">address</th><th scope="col">state</th></tr></thead>
-        <tbody>{found.map((one) => <tr key={one.name}><td>{one.name}</td><td className="right">{one.pid}</td><td><code>{one.address}</code></td><td><Dot state={!one.alive ? "stopped" : one.trouble ? "failing" : "running"} /> {!one.alive ? "stopped" : one.trouble ? `crash loop: ${one.trouble}` : "running"}</td></tr>)}</tbody></table></div>
+      <div className="scroll">
+        <table aria-label="Processes">
+          <thead>
+            <tr>
+              <th scope="col">process</th>
+              <th scope="col" className="right">
+                pid
+              </th>
+              <th scope="col">address</th>
+              <th scope="col">state</th>
+            </tr>
+          </thead>
+          <tbody>
+            {found.map((one) => (
+              <tr key={one.name}>
+                <td>{one.name}</td>
+                <td className="right">{one.pid}</td>
+                <td>
+                  <code>{one.address}</code>
+                </td>
+                <td>
+                  <Dot state={!one.alive ? "stopped" : one.trouble ? "failing" : "running"} />{" "}
+                  {!one.alive ? "stopped" : one.trouble ? `crash loop: ${one.trouble}` : "running"}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
     </Section>
   );
 }
 
 function Gpus() {
   const gpus = useLive().snapshot?.gpus ?? [];
-  const history = useHistory(useMemo(() => (gpus.length ? ["gpu/*/busy_share", "gpu/*/memory_bytes"] : []), [gpus.length]));
-  const lines = useMemo(() => ({ busy: [{ series: "gpu/*/busy_share" }], memory: [{ series: "gpu/*/memory_bytes" }] }), []);
+  const history = useHistory(
+    useMemo(() => (gpus.length ? ["gpu/*/busy_share", "gpu/*/memory_bytes"] : []), [gpus.length]),
+  );
+  const lines = useMemo(
+    () => ({ busy: [{ series: "gpu/*/busy_share" }], memory: [{ series: "gpu/*/memory_bytes" }] }),
+    [],
+  );
   if (!gpus.length) return null;
   return (
     <Section title="GPUs">
-      <dl className="figures">{gpus.map((one) => <Figure key={one.index} name={`${one.index}: ${one.name}`}>{share(one.busy_share)} busy, {bytes(one.memory_bytes)} of {bytes(one.memory_total_bytes)}</Figure>)}</dl>
-      <div className="charts two"><Chart title="Busy" unit="share" lines={lines.busy} data={history} height={110} format={share} /><Chart title="Memory" unit="" lines={lines.memory} data={history} height={110} format={bytes} /></div>
+      <dl className="figures">
+        {gpus.map((one) => (
+          <Figure key={one.index} name={`${one.index}: ${one.name}`}>
+            {share(one.busy_share)} busy, {bytes(one.memory_bytes)} of {bytes(one.memory_total_bytes)}
+          </Figure>
+        ))}
+      </dl>
+      <div className="charts two">
+        <Chart title="Busy" unit="share" lines={lines.busy} data={history} height={110} format={share} />
+        <Chart title="Memory" unit="" lines={lines.memory} data={history} height={110} format={bytes} />
+      </div>
     </Section>
   );
 }

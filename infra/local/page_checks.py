@@ -1,0 +1,56 @@
+"""What the monitor's pages must pass: `python -m infra.local.page_checks format|types|tests`; `fix` formats the sources and mends lint."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from infra.local import web
+from infra.settings import StackSettings
+from streams.process.settings import load
+
+BIOME = "node_modules/@biomejs/biome/bin/biome"
+CHECKS: dict[str, tuple[str, ...]] = {
+    "format": (BIOME, "check", "--error-on-warnings"),
+    "types": ("node_modules/typescript/bin/tsc", "--noEmit"),
+    "tests": ("node_modules/vitest/vitest.mjs", "run", "--reporter=verbose"),
+}
+
+
+def packages() -> Path:
+    """A copy of the sources with all packages, those of the checks too. Raises PagesNotBuilt where there is no Node, or npm fails."""
+    work = load(StackSettings, os.environ).home_folder.resolve() / "monitor" / "tests"
+    work.mkdir(parents=True, exist_ok=True)
+    web.packages(work, with_tests=True)
+    return work
+
+
+def run(check: str) -> str:
+    """What the check printed. Raises PagesNotBuilt with its words where it fails."""
+    return web.run(packages(), *CHECKS[check])
+
+
+def fix() -> None:
+    """Raises PagesNotBuilt."""
+    web.run(web.SOURCE, str(packages() / BIOME), "check", "--write")
+
+
+def main() -> int:
+    what = sys.argv[1] if len(sys.argv) == 2 else ""
+    if what not in (*CHECKS, "fix"):
+        print(f"what must be one of {', '.join(CHECKS)}, fix", file=sys.stderr)
+        return 2
+    try:
+        if what == "fix":
+            fix()
+        else:
+            run(what)
+    except web.PagesNotBuilt as error:
+        print(f"{error.code}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+/** Dead letters sent again: what would happen, and mending one first. */
+import { useEffect, useState } from "react";
+import { type DeadLetter, type Json, type Message, type ProduceForm, post, type RedrivePlan } from "../api";
+import { exactly } from "../exact";
+import { count } from "../format";
+import { withoutBytes } from "../media";
+import { at } from "../router";
+import { Dialog, JsonText, Link, RoleButton, Trouble, useGet } from "./basic";
+import { MediaList } from "./media";
+
+/** First what would happen, then, with a token, the sending. */
+export function RedriveDialog({
+  title,
+  body,
+  onClose,
+}: {
+  title: string;
+  body: Record<string, unknown>;
+  onClose: () => void;
+}) {
+  const [rate, setRate] = useState(100);
+  const [reason, setReason] = useState("");
+  const [plan, setPlan] = useState<RedrivePlan | null>(null);
+  const [sent, setSent] = useState(false);
+  const [error, setError] = useState<unknown>(null);
+  const ask = async (dry_run: boolean) => {
+    setError(null);
+    try {
+      setPlan(await post<RedrivePlan>("deadletters/redrive", { ...body, dry_run, rate_per_s: rate, reason }));
+      setSent(!dry_run);
+    } catch (caught) {
+      setError(caught);
+    }
+  };
+  return (
+    <Dialog title={title} onClose={onClose}>
+      <p>
+        Each goes to its group’s own retry topic, with the number of the redrive one higher: no other group reads it
+        again, and its answer says what it supersedes.
+      </p>
+      <div className="form">
+        <label>
+          at most, a second
+          <input
+            type="number"
+            min={1}
+            max={10000}
+            value={rate}
+            onChange={(event) => setRate(Number(event.target.value))}
+          />
+        </label>
+        <label>
+          why
+          <input
+            value={reason}
+            onChange={(event) => setReason(event.target.value)}
+            maxLength={500}
+            placeholder="for the line of audit"
+          />
+        </label>
+      </div>
+      {error !== null && <Trouble error={error} />}
+      {plan && <PlanSaid plan={plan} sent={sent} />}
+      <div className="buttons">
+        <RoleButton needs="operator" onClick={() => void ask(true)}>
+          Dry run
+        </RoleButton>
+        {!sent && (
+          <RoleButton needs="operator" kind="main" onClick={() => void ask(false)}>
+            Redrive
+          </RoleButton>
+        )}
+        {sent && (
+          <button type="button" className="main" onClick={onClose}>
+            Close
+          </button>
+        )}
+      </div>
+    </Dialog>
+  );
+}
+
+const PlanSaid = ({ plan, sent }: { plan: RedrivePlan; sent: boolean }) => (
+  <div role="status">
+    <p>
+      <b>{count(plan.ready.length)}</b> {sent ? "are being sent" : "would be sent"}
+      {Object.entries(plan.targets).map(([topic, n]) => (
+        <span key={topic}>
+          {" "}
+          · {count(n)} to <code>{topic}</code>
+        </span>
+      ))}
+    </p>
+    {plan.refused.length > 0 && (
+      <ul className="reasons">
+        {plan.refused.slice(0, 20).map((one) => (
+          <li key={one.position.join("/")}>
+            <code>
+              {one.position[1]}@{one.position[2]}
+            </code>{" "}
+            {one.why}
+          </li>
+        ))}
+        {plan.refused.length > 20 && <li>and {count(plan.refused.length - 20)} more</li>}
+      </ul>
+    )}
+  </div>
+);
+
+/** One letter: why it is dead, what it holds, and a place to mend it. */
+export function MendLetterDialog({ letter, onClose }: { letter: DeadLetter; onClose: () => void }) {
+  const [topic, partition, offset] = letter.position;
+  const record = useGet<Message>(`topics/${encodeURIComponent(topic)}/records/${partition}/${offset}`);
+  const source = letter.origin.split("/")[0] ?? "";
+  const bad =
+    record.data &&
+    record.data.value !== null &&
+    typeof record.data.value === "object" &&
+    "not_decoded" in record.data.value;
+  const form = useGet<ProduceForm>(
+    bad && source && source !== "?" ? `topics/${encodeURIComponent(source)}/form` : null,
+  );
+  const [text, setText] = useState("");
+  const [plan, setPlan] = useState<RedrivePlan | null>(null);
+  const [sent, setSent] = useState(false);
+  const [error, setError] = useState<unknown>(null);
+  useEffect(() => {
+    if (record.data && !bad && !text) setText(JSON.stringify(record.data.value, null, 2));
+    if (bad && form.data && !text)
+      setText(JSON.stringify(Object.values(form.data.examples)[0] ?? form.data.example, null, 2));
+  }, [record.data, form.data]);
+  const ask = async (dry_run: boolean, edited: boolean) => {
+    setError(null);
+    setPlan(null);
+    try {
+      const value = edited ? (exactly(text) as Json) : null;
+      setPlan(
+        await post<RedrivePlan>("deadletters/redrive", {
+          letters: [{ topic, partition, offset, value }],
+          dry_run,
+          reason: edited ? "mended by hand" : "",
+        }),
+      );
+      setSent(!dry_run);
+    } catch (caught) {
+      setError(caught);
+    }
+  };
+  return (
+    <Dialog title={`${topic} ${partition}@${offset}`} onClose={onClose} wide>
+      <div className="trouble">
+        {letter.code} in {letter.step}: {letter.message}
+      </div>
+      <div className="two">
+        <div>
+          <dl className="pairs">
+            <dt>came from</dt>
+            <dd>{letter.origin}</dd>
+            <dt>set aside by</dt>
+            <dd>{letter.worker}</dd>
+            <dt>key</dt>
+            <dd>
+              <code>{letter.key}</code>
+            </dd>
+            <dt>request</dt>
+            <dd>
+              <Link to={at("requests", letter.request_id)}>{letter.request_id}</Link>
+            </dd>
+          </dl>
+          <h4>headers</h4>
+          <dl className="pairs">
+            {Object.entries(record.data?.headers ?? {}).map(([name, value]) => (
+              <div key={name}>
+                <dt>{name}</dt>
+                <dd>
+                  <code>{value}</code>
+                </dd>
+              </div>
+            ))}
+          </dl>
+          <h4>as it came</h4>
+          {record.data && (
+            <>
+              <MediaList value={record.data.value} />
+              <JsonText value={withoutBytes(record.data.value)} />
+            </>
+          )}
+          <p>
+            <a href={`/api/topics/${encodeURIComponent(topic)}/records/${partition}/${offset}/raw`} download>
+              its bytes
+            </a>
+          </p>
+        </div>
+        <div>
+          <label>
+            mended value, as JSON
+            <textarea
+              aria-label="Mended value"
+              rows={20}
+              value={text}
+              onChange={(event) => setText(event.target.value)}
+              spellCheck={false}
+            />
+          </label>
+          {bad && <p className="hint">It does not decode, so this starts from an example of {source}.</p>}
+        </div>
+      </div>
+      {error !== null && <Trouble error={error} />}
+      {plan && <PlanSaid plan={plan} sent={sent} />}
+      <div className="buttons">
+        <RoleButton needs="operator" onClick={() => void ask(true, true)}>
+          Dry run
+        </RoleButton>
+        <RoleButton needs="operator" onClick={() => void ask(false, false)} disabled={sent}>
+          Redrive as it was
+        </RoleButton>
+        <RoleButton needs="operator" kind="main" onClick={() => void ask(false, true)} disabled={sent}>
+          Redrive mended
+        </RoleButton>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,235 @@
+/** What a person may do about a model, and the report of the gate. */
+import { useState } from "react";
+import { type GateReport, type Model, type ModelUpdate, post, type TrainingRequest } from "../api";
+import { share } from "../format";
+import { at } from "../router";
+import { Badge, Dialog, Figure, JsonText, Link, Trouble } from "./basic";
+
+interface Judged {
+  labelled: number;
+  champion: number;
+  candidate: number;
+  low: number;
+  high: number;
+}
+interface Gate {
+  passes?: boolean;
+  reasons?: string[];
+  champion?: string;
+  candidate?: string;
+  offsets?: string;
+  entries?: number;
+  agreement?: number;
+  time_ratio?: number;
+  size_ratio?: number;
+  accuracy?: Judged | null;
+  parts?: Record<string, Judged | null>;
+  changed?: [string, string, string, number, number][];
+  drift?: Record<string, [number, number]>;
+  losses?: number[];
+}
+
+export function GateReportDialog({ found, onClose }: { found: GateReport; onClose: () => void }) {
+  const report = found.report as unknown as Gate;
+  const judged = Object.entries({ "all labelled requests held back": report.accuracy, ...report.parts }).filter(
+    (one): one is [string, Judged] => Boolean(one[1]),
+  );
+  return (
+    <Dialog title={`Gate: ${report.candidate ?? ""} beside ${report.champion ?? ""}`} onClose={onClose} wide>
+      <p>
+        <Badge kind={found.kind === "judged" ? "good" : "refused"}>
+          {found.kind === "judged" ? "passed" : "refused"}
+        </Badge>{" "}
+        {found.words}
+      </p>
+      {report.reasons && report.reasons.length > 0 && (
+        <ul className="reasons">
+          {report.reasons.map((why) => (
+            <li key={why}>{why}</li>
+          ))}
+        </ul>
+      )}
+      <dl className="figures">
+        <Figure name="requests through both">{report.entries ?? "–"}</Figure>
+        <Figure name="answers agree">{report.agreement === undefined ? "–" : share(report.agreement)}</Figure>
+        <Figure name="time, candidate to champion">{report.time_ratio?.toFixed(2) ?? "–"}×</Figure>
+        <Figure name="size">{report.size_ratio?.toFixed(2) ?? "–"}×</Figure>
+        <Figure name="offsets">{report.offsets ?? "–"}</Figure>
+      </dl>
+      {judged.length > 0 && (
+        <div className="scroll">
+          <table aria-label="Answered right">
+            <thead>
+              <tr>
+                <th scope="col">right answers on</th>
+                <th scope="col" className="right">
+                  labelled
+                </th>
+                <th scope="col" className="right">
+                  champion
+                </th>
+                <th scope="col" className="right">
+                  candidate
+                </th>
+                <th scope="col" className="right">
+                  difference, 95 %
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {judged.map(([name, one]) => (
+                <tr key={name}>
+                  <td>{name}</td>
+                  <td className="right">{one.labelled}</td>
+                  <td className="right">{share(one.champion)}</td>
+                  <td className="right">{share(one.candidate)}</td>
+                  <td className="right">
+                    {one.low.toFixed(3)} to {one.high.toFixed(3)}
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {report.changed && report.changed.length > 0 && (
+        <>
+          <h3>Decisions that change, the largest first</h3>
+          <div className="scroll">
+            <table aria-label="Changed decisions">
+              <thead>
+                <tr>
+                  <th scope="col">request</th>
+                  <th scope="col">output</th>
+                  <th scope="col" className="right">
+                    champion
+                  </th>
+                  <th scope="col" className="right">
+                    candidate
+                  </th>
+                </tr>
+              </thead>
+              <tbody>
+                {report.changed.map(([id, part, output, was, now]) => (
+                  <tr key={id + part + output}>
+                    <td>
+                      <Link to={at("requests", id)}>{id}</Link> {part}
+                    </td>
+                    <td>{output}</td>
+                    <td className="right">{was.toFixed(3)}</td>
+                    <td className="right">{now.toFixed(3)}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        </>
+      )}
+      <h3>All of it</h3>
+      <JsonText value={found.report} />
+    </Dialog>
+  );
+}
+
+export const WORDS = {
+  promote: "Promote a version",
+  rollback: "Bring back the version before",
+  challenge: "Canary or shadow",
+  train: "Ask for a training run",
+};
+
+export function ModelActionDialog({
+  what,
+  model,
+  onClose,
+}: {
+  what: keyof typeof WORDS;
+  model: Model;
+  onClose: () => void;
+}) {
+  const [source, setSource] = useState("");
+  const [reason, setReason] = useState("");
+  const [arm, setArm] = useState("canary");
+  const [part, setPart] = useState(10);
+  const [said, setSaid] = useState<ModelUpdate | TrainingRequest | null>(null);
+  const [error, setError] = useState<unknown>(null);
+  const [busy, setBusy] = useState(false);
+  const send = async () => {
+    setBusy(true);
+    setError(null);
+    try {
+      const body =
+        what === "promote"
+          ? { source, reason }
+          : what === "challenge"
+            ? { source: source || null, reason, arm, share: part / 100 }
+            : { reason };
+      setSaid(await post<ModelUpdate | TrainingRequest>(`models/${model.name}/${what}`, body));
+    } catch (caught) {
+      setError(caught);
+    }
+    setBusy(false);
+  };
+  return (
+    <Dialog title={`${WORDS[what]}: ${model.name}`} onClose={onClose}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          void send();
+        }}
+      >
+        {what === "challenge" && (
+          <label>
+            arm
+            <select value={arm} onChange={(event) => setArm(event.target.value)}>
+              <option value="canary">canary: answers a share of the keys</option>
+              <option value="shadow">shadow: computes beside, for the log alone</option>
+            </select>
+          </label>
+        )}
+        {(what === "promote" || what === "challenge") && (
+          <label>
+            version
+            <input
+              value={source}
+              onChange={(event) => setSource(event.target.value)}
+              required={what === "promote"}
+              placeholder={
+                what === "challenge"
+                  ? "a folder, shipped:NAME, hf:ID, or a number; empty ends the arm"
+                  : "a folder, shipped:NAME, hf:ID, or a number of the registry"
+              }
+            />
+          </label>
+        )}
+        {what === "challenge" && (
+          <label>
+            share of the keys, %
+            <input
+              type="number"
+              min={1}
+              max={100}
+              value={part}
+              onChange={(event) => setPart(Number(event.target.value))}
+            />
+          </label>
+        )}
+        <label>
+          why
+          <input value={reason} onChange={(event) => setReason(event.target.value)} required maxLength={500} />
+        </label>
+        {error !== null && <Trouble error={error} />}
+        {said && (
+          <p role="status">
+            done: {"run_key" in said ? said.run_key : said.version} is on the topic; what workers answer shows here
+          </p>
+        )}
+        <div className="buttons">
+          <button type="submit" className="main" disabled={busy || said !== null}>
+            {busy ? "…" : WORDS[what]}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
