@@ -61,6 +61,8 @@ def _names(where: Any) -> Iterator[str]:
 
 
 def _interface(name: str, schema: Schema, is_request: bool) -> str:
+    if "enum" in schema:
+        return "\n".join([*_comment(schema.get("description", "")), f"export type {name} = {_type(schema)};", ""])
     required = schema.get("required", ())
     fields = [
         f"  {field}{'?' if is_request and field not in required else ''}: {_type(inner)};"

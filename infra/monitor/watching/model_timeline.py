@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from infra.monitor.plain import extended, plain, shown
 from infra.monitor.watching.story import Story
 from infra.settings import ROOT
 from schemas.generated import Challenger, ModelUpdate, SwapAck
 from schemas.topics import MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS
+from schemas.vocabulary import Arm
 
 SHIPPED = ROOT / "inference_workers" / "shipped"
 MOST_ACKS = 200
-Arm = Literal["live", "canary", "shadow"]
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,11 @@ def _spans(updates: Sequence[Announcement], shipped: str) -> list[Span]:
         if version is not None:
             spans.append(Span(arm, version, at_ms, None, words, actor, share))
 
-    turn("live", shipped, 1.0, 0, "shipped", "")
+    turn(Arm.LIVE, shipped, 1.0, 0, "shipped", "")
     for one in updates:
-        turn("live", one.version, 1.0, one.decided_ms, one.reason, one.actor)
+        turn(Arm.LIVE, one.version, 1.0, one.decided_ms, one.reason, one.actor)
         beside = {challenger.arm: challenger for challenger in one.challengers}
-        for arm in ("canary", "shadow"):
+        for arm in (Arm.CANARY, Arm.SHADOW):
             found = beside.get(arm)
             version, share = (found.version, found.share) if found else (None, 0.0)
             turn(arm, version, share, one.decided_ms, one.reason, one.actor)

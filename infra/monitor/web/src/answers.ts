@@ -44,6 +44,12 @@ export interface Announcement {
   at_ms: number;
 }
 
+/**
+ * What a model version answers for. Canary: a share of the keys. Shadow: the same requests as the live version, for the
+ * log alone.
+ */
+export type Arm = "live" | "canary" | "shadow";
+
 export interface BlindSpots {
   detectors: Blindness[];
 }
@@ -634,7 +640,7 @@ export interface Snapshot {
 
 /** A version in one arm. from_ms: 0 for the shipped version. to_ms: null while it lasts. share: of the keys, 0 to 1. */
 export interface Span {
-  arm: "live" | "canary" | "shadow";
+  arm: Arm;
   version: string;
   from_ms: number;
   to_ms: number | null;
