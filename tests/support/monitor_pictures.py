@@ -1,10 +1,14 @@
-"""The pictures of `docs/monitor/`: each page of a monitor that runs, 1280 pixels wide. `python -m tests.support.monitor_pictures ADDRESS NAME=PATH…`"""
+"""The pictures of `docs/monitor/`: each page of a monitor that runs, 1280 pixels wide.
+
+`python -m tests.support.monitor_pictures ADDRESS NAME=PATH…`; a name that ends with `-dark` is taken in the dark. Pictures that a record
+holds are shown first."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import sync_playwright
 
@@ -22,11 +26,15 @@ def main(address: str, wanted: dict[str, str], folder: Path = FOLDER) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"] if os.geteuid() == 0 else [])
-        page = browser.new_page(viewport={"width": 1280, "height": 860})
         for name, path in wanted.items():
+            scheme: Literal["dark", "light"] = "dark" if name.endswith("-dark") else "light"
+            page = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme=scheme)
             page.goto(address + path)
             page.wait_for_timeout(SETTLE_MS)
+            for button in page.get_by_role("button", name="Show picture").all():
+                button.click()
             page.screenshot(path=folder / f"{name}.png")
+            page.close()
         browser.close()
 
 
