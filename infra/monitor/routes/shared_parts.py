@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
@@ -43,7 +43,8 @@ Int64 = Annotated[int, Field(ge=0, lt=2**63)]
 Reason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
 
-def _monitor(request: Request) -> Monitor:
+async def _monitor(request: Request) -> Monitor:
+    """Asynchronous, as what is not takes a thread of the server's for each request."""
     found: Monitor = request.app.state.monitor
     return found
 
@@ -51,8 +52,8 @@ def _monitor(request: Request) -> Monitor:
 TheMonitor = Annotated[Monitor, Depends(_monitor)]
 
 
-def _allowed(*roles: str) -> Callable[..., Actor]:
-    def check(monitor: TheMonitor, authorization: Annotated[str | None, Header()] = None) -> Actor:
+def _allowed(*roles: str) -> Callable[..., Awaitable[Actor]]:
+    async def check(monitor: TheMonitor, authorization: Annotated[str | None, Header()] = None) -> Actor:
         actor = safety.actor_of(authorization, monitor.tokens)
         if actor is None:
             raise safety.NotAllowed("this needs a token: `./millrace monitor --tokens` prints them")
