@@ -95,13 +95,17 @@ def versions(settings: StackSettings, name: str) -> RegisteredVersions:
 
 
 def accuracy(settings: StackSettings, name: str, hours: float) -> AccuracyHistory:
-    (found,) = run_json("training_triggers", "accuracy", name, "--hours", str(hours), limit_s=LIMIT_S, **command_environment(settings))
+    (found,) = run_json(
+        "training_triggers", "accuracy", name, "--hours", str(hours), limit_s=LIMIT_S, **command_environment(settings)
+    )
     return picked(AccuracyHistory, found)
 
 
 def blindness(settings: StackSettings) -> list[Blindness]:
     """Of each version that is watched, and of models whose answers met no label."""
-    return [picked(Blindness, one) for one in run_json("training_triggers", "drift", limit_s=LIMIT_S, **command_environment(settings))]
+    return [
+        picked(Blindness, one) for one in run_json("training_triggers", "drift", limit_s=LIMIT_S, **command_environment(settings))
+    ]
 
 
 def values(settings: StackSettings, entity: str, entity_id: str) -> EntityFeatures:
