@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from infra import console
-from infra.local import page_checks, stack
+from infra.local import stack
+from infra.monitor import page_checks
 from infra.settings import ROOT, StackSettings
 
 PACKAGES = ("schemas", "streams", "processors", "inference_workers", "feature_jobs", "training_triggers", "infra", "tests")
@@ -19,7 +20,7 @@ GENERATORS = (
     ("schemas.generate",),
     ("infra.monitor.grafana",),
     ("infra.monitor.typescript_types",),
-    ("infra.local.page_checks", "fix"),
+    ("infra.monitor.page_checks", "fix"),
 )
 
 
@@ -39,7 +40,7 @@ def _gates() -> list[tuple[str, list[str]]]:
         *(
             (
                 f"pages: {name}",
-                [sys.executable, "-m", "infra.local.page_checks", name],
+                [sys.executable, "-m", "infra.monitor.page_checks", name],
             )  # on Node; without one it says how to fetch it
             for name in page_checks.CHECKS
         ),

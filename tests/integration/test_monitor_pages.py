@@ -16,8 +16,8 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from infra.local import page_checks, run_state
-from infra.monitor import safety
+from infra.local import run_state
+from infra.monitor import page_checks, safety
 from schemas.codec import Encoder
 from schemas.generated import ModelUpdate
 from schemas.topics import CONTENT, MODEL_UPDATES, MODERATION_VERDICTS

@@ -1,4 +1,4 @@
-"""What the monitor's pages must pass: `python -m infra.local.page_checks format|types|tests`; `fix` formats the sources and mends lint."""
+"""What the monitor's pages must pass: `python -m infra.monitor.page_checks format|types|tests`; `fix` formats the sources and mends lint."""
 
 from __future__ import annotations
 
