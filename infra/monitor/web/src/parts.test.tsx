@@ -1,5 +1,5 @@
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
-import { cleanup, fireEvent, render, screen, within } from "@testing-library/react";
+import { cleanup, configure, fireEvent, render, screen, within } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Catalogue, Snapshot, Span } from "./answers";
 import { App } from "./app";
@@ -19,6 +19,7 @@ import { Table } from "./parts/table";
 import { go } from "./router";
 import { shared } from "./shared";
 
+configure({ asyncUtilTimeout: 20_000 }); // pages load their code first, on a machine that may be busy
 const group = (over: Partial<Snapshot["groups"][string]> = {}): Snapshot["groups"][string] => ({
   state: "off",
   wrong: [],
