@@ -14,7 +14,7 @@ import pytest
 
 from infra import metrics_page
 from infra.local import web
-from infra.monitor import grafana, letters, pipeline, prometheus, safety
+from infra.monitor import app, grafana, letters, pipeline, prometheus, safety, typescript_types
 from infra.monitor.reading.tails import Hub, Listener
 from infra.monitor.watching import drift_watches, model_timeline
 from infra.monitor.watching.figures_history import Ends, History, Samples
@@ -320,6 +320,46 @@ def test_the_dashboard_has_every_metric_and_is_the_file() -> None:
     }
     assert json.loads(grafana.FILE.read_text()) == grafana.dashboard()
     assert len({json.dumps(panel["gridPos"]) for panel in panels.values()}) == len(panels)
+
+
+def test_the_pages_types_are_what_the_interface_answers() -> None:
+    assert typescript_types.FILE.read_text() == typescript_types.types(app.interface().openapi())
+
+
+def test_each_answer_names_its_fields() -> None:
+    document = app.interface().openapi()
+    bodies = {
+        f"{method} {path}": operation["responses"]["200"]["content"]["application/json"]["schema"]
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if "application/json" in operation["responses"]["200"].get("content", {})
+    }
+    assert len(bodies) > 25
+    assert [name for name, schema in bodies.items() if "$ref" not in (schema.get("items") or schema)] == []
+
+
+def test_a_request_may_leave_out_what_has_a_default_and_an_answer_has_every_field() -> None:
+    schemas = {
+        "Ask": {"type": "object", "properties": {"a": {"type": "string"}, "b": {"$ref": "#/components/schemas/Kind"}}, "required": ["a"]},
+        "Kind": {"enum": ["x", "y"], "type": "string"},
+        "Answer": {
+            "type": "object",
+            "description": "One line. */",
+            "properties": {
+                "at": {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}]},
+                "n": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+                "more": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "null"}]}},
+                "by": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Ask"}},
+                "any": {"title": "Any"},
+            },
+        },
+    }  # fmt: skip
+    body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Ask"}}}}
+    text = typescript_types.types({"components": {"schemas": schemas}, "paths": {"/": {"post": {"requestBody": body}}}})
+    assert "  a: string;\n  b?: Kind;\n" in text
+    assert 'export type Kind = "x" | "y";' in text
+    assert "/** One line. * / */\nexport interface Answer {\n  at: [string, number];\n  n: number | null;\n" in text
+    assert "  more: (string | null)[];\n  by: Record<string, Ask>;\n  any: Json;\n" in text
 
 
 # --- safety -------------------------------------------------------------------------------------------------------------
