@@ -233,7 +233,7 @@ def test_a_dead_letter_is_redriven_once_by_whoever_may(servers: Servers, setting
     status, said = site.ask(
         "/api/deadletters/redrive", {"letters": [chosen(broken, value={"text": 1})], "dry_run": True}, "operator"
     )
-    assert "content_id: it is missing" in said["refused"][0]["why"]
+    assert "content_id: missing" in said["refused"][0]["why"]
     assert (
         run([chosen(broken, value={"content_id": "mended", "text": "good"}), chosen(often, value={"content_id": "m2"})])["done"]
         == 2
