@@ -264,9 +264,14 @@ def _content(ids: MemoryRegistry, images: int) -> bytes:
     return Encoder("content", "content-v1-value", ids).encode({"content_id": ["c"], "images": Constant(media)}, 1)[0]
 
 
+def strange(record: str) -> dict[str, Any]:
+    """Reads the same bytes, and is another schema: an equal one would have the same id under all subjects."""
+    return {**avro.schema(record), "doc": "mine"}
+
+
 def test_a_schema_of_another_subject_is_no_way_around_the_check_of_this_one() -> None:
     ids = MemoryRegistry()
-    good, stranger = ids.register("content-v1-value", avro.schema("content")), ids.register("mine-value", avro.schema("content"))
+    good, stranger = ids.register("content-v1-value", avro.schema("content")), ids.register("mine-value", strange("content"))
     decoder = Decoder("content", ids, "content-v1-value")
     body = _content(ids, 0)[5:]
     columns_, failures = decoder.decode([head(good) + body, head(stranger) + body])
@@ -330,7 +335,7 @@ def test_what_cannot_be_read_of_an_inner_topic_is_passed_over_and_counted_and_hi
 ) -> None:
     ids, metrics = MemoryRegistry(), Metrics()
     good = _update(ids, "m")
-    stranger = head(ids.register("mine-value", avro.schema("model-update"))) + good[5:]
+    stranger = head(ids.register("mine-value", strange("model-update"))) + good[5:]
 
     def parse(record: dict[str, Any]) -> ModelUpdate:
         if record["model"] == "odd":
