@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import BadSettings, MillraceError
+from schemas.vocabulary import Arm
 from streams.process.arguments import real, whole
 from streams.terminal_text import moment, moment_ms
 from training_triggers.settings import TriggerSettings
@@ -20,74 +21,99 @@ NAMES = ("moderation-text", "moderation-image", "vision-digits", "translation-en
 
 
 def main() -> None:
+    arguments = _parser().parse_args()
+    try:
+        COMMANDS[arguments.command](arguments)
+    except MillraceError as error:
+        sys.exit(f"{error.code}: {error}")
+    except BrokenPipeError:  # the reader of the output has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="training_triggers", description="Train, register, promote and roll back models.")
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train a model, write its folder, register it where MILLRACE_MLFLOW names a server")
+    _add_training(commands)
+    _add_versions(commands)
+    _add_drift(commands)
+    _add_runs(commands)
+    return parser
+
+
+def _add(commands: Any, name: str, help_: str, *, as_json: bool = False, as_actor: bool = False) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_)
+    if as_actor:
+        parser.add_argument("--actor", help="name of the person who acts; default: the current account")
+    if as_json:
+        parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON, one object per line")
+    return parser
+
+
+def _add_training(commands: Any) -> None:
+    train = _add(commands, "train", "train a model, write its folder, and register it if MILLRACE_MLFLOW names a server")
     train.add_argument("name", choices=NAMES)
     train.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     train.add_argument("--out", type=Path, required=True, help="model folder to write")
-    train.add_argument("--version", default="1")
-    register = commands.add_parser("register", help="make a folder a version in the MLflow registry")
+    train.add_argument("--version", default="1", help="version of the model; default: 1")
+    serve = _add(commands, "serve", "run loops of this package in one process")
+    serve.add_argument("names", nargs="+", choices=["drift", "accuracy", "decide", "launch", "rollout"])
+    serve.add_argument("--slot", type=whole(0), default=0, help="number of the process; must be 0")
+
+
+def _add_versions(commands: Any) -> None:
+    register = _add(commands, "register", "register a model folder as a version in the MLflow registry", as_json=True)
     register.add_argument("folder", type=Path)
-    register.add_argument("--metrics", type=Path, help="JSON object of measured figures")
-    promote = commands.add_parser("promote", help="make a version the one that answers")
+    register.add_argument("--metrics", type=Path, help="file with a JSON object of metrics")
+    promote = _add(commands, "promote", "make a version the live one", as_json=True, as_actor=True)
     promote.add_argument("name")
     promote.add_argument("source")
     promote.add_argument("--reason", required=True)
-    rollback = commands.add_parser("rollback", help="bring the version before the last promotion back")
+    rollback = _add(commands, "rollback", "go back to the version before the last promotion", as_json=True, as_actor=True)
     rollback.add_argument("name")
     rollback.add_argument("--reason", required=True)
-    challenging = commands.add_parser("challenge", help="let a version answer beside the live one, or end that")
-    challenging.add_argument("name")
-    challenging.add_argument("source", nargs="?", help="a version, as promote takes it; none ends the arm")
-    challenging.add_argument("--arm", choices=["canary", "shadow"], default="canary")
-    challenging.add_argument("--share", type=real(0.0, 1.0, above=True), default=0.1, help="of the keys, above 0, at most 1")
-    challenging.add_argument("--reason", required=True)
-    rescoring = commands.add_parser("rescore", help="ask again what a version answered")
-    rescoring.add_argument("name")
-    rescoring.add_argument("version")
-    rescoring.add_argument("--from", dest="from_", default="", help="time; a day ago where none is given")
-    listing = commands.add_parser("list", help="versions in the MLflow registry")
+    challenge = _add(commands, "challenge", "start or end a canary or shadow of the live version", as_json=True, as_actor=True)
+    challenge.add_argument("name")
+    challenge.add_argument("source", nargs="?", help="a version, in the form that promote takes; without it the arm is ended")
+    challenge.add_argument("--arm", choices=[Arm.CANARY.value, Arm.SHADOW.value], default=Arm.CANARY.value)
+    challenge.add_argument("--share", type=real(0.0, 1.0, above=True), default=0.1, help="share of the keys, above 0, at most 1")
+    challenge.add_argument("--reason", required=True)
+    rescore = _add(commands, "rescore", "send the requests that a version answered through the live version again", as_json=True)
+    rescore.add_argument("name")
+    rescore.add_argument("version")
+    rescore.add_argument("--from", dest="from_", default="", help="start time; default: a day ago")
+    listing = _add(commands, "list", "list versions in the MLflow registry", as_json=True)
     listing.add_argument("name", nargs="?")
-    reconcile = commands.add_parser("reconcile", help="keep the registry's alias at what the topic says")
-    reconcile.add_argument("--once", action="store_true")
-    serving = commands.add_parser("serve", help="run detectors and the decision as loops")
-    serving.add_argument("names", nargs="+", choices=["drift", "accuracy", "decide", "launch", "rollout"])
-    serving.add_argument("--slot", type=whole(0), default=0)
-    drift = commands.add_parser("drift", help="what is watched, and what was found")
-    renewing = commands.add_parser("renew", help="begin the drift baselines of a model's versions anew")
-    renewing.add_argument("model")
-    right = commands.add_parser("accuracy", help="how often a model was right, over time")
-    right.add_argument("model")
-    right.add_argument("--hours", type=real(0.0, 1e6, above=True), default=1.0)
-    runs = commands.add_parser("runs", help="what training was asked for, why, and what became of it")
-    runs.add_argument("only", nargs="?", default="", help="a model, or a run's key for all its events")
-    running = commands.add_parser("run", help="do one training run, or what is left of it")
-    running.add_argument("run_key")
-    asking = commands.add_parser("request", help="ask for a training run")
-    asking.add_argument("model")
-    asking.add_argument("--reason", required=True)
-    asking.add_argument("--from", dest="from_", default="", help="time from which recorded requests are learnt from")
-    asking.add_argument("--option", action="append", default=[], help="for the trainer, as epochs=8; may be given more than once")
-    comparing = commands.add_parser("replay-compare", help="champion and candidate on the same recorded requests")
-    comparing.add_argument("model")
-    comparing.add_argument("--candidate", required=True, help="a version, as promote takes it")
-    comparing.add_argument(
-        "--from", dest="from_", default="", help="time, as 2026-05-01T12:00, UTC; an hour ago where none is given"
+    reconcile = _add(commands, "reconcile", "keep the MLflow alias `champion` at the live version")
+    reconcile.add_argument("--once", action="store_true", help="repair once, then exit")
+
+
+def _add_drift(commands: Any) -> None:
+    _add(commands, "drift", "show what is watched and the newest findings", as_json=True)
+    renew = _add(commands, "renew", "start new drift baselines for all versions of a model", as_json=True)
+    renew.add_argument("model")
+    accuracy = _add(commands, "accuracy", "show the accuracy of a model over time", as_json=True)
+    accuracy.add_argument("model")
+    accuracy.add_argument("--hours", type=real(0.0, 1e6, above=True), default=1.0, help="hours back from now; default: 1")
+
+
+def _add_runs(commands: Any) -> None:
+    runs = _add(commands, "runs", "show training runs, their reasons and results", as_json=True)
+    runs.add_argument("only", nargs="?", default="", help="a model, or a run key for all events of that run")
+    run = _add(commands, "run", "do one training run, or continue it")
+    run.add_argument("run_key")
+    request = _add(commands, "request", "request a training run", as_json=True, as_actor=True)
+    request.add_argument("model")
+    request.add_argument("--reason", required=True)
+    request.add_argument("--from", dest="from_", default="", help="start time of the recorded requests to train on")
+    request.add_argument("--option", action="append", default=[], help="NAME=VALUE for the trainer, such as epochs=8; repeatable")
+    compare = _add(commands, "replay-compare", "compare champion and candidate on the same recorded requests", as_json=True)
+    compare.add_argument("model")
+    compare.add_argument("--candidate", required=True, help="a version, in the form that promote takes")
+    compare.add_argument(
+        "--from", dest="from_", default="", help="start time in UTC, such as 2026-05-01T12:00; default: an hour ago"
     )
-    comparing.add_argument("--to", default="", help="time; now where none is given")
-    comparing.add_argument("--limit", type=whole(), default=10_000, help="requests, at most")
-    for one in (promote, rollback, challenging, asking):
-        one.add_argument("--actor", help="in whose name; the account's where none is given")
-    for one in (register, promote, rollback, challenging, rescoring, listing, drift, renewing, right, runs, asking, comparing):
-        one.add_argument("--json", action="store_true", dest="as_json")
-    chosen = parser.parse_args()
-    try:
-        COMMANDS[chosen.command](chosen)
-    except MillraceError as error:
-        sys.exit(f"{error.code}: {error}")
-    except BrokenPipeError:  # who read it has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    compare.add_argument("--to", default="", help="end time; default: now")
+    compare.add_argument("--limit", type=whole(), default=10_000, help="maximum number of requests; default: 10000")
 
 
 def _settings() -> TriggerSettings:

@@ -1,0 +1,42 @@
+"""Events of runs that are written outside a loop: each kind once per run, without a reading of the topic for each event."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from schemas.topics import TRAINING_EVENTS
+from schemas.vocabulary import RunEvent
+from streams.memory.endpoints import MemorySink
+from tests.unit.test_fuzz_topics import CatalogueInMemory
+from training_triggers.journal import Journal, RunJournal
+
+
+def journal(world: CatalogueInMemory) -> Journal:
+    events = world.broadcast(TRAINING_EVENTS.name)
+    return Journal(events, MemorySink(world.broker, "", None), world.ids, world.clock, "test")
+
+
+def written(world: CatalogueInMemory) -> int:
+    return len(world.broadcast(TRAINING_EVENTS.name).read_to_end(1.0))
+
+
+def test_a_kind_is_written_once_per_run_by_all_journals(tmp_path: Path) -> None:
+    world = CatalogueInMemory(tmp_path)
+    one, other = journal(world), journal(world)
+    one.write("r", "m", RunEvent.TRAINED, "first")
+    one.write("r", "m", RunEvent.TRAINED, "again")
+    other.write("r", "m", RunEvent.TRAINED, "by another journal, which follows the topic")
+    journal(world).write("r", "m", RunEvent.TRAINED, "by a journal that starts later")
+    assert written(world) == 1
+    one.write("r2", "m", RunEvent.TRAINED, "another run")
+    one.write("r", "m", RunEvent.JUDGED, "another kind")
+    assert written(world) == 3
+    assert RunJournal(other, "r", "m").kinds() == {RunEvent.TRAINED, RunEvent.JUDGED}
+
+
+def test_progress_is_written_each_time(tmp_path: Path) -> None:
+    world = CatalogueInMemory(tmp_path)
+    run = RunJournal(journal(world), "r", "m")
+    for number in range(3):
+        run.write(RunEvent.PROGRESS, f"step {number}")
+    assert written(world) == 3
