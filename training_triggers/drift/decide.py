@@ -15,6 +15,7 @@ from schemas.errors import BrokerUnavailable
 from schemas.generated import DriftEvent, TrainingEvent, TrainingRequest
 from schemas.signals import ALL, EMBEDDING
 from schemas.topics import DRIFT_EVENTS, TRAINING_EVENTS, TRAINING_REQUESTS
+from schemas.vocabulary import RunEvent
 from streams import headers as h
 from streams.broker import Broadcast, Commit
 from streams.loop.outcome import Emit, Outcome
@@ -92,7 +93,7 @@ def decide(
     if today >= policy.runs_per_day:
         return Decision(
             False,
-            f"drift asked for {today} runs within a day, and {policy.runs_per_day} is the most (MILLRACE_DRIFT_RUNS_PER_DAY)",
+            f"drift asked for {today} runs within a day; at most {policy.runs_per_day} are allowed (MILLRACE_DRIFT_RUNS_PER_DAY)",
         )
     return Decision(True, words_of(event))
 
@@ -102,7 +103,7 @@ def pause(asked: Sequence[TrainingRequest], ends: Mapping[str, RunEnd], policy: 
     that drift asked for and that did not lead to a new version, up to a day: more of the same would end as those did."""
     in_vain = 0
     for request in reversed(asked):
-        if request.run_key in ends and ends[request.run_key].kind == "promoted":
+        if request.run_key in ends and ends[request.run_key].kind == RunEvent.PROMOTED:
             break
         in_vain += request.actor == ASKED_BY
     last = asked[-1]
@@ -112,7 +113,7 @@ def pause(asked: Sequence[TrainingRequest], ends: Mapping[str, RunEnd], policy: 
 
 def words_of(event: DriftEvent) -> str:
     if event.trigger in DUE:
-        return f"{event.trigger}: {event.statistic:.0f} {event.signal} since {event.version} took over, each {event.least_effect:.0f} it is trained anew"
+        return f"{event.trigger}: {event.statistic:.0f} {event.signal} since version {event.version} took over (retrains every {event.least_effect:.0f})"
     chance = "" if event.p_value is None else f", p {event.p_value:.2g}"
     joint = event.signal in (ALL, EMBEDDING)  # of several columns a mean says nothing
     means = (
@@ -200,7 +201,7 @@ class Decide(Processor):
                     run_key=key, model=event.model, version=event.version, reason=decision.why, causes=(event.event_id,),
                     actor=ASKED_BY, options={"since_ms": str(onset_ms(event))}, decided_ms=now_ms,
                 ))  # fmt: skip
-            kind = "asked" if decision.ask else "passed_over"
+            kind = RunEvent.ASKED if decision.ask else RunEvent.PASSED_OVER
             events.append(TrainingEvent(
                 run_key=key, model=event.model, kind=kind, words=decision.why, cause=event.event_id, at_ms=now_ms
             ))  # fmt: skip

@@ -22,6 +22,7 @@ from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.errors import InvalidRequest
 from schemas.generated import TrainingEvent, TrainingRequest
 from schemas.topics import TRAINING_EVENTS, TRAINING_REQUESTS
+from schemas.vocabulary import RunEvent
 from streams import headers as h
 from streams.broker import Broadcast, Commit
 from streams.clock import Clock
@@ -83,7 +84,7 @@ class Launch(Processor):
 
     def _take(self, events: Iterable[TrainingEvent]) -> None:
         for event in events:
-            if event.kind == "launched" and is_run_key(event.run_key):
+            if event.kind == RunEvent.LAUNCHED and is_run_key(event.run_key):
                 self._models[event.run_key] = event.model
             if event.kind in OVER:
                 self._over.add(event.run_key)
@@ -105,7 +106,7 @@ class Launch(Processor):
             waiting = sum(model == request.model for key, model in (self._models | self._asked).items() if key not in self._over)
             self._asked[request.run_key] = request.model
             events.append(TrainingEvent(
-                run_key=request.run_key, model=request.model, kind="launched", cause=request.run_key, at_ms=now_ms,
+                run_key=request.run_key, model=request.model, kind=RunEvent.LAUNCHED, cause=request.run_key, at_ms=now_ms,
                 words=f"asked by {request.actor}: {request.reason}" + (f"; {waiting} runs of the model come first" if waiting else ""),
             ))  # fmt: skip
         if not len(done):

@@ -11,6 +11,7 @@ from schemas.errors import BadSettings
 from schemas.generated import DriftEvent, DriftState, TrainingEvent, TrainingRequest
 from schemas.signals import together
 from schemas.topics import ACCURACY, DRIFT_EVENTS, DRIFT_STATE, TRAINING_EVENTS, TRAINING_REQUESTS
+from schemas.vocabulary import RunEvent
 from streams.kafka.config import KafkaAddress
 from streams.schema_registry import Registry
 from streams.terminal_text import moment
@@ -123,16 +124,16 @@ def runs(settings: TriggerSettings, as_json: bool, only: str = "") -> None:
         if as_json:
             print(json.dumps(asdict(request) | {"events": [asdict(event) for event in mine]}))
             continue
-        own = [event for event in mine if event.kind not in ("passed_over", "progress")]
+        own = [event for event in mine if event.kind not in (RunEvent.PASSED_OVER, RunEvent.PROGRESS)]
         print(f"{request.run_key}  {own[-1].kind if own else 'asked'}, by {request.actor}: {request.reason}")
         if only != request.run_key:
-            if own and own[-1].kind != "asked":
+            if own and own[-1].kind != RunEvent.ASKED:
                 print(f"  {own[-1].words}")
             continue
         for event in mine:
-            if event.kind != "passed_over":
+            if event.kind != RunEvent.PASSED_OVER:
                 print(f"  {moment(event.at_ms)}  {event.kind:<12} {event.words}")
-        passed_over = [event for event in mine if event.kind == "passed_over"]
+        passed_over = [event for event in mine if event.kind == RunEvent.PASSED_OVER]
         if passed_over:
             print(
                 f"  {len(passed_over)} further findings asked for nothing new; the last: {passed_over[-1].cause}: {passed_over[-1].words}"

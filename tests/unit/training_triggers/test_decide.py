@@ -162,7 +162,7 @@ def test_the_day_has_its_most_and_none_is_a_legal_number() -> None:
         world.take(event(number), at_ms=1_000_000 + number)
         world.end("refused", 1_000_000 + number)
     assert [one["kind"] for one in world.said] == ["asked", "asked", "asked", "passed_over", "passed_over", "passed_over"]
-    assert "3 is the most" in world.said[-1]["words"]
+    assert "at most 3 are allowed" in world.said[-1]["words"]
     world.take(event(9), at_ms=1_000_000 + 24 * 3_600_000 + 1)
     assert len(world.requests) == 4
     off = DecideUnderTest(RetrainPolicy(runs_per_day=0))
