@@ -30,9 +30,6 @@ SILENT_ABOUT_ARRAYS = {
     "schemas.encoding:encode",
     "training_triggers.drift.detect:of_log",
     "training_triggers.drift.detect:of_outcome",
-    "training_triggers.drift.version_watch:Sample.of",
-    "training_triggers.triggers.accuracy:fall_test",
-    "training_triggers.triggers.ks:distance",
     "training_triggers.triggers.psi:index",
     "training_triggers.triggers.trigger:inflation",
 }

@@ -63,6 +63,7 @@ class Sample:
 
     @classmethod
     def of(cls, values: Floats) -> Sample:
+        """values: float64 (entries,) or (entries, signals)."""
         finite = values[np.isfinite(values)]
         return cls(len(values), float(finite.mean()) if finite.size else 0.0, 1 - finite.size / max(1, values.size))
 

@@ -27,7 +27,7 @@ class Accuracy:
 
 
 def fall_test(baseline: Floats, window: Floats, sizes: Sizes | None) -> tuple[float, float]:
-    """z of the fall of a share, and the chance of at least that where nothing fell."""
+    """z of the fall of a share, and the chance of at least that if nothing fell. baseline, window: float64 (n,), 1 or 0 each."""
     fall = float(baseline.mean() - window.mean())
     pooled = float((baseline.sum() + window.sum()) / (len(baseline) + len(window)))
     variance = pooled * (1 - pooled) * (1 / len(baseline) + 1 / len(window)) * inflation(baseline, window, sizes)

@@ -16,7 +16,7 @@ from training_triggers.triggers.trigger import Finding, Floats
 
 
 def distance(baseline: Floats, window: Floats) -> float:
-    """max |F(x) - G(x)|, 0 to 1."""
+    """max |F(x) - G(x)|, 0 to 1. baseline, window: float64 (n,), of any two lengths."""
     a, b = np.sort(baseline), np.sort(window)
     every = np.concatenate([a, b])
     below_a, below_b = np.searchsorted(a, every, "right") / len(a), np.searchsorted(b, every, "right") / len(b)
