@@ -275,7 +275,7 @@ def test_a_schema_of_another_subject_is_no_way_around_the_check_of_this_one() ->
     decoder = Decoder("content", ids, "content-v1-value")
     body = _content(ids, 0)[5:]
     columns_, failures = decoder.decode([head(good) + body, head(stranger) + body])
-    assert columns_.n == 1 and "no version of content-v1-value" in str(failures[1])
+    assert columns_.n == 1 and "is not a version of content-v1-value" in str(failures[1])
 
 
 def test_random_schema_ids_cost_one_call_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
