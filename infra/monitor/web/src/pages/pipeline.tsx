@@ -10,6 +10,9 @@ import { Badge, Dot, Empty, Link, Section, useGet } from "../parts/basic";
 import { type Data, EDGE_TYPES, type Lag, NODE_TYPES, useLayout } from "../parts/pipeline_graph";
 import { at, go, usePlace, withParams } from "../router";
 
+const CONTROLS = 50; // pixels below the graph, where the buttons stand
+const withControls = <T extends { height: number }>(bounds: T): T => ({ ...bounds, height: bounds.height + CONTROLS });
+
 export default function Pipeline() {
   const { snapshot } = useLive();
   const { params } = usePlace();
@@ -113,7 +116,9 @@ export default function Pipeline() {
       <div
         className="graph"
         data-testid="graph"
-        style={layout ? { aspectRatio: `${layout.bounds.width + 60} / ${layout.bounds.height + 60}` } : undefined}
+        style={
+          layout ? { aspectRatio: `${layout.bounds.width + 60} / ${layout.bounds.height + 60 + CONTROLS}` } : undefined
+        }
       >
         {layout && nodes.length ? (
           <ReactFlow
@@ -122,7 +127,7 @@ export default function Pipeline() {
             edges={edges}
             nodeTypes={NODE_TYPES}
             edgeTypes={EDGE_TYPES}
-            onInit={(flow) => void flow.fitBounds(layout.bounds, { padding: 0.03 })}
+            onInit={(flow) => void flow.fitBounds(withControls(layout.bounds), { padding: 0.03 })}
             minZoom={0.15}
             maxZoom={1.6}
             nodesConnectable={false}
@@ -144,7 +149,7 @@ export default function Pipeline() {
             }}
           >
             <Background gap={24} />
-            <Controls showInteractive={false} />
+            <Controls showInteractive={false} orientation="horizontal" />
           </ReactFlow>
         ) : (
           <div className="waiting" role="status">
