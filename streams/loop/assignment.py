@@ -1,7 +1,7 @@
-"""The partitions that a loop holds: what is in flight of each, under which membership, claimed, paused or suspect.
+"""The partitions that a loop owns: records in flight, the group membership they were read under, claims, pauses, suspects.
 
-All of it is forgotten together, in one place, when the group takes partitions away or a transaction is refused: the
-committed offsets are the only truth, and reading goes on from them.
+All of it is forgotten together, in one place, when the group revokes partitions or a transaction is refused: only the
+committed offsets count, and reading continues from them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streams.rows import Place, Polled, Rows
 
 
 class Assignment:
-    """Implements `streams.broker.Listener`. `epoch` rises each time that work in flight is forgotten."""
+    """Implements `streams.broker.Listener`. `epoch` rises each time work in flight is forgotten."""
 
     def __init__(self, source: Source, clock: Clock, look_ahead_records: int, metrics: Metrics, log: Any) -> None:
         self._source = source
@@ -28,12 +28,12 @@ class Assignment:
         self._look_ahead_records = look_ahead_records
         self._metrics = metrics
         self._log = log
-        self._claimed: set[Place] = set()  # where our claim stands, at `offsets`, and nothing was sent to move it
-        self._tries: dict[Place, tuple[int, int]] = {}  # strict order: offset and how often it was tried
+        self._claimed: set[Place] = set()  # partitions with our claim at `offsets`, for which no commit was sent since
+        self._tries: dict[Place, tuple[int, int]] = {}  # strict order: offset, number of tries
         self._full = False
         self.pauses = Pauses(source)
         self.tracker = OffsetTracker()
-        self.offsets: dict[Place, int] = {}  # committed, as far as we know
+        self.offsets: dict[Place, int] = {}  # last known committed offset
         self.standing: frozenset[Place] = frozenset()  # partitions that stand still: streams/loop/liveness.py
         self.suspects: dict[Place, int] = {}  # run alone below this offset
         self.membership: bytes | None = None  # of the oldest record in flight
@@ -51,8 +51,8 @@ class Assignment:
     # --- records come and go ------------------------------------------------------------------------------------
 
     def polled(self, polled: Polled) -> None:
-        """The membership kept is that of the oldest record in flight: a newer one would let us commit for
-        partitions that were lost in between (seen on Kafka 4.3.1: 30 results for 20 records)."""
+        """Keeps the membership of the oldest record in flight: with a newer one the loop could commit for partitions that
+        were lost in between (seen on Kafka 4.3.1: 30 results for 20 records)."""
         if self.in_flight_records == 0 or self.membership is None:
             self.membership = polled.membership
         self.tracker.polled(polled.places, polled.offsets)
@@ -66,14 +66,14 @@ class Assignment:
         self.in_flight_bytes -= rows.bytes()
 
     def is_full(self, max_records: int, max_bytes: int) -> bool:
-        """With hysteresis, as pausing throws away what was prefetched: full at the limit, free again at half."""
+        """With hysteresis, because a pause discards prefetched records: full at the limit, free again at half."""
         share = 0.5 if self._full else 1.0
         self._full = self.in_flight_records >= max_records * share or self.in_flight_bytes >= max_bytes * share
         return self._full
 
     def committing(self, places: Iterable[Place]) -> None:
-        """Offsets of these partitions are about to be sent. From now on their claims are not ours to clear: the commit
-        may happen although it seems to fail, and what clears a claim writes the old offset. With progress it clears it."""
+        """Offsets of these partitions are about to be sent. From now on this loop must not clear their claims: the commit may
+        happen although it seems to fail, and clearing a claim writes the old offset. A commit that succeeds clears the claim."""
         self._claimed.difference_update(places)
 
     def committed(self, positions: Mapping[Place, Commit]) -> None:
@@ -84,7 +84,7 @@ class Assignment:
             self.membership = None
 
     def lowest_unfinished(self, place: Place) -> int:
-        """Behind the last polled record where all are finished."""
+        """The lowest unfinished offset; the one behind the last polled record if all are finished."""
         lowest = self.tracker.lowest_unfinished(place)
         assert lowest is not None, "a place in flight was polled"
         return lowest
@@ -103,7 +103,7 @@ class Assignment:
         return tries if tried_offset == offset else 0
 
     def wait_in_place(self, place: Place, offset: int, tries: int, delay_s: float) -> None:
-        """Strict order: the loop went back to this record, which was tried so often, and waits there."""
+        """Strict order: the loop went back to this record and waits there. tries: how often it was tried."""
         self._tries[place] = (offset, tries)
         self.pauses.hold(place, self._clock.monotonic_s() + delay_s)
 
@@ -124,9 +124,11 @@ class Assignment:
         try:
             self._source.commit(claims)
             self._claimed.update(places)
-        except TransactionAborted as error:  # the next rebalance is already there, and brings a new assignment
+        except TransactionAborted as error:  # the next rebalance has begun, and brings a new assignment
             self._log.info("claims not written", cause=str(error))
-            self.must_rejoin |= error.indefinite  # one that happens late would take the group back: its membership has to end
+            self.must_rejoin |= (
+                error.indefinite
+            )  # a claim that is written late would move the offset back: the membership must end
         self._log.info("assigned", places=sorted(places), offsets=[committed[place].offset for place in sorted(places)])
 
     def revoked(self, places: Sequence[Place], *, lost: bool) -> None:
@@ -140,8 +142,8 @@ class Assignment:
                 self._log.info("claims not cleared", cause=str(error))
         self._forget(places)
         self._log.info("revoked", places=sorted(places), lost=lost)
-        # What stays was forgotten too, as one membership stands for all of it: it is read again, but not from in here,
-        # where the client is in the middle of the change.
+        # Records of the remaining partitions were forgotten too, since one membership covers all. They are read again, but not from
+        # this callback, during which the client is changing its assignment.
         self.must_rewind = bool(self._source.assignment() - set(places))
 
     def rewind(self) -> None:

@@ -9,7 +9,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 60.0
 
 
 class Breaker:
-    """Closed: work goes on. Open: it is held until a time. Then half open: what is tried closes it, or opens it for twice as long."""
+    """Closed: work continues. Open: work is held until a time. Then half open: a trial closes it, or opens it for twice as long."""
 
     def __init__(self, limit: int) -> None:
         """limit: up to this many failures in a row count as failures of single records."""
@@ -44,7 +44,7 @@ class Breaker:
         self._times = min(self._times + 1, 30)
 
     def succeed(self) -> bool:
-        """Close it. True where it was open."""
+        """Close it. True if it was open."""
         was_open = bool(self.reason)
         self.reason, self._failures, self._times = "", 0, 0
         return was_open

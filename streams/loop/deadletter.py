@@ -13,7 +13,7 @@ from streams.rows import OutRecords, Rows
 MAX_MESSAGE_BYTES = 1024
 MAX_KEPT_HEADERS = 48
 MAX_KEPT_BYTES = 16 * 1024
-ROOM_BYTES = 64 * 1024  # what a dead letter may be larger than its source's largest record
+ROOM_BYTES = 64 * 1024  # a dead letter may exceed its source's largest record by this
 OURS = {
     h.ATTEMPT, h.NOT_BEFORE_MS, h.REDRIVE, h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET,
     h.ERROR_CODE, h.ERROR_MESSAGE, h.ERROR_STEP, h.ERROR_WORKER, h.HEADERS_DROPPED, h.HEADERS_UNREADABLE,
@@ -21,7 +21,7 @@ OURS = {
 
 
 def _kept(found: dict[str, bytes]) -> HeaderList:
-    """The record's own headers as far as they fit, and the number of those that did not."""
+    """The record's own headers that fit, and the number of those that do not."""
     kept: HeaderList = []
     room = MAX_KEPT_BYTES
     dropped = 0
@@ -59,7 +59,7 @@ def _cause(error: MillraceError, step: str, worker: str) -> HeaderList:
 
 
 def answerable(rows: Rows) -> Rows:
-    """For the answers of rows that may have any key: what is too long for one would make the answer too large to be written."""
+    """Rows with keys short enough for an answer: a longer key is replaced by the request id, as the answer would be too large to write."""
     if all(key is None or len(key) <= MAX_KEY_BYTES for key in rows.keys):
         return rows
     pairs = zip(rows.keys, rows.request_ids, strict=True)
@@ -69,13 +69,13 @@ def answerable(rows: Rows) -> Rows:
 
 
 def bare(rows: Rows) -> Rows:
-    """Without what cannot be written of them: under their request ids, with no value and no header but where to answer to."""
+    """Rows whose dead letter can always be written: the request id as key, no value, no header but the reply address."""
     headers = [{h.REPLY_TO: found[h.REPLY_TO]} if h.REPLY_TO in found else {} for found in rows.headers]
     return replace(rows, keys=[one.encode() for one in rows.request_ids], values=[None] * len(rows), headers=headers)
 
 
 def dead_letters(topic: str, rows: Rows, error: MillraceError, step: str, worker: str) -> OutRecords:
-    """Key and value byte for byte, partition as where it was read (retries keep it), our cause and the KIP-1034 headers."""
+    """Key and value byte for byte, the partition in which it was read (retries keep it), our cause and the KIP-1034 headers."""
     headers: list[HeaderList] = []
     for i in range(len(rows)):
         source, partition, offset = rows.origins[i]
@@ -97,7 +97,7 @@ def dead_letters(topic: str, rows: Rows, error: MillraceError, step: str, worker
 
 
 def retries(topic: str, rows: Rows, error: MillraceError, step: str, worker: str, not_before_ms: int) -> OutRecords:
-    """The record for another try: one attempt more, not before a time, its origin written down."""
+    """The record for another try: one attempt more, the earliest time, and its origin."""
     headers: list[HeaderList] = [
         [
             *_kept(rows.headers[i]),

@@ -25,7 +25,7 @@ MAX_HEALINGS = 3
 
 @dataclass(slots=True)
 class _Standing:
-    """Since when the committed offset of a partition has been what it is, and how often that was mended in vain."""
+    """The committed offset of a partition, since when, and the number of healings in vain."""
 
     offset: int
     since_s: float
@@ -62,7 +62,7 @@ class Liveness:
             self._heal(still, now_s)
 
     def _without_progress(self, now_s: float, *, idle: bool, held: bool) -> list[Place]:
-        """Partitions whose committed offset has not moved for too long, with no reason that we know of."""
+        """Partitions whose committed offset has not moved for too long without a known reason."""
         offsets, tracker = self._assignment.offsets, self._assignment.tracker
         for place in self._standing.keys() - offsets.keys():
             del self._standing[place]

@@ -1,8 +1,7 @@
 """The loop: poll, admit, batch, step, release, commit. Every record ends as exactly one of Emit, Reject, Defer.
 
 *Exactly once*: results, logs, dead letters, retries and offsets are one Kafka transaction, so a read_committed reader
-sees each origin offset answered once (KIP-98, KIP-447; what the old protocol of the client leaves open is said in
-`docs/guarantees.md`). *At least once*: offsets are committed after the records are acknowledged; repeats carry the
+sees each origin offset answered once (KIP-98, KIP-447; `docs/guarantees.md` says what the client's old protocol leaves open). *At least once*: offsets are committed after the records are acknowledged; repeats carry the
 same request id and origin.
 """
 
@@ -35,7 +34,7 @@ from streams.loop.trials import Trials
 from streams.metrics import Metrics
 from streams.rows import Polled, Rows
 
-SUSPECTS_S = 1.0  # so long a round runs suspects; then the group is served
+SUSPECTS_S = 1.0  # a round runs suspects for at most this long, then serves the group
 
 
 class Loop:
@@ -94,7 +93,7 @@ class Loop:
     def run(self, stopping: Callable[[], bool]) -> None:
         """Run until `stopping()`; then finish what is in flight, within `drain_limit_s`, and leave the group.
 
-        Raises Stop or Fenced where the process cannot go on; nothing that was not committed is lost by it.
+        Raises Stop or Fenced if the process cannot continue; records that were not committed are read again by their next owner.
         """
         try:
             self.source.subscribe((self.consumption.topic.name, *self._retry_topics), self.assignment)
@@ -102,7 +101,7 @@ class Loop:
                 self.run_once()
             self._drain()
         finally:
-            self._dropped()  # after a failure nothing unfinished may slip out in the last revocation
+            self._dropped()  # after a failure, unfinished work must not be committed in the last revocation
             self.source.close()
             self.step.close()
             self._suspects.close()
@@ -118,7 +117,9 @@ class Loop:
             self._failpoint("polled")
             if len(polled):
                 self._admit(polled)
-            if not held:  # else partitions were paused in this poll, and the next reads what may show that the step works
+            if (
+                not held
+            ):  # after a hold, this poll ran with paused partitions; the next one reads records that may show that the step works
                 self._run_suspects()
                 self._work()
             self._collect_and_release(wait_s=0.05)
@@ -129,7 +130,7 @@ class Loop:
             self.recovery.recover(failure)
 
     def _drain(self) -> None:
-        """Finish what was begun, and begin what there is still time for; the rest is not committed, so its next owner reads it."""
+        """Finish batches in progress, and start others while time is left; the rest is not committed, so its next owner reads it."""
         until_s = self._clock.monotonic_s() + self.limits.drain_limit_s
         try:
             while self._clock.monotonic_s() < until_s:
@@ -163,11 +164,13 @@ class Loop:
         self.recovery.try_stopped_again()
         alone = self.recovery.one_at_a_time
         full = assignment.is_full(self.limits.look_ahead_records, self.limits.look_ahead_bytes)
-        busy = assignment.in_flight_records > 0 and not self.trials.breaker.reason  # what is held back needs company
+        busy = (
+            assignment.in_flight_records > 0 and not self.trials.breaker.reason
+        )  # records that are held back need others beside them
         pauses.set_full(full or self._holds() or (alone and busy))
         pauses.apply(now_s)
         polled = self.source.poll(1 if alone else self.limits.poll_records, self._wait_s(now_s))
-        if assignment.must_rewind:  # partitions were taken away; what was in flight of the others is read again
+        if assignment.must_rewind:  # partitions were revoked: records in flight in the others are read again
             self.recovery.go_back()
             return Polled()
         if self._retry_topics and any(place[0] != self.consumption.topic.name for place in polled.places):
@@ -229,10 +232,10 @@ class Loop:
             self._end(Emit(rows, records))
 
     def _run_suspects(self) -> None:
-        """Each is committed before the next; after a while the group is served."""
+        """Run suspects one by one, each committed before the next, for at most SUSPECTS_S; then serve the group."""
         until_s = self._clock.monotonic_s() + SUSPECTS_S
         while self._suspects.due_in_s(now_s := self._clock.monotonic_s()) == 0.0 and now_s <= until_s and not self._holds():
-            self._commit()  # so that no transaction is open meanwhile
+            self._commit()  # no transaction is open while it runs
             self._collect(self._suspects.run_first())
             self.outbox.release()
             self._commit()
@@ -240,8 +243,8 @@ class Loop:
     # --- batch and step -----------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """Batches that are due, one after the other, but not for longer than a commit interval: then poll again, so
-        that what is finished is committed and the group is served while much is waiting."""
+        """Run batches that are due, for at most a commit interval; then poll again, so that finished work is committed and the group
+        is served while many records wait."""
         until_s = self._clock.monotonic_s() + self.limits.commit_interval_ms / 1000
         while not self.step.busy() and self._clock.monotonic_s() <= until_s and not self._holds():
             trial = self.trials.breaker.reason != ""
@@ -265,7 +268,7 @@ class Loop:
         if not len(batch):
             return
         if self.outbox.opened is not None and self.step.takes_long(batch):
-            self._commit()  # the broker would abort a transaction that is open all the while
+            self._commit()  # the broker would abort a transaction that stays open during a long batch
         started_s = self._clock.monotonic_s()
         self.step.submit(batch)
         self.metrics.add("batches", 1)
@@ -274,11 +277,11 @@ class Loop:
 
     def _collect(self, outcomes: Sequence[Outcome]) -> None:
         for rows in [outcome.rows for outcome in outcomes if isinstance(outcome, Emit) and len(outcome.rows)]:
-            self.trials.answered(rows)  # before any end, as in strict order one takes the others back with it
+            self.trials.answered(rows)  # first, because in strict order a rejected row makes the loop read the others again
         for outcome in outcomes:
             is_witness = self.trials.is_witness(outcome.rows)
             if len(outcome.rows) and outcome.rows.epoch != self.assignment.epoch and not is_witness:
-                continue  # read under an assignment that is gone: its next owner, or we, read it again
+                continue  # read under an earlier assignment: its next owner, or this loop, reads it again
             if not is_witness:
                 self._end(outcome)
 
@@ -306,7 +309,7 @@ class Loop:
         return self.outbox.hold(Ended(rows, [letters, *records], rejected=True))
 
     def _hold_back(self, rows: Rows) -> None:
-        """Rows that failed by no fault of theirs wait for the next trial, behind the others: one of those may succeed."""
+        """Rows that failed through no fault of their own wait behind the others for the next trial: one of those may succeed."""
         if self._strict:
             self._commit_and_go_back()
         elif self._suspects.among(rows):
@@ -316,7 +319,7 @@ class Loop:
 
     def _defer(self, row: Rows, error: RetryLater, step: str) -> None:
         if row.epoch != self.assignment.epoch:
-            return  # in strict order the first of a batch takes the others back with it
+            return  # in strict order the first row of a batch made the loop read the others again
         attempt, delays = row.attempts[0], self.consumption.retry_delays_ms
         if self._strict:
             attempt = self.assignment.tries(row.places[0], row.offsets[0])
@@ -335,7 +338,7 @@ class Loop:
             self.outbox.hold(Ended(row, [records]))
 
     def _commit_and_go_back(self) -> None:
-        """Strict order: what is finished is committed; the record that waits, and all behind it, are read again."""
+        """Strict order: commit finished work, then read the waiting record and all behind it again."""
         self.outbox.release()
         self._commit()
         self.recovery.go_back()
@@ -355,7 +358,7 @@ class Loop:
     # --- when partitions go -------------------------------------------------------------------------------------
 
     def _before_revoke(self) -> None:
-        """Called inside a rebalance while the old generation still holds: what is finished may still be committed."""
+        """Called inside a rebalance, while the old generation is still valid: finished work can still be committed."""
         try:
             self.outbox.release()
             self._commit()
@@ -363,7 +366,7 @@ class Loop:
             self._log.info("commit at revocation refused", cause=str(failure))
 
     def _dropped(self) -> None:
-        """All work in flight was forgotten: so is the open transaction."""
+        """All work in flight was dropped; drop the open transaction too."""
         self._batcher.clear()
         self._suspects.clear()
         self.outbox.drop()

@@ -14,11 +14,11 @@ class _Partition:
     def __init__(self, position: int) -> None:
         self.open: deque[int] = deque()  # polled, in order, finished or not
         self.finished: set[int] = set()
-        self.position = position  # behind the last polled record
+        self.position = position  # the offset behind the last polled record
 
     def lowest_unfinished(self) -> int:
         opened, finished = self.open, self.finished
-        if len(finished) == len(opened):  # only what is open is ever finished: all of it is
+        if len(finished) == len(opened):  # only open offsets are ever finished, so all of them are
             opened.clear()
             finished.clear()
             return self.position
@@ -48,7 +48,7 @@ class OffsetTracker:
         partition.position = offsets[-1] + 1
 
     def finish(self, places: list[Place], offsets: list[int]) -> None:
-        """Offsets of places that were forgotten meanwhile are ignored."""
+        """Offsets of places that were forgotten in the meantime are ignored."""
         if places and places.count(places[0]) == len(places):
             self._finish(places[0], offsets)
             return
@@ -61,12 +61,12 @@ class OffsetTracker:
             partition.finished.update(offsets)
 
     def lowest_unfinished(self, place: Place) -> int | None:
-        """None where nothing of the place was polled."""
+        """None if no record of the place was polled."""
         partition = self._partitions.get(place)
         return None if partition is None else partition.lowest_unfinished()
 
     def position(self, place: Place) -> int | None:
-        """Behind the last polled record; None where nothing of the place was polled."""
+        """The offset behind the last polled record; None if no record of the place was polled."""
         partition = self._partitions.get(place)
         return None if partition is None else partition.position
 

@@ -9,10 +9,10 @@ from streams.rows import Place
 
 
 class Pauses:
-    """Keeps the source's paused partitions equal to the reasons there are; each call does only what changed.
+    """Keeps the source's paused partitions equal to the reasons for pausing; each call sends only changes.
 
-    A client keeps an application's pause across revocation and assignment, so what it has paused of a partition that was
-    just assigned is unknown here until `apply` has set it anew.
+    The client keeps a pause across revocation and assignment, so whether a partition that was just assigned is paused is unknown
+    until `apply` has set it again (confluent-kafka-go #193, librdkafka #1849).
     """
 
     def __init__(self, source: Source) -> None:
@@ -21,7 +21,7 @@ class Pauses:
         self._unknown: set[Place] = set()
         self._until_s: dict[Place, float] = {}
         self._full = False
-        self.stopped: dict[Place, str] = {}  # partitions that wait for a person, and why
+        self.stopped: dict[Place, str] = {}  # partitions that were stopped, with the reason
 
     def hold(self, place: Place, until_s: float) -> None:
         self._until_s[place] = until_s
@@ -39,15 +39,15 @@ class Pauses:
         return max(0.0, min(self._until_s.values()) - now_s) if self._until_s else None
 
     def holds_back(self, place: Place) -> bool:
-        """True where there is a reason not to read this partition now."""
+        """Whether there is a reason not to read this partition now."""
         return self._full or place in self._until_s or place in self.stopped
 
     def set_anew(self, places: Iterable[Place]) -> None:
-        """Take nothing for granted of these partitions: the next `apply` pauses or resumes each of them."""
+        """Assume nothing about these partitions: the next `apply` pauses or resumes each of them."""
         self._unknown.update(places)
 
     def forget(self, places: Iterable[Place]) -> None:
-        """These partitions are another's now."""
+        """These partitions belong to another member now."""
         for place in places:
             self._until_s.pop(place, None)
             self.stopped.pop(place, None)

@@ -1,9 +1,8 @@
 """Which finished outcomes may enter the transaction: those that end a prefix of every partition they touch.
 
-A transaction commits one offset a partition, so it may hold only outcomes below the lowest unfinished offset. An
-outcome can span partitions (one batch, many partitions); it is let out whole or not at all. The answer is the
-greatest set of outcomes that leaves no gap: start with all, take out what lies above a gap, and repeat, as each
-outcome that is taken out makes a gap of its own.
+A transaction commits one offset per partition, so it may contain only outcomes below the lowest unfinished offset. An
+outcome can span partitions (one batch, many partitions); it is released whole or not at all. The result is the largest set of
+outcomes without a gap: start with all, remove those above a gap, and repeat, since each removed outcome leaves a gap of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from streams.rows import OutRecords, Place, Rows
 
 @dataclass(slots=True)
 class Ended:
-    """Rows whose end is decided, with every record that it writes. rejected: they went to the dead-letter topic."""
+    """Rows whose end is decided, with all records to be written for them. rejected: they go to the dead-letter topic."""
 
     rows: Rows
     records: list[OutRecords]
@@ -28,7 +27,7 @@ class Ended:
 
 
 def releasable(held: list[Ended], lowest_unfinished: Callable[[Place], int]) -> tuple[list[Ended], list[Ended], dict[Place, int]]:
-    """(let out, still held, limit of each place touched): every offset below a limit is ended by what is let out."""
+    """(released, still held, limit of each place touched): the released outcomes end every offset below a limit."""
     limits: dict[Place, int] = {}
     for ended in held:
         for place in ended.spans:

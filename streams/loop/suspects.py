@@ -1,4 +1,4 @@
-"""Rows of partitions whose owners died: they wait in order, and run one by one in the quarantine."""
+"""Rows of partitions whose owners died: they wait in order and run one by one in the quarantine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 
 class Suspects:
-    """is_suspect: of a place and an offset. Without a quarantine every row is trusted."""
+    """is_suspect: whether the record at a place and offset is one. Without a quarantine every row is trusted."""
 
     def __init__(self, quarantine: Quarantine | None, is_suspect: Callable[[Place, int], bool], clock: Clock, log: Any) -> None:
         self._quarantine, self._is_suspect, self._clock, self._log = quarantine, is_suspect, clock, log
@@ -27,11 +27,11 @@ class Suspects:
         return len(self._waiting)
 
     def among(self, rows: Rows) -> bool:
-        """Whether the first of the rows is one."""
+        """Whether the first of the rows is a suspect."""
         return self._quarantine is not None and self._is_suspect(rows.places[0], rows.offsets[0])
 
     def take_from(self, rows: Rows) -> Rows:
-        """Keep those that are; the others."""
+        """Keep the suspects; return the other rows."""
         if self._quarantine is None or not len(rows):
             return rows
         suspicious = [self._is_suspect(*at) for at in zip(rows.places, rows.offsets, strict=True)]
@@ -45,12 +45,12 @@ class Suspects:
         self._waiting.clear()
 
     def due_in_s(self, now_s: float) -> float | None:
-        """Seconds until the first may run; None where none waits."""
+        """Seconds until the first may run; None if none waits."""
         return max(0.0, self._from_s - now_s) if self._waiting else None
 
     def run_first(self) -> Sequence[Outcome]:
-        """Its outcomes. None where the child process does not start, which is no fault of the row: then all wait, with growing
-        pauses."""
+        """Run the first and return its outcomes; none if the child process does not start, which is not the row's fault: then all wait,
+        with growing pauses."""
         assert self._quarantine is not None
         try:
             outcomes = self._quarantine.run(self._waiting[0])

@@ -1,4 +1,4 @@
-"""Whether the step still works: told by its outcomes, and while it seems not to, by trials after growing pauses."""
+"""Whether the step still works: judged by its outcomes and, while it seems broken, by trials after growing pauses."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from streams.loop.batching import Batcher
 from streams.loop.breaker import Breaker
 from streams.rows import Rows
 
-WITNESS_EPOCH = -1  # of a row that is only tried: its outcome goes nowhere
+WITNESS_EPOCH = -1  # of a row that runs only as a trial: its outcome is discarded
 
 
 class Trials:
-    """Keeps a row that the step answered, as a witness: if that fails too, it is not the records that are to blame."""
+    """Keeps a row that the step answered as a witness: if the step fails on it now, the records are not the cause."""
 
     def __init__(self, max_failures_in_a_row: int, in_order: bool, clock: Clock, log: Any) -> None:
         self.breaker = Breaker(max_failures_in_a_row)
@@ -26,13 +26,13 @@ class Trials:
         return rows.epoch == WITNESS_EPOCH
 
     def answered(self, rows: Rows) -> None:
-        """The step gave a result for these."""
+        """The step gave a result for these rows."""
         self._witness = replace(rows.take([0]), epoch=WITNESS_EPOCH, deadlines_ms=[0])
         if self.breaker.succeed():
             self._log.info("the step answers again")
 
     def step_is_to_blame(self, error: PoisonRecord) -> bool:
-        """Count a record that failed. True where it is not the record: so many in a row, or a trial that failed."""
+        """Count a record that failed. True if the record is not the cause: too many failures in a row, or a failed trial."""
         was_open = bool(self.breaker.reason)
         words = f"{self._limit} records in a row failed and none was answered, the last with: {error}"
         if self.breaker.fail(words, self._clock.monotonic_s()):
@@ -42,7 +42,7 @@ class Trials:
         return True
 
     def next(self, waiting: Batcher) -> Rows | None:
-        """What to try: the witness, else some of what waits; None where there is nothing."""
+        """Rows for a trial: the witness, else a sample of the waiting rows; None if there are none."""
         witness, self._witness = self._witness, None
         if witness is not None:
             return witness
