@@ -1,5 +1,6 @@
-"""From findings to one request for training: `drift-events-v1` to `training-requests-v1`, and why or why not to
-`training-events-v1`. The decision is a pure function of the finding, of what was asked for before and of how those runs ended.
+"""Turns findings into one request for training: reads `drift-events-v1`, writes `training-requests-v1`, and reports the reason
+for or against a request to `training-events-v1`. The decision is a pure function of the finding, of the earlier requests and of
+how their runs ended.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from training_triggers.journal import ENDS
 
 ASKED_BY = "decide"
 DUE = ("volume", "age")  # triggers that compare nothing
-LOST_MS = DAY_MS  # a run without an end holds its model no longer than that
+LOST_MS = DAY_MS  # a run without an end blocks its model for at most this time
 LONGEST_PAUSE_MS = DAY_MS
 READ_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
 class RetrainPolicy:
-    """cool_down_ms: from the end of a model's run to the next that drift asks for. runs_per_day: of those, within 24 hours; 0 for none.
-    baseline_ms: time that the baseline of a finding must span."""
+    """cool_down_ms: time from the end of a model's run to the next run that drift may request. runs_per_day: most runs that drift
+    requests within 24 hours; 0: drift requests none. baseline_ms: time that the baseline of a finding must span."""
 
     cool_down_ms: int = 600_000
     runs_per_day: int = 6
@@ -45,7 +46,7 @@ class RetrainPolicy:
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """kind: of `journal.ENDS`, the last that was told of a run."""
+    """kind: the last event of `journal.ENDS` that was written for a run."""
 
     kind: str
     at_ms: int
@@ -58,12 +59,12 @@ class Decision:
 
 
 def run_key(event: DriftEvent) -> str:
-    """The same finding asks for the same run."""
+    """The key of the run that a finding requests: the same for the same finding."""
     return f"{event.model}-{hashlib.sha256(event.event_id.encode()).hexdigest()[:8]}"
 
 
 def onset_ms(event: DriftEvent) -> int:
-    """About when the first of its windows in a row began, as if all took as long as the last."""
+    """Approximate start of the first of the event's windows in a row, as if each took as long as the last."""
     return event.from_ms - (event.in_a_row - 1) * (event.to_ms - event.from_ms)
 
 
@@ -99,8 +100,9 @@ def decide(
 
 
 def pause(asked: Sequence[TrainingRequest], ends: Mapping[str, RunEnd], policy: RetrainPolicy) -> tuple[int, int]:
-    """How long after the last run of `asked` the next may be asked for, and when that last run ended, both in ms. Doubled by each run in a row
-    that drift asked for and that did not lead to a new version, up to a day: more of the same would end as those did."""
+    """The pause after the last run of `asked` before the next request, and the time when that last run ended, both in ms. The
+    pause doubles, up to a day, for each run in a row that drift requested and that did not lead to a new version: more such runs
+    would end the same way."""
     in_vain = 0
     for request in reversed(asked):
         if request.run_key in ends and ends[request.run_key].kind == RunEvent.PROMOTED:
@@ -115,7 +117,7 @@ def words_of(event: DriftEvent) -> str:
     if event.trigger in DUE:
         return f"{event.trigger}: {event.statistic:.0f} {event.signal} since version {event.version} took over (retrains every {event.least_effect:.0f})"
     chance = "" if event.p_value is None else f", p {event.p_value:.2g}"
-    joint = event.signal in (ALL, EMBEDDING)  # of several columns a mean says nothing
+    joint = event.signal in (ALL, EMBEDDING)  # a mean over several columns has no meaning
     means = (
         ""
         if joint
@@ -134,7 +136,7 @@ def _mean(mean: float, missing: float) -> str:
 
 
 class Decide(Processor):
-    """Step and state of the loop. read: all training requests (of persons, too) and events, from the first."""
+    """Step and state of the loop. read: all training requests (also those of persons) and events, from the first."""
 
     def __init__(self, policy: RetrainPolicy, ids: SchemaIds, worker: str, read: Callable[[], Broadcast]) -> None:
         self._policy, self._ids, self._worker, self._read = policy, ids, worker, read
@@ -179,7 +181,7 @@ class Decide(Processor):
             self._ends[record["run_key"]] = RunEnd(record["kind"], record["at_ms"])
 
     def _ask(self, request: TrainingRequest) -> None:
-        """A request that is read again is the same."""
+        """Remember a request; reading the same request twice changes nothing."""
         mine = self._asked.setdefault(request.model, [])
         if all(request.run_key != before.run_key for before in mine):
             mine.append(request)

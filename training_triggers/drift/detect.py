@@ -1,8 +1,9 @@
-"""The detectors' loops: `drift` watches what models see and say (`prediction-log-v1`), `accuracy` how often they are right
-(`prediction-outcomes-v1`). Findings go to `drift-events-v1`, with the state and the offsets in one transaction.
+"""The detectors' loops: `drift` watches the inputs and outputs of models (`prediction-log-v1`), `accuracy` watches how often they
+are right (`prediction-outcomes-v1`). Findings go to `drift-events-v1`, in one transaction with the state and the offsets.
 
-One process owns all partitions of a loop: a model's batches are spread over them, and a part of them would be another sample. It is
-a static member of its group, so that it has them all again at once when it was killed, and a second one fences it.
+One process owns all partitions of a loop: a model's batches are spread over them, and some of the partitions would give a
+different sample. The process is a static member of its group, so that it gets all partitions back at once after it was killed,
+and a second process fences it.
 """
 
 from __future__ import annotations
@@ -38,17 +39,18 @@ from training_triggers.triggers.trigger import Trigger
 from training_triggers.versions.promotion import as_shipped
 
 MOST_MS = 2**42  # the year 2109
-MOST_OUTPUTS = 16  # outputs that are watched one by one; of a model with more, its signals are
-VERSIONS_KEPT = 3  # of a model, those that answered last: the one that answers, the one before, a canary
-RENEW = "renew"  # trigger of an event that asks for a new baseline
+MOST_OUTPUTS = 16  # a model with at most this many outputs has each watched; of one with more, only the signals are watched
+VERSIONS_KEPT = 3  # per model, the versions that answered last: the live one, the one before, a canary
+RENEW = "renew"  # trigger of an event that requests a new baseline
 READ_LIMIT_S = 60.0
 
-Entries = tuple[str, str, int, tuple[str, ...], Matrix]  # model, version, time, names of the columns, (n, names)
+Entries = tuple[str, str, int, tuple[str, ...], Matrix]  # model, version, time, column names, float32 (n, names)
 Extract = Callable[[Mapping[str, Any]], Entries | None]
 
 
 def of_log(record: Mapping[str, Any]) -> Entries | None:
-    """Signals, outputs by name, what was told as one number, the embedding and numeric features of one batch that was answered live."""
+    """Signals, named outputs, the decision as one number, the embedding and numeric features of one batch that was answered live:
+    float32 (n, names). None for any other batch."""
     n = len(record["request_ids"])
     if record["arm"] != Arm.LIVE or not n:
         return None
@@ -71,7 +73,7 @@ def of_log(record: Mapping[str, Any]) -> Entries | None:
 
 
 def of_outcome(record: Mapping[str, Any]) -> Entries | None:
-    """Whether one live answer was right; None where the label says nothing of what the model tells."""
+    """Whether one live answer was right, float32 (1, 1); None if the label does not cover the model's outputs."""
     if record["arm"] != Arm.LIVE:
         return None
     right = judged(record)
@@ -81,7 +83,7 @@ def of_outcome(record: Mapping[str, Any]) -> Entries | None:
 
 
 def judged(record: Mapping[str, Any]) -> bool | None:
-    """Whether an outcome's answer was right; None where its outputs have no names or nothing is known of them."""
+    """Whether an outcome's answer was right; None if its outputs have no names or no label covers them."""
     if not record["output_names"]:
         return None
     (said,) = decided(record, 1).tolist()
@@ -90,8 +92,8 @@ def judged(record: Mapping[str, Any]) -> bool | None:
 
 
 class Detector(Processor):
-    """Step and state of one loop. read_state: all records of `drift-state-v1` that are committed, oldest first. read_wishes: `drift-events-v1`
-    and `model-updates-v1`, from the first: where a baseline is to begin anew."""
+    """Step and state of one loop. read_state: all committed records of `drift-state-v1`, oldest first. read_wishes:
+    `drift-events-v1` and `model-updates-v1`, from the first: they contain the requests for new baselines."""
 
     def __init__(
         self,
@@ -108,8 +110,8 @@ class Detector(Processor):
         self._ids, self._worker, self._read_state, self._read_wishes = ids, worker, read_state, read_wishes
         self._renewed: dict[
             tuple[str, str], int
-        ] = {}  # by model and version, "" for all of them: from when on a baseline begins anew
-        self._digests: dict[tuple[str, str], str] = {}  # of what answered last under a version's name
+        ] = {}  # by model and version ("" for all versions): time from which a new baseline begins
+        self._digests: dict[tuple[str, str], str] = {}  # of the model that answered last under a version's name
         self._wishes: Broadcast | None = None
         self._topics: list[Followed[None]] = []
         self._log = structlog.get_logger().bind(worker=worker)
@@ -121,7 +123,7 @@ class Detector(Processor):
     # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
-        """Raises BadSettings where only a part of the topic is ours, BrokerUnavailable."""
+        """Raises BadSettings if this process owns only some of the topic's partitions, BrokerUnavailable."""
         mine = {number for name, number in positions if name == self._consumption.topic.name}
         if len(mine) < self._consumption.topic.partitions:
             raise BadSettings(
@@ -162,7 +164,8 @@ class Detector(Processor):
             self._renew(record["model"], "", record["to_ms"])
 
     def _updated(self, record: Mapping[str, Any]) -> None:
-        """Another model under the name of one that answered is not to be measured by that one's baseline."""
+        """Begin a new baseline if another model takes the name of a version that answered: the old baseline does not apply to
+        it."""
         model, version, digest = record["model"], record["version"], record["digest"]
         before = self._digests.get((model, version)) or self._shipped(model, version)
         self._digests[model, version] = digest
@@ -180,7 +183,7 @@ class Detector(Processor):
         self._renewed[model, version] = max(at_ms, self._renewed.get((model, version), 0))
 
     def _keep(self, model: str, version: str, watch: VersionWatch) -> None:
-        """As the last that was used of its model; the others as far as they are kept."""
+        """Store the watch as the last one used of its model, and drop the model's oldest ones beyond VERSIONS_KEPT."""
         self.watches.pop((model, version), None)
         self.watches[model, version] = watch
         for key in [key for key in self.watches if key[0] == model][:-VERSIONS_KEPT]:
@@ -203,14 +206,14 @@ class Detector(Processor):
             watch = self._watch(model, version, names, at_ms)
             touched[model, version] = watch
             if watch.signals and not names:
-                continue  # nothing was logged of this batch that could be watched
+                continue  # the log has no columns to watch for this batch
             watched = entries[:, [names.index(signal) for signal in watch.signals]]
             alarms += [(model, version, alarm) for alarm in watch.add(watched, at_ms)]
         return [*outcomes, Emit(done, [*self._told(alarms), *self._kept(touched)])] if len(done) else outcomes
 
     def _extracted(self, columns: Columns) -> tuple[list[Entries], dict[int, RecordError]]:
-        """What is watched of each record, and the error of each row that no worker can have written: arrays of other lengths, other
-        types, times that no clock shows."""
+        """The watched entries of each record, and the error of each row that no worker can have written: arrays of different
+        lengths, wrong types, impossible times."""
         found: list[Entries] = []
         refused: dict[int, RecordError] = {}
         for row, record in enumerate(columns.records()):
@@ -226,8 +229,9 @@ class Detector(Processor):
         return found, refused
 
     def _watch(self, model: str, version: str, names: tuple[str, ...], at_ms: int) -> VersionWatch:
-        """Columns that not all batches have are let go rather than the baseline: while versions of a worker are rolled out, some log a column
-        more. As long as there is no baseline a new column begins it anew, once."""
+        """The watch of a version, with the columns of this batch. If some batches lack a column, the column is dropped and the
+        baseline kept: during a roll-out of workers, some log one more column. Before there is a baseline, a new column restarts
+        it once."""
         watch = self.watches.get((model, version)) or VersionWatch(names, self._triggers, self._rules)
         for of, words in (
             ("", "a person asked for a new baseline"),

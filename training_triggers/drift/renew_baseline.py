@@ -1,4 +1,5 @@
-"""A person's wish for new baselines of a model, where what it was compared with is no longer what is right. The detectors read it on `drift-events-v1`."""
+"""A person's request for new baselines of a model, for use when the old baseline no longer shows the right state. The detectors
+read it from `drift-events-v1`."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ def wish(model: str, at_ms: int) -> DriftEvent:
 
 
 def renew(settings: TriggerSettings, model: str) -> DriftEvent:
-    """Returns when the broker has it. Raises BrokerUnavailable."""
+    """Write the request; returns when the broker has it. Raises BrokerUnavailable."""
     event, ids = wish(model, SystemClock().now_ms()), Registry(settings.registry)
     write(
         KafkaAddress(bootstrap=settings.bootstrap),

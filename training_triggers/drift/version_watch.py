@@ -1,14 +1,15 @@
-"""Watching one model version: what it saw first is the baseline, each further window is compared with it. Pure.
+"""Watches one model version: its first entries are the baseline, and each further window is compared with it. Pure.
 
-The first window begins the baseline; until it spans `baseline_ms` it goes on to learn from each window that was compared, and holds as much of each.
-A finding counts where the change is large enough, significant, and there for `in_a_row` windows together.
+The first window begins the baseline. Until the baseline spans `baseline_ms`, it also learns from each compared window, and holds
+an equal share of each. A finding counts if the change is large enough, significant, and present in `in_a_row` windows in a row.
 
-Significant: the windows of one baseline share it, and entries are not independent, so
-- each sample counts as so many independent entries as the baseline's own windows say (`baseline_spread.py`);
-- of alpha, alpha / (k (k + 1)) is spent on window k since the baseline, which adds up to alpha over all of them, however many are looked
-  at (from alpha / LEAST_ALPHA on it is LEAST_ALPHA a window, so that an old version is not blind). A finding needs m windows that are significant in a row;
-  that m of them, which share a baseline at least as large as each, all have a p-value under q by chance, is about as likely as q^(2m / (m + 1))
-  (the exponent of normals that have a correlation of 1/2). So each is tested at the spent alpha to the power of (m + 1) / 2m.
+The windows of one baseline share it, and entries are not independent. Significance takes both into account:
+- Each sample counts as the number of independent entries that the baseline's own windows indicate (`baseline_spread.py`).
+- Window k since the baseline spends alpha / (k (k + 1)) of alpha, which adds up to at most alpha over any number of windows. Once
+  that falls below LEAST_ALPHA, each window spends LEAST_ALPHA, so that an old version is still watched. A finding needs m
+  significant windows in a row. The chance that all m windows, which share a baseline at least as large as each, have a p-value
+  under q is about q^(2m / (m + 1)) (the exponent for normals with a correlation of 1/2). So each window is tested at its share of
+  alpha to the power of (m + 1) / 2m.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ LEAST_ALPHA = 1e-6
 LEAST_WINDOW_N = 20
 STATE_BYTES = 900_000  # of baseline and window together: with the rest they fit a record of `drift-state-v1`
 SEED = 20_240_501
-DUE = "due "  # of a key of `streaks`: what is due by count or time, and its size
+DUE = "due "  # prefix of a key of `streaks` for a trigger by count or time, followed by its name and size
 
 
 @dataclass(frozen=True)
 class WatchRules:
-    """window_n: entries of the baseline and of each window. alpha: chance of a false finding a trigger and version, all signals and windows
-    together, before `least_effect` and `in_a_row`. baseline_ms: time that a baseline spans. due: what asks for training by count or time alone."""
+    """window_n: entries of the baseline and of each window. alpha: chance of a false finding per trigger and version, over all
+    signals and windows, before `least_effect` and `in_a_row`. baseline_ms: time that a baseline spans. due: triggers that request
+    training by count or time alone."""
 
     window_n: int = 1_000
     alpha: float = 0.05
@@ -44,18 +46,19 @@ class WatchRules:
     due: Sequence[Due] = ()
 
     def alpha_of(self, window: int) -> float:
-        """At which the window with that number since the baseline is tested, from 1."""
+        """The level at which a window is tested. window: its number since the baseline, from 1."""
         spent = max(self.alpha / (window * (window + 1)), LEAST_ALPHA)
         return float(spent ** ((self.in_a_row + 1) / (2 * self.in_a_row)))
 
     def fitting(self, signals: int) -> int:
-        """Entries of a window of so many signals: fewer than `window_n` where baseline and window would not fit a record."""
+        """Entries per window for this number of signals: fewer than `window_n` if baseline and window would not fit a record."""
         return max(LEAST_WINDOW_N, min(self.window_n, STATE_BYTES // (8 * max(1, signals))))
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Of a finding's baseline or window. mean: of its finite entries, 0 where there are none; missing: the share of the others."""
+    """Summary of a finding's baseline or window. mean: of its finite entries, 0 if there are none; missing: the share of the
+    others."""
 
     n: int
     mean: float = 0.0
@@ -85,9 +88,10 @@ class Alarm:
 
 @dataclass
 class VersionWatch:
-    """baseline, window: float32 (entries, signals); not a number is -inf. window_n: entries of each, fixed when the baseline began. asked_n: the
-    setting it came from. windows: compared so far, with those of the baselines before; began: of them, before alpha was spent anew. entries: seen
-    so far. A baseline that is not settled learns from what it is compared with, and tells a change once."""
+    """baseline, window: float32 (entries, signals), with -inf for NaN. window_n: entries of each, fixed when the baseline began.
+    asked_n: the setting that window_n came from. windows: number compared so far, including those of earlier baselines; began:
+    how many of them came before alpha was spent anew. entries: number seen so far. A baseline that is not settled learns from the
+    windows it is compared with, and reports a change once."""
 
     signals: tuple[str, ...]
     triggers: Sequence[Trigger]
@@ -120,11 +124,11 @@ class VersionWatch:
 
     @property
     def span_ms(self) -> int:
-        """Time from the first to the last that the baseline learnt from."""
+        """Time from the first to the last entry that the baseline learnt from."""
         return max(0, self.until_ms - self.since_ms)
 
     def add(self, entries: Matrix, at_ms: int) -> list[Alarm]:
-        """Entries of one batch, shape (n, signals); the alarms of the windows that they fill."""
+        """Add the entries of one batch, float32 (n, signals). Returns the alarms of the windows that they complete."""
         entries = np.where(np.isnan(entries), np.float32("-inf"), entries).astype(np.float32)
         alarms: list[Alarm] = []
         self.entries += len(entries)
@@ -150,7 +154,8 @@ class VersionWatch:
         return alarms
 
     def _learn(self, window: Matrix) -> None:
-        """Each window of the span gets the same share of the baseline's entries, drawn the same way after a restart."""
+        """Mix a window into the baseline, float32 (entries, signals): each window of the span gets the same share of the
+        baseline's entries. The draw is the same after a restart."""
         if self.spread is None:
             self.spread = Spread.of(window.astype(np.float64))
         self.spread.add(window.astype(np.float64))
@@ -161,15 +166,16 @@ class VersionWatch:
             self.settled, self.began = True, self.windows
 
     def anew(self, note: str, signals: tuple[str, ...] | None = None, since_ms: int = 0) -> VersionWatch:
-        """The same version with a baseline that begins now. Windows are counted on, so that no two findings have one id."""
+        """The same version with a baseline that begins now. The window count continues, so that no two findings have the same
+        id."""
         return VersionWatch(
             signals or self.signals, self.triggers, self.rules, windows=self.windows, began=self.windows, entries=self.entries,
             streaks=self._dues(), seen_ms=self.seen_ms, first_ms=self.first_ms, since_ms=since_ms, ignored=self.ignored, note=note,
         )  # fmt: skip
 
     def cut(self, note: str) -> None:
-        """To smaller windows: of the baseline evenly, of the window that is filling nothing. How windows differ was measured on
-        larger ones, whose design effect is the larger one."""
+        """Reduce to smaller windows: the baseline is sampled evenly, and the window being filled is emptied. The spread between
+        windows was measured on larger windows, whose design effect is the larger one."""
         self.window_n, self.asked_n = min(self.window_n, self.rules.fitting(len(self.signals))), self.rules.window_n
         if len(self.baseline) > self.window_n:
             self.baseline = self.baseline[np.linspace(0, len(self.baseline) - 1, self.window_n).astype(int)]
@@ -179,7 +185,7 @@ class VersionWatch:
         return {key: n for key, n in self.streaks.items() if key.startswith(DUE)}
 
     def narrow(self, names: Sequence[str]) -> None:
-        """To the columns that these batches have, too; the others are let go and `ignored`."""
+        """Keep only the columns that these batches also have; the others are dropped and listed in `ignored`."""
         kept = [i for i, signal in enumerate(self.signals) if signal in names]
         self.ignored |= set(self.signals) - set(names)
         self.signals = tuple(self.signals[i] for i in kept)
@@ -187,8 +193,8 @@ class VersionWatch:
         self.spread = None if self.spread is None else self.spread.only(kept)
 
     def _due(self) -> list[Alarm]:
-        """Each as often as it is due; `streaks` keeps how often it was told. Where a trigger's size was set anew, what is due by now counts
-        as told."""
+        """An alarm for each trigger that is due; `streaks` stores how often each was reported. If a trigger's size was changed,
+        whatever is due by now counts as reported."""
         alarms: list[Alarm] = []
         for trigger in self.rules.due:
             found, of = trigger.due(self.entries, (self.seen_ms - self.first_ms) / 1000), f"{DUE}{trigger.name} "
@@ -206,7 +212,8 @@ class VersionWatch:
         return alarms
 
     def _compare(self, window: Floats, spread: Spread) -> list[Alarm]:
-        """The strongest first: it is the one that a request for training names."""
+        """Compare a window, float64 (entries, signals), with the baseline; alarms, the strongest first, since a request for
+        training names that one."""
         alarms: list[Alarm] = []
         baseline, alpha = self.baseline.astype(np.float64), self.rules.alpha_of(self.windows - self.began)
         effects, groups = spread.design_effects(window), together(self.signals)
@@ -235,6 +242,6 @@ class VersionWatch:
 
 
 def columns_of(names: Sequence[str], known: Mapping[str, npt.NDArray[np.float32]], n: int) -> Matrix:
-    """Named columns as one matrix (n, names); a column that is not there is not a number."""
+    """Named columns as one matrix, float32 (n, names); a missing column is NaN."""
     missing = np.full(n, np.nan, np.float32)
     return np.stack([known.get(name, missing) for name in names], axis=1) if names else np.zeros((n, 0), np.float32)

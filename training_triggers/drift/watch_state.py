@@ -1,7 +1,8 @@
-"""A watch as a record of `drift-state-v1`, and back under the rules of today. Pure.
+"""Converts a watch to a record of `drift-state-v1`, and back under the current rules. Pure.
 
-The record carries the rules that it was made under. Larger windows or a longer span would be filled up with today's traffic, which may be the changed one:
-the baseline begins anew, and says so. Smaller windows are cut from it.
+The record carries the rules that it was made under. Larger windows or a longer span would have to be filled with current traffic,
+which may already have changed: so the baseline begins anew, and the watch's note says so. Smaller windows are cut from the stored
+ones.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from training_triggers.drift.version_watch import DUE, VersionWatch, WatchRules
 from training_triggers.triggers.baseline_spread import Spread
 from training_triggers.triggers.trigger import Trigger
 
-RULES_VERSION = 1  # of what a state means; one of another version is not gone on with
+RULES_VERSION = 1  # of the meaning of a state; a state with another version is not continued
 
 
 def state_of(watch: VersionWatch, detector: str, model: str, version: str) -> DriftState:
@@ -31,7 +32,7 @@ def state_of(watch: VersionWatch, detector: str, model: str, version: str) -> Dr
 
 
 def watch_of(state: DriftState, triggers: Sequence[Trigger], rules: WatchRules) -> VersionWatch:
-    """Never raises: a state that does not hold together is begun anew."""
+    """Never raises: an inconsistent state is replaced by a new watch."""
     if state.rules != RULES_VERSION:
         return _begun(state, triggers, rules).anew("its state was written under other rules, so its baseline began anew")
     try:
@@ -49,7 +50,7 @@ def watch_of(state: DriftState, triggers: Sequence[Trigger], rules: WatchRules) 
 
 
 def _begun(state: DriftState, triggers: Sequence[Trigger], rules: WatchRules) -> VersionWatch:
-    """Only what is counted of a version: it says nothing of what was seen."""
+    """A new watch that keeps only the counters of a version, which contain nothing of its entries."""
     streaks = {key: n for key, n in state.streaks.items() if key.startswith(DUE)}
     streaks |= {f"{DUE}{key.split('/')[0]} ?": n for key, n in state.streaks.items() if key in ("volume/entries", "age/seconds")}
     return VersionWatch(
@@ -59,7 +60,7 @@ def _begun(state: DriftState, triggers: Sequence[Trigger], rules: WatchRules) ->
 
 
 def _as_written(state: DriftState, triggers: Sequence[Trigger], rules: WatchRules) -> VersionWatch:
-    """Raises ValueError."""
+    """The watch as the record describes it. Raises ValueError."""
     width, n = len(state.signals), state.window_n
     baseline, window = (np.frombuffer(raw, "<f4").reshape(-1, width) for raw in (state.baseline, state.window))
     spread = Spread.unpacked(state.spread, state.spread_windows, width) if state.spread_windows else None

@@ -1,4 +1,4 @@
-"""How often a model was right, over time: the prediction log joined with the labels that came, by the time of the answer."""
+"""A model's accuracy over time: the prediction log joined with the labels, by the time of the answer."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ BINS = 60
 
 
 def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, Any]:
-    """at_ms, n, right: of each of BINS equal parts of that time, its start, its labelled answers to callers, and how many were right;
-    versions: those that gave them, by comma. Raises BrokerUnavailable."""
+    """at_ms, n, right: for each of BINS equal parts of that time, its start, its labelled answers to callers, and how many were
+    right; versions: those that gave the answers, separated by commas. Raises BrokerUnavailable."""
     address, ids, now_ms = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry), SystemClock().now_ms()
     from_ms = now_ms - int(hours * 3_600_000)
 
@@ -49,7 +49,7 @@ def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, 
             told = decided(batch, len(batch["request_ids"])).tolist()
             parts = batch["parts"] or [""] * len(told)
         except (ValueError, TypeError):
-            continue  # it is not what a worker writes
+            continue  # no worker writes such a record
         for request_id, part, said in zip(batch["request_ids"], parts, told, strict=False):
             found = is_right(said, batch["output_names"], labels_of(truth.get(request_id)).of(part))
             if found is not None:

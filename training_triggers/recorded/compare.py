@@ -121,7 +121,7 @@ def _unlabelled(pairs: AnswerPairs, champion: Answers, truth: Truth) -> Unlabell
 
 
 def _changes(pairs: AnswerPairs, column: int) -> tuple[DecisionChanges, DecisionChanges]:
-    """Where the champion decides that an output holds, and where it does not."""
+    """Decision changes on one output: where the champion decides that it holds, and where it does not."""
     holds, labelled = pairs.champion_decisions[:, column], pairs.labels[:, column] >= 0
     differs, outputs = holds != pairs.candidate_decisions[:, column], pairs.champion_outputs[:, column]
 
@@ -136,7 +136,8 @@ def _changes(pairs: AnswerPairs, column: int) -> tuple[DecisionChanges, Decision
 
 
 def _alike(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> bool:
-    """Whether the distance of Kolmogorov and Smirnov is negligible, or no more than chance gives in 99 of 100 cases."""
+    """Whether the Kolmogorov-Smirnov distance of two samples, float64 (n,) each, is negligible, or at most what chance gives in
+    99 of 100 cases."""
     n, m = len(first), len(second)
     return bool(n and m) and ks.distance(first, second) <= max(NEGLIGIBLE_DISTANCE, 1.63 * math.sqrt((n + m) / (n * m)))
 

@@ -49,9 +49,10 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class DecisionChanges:
-    """How often the candidate's decision on one output differs, where the champion decides that the output holds, or that it does not. untold:
-    answers without a label of this output, and changed: how many of them differ. told: answers with a label, and shown: how many of them
-    differ. alike: whether the champion's outputs are distributed alike on both, as they are if the labelled answers are a fair sample."""
+    """How often the candidate's decision on one output differs, among answers where the champion decides that the output holds,
+    or that it does not. untold: answers without a label of this output, and changed: how many of them differ. told: answers with
+    a label, and shown: how many of them differ. alike: whether the champion's outputs are distributed alike on both, as they are
+    if the labelled answers are a fair sample."""
 
     untold: int = 0
     changed: int = 0
@@ -70,10 +71,11 @@ class ClassAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class Unlabelled:
-    """Answers without any label, compared with those that have one. drift: by output, KS distance and stability index of the candidate against
-    the champion. labelled, agreement_labelled, drift_labelled: the same for the labelled answers. flagged: if outputs have thresholds, the
-    share that the champion flags, of the labelled and of the other answers. sources: number of labelled requests by source of the label.
-    turned: by output, the changes where the champion decides that it holds, and where it does not."""
+    """Answers without any label, compared with those that have one. drift: by output, KS distance and stability index of the
+    candidate against the champion. labelled, agreement_labelled, drift_labelled: the same for the labelled answers. flagged: if
+    outputs have thresholds, the share that the champion flags, of the labelled and of the other answers. sources: number of
+    labelled requests by source of the label. turned: by output, the changes among answers where the champion decides that it
+    holds, and where it does not."""
 
     entries: int
     agreement: float
@@ -108,7 +110,7 @@ class Comparison:
 
 
 def without(answers: Answers, excluded: Collection[str]) -> Answers:
-    """Without the answers to these requests."""
+    """The answers, except those to these requests."""
     rows = [row for row, request_id in enumerate(answers.request_ids) if request_id not in excluded]
     columns = {
         name: [getattr(answers, name)[row] for row in rows]

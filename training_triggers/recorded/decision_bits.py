@@ -1,4 +1,4 @@
-"""Decisions of one version, a few bytes an entry: the request's key, its part, and a bit an output. Pure."""
+"""Stores the decisions of one version in a few bytes per entry: the request's key, its part, and one bit per output. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from training_triggers.recorded.judgement import Bools
 
-CHUNK = 32_768  # entries that are sorted together; chunks of like size are merged, so that there are few
+CHUNK = 32_768  # entries that are sorted together; chunks of similar size are merged, so that there are few
 Keys = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """keys: sorted. parts: numbers of the parts' names. said: packed bits."""
+    """keys: uint64 (n,), sorted. parts: uint16 (n,), numbers of the parts' names. said: uint8 (n, bytes), packed decision
+    bits."""
 
     keys: Keys
     parts: npt.NDArray[np.uint16]
@@ -30,7 +31,7 @@ class DecisionBits:
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self._chunks: list[_Chunk] = []
-        self._new: dict[int, list[tuple[int, bytes]]] = {}  # by key, what is not sorted yet
+        self._new: dict[int, list[tuple[int, bytes]]] = {}  # by key, entries that are not sorted yet
         self._new_n = 0
         self._part_names: list[str] = []
         self._part_numbers: dict[str, int] = {}
@@ -39,8 +40,8 @@ class DecisionBits:
         return self._new_n + sum(map(len, self._chunks))
 
     def add(self, keys: Keys, parts: Sequence[str], said: Bools, below: int) -> set[int]:
-        """keys: of each entry. said: (entries, names). Requests that were not here before, whether they are kept (their key is below) or not;
-        a request that was is asked again, and its first answer stays."""
+        """Add entries. keys: uint64 (n,). said: bool (n, names). Returns the requests that are new, whether they are kept (key
+        below `below`) or not. A known request was asked again, and its first answer stays."""
         known = self._known(keys)
         packed = np.packbits(said, axis=1)
         new = set[int]()
@@ -68,7 +69,7 @@ class DecisionBits:
         ]
 
     def keep(self, below: int) -> None:
-        """Forget the requests whose keys are not below."""
+        """Remove the requests whose keys are not below `below`."""
         self._seal()
         ends = [int(np.searchsorted(one.keys, np.uint64(below))) for one in self._chunks]
         self._chunks = [_Chunk(one.keys[:n], one.parts[:n], one.said[:n]) for one, n in zip(self._chunks, ends, strict=True)]
@@ -82,7 +83,8 @@ class DecisionBits:
         return found
 
     def _number(self, part: str) -> int:
-        """More names than 16 bits tell share the last one; a request has no such number of parts."""
+        """The number of a part's name. Names beyond the range of 16 bits share the last number; no request has that many
+        parts."""
         if part not in self._part_numbers and len(self._part_names) < 2**16:
             self._part_numbers[part] = len(self._part_names)
             self._part_names.append(part)

@@ -1,8 +1,9 @@
-"""What is known of the versions that answer: the prediction log joined with labels in memory, over the time since a roll-out began.
+"""Evidence on the versions that answer: the prediction log joined with labels in memory, since the start of a roll-out.
 
-Of each answer a digest of its request and its decisions as bits are kept, a few bytes, so that a label counts though it comes days later. A request
-counts once, however often it is asked again and however many parts it has; a label that is mended replaces what it said before. What is kept is
-bounded: beyond the bound a part of the requests is left out, answers and labels alike and by a salted hash, so that what is left is a fair sample.
+For each answer, a digest of its request and its decisions as bits are stored in a few bytes, so that a label that arrives days
+later still counts. A request counts once, however often it is repeated and however many parts it has; a corrected label replaces
+the earlier one. Memory is bounded: beyond the bound some requests are dropped, answers and labels alike and by a salted hash, so
+that the rest is a fair sample.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from training_triggers.recorded.truth import RequestLabels, with_label
 
 MOST_ANSWERS = 4_000_000  # some 60 MB
 MOST_LABELS = 200_000
-MOST_BATCHES = 2_000  # of a version, for its times
+MOST_BATCHES = 2_000  # per version, for its times
 Side = tuple[str, str, str]  # model, digest of the version, and arm
 
 
 @dataclass
 class ArmEvidence:
-    """Of one version in one arm. answered, labelled, right: requests. batches: (entries, ms) of each, the newest MOST_BATCHES."""
+    """Evidence on one version in one arm. answered, labelled, right: numbers of requests. batches: (entries, ms) of each, the
+    newest MOST_BATCHES."""
 
     answered: int = 0
     labelled: int = 0
@@ -42,23 +44,23 @@ class ArmEvidence:
 
 @dataclass
 class Evidence:
-    """sides: by model, digest and arm. Labels and answers may come in either order."""
+    """sides: by model, digest and arm. Labels and answers may arrive in either order."""
 
     most_answers: int = MOST_ANSWERS
     most_labels: int = MOST_LABELS
     sides: dict[Side, ArmEvidence] = field(default_factory=dict)
     _salt: bytes = field(default_factory=lambda: os.urandom(16))
-    _below: int = 2**64  # requests whose hash lies below are kept
+    _below: int = 2**64  # requests whose hash is below this are kept
     _answers: dict[Side, DecisionBits] = field(default_factory=dict)
     _labels: dict[int, RequestLabels] = field(default_factory=dict)
-    _said: dict[str, RequestLabels] = field(default_factory=dict)  # equal ones are one object
+    _said: dict[str, RequestLabels] = field(default_factory=dict)  # equal ones share one object
     _judged: dict[Side, dict[int, bool]] = field(default_factory=dict)
 
     def of(self, model: str, digest: str, arm: str) -> ArmEvidence:
         return self.sides.get((model, digest, arm), ArmEvidence())
 
     def beside(self, new: Side, old: Side) -> PairedAnswers:
-        """Requests that both answered and that are labelled."""
+        """Labelled requests that both sides answered."""
         first, second = self._judged.get(new, {}), self._judged.get(old, {})
         common = first.keys() & second.keys()
         return PairedAnswers(
@@ -68,7 +70,7 @@ class Evidence:
         )
 
     def answers(self, record: Mapping[str, Any]) -> None:
-        """One record of the prediction log."""
+        """Add one record of the prediction log."""
         request_ids, n = record["request_ids"], len(record["request_ids"])
         side = (record["model"], record["digest"] or record["version"], record["arm"])
         if not n:
@@ -91,7 +93,7 @@ class Evidence:
             self._thin()
 
     def label(self, record: Mapping[str, Any]) -> None:
-        """One record of the labels."""
+        """Add one record of the labels."""
         key = self._key(record["request_id"])
         if key >= self._below:
             return
@@ -105,7 +107,7 @@ class Evidence:
             self._thin()
 
     def _judge(self, side: Side, key: int) -> None:
-        """A request is right where every part of it is that something is known of."""
+        """Judge a request again: it is right if every part with a known label is right."""
         kept, label = self._answers[side], self._labels[key]
         told = [is_right(said, kept.names, label.of(part)) for part, said in kept.of(key)]
         known = [one for one in told if one is not None]
@@ -134,7 +136,7 @@ class Evidence:
 
 
 def ms_of(seen: ArmEvidence, entries: float) -> float:
-    """What a batch of so many entries takes, by a line fitted to its batches; larger ones never take less."""
+    """Time in ms of a batch with this number of entries, by a line fitted to the batches; larger batches never take less time."""
     sizes, took = (np.array(column, float) for column in zip(*seen.batches, strict=True))
     spread = float(((sizes - sizes.mean()) ** 2).sum())
     slope = max(0.0, float(((sizes - sizes.mean()) * (took - took.mean())).sum()) / spread) if spread else 0.0
@@ -142,7 +144,7 @@ def ms_of(seen: ArmEvidence, entries: float) -> float:
 
 
 def time_ratio(new: ArmEvidence, old: ArmEvidence) -> float:
-    """How much longer a batch takes, at the batch size that both see."""
+    """Ratio of batch times, new to old, at the batch size that both see."""
     entries = float(np.median([n for n, _ in (*new.batches, *old.batches)]))
     before = ms_of(old, entries)
     return ms_of(new, entries) / before if before > 0 else 1.0

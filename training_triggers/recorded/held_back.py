@@ -1,8 +1,8 @@
-"""Which requests of a window are held back from training: by what they show, never by their ids. Pure.
+"""Selects the requests of a window that are held back from training: by their content, never by their ids. Pure.
 
-Requests with the same content, and parts of one request, lie on one side: a campaign of one text is learnt from or held back, not both
-(group split). The salt is drawn for each run, so that nobody can choose what is never judged. What is more than its share
-of the labelled requests is learnt from: held back it would leave too little to learn.
+Requests with the same content, and parts of one request, are on the same side: a campaign of one text is either trained on or
+held back, not both (group split). The salt is drawn for each run, so that nobody can choose which requests are never judged. A
+group that exceeds its share of the labelled requests is trained on: holding it back would leave too little training data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ HELD_BACK_ONE_IN = 3
 
 
 def groups(request_ids: Sequence[str], contents: Sequence[int]) -> dict[str, int]:
-    """By request, the smallest content of all that hang together with it through equal contents and common requests."""
+    """By request, the smallest content of all requests that are linked to it through equal contents and common requests."""
     above: dict[int, int] = {}
 
     def top(one: int) -> int:
@@ -31,7 +31,7 @@ def groups(request_ids: Sequence[str], contents: Sequence[int]) -> dict[str, int
 
 
 def held_back(of: Mapping[str, int], labelled: Collection[str], salt: str) -> set[str]:
-    """of: the group of each request. Requests that are held back: about a third of the groups."""
+    """Requests that are held back: about a third of the groups. of: the group of each request."""
     sizes = Counter(of[one] for one in labelled if one in of)
     most = sum(sizes.values()) / HELD_BACK_ONE_IN
     chosen = {group for group in set(of.values()) if sizes[group] <= most and _is_drawn(group, salt)}

@@ -1,4 +1,4 @@
-"""What a model's outputs say, and whether that is right: one judgement for the detectors and the gate. Pure."""
+"""A model's decisions, and whether they are right: one definition for the detectors and the gate. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Bools = npt.NDArray[np.bool_]
 
 
 def decisions(outputs: npt.NDArray[Any], thresholds: npt.NDArray[Any] | None) -> Bools:
-    """(entries, names), of outputs of that shape: what each entry is said to be. thresholds: (names,), from which an output
-    holds; without them the largest output holds."""
+    """The decisions of each entry, bool (entries, names). outputs: of the same shape. thresholds: (names,), values from which an
+    output holds; without them the largest output holds."""
     if thresholds is not None:
         return np.asarray(outputs >= thresholds)
     found = np.zeros(outputs.shape, np.bool_)
@@ -23,12 +23,12 @@ def decisions(outputs: npt.NDArray[Any], thresholds: npt.NDArray[Any] | None) ->
 
 
 def decided(record: Mapping[str, Any], n: int) -> Bools:
-    """(n, names): what each of the n entries of a record was said to be, of the prediction log or of an outcome."""
+    """The decisions of the n entries of a record of the prediction log or of an outcome: bool (n, names)."""
     outputs = np.frombuffer(record["outputs"], record["outputs_dtype"]).reshape(n, -1)
     return decisions(outputs, np.frombuffer(record["thresholds"], "<f4") if record["thresholds"] else None)
 
 
 def is_right(said: Sequence[bool], names: Sequence[str], truth: Mapping[str, bool]) -> bool | None:
-    """Whether all that is known of the named outputs is as it was said; None where nothing is known."""
+    """Whether the decisions equal all known labels of the named outputs; None if no label is known."""
     told = [one == truth[name] for name, one in zip(names, said, strict=True) if name in truth]
     return all(told) if told else None

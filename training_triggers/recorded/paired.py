@@ -1,25 +1,27 @@
-"""Two versions on the same n examples: the difference of their shares right, where only the examples on which they differ tell it. Pure.
+"""Compares two versions on the same n examples: the difference of their accuracies, which depends only on the examples where they
+differ. Pure.
 
-The score interval of T. Tango (1998), "Equivalence test and confidence interval for the difference in proportions for the paired-sample design",
-Statistics in Medicine 17, 891-908. Its variance is the one that holds at the margin, so that few examples on which the versions differ, or none,
-do not look certain: of n examples without such a one the interval is about -3.84 / n to 3.84 / n wide. `bench gate` measures its coverage.
+Uses the score interval of T. Tango (1998), "Equivalence test and confidence interval for the difference in proportions for the
+paired-sample design", Statistics in Medicine 17, 891-908. Its variance is the one at the margin, so that few or no differing
+examples do not look certain: if no example of n differs, the interval is about -3.84 / n to 3.84 / n. `bench gate` measures its
+coverage.
 """
 
 from __future__ import annotations
 
 import math
 
-Z = 1.959964  # two-sided 95 %, so 2.5 % on the side that a verdict looks at
+Z = 1.959964  # two-sided 95 %, so 2.5 % on the side that decides the verdict
 Z_POWER = 0.841621  # 80 %
 STEPS = 60  # of the bisection: beyond the precision of a float
 
 
 def score(gained: int, lost: int, n: int, difference: float) -> float:
-    """How far the examples lie above a true difference, in standard deviations as they are at that difference."""
+    """How far the examples are above a true difference, in standard deviations at that difference."""
     a = 2.0 * n
     b = -gained - lost + (2.0 * n - gained + lost) * difference
     c = -lost * difference * (1.0 - difference)
-    lost_share = (math.sqrt(max(0.0, b * b - 4.0 * a * c)) - b) / (2.0 * a)  # the likeliest under that difference
+    lost_share = (math.sqrt(max(0.0, b * b - 4.0 * a * c)) - b) / (2.0 * a)  # the most likely share under that difference
     variance = n * (2.0 * lost_share + difference * (1.0 - difference))
     above = gained - lost - n * difference
     if variance <= 1e-12:
@@ -28,7 +30,8 @@ def score(gained: int, lost: int, n: int, difference: float) -> float:
 
 
 def interval(gained: int, lost: int, n: int, z: float = Z) -> tuple[float, float]:
-    """Of the new share minus the old. gained: examples that only the new version told right; lost: only the old one. -1 to 1 without examples."""
+    """Interval of the new accuracy minus the old. gained: examples that only the new version answers right; lost: only the old
+    one. -1 to 1 without examples."""
     if not n:
         return -1.0, 1.0
     found = (gained - lost) / n
@@ -36,7 +39,7 @@ def interval(gained: int, lost: int, n: int, z: float = Z) -> tuple[float, float
 
 
 def _bound(gained: int, lost: int, n: int, outside: float, inside: float, z: float) -> float:
-    """Where the score is z, between a difference that is refused and what was found."""
+    """The difference at which the score is z, between an excluded difference and the measured one."""
     for _ in range(STEPS):
         middle = (outside + inside) / 2
         if abs(score(gained, lost, n, middle)) > abs(z):
@@ -47,17 +50,18 @@ def _bound(gained: int, lost: int, n: int, outside: float, inside: float, z: flo
 
 
 def needed(differ: float, margin: float) -> int:
-    """Examples with which an equal version passes in about 80 of 100 cases. differ: share of the examples on which the versions differ."""
+    """Number of examples with which an equal version passes in about 80 of 100 cases. differ: share of the examples on which the
+    versions differ."""
     b = differ + 2.0 * margin
     lost_share = (
         math.sqrt(b * b - 4.0 * differ * margin * (1.0 + margin)) + b
-    ) / 4.0  # the likeliest at the margin, as in `score`
+    ) / 4.0  # the most likely share at the margin, as in `score`
     at_margin = 2.0 * lost_share - margin * (1.0 + margin)
     return math.ceil(((Z * math.sqrt(at_margin) + Z_POWER * math.sqrt(differ)) / margin) ** 2)
 
 
 def wilson(hits: int, n: int, z: float = 1.644854) -> tuple[float, float]:
-    """Interval of a share (E. B. Wilson 1927); 5 % on each side. 0 to 1 without examples."""
+    """Interval of a share (E. B. Wilson 1927), with 5 % on each side. 0 to 1 without examples."""
     if not n:
         return 0.0, 1.0
     share, weight = hits / n, z * z / n

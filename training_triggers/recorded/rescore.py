@@ -1,8 +1,8 @@
-"""`./millrace models rescore`: the requests that a version answered are asked again, of the versions that answer now.
+"""`./millrace models rescore`: sends the requests that a version answered again, to the versions that answer now.
 
-Which ones is read from the prediction log, offset by offset; each comes to its group's first retry topic with its id and origin, and a
-redrive number above that of every earlier answer, so that a reader knows which of two answers supersedes the other. Deadlines and
-reply addresses are left out: nobody waits any more.
+The prediction log names the requests, offset by offset. Each request is written to its group's first retry topic with its id and
+origin, and with a redrive number above that of every earlier answer, so that a reader knows which of two answers supersedes the
+other. Deadlines and reply addresses are left out: nobody waits for the answers any more.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Rescored:
 
 
 def answered(address: KafkaAddress, ids: Registry, model: str, version: str, from_ms: int) -> tuple[str, dict[Place, set[int]]]:
-    """The task, and the offsets by partition that this version gave the callers' answers for."""
+    """The task, and by partition the offsets of the requests to which this version gave the callers' answers."""
     task, found = "", dict[Place, set[int]]()
 
     def take(record: dict[str, Any]) -> None:
@@ -60,7 +60,7 @@ def answered(address: KafkaAddress, ids: Registry, model: str, version: str, fro
 
 
 def rescore(settings: TriggerSettings, model: str, version: str, from_ms: int, say: Callable[[str], None]) -> Rescored:
-    """Raises BadSettings where that version answered nothing since then."""
+    """Raises BadSettings if that version answered nothing since then."""
     address, ids, clock = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry), SystemClock()
     task, asked = answered(address, ids, model, version, from_ms)
     if not asked:

@@ -46,11 +46,11 @@ class TopicAccess(Protocol):
     """The other topics that the controller reads and writes."""
 
     def updates(self) -> Sequence[ModelUpdate]:
-        """New ones since the last call, oldest first."""
+        """New updates since the last call, oldest first."""
         ...
 
     def refusals(self) -> Sequence[SwapAck]:
-        """New ones since the last call: versions that workers refused or dropped."""
+        """New acknowledgements since the last call of versions that workers refused or dropped."""
         ...
 
     def evidence(self, from_ms: int) -> Evidence:
@@ -58,15 +58,15 @@ class TopicAccess(Protocol):
         ...
 
     def close_unused(self) -> None:
-        """Call once a look: closes evidence that nobody asked for in the last looks."""
+        """Closes evidence that was not requested in the last looks. To be called once per look."""
         ...
 
     def announce(self, update: ModelUpdate, after: ModelUpdate | None) -> bool:
-        """Write the update if `after` is the model's last one (None: it has none); whether it was written."""
+        """Write the update if `after` is the model's last one (None: the model has none). Returns whether it was written."""
         ...
 
     def tell(self, run_key: str, model: str, kind: str, words: str, facts: Mapping[str, str]) -> None:
-        """Write an event of a run, unless one of its kind was written."""
+        """Write an event of a run, unless an event of its kind was already written."""
         ...
 
     def close(self) -> None: ...
@@ -74,7 +74,7 @@ class TopicAccess(Protocol):
 
 @dataclass
 class RunState:
-    """A run by its events. facts: of the gate's verdict, once it passed."""
+    """A run by its events. facts: of the gate's verdict, once the candidate passed."""
 
     model: str
     kinds: set[str] = field(default_factory=set)
@@ -82,7 +82,7 @@ class RunState:
 
 
 class Rollout(Processor):
-    """The loop over `training-events-v1`. `process` only notes the events; `tick` decides, once a LOOK_EVERY_S."""
+    """The loop over `training-events-v1`. `process` only notes the events; `tick` decides, once per LOOK_EVERY_S."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class Rollout(Processor):
         self._topics.close_unused()
         for update in self._topics.updates():
             written = self._updates.setdefault(update.model, [])
-            if update not in written:  # our own updates are there already
+            if update not in written:  # our own updates are already in it
                 written.append(update)
         for ack in self._topics.refusals():
             if ack.arm == Arm.CANARY:
@@ -152,7 +152,8 @@ class Rollout(Processor):
             self._isolated(f"model {model}", partial(self._watch, model, updates))
 
     def _isolated(self, subject: str, act: Callable[[], None]) -> None:
-        """Anybody who may write to the topics chooses runs, models and times: invalid records of one must not stop the others."""
+        """Run `act` and log its error: anybody who may write to the topics chooses runs, models and times, so invalid records of
+        one must not stop the others."""
         try:
             act()
         except (BrokerUnavailable, SchemaRefused, TransactionAborted, RetryLater):
@@ -207,7 +208,7 @@ class Rollout(Processor):
             self._announce(last, BACK + decision.reason, UpdateKind.CHALLENGE, _without(last, canary))
 
     def _watch_shadow(self, earlier: ModelUpdate, digest: str) -> Challenger:
-        """The version before as the shadow of the version with this digest."""
+        """The previous version as the shadow of the version with this digest."""
         return Challenger(
             arm=Arm.SHADOW, version=earlier.version, uri=earlier.uri, digest=earlier.digest, share=self._policy.watch_share,
             salt=f"watch-{digest[:16]}", purpose=Purpose.WATCH,
@@ -288,7 +289,8 @@ class Rollout(Processor):
         return self._updates[model][-1] if self._updates.get(model) else as_shipped(model)
 
     def _announce(self, state: ModelUpdate, reason: str, kind: str, challengers: tuple[Challenger, ...]) -> bool:
-        """Whether it was written. False if somebody else wrote meanwhile: the next look decides again."""
+        """Write an update; returns whether it was written. False if another writer wrote meanwhile: the next look decides
+        again."""
         assert self._topics is not None
         written = self._updates.setdefault(state.model, [])
         update = replace(

@@ -20,8 +20,8 @@ from training_triggers.recorded.evidence import Evidence
 from training_triggers.versions.compare_and_set import followed, on_kafka
 
 READ_LIMIT_S = 30.0
-MAX_POLLS = 200  # of one topic in a look; the next look reads on
-MAX_UNUSED_LOOKS = 5  # then evidence that nobody asks for is closed
+MAX_POLLS = 200  # of one topic per look; the next look continues
+MAX_UNUSED_LOOKS = 5  # then evidence that nobody requests is closed
 
 
 @dataclass

@@ -1,7 +1,7 @@
-"""The part of the gate that judges answers without labels: they must not change more often than labelled answers that are like them. Pure.
+"""The part of the gate that judges answers without labels: they must not change more often than similar labelled answers. Pure.
 
-Labels are mostly of answers that were flagged or complained about (selective labels: Lakkaraju, Kleinberg, Leskovec, Ludwig and Mullainathan
-2017, "The selective labels problem"), so accuracy on them says little about the other answers.
+Most labels are of answers that were flagged or complained about (selective labels: Lakkaraju, Kleinberg, Leskovec, Ludwig and
+Mullainathan 2017, "The selective labels problem"), so accuracy on them says little about the other answers.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from training_triggers.recorded.comparison import Comparison, DecisionChanges, U
 from training_triggers.recorded.paired import wilson
 
 Z_ONE_SIDED = 1.644854
-NEGLIGIBLE_SHARE = 0.25  # of unlabelled to labelled answers: too few to hide much, whatever they are
+NEGLIGIBLE_SHARE = 0.25  # of unlabelled to labelled answers: too few to matter much, whatever they are
 MIN_SHOWN = 30  # labelled answers of one kind, before they count as evidence for the unlabelled ones
-LEAST_TO_SPREAD = 100  # of fewer answers a stability index is mostly chance: about 18 / n with ten bins, if nothing moved
+LEAST_TO_SPREAD = 100  # with fewer answers a stability index is mostly chance: about 18 / n with ten bins, if nothing moved
 
 
 def strata_of(comparison: Comparison) -> list[Unlabelled]:
@@ -28,7 +28,8 @@ def _all(comparison: Comparison) -> Unlabelled:
 
 
 def changed_reasons(comparison: Comparison, name: str, least_agreement: float, judged: bool) -> Iterator[str]:
-    """Reasons for a class whose unlabelled decisions change more often than its labelled ones. judged: by labels, too."""
+    """Reasons against a class whose unlabelled decisions change more often than its labelled ones. judged: whether labels judge
+    it, too."""
     for stratum in strata_of(comparison):
         both = stratum.turned.get(name, (DecisionChanges(), DecisionChanges()))
         for changes, side in zip(both, (f"that {name} holds", f"that {name} does not hold"), strict=True):
@@ -53,8 +54,8 @@ def _upper(share: float, n: int) -> float:
 def agreement_reasons(
     stratum: Unlabelled, labelled: int, least_labelled: int, by_labels: bool, least_agreement: float, most_drift: float
 ) -> Iterator[str]:
-    """Reasons for unlabelled answers that agree too little or whose outputs moved. labelled: independent labelled requests in all; by_labels:
-    whether these are enough."""
+    """Reasons against unlabelled answers that agree too little or whose outputs moved. labelled: number of independent labelled
+    requests; by_labels: whether these are enough."""
     if not stratum.entries:
         return
     least = least_agreement - (_upper(1 - stratum.agreement_labelled, stratum.labelled) if by_labels else 0.0)
@@ -81,7 +82,8 @@ def agreement_reasons(
 
 
 def note_on_selection(comparison: Comparison) -> str:
-    """Which share of the answers is labelled, by whom, and whether the labelled ones are like the others."""
+    """The share of the answers that is labelled, the sources of the labels, and whether the labelled answers are like the
+    others."""
     answers = _all(comparison)
     entries = answers.entries + answers.labelled
     note = f"{answers.labelled} of {entries} answers ({answers.labelled / max(1, entries):.1%}) are labelled"

@@ -1,8 +1,9 @@
-"""Starts what was asked for: `training-requests-v1` to one child process a run. Runs of one model are one after the other; those of different
-models wait for their labels side by side, and train one after the other (`run.training`).
+"""Starts the requested runs: one child process per run of `training-requests-v1`. Runs of one model run one after the other. Runs
+of different models wait for their labels side by side, and train one after the other (`run.training`).
 
-That a run is launched is written first, in the transaction of its request's offset; the child starts when that is committed. A run
-whose launcher or child was killed is started again and goes on where it stood (`training_run.py`), so a request comes to one end.
+The launch is written first, in the transaction of its request's offset; the child starts once that is committed. If a launcher or
+child was killed, its run is started again and continues where it stopped (`training_run.py`), so each request reaches exactly one
+end.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from training_triggers.journal import OVER, is_run_key
 
 LOOK_EVERY_S = 0.5
 READ_LIMIT_S = 60.0
-MOST_STARTS = 4  # of a child that dies: the machine's memory, or a fault of ours
+MOST_STARTS = 4  # of a child that dies: the machine lacks memory, or our code is at fault
 STOP_LIMIT_S = 5.0
 
 
@@ -45,7 +46,8 @@ class Child(Protocol):
 
 
 class Launch(Processor):
-    """Step, state and follower of the loop. read: all events, from the first. start: a run's child. fail: writes why a run failed."""
+    """Step, state and follower of the loop. read: all events, from the first. start: starts a run's child. fail: writes why a run
+    failed."""
 
     def __init__(
         self,
@@ -61,10 +63,10 @@ class Launch(Processor):
         self._encoder = Encoder.of(TRAINING_EVENTS, ids)
         self._readable = Readable(TRAINING_EVENTS, ids, TrainingEvent.from_dict)
         self._events: Followed[TrainingEvent] | None = None
-        self._models: dict[str, str] = {}  # of runs that are launched, committed, in order
+        self._models: dict[str, str] = {}  # of launched runs, committed, in order
         self._over: set[str] = set()
         self._asked: dict[str, str] = {}  # launched in a transaction that may still be open
-        self._children: dict[str, tuple[str, Child]] = {}  # by model, its run
+        self._children: dict[str, tuple[str, Child]] = {}  # by model, the child and its run
         self._starts: dict[str, int] = {}
         self._looked_s = float("-inf")
         self._log = structlog.get_logger().bind(worker=worker)
@@ -158,7 +160,7 @@ class Launch(Processor):
 
 
 class RunProcess:
-    """A run's child, in a session of its own, with a log in the run's folder."""
+    """A run's child, in its own session, with a log in the run's folder."""
 
     def __init__(self, run_key: str, runs: Path) -> None:
         folder = runs / run_key
@@ -173,7 +175,7 @@ class RunProcess:
         return self._process.poll()
 
     def stop(self) -> None:
-        """It and all that it started; the next launcher goes on with it."""
+        """End the child and all processes that it started; the next launcher continues the run."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):

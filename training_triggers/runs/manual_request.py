@@ -1,4 +1,4 @@
-"""`./millrace training request`: a person asks for a run. The record is the one that `decide` writes."""
+"""`./millrace training request`: a person requests a run. The record is the same as the one that `decide` writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from training_triggers.versions.promotion import live
 def ask(
     settings: TriggerSettings, model: str, reason: str, options: Mapping[str, str], actor: str | None = None
 ) -> TrainingRequest:
-    """Returns when the broker has it. actor: the account where none is named. Raises BadSettings where no trainer learns the model."""
+    """Write the request; returns when the broker has it. actor: the account if none is named. Raises BadSettings if no trainer
+    exists for the model."""
     trainer_of(model)
     address, ids, now_ms = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry), SystemClock().now_ms()
     request_id = uuid7(now_ms)

@@ -1,4 +1,4 @@
-"""`./millrace replay-compare`: champion and candidate on the same recorded requests, with the labels that came for them."""
+"""`./millrace replay-compare`: champion and candidate on the same recorded requests, with the labels of those requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN = 10
 
 
 def run(settings: TriggerSettings, model: str, candidate: str, from_ms: int, to_ms: int, limit: int, as_json: bool) -> int:
-    """0 where the candidate passes the gate's policy, 1 where not. Raises BadSettings, ModelRefused."""
+    """The exit code: 0 if the candidate passes the gate's policy, else 1. Raises BadSettings, ModelRefused."""
     source = find_source(model, candidate, settings.mlflow).uri
     address, ids = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry)
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""What a person sees of drift and training: the state of each watch, the last findings, each run from its cause to its end."""
+"""Shows drift and training to people: the state of each watch, the last findings, and each run from its cause to its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training_triggers.settings import TriggerSettings
 
 
 class TrainingRecords:
-    """The records of the retraining loop, read whole."""
+    """All records of the retraining loop."""
 
     def __init__(self, settings: TriggerSettings) -> None:
         self.address, self.ids = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry)
@@ -43,7 +43,7 @@ class TrainingRecords:
 
 
 def drift(settings: TriggerSettings, as_json: bool) -> None:
-    """Each watch: what it compares and what it is blind to; and the newest finding of each signal."""
+    """Print each watch, what it compares and what it cannot see, and the newest finding of each signal."""
     topics = TrainingRecords(settings)
     found, states = topics.findings(), topics.states()
     rows = [row_of(state, found, settings) for state in states] + [dark(state) for state in unlabelled(states)]
@@ -62,7 +62,8 @@ def drift(settings: TriggerSettings, as_json: bool) -> None:
 
 
 def row_of(state: DriftState, found: Sequence[DriftEvent], settings: TriggerSettings) -> dict[str, Any]:
-    """blind: what it does not see, or what no run is asked for about; nothing found is good news only of the rest."""
+    """One row of the report. blind: changes that the watch does not see, or for which no run is requested; the absence of
+    findings is good news only about the rest."""
     width = 4 * max(1, len(state.signals))
     baseline, window = len(state.baseline) // width, len(state.window) // width
     last: dict[tuple[str, str], DriftEvent] = {}
@@ -97,7 +98,7 @@ def _blind(state: DriftState, baseline: int, window: int, settings: TriggerSetti
 
 
 def unlabelled(states: Sequence[DriftState]) -> list[DriftState]:
-    """The newest of each model that answers and of which no answer met a label."""
+    """Of each model that answers and of which no answer has a label, the newest state."""
     judged = {state.model for state in states if state.detector == ACCURACY.group}
     newest = {state.model: state for state in sorted(states, key=lambda state: state.seen_ms) if state.detector != ACCURACY.group}
     return [state for model, state in newest.items() if model not in judged]
@@ -111,7 +112,7 @@ def dark(state: DriftState) -> dict[str, Any]:
 
 
 def runs(settings: TriggerSettings, as_json: bool, only: str = "") -> None:
-    """Every run that was asked for, with what became of it; `only`: of one model, or one run with all its events."""
+    """Print every requested run and its result. only: runs of one model, or one run with all its events."""
     topics = TrainingRecords(settings)
     events: dict[str, list[TrainingEvent]] = {}
     for event in topics.events():

@@ -1,5 +1,5 @@
-"""The process of one training run: `python -m training_triggers run KEY`, a child of the launcher. It ends with its launcher, and only one
-process works on a run at a time."""
+"""The process of one training run: `python -m training_triggers run KEY`, a child of the launcher. It ends with its launcher, and
+only one process works on a run at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOCK_LIMIT_S = 60.0
 
 
 def main(settings: TriggerSettings, run_key: str) -> int:
-    """0 when the run has ended, in whatever way. Raises BadSettings, BrokerUnavailable."""
+    """0 when the run has ended, whatever its result. Raises BadSettings, BrokerUnavailable."""
     address, ids, clock = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry), SystemClock()
     request = requests(address, ids).get(run_key)
     if request is None:

@@ -1,8 +1,8 @@
-"""Compare and set on `model-updates-v1`: whoever writes decides on what is written last, or does not write.
+"""Compare and set on `model-updates-v1`: a writer decides on the newest written state, or does not write.
 
-All writers share one transactional id, so that one who begins fences all who began before, and ends what they left open (Kafka's
-transactions, KIP-98). Begin, read to the end, decide, commit: what was read is still the end where the commit goes through, and who was
-fenced reads and decides again.
+All writers share one transactional id, so a writer that begins fences all earlier writers, and ends their open transactions
+(Kafka's transactions, KIP-98). A writer begins, reads to the end, decides and commits. If the commit succeeds, what it read is
+still the end; a fenced writer reads and decides again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Decide = Callable[[list[ModelUpdate]], ModelUpdate | None]
 
 
 class Writing(Protocol):
-    """A transactional producer; a new one fences those before it."""
+    """A transactional producer; a new one fences the earlier ones."""
 
     def begin(self) -> None: ...
     def produce(self, out: OutRecords) -> None: ...
@@ -46,7 +46,7 @@ class Writing(Protocol):
 
 
 class Updates:
-    """begin: a producer with the writers' transactional id. read: the topic, from the first record."""
+    """begin: returns a producer with the writers' transactional id. read: returns the topic, from the first record."""
 
     def __init__(
         self, begin: Callable[[], Writing], read: Callable[[], Broadcast], ids: SchemaIds, clock: Clock, writer: str
@@ -56,7 +56,7 @@ class Updates:
         self._log = structlog.get_logger().bind(writer=writer)
 
     def all(self) -> list[ModelUpdate]:
-        """All that were ever written, oldest first. Raises BrokerUnavailable."""
+        """All updates ever written, oldest first. Raises BrokerUnavailable."""
         return self._readable.of(self._whole())
 
     def _whole(self) -> Polled:
@@ -67,18 +67,19 @@ class Updates:
             broadcast.close()
 
     def change(self, decide: Decide) -> ModelUpdate | None:
-        """What `decide` makes of all updates, written as the next one; None where it makes none. It is asked again where somebody else wrote
-        meanwhile. Returns when the broker has it. Raises BrokerUnavailable, and what `decide` raises."""
+        """Call `decide` with all updates and write its result as the next one; None if it returns None. `decide` is called again
+        if another writer wrote meanwhile. Returns when the broker has the update. Raises BrokerUnavailable, and whatever `decide`
+        raises."""
         made: tuple[str, ModelUpdate] | None = None  # with the id of its record
         cause: Exception | None = None
         for number in range(TRIES):
-            if number:  # two who fence each other do not keep step
+            if number:  # random, so that two writers that fence each other do not stay in step
                 self._clock.sleep(random.uniform(0.0, PAUSE_S * number))
             sink = self._begin()
             try:
                 written = self._whole()
                 if made is not None and any((h.CE_ID, made[0].encode()) in (headers or ()) for headers in written.headers):
-                    return made[1]  # the answer to its commit was lost
+                    return made[1]  # the update was committed, but the reply was lost
                 update = decide(self._readable.of(written))
                 if update is None:
                     return None
@@ -109,5 +110,5 @@ def on_kafka(address: KafkaAddress, ids: SchemaIds, clock: Clock, writer: str) -
 
 
 def followed(broadcast: Broadcast, ids: SchemaIds) -> Followed[ModelUpdate]:
-    """The updates as they come. What is none is passed over: it must not bar the way back to the version before."""
+    """The updates as they arrive. Invalid records are skipped: they must not block a rollback to the previous version."""
     return Followed(broadcast, Readable(MODEL_UPDATES, ids, ModelUpdate.from_dict))

@@ -1,7 +1,7 @@
 """The MLflow registry, as trainers and promotion use it: versions with metrics, curve, signature and digest; aliases.
 
-The only place in this package that imports mlflow. The registry describes; `model-updates-v1` decides: the alias `champion`
-is a projection of the topic that `reconcile` repairs.
+This is the only module of the package that imports mlflow. The registry describes; `model-updates-v1` decides: the alias
+`champion` is a projection of the topic that `reconcile` repairs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Registered:
 
 
 class ModelRegistry:
-    """Raises BrokerUnavailable where the server does not answer, BadSettings where none is named."""
+    """Raises BrokerUnavailable if the server does not answer, BadSettings if no server is configured."""
 
     def __init__(self, address: str) -> None:
         if not address:
@@ -65,10 +65,10 @@ class ModelRegistry:
             raise BrokerUnavailable(f"the MLflow server at {self._address} says: {error}") from error
 
     def register(self, path: Path, metrics: Mapping[str, float], losses: Sequence[float] = ()) -> Registered:
-        """Record a run (config, metrics, curve, card) and make the folder a version: the run keeps a copy of it, since a
-        server takes no folder that lies elsewhere.
+        """Record a run (config, metrics, curve, card) and register the folder as a version. The run keeps a copy of the folder,
+        since a server accepts no folder stored elsewhere.
 
-        Raises ModelRefused where the folder is not whole. The same folder twice is one version."""
+        Raises ModelRefused if the folder is incomplete. Registering the same folder twice gives one version."""
         folder = open_folder(path.resolve())
         with self._asked():
             for found in self.versions(folder.name):
@@ -107,12 +107,12 @@ class ModelRegistry:
             picture = Path(scratch) / "curve.png"
             _draw(picture, folder, metrics, losses)
             self._client.log_artifact(run_id, str(picture))
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints where the run can be looked at
+        with contextlib.redirect_stdout(io.StringIO()):  # mlflow prints a link to the run
             self._client.set_terminated(run_id)
         return run_id, f"{run.info.artifact_uri}/model"
 
     def versions(self, name: str) -> list[Registered]:
-        """Newest first; empty where the name is not known."""
+        """Newest first; empty if the name is unknown."""
         with self._asked():
             found = self._client.search_model_versions(f"name='{name}'")
             champion = self._champion(name)
@@ -143,7 +143,7 @@ class ModelRegistry:
             return None
 
     def set_champion(self, name: str, number: str | None) -> None:
-        """None takes the alias away: what answers is no registered version."""
+        """Move the alias to this version; None removes the alias: the live version is not registered."""
         with self._asked():
             if number is None:
                 self._client.delete_registered_model_alias(name, CHAMPION)
@@ -152,7 +152,7 @@ class ModelRegistry:
 
 
 def code_version() -> str:
-    """The commit of this checkout, with + where files differ from it; empty where it is none."""
+    """The commit of this checkout, with + if files differ from it; empty if it is not a checkout."""
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
@@ -168,7 +168,7 @@ def code_version() -> str:
 
 
 def _draw(file: Path, folder: ModelFolder, metrics: Mapping[str, float], losses: Sequence[float]) -> None:
-    """The training curve where there is one, else the metrics as bars."""
+    """Draw the training curve if there is one, else the metrics as bars."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,4 +1,4 @@
-"""Promotion and rollback: one record on `model-updates-v1`, which is the truth. What MLflow shows follows it (`reconcile.py`)."""
+"""Promotion and rollback: one record on `model-updates-v1`, which is authoritative. MLflow follows it (`reconcile.py`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training_triggers.versions.compare_and_set import READ_LIMIT_S, Decide, Upd
 
 @dataclass(frozen=True)
 class Source:
-    """A version as it is announced: never by an alias, so that all workers hold the same."""
+    """A version as it is announced: never by an alias, so that all workers load the same one."""
 
     folder: ModelFolder
     uri: str
@@ -33,7 +33,7 @@ class Source:
 def find_source(name: str, source: str, mlflow: str) -> Source:
     """source: the address of a model (`ModelAddress`), a folder's path, or a version number of the MLflow registry.
 
-    The folder is checked whole. Raises ModelRefused."""
+    The whole folder is checked. Raises ModelRefused."""
     if source.isdigit():
         address = ModelAddress(Scheme.MLFLOW, name, version=source)
     elif ":" in source:
@@ -72,13 +72,13 @@ def _registered(name: str, address: ModelAddress, mlflow: str) -> Source:
 
 
 def _as_registered(name: str, version: str, digest: str) -> ModelFolder:
-    """A version whose files lie with the server: each worker fetches and checks them."""
+    """A version whose files are on the server: each worker fetches and checks them."""
     return ModelFolder(Path(), name, version, digest, {}, {})
 
 
 def announce(name: str, source: Source, reason: str, log: Updates, clock: Clock, actor: str | None = None) -> ModelUpdate:
-    """Make a version the one that answers, and return when the broker has it. What a person set beside the last one stays. actor: the
-    account where none is named."""
+    """Make a version the live one, and return when the broker has the update. Challengers that a person set beside the last
+    version stay. actor: the account if none is named."""
 
     def decide(written: list[ModelUpdate]) -> ModelUpdate:
         last = last_of(name, written)
@@ -88,7 +88,8 @@ def announce(name: str, source: Source, reason: str, log: Updates, clock: Clock,
 
 
 def roll_back(name: str, reason: str, log: Updates, clock: Clock, actor: str | None = None) -> ModelUpdate:
-    """Bring back what answered before. It stands: what was left does not come back by itself. Raises ModelRefused."""
+    """Bring back the previous live version. The rollback stays in force: the version that it replaced does not come back by
+    itself. Raises ModelRefused."""
 
     def decide(written: list[ModelUpdate]) -> ModelUpdate:
         return _turned(last_of(name, written), before(name, written), reason, UpdateKind.ROLLBACK, clock, actor)
@@ -113,8 +114,8 @@ def _changed(log: Updates, decide: Decide) -> ModelUpdate:
 def challenge(
     name: str, source: Source | None, arm: str, share: float, reason: str, log: Updates, clock: Clock, actor: str | None = None
 ) -> ModelUpdate:
-    """A version beside the one that answers now: as canary it answers a share of the keys, as shadow it answers them for the log alone.
-    source: None ends that arm. A person promotes it or ends it. Raises BadSettings."""
+    """Put a version beside the live one: as canary it answers a share of the keys, as shadow it answers them for the log alone.
+    source: None ends that arm. A person promotes or ends it. Raises BadSettings."""
     if arm not in (Arm.CANARY, Arm.SHADOW):
         raise BadSettings(f"invalid arm {arm!r}: use canary or shadow")
     if source is not None and not 0 < share <= 1:
@@ -143,25 +144,26 @@ def challenge(
 
 
 def live(model: str, address: KafkaAddress, ids: SchemaIds) -> Source:
-    """The version that answers now, its folder checked. Raises ModelRefused, BrokerUnavailable."""
+    """The live version, with its folder checked. Raises ModelRefused, BrokerUnavailable."""
     mine = [one for one in records(address, MODEL_UPDATES, ids) if one["model"] == model]
     return opened(ModelUpdate.from_dict(mine[-1])) if mine else shipped(model)
 
 
 def updates(broadcast: Broadcast, ids: SchemaIds) -> list[ModelUpdate]:
-    """All that were ever written, oldest first."""
+    """All updates ever written, oldest first."""
     return followed(broadcast, ids).read_to_end(READ_LIMIT_S)
 
 
 def last_of(name: str, written: Sequence[ModelUpdate]) -> ModelUpdate:
-    """The state of a model: what is shipped, where nothing was ever announced. Raises ModelRefused."""
+    """The state of a model: the shipped version if nothing was ever announced. Raises ModelRefused."""
     return next((one for one in reversed(written) if one.model == name), None) or as_shipped(name)
 
 
 def before(name: str, written: Sequence[ModelUpdate]) -> Source:
-    """What a rollback brings back: the promotion below the one that stands, at last what is shipped, and never what a rollback left.
+    """The version that a rollback brings back: the promotion below the current one, finally the shipped version, and never a
+    version that a rollback left.
 
-    Raises ModelRefused where nothing lies below."""
+    Raises ModelRefused if there is nothing below."""
     mine = update_history.of(name, written)
     if not mine:
         raise ModelRefused(f"no version of {name} was ever promoted: there is nothing to roll back")
@@ -179,7 +181,7 @@ def shipped(name: str) -> Source:
 
 
 def as_shipped(name: str) -> ModelUpdate:
-    """The state of a model that nothing was ever announced of."""
+    """The state of a model without any announcement."""
     source = shipped(name)
     return ModelUpdate(
         model=name, version=source.folder.version, uri=source.uri, digest=source.folder.digest, reason="shipped", actor="rollout",
@@ -188,7 +190,7 @@ def as_shipped(name: str) -> ModelUpdate:
 
 
 def opened(last: ModelUpdate) -> Source:
-    """What an update names, checked where its files lie here."""
+    """The version that an update names, checked if its files are on this machine."""
     if ModelAddress.parse(last.uri).scheme is Scheme.MLFLOW:
         return Source(_as_registered(last.model, last.version, last.digest), last.uri)
     return Source(open_source(last.uri, last.digest), last.uri)

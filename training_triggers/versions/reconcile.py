@@ -1,6 +1,7 @@
-"""Keeps the registry's alias `champion` at what `model-updates-v1` says: the topic is written first, this follows.
+"""Keeps the registry's alias `champion` in line with `model-updates-v1`: the topic is written first, the alias follows.
 
-A crash between the two is repaired by whoever runs next; so is an alias that somebody moved by hand.
+After a crash between the two writes, the next process that runs repairs the alias; it also repairs an alias that somebody moved
+by hand.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Aliases(Protocol):
 
 
 def repair(aliases: Aliases, last: dict[str, ModelUpdate]) -> list[str]:
-    """Move each alias that is not where the topic says; what was moved, in words."""
+    """Move each alias that differs from the topic; returns the moves in words."""
     moved = []
     for name, update in last.items():
         versions = aliases.versions(name)
@@ -49,7 +50,7 @@ def repair(aliases: Aliases, last: dict[str, ModelUpdate]) -> list[str]:
 
 
 def run(aliases: Aliases, broadcast: Broadcast, ids: SchemaIds, clock: Clock, stopping: Callable[[], bool], once: bool) -> None:
-    """Repair now and, unless `once`, every EVERY_S: aliases are moved by hand, too. A registry that does not answer is
+    """Repair now and, unless `once`, every EVERY_S, since aliases are also moved by hand. If the registry does not answer, it is
     asked again."""
     log = structlog.get_logger()
     topic = followed(broadcast, ids)

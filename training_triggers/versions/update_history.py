@@ -1,4 +1,5 @@
-"""What the updates of one model tell, oldest first: what answered before what, since when, and who set the versions beside it. Pure."""
+"""Interprets the updates of one model, oldest first: which version answered before which, since when, and who set the versions
+beside it. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ def of(model: str, written: Sequence[ModelUpdate]) -> list[ModelUpdate]:
 
 
 def ladder(updates: Sequence[ModelUpdate]) -> list[ModelUpdate]:
-    """The promotions that stand, one above the other; what was shipped lies below. A rollback takes off all above what it brought back, so
-    that the next goes one further down, and none goes up again."""
+    """The promotions in force, each above the one before; the shipped version is below them all. A rollback removes all
+    promotions above the one it brought back, so that the next rollback goes one further down, and none goes up again."""
     steps: list[ModelUpdate] = []
     for one in updates:
         if one.kind == UpdateKind.ROLLBACK:
@@ -27,7 +28,8 @@ def ladder(updates: Sequence[ModelUpdate]) -> list[ModelUpdate]:
 
 
 def turned(updates: Sequence[ModelUpdate]) -> tuple[ModelUpdate | None, ModelUpdate]:
-    """What answered before the version that answers now, None where that was what is shipped; and the update since which this one does."""
+    """The update of the version before the live one (None if that was the shipped one), and the update with which the live
+    version took over."""
     for was, now in reversed(list(pairwise(updates))):
         if was.digest != now.digest:
             return was, now
@@ -39,7 +41,7 @@ def beside(update: ModelUpdate, arm: str) -> Challenger | None:
 
 
 def set_ms(updates: Sequence[ModelUpdate], challenger: Challenger) -> int:
-    """Since when the last update's challenger is beside the live version."""
+    """The time since which the last update's challenger is beside the live version."""
     at_ms = updates[-1].decided_ms
     for one in reversed(updates):
         if challenger not in one.challengers:
@@ -49,7 +51,7 @@ def set_ms(updates: Sequence[ModelUpdate], challenger: Challenger) -> int:
 
 
 def of_people(update: ModelUpdate, digest: str) -> tuple[Challenger, ...]:
-    """The versions that a person set beside it, but for the one that answers from here on."""
+    """The versions that a person set beside the live one, except the one that is live from now on."""
     return tuple(one for one in update.challengers if not one.purpose and one.digest != digest)
 
 
