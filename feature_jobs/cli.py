@@ -1,4 +1,4 @@
-"""`python -m feature_jobs COMMAND …`: the processes of features, and what people ask of them."""
+"""`python -m feature_jobs COMMAND …`: the feature processes, and commands for people."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _when_ms(text: str) -> int:
-    """A day or a time in ISO 8601, UTC where nothing else is said."""
+    """A day or a time in ISO 8601, in UTC unless it names a zone."""
     at = datetime.fromisoformat(text)
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
@@ -146,7 +146,7 @@ def _clear(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
 
 
 def _print_values(features: Any, values: dict[str, Any]) -> None:
-    """Windowed features as a table, one column a window; the others a line each."""
+    """Print windowed features as a table, one column per window; the others one per line."""
     suffixes = ("5m", "1h", "24h", "7d")
     stems = list(dict.fromkeys(name.rpartition("_")[0] for name in values if name.rpartition("_")[2] in suffixes))
     for feature in features:

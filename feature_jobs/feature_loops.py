@@ -1,5 +1,5 @@
-"""Wires the processes of features that our loop runs: `user-sink` and `item-sink` (tiles to the online store), `archive`
-(events to Parquet)."""
+"""Wires the feature processes that our loop runs: `user-sink` and `item-sink` (tiles to the online store), and `archive` (events
+to Parquet)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from streams.rows import Place, Polled
 SINK_LIMITS = LoopLimits(
     delivery=Delivery.AT_LEAST_ONCE, poll_records=2_000, idle_wait_ms=50, commit_interval_ms=500, look_ahead_records=20_000
 )
-# What waits for a file is in flight: as much as a file may take, and some more.
+# Rows that wait for a file count as in flight: the limits allow as much as a file may hold, and some more.
 ARCHIVE_LIMITS = LoopLimits(
     delivery=Delivery.AT_LEAST_ONCE, poll_records=2_000, idle_wait_ms=200, commit_interval_ms=500,
     look_ahead_records=60_000, look_ahead_bytes=128 * 1024 * 1024,
@@ -64,7 +64,7 @@ def plans(settings: FeatureSettings) -> dict[str, LoopPlan]:
 
 
 def serve(names: Sequence[str], slot: int) -> int:
-    """Run these loops in one process until it is told to stop; the exit code."""
+    """Run these loops in one process until a signal stops it; the exit code."""
 
     def loops() -> list[Loop]:
         settings = load(FeatureSettings, os.environ)

@@ -1,4 +1,5 @@
-"""Events of training runs on `training-events-v1` that are written outside a loop's transaction, each kind at most once per run."""
+"""Events of training runs on `training-events-v1` that are written outside a loop's transaction, each kind at most once per
+run."""
 
 from __future__ import annotations
 
@@ -46,8 +47,8 @@ def is_run_key(text: str) -> bool:
 class Journal:
     """Writes events of runs, at least once. A kind that is on the topic already is not written again for the same run.
 
-    The topic is read to its end once, at the start, and followed from there; so of two journals that write the same kind of one run at the
-    same moment, both may write it."""
+    The topic is read to its end once, at the start, and followed from there; so of two journals that write the same kind of one
+    run at the same moment, both may write it."""
 
     def __init__(self, events: Broadcast, sink: Sink, ids: SchemaIds, clock: Clock, writer: str) -> None:
         """Raises BrokerUnavailable."""

@@ -43,7 +43,7 @@ from training_triggers.settings import TriggerSettings
 from training_triggers.triggers.age import Age
 from training_triggers.triggers.volume import Volume
 
-# A detector writes its state with each commit, so it commits seldom.
+# A detector writes its state with each commit, so it commits rarely.
 DETECTOR_LIMITS = LoopLimits(poll_records=1_000, idle_wait_ms=500, commit_interval_ms=1_000, look_ahead_records=20_000)
 
 

@@ -1,8 +1,9 @@
-"""The features' one definition: aggregate views over events, plain SQL that Flink runs over the stream and DuckDB over Parquet.
+"""The only definition of the features: aggregate views over events, in plain SQL that Flink runs over the stream and DuckDB over
+Parquet.
 
-Each is a `GROUP BY` of an entity and a five-minute tile, without watermark: a tile is the sum of its events, whenever they
-come. Which items a user touched is told by a row for each: a set as an aggregate costs Flink four times as much (docs/adr/0015).
-What is used here exists in both dialects with the same meaning.
+Each view is a `GROUP BY` of an entity and a five-minute tile, without watermark: a tile is the sum of its events, whenever they
+arrive. The items that a user touched are a row each: a set as an aggregate costs Flink four times as much (docs/adr/0015). All
+constructs used here exist in both dialects with the same meaning.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ _COUNTS = """\
        SUM(COALESCE(rating, 0)) AS stars"""
 
 _TILE = f"event_ms - MOD(event_ms, {TILE_MS})"
-# The archive's further way to part a tile's events, by when they arrived: what the stream had of it at a time.
+# The archive also splits a tile's events by arrival time, to show which of them the stream had at a given time.
 _ARRIVED = ",\n       MAX(arrived_ms) AS arrived_ms,\n       MAX(appended_ms) AS appended_ms"
 _ARRIVAL = f", arrived_ms - MOD(arrived_ms, {TILE_MS})"
 
 
 def user_tiles(events: str, *, by_arrival: bool = False) -> str:
-    """One row for each user, tile, visit and item. events: the table to read. by_arrival: one for each five minutes of arrival, too;
-    the table has columns `arrived_ms` and `appended_ms`."""
+    """SQL with one row per user, tile, visit and item. events: the table to read. by_arrival: also one row per five minutes of
+    arrival; the table then has the columns `arrived_ms` and `appended_ms`."""
     return f"""\
 SELECT user_id,
        {_TILE} AS tile_start_ms,
@@ -41,7 +42,7 @@ GROUP BY user_id, {_TILE}, COALESCE(session_id, ''), COALESCE(item_id, ''){_ARRI
 
 
 def item_tiles(events: str, *, by_arrival: bool = False) -> str:
-    """One row for each item and tile. See `user_tiles`."""
+    """SQL with one row per item and tile. See `user_tiles`."""
     return f"""\
 SELECT item_id,
        {_TILE} AS tile_start_ms,

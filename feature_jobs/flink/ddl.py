@@ -1,4 +1,5 @@
-"""Flink's table definitions, made from the catalogue and the Avro schemas: nobody writes a column by hand. Pure text."""
+"""Flink's table definitions, generated from the catalogue and the Avro schemas, so that no column is written by hand. Pure
+text."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ class Addresses:
 
 
 def column_type(kind: Any) -> str:
-    """The SQL type of an Avro type. A union with null is a nullable column, anything else NOT NULL: Flink compares them."""
+    """The SQL type of an Avro type. A union with null is a nullable column, any other type is NOT NULL: Flink compares them."""
     match kind:
         case ["null", inner] | [inner, "null"]:
             return column_type(inner).removesuffix(" NOT NULL")
@@ -52,7 +53,7 @@ def _columns(record: str) -> list[str]:
 
 
 def _avro(topic: Topic[Record], record: str, addresses: Addresses) -> dict[str, str]:
-    """With schema and subject said, Flink posts what is registered already and adds no version."""
+    """Format options. With schema and subject given, Flink posts the schema that is already registered and adds no version."""
     return {
         "value.format": "avro-confluent",
         "value.avro-confluent.url": addresses.registry,
@@ -71,8 +72,8 @@ def _quoted(text: str) -> str:
 
 
 def source(name: str, topic: Topic[Record], addresses: Addresses, group: str, computed: Sequence[str] = ()) -> str:
-    """Records of a topic, those of aborted transactions left out; a job that restores nothing begins with the first one.
-    computed: further columns, as `name AS expression`."""
+    """A table that reads a topic without the records of aborted transactions; a job that restores nothing begins with the first
+    record. computed: further columns, as `name AS expression`."""
     record = topic.record_name
     return _table(name, [*_columns(record), *computed], {
         "connector": "kafka",
@@ -87,7 +88,8 @@ def source(name: str, topic: Topic[Record], addresses: Addresses, group: str, co
 
 
 def sink(name: str, topic: Topic[Record], addresses: Addresses, key: str, *, exactly_once_as: str | None = None) -> str:
-    """A topic to append to. exactly_once_as: prefix of the transactional ids; at least once where none is given."""
+    """A table that appends to a topic. exactly_once_as: prefix of the transactional ids; without it, delivery is at least
+    once."""
     record = topic.record_name
     guarantee = {"sink.delivery-guarantee": "at-least-once"}
     if exactly_once_as is not None:

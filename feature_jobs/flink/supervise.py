@@ -1,7 +1,7 @@
-"""Keeps Flink jobs running on a session cluster: submits what is not there, from its newest checkpoint.
+"""Keeps Flink jobs running on a session cluster: submits each missing job, from its newest checkpoint.
 
-A session cluster forgets its jobs when its job manager dies, and a job that fails for good stays ended: in both cases the
-job is submitted again. It never submits a job that is there in any state that may still go on.
+A session cluster forgets its jobs when its job manager dies, and a job that fails for good stays ended. In both cases the job is
+submitted again. A job in any state from which it may still continue is never submitted.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _GOING = {"INITIALIZING", "CREATED", "RUNNING", "RESTARTING", "FAILING", "CANCEL
 
 
 def states(cluster: str, keys: Path | None) -> dict[str, str] | None:
-    """State of the newest job of each name; None where the cluster does not answer or has no task manager. keys: folder of what is shown
-    to a cluster that asks for it."""
+    """The state of the newest job of each name; None if the cluster does not answer or has no task manager. keys: folder with the
+    certificate and key for a cluster that requires them."""
     overview = _get(f"{cluster}/overview", keys)
     jobs = _get(f"{cluster}/jobs/overview", keys)
     if overview is None or jobs is None or not overview.get("slots-total"):
@@ -74,7 +74,7 @@ def supervise(
 
 
 def _submit(name: str, cluster: str, python: str, checkpoints: Path, interval_ms: int, settings: FeatureSettings) -> int:
-    """In a process group of its own: the submitter starts a JVM, which goes with it, also when it takes too long."""
+    """Submit in a separate process group: the submitter starts a JVM, which must end with it, also after a timeout."""
     command = [
         python, "-m", "feature_jobs.jobs", name, "--cluster", cluster, "--bootstrap", settings.bootstrap,
         "--registry", settings.registry, "--checkpoints", str(checkpoints), "--interval-ms", str(interval_ms),

@@ -1,4 +1,5 @@
-"""`python -m feature_jobs.jobs NAME --cluster HOST:PORT --bootstrap … --registry … --checkpoints DIR`: submit a job. Prints its id."""
+"""`python -m feature_jobs.jobs NAME --cluster HOST:PORT --bootstrap … --registry … --checkpoints DIR`: submits a job and prints
+its id."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What a job is (a module beside this one with `NAME` and `plan`), and how it is submitted: SQL statements to a session
-cluster, under a name, from the newest checkpoint.
+"""Defines a job (a module in this folder with `NAME` and `plan`) and submits it: SQL statements to a session cluster, under a
+name, from the newest checkpoint.
 
-A SQL job that restores finds its state by the operators' places in the plan: the same statements on the same version of
-Flink give the same plan. After a change of the statements, state is built anew from the topics' first records.
+A restored SQL job finds its state by the operators' places in the plan: the same statements on the same version of Flink give the
+same plan. After a change of the statements, state is built anew from the topics' first records.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pyflink.table import EnvironmentSettings, TableEnvironment
 
 @dataclass(frozen=True)
 class Plan:
-    """tables: definitions. inserts: what runs, as one job. options: Flink's, beside those of every job."""
+    """tables: definitions. inserts: the statements that run, as one job. options: Flink's, besides those of every job."""
 
     tables: Sequence[str]
     inserts: Sequence[str]
@@ -27,8 +27,8 @@ class Plan:
 
 
 def submit(name: str, plan: Plan, cluster: str, checkpoints: Path, interval_ms: int, parallelism: int) -> str:
-    """Start the job on the cluster (host:port of its REST server) and return its id; it goes on without us. Raises what Flink
-    raises."""
+    """Start the job on the cluster (host:port of its REST server) and return its id; the job continues without this process.
+    Raises Flink's errors."""
     host, _, port = cluster.rpartition("//")[2].partition(":")
     options = {
         "execution.target": "remote",
@@ -63,13 +63,14 @@ def submit(name: str, plan: Plan, cluster: str, checkpoints: Path, interval_ms: 
 
 
 def _security() -> dict[str, str]:
-    """What the cluster wants to see of who submits, from its own configuration: a table's environment does not read that file."""
+    """The credentials that the cluster requires of a submitter, from the cluster's configuration: a table environment does not
+    read that file."""
     folder = os.environ.get("FLINK_CONF_DIR")
     lines = (Path(folder) / "config.yaml").read_text().splitlines() if folder else []
     return {name: value for name, _, value in (line.partition(": ") for line in lines) if name.startswith("security.ssl.")}
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The last completed one of any run of the job: a completed one has its `_metadata`."""
+    """The last completed checkpoint of any run of the job: a completed one has its `_metadata`."""
     found = list(folder.glob("*/chk-*/_metadata"))
     return max(found, key=lambda file: file.stat().st_mtime).parent if found else None

@@ -1,8 +1,8 @@
-"""Predictions with what turned out to be true: `prediction-log-v1` joined with `labels-timely-v1`, exactly once.
+"""Predictions with their labels: `prediction-log-v1` joined with `labels-timely-v1`, exactly once.
 
-A log record is one batch through one model; each of its entries becomes a row. The first row of each (request, model,
-version, arm, part) and the first label of each (request, source) count, whichever side comes first. Both sides are
-remembered for the label horizon, after which no label passes the loop before (`processors/moderation/timely_labels.py`).
+A log record is one batch through one model; each of its entries becomes a row. The first row of each (request, model, version,
+arm, part) and the first label of each (request, source) count, whichever side arrives first. Both sides are kept for the label
+horizon; the loop that writes the labels (`processors/moderation/timely_labels.py`) lets no later label through.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from schemas.vocabulary import FlinkGroup
 
 NAME = "outcomes"
 
-# An entry's slice of the batch's output: Flink cuts texts, not bytes, and in Latin-1 each byte is one character.
+# An entry's slice of the batch's output: Flink slices texts, not bytes, and in Latin-1 each byte is one character.
 _ENTRIES = """\
 CREATE VIEW entries AS
 SELECT request_id, task, model, version, arm, started_ms, outputs_dtype, output_names, thresholds, arrived,
@@ -29,7 +29,7 @@ CROSS JOIN UNNEST(request_ids) WITH ORDINALITY AS entry(request_id, nth)"""
 
 
 def _first(view: str, table: str, key: str) -> str:
-    """Rows of a table whose key comes for the first time."""
+    """The rows of a table whose key occurs for the first time."""
     return (
         f"CREATE VIEW {view} AS SELECT * FROM "
         f"(SELECT *, ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY arrived) AS seen FROM {table}) WHERE seen = 1"

@@ -1,6 +1,6 @@
-"""Validated events to five-minute tiles of users and items, as they change: `user-features-v1`, `item-features-v1`.
+"""Turns validated events into five-minute tiles of users and items, as they change: `user-features-v1`, `item-features-v1`.
 
-At least once: after a restart tiles are written again from the last checkpoint, with versions (`n`) that readers have seen.
+At least once: after a restart, tiles since the last checkpoint are written again, with versions (`n`) that readers already have.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from schemas.vocabulary import FlinkGroup
 
 NAME = "tiles"
 BATCH_MS = 100
-# Changes of a tile within BATCH_MS come out as one. Before TO_CHANGELOG the planner makes mini-batches end at watermarks, so
-# there is one, and it serves for nothing else (no window, nothing is dropped): the broker's clock, told each BATCH_MS. A
-# partition that rests for as long does not hold it back, and with 1 ms of latency allowed any later record moves it on.
+# Changes of a tile within BATCH_MS are emitted as one. Before TO_CHANGELOG the planner ends mini-batches at watermarks, so the
+# table has a watermark, used for nothing else (no window, nothing is dropped): the broker's clock, emitted every BATCH_MS. A
+# partition idle for that long does not hold it back, and with 1 ms of latency allowed any later record advances it.
 _CLOCK = ("appended TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL", "WATERMARK FOR appended AS appended")
-STATE_DAYS = 8  # validate refuses what is older than 7
+STATE_DAYS = 8  # validate rejects events older than 7 days
 
 
 def plan(addresses: Addresses) -> Plan:
@@ -49,7 +49,7 @@ def plan(addresses: Addresses) -> Plan:
 
 
 def _changes(into: str, view: str, record: str) -> str:
-    """Each new state of a tile as a record of its own: the sink appends, and readers go by `n`."""
+    """Each new state of a tile as a separate record: the sink appends, and readers choose by `n`."""
     columns = ", ".join(field["name"] for field in avro.schema(record)["fields"])
     changes = f"TO_CHANGELOG(input => TABLE {view}, op_mapping => MAP['INSERT, UPDATE_AFTER', 'U'])"
     return f"INSERT INTO {into} SELECT {columns} FROM {changes}"

@@ -1,9 +1,9 @@
-"""The archive: validated events to Parquet files by date, each event in exactly one committed file.
+"""The archive: writes validated events to Parquet files by date, each event in exactly one committed file.
 
-A flush writes one file a date and then one manifest, which names them and the offsets they hold: only what a manifest names
-exists. Manifests are created, never replaced, under a name made of partition and first offset, so of two writers one wins;
-and a writer that comes again after a crash goes on behind the last manifest, whatever offsets the group has committed. Files and
-manifests are on disk before they are named, and small ones are merged (`feature_jobs/offline/manifests.py`).
+A flush writes one file per date and then one manifest, which names the files and the offsets they hold: only files that a
+manifest names count. Manifests are created, never replaced, under a name made of partition and first offset, so of two writers
+one wins. A writer that restarts after a crash continues after the last manifest, whatever offsets the group has committed. Files
+and manifests are on disk before they are named, and small ones are merged (`feature_jobs/offline/manifests.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from streams.loop.outcome import Emit, Outcome, Reject, rejects
 from streams.loop.step import Step
 from streams.rows import Place, Rows
 
-EVENTS = "events"  # its folder in the lake
+EVENTS = "events"  # folder of the events in the lake
 MERGE_EVERY = 16  # flushes
 _FIELDS = SCHEMA.names[:9]
 _ANY_MS = 2**62
@@ -38,13 +38,14 @@ MOST_MS = 2**42  # the year 2109: each date is a folder
 
 
 class Archive(Step):
-    """The step of one loop: rows wait in it for a file. rows, age_s: a flush comes when so many rows wait, or the oldest waits so long."""
+    """The step of one loop: rows wait in it for a file. rows, age_s: a flush is due when this many rows wait, or when the oldest
+    row has waited this long."""
 
     def __init__(self, folder: Path, ids: SchemaIds, clock: Clock, age_s: float, rows: int = 40_000) -> None:
         self._folder, self._clock, self._rows, self._age_s = folder, clock, rows, age_s
-        self._writer = secrets.token_hex(4)  # tells its files from those of another writer of the same offsets
+        self._writer = secrets.token_hex(4)  # distinguishes our files from those of another writer of the same offsets
         self._decoder = Decoder.of(USER_EVENTS_VALID, ids)
-        self._ends: dict[int, int] = {}  # behind the last archived offset of each partition of ours
+        self._ends: dict[int, int] = {}  # the offset after the last archived one, for each partition of ours
         self._waiting: list[tuple[Rows, dict[str, Any]]] = []
         self._n = self._flushes = 0
         self._since_s = 0.0
@@ -55,7 +56,7 @@ class Archive(Step):
     # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
-        """Also where the loop went back after an abort: what waited is read again."""
+        """Called also when the loop went back after an abort: rows that waited are read again."""
         self._waiting, self._n, self._done = [], 0, []
         ends = manifest_ends(self._folder)
         for _, partition in positions:
@@ -69,7 +70,7 @@ class Archive(Step):
 
     def submit(self, batch: Rows) -> None:
         known = [row for row, (place, at) in enumerate(zip(batch.places, batch.offsets, strict=True)) if at < self._end(place)]
-        if known:  # archived before a crash that came before the commit of their offsets
+        if known:  # archived before a crash, which came before the commit of their offsets
             self._done.append(Emit(batch.take(known)))
             gone = set(known)
             batch = batch.without(gone)
@@ -96,7 +97,7 @@ class Archive(Step):
         return done
 
     def busy(self) -> bool:
-        """Never: rows that wait for a flush do not keep the loop from reading on."""
+        """Always False: rows that wait for a flush do not stop the loop from reading."""
         return False
 
     def takes_long(self, batch: Rows) -> bool:
@@ -106,7 +107,7 @@ class Archive(Step):
         return None
 
     def close(self) -> None:
-        return  # what waits was not committed, and is read again
+        return  # rows that wait were not committed, and are read again
 
     def _end(self, place: Place) -> int:
         return self._ends.get(place[1], 0)
@@ -114,7 +115,8 @@ class Archive(Step):
     # --- writing ------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write what waits, a manifest a partition. Raises TransactionAborted where another writer was there first."""
+        """Write the waiting rows, with one manifest per partition. Raises TransactionAborted if another writer archived them
+        first."""
         waiting, self._waiting, self._n = self._waiting, [], 0
         table = pa.concat_tables([_table(rows, columns) for rows, columns in waiting])
         for partition in sorted(set(table["partition"].to_pylist())):
@@ -163,7 +165,7 @@ def _table(rows: Rows, columns: dict[str, Any]) -> pa.Table:
 
 
 def _behind_ms(headers: Mapping[str, bytes]) -> int:
-    """As validate judged it; what it did not write counts as not written."""
+    """The replay offset as validate read it; an invalid one counts as absent."""
     try:
         return replay_offset_ms(headers, _ANY_MS)
     except ImpossibleEvent:

@@ -1,7 +1,7 @@
-"""Feast on our stores: the repository made from `schemas/features.py`, and an online store that reads the sink's blobs.
+"""Feast on our stores: the repository is generated from `schemas/features.py`, and an online store reads the sink's blobs.
 
-Feast's own `get_online_features` reads what the hot path reads. Writing goes through the sink alone: what Feast would
-write has no version, so it is refused.
+Feast's own `get_online_features` reads the same data as the hot path. Only the sink writes: a write by Feast would have no
+version, so it is refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class BlobStoreConfig(FeastConfigBaseModel):
 
 
 class BlobStore(FeastOnlineStore):
-    """Reads the blobs of `feature_jobs/online/feature_sink.py`. What is stale by its `valid_until` or its view's ttl reads as absent."""
+    """Reads the blobs of `feature_jobs/online/feature_sink.py`. A value that is stale by its `valid_until` or its view's ttl
+    reads as absent."""
 
     _store: RedisStore | None = None
 
@@ -67,7 +68,7 @@ class BlobStore(FeastOnlineStore):
         raise NotImplementedError("features are written by the sink (`python -m feature_jobs serve user-sink`), not by Feast")
 
     def update(self, *given: Any, **named: Any) -> None:
-        return  # nothing is to be set up: the sink makes the keys
+        return  # no setup is needed: the sink creates the keys
 
     def teardown(self, *given: Any, **named: Any) -> None:
         return
@@ -93,7 +94,7 @@ def feature_view(view: View, lake: Path) -> FeatureView:
 
 
 def feature_store(lake: Path, redis_url: str) -> FeatureStore:
-    """A Feast store whose registry lies in the lake, applied anew: the repository is the code."""
+    """A Feast store whose registry is a file in the lake, applied anew: the repository is the code."""
     lake.mkdir(parents=True, exist_ok=True)
     store = FeatureStore(config=RepoConfig(
         project="millrace",

@@ -1,4 +1,4 @@
-"""Files of labels as people write them: ids as texts, times that cannot be taken for others."""
+"""Reads files of labels as people write them: ids as texts, and only times with an unambiguous meaning."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ IDS = tuple(f"{view.entity}_id" for view in VIEWS)
 TIME = "event_timestamp"
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?")
 _WHOLE = re.compile(r"(\d+)(?:\.(\d{1,9})0*)?")
-_NS = {10: 10**9, 13: 10**6, 16: 10**3}  # by number of digits, nanoseconds of a unit: 2001 to 2286 in each of them
+_NS = {10: 10**9, 13: 10**6, 16: 10**3}  # nanoseconds per unit, by number of digits: 2001 to 2286 in each unit
 RULE = "ISO 8601 (2026-11-26T04:22:21Z; UTC where no offset is given), or seconds (10 digits), milliseconds (13) or microseconds (16) of the epoch"
 
 
 def read_labels(file: Path) -> pd.DataFrame:
-    """The file's columns, in its order: ids as texts (`007` and `NA` stay what they are), `event_timestamp` in UTC. Raises BadSettings
-    where a column that is needed is not there or a value cannot be read for certain."""
+    """The file's columns, in its order: ids as texts (`007` and `NA` stay unchanged), `event_timestamp` in UTC. Raises
+    BadSettings if a required column is missing or the meaning of a value is uncertain."""
     import pandas as pd
 
     try:
@@ -31,7 +31,7 @@ def read_labels(file: Path) -> pd.DataFrame:
         else:
             texts: dict[str, Any] = dict.fromkeys((*IDS, TIME), str)
             frame = pd.read_csv(file, converters=texts, index_col=False)
-    except (OSError, ValueError) as error:  # pandas' and Arrow's errors of what a file holds are ValueErrors
+    except (OSError, ValueError) as error:  # pandas and Arrow report invalid content as ValueErrors
         raise BadSettings(f"{file} is not read: {error}") from error
     if TIME not in frame.columns or not any(name in frame.columns for name in IDS):
         raise BadSettings(f"{file} has columns {', '.join(map(str, frame.columns))}; {' or '.join(IDS)}, and {TIME} are needed")
@@ -56,7 +56,7 @@ def _absent(value: Any) -> bool:
 
 
 def times(column: pd.Series[Any], file: Path) -> pd.Series[Any]:
-    """By RULE, in UTC. Raises BadSettings with the first row that does not follow it."""
+    """The column's times by RULE, in UTC. Raises BadSettings with the first row that does not follow it."""
     import pandas as pd
 
     if column.dtype.kind == "M":

@@ -1,8 +1,8 @@
-"""The offline store: tiles and feature values from the archived events, by the same aggregate views and the same roll-up as
-the stream. DuckDB runs the views' SQL over the Parquet files.
+"""The offline store: tiles and feature values from the archived events, by the same aggregate views and the same roll-up as the
+stream. DuckDB runs the views' SQL over the Parquet files.
 
-An event counts from its arrival on: when the broker took it, and of a replayed one so much earlier as its clock was behind. That is
-what the online store could have known, late events and events ahead of their time alike.
+An event counts from its arrival on: the time when the broker took it, minus, for a replayed event, the time by which its clock
+was behind. That is what the online store could have known, also for late events and events ahead of their time.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from schemas.features import AHEAD_MS, Kind, Value, View
 _ARROW = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float64(), Kind.TEXT: pa.string()}
 _VIEWS = {"user": user_tiles, "item": item_tiles}
 _COVERS = b"covers_until_ms"
-Attributes = Mapping[str, Mapping[str, Any]]  # by entity: what the online store was told besides events
-Row = tuple[int, dict[str, Value]]  # from this time on these values held
+Attributes = Mapping[str, Mapping[str, Any]]  # by entity: values that the online store received besides events
+Row = tuple[int, dict[str, Value]]  # the time from which on the values were valid, and the values
 
 
 @contextmanager
 def _events(lake: Path, key: str, until_ms: int, entities: Sequence[str] | None) -> Iterator[Any]:
-    """A DuckDB connection with the view `events` of what had arrived by a time, read from the files as it is asked for. What
-    validate would refuse today was archived by an earlier version, and is left out. Raises BadSettings where nothing is archived."""
+    """A DuckDB connection with the view `events` of the events that had arrived by a time, read from the files on demand. Events
+    that an earlier version archived and validate would reject today are left out. Raises BadSettings if nothing is archived."""
     import duckdb
 
     files = event_files(lake / EVENTS)
@@ -56,7 +56,7 @@ def _events(lake: Path, key: str, until_ms: int, entities: Sequence[str] | None)
 
 
 def entities_of(lake: Path, view: View) -> list[str]:
-    """All that the archive has events of, sorted. Raises BadSettings where nothing is archived."""
+    """All entities with events in the archive, sorted. Raises BadSettings if nothing is archived."""
     key = f"{view.entity}_id"
     with _events(lake, key, 2**62, None) as connection:
         found = connection.execute(f"SELECT DISTINCT {key} FROM events WHERE {key} IS NOT NULL ORDER BY {key}")
@@ -64,8 +64,8 @@ def entities_of(lake: Path, view: View) -> list[str]:
 
 
 def tiles(lake: Path, view: View, until_ms: int, entities: Sequence[str] | None = None) -> Iterator[tuple[str, list[Tile]]]:
-    """Each entity with the versions of its tiles that had arrived by a time, ordered by arrival: what came within the same five
-    minutes is one version. Raises BadSettings where nothing is archived."""
+    """Each entity with the versions of its tiles that had arrived by a time, ordered by arrival: events that arrived within the
+    same five minutes form one version. Raises BadSettings if nothing is archived."""
     key = f"{view.entity}_id"
     with _events(lake, key, until_ms, entities) as connection:
         found = connection.execute(f"SELECT * FROM ({_VIEWS[view.entity]('events', by_arrival=True)}) ORDER BY {key}, arrived_ms")
@@ -94,7 +94,7 @@ def _by_entity(found: Any, key: str) -> Iterator[tuple[str, list[Tile]]]:
 def values_at(
     lake: Path, view: View, at_ms: int, attributes: Attributes, entities: Sequence[str] | None = None
 ) -> dict[str, dict[str, Value]]:
-    """Of each entity the values as they were at a time: what the online store held then."""
+    """The values of each entity at a time: those that the online store held then."""
     return {name: values_of(held, at_ms, view, attributes.get(name)) for name, held in tiles(lake, view, at_ms, entities)}
 
 
@@ -108,8 +108,8 @@ def values_of(held: Sequence[Tile], at_ms: int, view: View, attributes: Mapping[
 
 
 def history(view: View, held: Sequence[Tile], until_ms: int, attributes: Mapping[str, Any] | None) -> Iterator[Row]:
-    """The values of one entity at each time when they changed: where a version of a tile arrives, and where a tile leaves a window.
-    A row holds from its time on, until the next. held: ordered by arrival."""
+    """The values of one entity at each time when they changed: when a version of a tile arrives, and when a tile leaves a window.
+    A row is valid from its time until the next row. held: ordered by arrival."""
     entity = Entity()
     for at, tile in enumerate(held):
         yield from _until(entity, tile.arrived_ms - 1, view, attributes)
@@ -127,8 +127,8 @@ def _until(entity: Entity, until_ms: int, view: View, attributes: Mapping[str, A
 
 
 def with_days(rows: Iterable[Row], days_ms: Sequence[int]) -> Iterator[Row]:
-    """Besides the rows of a history, one at each of these times that says again what holds: an entity that rests keeps its values in
-    each day's file, as the sink keeps them fresh online."""
+    """The rows of a history, and one row at each of these times that repeats the current values: an entity without events keeps
+    its values in each day's file, as the sink keeps them fresh online."""
     held: dict[str, Value] | None = None
     waiting = iter(days_ms)
     due_ms = next(waiting, None)
@@ -145,8 +145,8 @@ def with_days(rows: Iterable[Row], days_ms: Sequence[int]) -> Iterator[Row]:
 
 
 def backfill(lake: Path, view: View, from_ms: int, to_ms: int, attributes: Attributes, now_ms: int) -> int:
-    """Write the rows of `history` between two times, whole days, each day's file replaced at once; how many rows. No row is later
-    than now: what leaves a window tomorrow may yet be followed by other events today."""
+    """Write the rows of `history` between two times, in whole days; each day's file is replaced atomically. Returns the number of
+    rows. No row is later than now: before a tile leaves a window tomorrow, other events may still arrive today."""
     first, last = from_ms // DAY_MS, min(to_ms - 1, now_ms) // DAY_MS
     until_ms = min((last + 1) * DAY_MS - 1, now_ms)
     starts_ms = [day * DAY_MS for day in range(first, last + 1)]
@@ -175,7 +175,7 @@ def backfill(lake: Path, view: View, from_ms: int, to_ms: int, attributes: Attri
 
 
 def covered(lake: Path, view: View) -> dict[int, int]:
-    """Days (since the epoch) that were backfilled, each with the time up to which its file says everything."""
+    """The days (since the epoch) that were backfilled, each with the time up to which its file is complete."""
     found = {}
     for file in (lake / view.name).glob("????-??-??.parquet"):
         day = int(np.datetime64(file.stem, "D").astype(np.int64))

@@ -1,8 +1,8 @@
-"""The archive's manifests: which files of events there are, and how they stay few. Only what a manifest names exists.
+"""The archive's manifests: they list the files of events, and keep them few. Only files that a manifest names count.
 
-A manifest of part of another's offsets was merged into it and counts no more. Manifests and files are merged when they are an hour
-old, and removed an hour later: whoever lists them has as long to read what is listed, and a writer that slept through an hour looks
-before it links (`Archive`).
+A manifest whose offsets are part of another's was merged into it and no longer counts. Manifests and files are merged when they
+are an hour old, and removed an hour later. So a reader that lists them has an hour to read the listed files, and a writer that
+was suspended for an hour checks before it links (`Archive`).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ SCHEMA = pa.schema([
     ("replay_offset_ms", pa.int64()),
 ])  # fmt: skip
 MERGE_AFTER_S = 3_600.0
-MERGE_FROM = 64  # as many small ones become one
-WHOLE_ROWS = 500_000  # one of so many rows is merged no more
+MERGE_FROM = 64  # this many small ones become one
+WHOLE_ROWS = 500_000  # a manifest with this many rows is not merged further
 
 Manifest = dict[str, Any]  # partition, first, end, rows, files; name: of its own file
 
 
 def manifests(folder: Path) -> list[Manifest]:
-    """Those that count, by partition and first offset."""
+    """The manifests that count, by partition and first offset."""
     found: list[Manifest] = []
     for manifest in sorted(_all(folder), key=lambda m: (m["partition"], m["first"], -m["end"])):
         if not (found and found[-1]["partition"] == manifest["partition"] and manifest["end"] <= found[-1]["end"]):
@@ -55,18 +55,18 @@ def manifest_ends(folder: Path) -> dict[int, int]:
 
 
 def event_files(folder: Path) -> list[str]:
-    """Files of events that are committed."""
+    """The committed files of events."""
     return [str(folder / name) for manifest in manifests(folder) for name in manifest["files"]]
 
 
 def newest_offset(folder: Path, partition: int) -> int:
-    """The highest offset that the names of manifests of a partition tell, without opening one; -1 where there is none."""
+    """The highest offset in the names of a partition's manifests, without opening one; -1 if there is none."""
     names = [file.stem.split("-") for file in (folder / MANIFESTS).glob(f"p{partition}-*.json")]
     return max((int(last) - 1 if rest else int(first) for _, first, *rest in names for last in rest or [first]), default=-1)
 
 
 def link(folder: Path, manifest: Manifest, name: str) -> None:
-    """Create a manifest, whole and on disk. Raises FileExistsError where one of the name is there: a rename would replace it."""
+    """Create a manifest, complete and on disk. Raises FileExistsError if one of this name exists: a rename would replace it."""
     target = folder / MANIFESTS / name
     draft = target.with_suffix(f".{secrets.token_hex(4)}")
     try:
@@ -81,7 +81,7 @@ def link(folder: Path, manifest: Manifest, name: str) -> None:
 
 
 def write_parquet(file: Path, table: pa.Table) -> None:
-    """A whole file, on disk before anything names it."""
+    """Write a complete file, on disk before anything names it."""
     if not file.parent.exists():
         file.parent.mkdir(exist_ok=True)
         sync(file.parent.parent)
@@ -104,7 +104,8 @@ def sync(path: Path) -> None:
 
 
 def merge(folder: Path, partition: int, now_s: float) -> int:
-    """Make one of many small manifests of a partition, and of their files, and remove what was merged before; how many were merged."""
+    """Merge many small manifests of a partition into one, and their files too, and remove those that were merged earlier. Returns
+    how many were merged."""
     _sweep(folder, partition, now_s)
     run: list[Manifest] = []
     for manifest in (m for m in manifests(folder) if m["partition"] == partition):
@@ -136,13 +137,14 @@ def _merge(folder: Path, run: Sequence[Manifest]) -> None:
     whole = {"partition": partition, "first": first, "end": end, "rows": sum(m["rows"] for m in run), "files": files}
     try:
         link(folder, whole, f"p{partition}-{first:020d}-{end:020d}.json")
-    except FileExistsError:  # another writer merged the same
+    except FileExistsError:  # another writer made the same merge
         for name in files:
             (folder / name).unlink()
 
 
 def _sweep(folder: Path, partition: int, now_s: float) -> None:
-    """Remove manifests that were merged an hour ago, then files that no manifest names and nobody wrote to for an hour."""
+    """Remove manifests that were merged an hour ago, then files that no manifest names and that were not written to for an
+    hour."""
     live = [m for m in manifests(folder) if m["partition"] == partition]
     merged_s = {m["name"]: _written_s(folder / MANIFESTS / m["name"]) for m in live}
     for old in [m for m in _all(folder) if m["partition"] == partition and m["name"] not in merged_s]:

@@ -1,5 +1,6 @@
-"""Do both stores agree? Sampled entities, each feature: what the online store holds beside what the archive says of the same
-instant. Integers and texts exactly, floats within a relative 1e-9. What could not be compared is no agreement."""
+"""Checks whether both stores agree. For sampled entities and each feature, it compares the online store's value with the
+archive's value at the same instant. Integers and texts must be equal, floats equal within a relative 1e-9. An entity that could
+not be compared does not count as agreement."""
 
 from __future__ import annotations
 
@@ -21,15 +22,15 @@ from streams.clock import SystemClock
 
 TOLERANCE = 1e-9
 FAR_MS = 2**62
-SETTLING_MS = 120_000  # for the sink's way, and for the archive's next flush
+SETTLING_MS = 120_000  # for the sink to write, and for the archive's next flush
 LEAST_SHARE = 0.5  # of the sample, that must have been compared
 
 
 @dataclass
 class Parity:
-    """entities: those that were compared. not_compared: one store has what the other may not have yet, within SETTLING_MS. missing:
-    absent online. stale: nobody looked after the blob. behind: a store lacks events that came earlier than that. different: by
-    feature, how many entities differ."""
+    """entities: number compared. not_compared: one store has events that the other may not have yet, within SETTLING_MS. missing:
+    absent online. stale: the sink no longer renews the blob. behind: a store lacks events that arrived earlier than that.
+    different: by feature, how many entities differ."""
 
     sampled: int = 0
     seed: int = 0
@@ -42,7 +43,7 @@ class Parity:
     examples: dict[str, str] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
-        """Why the comparison is no proof, in sentences; empty where it is."""
+        """Why the comparison proves nothing, in sentences; empty if it is valid."""
         found = []
         if not self.sampled:
             return ["the archive has no entity to compare"]
@@ -66,8 +67,8 @@ class Parity:
 
 
 def parity(view: View, lake: Path, settings: FeatureSettings, sample: int, seed: int | None = None) -> Parity:
-    """seed: of the sample; another one each time where none is given. Raises BadSettings where nothing is archived, RetryLater where
-    the online store does not answer."""
+    """seed: of the sample; without it, a different one each time. Raises BadSettings if nothing is archived, RetryLater if the
+    online store does not answer."""
     attributes, everyone = attributes_now(view, settings), entities_of(lake, view)
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     chosen = everyone if len(everyone) <= sample else sorted(random.Random(seed).sample(everyone, sample))
@@ -89,7 +90,7 @@ def compared(
     served: ServedFeatures,
     now_ms: int,
 ) -> Parity:
-    """held: of each the tiles of the archive. served: entry i of the i-th that was chosen."""
+    """held: by entity, the tiles of the archive. served: entry i belongs to the i-th of `chosen`."""
     found = Parity(sampled=len(chosen))
     for row, name in enumerate(chosen):
         newest_ms = max(tile.appended_ms for tile in held[name])
@@ -100,8 +101,10 @@ def compared(
             continue
         found.stale += int(served.state[row] == Freshness.STALE)
         online = {feature.name: _plain(served.values[feature.name][row]) for feature in view.features}
-        offline = values_of(held[name], int(served.changed_ms[row]), view, attributes.get(name))  # as of when those were computed
-        if any(online[told] != offline[told] for told in ("last_seen_ms", "events_7d")):  # of other events, so nothing can agree
+        # At the time when the online values were computed.
+        offline = values_of(held[name], int(served.changed_ms[row]), view, attributes.get(name))
+        # If the two sides have different events, their values cannot agree.
+        if any(online[told] != offline[told] for told in ("last_seen_ms", "events_7d")):
             found.not_compared += recent
             found.behind += not recent
             continue

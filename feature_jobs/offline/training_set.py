@@ -19,7 +19,7 @@ _ROW = "millrace_row"
 
 
 class Joined(NamedTuple):
-    """How many labels there are, how many of them have features, and how many lie outside the days that were backfilled."""
+    """Numbers of labels: all of them, those with features, and those outside the days that were backfilled."""
 
     rows: int
     with_features: int
@@ -27,10 +27,10 @@ class Joined(NamedTuple):
 
 
 def training_set(labels: Path, out: Path, lake: Path, redis_url: str) -> Joined:
-    """Writes one row for each label, in its order, absent features as null; so are those of a label outside the days that were
-    backfilled, of which nothing is known.
+    """Write one row per label, in the labels' order, with absent features as null. Features of a label outside the backfilled
+    days are unknown, so they are null, too.
 
-    Raises BadSettings where labels are not read (`feature_jobs/offline/label_files.py`), or nothing was backfilled.
+    Raises BadSettings if the labels cannot be read (`feature_jobs/offline/label_files.py`), or nothing was backfilled.
     """
     import pandas as pd
 
@@ -57,14 +57,15 @@ def training_set(labels: Path, out: Path, lake: Path, redis_url: str) -> Joined:
 
 
 def _outside(at_ms: Any, lake: Path, view: View) -> Any:
-    """Which labels lie in no day that was backfilled, or later than what was known of it then."""
+    """Which labels are on no backfilled day, or later than the time up to which that day's file is complete."""
     days = covered(lake, view)
     return at_ms > (at_ms // DAY_MS).map(days).fillna(-1)
 
 
 def join(frame: Any, lake: Path, redis_url: str, views: list[str]) -> Any:
-    """The labels' frame with a column for each feature, named VIEW__FEATURE. Feast gets ids and times only, so that no name of a
-    label's own column meets one of Feast's. Raises BadSettings where rows were lost, or a column is named as a feature is."""
+    """The labels' frame with a column for each feature, named VIEW__FEATURE. Feast gets ids and times only, so that no column of
+    the labels collides with one of Feast's. Raises BadSettings if rows were lost, or a column has the name of a feature
+    column."""
     import pandas as pd
 
     chosen = [view for view in VIEWS if view.name in views]

@@ -1,7 +1,8 @@
-"""What is known of users and items besides events: the newest record of each in a compacted topic, whichever partition it lies in.
+"""Attributes of users and items besides events: the newest record of each in a compacted topic, in whichever partition.
 
-Clients part keys by different rules (Java by murmur2, librdkafka by CRC-32), so a profile need not lie in the partition of its user's
-events; two clients of different rules leave a user's records in two partitions, of which the newest by the broker's clock counts.
+Clients partition keys by different rules (Java by murmur2, librdkafka by CRC-32), so a profile may be in another partition than
+its user's events. Two clients with different rules leave a user's records in two partitions; of these, the newest by the broker's
+clock counts.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ START_LIMIT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """record: None where it was deleted last."""
+    """record: None if its last record was a deletion."""
 
     at_ms: int
     partition: int
@@ -42,11 +43,11 @@ class Attributes:
         self._key, self._topic = f"{view.entity}_id", topic
         self._decoder = Decoder.of(view.attributes, ids)
         self._held: dict[str, _Held] = {}
-        self._waiting = Polled()  # what could not be decoded yet, as the registry did not answer
+        self._waiting = Polled()  # records not decoded yet, because the registry did not answer
         self.take(topic.read_to_end(START_LIMIT_S))
 
     def take(self, polled: Polled) -> list[tuple[int, str]]:
-        """Partition and id of those that changed."""
+        """Add records; partition and id of the entities that changed."""
         self._waiting.extend(polled)
         if not len(self._waiting):
             return []
@@ -78,18 +79,18 @@ class Attributes:
         return None if held is None else held.record
 
     def known(self, partition: int) -> Iterable[str]:
-        """Those whose newest record lies in the partition."""
+        """The entities whose newest record is in the partition."""
         return [entity for entity, held in self._held.items() if held.partition == partition and held.record is not None]
 
     def everything(self) -> dict[str, Mapping[str, Any]]:
-        """Raises BrokerUnavailable where the registry has not answered yet."""
+        """The record of each entity. Raises BrokerUnavailable if the registry has not answered yet."""
         if len(self._waiting):
             raise BrokerUnavailable(f"the registry did not answer: {len(self._waiting)} records of attributes were not read")
         return {entity: held.record for entity, held in self._held.items() if held.record is not None}
 
 
 def attributes_now(view: View, settings: FeatureSettings) -> dict[str, Mapping[str, Any]]:
-    """What the topic says of each entity now. Raises BrokerUnavailable."""
+    """The topic's current record of each entity. Raises BrokerUnavailable."""
     topic = KafkaBroadcast(KafkaAddress(bootstrap=settings.bootstrap), view.attributes.name, SystemClock())
     try:
         return Attributes(view, topic, Registry(settings.registry)).everything()

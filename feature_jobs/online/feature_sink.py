@@ -1,9 +1,9 @@
-"""The feature sink: tiles in, one blob an entity in the online store, right again when a tile leaves a window.
+"""The feature sink: reads tiles and writes one blob per entity to the online store, corrected when a tile leaves a window.
 
-It keeps the tiles of the entities whose partitions it owns in memory, rebuilt from the topic when partitions come, and
-writes each entity whose values changed, and each other one before its view's ttl has passed: values that stay the same stay fresh
-as long as somebody looks at them. Writing is repeated until the store takes it, guarded by a version that rises, so that a restart,
-a second sink or a store that lost everything ends in the same values. At least once throughout.
+It keeps the tiles of the entities whose partitions it owns in memory, rebuilt from the topic when partitions are assigned. It
+writes each entity whose values changed, and every other entity before its view's ttl has passed: unchanged values stay fresh as
+long as a sink renews them. A write is repeated until the store accepts it, guarded by a rising version, so that a restart, a
+second sink or a store that lost everything leads to the same values. At least once throughout.
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ from streams.loop.processor import Processor
 from streams.metrics import Metrics
 from streams.rows import Place, Polled, Rows
 
-BLOBS_A_ROUND = 2_000  # then the group is served again
+BLOBS_A_ROUND = 2_000  # per round; then the group is served again
 CHECK_EVERY_S = 1.0
-REFUSED_AGAIN_MS = 5_000  # what is held is newer: another sink's, which goes, or of a clock that was ahead, which passes
+# When to repeat a refused write. The store then holds a newer version: from another sink, which will leave, or from a clock
+# that was ahead, which will pass.
+REFUSED_AGAIN_MS = 5_000
 
 ReadBack = Callable[[Mapping[Place, int]], Iterator[Polled]]  # committed tiles of some places up to these offsets
 
 
 @dataclass(slots=True)
 class _Owned:
-    """One entity of ours. offset: behind its last tile; 0 where it has attributes only. came_ms: when the oldest tile came that is
-    not written yet. written_ms: the second part of its last version. due_ms: when it must be written next. queued_ms: its entry in
-    the queue, never later than that."""
+    """One entity of ours. offset: the one after its last tile; 0 if it has attributes only. came_ms: when the oldest unwritten
+    tile arrived. written_ms: the second part of its last version. due_ms: when it must be written next. queued_ms: its entry in
+    the queue, never later than due_ms."""
 
     entity: Entity = field(default_factory=Entity)
     offset: int = 0
@@ -68,7 +70,7 @@ class FeatureSink(Processor):
         metrics: Metrics,
         source: str = "",
     ) -> None:
-        """source: id of the tiles' topic, which tells it from one of the same name that was there before."""
+        """source: id of the tiles' topic, which distinguishes it from an earlier topic of the same name."""
         self._view, self._store, self._attributes, self._read_back = view, store, attributes, read_back
         self._clock, self._metrics, self._source = clock, metrics, source
         self._key = f"{view.entity}_id"
@@ -85,8 +87,8 @@ class FeatureSink(Processor):
     # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
-        """Read the tiles of partitions that are new to us, up to what is committed; then write all of them once, as nobody
-        knows what their last owner still wrote. Partitions that we hold already need nothing: tiles only rise."""
+        """Read the tiles of newly assigned partitions, up to the committed offsets; then write all of them once, because the last
+        owner's final writes are unknown. Partitions that this sink already holds need nothing: tiles only rise."""
         wanted = {place: commit.offset for place, commit in positions.items() if place[1] not in self._owned}
         for _, partition in wanted:
             self._owned[partition] = {}
@@ -119,7 +121,7 @@ class FeatureSink(Processor):
     def _take(
         self, places: list[Place], offsets: list[int], values: list[bytes | None], times_ms: list[int]
     ) -> dict[int, RecordError]:
-        """The error of each row that was not taken."""
+        """Take rows of tiles; the error of each row that was not taken."""
         columns, undecodable = self._decoder.decode(values)
         errors: dict[int, RecordError] = {**undecodable}
         good = [row for row in range(len(values)) if row not in errors]
@@ -142,7 +144,7 @@ class FeatureSink(Processor):
     # --- between batches -----------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Between batches: what changed besides tiles, what is due, what waits to be written."""
+        """Between batches: handle changed attributes, entities that are due, and pending writes."""
         now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
         for partition, entity in self._attributes.poll():
             holders = self._holders(entity)
@@ -168,11 +170,11 @@ class FeatureSink(Processor):
         return [(partition, entity) for entity in (*self._owned[partition], *self._attributes.known(partition))]
 
     def _holders(self, entity: str) -> list[int]:
-        """Partitions of ours in which the entity has tiles."""
+        """The partitions of ours in which the entity has tiles."""
         return [partition for partition, held in self._owned.items() if entity in held and held[entity].offset]
 
     def _look_for_loss(self) -> None:
-        """A store that does not have our mark was emptied, or is another: it gets everything."""
+        """If the store lacks our mark, it was emptied or replaced: it gets everything again."""
         if self._store.marked(self._mark):
             return
         self._epoch = None
@@ -198,7 +200,7 @@ class FeatureSink(Processor):
             self._schedule((partition, entity), owned, owned.due_ms)
 
     def _look_again_ms(self, entity: str, now_ms: int) -> int:
-        """Between a quarter and half of the ttl from now, not all at once."""
+        """A time between a quarter and half of the ttl from now, spread over the entities."""
         return now_ms + self._view.ttl_ms // 4 + zlib.crc32(entity.encode()) % (self._view.ttl_ms // 4)
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -212,7 +214,7 @@ class FeatureSink(Processor):
         for partition, entity in chosen:
             owned = self._owned[partition].setdefault(entity, _Owned())
             if not owned.offset and self._holders(entity):
-                del self._owned[partition][entity]  # its tiles lie in another partition of ours, which writes it
+                del self._owned[partition][entity]  # its tiles are in another partition of ours, which writes it
                 continue
             try:
                 blobs[entity] = self._blob((partition, entity), owned, self._epoch, now_ms)
@@ -232,7 +234,7 @@ class FeatureSink(Processor):
                 if owned.came_ms is not None:
                     waits_s.append(max(0, done_ms - owned.came_ms) / 1000)
                     owned.came_ms = None
-            elif owned.offset:  # else another sink holds its tiles: the blob with them stands
+            elif owned.offset:  # otherwise another sink holds its tiles: the blob with them stays
                 against += 1
                 self._schedule(who, owned, now_ms + REFUSED_AGAIN_MS)
         self._metrics.add("blobs_written", len(written) - len(refused))
@@ -248,7 +250,7 @@ class FeatureSink(Processor):
         owned.entity.advance(now_ms)
         until_ms, again_ms = owned.entity.next_change_ms(), self._look_again_ms(who[1], now_ms)
         self._schedule(who, owned, again_ms if until_ms is None else min(until_ms, again_ms))
-        owned.written_ms = max(now_ms, owned.written_ms + 1)  # rises also where the clock does not
+        owned.written_ms = max(now_ms, owned.written_ms + 1)  # rises even if the clock does not
         values = owned.entity.values(self._view, self._attributes.of(who[1]))
         version = owned.offset, owned.written_ms
         return pack(self._view, EntityValues(version, now_ms, until_ms, owned.entity.last_ms, values, epoch))

@@ -1,6 +1,6 @@
-"""Tiles of one entity to its feature values at a time: the only place where windows are added up.
+"""Computes feature values of one entity at a time from its tiles: the only place where windows are added up.
 
-The sink keeps an `Entity` for each user and item it owns; backfill and parity run the same over tiles from Parquet. Pure;
+The sink keeps an `Entity` for each user and item it owns; backfill and parity run the same code over tiles from Parquet. Pure;
 the time is passed in.
 """
 
@@ -18,17 +18,17 @@ from schemas.durations import DAY_MS
 from schemas.features import AHEAD_MS, SUMS, TILE_MS, WINDOWS, Value, View
 from schemas.topics import USER_EVENTS_VALID
 
-SETTLED_AFTER_MS = 9 * DAY_MS  # no tile changes any more: Flink forgets one eight days after its last event came
-# A Flink job whose state is built anew sends tiles of all events again that the topic still has. The broker removes whole segments,
-# which may hold a week more than the retention.
+SETTLED_AFTER_MS = 9 * DAY_MS  # a tile no longer changes: Flink forgets it eight days after its last event arrived
+# A Flink job whose state is built anew sends the tiles of all events that are still in the topic again. The broker removes whole
+# segments, which may hold a week more than the retention.
 REMEMBERED_MS = USER_EVENTS_VALID.retention_ms + 10 * DAY_MS
 _FIELDS = tuple(SUMS)
-_SETTLED = struct.Struct(f"<q{len(_FIELDS)}q")  # when it came last, and its sums
+_SETTLED = struct.Struct(f"<q{len(_FIELDS)}q")  # when the tile last arrived, and its sums
 _WEEK_MS = max(WINDOWS.values())
 _ZERO = (0,) * len(_FIELDS)
 _RATED, _STARS = _FIELDS.index("rated"), _FIELDS.index("stars")
 _BOUGHT, _REVENUE_CENTS = _FIELDS.index("bought"), _FIELDS.index("revenue_cents")
-# By window: the features that are its sums, and those that are not.
+# By window: the features that are sums over it, and those that are not.
 _NAMES = tuple(
     (
         tuple(f"{name}_{suffix}" for name, _ in SUMS.values()),
@@ -43,8 +43,8 @@ Key = tuple[int, str, str]  # tile_start_ms, session_id, item_id
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """sums: in the order of SUMS; the first is n, which rises with each version of the tile. arrived_ms: of one from the archive, when
-    its last event came. appended_ms: the broker's time of that, which differs for a replay."""
+    """sums: in the order of SUMS; the first is n, which rises with each version of the tile. arrived_ms: for a tile from the
+    archive, when its last event arrived. appended_ms: the broker's time of that event, which differs for a replay."""
 
     start_ms: int
     session_id: str
@@ -57,7 +57,7 @@ class Tile:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Tile:
-        """From a user-tile or an item-tile."""
+        """Convert a user-tile or an item-tile."""
         return cls(
             record["tile_start_ms"], record.get("session_id", ""), record["first_ms"], record["last_ms"],
             tuple(record[name] for name in _FIELDS), record["item_id"] if "user_id" in record else "",
@@ -65,8 +65,8 @@ class Tile:
         )  # fmt: skip
 
     def impossible(self, appended_ms: int) -> str | None:
-        """Why no valid event can have made this tile, in words; None where they can. appended_ms: the broker's time of its record.
-        Brokers' clocks may differ by AHEAD_MS."""
+        """Why no valid events can have produced this tile, in words; None if they can. appended_ms: the broker's time of its
+        record. Brokers' clocks may differ by AHEAD_MS."""
         if self.start_ms % TILE_MS or not 0 <= self.start_ms <= appended_ms + 2 * AHEAD_MS:
             return f"a tile from {self.start_ms} ms on, appended at {appended_ms} ms"
         if not self.start_ms <= self.first_ms <= self.last_ms < self.start_ms + TILE_MS:
@@ -76,7 +76,7 @@ class Tile:
         return None
 
     def after(self, earlier: Tile) -> Tile:
-        """This tile with the events of another part of it, which came before."""
+        """This tile with the events of an earlier part of it added."""
         return Tile(
             self.start_ms, self.session_id, min(self.first_ms, earlier.first_ms), max(self.last_ms, earlier.last_ms),
             tuple(map(int.__add__, self.sums, earlier.sums)), self.item_id, max(self.arrived_ms, earlier.arrived_ms),
@@ -100,7 +100,7 @@ class _Window:
     sessions: Counter[str] = field(default_factory=Counter)
 
     def change(self, sums: tuple[int, ...]) -> None:
-        """A newer version of a tile that is in already."""
+        """Add the change of a newer version of a tile that is already in the window."""
         self.sums = list(map(int.__add__, self.sums, sums))
 
     def enter(self, tile: Tile) -> None:
@@ -123,10 +123,10 @@ def _count(counter: Counter[str], name: str, sign: int) -> None:
 
 
 class Entity:
-    """Everything of one user or item. Bounded by its tiles of the last nine days, and by a hash and the sums of each for forty: a
-    tile that comes again is known as long as Flink can send it again. Older ones are in the totals only.
+    """Everything of one user or item. Memory is bounded by its tiles of the last nine days, and by a hash and the sums of each
+    tile for forty days: a repeated tile is recognised as long as Flink can send it again. Older tiles are in the totals only.
 
-    What is settled depends on the records and their times alone: whoever reads the topic anew holds the same.
+    What is settled depends on the records and their times alone: a process that reads the topic anew gets the same state.
     """
 
     __slots__ = (
@@ -136,16 +136,16 @@ class Entity:
     def __init__(self) -> None:
         self._tiles: dict[Key, Tile] = {}
         self._keys: list[Key] = []  # sorted
-        self._seen_ms: dict[Key, int] = {}  # when each tile came last, oldest first
+        self._seen_ms: dict[Key, int] = {}  # when each tile last arrived, oldest first
         self._settled: dict[bytes, bytes] = {}  # by hash of the key, oldest first
         self._windows = [_Window(length_ms) for length_ms in WINDOWS.values()]
-        self._sessions: dict[str, tuple[int, int, int]] = {}  # first and last event, and when it came
+        self._sessions: dict[str, tuple[int, int, int]] = {}  # first and last event, and when it last arrived
         self.totals = list(_ZERO)
         self.session_ms = self.session_count = 0
         self.last_ms = 0
 
     def put(self, tile: Tile, came_ms: int) -> bool:
-        """Take a version of a tile, which came at came_ms by the broker's clock. False where a newer one is held."""
+        """Take a version of a tile, which arrived at came_ms by the broker's clock. False if a newer or equal version is held."""
         key = tile.key
         old = self._tiles.get(key)
         held = old.sums if old is not None else self._settled_sums(key)
@@ -153,7 +153,7 @@ class Entity:
             return False
         change = tile.sums if held is None else tuple(map(int.__sub__, tile.sums, held))
         if old is None and held is not None:
-            self._settle_one(tile, came_ms)  # it lies in no window
+            self._settle_one(tile, came_ms)  # it is in no window
         else:
             self._hold(tile, old, change, came_ms)
         self.totals = list(map(int.__add__, self.totals, change))
@@ -178,7 +178,7 @@ class Entity:
         self._seen_ms[key] = came_ms
 
     def advance(self, now_ms: int) -> bool:
-        """Let tiles leave their windows; whether any did."""
+        """Remove tiles from windows that they have left; whether any left."""
         moved = False
         for window in self._windows:
             edge_ms = now_ms - window.length_ms
@@ -193,12 +193,12 @@ class Entity:
         return moved
 
     def next_change_ms(self) -> int | None:
-        """When the next tile leaves a window; None where all windows are empty."""
+        """When the next tile leaves a window; None if all windows are empty."""
         due = [self._keys[w.first][0] + w.length_ms for w in self._windows if w.first < len(self._keys)]
         return min(due, default=None)
 
     def values(self, view: View, attributes: Mapping[str, Any] | None) -> dict[str, Value]:
-        """By name, as of the last `advance`. attributes: the record of the compacted topic, where there is one."""
+        """Values by feature name, as of the last `advance`. attributes: the record of the compacted topic, if there is one."""
         found: dict[str, Value] = {feature.name: feature.default for feature in view.features}
         for name in view.attribute_fields:
             if attributes is not None and attributes[name] is not None:
@@ -219,10 +219,10 @@ class Entity:
         self._keys.insert(at, key)
         for window in self._windows:
             if key[0] <= window.edge_ms:
-                window.first += 1  # it lies before the edge, and so before the first
+                window.first += 1  # it is before the edge, and so before the first
 
     def _visit(self, tile: Tile, came_ms: int) -> None:
-        """A visit lasts from its first to its last event, over all its tiles."""
+        """Update the visit's duration: it lasts from its first to its last event, over all its tiles."""
         if not tile.session_id:
             return
         known = self._sessions.pop(tile.session_id, None)
@@ -238,7 +238,7 @@ class Entity:
             del self._sessions[next(iter(self._sessions))]
 
     def _settle(self, now_ms: int) -> None:
-        """Tiles that cannot change any more and lie in no window leave the memory but for their sums."""
+        """Reduce tiles that cannot change any more and are in no window to their sums."""
         while self._seen_ms:
             key, came_ms = next(iter(self._seen_ms.items()))
             if came_ms > now_ms - SETTLED_AFTER_MS or key[0] > now_ms - _WEEK_MS:

@@ -1,4 +1,4 @@
-"""Where events come from for trying things: the generator, and MovieLens 100k replayed in event time."""
+"""Sources of events for trials: the generator, and MovieLens 100k replayed in event time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sender:
         self._encoders: dict[str, Encoder] = {}
 
     def send(self, topic: Topic[Record], records: Sequence[Any], key: str, behind_ms: Sequence[int] = ()) -> None:
-        """behind_ms: of each replayed event, how far its clock is behind ours."""
+        """behind_ms: for each replayed event, how far its clock is behind ours."""
         if not records:
             return
         record = topic.record_name
@@ -56,8 +56,8 @@ class Sender:
 
 
 def live(sender: Sender, world: World, per_s: float, seconds: float, clock: Clock, said: Callable[[int], None]) -> int:
-    """Events of now, at the time at which they happen; how many. Events of a visit lie in the future of its start, so the
-    stream begins a while ago: visits are under way from the first second."""
+    """Send current events, each when it happens; returns how many. The events of a visit come after its start, so the stream
+    begins some minutes in the past: visits are under way from the first second."""
     begun_ms = clock.now_ms()
     sender.people_and_things(world.profiles(begun_ms), world.catalogue(begun_ms))
     until_ms = begun_ms + int(seconds * 1000)
@@ -78,8 +78,8 @@ def live(sender: Sender, world: World, per_s: float, seconds: float, clock: Cloc
 
 
 def fast(sender: Sender, events: Iterable[UserEvent], clock: Clock, said: Callable[[int], None]) -> int:
-    """Events of the past, in their order, as fast as the broker takes them; a header says how far behind their clock is, so that
-    their history is that of events which came when they happened."""
+    """Send past events, in order, as fast as the broker takes them; returns how many. A header says how far behind their clock
+    is, so that their history equals that of events which arrived when they happened."""
     sent, stream = 0, iter(events)
     while some := list(itertools.islice(stream, AT_ONCE)):
         now_ms = clock.now_ms()
@@ -91,8 +91,8 @@ def fast(sender: Sender, events: Iterable[UserEvent], clock: Clock, said: Callab
 
 
 def replay(sender: Sender, events: Sequence[UserEvent], speed: float, clock: Clock, said: Callable[[int], None]) -> int:
-    """Events of another time, in their order, `speed` times as fast as they happened. They are shifted so that the last
-    happens when the replay ends; a header says how far behind the replayed clock is, so that none counts as late."""
+    """Send events of another time, in order, `speed` times as fast as they happened; returns how many. They are shifted so that
+    the last happens when the replay ends; a header says how far behind the replayed clock is, so that none counts as late."""
     begun_ms = clock.now_ms()
     first_ms, last_ms = events[0].event_ms, events[-1].event_ms
     ends_ms = begun_ms + (last_ms - first_ms) / speed
@@ -112,8 +112,8 @@ def replay(sender: Sender, events: Sequence[UserEvent], speed: float, clock: Clo
 
 
 def movielens(folder: Path) -> tuple[list[UserProfile], list[Item], list[UserEvent]]:
-    """People, films and ratings ordered by time; a visit ends where a person rates nothing for half an hour. Raises
-    BadSettings where the data set is not there."""
+    """People, films and ratings ordered by time; a visit ends after half an hour in which a person rates nothing. Raises
+    BadSettings if the data set is missing."""
     if not (folder / "u.data").exists():
         raise BadSettings(f"no MovieLens 100k in {folder}: MILLRACE_DATA names the folder of the public data sets")
     ratings = sorted(tuple(map(int, line.split())) for line in (folder / "u.data").read_text().splitlines())

@@ -1,7 +1,7 @@
-"""Shop traffic like that of real people: profiles, a catalogue, visits with views, carts and purchases.
+"""Generates realistic shop traffic: profiles, a catalogue, visits with views, carts and purchases.
 
-Popularity has a long tail (Zipf), activity differs between people (log-normal), days have a rhythm and the year a season,
-prices depend on the category. Deterministic for a seed; pure but for the clock that the caller passes in.
+Popularity has a long tail (Zipf), activity differs between people (log-normal), days have a rhythm and the year a season, prices
+depend on the category. Deterministic for a seed; pure except for the clock that the caller passes in.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class World:
         return made
 
     def events(self, from_ms: int, to_ms: int, per_s: float) -> Iterator[UserEvent]:
-        """Ordered by time. per_s: events a second on average over a day, before season and hour."""
+        """Events ordered by time. per_s: events per second on average over a day, before season and hour."""
         visits = _Visits(self, self.catalogue(from_ms), per_s)
         yield from visits.between(from_ms, to_ms)
 
@@ -131,7 +131,7 @@ class _Visits:
 
 
 def rhythm(at_ms: int) -> float:
-    """How busy the hour is against the day's mean: quiet at four, busy at eight in the evening (UTC)."""
+    """Activity in this hour relative to the day's mean: lowest at four, highest at eight in the evening (UTC)."""
     hour = at_ms % DAY_MS / HOUR_MS
     return 1.0 + 0.75 * math.cos((hour - 20.0) / 24.0 * 2 * math.pi)
 

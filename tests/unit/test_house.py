@@ -28,10 +28,6 @@ SILENT_ABOUT_ARRAYS = {
     "schemas.columns:Columns.matrix",
     "schemas.columns:to_column",
     "schemas.encoding:encode",
-    "training_triggers.drift.detect:of_log",
-    "training_triggers.drift.detect:of_outcome",
-    "training_triggers.triggers.psi:index",
-    "training_triggers.triggers.trigger:inflation",
 }
 
 MODULES = house.modules()

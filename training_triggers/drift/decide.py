@@ -36,8 +36,9 @@ READ_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class RetrainPolicy:
-    """cool_down_ms: time from the end of a model's run to the next run that drift may request. runs_per_day: most runs that drift
-    requests within 24 hours; 0: drift requests none. baseline_ms: time that the baseline of a finding must span."""
+    """cool_down_ms: time from the end of a model's run to the next run that drift may request. runs_per_day: maximum number of
+    runs that drift requests within 24 hours; 0: drift requests none. baseline_ms: time that the baseline of a finding must
+    span."""
 
     cool_down_ms: int = 600_000
     runs_per_day: int = 6

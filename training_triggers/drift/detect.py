@@ -93,7 +93,7 @@ def judged(record: Mapping[str, Any]) -> bool | None:
 
 class Detector(Processor):
     """Step and state of one loop. read_state: all committed records of `drift-state-v1`, oldest first. read_wishes:
-    `drift-events-v1` and `model-updates-v1`, from the first: they contain the requests for new baselines."""
+    `drift-events-v1` and `model-updates-v1`, from the first: they show when a baseline must begin anew."""
 
     def __init__(
         self,

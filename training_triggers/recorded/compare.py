@@ -1,7 +1,8 @@
-"""Compares two versions on the same recorded requests: where they differ, and which is right more often, in all and by class. Pure.
+"""Compares two versions on the same recorded requests: where they differ, and which is right more often, in all and by class.
+Pure.
 
-Independent examples are counted: the parts of a request are one example, and so are requests with the same content (a campaign of one text is
-one text). The first of such requests is the example.
+Independent examples are counted: the parts of a request are one example, and so are requests with the same content (a campaign of
+one text is one text). The first of such requests is the example.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ RightByRequest = dict[str, tuple[bool, bool]]  # whether champion and candidate 
 def compare(
     champion: Answers, candidate: Answers, truth: Truth, parts: Mapping[str, Collection[str]] = MappingProxyType({})
 ) -> Comparison:
-    """Compares the entries that both answered. parts: by name, request ids of subsets whose accuracy is given too; None if none of their
-    requests is labelled. Raises ValueError if the versions have different outputs."""
+    """Compares the entries that both answered. parts: by name, request ids of subsets whose accuracy is given too; None if none
+    of their requests is labelled. Raises ValueError if the versions have different outputs."""
     pairs = pair(champion, candidate, truth)
     right = _right_by_request(pairs)
     subsets = {name: pairs.of_requests(request_ids) for name, request_ids in parts.items()}

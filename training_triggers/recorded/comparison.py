@@ -1,4 +1,5 @@
-"""What two versions answered to the same recorded requests, and how they compare: the values that `compare.py` computes and the gate judges."""
+"""What two versions answered to the same recorded requests, and how they compare: the values that `compare.py` computes and the
+gate judges."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a version answered to recorded requests, one entry for each part. outputs: float64 (entries, names). thresholds: (names,), or None if
-    the largest output decides. contents: a number for each entry, equal for equal content; empty if not recorded. at_ms: time of each request by
-    the broker's clock; empty if not recorded."""
+    """What a version answered to recorded requests, one entry for each part. outputs: float64 (entries, names). thresholds:
+    (names,), or None if the largest output decides. contents: a number for each entry, equal for equal content; empty if not
+    recorded. at_ms: time of each request by the broker's clock; empty if not recorded."""
 
     version: str
     names: tuple[str, ...]
@@ -35,8 +36,8 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Shares of labelled examples that each version answers correctly. low, high: 95 % interval of the difference. gained, lost: examples that
-    only the candidate, and only the champion, answers correctly."""
+    """Shares of labelled examples that each version answers correctly. low, high: 95 % interval of the difference. gained, lost:
+    examples that only the candidate, and only the champion, answers correctly."""
 
     labelled: int
     champion: float
@@ -90,10 +91,10 @@ class Unlabelled:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """changed: (request id, part, name, champion's and candidate's output) of decisions that differ, the largest difference first. drift: by
-    output, KS distance and stability index of the candidate against the champion. parts: accuracy on subsets of the requests, or on further
-    sets. agreements: agreement of all answers of those subsets, labelled or not. strata: `unlabelled` for each subset, so that changes since a
-    drift are compared with labelled answers since the drift."""
+    """changed: (request id, part, name, champion's and candidate's output) of decisions that differ, the largest difference
+    first. drift: by output, KS distance and stability index of the candidate against the champion. parts: accuracy on subsets of
+    the requests, or on further sets. agreements: agreement of all answers of those subsets, labelled or not. strata: `unlabelled`
+    for each subset, so that changes since a drift are compared with labelled answers since the drift."""
 
     entries: int
     agreement: float

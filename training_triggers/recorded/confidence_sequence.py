@@ -2,8 +2,8 @@
 repeated. Pure.
 
 It uses the asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas ("Time-uniform central limit theory
-and asymptotic confidence sequences", Annals of Statistics 2024, theorem 2.2) on the difference of two shares. With probability 1
-- alpha it contains the true difference at all times at once, so an interval that excludes 0 is a finding, whenever it occurs.
+and asymptotic confidence sequences", Annals of Statistics 2024, theorem 2.2) on the difference of two shares. It contains the
+true difference at all times at once with probability 1 - alpha, so an interval that excludes 0 is a finding, whenever it occurs.
 """
 
 from __future__ import annotations

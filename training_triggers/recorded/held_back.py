@@ -2,7 +2,7 @@
 
 Requests with the same content, and parts of one request, are on the same side: a campaign of one text is either trained on or
 held back, not both (group split). The salt is drawn for each run, so that nobody can choose which requests are never judged. A
-group that exceeds its share of the labelled requests is trained on: holding it back would leave too little training data.
+group with more than a third of the labelled requests is trained on: holding it back would leave too little training data.
 """
 
 from __future__ import annotations

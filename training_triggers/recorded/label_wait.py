@@ -19,8 +19,8 @@ LOOK_EVERY_S = 1.0
 
 
 class LabelledRequests:
-    """Counts the labelled requests of a task since a time: by the time in their ids or, for ids without a time, by the prediction log since
-    then."""
+    """Counts the labelled requests of a task since a time: by the time in their ids or, for ids without a time, by the prediction
+    log since then."""
 
     def __init__(self, task: str, since_ms: int) -> None:
         self._task, self._since_ms = task, since_ms

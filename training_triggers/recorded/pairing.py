@@ -15,8 +15,9 @@ from training_triggers.recorded.truth import Truth, labels_of
 
 @dataclass(frozen=True, slots=True)
 class AnswerPairs:
-    """Entries that both versions answered. Outputs: float64, decisions: bool, (entries, names) each. labels: int8 of that shape, 1 holds, 0 does
-    not, -1 unknown. is_example: bool (entries,), whether the entry's request is the labelled example of its content."""
+    """Entries that both versions answered. Outputs: float64, decisions: bool, (entries, names) each. labels: int8 of that shape,
+    1 holds, 0 does not, -1 unknown. is_example: bool (entries,), whether the entry's request is the labelled example of its
+    content."""
 
     names: tuple[str, ...]
     request_ids: list[str]

@@ -41,8 +41,8 @@ class WindowRefused(Stop):
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs of the model and their labels. seen: texts, or pixels uint8 (n, height, width, channels). truth: int8 (n, names), 1 holds,
-    0 does not, -1 unknown."""
+    """Inputs of the model and their labels. seen: texts, or pixels uint8 (n, height, width, channels). truth: int8 (n, names), 1
+    holds, 0 does not, -1 unknown."""
 
     request_ids: Sequence[str]
     seen: Any
@@ -87,7 +87,8 @@ def independent(requests: ReplayedRequests, request_ids: Collection[str]) -> int
 
 
 def replay(model: str, sources: Sequence[str], out: Path, *arguments: str) -> None:
-    """Run recorded requests through these versions with the workers' `replay` command. Raises BadSettings with the end of its error output."""
+    """Run recorded requests through these versions with the workers' `replay` command. Raises BadSettings with the end of its
+    error output."""
     command = [sys.executable, "-m", "inference_workers", "replay", "--model", model, "--out", str(out), *arguments]
     for source in sources:
         command += ["--source", source]
@@ -108,7 +109,8 @@ def label_ends(address: KafkaAddress) -> dict[str, int]:
 
 
 def truth(address: KafkaAddress, ids: SchemaIds, from_ms: int, ends: Mapping[str, int]) -> Truth:
-    """The labels of each request, from the records since `from_ms` up to these offsets. A label is never older than its request."""
+    """The labels of each request, from the records since `from_ms` up to these offsets. A label is never older than its
+    request."""
     places: list[Place] = [(LABELS.name, int(number)) for number in ends]
     limits = {place: ends[str(place[1])] for place in places}
     by_request: Truth = {}

@@ -1,7 +1,8 @@
 """The labels of a request and of its parts. Pure.
 
-A label of a whole item (`truth`) does not say in which part a category holds; if a category does not hold for the item, it holds for no
-part. Labels of single parts are in `parts`. The newest label of each output counts, so that a corrected label replaces the first.
+A label of a whole item (`truth`) does not say in which part a category holds; if a category does not hold for the item, it holds
+for no part. Labels of single parts are in `parts`. The newest label of each output counts, so that a corrected label replaces the
+first.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """The loop that decides which version of a model is live, from a candidate that passed the gate to its promotion or rollback.
 
-A candidate that passed the gate first answers a share of the keys, as a canary. The answers of canary and live version are compared as their
-labels arrive, by a test that stays valid however often one looks. A canary that is worse, slower or fails is ended; one that is shown to be
-no worse is promoted. A new live version, whether this loop or a person promoted it, is watched for a while: the version before it answers
-the same requests as a shadow, and becomes the live one again if it is right more often. The loop never reverts a person's rollback. Only a
-person ends a canary or shadow that a person started, except a canary that does harm or was forgotten.
+A candidate that passed the gate first answers a share of the keys, as a canary. The answers of canary and live version are
+compared as their labels arrive, by a test that stays valid however often one looks. A canary that is worse, slower or fails is
+ended; one that is shown to be no worse is promoted. A new live version, whether this loop or a person promoted it, is watched for
+a while: the version before it answers the same requests as a shadow, and becomes the live one again if it is right more often.
+The loop never reverts a person's rollback. Only a person ends a canary or shadow that a person started, except a canary that does
+harm or was forgotten.
 
-All state is in two topics, `model-updates-v1` and `training-events-v1`; evidence is read again from the prediction log and the labels, so that
-a controller that was killed continues where it was. An update is written before the event that reports it, and only if it follows the update
-that the decision was based on (`compare_and_set.py`); otherwise the next look decides again.
+All state is in two topics, `model-updates-v1` and `training-events-v1`; evidence is read again from the prediction log and the
+labels, so that a controller that was killed continues where it was. An update is written before the event that reports it, and
+only if it follows the update that the decision was based on (`compare_and_set.py`); otherwise the next look decides again.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ MIN_BATCHES = 30  # in each arm, before times are compared
 
 @dataclass(frozen=True)
 class RolloutPolicy:
-    """share: of the keys that a canary answers. labelled: answers of the canary that must have labels before it may take over. margin: accuracy
-    that it may lose. without_labels: answers after which the gate's verdict is enough, if too few labels arrive. max_s: longest time of a
-    canary. watch_s: how long a new live version is watched, and longest time of a canary set by hand. watch_share: of the requests that the
-    version before also answers during the watch."""
+    """share: of the keys that a canary answers. labelled: answers of the canary that must have labels before it may take over.
+    margin: accuracy that it may lose. without_labels: answers after which the gate's verdict is enough, if too few labels arrive.
+    max_s: longest time of a canary. watch_s: how long a new live version is watched, and longest time of a canary set by hand.
+    watch_share: of the requests that the version before also answers during the watch."""
 
     share: float = 0.2
     labelled: int = 150

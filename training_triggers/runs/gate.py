@@ -1,8 +1,8 @@
 """Whether a candidate may take over, judged by its comparison with the live version. Pure.
 
-A candidate never passes because nothing was compared. Where labels are sufficient they decide: for all requests, for each named subset, and for
-each class (the spam of one message in two hundred hardly changes overall accuracy). Unlabelled answers must stay as they are
-(`gate_unlabelled.py`).
+A candidate never passes because nothing was compared. Where labels are sufficient they decide: for all requests, for each named
+subset, and for each class (the spam of one message in two hundred hardly changes overall accuracy). Unlabelled answers must stay
+as they are (`gate_unlabelled.py`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from training_triggers.settings import TriggerSettings
 
 @dataclass(frozen=True, slots=True)
 class GatePolicy:
-    """margin: accuracy that a candidate may lose, at 95 % confidence; class_margin: the same for a class, both where it holds and where it does
-    not. least_labelled: examples needed to decide by labels; least_of_class: the same for a class, on each side. few: rule for a class with
-    fewer: `agree`, its decisions must stay the same, or `refuse`."""
+    """margin: accuracy that a candidate may lose, at 95 % confidence; class_margin: the same for a class, both where it holds and
+    where it does not. least_labelled: examples needed to decide by labels; least_of_class: the same for a class, on each side.
+    few: rule for a class with fewer: `agree`, its decisions must stay the same, or `refuse`."""
 
     margin: float = 0.02
     least_labelled: int = 200
@@ -47,7 +47,8 @@ class GatePolicy:
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """reasons: why the candidate is refused. notes: what labels could not judge and why, and which answers had labels; they refuse nothing."""
+    """reasons: why the candidate is refused. notes: what labels could not judge and why, and which answers had labels; they
+    refuse nothing."""
 
     passes: bool
     reasons: Sequence[str] = field(default_factory=tuple)

@@ -19,7 +19,8 @@ LEAST_TO_SPREAD = 100  # with fewer answers a stability index is mostly chance: 
 
 
 def strata_of(comparison: Comparison) -> list[Unlabelled]:
-    """Unlabelled answers by subset: each is compared with labelled answers of the same subset, since those after a drift differ."""
+    """Unlabelled answers by subset: each is compared with labelled answers of the same subset, since those after a drift
+    differ."""
     return list(comparison.strata.values()) or [_all(comparison)]
 
 

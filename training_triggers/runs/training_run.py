@@ -1,8 +1,8 @@
 """The stages of one training run, from its request to the gate's verdict.
 
-Each stage writes its result to the run's folder before the next begins, so that a run that was killed continues where it was and ends in the
-same version: the window is fixed by offsets, and trainers are deterministic. A run reports on `training-events-v1` and never changes which
-version is live.
+Each stage writes its result to the run's folder before the next begins, so that a run that was killed continues where it was and
+ends in the same version: the window is fixed by offsets, and trainers are deterministic. A run reports on `training-events-v1`
+and never changes which version is live.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Run:
         self._address, self._ids, self._clock = address, ids, clock
 
     def go(self) -> None:
-        """Do the stages that are not done yet. A stage that cannot be done ends the run as `failed`, with the reason. Raises BrokerUnavailable."""
+        """Do the stages that are not done yet. A stage that cannot be done ends the run as `failed`, with the reason. Raises
+        BrokerUnavailable."""
         if self._journal.kinds() & OVER:
             return
         try:
@@ -120,7 +121,8 @@ class Run:
         )  # fmt: skip
 
     def _fixed(self, champion: Source, from_ms: int, since_ms: int) -> dict[str, Any]:
-        """The window as it is now: offsets of requests and labels. The champion's inputs and answers are written to the folder `window`."""
+        """The window as it is now: offsets of requests and labels. The champion's inputs and answers are written to the folder
+        `window`."""
         ends = training_window.label_ends(self._address)
         training_window.replay(
             self._request.model, [champion.uri], self._folder / "window", "--seen", "--from-ms", str(from_ms),

@@ -1,4 +1,4 @@
-"""Model cards: what a model was trained on, what it can and cannot do, with the figures that were measured."""
+"""Model cards: what a model was trained on, what it can and cannot do, and its measured figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _row(category: str, source: str, scores: CategoryScores, reference: float | 
 
 
 def moderation_card(report: CrossValidation, version: str, difference: float) -> str:
-    """difference: the largest between a logit of the ONNX file and of torch."""
+    """difference: the largest one between a logit of the ONNX file and of torch."""
     return "".join((_summary(report, version), _data(), _measures(report, difference)))
 
 

@@ -43,8 +43,8 @@ class CategoryScores:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Cross-validation of `moderation-text`: by category and source, the scores of our model and the reference's average precision. coverage:
-    categories that the model answers. not_covered_because: the reason for each of the others."""
+    """Cross-validation of `moderation-text`: by category and source, the scores of our model and the reference's average
+    precision. coverage: categories that the model answers. not_covered_because: the reason for each of the others."""
 
     measured: dict[str, dict[str, CategoryScores]]
     reference_auprc: dict[str, dict[str, float]]
@@ -92,10 +92,11 @@ def measure(truth: Flags, scores: Floats, flagged: Flags, seed: int = 0, resampl
 def threshold_for(
     truth: Flags, scores: Floats, groups: npt.NDArray[np.str_], precision: float, limits: dict[str, float]
 ) -> float | None:
-    """The lowest threshold with at least this precision, and with at most the share `limits[group]` of each group's negatives above it.
+    """The lowest threshold with at least this precision, and with at most the share `limits[group]` of each group's negatives
+    above it.
 
-    truth: bool (n,); scores: float (n,); groups: name of the group of each, (n,). None if no threshold reaches the precision with at
-    least ten hits.
+    truth: bool (n,); scores: float (n,); groups: name of the group of each, (n,). None if no threshold reaches the precision with
+    at least ten hits.
     """
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(truth[order])

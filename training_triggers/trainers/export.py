@@ -1,4 +1,4 @@
-"""A trained network as a model folder: safetensors, ONNX by torch's dynamo exporter, card, signature, manifest.
+"""Writes a trained network as a model folder: safetensors, ONNX by torch's dynamo exporter, card, signature, manifest.
 
 Each ONNX file is run on inputs of several shapes; its outputs must equal torch's within ATOL.
 """
@@ -33,7 +33,7 @@ OPSET = 20
 
 @dataclass(frozen=True)
 class Graph:
-    """One ONNX file. cases: inputs to compare on, the first is traced. shapes: per input, dimension number to its name."""
+    """One ONNX file. cases: inputs to compare on; the first is traced. shapes: per input, dimension number to its name."""
 
     file: str
     network: nn.Module
@@ -53,7 +53,7 @@ class Artifact:
     graphs: Sequence[Graph]
     config: Mapping[str, Any]
     signature: Mapping[str, Any]
-    card: Callable[[float], str]  # gets the largest difference between ONNX and torch
+    card: Callable[[float], str]  # is called with the largest difference between ONNX and torch
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -88,8 +88,8 @@ def export(graph: Graph, file: Path) -> float:
 
 
 def without_traces(file: Path) -> None:
-    """Remove the source lines and paths that the exporter writes for each node: they would make the digest depend on the machine that
-    trained the model."""
+    """Remove the source lines and paths that the exporter writes for each node: they would make the digest depend on the machine
+    that trained the model."""
     model = onnx.load(str(file))
     graph = model.graph
     parts: list[Any] = [model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer]
@@ -102,7 +102,8 @@ def without_traces(file: Path) -> None:
 
 
 def in_halves(file: Path) -> None:
-    """Store weights in 16 bits, followed by a cast to 32: half the file size, the same arithmetic. Weights that 16 bits cannot represent stay."""
+    """Store weights in 16 bits, followed by a cast to 32: half the file size, the same arithmetic. Weights that 16 bits cannot
+    represent stay."""
     model = onnx.load(str(file))
     casts = []
     for tensor in model.graph.initializer:
@@ -138,7 +139,8 @@ def _quiet() -> Iterator[None]:
 
 
 def write(artifact: Artifact, folder: Path, version: str) -> str:
-    """Write the folder and return the version's digest. It is written next to the target and then moved, so that no reader sees half of it."""
+    """Write the folder and return the version's digest. It is written next to the target and then moved, so that no reader sees
+    half of it."""
     staging = Path(tempfile.mkdtemp(prefix=f"{artifact.name}-", dir=folder.parent if folder.parent.exists() else None))
     save_file({name: value.contiguous() for name, value in artifact.weights.items()}, staging / "model.safetensors")
     difference = max(export(graph, staging / graph.file) for graph in artifact.graphs)

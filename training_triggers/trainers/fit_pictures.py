@@ -1,9 +1,10 @@
-"""Trains a picture network on given pixels, in one process or several: `python -m training_triggers.trainers.fit_pictures FOLDER`, or the same
-under `torchrun`.
+"""Trains a picture network on given pixels, in one process or several: `python -m training_triggers.trainers.fit_pictures
+FOLDER`, or the same under `torchrun`.
 
-FOLDER contains `data.npz` (pixels, labels), `start.safetensors` and `job.json`; `trained.safetensors` and `losses.json` are written there.
-Every process sees the same batches and takes its share of each, dropout is off and batch statistics are fixed, so that the losses
-equal those of one process up to the order of sums. Each epoch ends with a checkpoint, and a training that was killed continues from the last.
+FOLDER contains `data.npz` (pixels, labels), `start.safetensors` and `job.json`; `trained.safetensors` and `losses.json` are
+written there. Every process sees the same batches and takes its share of each, dropout is off and batch statistics are fixed, so
+that the losses equal those of one process up to the order of sums. Each epoch ends with a checkpoint, and a training that was
+killed continues from the last.
 """
 
 from __future__ import annotations
@@ -50,13 +51,13 @@ def main() -> int:
 
 
 def device_of(local_rank: int, local_world: int) -> torch.device:
-    """A GPU of its own for each process of this machine, else the CPU for all: NCCL refuses two processes on one GPU."""
+    """A separate GPU for each process of this machine, else the CPU for all: NCCL refuses two processes on one GPU."""
     return torch.device("cuda", local_rank) if torch.cuda.device_count() >= local_world else torch.device("cpu")
 
 
 def network_of(weights: Path, widths: tuple[int, ...], classes: int) -> ConvNet:
-    """A network in `eval` mode, in which it is also trained: without dropout and with fixed batch statistics, shares of a batch give the
-    same gradients as the whole batch."""
+    """A network in `eval` mode, in which it is also trained: without dropout and with fixed batch statistics, shares of a batch
+    give the same gradients as the whole batch."""
     network = ConvNet(1, classes, widths)
     network.load_state_dict({
         name: value.float() if value.is_floating_point() else value for name, value in load_file(weights).items()
@@ -65,7 +66,7 @@ def network_of(weights: Path, widths: tuple[int, ...], classes: int) -> ConvNet:
 
 
 def train(folder: Path, job: dict[str, Any], rank: int, world: int, device: torch.device) -> int:
-    """The exit code. Chance is drawn on the CPU, so that a training is the same on every device but for rounding."""
+    """The exit code. Random numbers are drawn on the CPU, so that a training is the same on every device except for rounding."""
     with np.load(folder / "data.npz", allow_pickle=False) as data:
         pixels, labels = torch.from_numpy(data["pixels"])[:, None].float(), torch.from_numpy(data["labels"])
     network = network_of(folder / "start.safetensors", tuple(job["widths"]), job["classes"]).to(device)
@@ -118,7 +119,7 @@ def checkpoint(folder: Path, epoch: int, losses: list[float], network: nn.Module
 
 
 def resume(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[float]]:
-    """Load the newest readable checkpoint; the number of epochs done, and their losses."""
+    """Load the newest readable checkpoint; returns the number of completed epochs, and their losses."""
     for file in sorted(folder.glob("checkpoint-*.safetensors"), reverse=True):
         try:
             with safe_open(file, "pt") as content:

@@ -28,7 +28,7 @@ SEED = 7
 EPOCHS = 12
 BATCH = 64
 TRAIN, CALIBRATE, HELD_OUT = 8_000, 1_000, 2_000  # pictures
-PRECISION = 0.9  # for which the threshold is chosen, on training fonts and phrases not trained on
+PRECISION = 0.9  # target for the threshold, chosen on training fonts and phrases not trained on
 Progress = Callable[[str], None]
 
 
@@ -43,7 +43,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class PictureReport:
-    """On held-out pictures. flagged: share by kind. calibration: the same measures on training fonts and phrases."""
+    """Results on held-out pictures. flagged: share by kind. calibration: the same measures on training fonts and phrases."""
 
     held_out: CategoryScores
     calibration: CategoryScores
@@ -85,7 +85,8 @@ def train(data: Pictures, progress: Progress, epochs: int = EPOCHS, threads: int
 
 
 def _varied(pixels: torch.Tensor) -> torch.Tensor:
-    """Lighter or darker, and moved by up to six pixels: text has a direction, so nothing is mirrored."""
+    """The pictures lighter or darker, and moved by up to six pixels, of the same shape; text has a direction, so nothing is
+    mirrored."""
     down, right = torch.randint(-6, 7, (2,)).tolist()
     light = 0.7 + 0.6 * torch.rand(len(pixels), 1, 1, 3)
     return (torch.roll(pixels, (down, right), (1, 2)).float() * light).clamp(0, 255).to(torch.uint8)

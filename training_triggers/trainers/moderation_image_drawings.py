@@ -1,7 +1,7 @@
-"""Pictures that the trainer draws: promotion over pictures, and pictures that are none, some of them on purpose alike.
+"""Pictures that the trainer draws: pictures with promotion and pictures without, some of them intentionally similar.
 
-Held-out pictures use fonts, phrases and a photo that training pictures never do. Photos: the two that scikit-learn
-carries (CC BY); fonts: those that matplotlib carries.
+Held-out pictures use fonts, phrases and a photo that training pictures never use. Photos: the two that scikit-learn includes (CC
+BY); fonts: those that matplotlib includes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ORDINARY = {
         "Section {n}", "WET PAINT", "GOOD MORNING", "Nobody: / My cat", "Line {n} to the centre", "Lesson {n}", "MERRY CHRISTMAS",
     ),
 }  # fmt: skip
-KINDS = ("promotion", "picture", "caption", "alike")  # alike: ordinary words in the dress of promotion
+KINDS = ("promotion", "picture", "caption", "alike")  # alike: ordinary words in the style of promotion
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def draw(split: str, seed: int) -> Drawn:
-    """One picture of `train` or `held out`, the same for a seed; two in five are promotion."""
+    """One picture of `train` or `held out`, the same for the same seed; two in five are promotion."""
     random = np.random.default_rng([seed, 0 if split == "train" else 1])
     kind = str(random.choice(KINDS, p=(0.4, 0.2, 0.2, 0.2)))
     size = (int(random.integers(200, 420)), int(random.integers(200, 420)))
@@ -120,7 +120,7 @@ def _shapes(picture: Image.Image, count: int, random: np.random.Generator) -> No
 
 
 def _promote(picture: Image.Image, phrases: Sequence[str], split: str, random: np.random.Generator) -> None:
-    """One to three phrases, large, in banners, bursts or outlined."""
+    """Draw one to three phrases, large, in banners, in bursts or outlined."""
     pen = ImageDraw.Draw(picture)
     for _ in range(int(random.integers(1, 4))):
         text = str(random.choice(phrases)).format(n=random.integers(2, 99))

@@ -1,8 +1,8 @@
-"""Trains `moderation-text`: hashed words and characters, TF-IDF, one logistic regression a category.
+"""Trains `moderation-text`: hashed words and characters, TF-IDF, one logistic regression per category.
 
-Deterministic: the same data gives the same folder, byte for byte on one machine. CategoryScores by five folds against
-TF-IDF + logistic regression with a full vocabulary (word 1-2, char 3-5) on the same folds; each threshold is measured on
-one fold and chosen on the others.
+Deterministic: the same data gives the same folder, byte for byte on one machine. CategoryScores come from five folds, compared
+with TF-IDF + logistic regression with a full vocabulary (word 1-2, char 3-5) on the same folds; each threshold is measured on one
+fold and chosen on the others.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from training_triggers.trainers.moderation_text_data import CATEGORIES, SOURCES,
 NAME = "moderation-text"
 SEED = 7
 # C of the logistic regression, and whether rare positives weigh more: the best of C 1, 10, 30 with and without, by
-# average precision on these folds, which flatters each category's figure a little.
+# average precision on these folds, which makes each category's figure a little too good.
 FIT = dict.fromkeys(("hate_speech", "harassment", "spam"), (10.0, None)) | dict.fromkeys(
     ("violence", "sexual_content", "self_harm"), (30.0, "balanced")
 )
-MAX_FALSE_SHARE = 0.015  # of another source's negatives; measured on held-out folds it must stay at or under 0.02
+MAX_FALSE_SHARE = 0.015  # of another source's negatives; measured on held-out folds it must be at most 0.02
 MAX_FALSE_SHARE_HARASSMENT_SMS = 0.06
 DEFAULT_THRESHOLD = 0.7
 Progress = Callable[[str], None]
@@ -60,7 +60,8 @@ class Weights:
 
 
 def fit(features: Matrix, labels: npt.NDArray[np.int8], strength: float, weight: str | None = None) -> LogisticRegression:
-    """One category. features: sparse (n, buckets); labels: int8 (n,), 1, 0 or -1 for unknown, which is left out. strength: C."""
+    """Fit one category. features: sparse (n, buckets); labels: int8 (n,), 1, 0 or -1 for unknown, which is left out. strength:
+    C."""
     is_labelled = labels >= 0
     model = LogisticRegression(C=strength, class_weight=weight, solver="liblinear", random_state=SEED, max_iter=200)
     return model.fit(features[is_labelled], labels[is_labelled])
@@ -89,7 +90,7 @@ def folds_of(data: Labelled) -> list[tuple[Any, Any]]:
 
 
 def cross_validate(data: Labelled, progress: Progress) -> CrossValidation:
-    """Held-out scores of ours and of the reference (the better of C 1 and 10, so that it is not a straw man)."""
+    """Held-out scores of our model and of the reference (the better of C 1 and 10, so that it is a fair one)."""
     words, chars = counts_of(data.texts)
     ours = np.full(data.labels.shape, np.nan)
     reference = {strength: np.full(data.labels.shape, np.nan) for strength in (1.0, 10.0)}
@@ -155,7 +156,8 @@ def _report(data: Labelled, ours: Floats, reference: dict[float, Floats], fold_o
 def _flagged(
     category: str, truth: Flags, scores: Floats, sources: npt.NDArray[np.str_], folds: npt.NDArray[np.int64]
 ) -> tuple[Flags, float | None]:
-    """Which texts are flagged, each by a threshold chosen on the other folds, bool (n,); and the threshold chosen on all of them."""
+    """Which texts are flagged, each by a threshold chosen on the other folds, bool (n,); and the threshold chosen on all of
+    them."""
     limits = dict.fromkeys(SOURCES, MAX_FALSE_SHARE)
     if category == "harassment":
         limits["sms"] = MAX_FALSE_SHARE_HARASSMENT_SMS
@@ -169,7 +171,8 @@ def _flagged(
 
 
 def _main_source(truth: Flags, sources: npt.NDArray[np.str_]) -> str:
-    """The source with the most positives: the target precision limits its false positives, MAX_FALSE_SHARE those of the others."""
+    """The source with the most positives: the target precision limits its false positives, MAX_FALSE_SHARE those of the
+    others."""
     return max(SOURCES, key=lambda source: int(truth[sources == source].sum()))
 
 
@@ -199,7 +202,7 @@ def write(weights: Weights, report: CrossValidation, folder: Path, version: str)
 
 def _network(weights: Weights, coverage: Sequence[str]) -> Any:
     """The `HashedLinear` network with the columns of the categories that are covered."""
-    import torch  # seconds to import
+    import torch  # takes seconds to import
 
     from inference_workers.networks.hashed_linear import HashedLinear
 

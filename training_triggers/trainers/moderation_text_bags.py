@@ -1,4 +1,4 @@
-"""Texts as weighted bags of hashed n-grams, sparse: what the network of `networks/hashed_linear.py` sees, for trainers."""
+"""Texts as weighted bags of hashed n-grams, sparse: the input of the network of `networks/hashed_linear.py`, for trainers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Matrix = Any  # scipy.sparse.csr_matrix, which has no types
 
 
 def counts_of(texts: list[str]) -> tuple[Matrix, Matrix]:
-    """Counts of hashed n-grams, one csr matrix a bag, shape (n, buckets)."""
+    """Counts of hashed n-grams: one csr matrix per bag, shape (n, buckets)."""
     parts: tuple[list[Matrix], list[Matrix]] = ([], [])
     for at in range(0, len(texts), 256):
         ngrams_of_both = words_and_chars(texts[at : at + 256])

@@ -1,7 +1,7 @@
-"""The public texts that the moderation model learns from, and how their labels map to ours.
+"""The public texts that the moderation model is trained on, and how their labels map to ours.
 
-A label is 1, 0, or -1 where the source does not say. Where a 0 is our assumption and not the source's word, it is
-named in `ASSUMED`. LIAR (misinformation) is not used: its texts keep their authors' copyright.
+A label is 1, 0, or -1 if the source does not give it. If a 0 is our assumption and not in the source, it is listed in `ASSUMED`.
+LIAR (misinformation) is not used: its texts keep their authors' copyright.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Labelled:
 
 
 def load(folder: Path) -> Labelled:
-    """Raises BadSettings that names the file that is missing."""
+    """Raises BadSettings that names the missing file."""
     rows: list[tuple[str, str, dict[str, int]]] = []
     for row in csv.DictReader(_text(folder / "hate_speech_offensive" / "labeled_data.csv").splitlines(keepends=True)):
         kind = int(row["class"])

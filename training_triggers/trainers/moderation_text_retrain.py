@@ -1,8 +1,9 @@
 """Adapts a text model to labelled requests: moves each category's weights towards the labels, and keeps them near the champion's.
 
-Maximum a posteriori adaptation (Chelba and Acero 2004, "Adaptation of maximum entropy capitalizer: little data can help a lot"): logistic loss of the labelled
-texts, and a Gaussian prior whose mean is the champion's weights. Weights of n-grams that the texts do not contain stay as they were, so the
-data that the champion was trained on is not needed. Convex and deterministic; numpy and scipy only.
+Maximum a posteriori adaptation (Chelba and Acero 2004, "Adaptation of maximum entropy capitalizer: little data can help a lot"):
+logistic loss of the labelled texts, and a Gaussian prior whose mean is the champion's weights. Weights of n-grams that the texts
+do not contain stay as they were, so the data that the champion was trained on is not needed. Convex and deterministic; numpy and
+scipy only.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
 
 @dataclass(frozen=True)
 class SearchStart:
-    """The data and the weights that each trial of a search starts from. One text in five is for validation. features: sparse (n, m); truth:
-    int8 (n, categories); weights: (m, categories); bias: (categories,)."""
+    """The data and the weights that each trial of a search starts from. One text in five is for validation. features: sparse (n,
+    m); truth: int8 (n, categories); weights: (m, categories); bias: (categories,)."""
 
     features: moderation_text_bags.Matrix
     truth: npt.NDArray[np.int8]
@@ -113,8 +114,8 @@ def adapted(
     begin: Floats | None = None,
     steps: int = STEPS,
 ) -> tuple[Floats, float, float, float]:
-    """How far weights and bias move, and the mean loss before and after. features: sparse (n, m); truth: (n,) of 0 and 1; weights: (m,),
-    the champion's. begin: a move to continue from, (m + 1,). Raises TrainingFailed."""
+    """How far weights and bias move, and the mean loss before and after. features: sparse (n, m); truth: (n,) of 0 and 1;
+    weights: (m,), the champion's. begin: a move to continue from, (m + 1,). Raises TrainingFailed."""
     started, signs = features @ weights + bias, 2.0 * truth - 1.0
 
     def loss(move: Floats) -> tuple[float, Floats]:
@@ -137,8 +138,9 @@ def adapted(
 
 
 def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, examples: Examples) -> str:
-    """Write the champion's folder with new tables (by name, each of the shape of that in `old`) and return the digest. The folder is written next to
-    the target and then moved, so that no reader sees half of it. Raises ModelRefused if the graph does not contain the tables."""
+    """Write the champion's folder with new tables (by name, each of the shape of that in `old`) and return the digest. The folder
+    is written next to the target and then moved, so that no reader sees half of it. Raises ModelRefused if the graph does not
+    contain the tables."""
     job.out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix="version-", dir=job.out.parent))
     save_file(new, staging / "model.safetensors")

@@ -34,8 +34,9 @@ def number(options: Mapping[str, str], name: str, default: float) -> float:
 
 @dataclass(frozen=True)
 class Job:
-    """out: folder of the new version. scratch: folder of checkpoints and other intermediate files, kept between attempts of the same run.
-    data: folder of the public data sets, which may be missing. about: origin of the examples, for the card and the config."""
+    """out: folder of the new version. scratch: folder of checkpoints and other intermediate files, kept between attempts of the
+    same run. data: folder of the public data sets, which may be missing. about: origin of the examples, for the card and the
+    config."""
 
     out: Path
     scratch: Path
@@ -52,7 +53,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Retrained:
-    """holdout: of a trainer with a holdout of its own, which of its examples champion and candidate answer correctly, bool (n,) each."""
+    """holdout: of a trainer with a holdout of its own, which of its examples champion and candidate answer correctly, bool (n,)
+    each."""
 
     made: TrainedVersion
     holdout: tuple[Bools, Bools] | None = None

@@ -1,8 +1,8 @@
 """Search for a trainer's settings: Ray Tune with ASHA (Li et al. 2020, "A system for massively parallel hyperparameter tuning").
 
-The only place that imports ray. Options of the training request start it: `search_samples`, `search_cpus` per trial, and
-`search_NAME=low:high` or `low:high:log` for the range of a setting. An experiment is kept in the run's scratch folder, and a search that was
-killed is resumed. Ray runs on this machine's loopback, or on the cluster that RAY_ADDRESS names (not tested).
+This is the only module that imports ray. Options of the training request start it: `search_samples`, `search_cpus` per trial, and
+`search_NAME=low:high` or `low:high:log` for the range of a setting. An experiment is kept in the run's scratch folder, and a
+search that was killed is resumed. Ray runs on this machine's loopback, or on the cluster that RAY_ADDRESS names (not tested).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from schemas.errors import BadSettings
 from training_triggers.trainers.retrain import Job, TrainingFailed
 from training_triggers.trainers.train import Say
 
-STEPS = 16  # of a trial, at most
+STEPS = 16  # per trial, at most
 GRACE_STEPS = 2  # before a trial may be stopped
 HALVING = 2
 SEED = 7

@@ -11,7 +11,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class TrainedVersion:
-    """A trained version. digest: of its folder. metrics: measured on held-out data. losses: of each epoch, if training has epochs."""
+    """A trained version. digest: of its folder. metrics: measured on held-out data. losses: of each epoch, if training has
+    epochs."""
 
     digest: str
     metrics: Mapping[str, float]

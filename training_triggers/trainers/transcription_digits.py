@@ -54,7 +54,8 @@ class WordErrors:
 
 
 def _another_voice(samples: Floats, random: np.random.Generator) -> Floats:
-    """Faster or slower by up to a fifth, which moves pitch and formants too (Ko et al., 2015)."""
+    """Samples played faster or slower by up to a fifth, which moves pitch and formants too (Ko et al., 2015): float32
+    (samples,)."""
     speed = random.uniform(0.82, 1.22)
     at = np.arange(0, len(samples) - 1, speed)
     moved: Floats = np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
@@ -62,7 +63,8 @@ def _another_voice(samples: Floats, random: np.random.Generator) -> Floats:
 
 
 def _masked(features: Floats, random: np.random.Generator) -> Floats:
-    """A band and a stretch of time blanked (SpecAugment, Park et al., 2019), bands shifted up or down by one or two."""
+    """Features with a band and a stretch of time blanked (SpecAugment, Park et al., 2019), and bands shifted up or down by one or
+    two."""
     moved: Floats = np.roll(features, random.integers(-2, 3), axis=1)
     band, frame = random.integers(0, speech.MELS - 6), random.integers(0, max(1, len(moved) - 8))
     moved[:, band : band + random.integers(0, 7)] = 0
@@ -71,7 +73,7 @@ def _masked(features: Floats, random: np.random.Generator) -> Floats:
 
 
 def train(clips: Clips, without: str, progress: Progress, steps: int = STEPS, threads: int = 2) -> Listener:
-    """On strings made of the clips (float32 (samples,)) of all speakers but `without`."""
+    """Train on strings made of the clips (float32 (samples,)) of all speakers except `without`."""
     torch.manual_seed(SEED)
     torch.set_num_threads(threads)
     random = np.random.default_rng(SEED)
@@ -112,7 +114,7 @@ def _loss(network: Listener, features: list[Floats], targets: list[npt.NDArray[n
 
 
 def measure(network: Listener, clips: Clips, speaker: str) -> WordErrors:
-    """On MEASURED_STRINGS strings made of the clips (float32 (samples,)) of a speaker."""
+    """Measure on MEASURED_STRINGS strings made of the clips (float32 (samples,)) of a speaker."""
     words = errors = right = 0
     kinds = np.zeros(3, np.int64)
     for samples, expected in strings(clips, speaker):

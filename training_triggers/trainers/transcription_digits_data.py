@@ -1,4 +1,5 @@
-"""Strings of spoken digits: clips of the Free Spoken Digit Dataset joined with pauses and noise; and how many words were heard wrong."""
+"""Strings of spoken digits: clips of the Free Spoken Digit Dataset joined with pauses and noise; and how many words were heard
+wrong."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ BATCH_TOKENS = 4_000  # of the target side
 EPOCHS = 12
 PEAK_RATE = 2e-3
 WARM_UP_STEPS = 800
-KEEP = 0.999  # of the moving average, a step
+KEEP = 0.999  # of the moving average, per step
 Progress = Callable[[str], None]
 
 
@@ -44,7 +44,7 @@ Progress = Callable[[str], None]
 class Trained:
     translator: Translator
     tokenizer: Tokenizer
-    losses: list[float]  # mean training loss of each epoch, nats a token, label smoothing included
+    losses: list[float]  # mean training loss of each epoch, nats per token, label smoothing included
 
 
 def make_tokenizer(pairs: Sequence[tuple[str, str]], vocabulary: int) -> Tokenizer:
@@ -196,7 +196,8 @@ def translated(trained: Trained, texts: Sequence[str], target: str, beam: int = 
 
 
 def measure(trained: Trained, data: Pairs, data_folder: Path) -> list[SetScores]:
-    """Scores on held-out Tatoeba sentences with all their references, and on photo captions, which are texts of another kind."""
+    """Scores on held-out Tatoeba sentences with all their references, and on photo captions, which are a different kind of
+    text."""
     from training_triggers.trainers.translation_en_fr_data import captions
 
     measured = []

@@ -1,4 +1,4 @@
-"""English-French sentence pairs: split so that no sentence of the held-out set, on either side, was seen in training."""
+"""English-French sentence pairs, split so that no sentence of the held-out set, on either side, was seen in training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Pairs:
 
 
 def load(folder: Path) -> Pairs:
-    """Raises BadSettings that names the file that is missing."""
+    """Raises BadSettings that names the missing file."""
     file = folder / "tatoeba_en_fr" / "en-fr.tsv.gz"
     if not file.exists():
         raise BadSettings(f"{file} is missing: name the folder of the data sets with --data")
@@ -44,7 +44,7 @@ def load(folder: Path) -> Pairs:
 
 
 def captions(folder: Path, language: str) -> list[str]:
-    """Sentences of multi30k's test set: measured on, never trained on, nothing of it shipped."""
+    """Sentences of multi30k's test set: used for measuring only, never trained on, and not shipped."""
     file = folder / "multi30k" / f"test_2016_flickr.{language}.gz"
     if not file.exists():
         raise BadSettings(f"{file} is missing: name the folder of the data sets with --data")
@@ -53,13 +53,14 @@ def captions(folder: Path, language: str) -> list[str]:
 
 
 def _held_out(english: str) -> bool:
-    """By the sentence's own digest: the split does not depend on the order of the file."""
+    """Whether a pair is held out, by the sentence's own digest: the split does not depend on the order of the file."""
     number = int.from_bytes(hashlib.sha256(english.encode()).digest()[:8], "big")
     return number / 2**64 < HELD_OUT_SHARE
 
 
 def references(found: dict[str, list[str]]) -> list[list[str]]:
-    """As sacrebleu wants them: one list a rank, of equal length; a sentence with fewer repeats its first."""
+    """References in sacrebleu's format: one list per rank, of equal length; a sentence with fewer references repeats its
+    first."""
     most = max(map(len, found.values()))
     return [[refs[rank] if rank < len(refs) else refs[0] for refs in found.values()] for rank in range(most)]
 

@@ -1,4 +1,4 @@
-"""Trains `vision-digits`: handwritten digits, a small residual network, on MNIST pictures bent and turned at random.
+"""Trains `vision-digits`: handwritten digits, a small residual network, on MNIST pictures distorted and turned at random.
 
 Half of the pictures are inverted, so that the model reads dark ink on white paper as well as MNIST's white on black.
 Deterministic on one machine: fixed seeds, fixed thread count.
@@ -29,7 +29,7 @@ WIDTHS = (32, 64, 96)
 SEED = 7
 EPOCHS = 14
 BATCH = 128
-HELD_OUT_EVERY = 4  # each fourth picture is never trained on
+HELD_OUT_EVERY = 4  # every fourth picture is never trained on
 Progress = Callable[[str], None]
 Pixels = npt.NDArray[np.uint8]
 
@@ -56,7 +56,7 @@ class DigitScores:
 
 
 def load(folder: Path) -> tuple[Digits, Digits]:
-    """Training and held-out pictures. Raises BadSettings that names the file that is missing."""
+    """Training and held-out pictures. Raises BadSettings that names the missing file."""
     arrays = []
     for name, head in (("images-8000-idx3-ubyte.gz", 16), ("labels-8000-idx1-ubyte.gz", 8)):
         file = folder / "mnist" / name
@@ -92,7 +92,8 @@ def train(data: Digits, progress: Progress, epochs: int = EPOCHS, threads: int =
 
 
 def bent(pixels: Tensor) -> Tensor:
-    """Turned up to 12°, scaled by 0.8-1.15, sheared, shifted up to 3 pixels; half of them inverted. uint8, channels last."""
+    """Pictures turned up to 12°, scaled by 0.8-1.15, sheared, shifted up to 3 pixels; half of them inverted. uint8, channels
+    last."""
     n = len(pixels)
     angle, shear = (torch.rand(n) - 0.5) * 0.42, (torch.rand(n) - 0.5) * 0.4
     scale, shift = 1 / (0.8 + 0.35 * torch.rand(n)), (torch.rand(n, 2) - 0.5) * 0.42
@@ -122,7 +123,8 @@ def measure(network: ConvNet, data: Digits) -> DigitScores:
 
 
 def write(network: ConvNet, measured: DigitScores, trained_on: int, folder: Path, version: str, about: str = "") -> str:
-    """Write the whole model folder and return its digest. about: the data besides the public pictures that it was trained on."""
+    """Write the whole model folder and return its digest. about: the data besides the public pictures that the model was trained
+    on."""
 
     def example(n: int) -> tuple[Tensor, ...]:
         return (torch.randint(0, 256, (n, SIDE, SIDE, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(n)),)

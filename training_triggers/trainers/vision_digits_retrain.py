@@ -1,5 +1,5 @@
-"""Continues the training of the live `vision-digits` version on labelled pictures of the window, mixed with the pictures of its first
-training where the data folder has them, so that it does not forget those."""
+"""Continues the training of the live `vision-digits` version on labelled pictures of the window, mixed with the pictures of its
+first training if the data folder has them, so that it does not forget those."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from training_triggers.trainers.train import Say, TrainedVersion
 
 EPOCHS, BATCH, RATE, SEED = 3, 64, 1e-3, 7
 WINDOW_SHARE = 0.5  # of the pictures of an epoch: the window's pictures are repeated up to it
-MEASURED_EVERY = 5  # one in so many pictures of the window is held out if the data folder has no pictures
+MEASURED_EVERY = 5  # one picture in this many of the window is held out if the data folder has no pictures
 LIMIT_S = 3_600.0
 
 
@@ -64,13 +64,14 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
 
 
 def apart(shown: vision_digits.Digits) -> tuple[vision_digits.Digits, vision_digits.Digits]:
-    """The pictures to train on, and the held-out ones: each MEASURED_EVERY-th distinct picture with all its repeats."""
+    """The pictures to train on, and the held-out ones: every MEASURED_EVERY-th distinct picture with all its repeats."""
     groups = np.unique(shown.pixels.reshape(len(shown.labels), -1), axis=0, return_inverse=True)[1]
     is_held_out: Bools = groups % MEASURED_EVERY == 0
     return shown.take(~is_held_out), shown.take(is_held_out)
 
 
-# one thread adds in one order; cuBLAS needs a workspace of its own to be deterministic (NVIDIA's cuBLAS documentation, "Results reproducibility")
+# One thread adds in one order; cuBLAS needs a separate workspace to be deterministic (NVIDIA's cuBLAS documentation,
+# "Results reproducibility").
 DETERMINISTIC = {"OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 

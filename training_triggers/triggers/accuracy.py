@@ -1,7 +1,8 @@
-"""Accuracy under its baseline: the share of right answers fell by more than five points, and not by chance.
+"""Accuracy below its baseline: the share of right answers fell by more than five points, and not by chance.
 
-One-sided two-proportion z-test with the pooled variance, of baseline and window both. `version_watch.py` spends alpha over the windows, so that a version
-whose accuracy stays is asked to be trained with a chance of at most alpha, however long it answers.
+One-sided two-proportion z-test with the pooled variance of both baseline and window. `version_watch.py` spends alpha over the
+windows, so that a version with constant accuracy leads to a training request with a chance of at most alpha, however long it
+answers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from training_triggers.triggers.trigger import Finding, Floats, inflation
 
 
 class Accuracy:
-    """Of a signal that is 1 where an answer was right and 0 where it was wrong."""
+    """Works on a signal that is 1 if an answer was right and 0 if it was wrong."""
 
     name = "accuracy"
     of = ANSWER
@@ -27,7 +28,8 @@ class Accuracy:
 
 
 def fall_test(baseline: Floats, window: Floats, sizes: Sizes | None) -> tuple[float, float]:
-    """z of the fall of a share, and the chance of at least that if nothing fell. baseline, window: float64 (n,), 1 or 0 each."""
+    """z of the fall of a share, and the chance of at least that z if nothing fell. baseline, window: float64 (n,), 1 or 0
+    each."""
     fall = float(baseline.mean() - window.mean())
     pooled = float((baseline.sum() + window.sum()) / (len(baseline) + len(window)))
     variance = pooled * (1 - pooled) * (1 / len(baseline) + 1 / len(window)) * inflation(baseline, window, sizes)

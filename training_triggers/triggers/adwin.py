@@ -1,8 +1,8 @@
-"""Adaptive windowing: does the share of right answers fall somewhere, wherever that is? (Bifet and Gavaldà 2007, "Learning from
-time-changing data with adaptive windowing"; river's implementation.)
+"""Adaptive windowing: does the share of right answers fall at any point? (Bifet and Gavaldà 2007, "Learning from time-changing
+data with adaptive windowing"; river's implementation.)
 
-Baseline and window go through it in order; where it cuts its memory inside the window, what it kept is compared with the baseline. Its own
-bound holds for one stream of independent answers, so that the fall must be significant, too, as `accuracy` tests it.
+ADWIN reads baseline and window in order. If it cuts its memory inside the window, the part it kept is compared with the baseline.
+Its own bound is valid for one stream of independent answers, so the fall must also be significant, as `accuracy` tests it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class AdaptiveWindow:
     least_effect = 0.05
 
     def compare(self, baseline: Floats, window: Floats, sizes: Sizes | None = None) -> Finding:
-        from river.drift import ADWIN  # scipy and pandas: seconds
+        from river.drift import ADWIN  # imports scipy and pandas, which takes seconds
 
         detector, cut = ADWIN(delta=DELTA), False
         for value in baseline.tolist():

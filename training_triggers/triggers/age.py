@@ -1,4 +1,4 @@
-"""Age: a version has answered so long that it is trained anew, whatever its figures say. Off unless a time is set."""
+"""Age: a version that has answered for a set time is trained anew, whatever its figures are. Off unless a time is set."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from training_triggers.triggers.trigger import Finding
 
 @dataclass
 class Age:
-    """least_effect: seconds since its first answer; each further so many it is due again. 0: never."""
+    """least_effect: seconds since its first answer; it is due again after each further period of that length. 0: never."""
 
     least_effect: float = 0.0
     name: str = "age"
     signal: str = "seconds"
 
     def due(self, entries: int, age_s: float) -> tuple[int, Finding] | None:
-        """How often it has been due, and the finding."""
+        """How often it has been due, and the finding; None if never."""
         times = int(age_s // self.least_effect) if self.least_effect else 0
         return (times, Finding(age_s, None, age_s)) if times else None

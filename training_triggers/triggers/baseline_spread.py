@@ -1,12 +1,13 @@
-"""How far the windows of a baseline differ among themselves while nothing is wrong, by signal. Pure.
+"""How much the windows of a baseline differ from each other while nothing is wrong, by signal. Pure.
 
-Entries are not independent: one author writes ten alike in a row, and nights are not days. n of them say as much as n / d independent ones,
-where d is the design effect (Kish 1965, "Survey Sampling"): the variance of a sample's shares over that of independent entries. Tests that
-count each sample as n / d keep their level (the first-order correction of Rao and Scott 1981, "The analysis of categorical data from complex
-sample surveys"). d is measured on the shares of entries below the baseline's octiles, at two distances:
+Entries are not independent: one author writes ten similar entries in a row, and nights differ from days. n of them carry as much
+information as n / d independent ones. d is the design effect (Kish 1965, "Survey Sampling"): the variance of a sample's shares
+divided by that of independent entries. Tests that count each sample as n / d keep their level (the first-order correction of Rao
+and Scott 1981, "The analysis of categorical data from complex sample surveys"). d is measured on the shares of entries below the
+baseline's octiles, at two distances:
 
-- within windows, by batch means at several lengths: bursts;
-- between windows, where there are enough of them: what changes slowly, as a daily rhythm does.
+- within windows, by batch means at several lengths: this measures bursts;
+- between windows, if there are enough of them: this measures slow changes, such as a daily rhythm.
 """
 
 from __future__ import annotations
@@ -20,33 +21,32 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 QUANTILES = np.arange(1, 8) / 8
-EDGES = len(QUANTILES) + 1  # and one for what is missing, which lies below all
-PARTS = (20, 10)  # of a window, into which its batch means divide it
+EDGES = len(QUANTILES) + 1  # and one for missing values, which are below all others
+PARTS = (20, 10)  # numbers of parts into which the batch means divide a window
 ROWS = 3 * EDGES + len(PARTS)  # of `packed`
-BETWEEN_FROM = 4  # windows from which on their differences count
-CAUTION = (
-    0.67  # standard deviations by which a measured effect is taken for larger than measured: three in four times it is not larger
-)
+BETWEEN_FROM = 4  # number of windows from which on their differences count
+CAUTION = 0.67  # margin on a measured effect, in standard deviations: three in four times the true effect is not larger
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many independent entries baseline and window count as. evenness: of several columns that are looked at together, 1 where all have
-    the same design effect, towards 1 / columns where one of them has nearly all of it (Rao and Scott's second order)."""
+    """The number of independent entries that baseline and window count as. evenness: for several columns that are compared
+    together, 1 if all have the same design effect, towards 1 / columns if one of them has nearly all of it (Rao and Scott's
+    second order)."""
 
     baseline: float
     window: float
     evenness: float = 1.0
 
     def inflation(self, baseline_n: int, window_n: int) -> float:
-        """Of the variance of a difference between the two, over independent entries."""
+        """Factor by which the variance of a difference between the two exceeds that of independent entries."""
         return (1 / self.baseline + 1 / self.window) / (1 / baseline_n + 1 / window_n)
 
 
 @dataclass
 class Spread:
-    """edges: (EDGES, signals). shares, squares: sums of the windows' shares below each edge, and of their squares. within: sums of the
-    variance of batch means times their length, (PARTS, signals), over all edges."""
+    """edges: float64 (EDGES, signals). shares, squares: sums of the windows' shares below each edge, and of their squares, of the
+    same shape. within: sums of the variance of batch means times their length, (PARTS, signals), over all edges."""
 
     edges: Floats
     windows: int = 0
@@ -62,7 +62,7 @@ class Spread:
 
     @classmethod
     def of(cls, window: Floats) -> Spread:
-        """With its edges at the octiles of a first window, (entries, signals)."""
+        """A spread with its edges at the octiles of a first window, float64 (entries, signals)."""
         lowest = np.full((1, window.shape[1]), -np.inf)
         return cls(np.concatenate([lowest, np.quantile(window, QUANTILES, axis=0, method="lower")]))
 
@@ -73,8 +73,9 @@ class Spread:
         self.shares, self.squares = self.shares + shares, self.squares + shares**2
 
     def design_effects(self, window: Floats) -> Floats:
-        """Of each signal of a window that is compared, at least 1: the largest of what is measured within the baseline's windows and this
-        one together, within this one alone, and between the baseline's windows."""
+        """The design effect of each signal of a compared window, float64 (signals,), at least 1. window: float64 (entries,
+        signals). It is the largest of the effects measured within the baseline's windows and this one together, within this one
+        alone, and between the baseline's windows."""
         below, n = self._below(window), len(window)
         mean, own = self.shares / self.windows, below.mean(axis=0)
         alone, independent, one = _batch_means(below), _independent(mean), _independent(own)
@@ -88,14 +89,14 @@ class Spread:
         return effects
 
     def sizes(self, effects: Floats, n: int) -> Sizes:
-        """Of a baseline and a window of n entries each. effects: of the columns that are looked at together, or of one. The baseline is drawn from all
-        its windows, so that it depends on each only by its part."""
+        """Sizes for a baseline and a window of n entries each. effects: float64 (columns,), of the columns that are compared
+        together, or of one. The baseline is drawn from all its windows, so each window's effect counts only by its share."""
         effect = float(effects.mean())
         evenness = float(effects.sum() ** 2 / (len(effects) * (effects**2).sum()))
         return Sizes(n / (1 + (effect - 1) / self.windows), n / effect, evenness)
 
     def only(self, columns: Sequence[int]) -> Spread:
-        """Of these signals."""
+        """The spread of these signals only."""
         kept = list(columns)
         return Spread(self.edges[:, kept], self.windows, self.shares[:, kept], self.squares[:, kept], self.within[:, kept])
 
@@ -104,7 +105,7 @@ class Spread:
 
     @classmethod
     def unpacked(cls, raw: bytes, windows: int, signals: int) -> Spread:
-        """Raises ValueError where it has another number of signals."""
+        """Raises ValueError if the number of signals differs."""
         rows = np.frombuffer(raw, "<f8").reshape(ROWS, signals)
         return cls(rows[:EDGES], windows, rows[EDGES : 2 * EDGES], rows[2 * EDGES : 3 * EDGES], rows[3 * EDGES :])
 
@@ -114,8 +115,9 @@ class Spread:
 
 
 def _batch_means(below: npt.NDArray[np.bool_]) -> Floats:
-    """For each number of parts, the variance of the parts' shares times their length, summed over the edges: (PARTS, signals). From the differences of
-    neighbours (von Neumann 1941), so that a window within which something changed for good, once, is not taken for one of bursts."""
+    """The variance of the parts' shares times their length, summed over the edges, for each number of parts: float64 (PARTS,
+    signals). below: bool (entries, EDGES, signals). It is computed from the differences of neighbours (von Neumann 1941), so that
+    one lasting change within a window is not mistaken for bursts."""
     found = []
     for parts in PARTS:
         length = len(below) // parts
@@ -125,18 +127,20 @@ def _batch_means(below: npt.NDArray[np.bool_]) -> Floats:
 
 
 def _independent(shares: Floats) -> Floats:
-    """What the variance of one entry's indicators would be if entries were independent, summed over the edges."""
+    """The variance of one entry's indicators if entries were independent, summed over the edges: float64 (signals,). shares:
+    float64 (EDGES, signals)."""
     found: Floats = (shares * (1 - shares)).sum(axis=0)
     return found
 
 
 def _ratio(measured: Floats, independent: Floats) -> Floats:
-    """0 for a signal that does not move: it has no variance to compare."""
+    """measured / independent, float64 of their common shape; 0 for a constant signal, which has no variance to compare."""
     measured, independent = np.broadcast_arrays(measured, independent)
     return np.divide(measured, independent, out=np.zeros(measured.shape), where=independent > 1e-12)
 
 
 def _caution(degrees: int) -> float:
-    """By what a variance of so many degrees of freedom is multiplied to be too small only one time in four (Wilson and Hilferty 1931)."""
+    """Factor that makes a variance with this many degrees of freedom too small only one time in four (Wilson and Hilferty
+    1931)."""
     spread = 2 / (9 * degrees)
     return 1.0 / max(0.05, 1 - spread - CAUTION * math.sqrt(spread)) ** 3

@@ -1,7 +1,7 @@
-"""Chi-square of homogeneity for categories: are the classes that were told as frequent as before? (Pearson 1900.)
+"""Chi-square test of homogeneity for categories: are the predicted classes as frequent as before? (Pearson 1900.)
 
-The p-value is by the approximation of Wilson and Hilferty 1931. Effect: total variation, half the sum of the differences of shares, so 0.1
-means that a tenth of the answers went to other classes.
+The p-value uses the approximation of Wilson and Hilferty 1931. Effect: total variation, half the sum of the absolute differences
+of shares, so 0.1 means that a tenth of the answers moved to other classes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from schemas.signals import CATEGORY
 from training_triggers.triggers.baseline_spread import Sizes
 from training_triggers.triggers.trigger import Finding, Floats, chi_square_p, inflation
 
-RARE = 5  # a class with fewer entries than that, both samples together, is counted with the other rare ones
+RARE = 5  # a class with fewer entries, in both samples together, is counted with the other rare ones
 
 
 class ChiSquare:

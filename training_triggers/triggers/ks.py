@@ -1,7 +1,8 @@
-"""Two-sample Kolmogorov-Smirnov: the largest distance between two empirical distribution functions.
+"""Two-sample Kolmogorov-Smirnov test: the largest distance between two empirical distribution functions.
 
 The p-value is the asymptotic one with Stephens' correction for finite samples (M. A. Stephens 1970, "Use of the
-Kolmogorov-Smirnov, Cramér-von Mises and related statistics without extensive tables"). With ties it errs on the quiet side.
+Kolmogorov-Smirnov, Cramér-von Mises and related statistics without extensive tables"). With ties it errs on the conservative
+side.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ def distance(baseline: Floats, window: Floats) -> float:
 
 
 def p_value(d: float, n: float, m: float) -> float:
-    """Of a distance at least d between samples of n and m from one continuous distribution."""
+    """Chance of a distance of at least d between samples of n and m from one continuous distribution."""
     root = math.sqrt(n * m / (n + m))
     x = (root + 0.12 + 0.11 / root) * d
     if x < 0.2:
-        return 1.0  # the series below does not settle there, and nothing is as near to 1
+        return 1.0  # the series below does not converge there, and the p-value is practically 1
     total: float = sum((1 if k % 2 else -1) * math.exp(-2 * k * k * x * x) for k in range(1, 101))
     return min(1.0, max(0.0, 2 * total))
 

@@ -1,11 +1,12 @@
-"""Maximum mean discrepancy: do two samples of vectors come from one distribution? It sees what no single column shows, as two signals
-that rise and fall together now and did not before.
+"""Maximum mean discrepancy: do two samples of vectors come from one distribution? It sees changes that no single column shows,
+such as two signals that now rise and fall together and did not before.
 
-Gretton, Borgwardt, Rasch, Schölkopf and Smola 2012, "A kernel two-sample test": the unbiased estimate with a Gaussian kernel whose
-width is the median distance. The p-value is of a gamma distribution with the mean and variance of the biased estimate over permutations (their section 4;
-of weighted chi-squares the first two moments, Satterthwaite 1946), so that it reaches below what permutations can count, and scaled by the design
-effect where entries are not independent (Rao and Scott 1981, second order). Columns are scaled by the baseline's spread; what is missing lies six spreads below.
-Effect: the square root of the estimate, 0 to about 1.4.
+Gretton, Borgwardt, Rasch, Schölkopf and Smola 2012, "A kernel two-sample test": the unbiased estimate with a Gaussian kernel
+whose width is the median distance. The p-value comes from a gamma distribution with the mean and variance of the biased estimate
+over permutations (their section 4; the first two moments of weighted chi-squares, Satterthwaite 1946), so that it can be smaller
+than permutations can count. If entries are not independent, it is scaled by the design effect (Rao and Scott 1981, second order).
+Columns are scaled by the baseline's spread; missing values are placed six spreads below. Effect: the square root of the estimate,
+0 to about 1.4.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from schemas.signals import ALL, EMBEDDING
 from training_triggers.triggers.baseline_spread import Sizes
 from training_triggers.triggers.trigger import Finding, Floats, chi_square_p
 
-MOST = 1_000  # of each sample: the kernel has four times the square of it, and a comparison takes a tenth of a second
+MOST = 1_000  # entries per sample: the kernel has four times the square of it, and a comparison takes a tenth of a second
 PERMUTATIONS = 200
 SEED = 20_240_501
 MISSING = -6.0
@@ -31,7 +32,7 @@ class MeanDiscrepancy:
         self.of, self.least_effect = of, least_effect
 
     def compare(self, baseline: Floats, window: Floats, sizes: Sizes | None = None) -> Finding:
-        """baseline, window: (n, columns), or (n,) of one."""
+        """baseline, window: float64 (n, columns), or (n,) for one column."""
         random = np.random.default_rng(SEED)
         a, b = (_some(one.reshape(len(one), -1), random) for one in _scaled(baseline, window))
         n, both = len(a), np.concatenate([a, b]).astype(np.float32)
@@ -53,7 +54,7 @@ class MeanDiscrepancy:
 
 
 def _p_value(biased: Floats, inflation: float, evenness: float) -> float:
-    """biased: the estimate, then that of permutations."""
+    """biased: float64 (1 + permutations,), the estimate, then those of the permutations."""
     mean, variance = float(biased[1:].mean()), float(biased[1:].var())
     if mean <= 0 or variance <= 0:
         return 1.0
@@ -62,7 +63,8 @@ def _p_value(biased: Floats, inflation: float, evenness: float) -> float:
 
 
 def _inflation(n: int, m: int, baseline_n: int, window_n: int, sizes: Sizes | None) -> float:
-    """Of the variance between n and m entries that were drawn from baseline and window, over independent ones."""
+    """Factor by which the variance between n and m entries drawn from baseline and window exceeds that of independent entries; at
+    least 1."""
     if sizes is None:
         return 1.0
     drawn = 1 / n + 1 / m
@@ -84,7 +86,8 @@ def _some(sample: Floats, random: np.random.Generator) -> Floats:
 
 
 def _estimates(kernel: Singles, sides: Singles, n: int) -> Floats:
-    """Unbiased estimate for each column of sides, which is 1 where a row is of the first sample. One product gives all three sums."""
+    """The unbiased estimate for each column of sides, float64 (columns,). kernel: float32 (rows, rows). sides: float32 (rows,
+    columns), 1 if a row is of the first sample. One product gives all three sums."""
     m = len(kernel) - n
     reached = kernel @ sides
     within_a = (sides * reached).sum(axis=0, dtype=np.float64)

@@ -1,5 +1,5 @@
-"""Page-Hinkley: the sum of how far answers fall short of their mean so far, less what is tolerated (Page 1954, "Continuous inspection
-schemes"; Hinkley 1971; river's implementation). Sooner than windows where a fall is steady and small.
+"""Page-Hinkley: the sum of the amounts by which answers fall short of their mean so far, minus a tolerance (Page 1954,
+"Continuous inspection schemes"; Hinkley 1971; river's implementation). It is faster than windows if a fall is steady and small.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from training_triggers.triggers.accuracy import fall_test
 from training_triggers.triggers.baseline_spread import Sizes
 from training_triggers.triggers.trigger import Finding, Floats
 
-TOLERATED = 0.02  # of each answer
+TOLERATED = 0.02  # per answer
 THRESHOLD = 12.0  # wrong answers more than expected
 LEAST_ANSWERS = 30
 
@@ -20,7 +20,7 @@ class PageHinkley:
     least_effect = 0.05
 
     def compare(self, baseline: Floats, window: Floats, sizes: Sizes | None = None) -> Finding:
-        from river.drift import PageHinkley as Detector  # scipy and pandas: seconds
+        from river.drift import PageHinkley as Detector  # imports scipy and pandas, which takes seconds
 
         detector, found = (
             Detector(min_instances=LEAST_ANSWERS, delta=TOLERATED, threshold=THRESHOLD, alpha=1.0, mode="down"),

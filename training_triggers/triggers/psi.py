@@ -1,9 +1,9 @@
 """Population stability index: the symmetrised Kullback-Leibler divergence of two histograms, over the baseline's deciles.
 
-By convention below 0.1 nothing happened and from 0.2 on something did (the rule of credit scoring, e.g. N. Siddiqi 2006, "Credit
-Risk Scorecards"). In small samples chance alone reaches that: between equal distributions the index over (1/n + 1/m) is about
-chi-square with bins - 1 degrees of freedom (B. Yurdakul 2018, "Statistical properties of population stability index"), which gives
-the p-value.
+By convention an index below 0.1 means no change and one from 0.2 on means a change (the rule of credit scoring, e.g. N. Siddiqi
+2006, "Credit Risk Scorecards"). In small samples chance alone reaches that: between equal distributions the index divided by (1/n
++ 1/m) is approximately chi-square with bins - 1 degrees of freedom (B. Yurdakul 2018, "Statistical properties of population
+stability index"), which gives the p-value.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ BINS = 10
 
 
 def index(baseline: Floats, window: Floats, sizes: Sizes | None = None) -> tuple[float, int]:
-    """The index, and its number of bins. Equal values lie in one bin, so a signal of few values has fewer bins; what is below the whole baseline, as what is missing
-    now, has one of its own. Each bin counts half an independent entry more than it has, so that none is empty."""
+    """The index, and its number of bins. baseline, window: float64 (n,), of any two lengths. Equal values share a bin, so a
+    signal with few values has fewer bins; values below the whole baseline, such as newly missing ones, have a bin of their own.
+    Half an independent entry is added to each bin, so that none is empty."""
     half = (len(baseline) / sizes.baseline / 2, len(window) / sizes.window / 2) if sizes else (0.5, 0.5)
     deciles = np.quantile(baseline, np.arange(1, BINS) / BINS, method="lower")
     edges = np.unique([np.nextafter(baseline.min(), -np.inf), *deciles])
@@ -31,7 +32,7 @@ def index(baseline: Floats, window: Floats, sizes: Sizes | None = None) -> tuple
 
 
 def p_value(found: float, n: float, m: float, bins: int) -> float:
-    """Of an index at least that large between equal distributions."""
+    """Chance of an index of at least `found` between equal distributions."""
     return chi_square_p(found / (1 / n + 1 / m), bins - 1)
 
 

@@ -1,4 +1,4 @@
-"""The trigger seam: baseline and window of one signal in, a finding out. Pure."""
+"""The trigger interface: takes baseline and window of one signal, and returns a finding. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """statistic: the trigger's own. p_value: of no change, where the trigger is a test. effect: size of the change, from 0."""
+    """statistic: the trigger's own. p_value: of no change, if the trigger is a test. effect: size of the change, from 0."""
 
     statistic: float
     p_value: float | None
@@ -24,26 +24,29 @@ class Finding:
 
 
 class Trigger(Protocol):
-    """least_effect: from this size on a change counts; smaller ones are found in large samples and mean nothing. of: what it compares,
-    by `schemas/signals.py`: each column of a kind for itself, or several together, (n, columns)."""
+    """least_effect: a change counts from this size on; large samples also show smaller ones, which mean nothing. of: the signals
+    that it compares, by `schemas/signals.py`: each column of a kind separately, or several together, (n, columns)."""
 
     name: str
     of: str
     least_effect: float
 
     def compare(self, baseline: Floats, window: Floats, sizes: Sizes | None = None) -> Finding:
-        """Both of shape (n,), n at least 1, any finite or infinite values: what is not a number comes as -inf, so that a
-        change in how much is missing shows like any other. sizes: as how many independent entries they count; without, each for one."""
+        """baseline, window: float64 (n,) each, n at least 1, with any finite or infinite values; NaN is passed as -inf, so that a
+        change in the share of missing values shows like any other. sizes: the number of independent entries that they count as;
+        without it, each entry counts as one."""
         ...
 
 
 def inflation(baseline: Floats, window: Floats, sizes: Sizes | None) -> float:
-    """Of the variance of what is compared, over independent entries; at least 1."""
+    """Factor by which the variance of the comparison exceeds that of independent entries; at least 1. baseline, window: float64
+    (n,) or (n, columns), of any two lengths."""
     return 1.0 if sizes is None else max(1.0, sizes.inflation(len(baseline), len(window)))
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Adjusted for their number (Holm 1979, "A simple sequentially rejective multiple test procedure"), in the order given."""
+    """The p-values adjusted for their number (Holm 1979, "A simple sequentially rejective multiple test procedure"), in the order
+    given."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, highest = [1.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -60,12 +63,12 @@ def chi_square_p(x: float, degrees: float) -> float:
 
 
 class Due(Protocol):
-    """A trigger that looks at nothing but how much came and how long ago the first of it did."""
+    """A trigger that uses only the number of entries and the time since the first of them."""
 
     name: str
     signal: str
     least_effect: float
 
     def due(self, entries: int, age_s: float) -> tuple[int, Finding] | None:
-        """How often it has been due by now, and the finding; None where it was never."""
+        """How often it has been due by now, and the finding; None if never."""
         ...
