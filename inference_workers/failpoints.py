@@ -1,7 +1,7 @@
 """Points at which chaos tests kill a worker; without their variables this module has no effect.
 
-`MILLRACE_KILL_AT=produced:3` kills the process the third time the loop gets there. `MILLRACE_KILL_ON=words` kills it
-when a record with these bytes reaches the task, as a fault in a native library would.
+`MILLRACE_KILL_AT=produced:3` kills the process the third time the loop reaches the point `produced`. `MILLRACE_KILL_ON=words`
+kills it when a record that contains these bytes reaches the task, as a fault in a native library would.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The task seam: what one kind of request needs. One file in `tasks/` is one task; its file name is its name.
+"""The interface of a task, which answers one kind of request. Each file in `tasks/` is one task, named after the file.
 
-A task module defines `TASK`, an object that keeps the `Task` protocol; the worker finds it by name.
+A task module defines `TASK`, an object that implements the `Task` protocol; the worker finds it by name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Version:
     """A model version that is loaded and warm."""
 
     folder: ModelFolder
-    backend: Any  # the one that the task's `load` gave: it knows its kind
+    backend: Any  # returned by the task's `load`, which knows its type
     arm: str = "live"
 
 
@@ -37,13 +37,14 @@ Versions = Mapping[str, Version]  # by the model's name in the task
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What one model predicted for a batch. Entry i of each array belongs to request `rows[i]`; if rows is None, to request i.
+    """The predictions of one model for a batch. Entry i of each array belongs to request `rows[i]`, or to request i if rows is
+    None.
 
-    outputs: what the prediction log keeps, shape (entries, …). signals: named numbers for drift detectors, float32
-    (entries,). parts: which part of its request each entry is; empty where every request is one part.
-    thresholds: float32, one an output, from which it holds; None where the largest output decides. seen: what the model was
-    shown of each entry, texts or pictures of one shape, so that it can be trained on what was asked; empty where that is neither.
-    embedding: float32 (entries, width), what its last layer saw of each; None where it does not say.
+    outputs: the outputs that the prediction log keeps, shape (entries, …). signals: named numbers for drift detectors, float32
+    (entries,). parts: which part of its request each entry is; empty if every request is one part. thresholds: float32, one per
+    output, from which the output counts as positive; None if the largest output decides. seen: the model's input for each entry,
+    texts or pictures of one shape, so that a model can be trained on real requests; empty if the input is neither. embedding:
+    float32 (entries, width), the input of the model's last layer; None if the model does not return it.
     """
 
     version: Version
@@ -58,14 +59,14 @@ class Use:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each column of the outputs stands for; empty where columns have no names."""
+        """The name of each column of the outputs; empty if columns have no names."""
         coverage = self.version.folder.coverage
         return coverage if self.outputs.shape[1:] == (len(coverage),) else ()
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answers to n requests. results: the task's own fields of the result record, one column each."""
+    """The answers to n requests. results: the fields of the result record that the task adds, one column each."""
 
     results: Mapping[str, Input]
     uses: Sequence[Use]
@@ -73,7 +74,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """inputs: one per request that can be answered, in order. refused: the errors of the others, by row."""
+    """inputs: one per request that can be answered, in order. refused: the errors of the other requests, by row."""
 
     inputs: Sequence[Any]
     refused: Mapping[int, RecordError]
@@ -83,20 +84,20 @@ class Task(Protocol):
     name: str
     consumption: Consumption
     results: Topic[Any]
-    reads_media: bool  # whether its requests bring images, videos or sounds
-    needs: Sequence[Need]  # features of what its requests name; they come as further columns
-    models: Mapping[str, str]  # the models that answer, and the source of each where no update has named another
+    reads_media: bool  # whether its requests contain images, videos or sounds
+    needs: Sequence[Need]  # features of the entities that its requests name; they are added as columns
+    models: Mapping[str, str]  # the models that answer, and the source of each until an update names another
 
     def load(self, folder: ModelFolder, model: str) -> Backend:
-        """Load a checked folder and warm it up. Raises ModelRefused where it does not fit the task."""
+        """Load a checked folder and warm it up. Raises ModelRefused if it does not fit the task."""
         ...
 
     def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
-        """Decoded requests to what `predict` takes. Raises RetryLater where a store does not answer."""
+        """Convert decoded requests to the inputs of `predict`. Raises RetryLater if a store does not answer."""
         ...
 
     def predict(self, inputs: Sequence[Any], versions: Versions) -> Prediction:
-        """Answer all. May raise anything: the batch is then halved until the culprit is alone."""
+        """Answer all inputs. May raise any exception: the batch is then halved until the failing request is alone."""
         ...
 
 
@@ -106,7 +107,7 @@ def task_names() -> tuple[str, ...]:
 
 
 def find_task(name: str) -> Task:
-    """Raises BadSettings where there is no such task."""
+    """Raises BadSettings if there is no such task."""
     if name not in task_names():
         raise BadSettings(f"no task {name!r}; there are: {', '.join(task_names())}")
     task: Task = import_module(f"inference_workers.tasks.{name.replace('-', '_')}").TASK

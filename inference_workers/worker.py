@@ -1,7 +1,7 @@
 """The work on one batch of requests, in order: decode, enrich, prepare, predict, encode.
 
-The loop (`streams/loop/loop.py`) brings batches and commits what comes out; the task (`tasks/`) knows its model;
-`result_records.py` makes the records and says where they go.
+The loop (`streams/loop/loop.py`) passes batches in and commits the outcomes; the task (`tasks/`) knows its models;
+`result_records.py` builds the records and chooses their topics.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from streams.loop.processor import Processor, Report
 from streams.metrics import Metrics
 from streams.rows import OutRecords, Rows
 
-MAX_VALUES = 4_096  # per request, nested ones too: an item of 64 images has a few hundred
+MAX_VALUES = 4_096  # per request, including nested values: an item with 64 images has a few hundred
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Requests of one batch that one set of versions answers."""
+    """The requests of a batch that one set of versions answers."""
 
     rows: Rows
     enriched: Enriched
     started_ms: int
 
     def take(self, which: Sequence[int] | None) -> Requests:
-        """Some of them; None stands for all."""
+        """The requests in some rows; None stands for all."""
         if which is None:
             return self
         return Requests(self.rows.take(which), self.enriched.take(which), self.started_ms)
 
 
 class TaskProcessor(Processor):
-    """Runs a task in the loop. Pure but for models, media, features, clock and metrics."""
+    """Runs a task in the loop. Pure except for models, media, features, clock and metrics."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class TaskProcessor(Processor):
         self._records = ResultRecords(task, registry, worker)
 
     def process(self, rows: Rows) -> list[Outcome]:
-        """One batch through the task, by one set of versions from its first row to its last. Rows that cannot be decoded or
-        enriched end before the model sees them."""
+        """Run the task on one batch, with one set of versions from its first row to its last. Rows that cannot be decoded or
+        enriched do not reach the model."""
         columns, undecodable = self._decoder.decode(rows.values)
         outcomes = rejects(rows, undecodable, "decode")
         rows = rows.without(undecodable)
@@ -87,8 +87,8 @@ class TaskProcessor(Processor):
         return outcomes
 
     def _by_arm(self, batch: Batch, requests: Requests, versions: Versions) -> list[Outcome]:
-        """If a challenger cannot answer, the live versions do. Only if they can is the failure the challenger's; a store that
-        does not answer is neither's."""
+        """If a challenger cannot answer, the live versions answer. The failure counts against the challenger only if they can. A
+        store that does not answer counts against neither."""
         if all(version.arm == Arm.LIVE for version in versions.values()):
             return self._answered(batch, requests, versions)
         try:
@@ -118,7 +118,7 @@ class TaskProcessor(Processor):
         if errors := too_large(values, self._task.results.max_record_bytes):
             if len(rows) == 1:
                 return [*outcomes, Reject(rows, errors[0], "encode")]
-            raise errors[min(errors)]  # the step halves the batch until the row is alone
+            raise errors[min(errors)]  # the step then halves the batch until the failing row is alone
         records = [
             *self._records.results(rows, values),
             *(self._records.log(rows, origin, enriched, use, started_ms) for use in prediction.uses),
@@ -128,8 +128,8 @@ class TaskProcessor(Processor):
         return [*outcomes, Emit(rows, records)]
 
     def _shadowed(self, batch: Batch, requests: Requests, inputs: Sequence[Any], versions: Versions) -> list[OutRecords]:
-        """What shadows predict for the same inputs, for the log and a topic of its own. A shadow that fails costs no request
-        its answer."""
+        """Predictions of the shadows for the same inputs, for the prediction log and the topic of shadow results. If a shadow
+        fails, every request still gets its answer."""
         records: list[OutRecords] = []
         for model, shadow, which in batch.shadowed(requests.rows.request_ids):
             if not which or shadow.folder.digest in batch.failures:
@@ -157,7 +157,7 @@ class TaskProcessor(Processor):
         ]
 
     def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-        """Results that tell why there is no answer."""
+        """Result records that state why there is no answer."""
         columns = origin_columns(rows) | {
             "status": Constant(status),
             "error_code": Constant(code),
@@ -176,7 +176,7 @@ class TaskProcessor(Processor):
 
 
 def finite(prediction: Prediction) -> Prediction:
-    """Raises ValueError if an output of a model is NaN or infinite: such a value compares with no threshold."""
+    """Raises ValueError if an output of a model is NaN or infinite: such a value cannot be compared with a threshold."""
     for use in prediction.uses:
         if not np.isfinite(use.outputs).all():
             raise ValueError(f"an output of {use.version.folder.name} {use.version.folder.version} is NaN or infinite")

@@ -1,4 +1,4 @@
-"""Wires one worker process: settings to broker, registry, models, step and loop, once for each task it hosts."""
+"""Wires one worker process: creates broker client, registry, models, step and loop from settings, for each task that it hosts."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from streams.process.wiring import LoopPlan, Surroundings, make_loop
 from streams.rows import OutRecords, Rows
 from streams.schema_registry import Registry
 
-CATCH_UP_LIMIT_S = 20.0  # under the quarantine's limit for a record
+CATCH_UP_LIMIT_S = 20.0  # less than the quarantine's limit per record
 
 
 def suspect_step(task_name: str, settings: WorkerSettings, worker: str) -> BatchStep:
-    """The step of a quarantine child: everything made anew, nothing shared with the parent. No loop drives it, so it follows the
-    updates of models itself, before each record."""
+    """The step of a quarantine child. It creates all its parts anew and shares nothing with the parent. No loop drives it, so it
+    follows the updates of models itself, before each record."""
     configure_logging(settings.log_json)
     task, registry, clock, metrics = find_task(task_name), Registry(settings.registry), SystemClock(), Metrics()
     updates = KafkaBroadcast(settings.address(), MODEL_UPDATES.name, clock)
@@ -57,7 +57,7 @@ def suspect_step(task_name: str, settings: WorkerSettings, worker: str) -> Batch
 
 
 def _drop(records: OutRecords) -> None:
-    """A child reports nothing; its parent does."""
+    """A quarantine child writes no acknowledgements; its parent does."""
 
 
 def _processor(
@@ -73,7 +73,7 @@ def _processor(
 def plan(
     task_name: str, settings: WorkerSettings, failpoint: Callable[[str], None], shares: Shares | None, slot: str
 ) -> LoopPlan:
-    """Everything of one task. Building it raises BrokerUnavailable, SchemaRefused, ModelRefused."""
+    """The loop plan of one task. Building the plan's step raises BrokerUnavailable, SchemaRefused, ModelRefused."""
     task = find_task(task_name)
 
     def around(process: Process) -> Process:
@@ -106,7 +106,7 @@ def plan(
 
 
 def shares_of(words: Sequence[str]) -> dict[str, float]:
-    """`moderation:3` to the task and its share of the device; 1 where none is given. Raises BadSettings."""
+    """Parses words such as `moderation:3` to each task's share of the device, which is 1 by default. Raises BadSettings."""
     found: dict[str, float] = {}
     for word in words:
         name, _, weight = word.partition(":")

@@ -1,1 +1,1 @@
-"""Functions over single records, and what they share with workers: features in the request path. See README.md."""
+"""Functions over single records, and the features in the request path, which workers use too. See README.md."""

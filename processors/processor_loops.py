@@ -1,5 +1,5 @@
-"""Wires the processors: `policy` (verdicts to actions), `decisions` (reviewers' labels to actions), `timely` (labels that are in time
-for the join with predictions) and `validate` (events to valid events)."""
+"""Wires the processors: `policy` (verdicts to actions), `decisions` (reviewers' labels to actions), `timely` (labels that are in
+time for the join with predictions) and `validate` (events to valid events)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from streams.process.wiring import Build, LoopPlan, Surroundings, make_loop
 
 
 def plans(settings: ProcessorSettings) -> dict[str, LoopPlan]:
-    """By name. Raises BadSettings."""
+    """The loop plan of each processor, by name. Raises BadSettings."""
     rules = Rules.parse(settings.remove_at, settings.review_unjudged)
 
     def policy(verdict: Mapping[str, Any], key: str, timestamp_ms: int) -> dict[str, Any]:
@@ -71,14 +71,16 @@ def _validation(settings: ProcessorSettings, given: Surroundings) -> Step:
     address, clock = given.address, given.clock
 
     def read_back(positions: Mapping[int, int], window_ms: int) -> Iterator[tuple[int, list[bytes | None], list[int]]]:
-        """The window ends at the time of the next record, not now: after a stop of an hour, its repeats are an hour old."""
+        """The window ends at the time of the next record, not now: after a stop of an hour, repeats of that record are an hour
+        old."""
         nexts = first_times(address, {(USER_EVENTS.name, number): offset for number, offset in positions.items()}, clock)
         for partition in positions:
             from_ms = nexts.get((USER_EVENTS.name, partition), clock.now_ms()) - window_ms
             for part in since(address, USER_EVENTS_VALID.name, [partition], from_ms, clock):
                 yield partition, part.values, part.timestamps_ms
 
-    seen = Seen(settings.dedupe_window_s * 1000, in_flight=4 * LoopLimits().look_ahead_records)  # offsets have gaps
+    # four times the look-ahead, because offsets have gaps
+    seen = Seen(settings.dedupe_window_s * 1000, in_flight=4 * LoopLimits().look_ahead_records)
     return given.step(Validation(given.registry, given.worker, given.metrics, seen, read_back, settings.max_replay_days * DAY_MS))
 
 

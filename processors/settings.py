@@ -1,4 +1,4 @@
-"""Settings of the processors and views, read once, at start."""
+"""Settings of the processors and views, which are read once, at the start."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Claim checks: what is too large for a record lies in a store, and the record carries its URI, sha256 and size.
+"""Claim checks: data too large for a record is kept in a store, and the record contains its URI, sha256 and size.
 
-(Hohpe and Woolf, Enterprise Integration Patterns, "Claim Check".) Only allow-listed roots are read, no link leads out of
-them, and what was changed since is refused. Files are opened with care here; buckets go through fsspec.
+(Hohpe and Woolf, Enterprise Integration Patterns, "Claim Check".) Only allow-listed roots are read, no link may lead out of
+them, and data that was changed afterwards is refused. This module opens files with care; buckets are read through fsspec.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlsplit
 from schemas.errors import BadSettings, MediaRefused, RetryLater
 from streams.clock import Clock, SystemClock
 
-INLINE_BYTES = 512 * 1024  # up to here a file travels inside its record
-# What may pass: a file system that is away, or a process that has no more handles. Anything else is the reference's own fault.
+INLINE_BYTES = 512 * 1024  # a file of at most this size is sent inside its record
+# Temporary errors: a file system is unreachable, or the process has no more handles. Any other error is a fault of the reference.
 _PASSING = {
     errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ENOTCONN,
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EBUSY,
@@ -30,7 +30,7 @@ _PASSING = {
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where an object lies and what it must be. sha256: hexadecimal."""
+    """The URI of an object, with its expected digest and size in bytes. sha256: hexadecimal."""
 
     uri: str
     sha256: str
@@ -43,7 +43,8 @@ SILENT_AT_LEAST_S = 1.0
 class ClaimChecks:
     """Reads under `roots`, writes under the first of them. roots: file:///folder or s3://bucket/prefix.
 
-    A store that does not answer is not asked again for as long as the last call took: a batch with many references waits for one."""
+    A store that does not answer is not asked again for as long as the last call took, at least SILENT_AT_LEAST_S. So a batch with
+    many references waits only for one of them."""
 
     def __init__(self, roots: Sequence[str], clock: Clock | None = None) -> None:
         self.roots = tuple(root.rstrip("/") for root in roots)
@@ -53,7 +54,7 @@ class ClaimChecks:
                 raise BadSettings(f"{root!r} is no root of claim checks: use file:///folder or s3://bucket/prefix")
 
     def fetch(self, reference: Reference, max_bytes: int) -> bytes:
-        """The object, checked. Raises MediaRefused with the reason, RetryLater where the store does not answer."""
+        """Read and check an object. Raises MediaRefused with the reason, RetryLater if the store does not answer."""
         if not 0 <= reference.size <= max_bytes:
             raise MediaRefused(f"{reference.uri} is said to have {reference.size} bytes; at most {max_bytes} are read")
         scheme = _scheme(reference.uri)
@@ -68,7 +69,7 @@ class ClaimChecks:
         return data
 
     def put(self, data: bytes) -> Reference:
-        """Store under the first root, named by digest: the same content twice is one object."""
+        """Store an object under the first root, named by its digest, so that the same content is stored once."""
         digest = hashlib.sha256(data).hexdigest()
         uri = f"{self.roots[0]}/{digest[:2]}/{digest}"
         if uri.startswith("s3://"):
@@ -82,12 +83,12 @@ class ClaimChecks:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
             os.replace(staging, file)
-        os.utime(file)  # its lifetime starts anew
+        os.utime(file)  # restart its lifetime
         return Reference(file.as_uri(), digest, len(data))
 
     def clean(self, older_than_s: float, now_s: float) -> int:
-        """Remove objects of the first root that were written longer ago than that; how many. The lifetime must cover
-        the retention of the topics that refer to them."""
+        """Remove objects of the first root that were written more than `older_than_s` ago, and return their number. This age must
+        cover the retention of the topics that refer to the objects."""
         root = self.roots[0]
         if root.startswith("s3://"):
             with _s3_errors(root):
@@ -109,7 +110,7 @@ class ClaimChecks:
     def _allowed_file(self, uri: str) -> Path:
         try:
             path = Path(os.path.realpath(_path(uri)))
-        except (ValueError, OSError) as error:  # a NUL, a name that no file system has
+        except (ValueError, OSError) as error:  # a NUL byte, or a name that no file system allows
             raise MediaRefused(f"{uri!r:.300} names no file: {error}") from error
         for root in self.roots:
             if root.startswith("file:") and path.is_relative_to(os.path.realpath(_path(root))):
@@ -145,7 +146,7 @@ def _path(uri: str) -> Path:
 
 
 def _read_file(path: Path, reference: Reference) -> bytes:
-    """A regular file, not a link that took its place since, and never more of it than was announced."""
+    """Read a regular file: not a link that has replaced it meanwhile, and at most one byte more than the announced size."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -172,7 +173,7 @@ def _s3() -> Any:
 
 
 class _s3_errors:  # noqa: N801  # used as a function
-    """What the store says, as our errors: what is missing or forbidden is refused, anything else is tried again."""
+    """Translates errors of the store to ours: a missing or forbidden object is refused, any other error is tried again."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -185,14 +186,14 @@ class _s3_errors:  # noqa: N801  # used as a function
                 raise MediaRefused(f"{self._uri} cannot be read: {error}") from error
             case None | BadSettings():
                 return
-            case Exception() if type(error).__name__ in ("ParamValidationError", "ValueError"):  # a name that no object has
+            case Exception() if type(error).__name__ in ("ParamValidationError", "ValueError"):  # an invalid object name
                 raise MediaRefused(f"{self._uri!r:.300} names no object: {error}") from error
             case Exception():
                 raise RetryLater(f"{self._uri}: the store does not answer: {error}") from error
 
 
 def split_media(fields: dict[str, Any], blobs: ClaimChecks | None) -> dict[str, Any]:
-    """A media field for these bytes under "data": as it is while small, else by reference. Raises MediaRefused."""
+    """A media field for the bytes in "data": unchanged if they are small, otherwise a reference. Raises MediaRefused."""
     data: bytes = fields["data"]
     if len(data) <= INLINE_BYTES:
         return fields
@@ -203,7 +204,7 @@ def split_media(fields: dict[str, Any], blobs: ClaimChecks | None) -> dict[str, 
 
 
 def references(fields: Any) -> Iterator[Reference]:
-    """All references in a record's fields, however deep."""
+    """All references in a record's fields, at any depth."""
     if isinstance(fields, dict):
         if fields.get("uri") and fields.get("sha256"):
             yield Reference(fields["uri"], fields["sha256"], int(fields.get("size") or 0))

@@ -1,9 +1,9 @@
-"""A client of the topics: a request goes out on its task's topic, the answer comes to a partition of the client's own.
+"""A client of the topics: it writes requests to their task's topic and reads answers from a partition of the reply topic.
 
     async with connect("127.0.0.1:9092", "http://127.0.0.1:8081") as client:
         verdict = await client.request("moderation", {"content_id": "c-1", "text": "hello"}, deadline_ms=5_000)
 
-At least once: a client that dies may have sent its request, and the answer is on the results topic all the same.
+Delivery is at least once: a client that dies may have sent its request, and the results topic contains the answer even then.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from streams.ids import uuid7
 from streams.loop.admit import MAX_ID_BYTES
 from streams.rows import OutRecords, Polled
 
-GRACE_MS = 2_000  # waited past the deadline, for the answer that says it has expired
+GRACE_MS = 2_000  # added to the deadline, to wait for the answer that the request has expired
 DEFAULT_DEADLINE_MS = 30_000
 MOST_DEADLINE_MS = 7 * DAY_MS
 _LOG = logging.getLogger("millrace.client")
@@ -66,7 +66,7 @@ class _Reply:
 
 
 def _checked_id(request_id: str) -> str:
-    """As workers take it. Raises InvalidRequest."""
+    """The request id, if workers accept it. Raises InvalidRequest."""
     size = len(_encoded("the request id", request_id))
     if not 0 < size <= MAX_ID_BYTES:
         raise InvalidRequest(f"the request id has {size} bytes; 1 to {MAX_ID_BYTES} are taken")
@@ -81,7 +81,7 @@ def _encoded(what: str, text: str) -> bytes:
 
 
 class Client:
-    """Many requests may be under way at once; made by `connect`, closed by leaving its block."""
+    """Allows many requests at the same time. `connect` creates the client, and closes it at the end of its block."""
 
     def __init__(self, sink: Sink, replies: Replies, partition: int, registry: SchemaIds, clock: Clock, name: str) -> None:
         self._sink, self._replies, self._registry, self._clock, self._name = sink, replies, registry, clock, name
@@ -89,7 +89,7 @@ class Client:
         self._encoders: dict[str, Encoder] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._loop = asyncio.get_running_loop()
-        # One thread, so that requests go out in the order in which they were asked for; a full queue or a slow registry stops it alone.
+        # One thread, so that requests are sent in the order of the calls. A full queue or a slow registry blocks only it.
         self._sender = ThreadPoolExecutor(1, "requests")
         self._stopping = Event()
         self._thread = Thread(target=self._listen, name="replies", daemon=True)
@@ -105,12 +105,12 @@ class Client:
         priority: int | None = None,
         traceparent: str | None = None,
     ) -> dict[str, Any]:
-        """The result record of the task. `deadline_ms` counts from now; past it the work is not begun. `priority`, 0 to 9, orders what
-        waits in one worker; under exactly once an answer is not seen sooner for it.
+        """The result record of the task. `deadline_ms` counts from now; work is not started after it. `priority`, 0 to 9, orders
+        the requests that wait in one worker; under exactly once it does not make an answer visible sooner.
 
-        An id that is asked again may be answered with what an earlier try of it was, where `traceparent` is given; else each try is told
-        from the others by one of its own. Raises InvalidRequest for fields that the record has not and for an id that is under way,
-        NoAnswer, TransactionAborted where it was not sent.
+        If an id is sent again with a given `traceparent`, the answer to an earlier try may be returned; otherwise each try gets
+        its own traceparent, which distinguishes the answers. Raises InvalidRequest for fields that the record does not have and
+        for an id that is still waiting for its answer, NoAnswer, TransactionAborted if the request was not sent.
         """
         now_ms = self._clock.now_ms()
         request_id = uuid7(now_ms) if request_id is None else _checked_id(request_id)
@@ -162,30 +162,30 @@ class Client:
             raise InvalidRequest(f"a field of the {task} request has a value of another type: {error}") from error
 
     def _listen(self) -> None:
-        """Outlives everything: a thread that ends would leave every later request without its answer."""
-        held: list[_Reply] = []  # whose schema is not at hand yet
+        """Reads replies and survives all errors, because every later request would stay unanswered if this thread ended."""
+        held: list[_Reply] = []  # replies whose schema is not available yet
         while not self._stopping.is_set():
             try:
                 held += self._mine(self._replies.wait(0.2))
                 held = [reply for reply in held if reply.request_id in self._waiting and not self._delivered(reply)]
-            except Exception as error:  # the broker is gone, or the event loop is closed: requests time out
+            except Exception as error:  # the broker is gone or the event loop is closed; requests time out
                 _LOG.warning("replies cannot be read: %s: %s", type(error).__name__, error)
                 if self._stopping.wait(0.5):
                     return
 
     def _mine(self, polled: Polled) -> list[_Reply]:
-        """Others may share the partition."""
+        """The replies to this client, because other clients may share the partition."""
         found = []
         for headers, value in zip(polled.headers, polled.values, strict=True):
             named = dict(headers or ())
             reply = _Reply(named.get(h.CE_ID, b"").decode(errors="replace"), named.get(h.TRACEPARENT), value)
             waiting = self._waiting.get(reply.request_id)
-            if waiting is not None and reply.trace in (None, waiting.trace):  # else it answers an earlier try
+            if waiting is not None and reply.trace in (None, waiting.trace):  # otherwise it answers an earlier try
                 found.append(reply)
         return found
 
     def _delivered(self, reply: _Reply) -> bool:
-        """False where it must wait for its schema."""
+        """Deliver a reply. Returns False if it must wait for its schema."""
         try:
             result = read_any(reply.value, self._registry)
         except RetryLater:
@@ -211,7 +211,7 @@ class Client:
 
 @asynccontextmanager
 async def connect(bootstrap: str, registry: str, name: str = "client") -> AsyncIterator[Client]:
-    """A client of real Kafka. Raises BrokerUnavailable."""
+    """Connect a client to real Kafka. Raises BrokerUnavailable."""
     from streams.kafka.broadcast import KafkaBroadcast
     from streams.kafka.config import KafkaAddress
     from streams.kafka.sink import KafkaSink

@@ -1,6 +1,6 @@
-"""Every header that Millrace writes or reads, with its meaning. CloudEvents 1.0, Kafka binding, binary mode.
+"""Every header that Millrace writes or reads, with its meaning. They follow CloudEvents 1.0, Kafka binding, binary mode.
 
-`ce_id` is the request id. Our own headers have no prefix; `__streams.errors.*` is the dead-letter set of KIP-1034.
+`ce_id` is the request id. Our own headers have no prefix; `__streams.errors.*` are the dead-letter headers of KIP-1034.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ _WHOLE = re.compile(rb"-?[0-9]{1,19}")
 
 
 def whole(raw: bytes | None, low: int = 0, high: int = INT64_MAX) -> int | None:
-    """The integer that `raw` has in ASCII digits, with an optional minus sign; None for anything else, and outside of the bounds. `int`
-    and `isdigit` accept more: "+5", " 5 ", "1_000", digits of other scripts, "²"."""
+    """The integer that `raw` contains in ASCII digits, with an optional minus sign; None for any other content or a number out of
+    bounds. `int` and `isdigit` also accept "+5", " 5 ", "1_000", digits of other scripts, and "²"."""
     if raw is None or _WHOLE.fullmatch(raw) is None:
         return None
     number = int(raw)
@@ -112,14 +112,15 @@ def whole(raw: bytes | None, low: int = 0, high: int = INT64_MAX) -> int | None:
 
 
 def readable(read: Sequence[Callable[[], Sequence[tuple[str, bytes | None]] | None]]) -> list[HeaderList | None]:
-    """The headers of records, each read by a call. A header without a value, which Kafka allows, gets an empty one. A name that is not
-    UTF-8, which Kafka allows too, makes all headers of its record unreadable: HEADERS_UNREADABLE replaces them."""
+    """The headers of records; each call in `read` reads those of one record. A header without a value, which Kafka allows, gets
+    an empty value. A name that is not UTF-8, which Kafka also allows, makes all headers of its record unreadable:
+    HEADERS_UNREADABLE replaces them."""
     results: list[Any] = []
     for headers in read:
         try:
             results.append(headers())
-        except Exception as error:  # never call twice: the client keeps the unreadable headers, and a second read is a SIGSEGV
-            cause = error.__cause__ or error  # the client raises SystemError, with the cause behind it
+        except Exception as error:  # never call again: a second read of unreadable headers crashes the client (SIGSEGV)
+            cause = error.__cause__ or error  # the client raises SystemError from the real cause
             results.append([(HEADERS_UNREADABLE, f"{type(cause).__name__}: {cause}".encode()[:500])])
     if None in chain.from_iterable(chain.from_iterable(filter(None, results))):
         return [None if headers is None else [(name, value or b"") for name, value in headers] for headers in results]

@@ -1,7 +1,7 @@
-"""Records of a topic for readers that set nothing aside: broadcasts, commands, state that is restored.
+"""Records of a topic for readers without dead letters: broadcasts, commands, state that is restored.
 
-Whoever may write to Kafka may write anything to any topic, and compacted topics have records without a value. What cannot be read is
-passed over, counted and told of in a line a poll; it never ends its reader, and never hides the records beside it.
+A client that may write to Kafka can write anything to any topic, and compacted topics have records without a value. Records that
+cannot be read are skipped, counted and reported in one line per poll. They never end the reader, and never hide other records.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 
 class Readable(Generic[T]):
-    """What a topic says, record by record. parse: makes of a record's fields what the reader wants, and raises anything where it
-    cannot. metrics: counts what is passed over as `passed_over`."""
+    """Decodes the records of a topic. parse: converts a record's fields for the reader, and may raise any exception if it cannot.
+    metrics: counts skipped records as `passed_over`."""
 
     def __init__(
         self, topic: Topic[Record], registry: SchemaIds, parse: Callable[[dict[str, Any]], T], metrics: Metrics | None = None
@@ -34,11 +34,11 @@ class Readable(Generic[T]):
         self.passed_over = 0
 
     def of(self, polled: Polled) -> list[T]:
-        """Those that can be read, in their order. Raises RetryLater where the registry does not answer; then nothing was read."""
+        """The readable records, in their order. Raises RetryLater if the registry does not answer; then no record was read."""
         return [record for _, record in self.rows(polled)]
 
     def rows(self, polled: Polled) -> list[tuple[int, T]]:
-        """The same, each with its row."""
+        """The same as `of`, each record with its row."""
         columns, failures = self._decoder.decode(polled.values)
         good = [row for row in range(len(polled)) if row not in failures]
         causes: dict[int, Exception] = dict(failures)
@@ -64,7 +64,7 @@ class Readable(Generic[T]):
             structlog.get_logger().warning(
                 "records passed over: they cannot be read", topic=self.topic, records=len(causes), last=at, cause=cause
             )
-        else:  # a command
+        else:  # in a command, which does not configure structlog
             print(
                 f"{len(causes)} records of {self.topic} cannot be read and are passed over, the last {at}: {cause}",
                 file=sys.stderr,
@@ -72,35 +72,36 @@ class Readable(Generic[T]):
 
 
 def every(readable: Readable[T], parts: Iterable[Polled]) -> list[T]:
-    """Of a stretch that is read in parts."""
+    """The readable records of a range that is read in parts."""
     return [record for part in parts for record in readable.of(part)]
 
 
 class Followed(Generic[T]):
-    """A broadcast topic, record by record. While the registry does not answer its records wait here: none is passed over for that."""
+    """The records of a broadcast topic. While the registry does not answer, records wait here and are not skipped."""
 
     def __init__(self, broadcast: Broadcast, readable: Readable[T]) -> None:
         self._broadcast, self._readable = broadcast, readable
         self._waiting = Polled()
 
     def read_to_end(self, limit_s: float) -> list[T]:
-        """Everything up to the present end. Raises BrokerUnavailable where broker or registry do not give it within their limits."""
+        """All records up to the present end. Raises BrokerUnavailable if broker or registry do not answer within their limits."""
         try:
             return self._readable.of(self._broadcast.read_to_end(limit_s))
         except RetryLater as error:
             raise BrokerUnavailable(f"{self._readable.topic} cannot be read: {error}") from error
 
     def poll(self) -> list[T]:
-        """What is new, and what waited. Raises BrokerUnavailable."""
+        """The records that waited, and the new ones. Raises BrokerUnavailable."""
         return self.take(self._broadcast.poll())
 
     @property
     def waits(self) -> bool:
-        """Whether something came that the registry did not let us read yet."""
+        """Whether records wait because the registry has not answered yet."""
         return len(self._waiting) > 0
 
     def take(self, polled: Polled) -> list[T]:
-        """Of what was read otherwise than by `poll`; records of other topics are left to their own readers."""
+        """The readable records among records that were not read by `poll`. Records of other topics are left to their own
+        readers."""
         mine = [row for row, (topic, _) in enumerate(polled.places) if topic == self._readable.topic]
         self._waiting.extend(polled if len(mine) == len(polled) else polled.take(mine))
         if not len(self._waiting):

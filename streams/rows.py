@@ -18,8 +18,8 @@ Origin = tuple[str, int, int]  # topic, partition and offset
 class Polled:
     """The records of one poll, in the order of each partition.
 
-    membership: the source's opaque proof of which group generation it belonged to before this poll; it fences
-    the commit of these records (KIP-447). None if the source was in no group.
+    membership: the source's opaque proof of the group generation to which it belonged before this poll; it fences the commit
+    of these records (KIP-447). None if the source was in no group.
     """
 
     places: list[Place] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Polled:
         return len(self.offsets)
 
     def extend(self, more: Polled) -> None:
-        """Append rows; the membership stays."""
+        """Append rows; the membership does not change."""
         self.places += more.places
         self.offsets += more.offsets
         self.keys += more.keys
@@ -54,8 +54,9 @@ class Polled:
 class Rows:
     """Requests in flight: parallel lists of the same length.
 
-    places, offsets: where each was read. origins: where each was first read, which differs for a retry. deadlines_ms: 0
-    if a row has none. headers: the last value of each name. epoch: the assignment under which they were read.
+    places, offsets: the position of each row. origins: the position at which each was first read, which differs for a retry.
+    deadlines_ms: 0 if a row has no deadline. headers: the last value of each name. epoch: number of the assignment under which
+    the rows were read.
     """
 
     places: list[Place]
@@ -94,7 +95,7 @@ class Rows:
         yield self.redrives
 
     def _of(self, columns: list[Any]) -> Rows:
-        return Rows(*columns, epoch=self.epoch)  # type: ignore[misc]  # one argument is not in the list
+        return Rows(*columns, epoch=self.epoch)  # type: ignore[misc]  # the list lacks one argument
 
     def slice(self, start: int, end: int) -> Rows:
         if start == 0 and end >= len(self):
@@ -110,7 +111,7 @@ class Rows:
         return self._of([list(pick(column)) for column in self._columns()])
 
     def without(self, indices: Collection[int]) -> Rows:
-        """All other rows. These rows themselves if no index is given."""
+        """All other rows; this object itself if no index is given."""
         if not indices:
             return self
         return self.take([row for row in range(len(self)) if row not in indices])
@@ -127,7 +128,7 @@ class Rows:
         return sum(map(len, filter(None, texts)))
 
     def spans(self) -> dict[Place, tuple[int, int]]:
-        """Lowest and highest offset of each place."""
+        """The lowest and highest offset of each place."""
         spans: dict[Place, tuple[int, int]] = {}
         if not self.places:
             return spans
@@ -141,7 +142,8 @@ class Rows:
 
 @dataclass(slots=True)
 class OutRecords:
-    """Records to write to one topic, one list per column. partitions: None chooses by the key (murmur2, as Java's client does)."""
+    """Records to write to one topic, one list per column. partitions: None chooses partitions by key (murmur2, as Java's
+    client)."""
 
     topic: str
     keys: Sequence[bytes | None]

@@ -1,5 +1,7 @@
-"""Schema registry client: Confluent's REST API, as little of it as we use. Ids are kept once learnt, so a registry
-that is down hurts only schemas never seen before."""
+"""Schema registry client: the part of Confluent's REST API that we use.
+
+Schemas are cached by id, so an outage of the registry affects only schemas that were never read before.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ SHORTEST_SILENCE_S = 1.0
 
 
 class RegistryAnswer(Exception):
-    """An HTTP status that is not success, with the registry's words."""
+    """An HTTP status other than success, with the registry's message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -28,8 +30,9 @@ class RegistryAnswer(Exception):
 
 
 class Registry:
-    """Waits at most `limit_s` a try, `tries` times. Raises BrokerUnavailable where nothing answers; then it is not asked again for as
-    long as that took, so that whoever asks for many things waits for one of them at most."""
+    """Makes at most `tries` tries per call and waits at most `limit_s` per try. Raises BrokerUnavailable if the registry does not
+    answer. Then it is not asked again for as long as the call took, at least SHORTEST_SILENCE_S, so that a caller with many
+    queries waits only for one of them."""
 
     def __init__(self, url: str, limit_s: float = 5.0, tries: int = 3, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -39,21 +42,21 @@ class Registry:
         self._opener = local_http.opener()
         self._schemas: dict[int, dict[str, Any]] = {}
         self._unknown: dict[int, float] = {}
-        self._under: dict[str, dict[int, int]] = {}  # by subject and version, its id
+        self._under: dict[str, dict[int, int]] = {}  # schema id by subject and version
         self._lock = Lock()
-        self._silent = (float("-inf"), "")  # until when it is not asked, and why
+        self._silent = (float("-inf"), "")  # until when the registry is not asked, and why
 
     # --- schemas.codec.SchemaIds --------------------------------------------------------------------------------
 
     def schema_of(self, schema_id: int) -> dict[str, Any]:
-        """The schema of an id, asked for once and then kept. Raises UndecodableRecord if the registry has no such id, which is not asked
-        again for 5 s, and RetryLater if the registry does not answer."""
+        """The schema of an id, which is fetched once and then kept. Raises UndecodableRecord if the registry has no such id,
+        which is not queried again for 5 s, and RetryLater if the registry does not answer."""
         with self._lock:
             schema: dict[str, Any] | None = self._schemas.get(schema_id)
             asked_s = self._unknown.get(schema_id)
         if schema is not None:
             return schema
-        if asked_s is not None and self._clock.monotonic_s() - asked_s < 5.0:  # a flood of one bad id is asked about once
+        if asked_s is not None and self._clock.monotonic_s() - asked_s < 5.0:  # many records with one invalid id cause one query
             raise UndecodableRecord(f"the registry knows no schema with id {schema_id}")
         try:
             answer = self._call("GET", f"/schemas/ids/{schema_id}")
@@ -110,7 +113,7 @@ class Registry:
         return found
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
-        """Raises SchemaRefused where the subject's compatibility forbids it."""
+        """Raises SchemaRefused if the subject's compatibility level forbids the schema."""
         try:
             return int(self._call("POST", f"/subjects/{subject}/versions", {"schema": json.dumps(schema)})["id"])
         except RegistryAnswer as refused:
@@ -121,17 +124,17 @@ class Registry:
         return None if found is None else found[2]
 
     def newest(self, subject: str) -> tuple[int, int, dict[str, Any]] | None:
-        """(version, id, schema); None where there is no such subject. Raises BrokerUnavailable."""
+        """(version, id, schema); None if there is no such subject. Raises BrokerUnavailable."""
         found = self._known(f"/subjects/{subject}/versions/latest")
         return None if found is None else _version(found)
 
     def version_numbers(self, subject: str) -> list[int]:
-        """Oldest first; empty where there is no such subject. Raises BrokerUnavailable."""
+        """Version numbers, oldest first; empty if there is no such subject. Raises BrokerUnavailable."""
         found: list[int] | None = self._known(f"/subjects/{subject}/versions")
         return found or []
 
     def versions(self, subject: str) -> list[tuple[int, int, dict[str, Any]]]:
-        """(version, id, schema) of each, oldest first. Raises BrokerUnavailable."""
+        """(version, id, schema) of each version, oldest first. Raises BrokerUnavailable."""
         found = [self._known(f"/subjects/{subject}/versions/{number}") for number in self.version_numbers(subject)]
         return [_version(one) for one in found if one is not None]
 
@@ -139,14 +142,14 @@ class Registry:
         self._call("PUT", f"/config/{subject}", {"compatibility": level})
 
     def compatibility(self, subject: str) -> str:
-        """Empty where the subject has no level of its own."""
+        """The subject's own compatibility level; empty if it has none."""
         found = self._known(f"/config/{subject}")
         return "" if found is None else str(found["compatibilityLevel"])
 
     # --- HTTP ---------------------------------------------------------------------------------------------------
 
     def _known(self, path: str) -> Any:
-        """None where there is no such thing. Raises BrokerUnavailable for any other refusal."""
+        """The answer for a path; None if the registry has no such entry. Raises BrokerUnavailable for any other refusal."""
         try:
             return self._call("GET", path)
         except RegistryAnswer as refused:
@@ -171,7 +174,7 @@ class Registry:
                 if error.code < 500:
                     raise RegistryAnswer(error.code, message) from error
                 cause = RegistryAnswer(error.code, message)
-            except (OSError, ValueError) as error:  # refused, reset, timed out; or a body that is not JSON
+            except (OSError, ValueError) as error:  # connection refused or reset, timeout, or a body that is not JSON
                 cause = error
             if attempt + 1 < self._tries:
                 self._clock.sleep(0.1 * 2**attempt)
@@ -185,7 +188,8 @@ def _version(found: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
 
 
 def _parsed(answer: dict[str, Any]) -> Any:
-    """The schema of an answer; of another kind than Avro, or nested too deeply for JSON, its text, which nothing is read by."""
+    """The schema of an answer. A schema of another kind than Avro, or one nested too deeply for JSON, is returned as text, by
+    which no record is decoded."""
     try:
         return json.loads(answer["schema"])
     except (ValueError, RecursionError):
@@ -200,7 +204,8 @@ def _message(error: urllib.error.HTTPError) -> str:
 
 
 class MemoryRegistry:
-    """The same in memory, for tests and runs without a server. As in a real registry, equal schemas have one id under all subjects."""
+    """A registry in memory, for tests and runs without a server. As in a real one, equal schemas have one id under all
+    subjects."""
 
     def __init__(self) -> None:
         self._schemas: list[dict[str, Any]] = []

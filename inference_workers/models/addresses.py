@@ -1,4 +1,4 @@
-"""The address of a model version, and its folder: shipped with the repository, a folder, the MLflow registry, or the Hugging Face hub."""
+"""The address of a model version, and its folder: shipped with the repository, a local folder, or from MLflow or Hugging Face."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Scheme(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelAddress:
-    """`shipped:NAME`, `file:PATH`, `hf:ID`, `models:/NAME@ALIAS` or `models:/NAME/VERSION`. name: what follows the scheme, without an
-    alias or a version. alias, version: of the MLflow registry."""
+    """`shipped:NAME`, `file:PATH`, `hf:ID`, `models:/NAME@ALIAS` or `models:/NAME/VERSION`. name: the part after the scheme,
+    without an alias or a version. alias, version: in the MLflow registry; empty otherwise."""
 
     scheme: Scheme
     name: str
@@ -30,7 +30,7 @@ class ModelAddress:
 
     @classmethod
     def parse(cls, text: str) -> ModelAddress:
-        """Raises ModelRefused where the text is no address."""
+        """Raises ModelRefused if the text is not an address."""
         scheme, _, rest = text.partition(":")
         match scheme:
             case Scheme.SHIPPED if SHIPPED_NAME.fullmatch(rest):
@@ -56,7 +56,7 @@ class ModelAddress:
         return f"{self.scheme}:{self.name}"
 
     def local_folder(self) -> Path | None:
-        """Where its files lie on this machine; None for those of a registry or a hub."""
+        """The folder of the files on this machine; None for a version in a registry or a hub."""
         match self.scheme:
             case Scheme.SHIPPED:
                 return SHIPPED / self.name
@@ -66,7 +66,7 @@ class ModelAddress:
 
 
 def open_source(text: str, digest: str | None = None) -> ModelFolder:
-    """The checked folder of an address. digest: what it must have, where that is known. Raises ModelRefused, and RetryLater where a
+    """The checked folder of an address. digest: the expected digest, if it is known. Raises ModelRefused, and RetryLater if a
     registry does not answer."""
     address = ModelAddress.parse(text)
     folder = address.local_folder()
@@ -77,7 +77,7 @@ def open_source(text: str, digest: str | None = None) -> ModelFolder:
         if digest is not None and checkpoint.digest != digest:
             raise ModelRefused(f"{text} has digest {checkpoint.digest}; {digest} was announced")
         return checkpoint
-    from inference_workers.models.mlflow_reader import located  # mlflow: seconds to import
+    from inference_workers.models.mlflow_reader import located  # importing mlflow takes seconds
 
     path, registered = located(address.name, address.alias, address.version, digest)
     return open_folder(path, digest or registered)

@@ -1,4 +1,5 @@
-"""A checkpoint in the Hugging Face layout as a model folder: safetensors only, no code of its own, a digest over its files."""
+"""A checkpoint in the Hugging Face layout as a model folder: safetensors only, no code from the checkpoint, one digest over its
+files."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm"]
 
 
 def open_checkpoint(name: str) -> ModelFolder:
-    """A checkpoint as a model folder: its digest is that of its files. Raises ModelRefused."""
+    """A checkpoint as a model folder, whose digest is computed over its files. Raises ModelRefused."""
     path = Path(name) if Path(name).is_dir() else _downloaded(name)
     files = sorted(file for pattern in PATTERNS for file in path.glob(pattern))
     if not any(file.suffix == ".safetensors" for file in files):
@@ -41,5 +42,5 @@ def _downloaded(name: str) -> Path:
 
     try:
         return Path(snapshot_download(name, allow_patterns=PATTERNS))
-    except Exception as error:  # the hub's own kinds, and those of its HTTP client
+    except Exception as error:  # errors of the hub's library and of its HTTP client
         raise ModelRefused(f"{name} is neither a folder nor a model that the Hugging Face hub gives: {error}") from error

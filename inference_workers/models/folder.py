@@ -1,7 +1,7 @@
 """A model version is a folder: weights, config, signature, card, and a manifest with a digest of each file.
 
-Nothing is loaded that the manifest does not name or whose digest differs, and nothing that can run code: no pickle,
-no Python. The manifest's own sha256 is the version's digest: it travels in `model-updates-v1`.
+A file is loaded only if the manifest names it and its digest matches, and only if its format cannot run code: no pickle, no
+Python. The sha256 of the manifest is the version's digest; `model-updates-v1` announces it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ SHIPPED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder whose every file was checked. coverage: the categories or classes it was trained to tell.
+    """A folder of which every file was checked. coverage: the categories or classes that the model was trained to predict.
 
-    huggingface: it is in that layout, so its digest is that of its files, and it has no manifest.
+    huggingface: whether it has the Hugging Face layout. Then it has no manifest, and its digest is computed over its files.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class ModelFolder:
 
 
 def open_folder(path: Path, digest: str | None = None) -> ModelFolder:
-    """Check every file and read the descriptions. Raises ModelRefused with the file and the reason."""
+    """Check every file and read the config and the signature. Raises ModelRefused with the file and the reason."""
     manifest_file = path / MANIFEST
     if not manifest_file.is_file():
         raise ModelRefused(f"{path} has no {MANIFEST}: it is not a model folder, or it was not written whole")
@@ -97,7 +97,7 @@ def _json(file: Path, raw: bytes | None = None) -> dict[str, Any]:
 
 
 def write_manifest(path: Path, name: str, version: str) -> str:
-    """Name every file with its digest; the last step of writing a folder. Returns the version's digest."""
+    """Write the manifest, with the digest of every file, as the last step of writing a folder. Returns the version's digest."""
     files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(path.iterdir()) if file.name != MANIFEST}
     raw = json.dumps({"name": name, "version": version, "files": files}, indent=2).encode() + b"\n"
     (path / MANIFEST).write_bytes(raw)

@@ -1,7 +1,9 @@
-"""Reads versions from the MLflow registry: `models:/NAME@alias` or `models:/NAME/version` to a folder. The only module of this package
-that imports mlflow.
+"""Reads versions from the MLflow registry, from `models:/NAME@alias` or `models:/NAME/version` to a folder.
 
-A worker asks once, when it loads a version. `model-updates-v1` never names an alias, so that all workers have the same version.
+The only module of this package that imports mlflow.
+
+A worker asks the registry once, when it loads a version. `model-updates-v1` never names an alias, so that all workers have the
+same version.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 
 def located(name: str, alias: str, version: str, digest: str | None = None) -> tuple[Path, str]:
-    """Folder and digest of a registered version, by its alias or its number. digest: the expected one, if known; then a version that was
-    fetched before is not asked for again. Raises ModelRefused if the registry has no such version, RetryLater if it does not answer."""
+    """Folder and digest of a registered version, by its alias or its number. digest: the expected digest, if it is known; then a
+    version that was fetched before is taken from the cache, without the registry. Raises ModelRefused if the registry has no such
+    version, RetryLater if it does not answer."""
     uri = f"models:/{name}@{alias}" if alias else f"models:/{name}/{version}"
     settings = load(ModelSettings, os.environ)
     address = settings.mlflow
@@ -53,12 +56,13 @@ def located(name: str, alias: str, version: str, digest: str | None = None) -> t
 
 
 def _status(error: Any) -> int:
-    """The HTTP status; the client also says 500 if nothing listens at the address."""
+    """The HTTP status; the client also reports 500 if nothing listens at the address."""
     return int(error.get_http_status_code())
 
 
 def _fetched(source: str, target: Path, address: str) -> Path:
-    """Copies a version from the server to `target`, once. The folder appears whole; whoever opens it checks its digest."""
+    """Copies a version from the server to `target`, once. The folder appears only when it is complete. The caller that opens it
+    checks its digest."""
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
@@ -74,7 +78,7 @@ def _fetched(source: str, target: Path, address: str) -> Path:
         if _status(error) >= 500:
             raise RetryLater(f"{source} cannot be fetched now: {error}") from error
         raise ModelRefused(f"{source} cannot be fetched: {error}") from error
-    except OSError as error:  # also what the HTTP client raises
+    except OSError as error:  # errors of the HTTP client too
         status = getattr(getattr(error, "response", None), "status_code", 503)
         if status >= 500:
             raise RetryLater(f"{source} cannot be fetched now: {error}") from error

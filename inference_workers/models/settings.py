@@ -1,4 +1,4 @@
-"""Settings of whoever loads model versions: where registered ones are found, and where they are kept."""
+"""Settings of processes that load model versions: the address of the registry, and the folder for fetched versions."""
 
 from __future__ import annotations
 

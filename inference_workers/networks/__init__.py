@@ -1,7 +1,9 @@
-"""Networks and their numpy preprocessing, the same in training and in serving.
+"""Networks and their numpy preprocessing, which training and serving share.
 
-Modules with torch (`convnet.py`, `listener.py`, `translator.py`) are imported by trainers and the exporter only; the rest is numpy.
+Only trainers and the exporter import the modules with torch (`convnet.py`, `hashed_linear.py`, `listener.py`, `translator.py`);
+the others use numpy.
 
 May import: `streams`, `schemas`; no other folder of this package.
-Next change: a network or its preprocessing. A change here changes what shipped versions answer: `tests/contract/test_networks.py` compares.
+Next change: a network or its preprocessing. A change here changes the answers of shipped versions;
+`tests/contract/test_networks.py` compares them.
 """

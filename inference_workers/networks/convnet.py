@@ -1,4 +1,7 @@
-"""The network of the picture models: a small residual convolutional network. torch only: trainers and exporter."""
+"""The network of the picture models: a small residual convolutional network.
+
+Uses torch: only trainers and the exporter import it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class Block(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """pixels: uint8 (n, height, width, channels). Returns logits, float32 (n, classes), and the embedding that they are made
+    """pixels: uint8 (n, height, width, channels). Returns logits, float32 (n, classes), and the embedding that they are computed
     from, float32 (n, 2 * widths[-1])."""
 
     def __init__(self, channels: int, classes: int, widths: tuple[int, ...], dropout: float = 0.2) -> None:
@@ -43,7 +46,7 @@ class ConvNet(nn.Module):
 
 
 def outputs(classes: int, widths: tuple[int, ...]) -> dict[str, Any]:
-    """What it returns, as a signature says it."""
+    """The outputs of the network, in the form of a signature."""
     return {
         "logits": {"dtype": "float32", "shape": ["n", classes]},
         "embedding": {"dtype": "float32", "shape": ["n", 2 * widths[-1]]},

@@ -1,7 +1,7 @@
-"""Embeddings as the prediction log keeps them: few numbers that keep the distances of many.
+"""Embeddings in the form of the prediction log: reduced to few numbers that preserve the distances between embeddings.
 
-Achlioptas 2003, "Database-friendly random projections": multiplied by a fixed matrix of random signs, squared distances stay what they
-were, on average. The detector on them compares distances and nothing else.
+Embeddings are multiplied by a fixed matrix of random signs, which preserves squared distances on average (Achlioptas 2003,
+"Database-friendly random projections"). The drift detector on embeddings compares only distances.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HIGHEST = float(np.finfo(np.float16).max)
 
 
 def reduced(embedding: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
-    """(entries, any width) to (entries, at most WIDTH)."""
+    """Reduces shape (entries, any width) to (entries, at most WIDTH)."""
     wide = np.asarray(embedding, np.float32)
     narrow = wide if wide.shape[1] <= WIDTH else wide @ _signs(wide.shape[1])
     return np.clip(narrow, -HIGHEST, HIGHEST).astype("<f2")
@@ -26,6 +26,6 @@ def reduced(embedding: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
 
 @lru_cache(maxsize=16)
 def _signs(width: int) -> npt.NDArray[np.float32]:
-    """RandomState and not a Generator: its stream is frozen (NEP 19), and a baseline outlives a release of numpy."""
+    """Uses RandomState, not a Generator, because its stream is frozen (NEP 19): a baseline must outlive a release of numpy."""
     drawn = np.random.RandomState(SEED).randint(0, 2, size=(width, WIDTH))
     return np.asarray((2.0 * drawn - 1.0) / np.sqrt(WIDTH), np.float32)

@@ -1,7 +1,7 @@
 """The network of the text classifier: a linear model over two hashed, weighted bags (words and characters).
 
-TF-IDF inside the network: the weight of an n-gram is (1 + log count) * idf, each bag scaled to length one, then a
-linear layer over the buckets. Tables are float16, sums float32. torch only: imported by the trainer and the exporter.
+TF-IDF is inside the network: the weight of an n-gram is (1 + log count) * idf, each bag is scaled to length one, and a
+linear layer over the buckets follows. Tables are float16, sums float32. Uses torch: only the trainer and the exporter import it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ INPUTS = ("word_buckets", "word_counts", "char_buckets", "char_counts")
 
 
 class HashedLinear(nn.Module):
-    """buckets: int64 (n, width). counts: float32 (n, width), 0 where padded. Returns logits, float32 (n, classes)."""
+    """buckets: int64 (n, width). counts: float32 (n, width), 0 for padding. Returns logits, float32 (n, classes)."""
 
     word_weights: Tensor
     word_idf: Tensor

@@ -1,11 +1,14 @@
-"""The network of the transcription model: dilated convolutions over log-mel frames, CTC. torch only: trainer, exporter."""
+"""The network of the transcription model: dilated convolutions over log-mel frames, with CTC.
+
+Uses torch: only the trainer and the exporter import it.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-STRIDE = 4  # frames in for one frame out
+STRIDE = 4  # input frames per output frame
 
 
 class Layer(nn.Module):
@@ -25,8 +28,8 @@ class Layer(nn.Module):
 
 
 class Listener(nn.Module):
-    """features: float32 (n, frames, mels), 0 where padded. lengths: int64 (n,). Returns log-probabilities
-    (n, ceil(frames / STRIDE), tokens). What lies past a row's length does not touch the row."""
+    """features: float32 (n, frames, mels), 0 for padding. lengths: int64 (n,). Returns log-probabilities
+    (n, ceil(frames / STRIDE), tokens). Padding past a row's length does not affect the row's output."""
 
     def __init__(self, mels: int, tokens: int, width: int = 128, layers: int = 6, dropout: float = 0.15) -> None:
         super().__init__()
@@ -48,6 +51,6 @@ class Listener(nn.Module):
 
 
 def _there(x: Tensor, lengths: Tensor) -> Tensor:
-    """1 inside each row's length, 0 past it, shape (n, 1, t)."""
+    """A mask of shape (n, 1, t): 1 inside each row's length, 0 past it."""
     at = torch.arange(x.shape[2], device=x.device)
     return (at[None, None, :] < lengths[:, None, None]).to(x.dtype)

@@ -1,7 +1,7 @@
-"""Texts to hashed n-grams, whole batches at a time: the input of the text classifier, shared with its trainer.
+"""Converts batches of texts to hashed n-grams, the input of the text classifier; its trainer uses the same code.
 
-Feature hashing (Weinberger et al., 2009) of words (1-2) and of UTF-8 bytes inside and across words (3-5): no
-vocabulary to ship, every text has features, and one numpy pass makes those of a whole batch.
+Feature hashing (Weinberger et al., 2009) of words (1-2) and of UTF-8 bytes inside and across words (3-5): there is no vocabulary
+to ship, every text has features, and one numpy pass computes the features of a whole batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from inference_workers.networks.visible_text import folded, visible
 
 WORD_BITS = 17
-CHAR_BITS = 18  # there are ten times as many of them
+CHAR_BITS = 18  # there are ten times as many character n-grams as word n-grams
 MAX_CHARS = 20_000
 _WORD = re.compile(r"\w\w+", re.UNICODE)
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing (Knuth, TAOCP 6.4): spreads n-grams over the buckets
@@ -27,14 +27,14 @@ U64 = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Bags:
-    """Padded bags of n texts. buckets: int64 (n, width), 0 where padded. counts: float32 (n, width), 0 where padded."""
+    """Padded bags of n texts. buckets: int64 (n, width), 0 for padding. counts: float32 (n, width), 0 for padding."""
 
     buckets: npt.NDArray[np.int64]
     counts: npt.NDArray[np.float32]
 
 
 def normalise(text: str) -> str:
-    """Folded before it is cut: what nobody sees pushes nothing out of sight."""
+    """Folds the text before it cuts it, so that invisible characters cannot push visible ones past the limit."""
     return folded(unicodedata.normalize("NFKC", visible(text)).lower())[:MAX_CHARS].strip()
 
 

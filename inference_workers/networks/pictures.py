@@ -1,4 +1,4 @@
-"""Decoded pictures to a network's input: the same steps in training, in a worker and in the decoding child."""
+"""Converts decoded pictures to a network's input, by the same steps in training, in a worker and in the decoding child."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Fit:
-    """How a picture is resized: whole, centred, never stretched; bars have the median colour of its edge.
+    """How a picture is resized: it stays whole, centred and unstretched; bars have the median colour of its edge.
 
-    mode: RGB or L. height, width: 0 keeps the size, with at most `max_side` on the longer side.
+    mode: RGB or L. height, width: in pixels; 0 keeps the size, with at most `max_side` pixels on the longer side.
     """
 
     mode: str = "RGB"
@@ -31,8 +31,8 @@ class Fit:
 
 
 def fit(picture: Image.Image, to: Fit, background: str = "white") -> Pixels:
-    """uint8 of shape (height, width, channels). Rotates the picture by its EXIF orientation, and puts a transparent one on the
-    background."""
+    """uint8 of shape (height, width, channels). Rotates the picture by its EXIF orientation, and puts a transparent picture on
+    the background colour."""
     turned = _eight_bit(ImageOps.exif_transpose(picture))
     if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
         over = turned.convert("RGBA")

@@ -1,4 +1,4 @@
-"""Sound to features, and a network's answer to words: shared by the trainer and the transcription task. numpy only."""
+"""Converts sound to features, and a network's output to words, for the trainer and the transcription task. numpy only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 RATE_HZ = 8_000
-WINDOW, HOP, FFT, MELS = 200, 80, 256, 40  # samples: 25 ms, 10 ms
+WINDOW, HOP, FFT, MELS = 200, 80, 256, 40  # in samples; the window is 25 ms, the hop 10 ms
 FRAME_S = HOP / RATE_HZ
 BLANK = 0
 
 
 def log_mel(samples: Floats) -> Floats:
-    """samples: float32 (t,), mono at RATE_HZ. Features (frames, MELS), of mean 0 and deviation 1 a band."""
+    """samples: float32 (t,), mono at RATE_HZ. Returns features (frames, MELS), with mean 0 and deviation 1 per band."""
     padded = np.pad(samples.astype(np.float32), (0, max(0, WINDOW - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     power = np.abs(np.fft.rfft(frames * _window(), FFT)).astype(np.float32) ** 2
@@ -34,7 +34,7 @@ def _window() -> Floats:
 
 @cache
 def _filters() -> Floats:
-    """Triangles equally wide on the mel scale (Davis and Mermelstein, 1980), shape (FFT / 2 + 1, MELS)."""
+    """Triangular filters of equal width on the mel scale (Davis and Mermelstein, 1980), shape (FFT / 2 + 1, MELS)."""
     edges = np.linspace(_mel(60.0), _mel(RATE_HZ / 2), MELS + 2)
     at = 700 * (10 ** (edges / 2595) - 1) / RATE_HZ * FFT
     bins = np.arange(FFT // 2 + 1)[:, None]
@@ -48,7 +48,8 @@ def _mel(hz: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One word or piece of one. start_s, end_s: from its first frame to the end of its last. probability: mean of them."""
+    """A word or part of a word. start_s: start of its first frame. end_s: end of its last frame. probability: mean over its
+    frames."""
 
     text: str
     start_s: float
@@ -57,7 +58,7 @@ class Heard:
 
 
 def best_path(probabilities: Floats, vocabulary: Sequence[str], frame_s: float, blank: int = BLANK) -> list[Heard]:
-    """Greedy CTC decoding (Graves et al., 2006): repeats are one, blanks are none. probabilities: (frames, tokens)."""
+    """Greedy CTC decoding (Graves et al., 2006): merges repeats and drops blanks. probabilities: (frames, tokens)."""
     best = probabilities.argmax(axis=1)
     changes = np.flatnonzero(np.diff(best, prepend=-1))
     ends = np.append(changes[1:], len(best))
@@ -72,7 +73,7 @@ def best_path(probabilities: Floats, vocabulary: Sequence[str], frame_s: float, 
 
 
 def pad(features: Sequence[Floats]) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Padded to the longest: (n, frames, MELS), and the length of each."""
+    """Features padded to the longest row, (n, frames, MELS), and the length of each row in frames."""
     lengths = np.array([len(row) for row in features], np.int64)
     out = np.zeros((len(features), int(lengths.max()), MELS), np.float32)
     for at, row in enumerate(features):

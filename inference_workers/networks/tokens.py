@@ -1,6 +1,6 @@
-"""Texts to token numbers and back, as the translation model sees them; shared with its trainer.
+"""Converts texts to the token numbers of the translation model, and back; its trainer uses the same code.
 
-A source text starts with a token for the language that is wanted, `<2fr>`; both languages share one vocabulary.
+A source text starts with a token for the target language, such as `<2fr>`; both languages share one vocabulary.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
 
 class TranslationTokenizer:
-    """Raises ValueError where the tokenizer lacks a language's token."""
+    """Raises ValueError if the tokenizer has no token for a language."""
 
     def __init__(self, file: Path, languages: Sequence[str]) -> None:
         self._tokenizer = Tokenizer.from_file(str(file))
@@ -33,7 +33,7 @@ class TranslationTokenizer:
         return int(self._tokenizer.get_vocab_size())
 
     def encode(self, texts: Sequence[str], target: Sequence[str], limit: int) -> tuple[list[list[int]], list[bool]]:
-        """Token numbers of each text, at most `limit` of them, and whether a text was cut."""
+        """At most `limit` token numbers of each text, and whether the text was cut."""
         found = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
         rows = [[self._wanted[language], *ids[: limit - 2], END] for ids, language in zip(found, target, strict=True)]
         return rows, [len(ids) > limit - 2 for ids in found]

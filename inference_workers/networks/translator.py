@@ -1,9 +1,9 @@
 """The network of the translation model: a transformer encoder and a recurrent decoder.
 
-Encoder: pre-norm transformer (Vaswani et al., 2017). Decoder: simpler simple recurrent units with cross attention
-(Kim et al., 2019, "From Research to Production and Back"): its state has a fixed size, so a step costs the same
-however long the sentence is, and nothing is cached. One embedding table for source, target and output. torch only:
-imported by the trainer and the exporter.
+Encoder: pre-norm transformer (Vaswani et al., 2017). Decoder: simpler simple recurrent units with cross attention (Kim et al.,
+2019, "From Research to Production and Back"). Their state has a fixed size, so a step costs the same for a sentence of any
+length, and nothing is cached. Source, target and output share one embedding table. Uses torch: only the trainer and the exporter
+import it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class DecoderLayer(nn.Module):
         self.attention, self.inner, self.drop = Attention(shape), FeedForward(shape), nn.Dropout(shape.dropout)
 
     def forward(self, x: Tensor, state: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """x: (n, t, width). state: (n, width), before the first of the t steps. The output, and the state after the last."""
+        """x: (n, t, width). state: (n, width), before the first of the t steps. Returns the output, and the state after the last
+        step."""
         gate, given = self.gate_input(self.norm_recurrent(x)).chunk(2, dim=-1)
         gate = torch.sigmoid(gate)
         given = (1 - gate) * given
@@ -95,7 +96,7 @@ class DecoderLayer(nn.Module):
 
 
 class Translator(nn.Module):
-    """tokens: int64, padded with 0. Attention keys and values of all decoder layers are made once, by `encode`."""
+    """tokens: int64, padded with 0. `encode` computes the attention keys and values of all decoder layers once."""
 
     positions: Tensor
 
@@ -112,7 +113,7 @@ class Translator(nn.Module):
         self.register_buffer("positions", _positions(shape.width), persistent=False)
 
     def encode(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """tokens: (n, s). keys, values: (layers, n, heads, s, width / heads). mask: (n, 1, 1, s)."""
+        """tokens: (n, s). Returns keys and values, (layers, n, heads, s, width / heads), and the mask, (n, 1, 1, s)."""
         mask = torch.where(tokens == 0, -1e4, 0.0)[:, None, None, :]
         x = self.drop(self.embedding(tokens) * math.sqrt(self.shape.width) + self.positions[: tokens.shape[1]])
         for layer in self.encoder:
@@ -122,7 +123,7 @@ class Translator(nn.Module):
         return torch.stack(parts[0::2]), torch.stack(parts[1::2]), mask
 
     def decode(self, tokens: Tensor, states: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """tokens: (n, t). states: (layers, n, width). Logits (n, t, vocabulary), and the states after the last."""
+        """tokens: (n, t). states: (layers, n, width). Returns logits (n, t, vocabulary), and the states after the last token."""
         x = self.drop(self.embedding(tokens) * math.sqrt(self.shape.width))
         after = []
         for number, layer in enumerate(self.decoder):
@@ -131,7 +132,7 @@ class Translator(nn.Module):
         return f.linear(self.decoder_norm(x), self.embedding.weight), torch.stack(after)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Logits of each next token, (n, t, vocabulary): training with the true words before it."""
+        """Logits of each next token, (n, t, vocabulary), for training: the decoder is given the true tokens before it."""
         keys, values, mask = self.encode(source)
         states = torch.zeros(self.shape.decoder_layers, len(source), self.shape.width)
         logits, _ = self.decode(target, states, keys, values, mask)
@@ -139,7 +140,7 @@ class Translator(nn.Module):
 
 
 class Encode(nn.Module):
-    """What is exported as `encoder.onnx`."""
+    """The module that is exported as `encoder.onnx`."""
 
     def __init__(self, translator: Translator) -> None:
         super().__init__()
@@ -150,7 +151,7 @@ class Encode(nn.Module):
 
 
 class Step(nn.Module):
-    """What is exported as `decoder.onnx`: one token further. Log-probabilities (n, vocabulary), and the new states."""
+    """The module that is exported as `decoder.onnx`: one step. Returns log-probabilities (n, vocabulary), and the new states."""
 
     def __init__(self, translator: Translator) -> None:
         super().__init__()

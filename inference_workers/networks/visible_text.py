@@ -1,6 +1,6 @@
-"""What a reader sees of a text: the same steps in training and in a worker.
+"""Reduces a text to what a reader sees, by the same steps in training and in a worker.
 
-What nobody sees is dropped before anything is told from a text, so that it can neither part words nor push others out of sight.
+Invisible characters are removed before a model reads a text, so that they can neither split words nor push others past a limit.
 """
 
 from __future__ import annotations
@@ -9,45 +9,45 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-# Default_Ignorable_Code_Point of Unicode 16 (DerivedCoreProperties), control characters that are no blank, and noncharacters of
-# the first plane: no font shows any of them
+# Default_Ignorable_Code_Point of Unicode 16 (DerivedCoreProperties), control characters that are not blanks, and noncharacters
+# of the first plane: no font shows any of them
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
     "\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
     "\u0000-\u0008\u000e-\u001b\u007f-\u0084\u0086-\u009f\ufdd0-\ufdef\ufffe\uffff]+"
 )
-_BLANKS = re.compile("[\\s\u2800]+")  # the braille blank is no space to Unicode, but nothing is to be seen there
+_BLANKS = re.compile("[\\s\u2800]+")  # Unicode does not count the braille blank as a space, but it is invisible
 
 WHOLE_CHARS = 1_000
 WINDOW_CHARS, OVERLAP_CHARS, MOST_WINDOWS = 500, 150, 256
 
 
 def visible(text: str) -> str:
-    """Without what is never shown."""
+    """The text without invisible characters."""
     return _INVISIBLE.sub("", text)
 
 
 def folded(text: str) -> str:
-    """Without what is never shown; blanks, whichever and how many, are one space."""
+    """The text without invisible characters, and with each run of blanks replaced by one space."""
     return _BLANKS.sub(" ", visible(text)).strip()
 
 
 def typed(text: str) -> str:
-    """`folded`, in NFC, with one kind of apostrophe: typography that translators' sources mix."""
+    """The text `folded`, in NFC, with one kind of apostrophe, because sources of translations mix apostrophes."""
     return folded(unicodedata.normalize("NFC", text).replace("’", "'"))
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of a text. start: its first character's number in the folded text, from 0."""
+    """A part of a text. start: index of its first character in the folded text, from 0."""
 
     start: int
     text: str
 
 
 def windows(text: str) -> tuple[list[Window], int]:
-    """Stretches of a folded text that is too long to be judged by its whole alone, each overlapping the one before, and how many
-    characters lie behind the last. None where it is short."""
+    """Overlapping parts of a folded text that is too long to be judged only as a whole, and the number of characters after the
+    last part. A text of at most WHOLE_CHARS has no parts."""
     if len(text) <= WHOLE_CHARS:
         return [], 0
     step = WINDOW_CHARS - OVERLAP_CHARS

@@ -49,8 +49,8 @@ class AnnouncedVersion:
 
 
 def versions_by_arm(update: ModelUpdate) -> dict[Arm, AnnouncedVersion]:
-    """The announced versions; an arm that is absent has no version from this update on. Raises ModelRefused if any part of the update
-    is invalid: then all of it is refused."""
+    """The announced versions. An arm that is absent has no version from this update on. Raises ModelRefused if any part of the
+    update is invalid: then the whole update is refused."""
     arms = {Arm.LIVE: AnnouncedVersion(update.model, Arm.LIVE, update.version, update.uri, update.digest, update.reason)}
     for challenger in update.challengers:
         if challenger.arm not in (Arm.CANARY, Arm.SHADOW):
@@ -77,7 +77,7 @@ def versions_by_arm(update: ModelUpdate) -> dict[Arm, AnnouncedVersion]:
 
 
 def in_background(work: Callable[[], T]) -> Future[T]:
-    """Runs `work` on a daemon thread of its own, which does not keep the process alive."""
+    """Runs `work` on its own daemon thread, which does not keep the process alive."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -121,7 +121,8 @@ class Updates:
         self.trouble = ""
 
     def history(self, limit_s: float) -> list[ModelUpdate]:
-        """All updates up to now, oldest first. Raises BrokerUnavailable if broker or registry do not answer within `limit_s`."""
+        """All updates up to now, oldest first. Raises BrokerUnavailable if the broker or the registry does not answer in
+        `limit_s`."""
         until_s = self._clock.monotonic_s() + limit_s
         values = self._topic.read_to_end(limit_s).values
         while True:
@@ -133,7 +134,8 @@ class Updates:
             self._clock.sleep(FIRST_PAUSE_S)
 
     def poll(self) -> list[ModelUpdate]:
-        """Updates that became readable since the last call, without waiting. Raises BrokerUnavailable if the topic was truncated."""
+        """Updates that became readable since the last call, without waiting. Raises BrokerUnavailable if the topic was
+        truncated."""
         self._waiting.extend(self._topic.poll().values)
         updates: list[ModelUpdate] = []
         if self._reading is not None and self._reading.done():
@@ -167,7 +169,7 @@ class Updates:
                 updates += [ModelUpdate.from_dict(record) for record in columns.records()]
             except RetryLater as error:
                 return updates, number, error
-            except Exception as error:  # these bytes will never be an update
+            except Exception as error:  # these bytes can never be decoded
                 self._metrics.add("updates_unreadable", 1)
                 self._log.error("model update skipped: it can never be read", cause=f"{type(error).__name__}: {error}")
         return updates, len(values), None

@@ -1,4 +1,4 @@
-"""Which versions answer one batch, row by row: the live ones, and challengers for their share of the keys."""
+"""Which versions answer one batch, row by row: the live versions, and challengers for their share of the keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.rows import Place
 
 
 def in_share(key: bytes | None, request_id: str, share: float, salt: str) -> bool:
-    """Whether a challenger answers: the same for all requests with a key, whichever worker reads them."""
+    """Whether a challenger answers. The result is the same for all requests with the same key, on every worker."""
     raw = salt.encode() + b"/" + (key if key is not None else request_id.encode())
     return int.from_bytes(hashlib.blake2b(raw, digest_size=4).digest()) < share * 2**32
 
@@ -22,7 +22,9 @@ def in_share(key: bytes | None, request_id: str, share: float, salt: str) -> boo
 class Batch:
     """The versions that answer one batch, from its first row to its last: no swap changes them.
 
-    failures: by digest of a challenger that could not answer. marks: by model and arm, the announcements that the batch carries."""
+    failures: errors of challengers that could not answer, by digest. marks: the announcements that the batch carries, by model
+    and arm.
+    """
 
     live: Versions
     canaries: Sequence[Loaded]
@@ -54,7 +56,8 @@ class Batch:
         return sampled
 
     def failed(self, versions: Versions, error: Exception) -> None:
-        """Note that challengers among these versions could not answer what the live ones could: they are dropped after the batch."""
+        """Note that challengers among these versions failed on rows that the live versions answered. They are dropped after the
+        batch."""
         for challenger in (*self.canaries, *self.shadows):
             if versions.get(challenger.announced.model) is challenger.version:
                 self.failures.setdefault(challenger.announced.digest, error)

@@ -1,7 +1,7 @@
-"""One arm of one model: the version that answers, the version that is announced, and the way from the first to the second.
+"""One arm of one model: the version that answers, the version that is announced, and the steps from the first to the second.
 
-The announced version is loaded in the background, and swapped in only if it is still the announced one by then. A version that cannot
-be loaded is refused; one that cannot be reached now is tried again after growing pauses.
+The announced version is loaded in the background, and swapped in only if it is still announced then. A version that cannot be
+loaded is refused. A version that cannot be reached now is tried again after growing pauses.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Mark = tuple[int, int]  # epoch and offset of an announcement
 
 @dataclass(frozen=True)
 class Loaded:
-    """A version in memory. previous: the version that it replaced. is_swap: whether it must be acknowledged, which the version that a
-    worker starts with is not."""
+    """A version in memory. previous: the version that it replaced. is_swap: whether it must be acknowledged; False for the
+    version that a worker starts with."""
 
     announced: AnnouncedVersion
     version: Version
@@ -42,8 +42,8 @@ class Ended:
 
 
 class ModelArm:
-    """held: the loaded version that answers. It changes only inside `settle`, `want` and `drop`, which are called between batches.
-    trouble: why the announced version does not answer, as a sentence."""
+    """held: the loaded version that answers. It changes only inside `settle`, `want` and `drop`, which are called between
+    batches. trouble: why the announced version does not answer, as a sentence."""
 
     def __init__(
         self, model: str, arm: str, load: Callable[[AnnouncedVersion], Loaded], clock: Clock, held: Loaded | None = None
@@ -54,12 +54,12 @@ class ModelArm:
         self._loading: tuple[AnnouncedVersion, Future[Loaded]] | None = None
         self._pause = Pause(clock)
         self._given_up: AnnouncedVersion | None = None  # refused: not loaded again until it is announced again
-        self._failed_digest = ""  # of a dropped version: not loaded again until the arm was empty
+        self._failed_digest = ""  # digest of a dropped version, which is not loaded again until the arm was empty
         self._announced: dict[Place, Mark] = {}
         self.trouble = ""
 
     def want(self, announced: AnnouncedVersion | None) -> None:
-        """Make this the version to load and swap in; None: the arm has no version from now on."""
+        """Make this the version to load and swap in. None means that the arm has no version from now on."""
         if announced is None:
             self._failed_digest = ""
         elif announced.digest == self._failed_digest:
@@ -74,7 +74,8 @@ class ModelArm:
             self._release()
 
     def drop(self, cause: str) -> None:
-        """Stop answering with the loaded version, which failed on a batch that another answered, and do not load it again."""
+        """Stop answering with the loaded version, which failed on a batch that the live version answered, and do not load it
+        again."""
         if self.held is not None:
             announced = self.held.announced
             self._failed_digest, self._target = announced.digest, None
@@ -87,7 +88,7 @@ class ModelArm:
             held.version.backend.close()
 
     def settle(self) -> Ended | None:
-        """One step towards the announced version: swap in what is loaded, or start a load. Does not wait."""
+        """Take one step towards the announced version: swap in a loaded version, or start a load. Does not wait."""
         ended = self._finish()
         target = self._target
         if target is None or (self.held is not None and self.held.announced.digest == target.digest):
@@ -134,7 +135,7 @@ class ModelArm:
 
     def unannounced(self, rows: Rows, staged: Mapping[Place, Mark]) -> dict[FirstOffset, Mark]:
         """First offsets of the partitions for which the swap is not acknowledged yet, or whose acknowledgement was lost with its
-        transaction. staged: acknowledged earlier in the same batch."""
+        transaction. staged: acknowledgements from earlier in the same batch."""
         first: dict[FirstOffset, Mark] = {}
         if self.held is None or not self.held.is_swap:
             return first

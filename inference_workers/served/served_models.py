@@ -1,11 +1,11 @@
 """Which versions of each model answer: announced on `model-updates-v1`, loaded in the background, swapped between batches.
 
-The topic is the truth. A version that cannot be loaded is refused, and the old one goes on answering, in a restarted worker too. Both
-outcomes are acknowledged on `swap-acks-v1`: a swap in the transaction of the new version's first batch, with the first offset of each
-partition.
+The topic is authoritative. A version that cannot be loaded is refused, and the old one goes on answering, in a restarted worker
+too. Both outcomes are acknowledged on `swap-acks-v1`. A swap is acknowledged in the transaction of the new version's first batch,
+with the first offset of each partition.
 
 Besides the live version, a canary may answer a share of the keys, and a shadow may predict for a share of the requests without
-answering. Neither costs a request its answer: a canary that fails on a batch is dropped, and the live version answers.
+answering. No request loses its answer through either: a canary that fails on a batch is dropped, and the live version answers.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ class ServedModels:
         report: Callable[[OutRecords], None],
         sources: Mapping[str, str] | None = None,
     ) -> None:
-        """sources: addresses of versions to start with, by model, instead of the task's own. report: writes acknowledgements of refused
-        versions. Raises ModelRefused if no version of a model can be loaded, BrokerUnavailable if the updates cannot be read."""
+        """sources: addresses of the versions to start with, by model, instead of those of the task. report: writes
+        acknowledgements of refused versions. Raises ModelRefused if no version of a model can be loaded, BrokerUnavailable if the
+        updates cannot be read."""
         self._task, self._clock, self._worker, self._metrics, self._report = task, clock, worker, metrics, report
         self._acks = RecordWriter(SWAP_ACKS, registry, worker)
         self._log = structlog.get_logger().bind(worker=worker)
@@ -76,7 +77,7 @@ class ServedModels:
         return [arm.held for arm in self._arms.values() if arm.arm == name and arm.held is not None]
 
     def report(self) -> Report:
-        """Its notes: why announced versions do not answer."""
+        """The versions and digests that answer. notes: why announced versions do not answer."""
         current = self.current
         troubles = [self._updates.trouble, *(arm.trouble for arm in self._arms.values())]
         return Report(
@@ -87,7 +88,7 @@ class ServedModels:
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
-        """The versions for a batch. While the batch runs, on whichever thread, nothing is swapped. Its announcements count only if it
+        """The versions for a batch. No version is swapped while the batch runs, on any thread. Its announcements count only if it
         ends without an error."""
         with self._between_batches:
             batch = Batch(self.current, self._loaded(Arm.CANARY), self._loaded(Arm.SHADOW))
@@ -129,7 +130,7 @@ class ServedModels:
     # --- following the topic ------------------------------------------------------------------------------------
 
     def follow(self) -> None:
-        """Go one step towards the announced versions, without waiting. Does nothing while a batch runs on another thread."""
+        """Take one step towards the announced versions, without waiting. Does nothing while a batch runs on another thread."""
         if not self._between_batches.acquire(blocking=False):
             return
         try:
@@ -146,8 +147,8 @@ class ServedModels:
             self._between_batches.release()
 
     def catch_up(self, limit_s: float) -> None:
-        """Follow until each version that is announced by now answers, was refused, or waits for its next try. For a step outside of a
-        loop. Waits at most `limit_s`."""
+        """Follow until each version that is announced now answers, was refused, or waits for its next try. Meant for a step
+        outside a loop. Waits at most `limit_s`."""
         until_s = self._clock.monotonic_s() + limit_s
         self._polled_s = float("-inf")
         self.follow()
@@ -157,7 +158,7 @@ class ServedModels:
             self.follow()
 
     def _take(self, update: ModelUpdate) -> None:
-        """An invalid update is refused as a whole, and the old versions go on answering."""
+        """Refuses an invalid update as a whole; then the old versions go on answering."""
         if update.model not in self._task.models:
             return
         try:
@@ -184,14 +185,14 @@ class ServedModels:
         return load_version(self._task, announced, self._clock)
 
     def _start(self, model: str, updates: Sequence[ModelUpdate], source: str) -> None:
-        """All arms of a model, as the history of its updates leaves them."""
+        """Create all arms of a model, in the state that follows from the history of its updates."""
         history: list[dict[Arm, AnnouncedVersion]] = []
         trouble = ""
         for update in updates:
             try:
                 history.append(versions_by_arm(update))
                 trouble = ""
-            except ModelRefused as refused:  # acknowledged when it came; it was never in force
+            except ModelRefused as refused:  # refused and acknowledged when it arrived, so it never took effect
                 trouble = f"{model}: {refused}"
         self._arms[model, Arm.LIVE] = self._first(model, [arms[Arm.LIVE] for arms in history], source)
         self._arms[model, Arm.LIVE].trouble = trouble or self._arms[model, Arm.LIVE].trouble
@@ -200,8 +201,8 @@ class ServedModels:
             self._arms[model, arm].want(history[-1].get(arm) if history else None)
 
     def _first(self, model: str, history: Sequence[AnnouncedVersion], source: str) -> ModelArm:
-        """The live arm at the newest version of the history that can be loaded, else at the source; so other workers start with the
-        same version."""
+        """The live arm at the newest version of the history that can be loaded, otherwise at the source. So all workers start
+        with the same version."""
         loaded, failed = newest_loadable(history, self._load)
         arm = ModelArm(model, Arm.LIVE, self._load, self._clock, loaded or configured(self._task, model, source))
         if failed:

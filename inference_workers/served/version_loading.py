@@ -17,7 +17,8 @@ from streams.clock import Clock
 
 
 def load_version(task: Task, announced: AnnouncedVersion, clock: Clock) -> Loaded:
-    """Raises ModelRefused if the source is not what was announced or does not fit the task, RetryLater if it does not answer."""
+    """Raises ModelRefused if the source is not the announced version or does not fit the task, RetryLater if it does not
+    answer."""
     started_s = clock.monotonic_s()
     try:
         folder = open_source(announced.uri, announced.digest)
@@ -28,7 +29,7 @@ def load_version(task: Task, announced: AnnouncedVersion, clock: Clock) -> Loade
         version = Version(folder, task.load(folder, announced.model), announced.arm)
     except MillraceError:
         raise
-    except Exception as error:  # of a library's own kind, on files that only look valid
+    except Exception as error:  # a library's own error, for files that only look valid
         raise ModelRefused(f"{announced.uri} cannot be loaded: {type(error).__name__}: {error}") from error
     return Loaded(announced, version, (clock.monotonic_s() - started_s) * 1000)
 
@@ -36,7 +37,7 @@ def load_version(task: Task, announced: AnnouncedVersion, clock: Clock) -> Loade
 def newest_loadable(
     history: Sequence[AnnouncedVersion], load: Callable[[AnnouncedVersion], Loaded]
 ) -> tuple[Loaded | None, list[tuple[AnnouncedVersion, MillraceError]]]:
-    """The newest version of the history that can be loaded, if any, and the newer ones with their errors, newest first."""
+    """The newest version of the history that can be loaded, if any, and the newer versions with their errors, newest first."""
     failed: list[tuple[AnnouncedVersion, MillraceError]] = []
     for announced in reversed(history):
         if any(announced.same_source(earlier) for earlier, _ in failed):

@@ -1,7 +1,7 @@
 """Reads the features of the entities that requests name, in the request path: one MGET per view and batch.
 
-A task declares the features that it needs, and what happens to a request whose features are missing, stale or unreachable: a default
-is used only where a task asks for it. The prediction log keeps what was served, with its event time and freshness.
+A task declares the features that it needs, and what happens to a request whose features are missing, stale or unreachable: a
+default is used only if the task asks for it. The prediction log keeps the served values, with their event time and freshness.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from schemas.features import View
 from streams.clock import Clock
 from streams.metrics import Metrics
 
-ASK_AGAIN_S = 1.0  # a store that did not answer is not asked again sooner: batches would queue behind its timeout
+ASK_AGAIN_S = 1.0  # pause after a store did not answer; otherwise batches would queue behind its timeout
 
 
 class Fallback(Enum):
     """What happens to a request whose features are stale, missing or unreachable."""
 
     DEFAULT = "default"  # use the feature's default of `schemas/features.py`
-    LAST = "last"  # use the value that was written last, if there is one
+    LAST = "last"  # use the last written value, if there is one
     HOLD = "hold"  # the request waits: it goes to the retry topic, and is answered `failed` after the last try
     REFUSE = "refuse"  # the request is answered `failed` at once, with the reason
 
@@ -56,8 +56,8 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Enriched:
-    """A batch of n requests with their features. columns: those of the request, and one per feature, int64 (n,), float64 (n,) or texts,
-    named by `Need.column`. served: per need, entry i for request i. refused, held: errors by row."""
+    """A batch of n requests with their features. columns: the columns of the request, and one per feature, int64 (n,), float64
+    (n,) or texts, named by `Need.column`. served: one per need, with entry i for request i. refused, held: errors by row."""
 
     columns: Columns
     needs: Sequence[Need] = ()
@@ -66,19 +66,19 @@ class Enriched:
     held: Mapping[int, RetryLater] = field(default_factory=dict)
 
     def take(self, rows: Sequence[int]) -> Enriched:
-        """Some rows; none of those that were refused or held."""
+        """Some of the rows, which must not contain refused or held ones."""
         return Enriched(self.columns.take(rows), self.needs, [served.take(rows) for served in self.served])
 
 
 class Enrich:
-    """One per loop. store: None if no need is declared."""
+    """Adds features to batches; each loop has its own. store: None if no need is declared."""
 
     def __init__(self, needs: Sequence[Need], store: OnlineStore | None, clock: Clock, metrics: Metrics) -> None:
         self._needs, self._store, self._clock, self._metrics = needs, store, clock, metrics
         self._silent_until_s = float("-inf")
 
     def __call__(self, columns: Columns) -> Enriched:
-        """Raises nothing: features of a store that does not answer are UNREACHABLE."""
+        """Raises nothing: if the store does not answer, the features are UNREACHABLE."""
         if not self._needs:
             return Enriched(columns)
         served = [self._read(need, columns) for need in self._needs]
@@ -128,7 +128,7 @@ class Enrich:
 
 
 def _column(values: npt.NDArray[Any] | list[str]) -> Column:
-    """A column in the form of the codec."""
+    """Converts values to a column of the codec."""
     return Slices.of([text.encode() for text in values]) if isinstance(values, list) else values
 
 

@@ -1,8 +1,8 @@
-"""The features of one entity as one blob: the sink writes it, the request path and Feast read it. Pure.
+"""The format of one entity's features as one blob. The sink writes blobs; the request path and Feast read them. Pure.
 
-A blob consists of a version in 38 decimal digits (so that Redis can compare two of them as text, in any locale), a head, all numbers
-with eight bytes each in the order of the view, then the texts. A reader whose view has other features than the writer's ignores the
-blob, as the checksum of the layout differs.
+A blob consists of a version in 38 decimal digits (so that Redis can compare two versions as text, in any locale), a head, all
+numbers with eight bytes each in the order of the view, and the texts. A reader ignores the blob if its view has other features
+than the writer's, because the checksum of the layout differs.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ _FIXED_AT = VERSION_BYTES + _HEAD.size
 _HEAD_DTYPE = np.dtype([("version", f"S{VERSION_BYTES}"), ("layout", "<u4"), ("changed_ms", "<i8"), ("valid_until_ms", "<i8"),
                         ("event_ms", "<i8")])  # fmt: skip
 FOREVER_MS = 2**62
-GRACE_MS = 2_000  # past a value's `valid_until`, for the sink's own interval
+GRACE_MS = 2_000  # time that a value stays fresh past its `valid_until`, for the sink's own interval
 
 
 class Freshness(IntEnum):
     """State of the features that were read for one entity."""
 
     FRESH = 0
-    STALE = 1  # a window should have moved since, or the sink did not rewrite the entity within the view's ttl
+    STALE = 1  # a window should have moved meanwhile, or the sink did not rewrite the entity within the view's ttl
     MISSING = 2  # the store has no values of the entity
     UNREACHABLE = 3  # the store did not answer
 
 
 @dataclass(frozen=True, slots=True)
 class EntityValues:
-    """One entity's values to write. version: offset in the tiles' partition, then time of the computation; it must rise. epoch: number of
-    the topic of that offset (`OnlineStore.epoch`), which is higher for a topic that was created anew.
+    """One entity's values to write. version: offset in the tiles' partition, then time of the computation; it must increase.
+    epoch: number of that offset's topic (`OnlineStore.epoch`), which is higher for a topic that was created anew.
 
-    changed_ms: time for which the values were computed, even if they did not change: the sink recomputes them within a view's ttl.
-    valid_until_ms: when the next tile leaves a window. event_ms: time of the last event.
+    changed_ms: time for which the values were computed, even if they did not change: the sink recomputes them within a view's
+    ttl. valid_until_ms: when the next tile leaves a window. event_ms: time of the last event.
     """
 
     version: tuple[int, int]
@@ -94,8 +94,8 @@ def pack(view: View, written: EntityValues) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ServedFeatures:
-    """Values of some features for n entities: one column per feature; the default where an entity has no value. event_ms, changed_ms,
-    valid_until_ms: int64 (n,), 0 where missing. state: int8 (n,), of Freshness."""
+    """Values of some features for n entities: one column per feature, with the default if an entity has no value. event_ms,
+    changed_ms, valid_until_ms: int64 (n,), 0 if missing. state: int8 (n,), values of Freshness."""
 
     values: Mapping[str, npt.NDArray[Any] | list[str]]
     event_ms: npt.NDArray[np.int64]
@@ -124,8 +124,8 @@ class ServedFeatures:
 
 
 def unpack(view: View, blobs: Sequence[bytes | None], names: Sequence[str], now_ms: int, grace_ms: int) -> ServedFeatures:
-    """grace_ms: how long past `valid_until` a value still counts as fresh, for the sink's own interval. A blob of another layout
-    counts as missing, as its writer has another version."""
+    """grace_ms: how long a value counts as fresh past its `valid_until`, for the sink's own interval. A blob with another layout
+    counts as missing, because its writer has another version of the view."""
     layout, dtype, texts = _layout(view)
     n, end = len(blobs), _FIXED_AT + dtype.itemsize
     present = np.fromiter((blob is not None and len(blob) >= end for blob in blobs), np.bool_, n)

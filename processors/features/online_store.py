@@ -12,12 +12,12 @@ from processors.features.feature_blob import VERSION_BYTES
 from schemas.errors import RetryLater
 from schemas.features import View
 
-READ_LIMIT_S = 0.5  # a request waits no longer than this for its features
+READ_LIMIT_S = 0.5  # a request waits at most this long for its features
 WRITE_LIMIT_S = 5.0
 _MARK = "millrace:store"
 _EPOCH = "millrace:epoch"
 
-# Redis compares and writes in one step, so two writers cannot overtake each other. Returns the indices that were refused.
+# Redis compares and writes in one step, so no writer can overwrite a newer version. Returns the indices of refused keys.
 _WRITE = f"""
 local refused = {{}}
 for i = 1, #KEYS do
@@ -42,16 +42,17 @@ class OnlineStore(Protocol):
         ...
 
     def epoch(self, view: View, source: str) -> int:
-        """The number of a source of versions, from 1 on, the same each time. A new source gets a higher number than all earlier ones:
-        offsets of a Kafka that was created anew start at 0 again, while the store still has the old versions."""
+        """The number of a source of versions: 1 or more, and the same on each call. A new source gets a higher number than all
+        earlier ones, because offsets start at 0 again if Kafka was created anew, while the store still has the old versions."""
         ...
 
     def marked(self, mark: str) -> bool:
-        """Set the mark. Returns whether it was set before; False tells the writer that the store lost its content."""
+        """Set the mark. Returns whether it was set before; False means that the store lost its content."""
         ...
 
     def clear(self, view: View) -> int:
-        """Remove all blobs of a view, and the marks of its writers, so that they write everything again. Returns the number of blobs."""
+        """Remove all blobs of a view, and the marks of its writers, so that they write everything again. Returns the number of
+        blobs."""
         ...
 
 
@@ -91,7 +92,7 @@ class RedisStore:
         def number() -> int:
             key = f"{_EPOCH}:{view.name}:{source}"
             held = self._client.get(key)
-            if held is None:  # of two writers that ask at the same time, the first one's number counts
+            if held is None:  # if two writers ask at the same time, the number of the first counts
                 self._client.set(key, self._client.incr(f"{_EPOCH}:{view.name}"), nx=True)
                 held = self._client.get(key)
             return int(held)

@@ -1,5 +1,4 @@
-"""Features as they were served, read back from the prediction log, so that recorded requests can be answered again with the values of
-their time."""
+"""Reads served features back from the prediction log, so that recorded requests can be answered again with the same values."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from schemas.columns import Column, Columns, Slices
 
 
 class RecordedFeatures:
-    """The features of each request, by request id. The first record of a request counts; later ones are repeats."""
+    """The features of each request, by request id. The first record of a request counts; later records are repeats."""
 
     def __init__(self, needs: Sequence[Need]) -> None:
         self._names = [need.column(feature) for need in needs for feature in need.features]
@@ -35,7 +34,8 @@ class RecordedFeatures:
         return request_id in self._values
 
     def beside(self, columns: Columns, request_ids: Sequence[str]) -> Columns:
-        """The requests' own columns, and one per feature, as `Enrich` returns them. Raises KeyError for an unknown request."""
+        """The requests' own columns, and one column per feature, as `Enrich` returns them. Raises KeyError for an unknown
+        request."""
         fields: dict[str, Column] = dict(columns.fields)
         for name in self._names:
             values = [self._values[request_id][name] for request_id in request_ids]

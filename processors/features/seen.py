@@ -6,17 +6,16 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-READ_BACK = -1  # instead of an offset: the id was read back from our committed output
-Places = tuple[
-    tuple[int, int], ...
-]  # broker times and offsets of the events of one id that passed, each at least a window after the one before
+READ_BACK = -1  # replaces the offset of an id that was read back from our committed output
+# broker times and offsets of one id's events that passed, each at least a window after the one before
+Places = tuple[tuple[int, int], ...]
 _NOTHING: Mapping[str, Places] = {}
 
 
 @dataclass(slots=True)
 class _Partition:
-    """ids: in the order of the last event of each. safe_ms: a lower bound of the times of events in flight. mark: an offset, and the
-    newest time up to it."""
+    """ids: in the order of each id's last event. safe_ms: a lower bound of the times of events in flight. mark: an offset, and
+    the newest time up to it."""
 
     ids: OrderedDict[str, Places] = field(default_factory=OrderedDict)
     newest_ms: int = 0
@@ -27,11 +26,11 @@ class _Partition:
 class Seen:
     """Event ids within a time window, at most `max_ids` per partition; the oldest are dropped first.
 
-    An id keeps the offsets of its events. An event that is read again after an abort finds its own offset, which is not a repeat: so
-    ids of an aborted batch do no harm and need not be removed. Nor do they displace ids that earlier events need.
+    An id keeps the offsets of its events. An event that is read again after an abort has the same offset, so it is not a repeat.
+    Therefore ids of an aborted batch do no harm and need not be removed. They also do not displace ids that earlier events need.
 
-    in_flight: how many offsets may lie between the committed offset and the last one read. Ids are kept that much longer, as reading
-    may go back that far.
+    in_flight: maximum number of offsets between the committed offset and the last one read. Ids are kept that much longer,
+    because reading may go back that far.
     """
 
     def __init__(self, window_ms: int, max_ids: int = 5_000_000, in_flight: int = 0) -> None:
@@ -39,13 +38,13 @@ class Seen:
         self._partitions: dict[int, _Partition] = {}
 
     def knows(self, partition: int) -> bool:
-        """Whether ids of the partition were added and not cleared since."""
+        """Whether ids of the partition were added and not cleared afterwards."""
         return partition in self._partitions
 
     def has(self, partition: int, event_id: str, at_ms: int, offset: int) -> bool:
-        """Whether another event with this id came in this partition less than a window from at_ms."""
+        """Whether another event with this id was added for this partition, less than a window from at_ms."""
         held = self._partitions.get(partition)
-        # An id that was read back has the time of our output, which may be much later than that of the event.
+        # An id that was read back has the time of our output, which may be much later than the event's time.
         return any(
             seen_at != offset and at_ms - seen_ms < self.window_ms and (seen_at == READ_BACK or seen_ms - at_ms < self.window_ms)
             for seen_ms, seen_at in (_NOTHING if held is None else held.ids).get(event_id, ())

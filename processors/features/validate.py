@@ -1,8 +1,8 @@
-"""Validates user events: those that pass can be decoded, are possible, in time, and unique.
+"""Validates user events: an event passes if it can be decoded, is possible, in time, and unique.
 
-Impossible and repeated events go to the dead-letter topic with their cause, late ones to `late-events-v1`. Lateness is decided here
-only, by the broker's timestamp of the record: events that pass are counted by Flink and by batch jobs alike, however long a partition
-stood still.
+Impossible and repeated events go to the dead-letter topic with their cause, late events to `late-events-v1`. Only this module
+decides lateness, by the broker's timestamp of the record. So Flink and batch jobs count the same events, even if a partition
+stood still for a long time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_AMOUNT_CENTS = 10**12
 LONGEST_REPLAY_MS = 366 * DAY_MS
 _OFFSET = re.compile(rb"[0-9]{1,15}")
 RECORD = "user-event"
-# (offsets by partition, window in ms) to (partition, values, broker times in ms) of our output in the window before each offset.
+# (offsets by partition, window in ms) to our output in the window before each offset: (partition, values, broker times in ms)
 ReadBack = Callable[[Mapping[int, int], int], Iterator[tuple[int, list[bytes | None], list[int]]]]
 
 
@@ -67,8 +67,8 @@ def impossible(event: UserEvent, key: bytes | None, now_ms: int) -> str | None:
 
 
 def replay_offset_ms(headers: Mapping[str, bytes], longest_ms: int) -> int:
-    """How far a replayed event's clock is behind the broker's: the event is judged as if it had reached the broker that much earlier. At
-    least 0 and at most longest_ms, as anybody may write the header. Raises ImpossibleEvent."""
+    """How far a replayed event's clock is behind the broker's, in ms: the event is judged as if it had reached the broker that
+    much earlier. The value is from 0 to longest_ms, because any client may write the header. Raises ImpossibleEvent otherwise."""
     raw = headers.get(h.REPLAY_OFFSET_MS)
     if raw is None:
         return 0
@@ -81,7 +81,7 @@ def replay_offset_ms(headers: Mapping[str, bytes], longest_ms: int) -> int:
 
 
 class Validation(Processor):
-    """Validates batches of events. Its state beside the offsets: the ids in its own output."""
+    """Validates batches of events. Besides the offsets, its state is the set of ids in its own output."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Validation(Processor):
     # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
-        """Reads ids back for new partitions only: ids of an aborted batch do no harm (`processors/features/seen.py`)."""
+        """Reads ids back for new partitions only, because ids of an aborted batch do no harm (`processors/features/seen.py`)."""
         new = {
             partition: commit.offset
             for (topic, partition), commit in positions.items()
@@ -114,7 +114,7 @@ class Validation(Processor):
                 times = [at_ms for row, at_ms in enumerate(times_ms) if row not in errors]
                 self._seen.add(partition, ((i, ms, READ_BACK) for i, ms in zip(_texts(columns, "event_id"), times, strict=True)))
         except BaseException:
-            self._seen.clear(new)  # a part of the window is not enough
+            self._seen.clear(new)  # an incomplete window is not enough
             raise
 
     def forget(self, places: Iterable[Place]) -> None:
@@ -123,7 +123,7 @@ class Validation(Processor):
     # --- the step -----------------------------------------------------------------------------------------------
 
     def process(self, rows: Rows) -> list[Outcome]:
-        """Pure until its last lines: a batch that fails half-way leaves no ids behind, so its halves can be tried again."""
+        """Changes no state until the last lines: a batch that fails half-way adds no ids, so its halves can be tried again."""
         columns, rows, outcomes = decoded(self._decoder, rows)
         if not len(rows):
             return outcomes
@@ -176,8 +176,8 @@ class Validation(Processor):
     def _records(
         self, topic: str, rows: Rows, columns: Columns, which: Sequence[int], offsets_ms: Mapping[int, int]
     ) -> list[OutRecords]:
-        """Each event goes to the partition number that it came from, so that the owner of a partition reads back its own output.
-        offsets_ms: how far the clock of each row is behind; the archive needs it for replayed events."""
+        """Writes each event to the partition number that it came from, so that the owner of a partition reads back its own
+        output. offsets_ms: how far each row's clock is behind the broker's; the archive needs it for replayed events."""
         if not which:
             return []
         chosen = rows.take(which)

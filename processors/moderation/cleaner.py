@@ -1,4 +1,4 @@
-"""Removes expired media from the claim-check store: an object is removed once retention has deleted every record that may refer to it."""
+"""Removes expired media from the claim-check store, after retention has deleted every record that may refer to them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from streams.claim_checks import ClaimChecks
 from streams.clock import Clock
 
 EVERY_S = 3600.0
-MARGIN_MS = DAY_MS  # a record is only deleted with its segment
+MARGIN_MS = DAY_MS  # the broker deletes a record only together with its segment
 
 
 def lifetime_s() -> float:
-    """The longest retention of a topic whose records refer to media, plus a day. Dead letters are kept longer: one that is redriven
-    later gets the answer that its media are gone."""
+    """The longest retention of a topic whose records refer to media, plus a day. Dead letters are kept longer: a dead letter that
+    is redriven later is answered that its media are gone."""
     retentions_ms = [topic.retention_ms for topic in CATALOGUE if topic.record is not None and _refers(topic.record_name)]
     return (max(retentions_ms) + MARGIN_MS) / 1000
 
@@ -30,7 +30,7 @@ def _refers(record: str) -> bool:
 
 
 class Cleaner:
-    """Implements `streams.loop.processor.Periodic`: once an hour, on a thread of its own, one pass over the first root."""
+    """Implements `streams.loop.processor.Periodic`: makes one pass over the first root per hour, on its own thread."""
 
     def __init__(self, claim_checks: ClaimChecks, clock: Clock) -> None:
         self._claim_checks, self._clock = claim_checks, clock

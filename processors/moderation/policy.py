@@ -1,6 +1,6 @@
-"""Verdicts to actions: what happens to a content item, by rules from the settings. Pure.
+"""Maps verdicts to actions: decides what happens to a content item, by rules from the settings. Pure.
 
-The strictest rule that applies wins: remove, then review, then allow. Every reason is named, with the part and the number.
+The strictest rule that applies wins: remove, then review, then allow. Each reason names the part of the item and the number.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Rules:
-    """remove_at: the probability from which a flagged item is removed without a review, by category, or by kind of part and category
-    (`image:spam`); inf for never. review_unjudged: whether an item is reviewed if a part could not be judged, or not completely."""
+    """remove_at: the probability from which a flagged item is removed without a review, by category, or by kind of part and
+    category (`image:spam`); inf for never. review_unjudged: whether an item is reviewed if a part could not be judged, or not
+    completely."""
 
     remove_at: Mapping[str, float]
     review_unjudged: bool = True
 
     @classmethod
     def parse(cls, remove_at: str, review_unjudged: bool) -> Rules:
-        """`default=0.95 self_harm=never image:spam=never`. Raises BadSettings."""
+        """Parses rules such as `default=0.95 self_harm=never image:spam=never`. Raises BadSettings."""
         limits: dict[str, float] = {}
         for word in remove_at.replace(",", " ").split():
             name, _, value = word.partition("=")
@@ -48,7 +49,8 @@ class Rules:
         return cls(limits, review_unjudged)
 
     def limit(self, part: str, category: str) -> float:
-        """The most specific rule that is set: for the part's kind and category, its kind, the category, or the default."""
+        """The limit of the most specific rule that is set: for the part's kind and category, its kind, the category, or the
+        default."""
         kind = part.split(" ")[0]
         for name in (f"{kind}:{category}", f"{kind}:default", category, "default"):
             if name in self.remove_at:
@@ -87,7 +89,7 @@ def decide(verdict: Record, rules: Rules) -> tuple[str, list[str]]:
 
 
 def action_of(verdict: Record, key: str, timestamp_ms: int, rules: Rules) -> dict[str, Any]:
-    """The action record of a verdict. key: of the verdict's record, the content id where the verdict has none."""
+    """The action record of a verdict. key: the key of the verdict's record, used as content id if the verdict has none."""
     action, reasons = decide(verdict, rules)
     return {
         "content_id": verdict["content_id"] or key, "author_id": verdict["author_id"], "action": action, "reasons": reasons,
@@ -96,7 +98,7 @@ def action_of(verdict: Record, key: str, timestamp_ms: int, rules: Rules) -> dic
 
 
 def action_of_review(label: Record, timestamp_ms: int) -> dict[str, Any] | None:
-    """The action that a reviewer's decision makes; None for a label that decides nothing."""
+    """The action record of a reviewer's decision; None for a label without a decision."""
     if label["source"] != "review" or label["action"] not in (ALLOW, REMOVE) or not label["content_id"]:
         return None
     return {

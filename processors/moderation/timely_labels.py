@@ -1,7 +1,7 @@
-"""Which labels may still meet their predictions: `labels-v1` to `labels-timely-v1`. Pure.
+"""Which labels are in time for the join with their predictions: `labels-v1` to `labels-timely-v1`. Pure.
 
-The join that follows (Flink, `feature_jobs/jobs/outcomes.py`) drops a prediction some time after the horizon. Whether a label counts
-must not depend on when, so it is decided here, once, by the times in the records.
+The join (Flink, `feature_jobs/jobs/outcomes.py`) drops a prediction some time after the horizon. Whether a label counts must not
+depend on that moment, so this module decides it once, by the times in the records.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Derived views in Faust: strikes per author, trending items, records per minute and topic. The only module that imports faust.
 
-No other process depends on this one. Each process reads its topics in a group of its own and keeps the views in memory: a killed one
-is complete again once it has read the topics again, no partition moves between processes, and each serves all views. (Faust's tables
-were tried instead: after a rebalance two workers disagreed, docs/adr/0012.) Strikes read all of `content-actions-v1`, the other views
-the last two hours. By default Faust also reads records of aborted transactions; here it reads committed ones only, and counts each once
-even if the group goes back to an older commit.
+No other process depends on this one. Each process reads the topics in its own group and keeps the views in memory. So a killed
+process is complete again when it has read the topics again, no partition moves between processes, and each process serves all
+views. (Faust's tables were tried instead: after a rebalance two workers disagreed, docs/adr/0012.) Strikes read all of
+`content-actions-v1`, the other views the last two hours. By default Faust also reads records of aborted transactions; here it
+reads only committed records, and counts each once, even if the group goes back to an older commit.
 
-`python -m processors.views.faust_views worker --web-port N`, then `GET /strikes/AUTHOR`, `/trending?minutes=60&limit=20`, `/counts`.
+`python -m processors.views.faust_views worker --web-port N`, then `GET /strikes/AUTHOR`, `/trending?minutes=60&limit=20`,
+`/counts`.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ from streams.schema_registry import Registry
 
 SETTINGS, CLOCK = load(ViewSettings, os.environ), SystemClock()
 GROUP = f"millrace-views-{uuid7(CLOCK.now_ms())}"
-WINDOW_MINUTES = 60  # of trends at most; they are compared with the window before
-# Events may be an hour ahead of the broker's clock, so an hour more is read than is counted.
+WINDOW_MINUTES = 60  # longest window of trends, each of which is compared with the window before it
+# Events may be an hour ahead of the broker's clock, so the views read one hour more than they count.
 READ_MS = 2 * WINDOW_MINUTES * MINUTE_MS + HOUR_MS
 COUNTED = [topic for topic in CATALOGUE if topic.partitions > 1 and not topic.compacted and topic is not REPLIES]
 
@@ -101,7 +102,7 @@ async def take(stream: Any) -> None:
 
 
 async def settled(readable: Readable[None], polled: Polled) -> None:
-    """Waits for the registry: a record that a view skips would be missing until its process restarts."""
+    """Waits for the registry, because a record that a view skips would be missing until the process restarts."""
     while True:
         try:
             readable.of(polled)
@@ -129,7 +130,8 @@ seen = {
 
 @app.page("/strikes/{author}")
 async def of_author(web: Any, request: Any, author: str) -> Any:
-    """The ids that count against an author. Incomplete while the topic is read after a start; actions_read tells how far it is."""
+    """The ids that count against an author. Incomplete while the topic is read after a start; actions_read is the number of
+    actions read so far."""
     content_ids = by_author.get(author, [])
     return web.json({
         "author_id": author, "strikes": len(content_ids), "content_ids": content_ids, "actions_read": read[CONTENT_ACTIONS.name],
@@ -138,7 +140,7 @@ async def of_author(web: Any, request: Any, author: str) -> Any:
 
 @app.page("/trending")
 async def of_items(web: Any, request: Any) -> Any:
-    """Items whose events increased most in the last minutes, compared with as many minutes before."""
+    """The items whose events increased most in the last minutes, compared with the same number of minutes before."""
     minutes = _number(request, "minutes", WINDOW_MINUTES, WINDOW_MINUTES)
     now_ms = CLOCK.now_ms()
     trends = trending(
@@ -156,13 +158,13 @@ async def of_topics(web: Any, request: Any) -> Any:
 
 
 def _number(request: Any, name: str, default: int, maximum: int) -> int:
-    """A query parameter from 1 to `maximum`; the default if it is no number."""
+    """A query parameter, at least 1 and limited to `maximum`; the default if it is not such a number."""
     number = whole(request.query.get(name, "").encode(), 1)
     return default if number is None else min(number, maximum)
 
 
 def start_positions() -> None:
-    """Start all topics but the actions at a time, not at their first record. Raises BrokerUnavailable."""
+    """Start all topics except the actions READ_MS ago, not at their first record. Raises BrokerUnavailable."""
     admin = KafkaAdmin(KafkaAddress(bootstrap=SETTINGS.bootstrap))
     places = [(t.name, number) for t in COUNTED if t is not CONTENT_ACTIONS for number in range(t.partitions)]
     admin.set_positions(GROUP, admin.offsets_at(places, CLOCK.now_ms() - READ_MS))

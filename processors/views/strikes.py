@@ -1,6 +1,6 @@
 """An author's strikes: those of their content items whose last action is a removal. Pure.
 
-A set of ids, not a counter: an action that is read twice changes nothing, and a removal that is reversed no longer counts.
+Strikes are a set of ids, not a counter: an action that is read twice changes nothing, and a reversed removal no longer counts.
 """
 
 from __future__ import annotations

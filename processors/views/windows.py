@@ -1,4 +1,4 @@
-"""Counts per minute over the last hours, and trends in them. Pure; `faust_views.py` keeps one of each."""
+"""Counts per minute over the last hours, and trends in the counts. Pure; `faust_views.py` keeps the instances."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from schemas.durations import MINUTE_MS
 
 
 class Positions:
-    """Which records were counted, as a group that goes back to an older commit reads some of them again."""
+    """Which records were counted. A group that goes back to an older commit reads some of them again."""
 
     def __init__(self) -> None:
         self._next: dict[tuple[str, int], int] = {}
 
     def is_new(self, topic: str, partition: int, offset: int) -> bool:
-        """Whether this record was not counted before, and count it. Records of a partition must come in order of their offsets."""
+        """Mark this record as counted, and return whether it was not counted before. Offsets of a partition must come in
+        order."""
         if offset < self._next.get((topic, partition), 0):
             return False
         self._next[topic, partition] = offset + 1
@@ -32,7 +33,7 @@ class Minutes:
         self._minutes: dict[int, Counter[str]] = {}
 
     def add(self, name: str, at_ms: int, now_ms: int) -> None:
-        """Ignores times that are older than the kept minutes, or as far in the future."""
+        """Ignores times that are older than the kept minutes, or equally far in the future."""
         minute, oldest = at_ms // MINUTE_MS, now_ms // MINUTE_MS - self._keep
         if not oldest < minute <= now_ms // MINUTE_MS + self._keep:
             return
@@ -58,7 +59,7 @@ class Minutes:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """rise: how far the count is above that of the window before, in standard deviations of a Poisson count of that size."""
+    """rise: difference to the count of the window before, in standard deviations of a Poisson count of that size."""
 
     name: str
     count: int
@@ -67,7 +68,7 @@ class Trend:
 
 
 def trending(now: Mapping[str, int], before: Mapping[str, int], limit: int) -> list[Trend]:
-    """The names that rose most; those that did not rise are left out."""
+    """The names whose counts rose most, without names whose counts did not rise."""
     trends = [
         Trend(name, count, before.get(name, 0), (count - before.get(name, 0)) / math.sqrt(before.get(name, 0) + 1))
         for name, count in now.items()

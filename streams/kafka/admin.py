@@ -1,4 +1,4 @@
-"""Topics on real Kafka: what is there, what is missing, who lags."""
+"""Administration of real Kafka: topics, their settings and offsets, and the positions of groups."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from streams.rows import Place
 
 LIMIT_S = 20.0
 CALL_LIMIT_S = 5.0
-AT_ONCE = 8  # groups that are asked for at the same time
+AT_ONCE = 8  # maximum number of groups that are queried at the same time
 _LOADING = (
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.NOT_COORDINATOR,
@@ -36,7 +36,7 @@ _LOADING = (
     KafkaError._TIMED_OUT,
 )
 T = TypeVar("T")
-LEADERS_LIMIT_S = 60.0  # one look-up alone may wait LIMIT_S on a broker that has just begun
+LEADERS_LIMIT_S = 60.0  # a single look-up may wait LIMIT_S on a broker that has just started
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class KafkaAdmin:
             raise client_errors.of_read(raised, "list topics") from raised
 
     def create(self, specs: Sequence[TopicSpec], replication: int = 1) -> list[str]:
-        """Create those that are missing; the names of those that were. Raises BrokerUnavailable."""
+        """Create the missing topics and return their names. Raises BrokerUnavailable."""
         new = [NewTopic(s.name, s.partitions, replication_factor=replication, config=dict(s.config)) for s in specs]
         created: list[str] = []
         if not new:
@@ -84,7 +84,7 @@ class KafkaAdmin:
         return created
 
     def grow(self, partitions: Mapping[str, int]) -> None:
-        """Give topics so many partitions. Raises BrokerUnavailable."""
+        """Increase the partitions of topics to the given numbers, and wait until they appear. Raises BrokerUnavailable."""
         if not partitions:
             return
         asked = [NewPartitions(name, count) for name, count in partitions.items()]
@@ -94,7 +94,7 @@ class KafkaAdmin:
             except KafkaException as raised:
                 raise client_errors.of_read(raised, f"more partitions for {name}") from raised
         until_s = self._clock.monotonic_s() + LEADERS_LIMIT_S
-        while True:  # the client knows of them once it has listed the topics anew
+        while True:  # the client sees the new partitions only after it has listed the topics again
             there = self.partitions()
             if all(there.get(name, 0) >= count for name, count in partitions.items()):
                 return
@@ -103,7 +103,7 @@ class KafkaAdmin:
             self._clock.sleep(0.1)
 
     def _wait_for_leaders(self, places: Sequence[Place]) -> None:
-        """A topic that was just made is not at once ready to be read and written: wait for that, with a limit."""
+        """Wait, with a limit, until new topics can be read and written: this is not the case immediately after their creation."""
         until_s = self._clock.monotonic_s() + LEADERS_LIMIT_S
         while True:
             try:
@@ -123,8 +123,8 @@ class KafkaAdmin:
         return found
 
     def topic_id(self, name: str) -> str:
-        """The id that the topic got when it was created: one of the same name that is created anew has another (KIP-516). Raises
-        BrokerUnavailable."""
+        """The id that the topic got at its creation; a topic of the same name that is created again has another id (KIP-516).
+        Raises BrokerUnavailable."""
         try:
             (future,) = self._admin.describe_topics(TopicCollection([name]), request_timeout=LIMIT_S).values()
             return str(future.result(LIMIT_S).topic_id)
@@ -132,7 +132,7 @@ class KafkaAdmin:
             raise client_errors.of_read(raised, f"id of {name}") from raised
 
     def broker_setting(self, name: str) -> str:
-        """As the first broker that answers has it. Raises BrokerUnavailable."""
+        """The value of a setting on the first broker in the list of brokers. Raises BrokerUnavailable."""
         try:
             broker = next(iter(self._admin.list_topics(timeout=LIMIT_S).brokers))
             (future,) = self._admin.describe_configs([ConfigResource(ResourceType.BROKER, str(broker))]).values()
@@ -141,15 +141,15 @@ class KafkaAdmin:
             raise client_errors.of_read(raised, f"setting {name} of the broker") from raised
 
     def ends(self, places: Sequence[Place]) -> dict[Place, int]:
-        """Offset behind the last record of each place."""
+        """The offset after the last record of each place."""
         return self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     def firsts(self, places: Sequence[Place]) -> dict[Place, int]:
-        """Offset of the first record kept."""
+        """The offset of the first record that is still kept."""
         return self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
     def offsets_at(self, places: Sequence[Place], at_ms: int) -> dict[Place, int]:
-        """Offset of the first record at or after a time; the end where there is none."""
+        """The offset of the first record at or after a time; the end if there is no such record."""
         found = self._offsets(places, OffsetSpec.for_timestamp(at_ms))
         ends = self.ends([place for place, offset in found.items() if offset < 0])
         return {place: offset if offset >= 0 else ends[place] for place, offset in found.items()}
@@ -166,13 +166,13 @@ class KafkaAdmin:
     # --- positions of groups --------------------------------------------------------------------------------------
 
     def committed(self, group: str) -> dict[Place, int]:
-        """Committed offsets of a group; empty where there is none. Raises BrokerUnavailable."""
+        """Committed offsets of a group; empty if there are none. Raises BrokerUnavailable."""
         return self.committed_of([group])[group]
 
     def committed_of(self, groups: Iterable[str]) -> dict[str, dict[Place, int]]:
-        """Committed offsets of several groups, asked for side by side, and asked again while their coordinator is being loaded: of the
-        topics that the catalogue says a group reads, of all topics for a group that it does not know. Offsets of a transaction that is
-        not decided are waited for (KIP-447). Raises BrokerUnavailable."""
+        """Committed offsets of several groups, for the topics that a group reads according to the catalogue, or for all topics if
+        the catalogue does not contain the group. Queries groups in parallel, and tries again while a coordinator is loading.
+        Waits for the offsets of undecided transactions (KIP-447). Raises BrokerUnavailable."""
         until_s = self._clock.monotonic_s() + LIMIT_S
         asked = {group: self._places_of(group) for group in groups}
         with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="committed") as pool:
@@ -180,7 +180,7 @@ class KafkaAdmin:
             return dict(zip(asked, positions, strict=True))
 
     def set_positions(self, group: str, positions: Mapping[Place, int]) -> None:
-        """Commit offsets for a group that nobody is in yet: where its first member begins. Raises BrokerUnavailable."""
+        """Commit the offsets from which a group starts, before it has any member. Raises BrokerUnavailable."""
         offsets = [TopicPartition(*place, offset) for place, offset in positions.items()]
         until_s = self._clock.monotonic_s() + LIMIT_S
         self._of_group(
@@ -201,9 +201,9 @@ class KafkaAdmin:
         return {(p.topic, p.partition): p.offset for p in answers if p.offset >= 0}
 
     def _of_group(self, group: str, doing: str, until_s: float, call: Callable[[Consumer], T]) -> T:
-        """Through a consumer that names the group and never joins it. The client's admin calls for a group's offsets end the process
-        (SIGSEGV) where the broker answers that it is not the group's coordinator, as a broker does that has just begun (librdkafka
-        #5040)."""
+        """Make a call through a consumer that has the group's id but never joins the group. The client's admin calls for a
+        group's offsets crash the process (SIGSEGV) if the broker answers that it is not the group's coordinator, as a broker does
+        that has just started (librdkafka #5040)."""
         while True:
             try:
                 return call(self._member(group))
@@ -213,7 +213,7 @@ class KafkaAdmin:
             self._clock.sleep(0.2)
 
     def _member(self, group: str) -> Consumer:
-        """str(group): the client takes no subclass of str, as the names of Flink's groups are."""
+        """Uses str(group), because the client accepts no subclass of str, and the names of Flink's groups are one."""
         with self._lock:
             if group not in self._members:
                 self._members[group] = Consumer({

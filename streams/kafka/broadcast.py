@@ -1,4 +1,4 @@
-"""All records of topics for one process, on real Kafka, behind `streams.broker.Broadcast`."""
+"""Reads all records of topics in one process, on real Kafka. Implements `streams.broker.Broadcast`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from streams.rows import Place, Polled
 
 
 class KafkaBroadcast:
-    """Reads from `start`: `first` for all that is kept, `end` for what comes from now on, or given offsets (a place that is not
-    among them: from the first). partitions: of one topic, where not all of it is wanted."""
+    """Reads from `start`: `first` for all kept records, `end` for records from now on, or given offsets (a place without a given
+    offset is read from its first record). partitions: the partitions to read, if not all; only for one topic."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class KafkaBroadcast:
         partitions: Iterable[int] | None = None,
         ends: Mapping[Place, int] | None = None,
     ) -> None:
-        """ends: what `read_to_end` reads to, where that is not the end of what is committed now."""
+        """ends: the offsets up to which `read_to_end` reads, if not the present end of committed records."""
         names = [topics] if isinstance(topics, str) else list(topics)
         self._topic = ", ".join(names)
         self._clock = clock
@@ -71,7 +71,7 @@ class KafkaBroadcast:
         return gathered
 
     def at_end(self) -> bool:
-        """Whether everything up to the ends was read."""
+        """Whether all records up to the ends were read."""
         return all(self._positions[place] >= end for place, end in self._ends.items())
 
     def poll(self) -> Polled:
@@ -93,7 +93,7 @@ class KafkaBroadcast:
         good = [message for message in messages if self._is_record(message)]
         polled = columns(good) if good else Polled()
         for place, offset in zip(polled.places, polled.offsets, strict=True):
-            # the end may have been said in the same part, behind the markers of a transaction that follow the last record
+            # the end may have been reported in the same part; it lies after the transaction markers that follow the last record
             self._positions[place] = max(self._positions[place], offset + 1)
         return polled
 
@@ -102,7 +102,7 @@ class KafkaBroadcast:
         if error is None:
             return True
         place = (message.topic() or "", message.partition() or 0)
-        if error.code() == KafkaError._PARTITION_EOF:  # also passes the markers of transactions at the end
+        if error.code() == KafkaError._PARTITION_EOF:  # this position also lies after transaction markers at the end
             self._positions[place] = max(self._positions[place], message.offset() or 0)
             return False
         if error.code() in client_errors.HARMLESS:

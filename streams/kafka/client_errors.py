@@ -1,4 +1,4 @@
-"""Errors of the Kafka client, translated to ours: what each means for a transaction, a record or the process."""
+"""Translates errors of the Kafka client to ours, by their meaning for a transaction, a record or the process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_A_MEMBER = {
     KafkaError.FENCED_MEMBER_EPOCH,
     KafkaError.STALE_MEMBER_EPOCH,
 }
-_RECORD_REFUSED = {  # for its size or form, so the same record is refused each time
+_RECORD_REFUSED = {  # because of its size or form, so the same record is refused each time
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.RECORD_LIST_TOO_LARGE,
     KafkaError.INVALID_MSG_SIZE,
@@ -38,7 +38,7 @@ _INDEFINITE = {
     KafkaError._PURGE_INFLIGHT,
 }
 
-TRANSIENT = {  # of a call for offsets: try it again
+TRANSIENT = {  # errors of a call for offsets that may succeed when it is tried again
     KafkaError._TIMED_OUT,
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
@@ -52,7 +52,7 @@ TRANSIENT = {  # of a call for offsets: try it again
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
 }
-HARMLESS = {  # among polled messages: the client recovers by itself
+HARMLESS = {  # errors among polled messages from which the client recovers by itself
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TRANSPORT,
     KafkaError._PARTITION_EOF,
@@ -80,8 +80,8 @@ def is_of_the_record(error: KafkaError) -> bool:
 
 
 def of_transaction(raised: KafkaException, doing: str) -> MillraceError:
-    """What a failed transaction call means. Anything that is not known to be definite is indefinite, so the producer is replaced
-    (the advice of Jepsen's Bufstream report, which holds for every Kafka client)."""
+    """The meaning of a failed transaction call. An error that is not known to be definite is indefinite, so the producer is
+    replaced (the advice of Jepsen's Bufstream report, which holds for every Kafka client)."""
     error = kafka_error(raised)
     words = f"{doing}: {error.name()}: {error.str()}"
     if error.code() in _FENCED:
@@ -98,7 +98,7 @@ def of_transaction(raised: KafkaException, doing: str) -> MillraceError:
 
 
 def of_commit(raised: KafkaException) -> MillraceError:
-    """What a failed commit of offsets means: unless the group refused it, it may still happen later."""
+    """The meaning of a failed commit of offsets: unless the group refused the commit, it may still take effect later."""
     error = kafka_error(raised)
     return TransactionAborted(f"commit of offsets: {error.name()}: {error.str()}", indefinite=error.code() not in _NOT_A_MEMBER)
 

@@ -1,4 +1,4 @@
-"""librdkafka settings, each for a reason. The only settings of the client that Millrace sets."""
+"""All librdkafka settings that Millrace sets, with their reasons."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 
 class GroupProtocol(Enum):
-    """How a group shares its partitions. CLASSIC: all stop for a change (eager, range). COOPERATIVE: only what moves is given up
-    (KIP-429). CONSUMER: the broker assigns (KIP-848). The members of a group have the same."""
+    """How a group shares its partitions. CLASSIC: all members stop for a rebalance (eager, range). COOPERATIVE: members give up
+    only the partitions that move (KIP-429). CONSUMER: the broker assigns partitions (KIP-848). All members of a group use the
+    same."""
 
     CLASSIC = "classic"
     COOPERATIVE = "cooperative"
@@ -18,8 +19,8 @@ class GroupProtocol(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class KafkaAddress:
-    """Where the broker is, and how a member of a group lives there. instance: of a static member
-    (KIP-345), which has its partitions again at once after a restart, and fences another of the same name."""
+    """The broker's address, and the timeouts and protocol of a group member. instance: name of a static member
+    (KIP-345), which gets its partitions back at once after a restart and fences another member of the same name."""
 
     bootstrap: str
     protocol: GroupProtocol = GroupProtocol.CLASSIC
@@ -36,7 +37,7 @@ _ASSIGNORS = {GroupProtocol.CLASSIC: "range", GroupProtocol.COOPERATIVE: "cooper
 def _common(address: KafkaAddress) -> dict[str, Any]:
     return {
         "bootstrap.servers": address.bootstrap,
-        "log_level": 2,  # what goes wrong comes as events, and is logged by us
+        "log_level": 2,  # errors arrive as events, which we log
         "socket.nagle.disable": True,
         "reconnect.backoff.max.ms": 2_000,
     }
@@ -47,9 +48,9 @@ def consumer_config(address: KafkaAddress, group: str) -> dict[str, Any]:
         "group.id": group,
         "enable.auto.commit": False,  # the loop commits, with the results
         "enable.auto.offset.store": False,
-        "auto.offset.reset": "error",  # the loop seeks; a gap made by retention is reported, never skipped silently
+        "auto.offset.reset": "error",  # the loop seeks; a gap left by retention is reported, never skipped silently
         "isolation.level": "read_committed",
-        "enable.partition.eof": True,  # tells where the end is, behind markers and aborted records: `KafkaSource.unread`
+        "enable.partition.eof": True,  # reports the end after markers and aborted records, for `KafkaSource.unread`
         "fetch.wait.max.ms": 100,
         "fetch.queue.backoff.ms": 20,
         "fetch.message.max.bytes": address.max_message_bytes,
@@ -71,27 +72,27 @@ def consumer_config(address: KafkaAddress, group: str) -> dict[str, Any]:
 def producer_config(address: KafkaAddress, transactional_id: str | None) -> dict[str, Any]:
     config = _common(address) | {
         "enable.idempotence": True,
-        "partitioner": "murmur2_random",  # Java's; librdkafka's own default would break order and joins
+        "partitioner": "murmur2_random",  # as in Java's client; librdkafka's own default would break order and joins
         "message.max.bytes": address.max_message_bytes,
         "queue.buffering.max.kbytes": 64 * 1024,  # bounds memory; produce() waits when it is full
         "queue.buffering.max.messages": 200_000,
         "delivery.timeout.ms": 30_000 if transactional_id is None else address.transaction_timeout_ms - 1_000,
         "delivery.report.only.error": True,
-        "retry.backoff.ms": 5,  # of transactions that meet the end of the last one (KAFKA-5477)
+        "retry.backoff.ms": 5,  # for a transaction that starts while the last one is still ending (KAFKA-5477)
         "retry.backoff.max.ms": 200,
         "compression.type": "none",
     }
     if transactional_id is None:
         return config | {"linger.ms": 0}
     return config | {
-        "linger.ms": 5,  # costs no latency: the flush before the commit ends it
+        "linger.ms": 5,  # adds no latency, because the flush before the commit ends the wait
         "transactional.id": transactional_id,
         "transaction.timeout.ms": address.transaction_timeout_ms,
     }
 
 
 def broadcast_config(address: KafkaAddress) -> dict[str, Any]:
-    """A reader outside any group. The client wants a group id all the same: this one is never joined or committed."""
+    """The settings of a reader outside any group. The client still requires a group id; this one is never joined or committed."""
     return _common(address) | {
         "group.id": "millrace-broadcast-placeholder",
         "enable.auto.commit": False,

@@ -1,4 +1,4 @@
-"""The ends of partitions, asked for beside the loop: an answer of the broker may take as long as a fetch that waits."""
+"""Queries the ends of partitions on a thread beside the loop, because the broker's answer may take as long as a waiting fetch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from streams.kafka import client_errors
 from streams.rows import Place
 
-_LATEST = -1  # of a read_committed reader: behind the last record whose transaction is decided
+_LATEST = -1  # for a read_committed reader: the offset after the last record whose transaction is decided
 
 
 class Ends:
-    """At most one question at a time, on a thread of its own."""
+    """Makes at most one query at a time, on its own thread."""
 
     def __init__(self, consumer: Consumer, limit_s: float) -> None:
         self._consumer, self._limit_s = consumer, limit_s
@@ -22,7 +22,7 @@ class Ends:
         self._answer: Callable[[], dict[Place, int]] | None = None
 
     def of(self, places: Iterable[Place]) -> dict[Place, int] | None:
-        """Offset behind the last record of each place, at some time since the question; None while there is no answer.
+        """The offset after the last record of each place, at some time since the query started; None while there is no answer.
 
         Raises BrokerUnavailable."""
         if self._thread is None:
@@ -50,6 +50,6 @@ class Ends:
             self._answer = dict
 
     def close(self) -> None:
-        """Wait for the answer, which comes within the limit: the consumer must not be closed under the question."""
+        """Wait for the answer, which arrives within the limit: the consumer must not be closed during a query."""
         if self._thread is not None:
             self._thread.join(self._limit_s + 1.0)

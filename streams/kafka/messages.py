@@ -1,4 +1,4 @@
-"""What the client returns, in our terms: messages as columns, and the generation in group metadata."""
+"""Converts the client's results: messages to columns, and group metadata to its generation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def generation_of(membership: bytes) -> int:
 
 
 def columns(messages: Sequence[Any]) -> Polled:
-    """Messages of the client as columns: one method call per field, and no object of ours per record."""
+    """The client's messages as columns, with one method call per field and no object of ours per record."""
     return Polled(
         places=list(zip([m.topic() for m in messages], [m.partition() for m in messages], strict=True)),
         offsets=[m.offset() for m in messages],

@@ -1,4 +1,4 @@
-"""Reading a stretch of a topic outside any group: one's own output over a window, or an input up to a committed offset."""
+"""Reads a range of a topic outside any group: a process's own output over a window, or an input up to a committed offset."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from streams.readable import Readable
 from streams.rows import Place, Polled
 
 READ_LIMIT_S = 60.0
-STALLED_S = 60.0  # without any record: longer than a dead writer's transaction may stay open
+STALLED_S = 60.0  # longest time without any record; longer than a dead writer's transaction may stay open
 
 
 def stretch(
     address: KafkaAddress, topic: str, starts: Mapping[Place, int], ends: Mapping[Place, int], clock: Clock
 ) -> Iterator[Polled]:
-    """Committed records from `starts` up to `ends`, in parts. Raises BrokerUnavailable where nothing comes for STALLED_S."""
+    """Committed records from `starts` up to `ends`, in parts. Raises BrokerUnavailable if no record arrives for STALLED_S."""
     if not starts:
         return
     reader = KafkaBroadcast(address, topic, clock, dict(starts), [number for _, number in starts], ends)
@@ -33,7 +33,7 @@ def stretch(
             if len(part):
                 moved_s = clock.monotonic_s()
                 wanted = _before(part, ends)
-                if len(wanted):  # a partition that goes on is read past its end while others are not there yet
+                if len(wanted):  # a growing partition is read past its end until the others reach theirs
                     yield wanted
             elif clock.monotonic_s() - moved_s > STALLED_S:
                 raise BrokerUnavailable(f"{topic} was not read to {dict(ends)}: nothing came for {STALLED_S:.0f} s")
@@ -47,14 +47,14 @@ def _before(part: Polled, ends: Mapping[Place, int]) -> Polled:
 
 
 def since(address: KafkaAddress, topic: str, partitions: Iterable[int], from_ms: int, clock: Clock) -> Iterator[Polled]:
-    """What was appended since a time, up to all that was written by now, whether its transaction is decided or not."""
+    """The records appended since a time, up to the present end, including records whose transaction is not decided yet."""
     admin, places = KafkaAdmin(address), [(topic, number) for number in partitions]
     yield from stretch(address, topic, admin.offsets_at(places, from_ms), admin.ends(places), clock)
 
 
 def first_times(address: KafkaAddress, offsets: Mapping[Place, int], clock: Clock) -> dict[Place, int]:
-    """The broker's time of the first committed record at or after each offset, places of one topic; a place without such a record is
-    absent. Raises BrokerUnavailable where nothing comes for STALLED_S."""
+    """The broker's time of the first committed record at or after each offset; a place without such a record is absent. All
+    places belong to one topic. Raises BrokerUnavailable if this takes longer than STALLED_S."""
     found: dict[Place, int] = {}
     for topic in {topic for topic, _ in offsets}:
         reader = KafkaBroadcast(address, topic, clock, dict(offsets), [number for _, number in offsets])
@@ -74,8 +74,8 @@ def first_times(address: KafkaAddress, offsets: Mapping[Place, int], clock: Cloc
 def records(
     address: KafkaAddress, topic: Topic[Record], registry: SchemaIds, parse: Callable[[dict[str, Any]], Any] = dict
 ) -> list[Any]:
-    """All committed records of a small topic of the catalogue, each partition's oldest first, as our newest schema; what cannot be read
-    is passed over. Raises BrokerUnavailable, RetryLater."""
+    """All committed records of a small topic of the catalogue, in our newest schema, with the oldest of each partition first.
+    Records that cannot be read are skipped. Raises BrokerUnavailable, RetryLater."""
     reader = KafkaBroadcast(address, topic.name, SystemClock())
     try:
         return Readable(topic, registry, parse).of(reader.read_to_end(READ_LIMIT_S))

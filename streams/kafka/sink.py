@@ -1,4 +1,4 @@
-"""A producer on real Kafka, behind `streams.broker.Sink`: transactional, or idempotent without transactions."""
+"""A producer on real Kafka: transactional, or idempotent without transactions. Implements `streams.broker.Sink`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ START_LIMIT_S = 30.0
 QUEUE_LIMIT_S = 30.0
 HANG_S = 2.0  # past a call's own timeout
 COUNT_LIMIT_S = 5.0
-COUNT_KEPT_S = 60.0  # a topic whose partitions were too few is asked again after that
+COUNT_KEPT_S = 60.0  # after this time the partitions of a topic that had too few are counted again
 
 
 class KafkaSink:
-    """`transactional_id` must be stable for a worker slot: a restart then fences its predecessor at once."""
+    """`transactional_id` must be stable for a worker slot, so that a restarted process fences its predecessor at once."""
 
     def __init__(self, address: KafkaAddress, transactional_id: str | None) -> None:
         self._config = producer_config(address, transactional_id)
@@ -37,7 +37,7 @@ class KafkaSink:
         self._failure: TransactionAborted | None = None
         self._in_transaction = False
         self._clock = SystemClock()
-        self._counts: dict[str, tuple[int, float]] = {}  # of topics with too few partitions: how many, and when they were counted
+        self._counts: dict[str, tuple[int, float]] = {}  # topics with too few partitions: number, time of count
         self.transaction_limit_s = address.transaction_timeout_ms / 1000
         self._built: Producer | None = self._new()
 
@@ -55,16 +55,16 @@ class KafkaSink:
 
     @property
     def _producer(self) -> Producer:
-        """Raises TransactionAborted where the last one is closed and no new one could be started yet."""
+        """Raises TransactionAborted if the last producer is closed and no new one could be started yet."""
         if self._built is None:
             raise TransactionAborted("there is no producer: none could be started since the last one was closed", indefinite=True)
         return self._built
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
-        """A fatal error (we were fenced) comes out of whichever call serves callbacks. Where another callback ran after
-        it, the interpreter makes a SystemError of it: with the error as its cause, or, once the callback has cleared
-        it, with none."""
+        """Any call that serves callbacks may raise a fatal error (we were fenced). If another callback ran after it, the
+        interpreter raises a SystemError instead, with the fatal error as its cause, or without a cause if the callback
+        has cleared it."""
         try:
             yield
         except KafkaException as raised:
@@ -76,7 +76,7 @@ class KafkaSink:
             raise
 
     def _fatal(self) -> KafkaException | None:
-        """The client has no question for its fatal error, and answers the begin of any transaction with it."""
+        """The fatal error of the producer, if any. The client has no query for it, but raises it when a transaction begins."""
         try:
             self._producer.begin_transaction()
         except KafkaException as raised:
@@ -84,14 +84,14 @@ class KafkaSink:
         return None
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._TRANSPORT:  # one for each try to connect; "all brokers down" says it once
+        if error.code() != KafkaError._TRANSPORT:  # raised for each try to connect; "all brokers down" reports it once
             self._log.info("producer", code=error.name(), cause=error.str())
 
     def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
         """Called for failures only (`delivery.report.only.error`)."""
         if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             failure = self._refused(message.topic(), error, "a record was not delivered")
-            self._failure = self._failure or failure  # the first is the cause
+            self._failure = self._failure or failure  # the first failure is the cause
 
     def _refused(self, topic: str, error: KafkaError, doing: str) -> TransactionAborted:
         self._failed.add(topic)
@@ -101,7 +101,7 @@ class KafkaSink:
         return TransactionAborted(words, unwritable=topic if client_errors.is_of_the_record(error) else "")
 
     def _partitions(self, out: OutRecords) -> Sequence[int]:
-        """Of each record. A topic may have fewer than the one whose numbers are used: then these go round and round in it."""
+        """The partition of each record. If the topic has fewer partitions than the numbers need, the numbers wrap around."""
         if out.partitions is None:
             return [-1] * len(out)
         if out.topic not in self._counts:
@@ -143,7 +143,8 @@ class KafkaSink:
             raise TransactionAborted(f"the producer's queue did not empty in {QUEUE_LIMIT_S:.0f} s", indefinite=True)
 
     def flush(self, limit_s: float) -> None:
-        """Waits until all records are acknowledged. Raises TransactionAborted if they are not within `limit_s`, or one was refused."""
+        """Wait until all records are acknowledged. Raises TransactionAborted if this takes more than `limit_s` or one was
+        refused."""
         with self._translated("flush"):
             left = self._producer.flush(limit_s)
         if left > 0:
@@ -160,9 +161,9 @@ class KafkaSink:
 
     def commit(self, positions: Mapping[Place, Commit], membership: bytes, limit_s: float) -> None:
         if generation_of(membership) < 0:
-            # A classic group accepts it, with a live member beside us: results would double.
+            # A classic group accepts such a commit even if another member is alive: results would be duplicated.
             raise TransactionAborted("the consumer has not joined the group; its metadata fences nothing")
-        self.flush(limit_s)  # thirteen times faster than leaving it to the next call (research, feasibility-kafka 6)
+        self.flush(limit_s)  # thirteen times faster than the flush inside the next call (research, feasibility-kafka 6)
         offsets = [TopicPartition(t, p, c.offset, c.note) for (t, p), c in positions.items()]
         producer = self._producer
 
@@ -175,7 +176,7 @@ class KafkaSink:
         self._in_transaction = False
 
     def commit_records(self, limit_s: float) -> None:
-        """Commit what was produced, for one who read nothing: no positions go with it. Raises as `commit`."""
+        """Commit the produced records without positions, for a writer that reads nothing. Raises the same errors as `commit`."""
         self.flush(limit_s)
 
         def end() -> None:
@@ -186,8 +187,8 @@ class KafkaSink:
         self._in_transaction = False
 
     def _bounded(self, call: Callable[[], None], limit_s: float) -> None:
-        """Some calls of the client outlast their own timeout: after a broker restart `send_offsets_to_transaction` was
-        seen to hang for good. Such a producer is left behind with its thread, and its successor fences it."""
+        """Some calls of the client exceed their own timeout: after a broker restart `send_offsets_to_transaction` has hung
+        forever. Such a producer is abandoned together with its thread, and its successor fences it."""
         raised: list[BaseException] = []
 
         def run() -> None:

@@ -1,4 +1,4 @@
-"""A member of a consumer group on real Kafka, behind `streams.broker.Source`."""
+"""A member of a consumer group on real Kafka. Implements `streams.broker.Source`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class KafkaSource:
         self._log = structlog.get_logger().bind(group=group)
         self._consumer = Consumer(consumer_config(address, group) | {"error_cb": self._on_event}, logger=None)
         self._listener: Listener | None = None
-        self._starting: dict[Place, int] | None = None  # inside an assignment: where each partition will start
+        self._starting: dict[Place, int] | None = None  # during an assignment: the offset at which each partition will start
         self._raised: BaseException | None = None
         self._topics: list[str] = []
-        self._held: set[Place] = set()  # by the callbacks: the client never answers a question for it while it closes
-        self._at_end: dict[Place, int] = {}  # where the end was when it was reached, since the last seek
+        self._held: set[Place] = set()  # kept by the callbacks, because the client does not answer while it closes
+        self._at_end: dict[Place, int] = {}  # the end of each place when it was last reached, since the last seek
         self._ends = Ends(self._consumer, CALL_LIMIT_S)
-        self._member: bytes | None = None  # kept while nothing changes; an older one is refused, never wrongly accepted
+        self._member: bytes | None = None  # kept while nothing changes; the broker refuses an outdated one
         self._closed = False
 
     @property
@@ -55,14 +55,14 @@ class KafkaSource:
     # --- reading ------------------------------------------------------------------------------------------------
 
     def poll(self, max_records: int, wait_s: float) -> Polled:
-        """At most `max_records` committed records. Waits at most `wait_s` for the first one, then takes those that are already fetched.
-        The group's changes call the listener inside of it. The membership of the result is the one from before this poll, so that a
-        commit of these records is refused if a rebalance has given them to another member meanwhile.
+        """At most `max_records` committed records. Waits at most `wait_s` for the first record, then takes the records that are
+        already fetched. Changes of the group call the listener during the poll. The result has the membership from before this
+        poll, so that a commit of these records is refused if a rebalance has given them to another member meanwhile.
 
         Raises BrokerUnavailable on a fatal error, MemberFenced if another process has this member's name, TransactionAborted if
-        retention or an election removed the records at the position, and whatever the listener raises."""
-        # Read before the poll: inside it a rebalance may already have given the records away, and the newer
-        # generation would then vouch for records of the older one.
+        retention or an election removed the records at the position, and any error of the listener."""
+        # Read before the poll: a rebalance during it may already have given the records away, and the newer generation would
+        # then allow a commit of records that were read under the older one.
         if self._member is None:
             self._member = self._membership()
         membership = self._member
@@ -82,7 +82,7 @@ class KafkaSource:
         if not good:
             return Polled()
         polled = columns(good)
-        # The first records may come in the very poll that joined the group; nothing was given away in it.
+        # The first records may arrive in the same poll that joined the group; no records were given away during it.
         polled.membership = membership or self._membership()
         return polled
 
@@ -91,7 +91,7 @@ class KafkaSource:
         return metadata if metadata is not None and generation_of(metadata) >= 0 else None
 
     def _on_event(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._TRANSPORT:  # one for each try to connect; "all brokers down" says it once
+        if error.code() != KafkaError._TRANSPORT:  # raised for each try to connect; "all brokers down" reports it once
             self._log.info("consumer", code=error.name(), cause=error.str())
 
     def _on_error(self, message: Message) -> None:
@@ -100,10 +100,10 @@ class KafkaSource:
         if error.code() == KafkaError._PARTITION_EOF:
             self._at_end[message.topic() or "", message.partition() or 0] = message.offset() or 0
         elif error.code() == KafkaError._AUTO_OFFSET_RESET or error.code() == KafkaError.OFFSET_OUT_OF_RANGE:
-            # Retention deleted what was to be read, or an election cut the log. Nothing of the partition in flight may be
-            # kept: the loop goes back to the committed offsets, and `committed` says how many records are gone.
+            # Retention deleted the next records, or an election truncated the log. All records of the partition in flight must
+            # be dropped: the loop goes back to the committed offsets, and `committed` reports how many records are lost.
             raise TransactionAborted(f"{message.topic()}/{message.partition()} can no longer be read from where it stood")
-        elif error.fatal() and "fenced" in error.str():  # a fatal error does not give its cause's code
+        elif error.fatal() and "fenced" in error.str():  # a fatal error does not contain the code of its cause
             raise MemberFenced(f"consumer: {error.str()}. Another process runs with the same group.instance.id")
         elif error.fatal() or error.code() not in client_errors.HARMLESS:
             raise BrokerUnavailable(f"consumer: {error.name()}: {error.str()}")
@@ -121,8 +121,8 @@ class KafkaSource:
         asked = [TopicPartition(*place) for place in places]
         if not asked:
             return {}
-        # As long as a dead member's transaction is open its offsets are not stable, and the broker lets us wait for it:
-        # up to the transaction timeout, and what a restart of the broker takes.
+        # While a dead member's transaction is open, its offsets are not stable and we have to wait: at most the transaction
+        # timeout plus the duration of a broker restart.
         until_s = self._clock.monotonic_s() + self._address.transaction_timeout_ms / 1000 + RESTART_S
         while True:
             try:
@@ -148,7 +148,7 @@ class KafkaSource:
                 self._log.error("records deleted before they were read", place=place, lost=lost, first=low)
                 found[place] = Commit(low)
             else:
-                # With nothing to read, nothing there can have killed an earlier owner: the note says nothing.
+                # If there is no record to read, no record can have killed an earlier owner, so the note has no meaning.
                 found[place] = Commit(min(answer.offset, high), (answer.metadata or "") if answer.offset < high else "")
         return found
 
@@ -209,7 +209,7 @@ class KafkaSource:
             else:
                 consumer.incremental_assign(starts)
                 self._held |= self._starting.keys()
-        except BaseException as error:  # an exception in a callback of the client is lost unless it is kept
+        except BaseException as error:  # the client loses an exception in a callback unless we keep it
             self._raised = error
         finally:
             self._starting = None

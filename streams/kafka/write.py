@@ -1,4 +1,4 @@
-"""Writing records outside any loop: once, by commands."""
+"""Writes records outside any loop, for commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ WRITE_LIMIT_S = 20.0
 
 
 def write(address: KafkaAddress, records: OutRecords, limit_s: float = WRITE_LIMIT_S) -> None:
-    """Returns when the broker has them; at least once. Raises BrokerUnavailable, TransactionAborted where it refuses them."""
+    """Write records at least once and wait until the broker has them. Raises BrokerUnavailable, TransactionAborted if it
+    refuses."""
     sink = KafkaSink(address, None)
     try:
         sink.produce(records)

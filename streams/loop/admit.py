@@ -1,4 +1,4 @@
-"""Admission: what was polled becomes requests, or is turned away before it costs anything. Pure."""
+"""Admission: polled records become requests, or are refused before any work is spent on them. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from streams.rows import Origin, Place, Polled, Rows
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 32 * 1024
 MAX_ID_BYTES = 128
-MAX_KEY_BYTES = 16 * 1024  # results bear the request's key
+MAX_KEY_BYTES = 16 * 1024  # results have the request's key
 DEFAULT_PRIORITY = 4
-MOST_TRIES = 1_000  # a retry that says it was tried more often was not written by a loop
+MOST_TRIES = 1_000  # a retry with a higher number of tries was not written by a loop
 MOST_REDRIVES = 1_000_000
 TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NO_HEADERS: dict[str, bytes] = {}
@@ -25,7 +25,7 @@ _NO_HEADERS: dict[str, bytes] = {}
 
 @dataclass(slots=True)
 class Admitted:
-    """rows: to be computed. refused: row indices of `all_rows` with the reason. all_rows: everything polled."""
+    """rows: the requests to be computed. refused: row indices of `all_rows` with the reason. all_rows: all polled records."""
 
     all_rows: Rows
     rows: Rows
@@ -33,7 +33,7 @@ class Admitted:
 
 
 def admit(polled: Polled, max_record_bytes: int, own_retry_topics: Collection[str], epoch: int) -> Admitted:
-    """Ids, deadlines, priorities and origins from headers; only a retry topic of our own is believed on origins."""
+    """Read ids, deadlines, priorities and origins from headers. Origins are trusted only from our own retry topics."""
     n = len(polled)
     maps = [dict(headers) if headers else _NO_HEADERS for headers in polled.headers]
     raw_ids = [found.get(h.CE_ID) for found in maps]
@@ -75,7 +75,7 @@ def _ids_if_plain(
     max_record_bytes: int,
     own_retry_topics: Collection[str],
 ) -> list[str] | None:
-    """The ids where no row needs a closer look (most batches), told in a few calls a batch; else None."""
+    """The ids if no row needs a closer look, as in most batches; otherwise None. Takes only a few calls per batch."""
     special = any(h.DEADLINE_MS in found or h.PRIORITY in found for found in maps)
     if special or None in raw_ids or any(topic in own_retry_topics for topic, _ in set(polled.places)):
         return None
@@ -99,7 +99,7 @@ def _ids_if_plain(
 def _admit_one(
     rows: Rows, i: int, raw_id: bytes | None, headers: int, max_record_bytes: int, own_retry_topics: Collection[str]
 ) -> None:
-    """Fill row i. Raises RecordError; the row has an id all the same."""
+    """Fill row i. Raises RecordError; the row has an id even then."""
     found, value = rows.headers[i], rows.values[i]
     retried = rows.places[i][0] in own_retry_topics
     rows.request_ids[i] = derived(*rows.origins[i], rows.timestamps_ms[i])
@@ -129,7 +129,7 @@ def _admit_one(
 
 
 def number(found: dict[str, bytes], name: str, default: int | None = None, low: int = 0, high: int = h.INT64_MAX) -> int:
-    """A header that holds a whole number within bounds. Raises InvalidRequest."""
+    """The whole number in a header, within bounds; the default if the header is absent. Raises InvalidRequest."""
     raw = found.get(name)
     if raw is None and default is not None:
         return default
@@ -140,14 +140,16 @@ def number(found: dict[str, bytes], name: str, default: int | None = None, low: 
 
 
 def waits_until_ms(polled: Polled, i: int, now_ms: int, delay_ms: int) -> int:
-    """When a record of a retry topic is tried: as its writer says, and no later than the topic's delay after the broker took it and
-    after now, as the writer's clock may be another. What is malformed does not wait: admission refuses it."""
+    """The time at which a record of a retry topic is tried: the time in its header, but at most the topic's delay after the
+    broker received it and after now, because the writer's clock may differ. A malformed time does not wait, as admission refuses
+    it."""
     said_ms = h.whole(dict(polled.headers[i] or ()).get(h.NOT_BEFORE_MS)) or 0
     return min(said_ms, polled.timestamps_ms[i] + delay_ms, now_ms + delay_ms)
 
 
 def _origin(found: dict[str, bytes], place: Origin) -> Origin:
-    """Where a retry first came, as whoever wrote it says. Raises InvalidRequest for what is no position in any topic."""
+    """The position at which a retried record was first read, by its headers. Raises InvalidRequest if it is not a valid
+    position."""
     raw = found.get(h.ORIGIN_TOPIC)
     if raw is None:
         return place
@@ -158,10 +160,10 @@ def _origin(found: dict[str, bytes], place: Origin) -> Origin:
 
 
 def not_due(polled: Polled, delays_ms: Mapping[str, int], now_ms: int) -> tuple[list[int], dict[Place, tuple[int, int]]]:
-    """Retries wait in their topic: the first that is not due stops its partition there, and is read again later.
+    """Retries wait in their topic: the first record that is not due stops its partition there, and is read again later.
 
-    Returns the indices of the records that may be worked on now; and for each other partition the offset to go back to, and when it is
-    due. delays_ms: by retry topic."""
+    Returns the indices of the records that may be processed now, and for each stopped partition the offset to go back to and the
+    time when it is due. delays_ms: by retry topic."""
     put_back: dict[Place, tuple[int, int]] = {}
     kept: list[int] = []
     for i, place in enumerate(polled.places):

@@ -13,7 +13,7 @@ SAMPLE_ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """max_wait_ms: 0 never waits for more rows; a batch is then what arrived while the last one was computed."""
+    """max_wait_ms: 0 never waits for more rows; a batch then contains the rows that arrived while the last one was computed."""
 
     max_rows: int = 64
     max_cost: float = 8 * 1024 * 1024
@@ -21,10 +21,10 @@ class BatchLimits:
 
 
 class CostLine:
-    """ms = a + b * cost, fitted as batches are timed: least squares with older batches fading out.
+    """ms = a + b * cost, fitted to timed batches by least squares, in which older batches count less.
 
-    The recursive form with a forgetting factor (Ljung, System Identification, ch. 11), so that a slower or busier
-    machine is noticed within some fifty batches.
+    Uses the recursive form with a forgetting factor (Ljung, System Identification, ch. 11), so that it adapts to a slower or
+    busier machine within about fifty batches.
     """
 
     FORGET = 0.95
@@ -50,7 +50,7 @@ class CostLine:
         if self._n == 0:
             return 0.0
         spread = self._n * self._xx - self._x * self._x
-        if spread <= 1e-9 * self._n * self._xx:  # all batches alike: a line through the origin and their mean
+        if spread <= 1e-9 * self._n * self._xx:  # all batches have equal cost: use a line through the origin and their mean
             return self._y / self._x * cost if self._x else self._y / self._n
         slope = max(0.0, (self._n * self._xy - self._x * self._y) / spread)
         return max(0.0, (self._y - slope * self._x) / self._n + slope * cost)
@@ -65,13 +65,13 @@ def value_bytes(values: Sequence[bytes | None]) -> list[int]:
 
 
 class Batcher:
-    """Waiting rows, by priority, oldest first. The loop's look-ahead bounds their number."""
+    """Rows that wait, by priority, oldest first. The loop's look-ahead limits their number."""
 
     def __init__(self, limits: BatchLimits, line: CostLine, cost: Cost = value_bytes) -> None:
         self._limits = limits
         self._line = line
         self._cost = cost
-        self._waiting: dict[int, deque[tuple[float, Rows]]] = {}  # priority: when they came, and they
+        self._waiting: dict[int, deque[tuple[float, Rows]]] = {}  # by priority: (time of arrival, rows)
         self._n = 0
         self._earliest_deadline_ms = 0
 
@@ -99,7 +99,8 @@ class Batcher:
             self._waiting.setdefault(priority, deque()).append((now_s, chosen))
 
     def sample(self, now_s: float) -> Rows | None:
-        """A few rows from all over what waits, the oldest and the newest among them; None where nothing waits."""
+        """Remove and return a few rows spread over all waiting rows, including the oldest and the newest; None if no row
+        waits."""
         waiting = [rows for priority in sorted(self._waiting, reverse=True) for _, rows in self._waiting[priority]]
         if not waiting:
             return None
@@ -113,7 +114,7 @@ class Batcher:
         return everything.take(sorted(chosen))
 
     def due_in_s(self, now_s: float, now_ms: int) -> float | None:
-        """Seconds until a batch must close though it is not full; 0 where it must now, None where nothing waits."""
+        """Seconds until a batch must close even if it is not full; 0 if it must close now, None if no row waits."""
         if not self._n:
             return None
         if self._n >= self._limits.max_rows:
@@ -126,7 +127,7 @@ class Batcher:
         return max(0.0, by_age_s)
 
     def close(self, now_s: float, now_ms: int) -> Rows | None:
-        """The next batch if one must close now: highest priority first, then oldest."""
+        """The next batch, if one must close now, with rows of the highest priority first, and among those the oldest first."""
         due_in_s = self.due_in_s(now_s, now_ms)
         if due_in_s is None or (due_in_s > 0 and self._waiting_cost() < self._limits.max_cost):
             return None
@@ -150,7 +151,7 @@ class Batcher:
         return self._closed(parts, n)
 
     def _fit(self, rows: Rows, n: int, cost: float) -> tuple[int, float]:
-        """How many of the rows still fit a batch of n rows, and the cost with them. One row always fits alone."""
+        """How many of the rows still fit into a batch of n rows, and its cost with them. A single row always fits."""
         costs = self._cost(rows.values[: self._limits.max_rows - n])
         if cost + sum(costs) <= self._limits.max_cost:
             return len(costs), cost + sum(costs)

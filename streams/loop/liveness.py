@@ -1,8 +1,9 @@
-"""Partitions that stand still: records lie beyond the committed offset, nothing holds them back, and their owner is idle.
+"""Detects partitions that stand still: there are records after the committed offset, no pause holds them back, and their owner
+is idle.
 
-Whatever the cause, in the client, in the broker or in our own books, the owner notices within seconds. It drops what it
-holds and reads again from the committed offsets, with every position and pause set anew. Where that does not help, the
-process ends, so that the group gives the partition to another.
+The owner notices this within seconds, whether the cause is in the client, the broker or our own state. It drops its work in
+flight and reads again from the committed offsets, with every position and pause set again. If that does not help, the process
+ends, so that the group gives the partition to another process.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from streams.metrics import Metrics
 from streams.rows import Place
 
 LOOK_EVERY_S = 2.0
-IDLE_LIMIT_S = 4.0  # an idle owner reads what there is within one fetch
-BUSY_LIMIT_S = 30.0  # a busy one may be held up by the records of other partitions
+IDLE_LIMIT_S = 4.0  # an idle owner reads all available records within one fetch
+BUSY_LIMIT_S = 30.0  # a busy owner may be delayed by the records of other partitions
 MAX_HEALINGS = 3
 
 
 @dataclass(slots=True)
 class _Standing:
-    """The committed offset of a partition, since when, and the number of healings in vain."""
+    """The time since which a partition's committed offset has not moved, and how often reading again did not help."""
 
     offset: int
     since_s: float
@@ -39,11 +40,11 @@ class Liveness:
         self._looked_s = self._busy_s = clock.monotonic_s()
 
     def look(self, *, idle: bool, held: bool) -> None:
-        """idle: nothing is being batched, computed or committed. held: the loop takes no work at present. Does not wait for the
+        """idle: no work is being batched, computed or committed. held: the loop takes no work at present. Does not wait for the
         broker.
 
-        Raises TransactionAborted where a partition stands still and reading again from the committed offsets may heal
-        it, StandsStill where that was tried `MAX_HEALINGS` times.
+        Raises TransactionAborted if a partition stands still and reading again from the committed offsets may help,
+        StandsStill if that was tried `MAX_HEALINGS` times.
         """
         now_s = self._clock.monotonic_s()
         if not idle:
@@ -53,7 +54,7 @@ class Liveness:
         waiting = self._without_progress(now_s, idle=idle, held=held)
         unread = self._unread(waiting) if waiting else {}
         if unread is None:
-            return  # the broker has not answered yet: look again at the next round
+            return  # the broker has not answered yet: check again in the next round
         self._looked_s = now_s
         still = [place for place in waiting if unread.get(place, 0) > 0 or self._assignment.tracker.has_unfinished(place)]
         self._assignment.standing = frozenset(still)
@@ -62,7 +63,7 @@ class Liveness:
             self._heal(still, now_s)
 
     def _without_progress(self, now_s: float, *, idle: bool, held: bool) -> list[Place]:
-        """Partitions whose committed offset has not moved for too long without a known reason."""
+        """Partitions whose committed offset has not moved for too long, without a known reason."""
         offsets, tracker = self._assignment.offsets, self._assignment.tracker
         for place in self._standing.keys() - offsets.keys():
             del self._standing[place]

@@ -1,4 +1,4 @@
-"""What is finished and not yet committed: held until it leaves no gap, then written, then committed with its offsets."""
+"""Holds finished outcomes until they leave no gap in offsets, then writes them, then commits them with their offsets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streams.rows import Place
 
 @dataclass(slots=True)
 class Transaction:
-    """What the open transaction holds, or, at least once, what was written since the last commit. row: the last of its rows."""
+    """The content of the open transaction or, under at least once, of the writes since the last commit. row: its last row."""
 
     opened_s: float
     positions: dict[Place, int] = field(default_factory=dict)
@@ -27,8 +27,8 @@ class Transaction:
 
 
 class Outbox:
-    """Between outcomes and the broker. exactly_once: records and offsets in one transaction; in_prefix: an outcome
-    waits until all before it in its partitions are finished (exactly once always, and topics of strict order)."""
+    """Passes outcomes to the broker. exactly_once: records and offsets are committed in one transaction. in_prefix: an outcome
+    waits until all earlier rows of its partitions are finished (always for exactly once, and for topics of strict order)."""
 
     def __init__(
         self,
@@ -51,14 +51,14 @@ class Outbox:
         self._unusable = False  # the producer has a transaction that could not be aborted
 
     def hold(self, ended: Ended) -> None:
-        """Take an outcome; one read under an assignment that is gone is dropped."""
+        """Take an outcome. It is dropped if its rows were read under an earlier assignment."""
         if len(ended.rows) and ended.rows.epoch != self._assignment.epoch:
             return
         self._assignment.tracker.finish(ended.rows.places, ended.rows.offsets)
         self._held.append(ended)
 
     def release(self) -> None:
-        """Write what leaves no gap. Raises TransactionAborted."""
+        """Write the outcomes that leave no gap. Raises TransactionAborted."""
         if not self._held:
             return
         if self._in_prefix:
@@ -91,15 +91,16 @@ class Outbox:
         return self.opened
 
     def waits(self) -> bool:
-        """True while something should be committed as soon as nothing else is to be done."""
+        """Whether there are outcomes or an open transaction to commit as soon as the loop has no other work."""
         return bool(self._held) or (self.opened is not None and self._exactly_once)
 
     def age_ms(self) -> float | None:
-        """How long ago the open transaction began; None where there is none."""
+        """Time since the open transaction began; None if no transaction is open."""
         return None if self.opened is None else (self._clock.monotonic_s() - self.opened.opened_s) * 1000
 
     def commit(self) -> Mapping[Place, int] | None:
-        """Commit what was written, if anything: the positions, None where there was nothing. Raises TransactionAborted, Fenced."""
+        """Commit the written records. Returns the positions; None if there was nothing to commit. Raises TransactionAborted,
+        Fenced."""
         transaction = self.opened
         if transaction is None:
             return None
@@ -123,10 +124,10 @@ class Outbox:
         return transaction.positions
 
     def abort(self, *, rebuild: bool) -> None:
-        """Undo what was not committed. Raises TransactionAborted, Fenced, BrokerUnavailable.
+        """Undo all uncommitted work. Raises TransactionAborted, Fenced, BrokerUnavailable.
 
-        At least once, a record that is still queued would be sent later and could fail then: another row would be blamed for it. So the
-        producer is replaced, and its queue goes with it."""
+        Under at least once, a record that is still queued would be sent later and could fail then, and the failure would be
+        attributed to another row. So the producer is replaced together with its queue."""
         if rebuild or self._unusable or (not self._exactly_once and self.opened is not None):
             self._sink.rebuild()
             self._unusable = False
@@ -136,8 +137,8 @@ class Outbox:
         self.opened = None
 
     def drop(self) -> None:
-        """Forget everything. A transaction that cannot even be aborted ends with its producer, before the next one begins: here we may
-        be inside a call of the group's."""
+        """Drop all outcomes and the open transaction. If the transaction cannot be aborted, the producer is replaced before the
+        next one begins, not here, because this may run inside a callback of the group."""
         self._held.clear()
         if self.opened is None:
             return

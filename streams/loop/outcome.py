@@ -1,4 +1,4 @@
-"""The only three ends of a record. Logging it is not an end."""
+"""The only three outcomes of a record. Logging a record is not an outcome."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from streams.rows import OutRecords, Rows
 
 @dataclass(slots=True)
 class Emit:
-    """These rows are answered: their records go out, and their offsets may be committed.
+    """These rows are answered: their records are written, and their offsets may be committed.
 
-    Without rows, the records go out at once and end nothing: a step that streams (tokens) emits many of these
-    before the Emit that ends its row.
+    An Emit without rows is written at once and finishes no row: a step that streams tokens emits many of them before the Emit
+    that finishes its row.
     """
 
     rows: Rows
@@ -43,5 +43,5 @@ Outcome = Emit | Reject | Defer
 
 
 def rejects(rows: Rows, errors: Mapping[int, RecordError], step: str) -> list[Outcome]:
-    """One Reject per row that has an error. errors: by row. step: which step found them, for the dead letter."""
+    """One Reject per row that has an error. errors: by row. step: the step that failed, for the dead letter."""
     return [Reject(rows.take([row]), error, step) for row, error in errors.items()]

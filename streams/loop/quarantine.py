@@ -1,8 +1,8 @@
-"""Finds the record that kills its process, without a file or a store of its own.
+"""Finds the record that kills its process, without its own file or store.
 
-A member that is assigned a partition commits the same offset again with the note `claim=n+1`; a commit with progress and a clean
-revocation write no note. A partition that arrives with `claim=2` or more was assigned twice without progress: its next look-ahead of
-records runs one by one in a child process, and the record that kills the child goes to the dead-letter topic.
+A member that is assigned a partition commits the same offset again with the note `claim=n+1`. A commit with progress and a clean
+revocation write no note. A partition that is assigned with `claim=2` or more was assigned twice without progress: its next
+look-ahead of records runs one by one in a child process, and a record that kills the child goes to the dead-letter topic.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PREFIX = "claim="
 
 
 def claims_in(note: str) -> int:
-    """0 for a note of another kind."""
+    """The number of claims in a note; 0 for a note of another kind."""
     return (whole(note.removeprefix(_PREFIX).encode(errors="replace"), 0, 99_999) or 0) if note.startswith(_PREFIX) else 0
 
 
@@ -46,13 +46,13 @@ def _serve(pipe: Connection, make_step: Callable[[], Step]) -> None:
             while sum(len(outcome.rows) for outcome in outcomes) < len(rows):
                 outcomes.extend(step.completed(1.0))
         except Stop as stop:
-            pipe.send(RetryLater(f"{stop.code}: {stop}"))  # what ends a process in good order is not the record's doing
+            pipe.send(RetryLater(f"{stop.code}: {stop}"))  # a Stop ends the process in order and is not caused by the record
             return
         pipe.send(outcomes)
 
 
 class Quarantine:
-    """A child process that runs records one by one. `make_step` must be picklable: the child imports it anew."""
+    """A child process that runs records one by one. `make_step` must be picklable, because the child imports it again."""
 
     def __init__(self, make_step: Callable[[], Step], limit_s: float = 30.0, start_limit_s: float = 120.0) -> None:
         self._make_step = make_step
@@ -62,8 +62,8 @@ class Quarantine:
         self._pipe: Connection | None = None
 
     def run(self, row: Rows) -> list[Outcome]:
-        """Outcomes of one record. Waits at most `limit_s`, and the child's start where there is none yet. Raises RetryLater where the
-        child does not start: that is no fault of the record."""
+        """Outcomes of one record. Waits at most `limit_s`, plus the start of the child if none runs yet. Raises RetryLater if the
+        child does not start, which is not the record's fault."""
         pipe = self._started()
         try:
             pipe.send(row)

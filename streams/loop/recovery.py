@@ -1,8 +1,9 @@
-"""When a transaction did not happen: go back to what is committed, and find out what must change before the next one.
+"""Recovers from a failed transaction: goes back to the committed offsets, and decides what must change before the next one.
 
-*The producer*: fenced or indefinite, it is replaced. *A record*: what is written of it is refused for its size or form, each
-time. Rows of that transaction are then read one at a time, until the one is alone: it is set aside, and if not even its dead
-letter can be written, its partition stops. *Everything*: the same refusal again and again; the loop waits, with growing pauses.
+*The producer*: it is replaced if it is fenced or its state is indefinite. *A record*: the broker refuses its result or dead
+letter each time, because of size or form. Then the rows of that transaction are read one at a time, until the failing row is
+alone and is set aside. If not even its dead letter can be written, its partition stops. *All records*: if the same failure
+repeats again and again, the loop waits, with growing pauses.
 """
 
 from __future__ import annotations
@@ -27,21 +28,22 @@ from streams.loop.outbox import Outbox, Transaction
 from streams.metrics import Metrics
 from streams.rows import Place
 
-ALIKE = 5  # so many aborts in a row with the same cause are no accident
+ALIKE = 5  # this many aborts in a row with the same cause are not a coincidence
 FENCED_AGAIN_S = 60.0
 FIRST_STOP_S, LONGEST_STOP_S = 5.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A record of which something cannot be written. bare: its plain dead letter neither, so its key, value and headers stay out."""
+    """A record whose result or dead letter cannot be written. bare: the full dead letter was refused too, so the next one omits
+    its key, value and headers."""
 
     error: Unwritable
     bare: bool
 
 
 class Recovery:
-    """breaker: open while transactions fail again and again though the broker answers."""
+    """breaker: open while transactions fail again and again even though the broker answers."""
 
     def __init__(
         self,
@@ -66,13 +68,13 @@ class Recovery:
         self._fenced_s = float("-inf")
         self._alone: dict[Place, int] = {}  # rows below this offset are read one at a time
         self._refused: dict[tuple[Place, int], Refusal] = {}
-        self._stops: dict[Place, tuple[int, float]] = {}  # how often a partition was stopped, and when it is tried again
+        self._stops: dict[Place, tuple[int, float]] = {}  # how often each partition was stopped, and when it is tried again
 
     def recover(self, failure: TransactionAborted | Fenced) -> None:
-        """Forget all that is in flight and read again from the committed offsets, which are the truth.
+        """Drop all work in flight and read again from the committed offsets, which are authoritative.
 
-        Raises Fenced where another live process has this one's id, BrokerUnavailable where there is no way back within the limit,
-        DeadLetterUnwritable where no partition can go on."""
+        Raises Fenced if another live process has this one's id, BrokerUnavailable if the committed offsets cannot be read within
+        the limit, DeadLetterUnwritable if no partition can continue."""
         opened, failed_topics = self._outbox.opened, self._sink.failed_topics()
         self._aborts_in_a_row += 1
         self._metrics.add("aborts", 1)
@@ -96,7 +98,7 @@ class Recovery:
             raise failure
         now_s = self._clock.monotonic_s()
         if opened is not None and now_s - opened.opened_s >= self._sink.transaction_limit_s:
-            return True  # the broker aborted it at its time-out: we were frozen, or a batch took long
+            return True  # the broker aborted it at its timeout: we were frozen, or a batch took too long
         if now_s - self._fenced_s < FENCED_AGAIN_S:
             raise Fenced(
                 f"{failure}. The producer was replaced {now_s - self._fenced_s:.0f} s ago and is fenced again: another live process "
@@ -106,7 +108,7 @@ class Recovery:
         return True
 
     def go_back(self, *, rebuild: bool = False) -> None:
-        """Forget all that is in flight and read again from the committed offsets. Raises BrokerUnavailable where that is not possible
+        """Drop all work in flight and read again from the committed offsets. Raises BrokerUnavailable if that is not possible
         within the limit."""
         deadline_s = self._clock.monotonic_s() + self._outage_limit_s
         while True:
@@ -135,10 +137,10 @@ class Recovery:
 
     @property
     def one_at_a_time(self) -> bool:
-        """Whether the loop is to take its records one at a time, each in a transaction of its own."""
+        """Whether the loop must take its records one at a time, each in its own transaction."""
         if self._alone:
             assigned = self._source.assignment()
-            offsets = self._assignment.offsets  # which others may have moved meanwhile
+            offsets = self._assignment.offsets  # other members may have moved them meanwhile
             self._alone = {
                 place: until for place, until in self._alone.items() if place in assigned and offsets.get(place, 0) < until
             }
@@ -176,7 +178,7 @@ class Recovery:
             )
 
     def try_stopped_again(self) -> None:
-        """Partitions whose pause is over: what stopped them may have been mended."""
+        """Resume partitions whose pause is over, because the cause of the stop may have been fixed."""
         now_s = self._clock.monotonic_s()
         for place in list(self._assignment.pauses.stopped):
             _, due_s = self._stops.get(place, (0, 0.0))

@@ -1,4 +1,4 @@
-"""The state of the in-memory broker: logs, transactions, groups. One lock, so threads may share it."""
+"""The state of the in-memory broker: logs, transactions, groups. One lock protects it, so threads may share it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from streams.rows import OutRecords, Place
 
 @dataclass(slots=True)
 class Entry:
-    """One slot of a log. `transaction` is None outside of one; a marker is a slot that no reader sees."""
+    """One slot of a log. `transaction` is None outside a transaction; a marker is a slot that no reader sees."""
 
     key: bytes | None
     value: bytes | None
-    headers: HeaderList  # as they were sent, and Kafka takes null values and names of any bytes
+    headers: HeaderList  # as sent; Kafka accepts null values, and any bytes as names
     timestamp_ms: int
     transaction: Transaction | None = None
     marker: bool = False
@@ -54,8 +54,8 @@ class Group:
 
 
 class MemoryBroker:
-    """max_record_bytes: of key, value and headers together; `limits` has it for single topics. transaction_timeout_ms: a transaction
-    that is open for longer is aborted, and its producer fenced, as a broker does."""
+    """max_record_bytes: limit for key, value and headers together; `limits` overrides it for single topics.
+    transaction_timeout_ms: a transaction that is open for longer is aborted and its producer fenced, as in Kafka."""
 
     def __init__(self, clock: Clock, max_record_bytes: int = 1024 * 1024, transaction_timeout_ms: int = 15_000) -> None:
         self.clock = clock
@@ -68,7 +68,7 @@ class MemoryBroker:
         self.groups: dict[str, Group] = {}
         self.epochs: dict[str, int] = {}
         self.open: dict[str, Transaction] = {}
-        self.refusing: set[str] = set()  # topics that take no records, as when a disk is full
+        self.refusing: set[str] = set()  # topics that accept no records, as if a disk were full
 
     # --- topics -------------------------------------------------------------------------------------------------
 
@@ -79,7 +79,7 @@ class MemoryBroker:
                 self.logs.setdefault((topic, number), [])
 
     def append(self, out: OutRecords, transaction: Transaction | None) -> None:
-        """Raises TransactionAborted where the topic is unknown or refuses, has no such partition, or a record is too large."""
+        """Raises TransactionAborted if the topic is unknown or refuses, has no such partition, or a record is too large."""
         with self.lock:
             count = self.partitions.get(out.topic)
             if count is None or out.topic in self.refusing:
@@ -118,7 +118,7 @@ class MemoryBroker:
         return found
 
     def records(self, topic: str) -> list[tuple[Place, int, Entry]]:
-        """All that a read_committed reader sees of a topic: for tests."""
+        """All records of a topic that a read_committed reader sees, for tests."""
         with self.lock:
             places = [place for place in self.logs if place[0] == topic]
             return [(place, o, e) for place in places for o, e in self.visible(place, 0, len(self.logs[place]))]
@@ -126,7 +126,7 @@ class MemoryBroker:
     # --- transactions -------------------------------------------------------------------------------------------
 
     def fence(self, producer: str) -> int:
-        """A producer with this id starts: older ones are fenced, and what they left open is aborted."""
+        """Start a producer with this id: older ones are fenced, and their open transaction is aborted."""
         with self.lock:
             self.epochs[producer] = self.epochs.get(producer, -1) + 1
             left = self.open.pop(producer, None)
@@ -146,7 +146,7 @@ class MemoryBroker:
             raise Fenced(f"another process runs with transactional id {producer}")
 
     def expire(self) -> None:
-        """Abort what has been open for too long."""
+        """Abort transactions that have been open for too long."""
         with self.lock:
             for producer, transaction in list(self.open.items()):
                 if (self.clock.monotonic_s() - transaction.opened_s) * 1000 > self.transaction_timeout_ms:
@@ -182,8 +182,8 @@ class MemoryBroker:
     # --- groups -------------------------------------------------------------------------------------------------
 
     def check_member(self, group: str, member: str, generation: int) -> None:
-        """As a classic group does: an unknown member with no generation is let through (the hole the loop must not
-        step into), a late one is refused. Raises TransactionAborted."""
+        """Behaves like a classic group: accepts an unknown member without a generation (a gap that the loop must avoid), and
+        refuses a member of an older generation. Raises TransactionAborted."""
         if generation < 0:
             return
         found = self.groups[group].members.get(member)
@@ -201,7 +201,8 @@ class MemoryBroker:
             self._rebalance(group)
 
     def expel(self, group: str, member: str) -> None:
-        """As when a member's session times out: the group goes on without it; it learns so at its next poll."""
+        """Expel a member, as if its session had timed out: the group continues without it, and the member notices at its next
+        poll."""
         with self.lock:
             gone = self.groups[group].members.pop(member)
             gone.lost = True
@@ -215,7 +216,7 @@ class MemoryBroker:
         self.settle(group)
 
     def settle(self, group: str) -> None:
-        """Give out partitions once every member has revoked its own (eager protocol)."""
+        """Assign partitions after every member has revoked its own (eager protocol)."""
         state = self.groups[group]
         if not state.rebalancing or any(member.must_revoke for member in state.members.values()):
             return

@@ -74,7 +74,7 @@ class MemorySource:
             self._broker.settle(self._group)
         if member.generation != self._generation and not self._broker.groups[self._group].rebalancing:
             self._generation = member.generation
-            self._held = set(member.assigned)  # what was paused stays paused, as in Kafka's client
+            self._held = set(member.assigned)  # paused partitions stay paused, as in Kafka's client
             self._listener.assigned(sorted(self._held))
 
     def assignment(self) -> set[Place]:
@@ -211,7 +211,7 @@ def _append(polled: Polled, place: Place, offset: int, entry: Entry) -> None:
 
 
 def _name(name: str | bytes) -> str:
-    """Names are bytes to Kafka; a producer of another library may write any."""
+    """Kafka treats names as bytes, so a producer of another library may write any bytes."""
     return name if isinstance(name, str) else name.decode()
 
 

@@ -1,4 +1,4 @@
-"""Numbers that a command line takes, with their range: types for argparse, whose message names it."""
+"""Types for argparse: numbers of a command line with their range, which the error message names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def whole(least: int = 1, most: int = MOST) -> Callable[[str], int]:
 
 
 def real(least: float = 0.0, most: float = 1e12, *, above: bool = False) -> Callable[[str], float]:
-    """A finite number from `least` to `most`; above: `least` itself is not taken."""
+    """A finite number from `least` to `most`. above: whether `least` itself is excluded."""
 
     def number(text: str) -> float:
         try:

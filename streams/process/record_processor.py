@@ -18,7 +18,7 @@ Function = Callable[[Mapping[str, Any], str, int], dict[str, Any] | None]
 
 
 def decoded(decoder: Decoder, rows: Rows) -> tuple[Columns, Rows, list[Outcome]]:
-    """The decoded columns of a batch, the rows that they belong to, and a Reject for each row that does not decode."""
+    """The decoded columns of a batch, the rows to which they belong, and a Reject for each row that cannot be decoded."""
     columns, errors = decoder.decode(rows.values)
     return columns, rows.without(errors), rejects(rows, errors, "decode")
 
@@ -26,7 +26,7 @@ def decoded(decoder: Decoder, rows: Rows) -> tuple[Columns, Rows, list[Outcome]]
 class RecordProcessor(Processor):
     """Calls a function on each record. key: the field of the result that becomes the result record's key.
 
-    A result keeps its record's id, so that a record that is read again gives the same result record."""
+    A result keeps the id of its record, so that a record that is read again produces the same result record."""
 
     def __init__(self, consumption: Consumption, function: Function, key: str, registry: SchemaIds, worker: str) -> None:
         assert consumption.results is not None and consumption.results.record is not None

@@ -1,6 +1,6 @@
-"""Settings: frozen dataclasses that are filled once, at start, from `MILLRACE_*` variables; an invalid value stops the start.
+"""Settings: frozen dataclasses that are filled once, at the start, from `MILLRACE_*` variables; an invalid value stops the start.
 
-`MILLRACE_MAX_WAIT_MS` sets a field for every task, `MILLRACE_MODERATION__MAX_WAIT_MS` for one task and takes precedence.
+`MILLRACE_MAX_WAIT_MS` sets a field for every task; `MILLRACE_MODERATION__MAX_WAIT_MS` sets it for one task and takes precedence.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ class Origin:
 
 
 def setting(default: Any, help_: str, minimum: float | None = None, maximum: float | None = None, *, was: str = "") -> Any:
-    """minimum, maximum: the range of a number, inclusive; a number needs both. was: the field's earlier name, which is refused with a
-    message that names the new one."""
+    """minimum, maximum: the range of a number, inclusive; a number needs both. was: the field's earlier name, which is refused
+    with a message that names the new one."""
     return dataclasses.field(default=default, metadata={"help": help_, "minimum": minimum, "maximum": maximum, "was": was})
 
 
 def load(kind: type[T], env: Mapping[str, str], scope: str = "") -> T:
-    """The settings of a process. scope: the task or group whose own variables take precedence. Raises BadSettings with the variable, its
-    value and what it must be."""
+    """The settings of a process. scope: the task or group whose own variables take precedence. Raises BadSettings with the
+    variable, its value and the allowed values."""
     return kind(**{name: value for name, (value, _) in _values(kind, env, scope).items()})
 
 
 def origins(kind: type[Any], env: Mapping[str, str], scope: str = "") -> list[Origin]:
-    """Each field with its value and where it comes from: a variable or the default. Raises BadSettings."""
+    """Each field with its value and its origin: a variable or the default. Raises BadSettings."""
     values = _values(kind, env, scope)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     return [
@@ -71,7 +71,7 @@ def _values(kind: type[Any], env: Mapping[str, str], scope: str) -> dict[str, tu
 
 
 def _variables(name: str, scope: str) -> list[str]:
-    """The variables that set a field; the first one that is set counts."""
+    """The variables that set a field; the first variable that is present counts."""
     scoped = [f"{PREFIX}{scope.upper().replace('-', '_')}__{name.upper()}"] if scope else []
     return [*scoped, f"{PREFIX}{name.upper()}"]
 

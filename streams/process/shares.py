@@ -1,7 +1,7 @@
-"""Weighted shares of one device among the loops of a process: the loop with the least time per weight goes next.
+"""Weighted shares of one device among the loops of a process: the loop with the least used time per weight goes next.
 
-Start-time fair queueing (Goyal, Vin and Cheng, 1996) with a batch as the packet: a loop that was idle starts at the
-present, so that it neither waits for what others had meanwhile nor is owed what it did not ask for.
+Start-time fair queueing (Goyal, Vin and Cheng, 1996) with a batch as the packet: a loop that was idle starts at the present
+virtual time, so that it neither waits for the time that others used meanwhile nor gets credit for time that it did not use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TURN_LIMIT_S = 60.0
 
 
 class Shares:
-    """weights: by name, above 0. One holder at a time; batches are not interrupted."""
+    """weights: by name, above 0. Only one loop holds the device at a time; batches are not interrupted."""
 
     def __init__(self, weights: Mapping[str, float], clock: Clock, limit_s: float = TURN_LIMIT_S) -> None:
         self._weights, self._clock, self._limit_s = dict(weights), clock, limit_s
@@ -56,7 +56,7 @@ class Shares:
         return min(self._waiting, key=lambda name: (self._served[name], name))
 
     def shared(self, name: str, process: Callable[[Rows], list[Outcome]]) -> Callable[[Rows], list[Outcome]]:
-        """The same work, done in its turn."""
+        """A function that does the same work, in its turn."""
 
         def in_turn(rows: Rows) -> list[Outcome]:
             with self.turn(name):

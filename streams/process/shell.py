@@ -1,8 +1,8 @@
 """The process shell: logging, signals, metrics address, exit codes. Every long-lived process starts here.
 
-Exit codes: 0 after a clean stop, 1 after `Stop` (the reason is the log's last line), 3 when another process took the
-place (`Fenced`). A loop that stands still past `watchdog.STALL_LIMIT_S` ends the process with a stack trace, so that the
-group and the keeper notice.
+Exit codes: 0 after a clean stop, 1 after `Stop` (the reason is the log's last line), 3 if another process took over (`Fenced`).
+If a loop stands still for more than `watchdog.STALL_LIMIT_S`, the process ends with a stack trace, so that the group and the
+keeper notice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from streams.loop.loop import Loop
 from streams.metrics import Metrics
 from streams.process.watchdog import Watchdog
 
-EXIT_LIMIT_S = 5.0  # after the loops have ended; then threads that hang are left behind
+EXIT_LIMIT_S = 5.0  # after the loops have ended; threads that still hang are then abandoned
 
 
 def configure_logging(json_lines: bool) -> None:
@@ -59,17 +59,18 @@ def serve_metrics(*metrics: Metrics) -> str:
 
 
 def spare_the_collector() -> None:
-    """What lives as long as the process is taken out of Python's cyclic collector, which otherwise walks it again and
-    again while batches come and go (a quarter of the worker's time); cycles of requests are rare and still found."""
+    """Excludes objects that live as long as the process from Python's cyclic collector. Otherwise the collector visits them
+    again and again while batches run (a quarter of the worker's time). It still finds cycles of requests, which are rare."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
 
 
 def stop_event() -> Event:
-    """Set by SIGTERM and SIGINT; a second signal ends the process at once. SIGUSR1 writes the stacks of all threads."""
+    """An event that SIGTERM and SIGINT set; a second signal ends the process at once. SIGUSR1 writes the stacks of all
+    threads."""
     stopping = Event()
-    faulthandler.enable()  # a fault in a native library ends the process with the stacks of its threads in the log
+    faulthandler.enable()  # after a fault in a native library the log contains the stacks of all threads
     faulthandler.register(signal.SIGUSR1)
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -83,8 +84,9 @@ def stop_event() -> Event:
 
 
 def serve(make: Callable[[], Sequence[Loop]]) -> int:
-    """A process of loops, from its first setting to its exit code: what cannot be made says why on standard error. The process must
-    end after it: threads that still hang are given EXIT_LIMIT_S, and are then left behind with a stack trace."""
+    """Create loops and run them to their end. Returns the exit code; if the loops cannot be created, the reason is written to
+    standard error. The process must exit afterwards: threads that still hang get EXIT_LIMIT_S and are then abandoned with a stack
+    trace."""
     stopping = stop_event()
     try:
         loops = make()
@@ -100,13 +102,13 @@ def serve(make: Callable[[], Sequence[Loop]]) -> int:
 
 
 def slot_name(slot: int | None) -> str:
-    """Distinguishes the transactional ids of a group's processes: the slot number, else the name of this host, so that processes of two
-    hosts do not fence each other."""
+    """Distinguishes the transactional ids of a group's processes: the slot number, or the name of this host if there is none, so
+    that processes of two hosts do not fence each other."""
     return socket.gethostname() if slot is None else str(slot)
 
 
 def run(loops: Sequence[Loop], stopping: Event) -> int:
-    """Run loops to their end, each but the first on a thread of its own. If one fails, all stop. Returns the exit code."""
+    """Run loops to their end, each except the first on its own thread. If one ends, all stop. Returns the exit code."""
     spare_the_collector()
     codes = [0] * len(loops)
 
@@ -134,7 +136,7 @@ def _run_one(loop: Loop, stopping: Event) -> int:
     except Stop as stop:
         log.error("stopped", code=stop.code, cause=str(stop))
         return 1
-    except Exception:  # a fault of ours: the other loops must not go on without it
+    except Exception:  # a bug of ours: the other loops must not continue without this one
         log.exception("stopped", code="fault")
         return 1
     log.info("stopped", code="clean")

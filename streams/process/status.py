@@ -1,4 +1,4 @@
-"""The status of a loop: a record once a second, which commands, the monitor and people read."""
+"""The status of a loop: one record per second, which commands, the monitor and people read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATUS_EVERY_S = 1.0
 
 
 class Status:
-    """Implements `Periodic`: reports once a second on `worker-status-v1` what a loop is doing."""
+    """Implements `Periodic`: writes the state of a loop to `worker-status-v1` once per second."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Status:
         name: str,
         metrics_address: str,
     ) -> None:
-        """kind: worker, processor, sink or trigger. name: of the task or the group."""
+        """kind: worker, processor, sink or trigger. name: the name of the task or the group."""
         self._loop, self._sink, self._clock, self._metrics = loop, sink, clock, loop.metrics
         self._kind, self._name, self._metrics_address = kind, name, metrics_address
         self._records = RecordWriter(WORKER_STATUS, registry, loop.worker)
@@ -47,7 +47,7 @@ class Status:
             self.send("holding" if self._loop.held_back else "running", now_s)
 
     def send(self, state: str, now_s: float) -> None:
-        """Best effort: a status that cannot be sent must not end the process."""
+        """Send a status. This is best effort: a status that cannot be sent must not end the process."""
         busy_s = self._metrics.sum_of("step_seconds")
         elapsed_s = max(1e-9, now_s - self._sent_s)
         share = min(1.0, (busy_s - self._busy_s) / elapsed_s) if elapsed_s < 3600 else 0.0

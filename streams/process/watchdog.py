@@ -13,8 +13,9 @@ STALL_LIMIT_S = 240.0  # below max.poll.interval.ms, so that the process ends be
 
 
 class Watchdog:
-    """Ends the process with a stack trace when one of its loops has stood still past STALL_LIMIT_S, or a call of its step on another
-    thread: the group goes on without it, its claims stay, and the next owners find the record that it hangs on."""
+    """Ends the process with a stack trace if one of its loops, or a call of its step on another thread, stands still for more
+    than STALL_LIMIT_S. Then the group continues without it, its claims stay, and the next owners find the record that caused
+    it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -33,7 +34,7 @@ class Watchdog:
             faulthandler.dump_traceback_later(self.left_s(now_s), exit=True)
 
     def left_s(self, now_s: float) -> float:
-        """Seconds until the process ends if nothing moves."""
+        """Seconds until the process ends if no loop makes progress."""
         return max(0.1, STALL_LIMIT_S - (now_s - min(list(self._seen_s.values()))))
 
 

@@ -1,4 +1,4 @@
-"""Puts a loop together: source, sink, step, batcher, status. Every process of every package makes its loops here."""
+"""Builds a loop from source, sink, step, batcher and status. Every process of every package creates its loops here."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from streams.schema_registry import Registry
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the step of a loop is made with. side: a producer outside the transaction, for reports. line: how long a batch takes by its
-    cost, shared by step and batcher."""
+    """The objects from which the step of a loop is built. side: a producer outside the transaction, for reports. line: predicts
+    the duration of a batch from its cost; step and batcher share it."""
 
     address: KafkaAddress
     registry: Registry
@@ -46,8 +46,8 @@ Build = Callable[[Surroundings], Step]
 
 @dataclass(frozen=True, kw_only=True)
 class LoopPlan:
-    """One loop before it is made. kind, name: as its status shows them; the name is the group where none is given. alone: one process
-    reads the whole topic, as a static member of its group."""
+    """The plan from which a loop is built. kind, name: shown in its status; the default name is the group. alone: whether one
+    process reads the whole topic, as a static member of its group."""
 
     consumption: Consumption
     build: Build
@@ -62,7 +62,8 @@ class LoopPlan:
 
 
 def make_loop(plan: LoopPlan, settings: GroupSettings, slot: int | str) -> Loop:
-    """slot: tells the transactional ids of a group's processes apart. Raises BrokerUnavailable, SchemaRefused, and what `build` raises."""
+    """slot: distinguishes the transactional ids of a group's processes. Raises BrokerUnavailable, SchemaRefused, and errors of
+    `build`."""
     group, clock, name = plan.consumption.group, SystemClock(), plan.name or plan.consumption.group
     worker, registry = f"{name}-{slot}", Registry(settings.registry)
     address, metrics, line = settings.address(worker if plan.alone else ""), Metrics(worker=worker, task=name), CostLine()
