@@ -1,4 +1,4 @@
-"""Lines of `audit-v1`: who did what, written before the act and again with its outcome, under one id."""
+"""Lines of `audit-v1`: who did what. One line is written before the act and one with its outcome, both with the same id."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Audit:
-    """Writes lines on their own. What is also records takes `line` into its own transaction instead."""
+    """Writes audit lines alone. A transaction that also contains other records adds `line` to them instead."""
 
     address: KafkaAddress
     ids: SchemaIds
@@ -53,12 +53,13 @@ class Audit:
         return RecordWriter(AUDIT, self.ids, self.writer).of(entry, entry.actor, entry.audit_id)
 
     def write(self, entry: AuditEntry) -> None:
-        """Returns when the broker has it. Raises BrokerUnavailable, TransactionAborted."""
+        """Returns after the broker has acknowledged the line. Raises BrokerUnavailable, TransactionAborted."""
         write(self.address, self.line(entry), LIMIT_S)
 
     def around(self, entry: AuditEntry, act: Callable[[], T], told: Callable[[AuditEntry], None] = lambda entry: None) -> T:
-        """Do it, between a line that says it is begun and a line with its outcome. An act whose first line cannot be written is not
-        done; one that fails has its cause as outcome. told: gets each line once it is written."""
+        """Run the act between an audit line that says `begun` and a line with its outcome. If the first line cannot be
+        written, the act does not run; if the act fails, the outcome is the cause. told: called with each line after it is
+        written."""
         begun = replace(entry, outcome=BEGUN)
         self.write(begun)
         told(begun)
@@ -77,14 +78,14 @@ class Audit:
 
 
 class CommandFailed(Stop):
-    """Another package's command said no; it printed why."""
+    """A command of another package failed; it has already printed the reason."""
 
     code = "command-failed"
 
 
 def by_hand(settings: StackSettings, action: str, subject: str, words: str, act: Callable[[], int]) -> int:
-    """A command of the command line, audited as the monitor audits its own: in the account's name. act: its exit code, which is
-    returned. Raises as `Audit.around`."""
+    """Run a command of the command line with the same audit as the monitor's actions, in the account's name. act: returns the
+    exit code, which is returned. Raises as `Audit.around`."""
     address, ids = addresses(settings)
     audit = Audit(address, ids, SystemClock(), "command line")
 
@@ -101,7 +102,7 @@ def by_hand(settings: StackSettings, action: str, subject: str, words: str, act:
 
 
 def position_of(text: str) -> Position | None:
-    """`topic/partition/offset`; None for anything else."""
+    """Parses `topic/partition/offset`; None for anything else."""
     topic, _, rest = text.partition("/")
     partition, _, offset = rest.partition("/")
     numbers = partition.isascii() and partition.isdigit() and offset.isascii() and offset.isdigit() and len(offset) < 20
@@ -109,7 +110,7 @@ def position_of(text: str) -> Position | None:
 
 
 def redriven(record: Mapping[str, object]) -> list[Position]:
-    """The dead letters that a line says were sent again."""
+    """The dead letters that an audit line lists as redriven."""
     positions = record.get("positions")
     if record.get("action") != "redrive" or record.get("outcome") != DONE or not isinstance(positions, list | tuple):
         return []
@@ -117,8 +118,8 @@ def redriven(record: Mapping[str, object]) -> list[Position]:
 
 
 def all_redriven(address: KafkaAddress, ids: SchemaIds, clock: Clock) -> set[Position]:
-    """Every dead letter that was ever sent again, as the topic says now; a line that cannot be read tells of none. Raises
-    BrokerUnavailable, also where the registry does not answer."""
+    """Every dead letter that was ever redriven, according to the topic now; a line that cannot be decoded is ignored. Raises
+    BrokerUnavailable, also if the registry does not answer."""
     lines = Followed(KafkaBroadcast(address, AUDIT.name, clock), Readable(AUDIT, ids, redriven))
     try:
         return set(chain.from_iterable(lines.read_to_end(LIMIT_S)))

@@ -1,5 +1,5 @@
-"""How many records a consumer group is behind. Offsets alone are not enough: transaction markers and aborted records have offsets too,
-and no reader ever sees them."""
+"""Computes how many records a consumer group is behind. Offsets alone are not enough: transaction markers and aborted records
+have offsets too, and no reader ever sees them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LOOK_LIMIT_S = 5.0
 def looked(
     address: KafkaAddress, offsets: Mapping[Place, int], ends: Mapping[Place, int], clock: Clock, limit_s: float = LOOK_LIMIT_S
 ) -> dict[Place, tuple[int, int]]:
-    """For each place in `offsets`: the number of committed records from that offset to the end, and the time of the first one in ms, 0
-    where there is none.
+    """For each place in `offsets`: the number of committed records from that offset to the end, and the time of the first one
+    in ms, 0 if there is none.
 
     Raises BrokerUnavailable."""
     if not offsets:
@@ -40,10 +40,10 @@ def looked(
 
 
 def lags(address: KafkaAddress, groups: Iterable[str], places: Iterable[Place]) -> dict[str, dict[Place, int]]:
-    """Records behind, by group and place, for topics in which the group has committed an offset. Where the group is more than LOOKED_BEHIND
-    offsets behind, offsets are counted, markers included. Raises BrokerUnavailable."""
+    """Records behind, by group and place, for topics in which the group has committed an offset. If the group is more than
+    LOOKED_BEHIND offsets behind, the result is the number of offsets, markers included. Raises BrokerUnavailable."""
     admin, mine = KafkaAdmin(address), list(places)
-    committed = admin.committed_of(groups)  # before the ends, so that none is behind what it has passed
+    committed = admin.committed_of(groups)  # before the ends, so that no position is past its end
     ends, firsts = admin.ends(mine), admin.firsts(mine)
     stands: dict[str, dict[Place, int]] = {}
     wanted: dict[Place, set[int]] = {}
@@ -54,14 +54,14 @@ def lags(address: KafkaAddress, groups: Iterable[str], places: Iterable[Place]) 
             if 0 < ends[place] - at <= LOOKED_BEHIND:
                 wanted.setdefault(place, set()).add(at)
     seen: dict[tuple[Place, int], int] = {}
-    while wanted:  # once for all, as two groups of one topic seldom stand at different offsets
+    while wanted:  # one read usually serves all groups, because groups of one topic seldom have different offsets
         part = {place: offsets.pop() for place, offsets in wanted.items()}
         wanted = {place: offsets for place, offsets in wanted.items() if offsets}
         try:
             counted = looked(
                 address, part, {place: end for place, end in ends.items() if place[0] in {p[0] for p in part}}, SystemClock()
             )
-        except BrokerUnavailable:  # so much is written that the end was not reached: the count by offsets stands
+        except BrokerUnavailable:  # the end was not reached, because too much is written: the count by offsets is used
             continue
         seen |= {(place, part[place]): n for place, (n, _) in counted.items()}
     return {

@@ -1,4 +1,4 @@
-"""Makes the private Python environment from `uv.lock`. Standard library only: it runs before anything is installed.
+"""Creates the private Python environment from `uv.lock`. Standard library only: it runs before anything is installed.
 
 `python -m infra.bootstrap ROOT STAMP "GROUPS"`; called by `./millrace`.
 """
@@ -19,7 +19,7 @@ from infra.local.home import mark
 from schemas.errors import Stop
 
 UV_VERSION = "0.13.9"
-STACK_DOWNLOAD_MB = 204  # Kafka's jars and the registry, fetched after this by the commands that need them
+STACK_DOWNLOAD_MB = 204  # Kafka's jars and the registry, which the commands that need them download later
 STACK_DISK_MB = 215
 STACK_MEMORY_MB = 1_900
 LIMIT_S = 1_800

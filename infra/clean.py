@@ -1,4 +1,5 @@
-"""`./millrace clean`: asks, then deletes everything that set-up and the stack wrote; refuses while any of it runs.
+"""`./millrace clean`: asks, then deletes everything that set-up and the stack wrote; refuses while any process of the stack
+runs.
 
 Standard library only: `./millrace` runs it with the machine's Python, so that it works even if the environment is broken.
 """
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(arguments: list[str]) -> int:
-    """0 where everything was deleted or nothing was there; 1, with the reason, where it was refused."""
+    """0 if everything was deleted or nothing existed; 1, with the reason, if it was refused."""
     parser = argparse.ArgumentParser(
         prog="./millrace clean", description="Delete everything that set-up and the stack wrote, data too. Run `down` first."
     )

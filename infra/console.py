@@ -21,7 +21,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def escape(text: str) -> str:
-    """Untrusted text for `out.print`: without markup and control characters."""
+    """Untrusted text for `out.print`: removes markup and control characters."""
     return markup.escape(visible(text, keep=""))
 
 
@@ -50,7 +50,8 @@ def step(title: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def download(title: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal; otherwise one line per quarter. Yields a function that takes the bytes of each step."""
+    """A progress bar on a terminal; otherwise one line per quarter. Yields a function that takes the number of bytes of each
+    step."""
     if out.is_terminal:
         columns = ("  {task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=out, transient=True) as progress:
@@ -70,7 +71,7 @@ def download(title: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], right: Sequence[str] = ()) -> None:
-    """Cells are printed as plain text, so they may be untrusted; only the title and cells from `marked` have markup."""
+    """Cells are printed as plain text, so they may be untrusted; only the title and cells from `marked` may contain markup."""
     grid = Table(title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False, box=None, padding=(0, 2))
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", header_style="dim", overflow="fold")

@@ -1,4 +1,4 @@
-"""A loop's Prometheus page, and the figures from two readings of it. Pure except `page`, `Uses` and `gpus`."""
+"""A loop's Prometheus page, and the figures from two readings of it. Pure except for `page`, `Uses` and `gpus`."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _HISTOGRAMS = {name for name, metric in CATALOGUE.items() if metric.kind is Kind
 
 @dataclass
 class Page:
-    """numbers: sums over labels. buckets: (upper edge, cumulative count), the last edge is infinite."""
+    """numbers: sums over labels. buckets: (upper edge, cumulative count); the last edge is infinite."""
 
     numbers: dict[str, float] = field(default_factory=dict)
     buckets: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
 def page(address: str, limit_s: float = LIMIT_S) -> Page | None:
-    """None where nothing answers: the loop has ended or not begun.
+    """None if nothing answers: the loop has ended or not started.
 
-    The address comes from a status record, which anybody may have written. So only ports of this machine and this one path are read, no
-    redirect is followed, and an answer takes at most `limit_s` from first to last byte and has at most MAX_BYTES."""
+    The address comes from a status record, which anybody may have written. So only ports of this machine and this one path are
+    read, no redirect is followed, and an answer takes at most `limit_s` from first to last byte and has at most MAX_BYTES."""
     match = _ADDRESS.fullmatch(address)
     if match is None or int(match[2]) > 65_535:
         return None
@@ -48,10 +48,10 @@ def page(address: str, limit_s: float = LIMIT_S) -> Page | None:
 
 
 def _get(host: str, port: int, until_s: float) -> str | None:
-    """The body of /metrics; None where the status is not 200, or the answer is too long or too slow.
+    """The body of /metrics; None if the status is not 200, or the answer is too long or too slow.
 
-    HTTP/1.0 over a plain socket: the time limit of HTTP libraries applies to each read, so a server that sends byte by byte never
-    exceeds it."""
+    HTTP/1.0 over a plain socket: the time limit of HTTP libraries applies to each read, so a server that sends byte by byte
+    never exceeds it."""
     received = bytearray()
     with socket.create_connection((host, port), timeout=max(0.001, until_s - time.monotonic())) as connection:
         connection.sendall(f"GET /metrics HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
@@ -95,7 +95,7 @@ def _is_number(text: str) -> bool:
 
 
 def rates(before: Page, now: Page, elapsed_s: float) -> dict[str, float]:
-    """Counters per second. After a restart of the loop a counter begins at zero again."""
+    """Counters per second. After a restart of the loop a counter starts again at zero."""
     rates = {}
     for name, value in now.numbers.items():
         if CATALOGUE[name].kind is Kind.COUNTER:
@@ -105,7 +105,7 @@ def rates(before: Page, now: Page, elapsed_s: float) -> dict[str, float]:
 
 
 def between(before: Page, now: Page, name: str) -> list[tuple[float, float]]:
-    """(upper edge, count) of what was added to each bucket between two readings; not cumulative."""
+    """(upper edge, count) of the additions to each bucket between two readings; not cumulative."""
     old = dict(before.buckets.get(name, ()))
     cumulative = [(edge, count - old.get(edge, 0.0)) for edge, count in now.buckets.get(name, ())]
     if any(count < 0 for _, count in cumulative):
@@ -118,7 +118,7 @@ def between(before: Page, now: Page, name: str) -> list[tuple[float, float]]:
 
 
 def quantile(counts: list[tuple[float, float]], share: float) -> float | None:
-    """Interpolated within its bucket; the last finite edge where it lies above that. None where there are no counts."""
+    """Interpolated within its bucket; the last finite edge if the quantile is above it. None if there are no counts."""
     n = sum(count for _, count in counts)
     if not n:
         return None
@@ -138,7 +138,7 @@ class Uses:
         self._processes: dict[int, psutil.Process] = {}
 
     def of(self, pid: int) -> Mapping[str, float]:
-        """cpu_share: of one core, since the last call; memory_bytes: resident. Empty where there is no such process."""
+        """cpu_share: of one core, since the last call; memory_bytes: resident. Empty if the process does not exist."""
         try:
             process = self._processes.get(pid)
             if process is None:
@@ -166,7 +166,7 @@ GPU_QUERY = ("--query-gpu=index,name,utilization.gpu,memory.used,memory.total", 
 
 
 def gpus() -> list[Gpu]:
-    """The GPUs that `nvidia-smi` reports; none where it is missing or does not answer."""
+    """The GPUs that `nvidia-smi` reports; none if it is missing or does not answer."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []

@@ -18,7 +18,7 @@ from streams.schema_registry import Registry
 
 @dataclass
 class Provisioned:
-    """The changes that provisioning made, or would make where it only checks."""
+    """The changes that provisioning made, or would make if it only checks."""
 
     created_topics: list[str] = field(default_factory=list)
     grown_topics: list[str] = field(default_factory=list)
@@ -56,7 +56,7 @@ def provision(
     *,
     check_only: bool = False,
 ) -> Provisioned:
-    """Raises SchemaRefused where a schema would break readers or writers of its topic; then no topic was created."""
+    """Raises SchemaRefused if a schema would break readers or writers of its topic; then no topic was created."""
     done = Provisioned()
     topics = list(topics)
     there = admin.partitions()
@@ -84,8 +84,8 @@ def provision(
 
 
 def forgetful(offsets_retention_minutes: int, topics: Iterable[Topic[Record]]) -> list[str]:
-    """A warning if the broker deletes a stopped group's offsets before the records that it has read: the group would start again at the
-    first record and answer everything twice. Empty where all is well."""
+    """A warning if the broker deletes a stopped group's offsets before the records that it has read: the group would start
+    again at the first record and answer everything twice. Empty if there is no such risk."""
     longest = max(
         (topic for topic in topics if topic.retention_ms != FOREVER_MS), key=lambda topic: topic.retention_ms, default=None
     )
@@ -99,7 +99,8 @@ def forgetful(offsets_retention_minutes: int, topics: Iterable[Topic[Record]]) -
 
 
 def least_partitions(consumptions: Iterable[Consumption], there: Mapping[str, int]) -> dict[str, int]:
-    """Least number of partitions of each retry and dead-letter topic: a record keeps the partition number of its source topic."""
+    """Minimum number of partitions of each retry and dead-letter topic: a record keeps the partition number of its source
+    topic."""
     return {
         name: there.get(taken.topic.name, 0)
         for taken in consumptions
@@ -124,7 +125,7 @@ def _schema(registry: Registry, topic: Topic[Record], done: Provisioned, check_o
 
 
 def explain(topic: Topic[Record], latest: dict[str, object], wanted: dict[str, object], refusal: str) -> str:
-    """The registry's refusal as text for people: which field is the cause, and which change is allowed."""
+    """The registry's refusal as text for people: the field that is the cause, and the change that is allowed."""
     old, new = _fields(latest), _fields(wanted)
     causes = []
     for name in sorted(new.keys() - old.keys()):

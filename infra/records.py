@@ -22,7 +22,7 @@ EARLIER_MS = 5_000  # allowance for different clocks of producers and broker
 
 
 def decoded(polled: Polled, registry: SchemaIds) -> list[dict[str, Any]]:
-    """A record that cannot be decoded has as value the reason, in `not_decoded`, and its size in `bytes`."""
+    """If a record cannot be decoded, its value is the reason, in `not_decoded`, and its size in `bytes`."""
     return [decoded_one(polled, i, registry) for i in range(len(polled))]
 
 
@@ -42,7 +42,7 @@ def decoded_one(polled: Polled, i: int, registry: SchemaIds) -> dict[str, Any]:
 
 
 def _as_written(value: bytes | None, registry: SchemaIds) -> Any:
-    """Logical types stay the numbers and bytes that were written, so that a record can be sent again as it is shown."""
+    """Logical types stay the numbers and bytes that were written, so that a displayed record can be sent again unchanged."""
     schema = writer_of(registry.schema_of(schema_id_of(value))).plain
     return decode_one((value or b"")[HEAD_BYTES:], schema, schema)
 
@@ -54,15 +54,15 @@ def readable(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Way:
-    """records: all that name a request, in time order. whole: whether every topic was read to its end."""
+    """records: all that contain a request's id, in time order. whole: whether every topic was read to its end."""
 
     records: list[dict[str, Any]]
     whole: bool
 
 
 def way(address: KafkaAddress, registry: SchemaIds, request_id: str, limit_s: float = READ_LIMIT_S) -> Way:
-    """Reads what is committed by now; an open transaction does not delay it. A UUIDv7 contains the time to start reading from; for any
-    other id all kept records are read. Raises BrokerUnavailable."""
+    """Reads the records that are committed by now; an open transaction does not delay it. A UUIDv7 contains the time to start
+    reading from; for any other id all kept records are read. Raises BrokerUnavailable."""
     at_ms, admin, clock = time_ms_of(request_id), KafkaAdmin(address), SystemClock()
     there = admin.partitions()
     places = [(name, n) for name in topics_of_requests() for n in range(there.get(name, 0))]

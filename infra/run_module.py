@@ -1,7 +1,7 @@
 """`python -m infra.run_module NAME …`: runs `python -m NAME …` in a way that suits a terminal.
 
-Ctrl-C ends it with exit code 130 and without a traceback, even during imports. Control characters in its output are escaped, because
-it may print text of others. The module is given by name: this package imports none of them."""
+Ctrl-C ends it with exit code 130 and without a traceback, even during imports. Control characters in its output are escaped,
+because the output may contain untrusted text. The module is given by name: this package does not import it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SafeStream:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Further signals are ignored, so that cleaning up is not interrupted."""
+    """Ignores further signals, so that cleaning up is not interrupted."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 

@@ -9,7 +9,7 @@ from streams.schema_registry import Registry
 
 
 def addresses(settings: StackSettings) -> tuple[KafkaAddress, Registry]:
-    """Broker and schema registry: those in the settings, else those that `up` started. Raises NotUp where neither exists."""
+    """Broker and schema registry: those in the settings, otherwise those that `up` started. Raises NotUp if neither exists."""
     if settings.bootstrap and settings.registry:
         return KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry)
     running = run_state.require(settings.run_folder)
@@ -17,14 +17,15 @@ def addresses(settings: StackSettings) -> tuple[KafkaAddress, Registry]:
 
 
 def mlflow_address(settings: StackSettings) -> str:
-    """The MLflow server in the settings, else the one that `up` started; empty where neither exists."""
+    """The MLflow server in the settings, otherwise the one that `up` started; empty if neither exists."""
     if settings.mlflow and settings.mlflow != "local":
         return settings.mlflow
     return run_state.read(settings.run_folder).mlflow
 
 
 def command_environment(settings: StackSettings) -> dict[str, str]:
-    """Environment variables for a command of another package: addresses only, as it reads everything else from its own settings.
+    """Environment variables for a command of another package: addresses only, because it reads everything else from its own
+    settings.
 
     Processes of the stack get more of them, from `infra.local.loop_processes.process_environment`. Raises NotUp."""
     address, _ = addresses(settings)

@@ -1,4 +1,5 @@
-"""What commands share: settings, usual options, and running the commands of other packages, which are never imported here."""
+"""Shared parts of commands: settings, usual options, and running the commands of other packages, which are never imported
+here."""
 
 from __future__ import annotations
 
@@ -40,12 +41,12 @@ def settings() -> StackSettings:
 
 
 def with_monitor(monitor: bool) -> StackSettings:
-    """The settings; with --no-monitor the stack starts none."""
+    """The settings; with --no-monitor the stack starts no monitor."""
     return settings() if monitor else replace(settings(), monitor=False)
 
 
 def python(module: str, *arguments: str, **env: str) -> int:
-    """Run `python -m module` and wait for it; its exit code. Ctrl-C ends both, whichever of them it was sent to."""
+    """Run `python -m module`, wait for it, and return its exit code. Ctrl-C ends both, whichever of them receives it."""
     command = [sys.executable, "-m", "infra.run_module", module, *arguments]
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}) as child:
         try:
@@ -64,8 +65,8 @@ def _interrupted(child: subprocess.Popen[bytes]) -> int:
 
 
 def run_json(*words: str, limit_s: float, **env: str) -> list[dict[str, Any]]:
-    """Run `python -m words --json`; the objects that it prints, one per line. Raises InvalidRequest with its last line on standard
-    error where it failed and printed none, BrokerUnavailable where it takes longer than limit_s."""
+    """Run `python -m words --json`; returns the objects that it prints, one per line. Raises InvalidRequest with its last line
+    on standard error if it failed and printed no object, BrokerUnavailable if it takes longer than limit_s."""
     end = words.index("--") if "--" in words else len(words)
     command = [sys.executable, "-m", *words[:end], "--json", *words[end:]]
     try:

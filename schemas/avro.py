@@ -97,7 +97,7 @@ def _of_union(value: Any, union: list[Any], names: Mapping[str, Any]) -> Any:
     converted = _from_json(value, branch, names)
     complex_branches = [kind for kind in resolved if isinstance(kind, dict)]
     if len(complex_branches) > 1 and isinstance(chosen, dict) and chosen.get("type") == "record":
-        return _full_name_in(chosen, names), converted  # fastavro takes a pair where the branch must be named
+        return _full_name_in(chosen, names), converted  # fastavro takes a pair if the branch must be named
     return converted
 
 
@@ -109,7 +109,8 @@ _parsed: dict[int, tuple[Any, Any]] = {}
 
 
 def parsed(kind: Any) -> Any:
-    """fastavro's parsed form, made once per schema object. The object is kept with it, so that no later object gets its id."""
+    """fastavro's parsed form, created once per schema object. The object is kept with it, so that no later object gets the
+    same id."""
     entry = _parsed.get(id(kind))
     if entry is None:
         entry = _parsed[id(kind)] = (kind, fastavro.parse_schema(kind, named_schemas={}))

@@ -1,6 +1,7 @@
-"""Bytes on a topic to columns and back, in the Confluent wire format: a zero byte, the schema's id in four bytes, Avro.
+"""Converts bytes on a topic to columns and back, in the Confluent wire format: a zero byte, the schema's id in four bytes,
+Avro.
 
-Schema ids are only looked up here. They are registered by provisioning (`infra`) alone.
+This module only looks up schema ids. Only provisioning (`infra`) registers schemas.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ HEAD_BYTES = _HEAD.size
 
 
 class SchemaIds(Protocol):
-    """The schema registry as the codec needs it. Every call waits a bounded time; answers are cached."""
+    """The part of the schema registry that the codec needs. Every call has a time limit; answers are cached."""
 
     def schema_of(self, schema_id: int) -> dict[str, Any]:
-        """Raises UndecodableRecord where there is no such id, RetryLater where the registry does not answer."""
+        """Raises UndecodableRecord if the id does not exist, RetryLater if the registry does not answer."""
         ...
 
     def id_of(self, subject: str, schema: dict[str, Any]) -> int:
-        """Raises SchemaRefused where the schema is not provisioned under the subject."""
+        """Raises SchemaRefused if the schema is not provisioned under the subject."""
         ...
 
     def ids_under(self, subject: str, *, anew: bool) -> Collection[int]:
-        """The ids of a subject's versions, as far as they are cached. anew: ask the registry for versions that were added since the last
-        call. Raises RetryLater where the registry does not answer."""
+        """The ids of a subject's versions that are cached. anew: ask the registry for versions that were added since the last
+        call. Raises RetryLater if the registry does not answer."""
         ...
 
 
@@ -47,7 +48,7 @@ def head(schema_id: int) -> bytes:
 
 
 def schema_id_of(value: bytes | None) -> int:
-    """Raises UndecodableRecord where the value does not start as the wire format requires."""
+    """Raises UndecodableRecord if the value does not start as the wire format requires."""
     if value is None:
         raise UndecodableRecord("the value is null")
     if len(value) < HEAD_BYTES:
@@ -61,8 +62,9 @@ def schema_id_of(value: bytes | None) -> int:
 class Decoder:
     """Values of one topic as columns of the record's newest schema, whichever version wrote them.
 
-    subject: the topic's. Values written with a schema of another subject are refused, because nobody checked that schema for
-    compatibility; all unregistered ids of a batch cost one call to the registry. Without a subject any schema is accepted.
+    subject: that of the topic. Values written with a schema of another subject are refused, because nobody checked that schema
+    for compatibility; all unregistered ids of a batch cost one call to the registry. Without a subject every schema is
+    accepted.
     most_values: limit for one record, see `schemas.writer_schemas`."""
 
     def __init__(self, record: str, registry: SchemaIds, subject: str = "", most_values: int = MOST_VALUES) -> None:
@@ -75,9 +77,9 @@ class Decoder:
         return cls(topic.record_name, registry, topic.subject, most_values)
 
     def decode(self, values: Sequence[bytes | None]) -> tuple[Columns, dict[int, UndecodableRecord]]:
-        """Columns of the rows that can be decoded, in order, and the error of every other row by its index.
+        """Columns of the decodable rows, in order, and the error of every other row by its index.
 
-        Raises RetryLater where an id is not cached and the registry does not answer.
+        Raises RetryLater if an id is not cached and the registry does not answer.
         """
         heads = {value[:HEAD_BYTES] for value in values if value is not None}
         if len(heads) == 1 and None not in values:
@@ -138,7 +140,7 @@ class Decoder:
 
 
 class Encoder:
-    """Columns as values of one topic."""
+    """Encodes columns as values of one topic."""
 
     def __init__(self, record: str, subject: str, registry: SchemaIds) -> None:
         self._schema = avro.schema(record)
@@ -146,7 +148,7 @@ class Encoder:
 
     @classmethod
     def of(cls, topic: Topic[Record], registry: SchemaIds) -> Encoder:
-        """An encoder for a topic of the catalogue. Raises SchemaRefused where its schema is not provisioned."""
+        """An encoder for a topic of the catalogue. Raises SchemaRefused if its schema is not provisioned."""
         return cls(topic.record_name, topic.subject, registry)
 
     def encode(self, columns: Mapping[str, Input], n: int) -> list[bytes]:
@@ -159,7 +161,7 @@ class Encoder:
 
 
 def read_any(value: bytes | None, registry: SchemaIds) -> dict[str, Any]:
-    """One value, read with the schema that wrote it: for people and side streams. Raises UndecodableRecord, RetryLater."""
+    """One value, decoded with the schema that wrote it: for people and side streams. Raises UndecodableRecord, RetryLater."""
     schema_id = schema_id_of(value)
     assert value is not None
     writer = registry.schema_of(schema_id)
@@ -167,8 +169,8 @@ def read_any(value: bytes | None, registry: SchemaIds) -> dict[str, Any]:
 
 
 def write_any(record: Mapping[str, Any], schema: dict[str, Any], schema_id: int) -> bytes:
-    """One value, written with any schema: for people. Written as a whole, because a field may refer to a type that another one defines.
-    Raises ValueError where it does not fit."""
+    """One value, written with any schema: for people. Written as a whole, because a field may refer to a type that another
+    field defines. Raises ValueError if it does not fit."""
     out = BytesIO()
     try:
         fastavro.schemaless_writer(out, avro.parsed(schema), record, strict=True)

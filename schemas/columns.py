@@ -20,9 +20,9 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """n texts or byte strings that lie in one buffer, none copied until asked for.
+    """n texts or byte strings in one buffer, none of which is copied until requested.
 
-    starts, ends: int64, shape (n,). valid: bool, shape (n,), or None where no row is null. is_text: what the schema says.
+    starts, ends: int64, shape (n,). valid: bool, shape (n,), or None if no row is null. is_text: as in the schema.
     """
 
     buffer: bytes
@@ -53,11 +53,11 @@ class Slices:
         return pieces
 
     def to_text(self) -> list[str | None]:
-        """Raises UnicodeDecodeError where bytes are not UTF-8."""
+        """Raises UnicodeDecodeError if bytes are not UTF-8."""
         return [None if piece is None else piece.decode() for piece in self.to_bytes()]
 
     def matrix(self, dtype: str, width: int) -> Array:
-        """Rows as an array of shape (n, width) of `dtype`. Raises InvalidRequest where a row has another length."""
+        """Rows as an array of shape (n, width) of `dtype`. Raises InvalidRequest if a row has another length."""
         size = np.dtype(dtype).itemsize * width
         lengths = self.ends - self.starts
         if (self.valid is not None and not self.valid.all()) or (lengths != size).any():
@@ -77,7 +77,7 @@ Column = Array | Slices | list[Any]
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """All fields of n rows, one column a field."""
+    """All fields of n rows, one column per field."""
 
     n: int
     fields: Mapping[str, Column]
@@ -88,7 +88,7 @@ class Columns:
         return column.to_text()
 
     def nested(self, name: str) -> list[Any]:
-        """Values of an array or record field, as Python has them."""
+        """Values of an array or record field as Python objects."""
         column = self.fields[name]
         assert isinstance(column, list)
         return column
@@ -100,7 +100,7 @@ class Columns:
         return found
 
     def records(self) -> list[dict[str, Any]]:
-        """One dictionary a row: for streams of records that are few or nested."""
+        """One dictionary per row: for streams with few or nested records."""
         values: dict[str, list[Any]] = {}
         for name, column in self.fields.items():
             match column:
@@ -133,7 +133,7 @@ class Columns:
 
 
 def to_column(values: list[Any], kind: Any) -> Column:
-    """Python values of one field as the column its Avro type stands for."""
+    """Python values of one field as the column that corresponds to its Avro type."""
     match kind:
         case "string" | ["null", "string"]:
             return Slices.of([None if value is None else value.encode() for value in values])

@@ -1,8 +1,8 @@
-"""Avro bodies of a whole batch to columns in a few numpy calls a field.
+"""Decodes the Avro bodies of a whole batch to columns, with a few numpy calls per field.
 
-Reading one record costs a Python call or more for each field; here a field of all n records is read at once: a
-cursor for each record walks over the one buffer that holds them all. Flat records only (numbers, text, bytes, these or
-null, and nested fields that are absent); others, and small batches, go through fastavro one by one with the same result.
+Reading record by record costs at least one Python call per field; here one field of all n records is read at once: each record
+has a cursor into the one buffer that contains them all. This works for flat records only (numbers, text, bytes, these or null,
+and absent nested fields). Other records, and small batches, go through fastavro one by one with the same result.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from schemas.varints import read_varints
 from schemas.writer_schemas import MOST_VALUES, writer_of
 
 _FIXED = {"float": ("<f4", 4), "double": ("<f8", 8)}
-_SMALL = 12  # below this many rows one call a record is the cheaper way (measured by `bench worker`)
-_PADDING = bytes(16)  # lets a varint be read at the very end without a bounds check
+_SMALL = 12  # below this number of rows one call per record is cheaper (measured by `bench worker`)
+_PADDING = bytes(16)  # so that a varint at the very end can be read without a bounds check
 Failures = dict[int, UndecodableRecord]
 
 
 def is_flat(schema: dict[str, Any]) -> bool:
-    """True where every field can be read by column. Of an array or an optional record only its absence can."""
+    """True if every field can be read by column. Arrays and optional records can be read by column only while they are absent."""
     flat = {"string", "bytes", "int", "long", "float", "double", "boolean"}
     return all((isinstance(kind, str) and kind in flat) or _nullable(kind) or _may_be_absent(kind) for kind in _kinds(schema))
 
@@ -42,7 +42,7 @@ def _nullable(kind: Any) -> bool:
 
 
 def _may_be_absent(kind: Any) -> bool:
-    """An array (empty) or an optional record (null): one zero byte where it is absent."""
+    """An array (empty) or an optional record (null): one zero byte if it is absent."""
     match kind:
         case {"type": "array"} | ["null", {"type": "record"}]:
             return True
@@ -51,13 +51,13 @@ def _may_be_absent(kind: Any) -> bool:
 
 
 class _NotAbsent(Exception):
-    """A nested value is there: the batch is read record by record."""
+    """A nested value is present: the batch is read record by record."""
 
 
 def decode(
     bodies: Sequence[bytes], writer: dict[str, Any], reader: dict[str, Any], most_values: int = MOST_VALUES
 ) -> tuple[Columns, Failures]:
-    """Columns of the good rows, in order, and the error of each bad row by its index in `bodies`. most_values: of one row."""
+    """Columns of the good rows, in order, and the error of each bad row by its index in `bodies`. most_values: per row."""
     if len(bodies) >= _SMALL and writer == reader and is_flat(writer):
         try:
             columns, bad = _by_column(bodies, writer)
@@ -65,7 +65,7 @@ def decode(
             return _by_row(bodies, writer, reader, most_values)
         if not bad:
             return columns, {}
-        # Rare, so not worth a fast path: read the good rows alone, and ask fastavro for the words.
+        # Rare, so there is no fast path: read the good rows alone, and get the error messages from fastavro.
         failures = {row: _why(bodies[row], writer) for row in bad}
         good = [body for row, body in enumerate(bodies) if row not in failures]
         return decode(good, writer, reader, most_values)[0], failures
@@ -73,13 +73,13 @@ def decode(
 
 
 def decode_one(body: bytes, writer: dict[str, Any], reader: dict[str, Any], most_values: int = MOST_VALUES) -> dict[str, Any]:
-    """One record as a dictionary. Raises UndecodableRecord, also where it holds more values than that or its writer's schema is
-    not read by (`schemas.writer_schemas`)."""
+    """One record as a dictionary. Raises UndecodableRecord, also if it has more than most_values values or its writer's schema
+    is not accepted (`schemas.writer_schemas`)."""
     writer_of(writer).check(body, most_values)
     source = BytesIO(body)
     try:
         record = fastavro.schemaless_reader(source, parsed(writer), parsed(reader))
-    except Exception as error:  # fastavro raises many kinds on bytes that are not what the schema says
+    except Exception as error:  # fastavro raises many kinds of errors for bytes that do not match the schema
         raise UndecodableRecord(f"not a {writer['name']}: {type(error).__name__} {error}".rstrip()) from error
     if source.tell() != len(body):
         raise UndecodableRecord(f"{len(body) - source.tell()} bytes are left after the {writer['name']}")
@@ -94,7 +94,8 @@ _ints: dict[int, tuple[Any, list[tuple[str, Any]]]] = {}
 
 
 def _with_ints(schema: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Fields that hold an int somewhere, with their types. A varint holds 64 bits whatever the schema says, and fastavro gives them."""
+    """Fields that contain an int at any depth, with their types. A varint holds 64 bits whatever the schema declares, and
+    fastavro returns all of them."""
     held = _ints.get(id(schema))
     if held is None:
         whole = parsed(schema)
@@ -120,7 +121,7 @@ def _holds_int(kind: Any) -> bool:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Values of another branch of a union are not looked into."""
+    """Values of the other branches of a union are not checked."""
     match kind:
         case "int":
             return not isinstance(value, int) or -(2**31) <= value < 2**31
@@ -165,7 +166,7 @@ def _by_row(
 
 
 def _by_column(bodies: Sequence[bytes], schema: dict[str, Any]) -> tuple[Columns, list[int]]:
-    """Columns, and the rows that are not what the schema says: with any of those the columns mean nothing."""
+    """Columns, and the rows that do not match the schema: if there are any, the columns are meaningless."""
     joined = b"".join(bodies)
     buffer = np.frombuffer(joined + _PADDING, np.uint8)
     limits = np.cumsum(np.fromiter(map(len, bodies), np.int64, len(bodies)))
@@ -187,7 +188,7 @@ def _by_column(bodies: Sequence[bytes], schema: dict[str, Any]) -> tuple[Columns
 def _read(
     kind: Any, joined: bytes, buffer: npt.NDArray[np.uint8], cursor: Ints, limits: Ints, bad: npt.NDArray[np.bool_]
 ) -> tuple[Column, Ints]:
-    """One field of all rows: its column, and the cursors behind it."""
+    """One field of all rows: its column, and the cursors after it."""
     match kind:
         case "string" | "bytes":
             return _read_slices(joined, buffer, cursor, limits, bad, None, kind == "string")

@@ -1,6 +1,6 @@
-"""Columns to Avro bodies, a field at a time: what is the same for all rows is encoded once.
+"""Encodes columns to Avro bodies, field by field: a value that is the same for all rows is encoded once.
 
-Every field becomes one piece of bytes a row, or one piece for all rows; a record is the join of its pieces.
+Every field becomes one piece of bytes per row, or one piece for all rows; a record is the concatenation of its pieces.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ Piece = bytes | list[bytes]
 
 
 def encode(columns: Mapping[str, Input], n: int, schema: dict[str, Any], head: bytes = b"") -> list[bytes]:
-    """n records: `head` and an Avro body each. A field that `columns` lacks takes its default.
+    """n records: `head` and an Avro body each. A field that is missing in `columns` takes its default.
 
-    Raises ValueError where a column is missing, has another length, or a value does not fit its field.
+    Raises ValueError if a column without default is missing, a column has another length, or a value does not fit its field.
     """
     unknown = columns.keys() - {field["name"] for field in schema["fields"]}
     if unknown:
@@ -125,7 +125,7 @@ def _one(value: Any, kind: Any) -> bytes:
             raw = value if isinstance(value, bytes) else value.encode()
             return varint(len(raw)) + raw
         case "bytes":
-            raw = value.encode("latin-1") if isinstance(value, str) else bytes(value)  # a default is spelled as JSON spells it
+            raw = value.encode("latin-1") if isinstance(value, str) else bytes(value)  # a default is in JSON encoding
             return varint(len(raw)) + raw
         case "boolean":
             return b"\x01" if value else b"\x00"

@@ -105,8 +105,8 @@ class DependencyUnavailable(RetryLater):
 
 
 class TransactionAborted(MillraceError):
-    """indefinite: it is unknown whether the broker committed, so the producer must be rebuilt. unwritable: the topic that refused a record
-    for its size or form; the same record is refused again, however often it is tried."""
+    """indefinite: it is unknown whether the broker committed, so the producer must be rebuilt. unwritable: the topic that
+    refused a record because of its size or form; every retry of the same record is refused too."""
 
     code = "aborted"
     fate = Fate.REWIND
@@ -118,7 +118,8 @@ class TransactionAborted(MillraceError):
 
 
 class Fenced(MillraceError):
-    """librdkafka raises it both when another process has the transactional id and when the broker ended a transaction at its time-out."""
+    """librdkafka raises it both if another process has the transactional id and if the broker ended a transaction at its
+    time-out."""
 
     code = "fenced"
     fate = Fate.REWIND

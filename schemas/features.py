@@ -1,5 +1,5 @@
-"""Every feature, once: name, type, default, meaning. The contract between who writes (`feature_jobs`) and who reads
-(`processors`, Feast); the blobs in the online store, the Feast repository and the pages derive from it.
+"""Defines every feature once: name, type, default, meaning. This is the contract between the writer (`feature_jobs`) and the
+readers (`processors`, Feast); the blobs in the online store, the Feast repository and the pages derive from it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from schemas.topic_kinds import Record, Topic
 from schemas.topics import ITEM_FEATURES, ITEMS, USER_FEATURES, USER_PROFILES
 
 TILE_MS = 5 * MINUTE_MS
-# By suffix. At time t a window holds the tiles that started after t - length: its newest is still filling. An event counts from
-# its arrival on, also where its clock is ahead (at most by AHEAD_MS).
+# By suffix. At time t a window contains the tiles that started after t - length; the newest of them is still being filled. An
+# event counts from its arrival on, even if its clock is ahead (by at most AHEAD_MS).
 WINDOWS: dict[str, int] = {"5m": TILE_MS, "1h": HOUR_MS, "24h": DAY_MS, "7d": 7 * DAY_MS}
-LATENESS_MS = 7 * DAY_MS  # older events are set aside by validate
-AHEAD_MS = HOUR_MS  # clocks differ; what claims to be further ahead of the broker is refused by validate
+LATENESS_MS = 7 * DAY_MS  # validate sets older events aside
+AHEAD_MS = HOUR_MS  # clocks differ; validate refuses an event further ahead of the broker
 
 
 class Kind(Enum):
@@ -32,7 +32,7 @@ Value = int | float | str
 
 @dataclass(frozen=True)
 class Feature:
-    """`default` is what a reader gets, marked as such, where there is no value and its policy says so."""
+    """`default` is the value that a reader gets, marked as such, if there is no value and its policy permits a default."""
 
     name: str
     kind: Kind
@@ -42,26 +42,26 @@ class Feature:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The features of one entity that are written together: one blob in the online store. Each is itself and no other: what is
-    kept of a view by others (layouts of blobs) is found without comparing its fifty features."""
+    """The features of one entity that are written together: one blob in the online store. Views compare by identity: so a
+    cache by view (layouts of blobs) finds its entry without comparing fifty features."""
 
     name: str
     entity: str
     features: tuple[Feature, ...]
     ttl_ms: int
     tiles: Topic[Record]
-    attributes: Topic[Record]  # the compacted topic of what is known besides events
+    attributes: Topic[Record]  # the compacted topic of attributes that do not come from events
     attribute_fields: tuple[str, ...]
 
     def feature(self, name: str) -> Feature:
-        """Raises BadSettings where the view has no such feature."""
+        """Raises BadSettings if the view has no such feature."""
         for feature in self.features:
             if feature.name == name:
                 return feature
         raise BadSettings(f"{self.name} has no feature {name}; it has {', '.join(f.name for f in self.features)}")
 
 
-# Sums of a tile that are added up over windows: field of the tile, name of the feature before the window's suffix.
+# Sums of a tile that are added up over windows: field of the tile, name of the feature without the window's suffix.
 SUMS: dict[str, tuple[str, str]] = {
     "n": ("events", "events"),
     "viewed": ("viewed", "events of kind view"),
@@ -120,7 +120,7 @@ VIEWS: tuple[View, ...] = (USER, ITEM)
 
 
 def view_of(entity: str) -> View:
-    """Raises BadSettings where no view has that entity."""
+    """Raises BadSettings if no view has that entity."""
     for view in VIEWS:
         if view.entity == entity:
             return view

@@ -1,4 +1,5 @@
-"""Whether a value is what a schema's field takes: an encoder turns 3.9, "3" and true into numbers, and cuts 2^64, without a word. Pure."""
+"""Checks whether a value fits a schema's field: an encoder would silently convert 3.9, "3" and true to numbers, and truncate
+2^64. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ _BITS = {"int": 32, "long": 64}
 
 
 def misfit(value: Any, kind: Any, path: str) -> str:
-    """What is wrong, in words with the path to it; empty where it fits. Fields of a nested record may be left out where they have defaults."""
+    """The problem, in words with the path to it; empty if the value fits. Fields of a nested record may be left out if they
+    have defaults."""
     match kind:
         case list():
             wrong = [misfit(value, branch, path) for branch in kind]
@@ -71,7 +73,7 @@ def _of_scalar(value: Any, kind: str, path: str) -> str:
 def _is_utf8(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # a half of a pair of surrogates, which JSON can spell and UTF-8 cannot
+    except UnicodeEncodeError:  # an unpaired surrogate, which JSON can express and UTF-8 cannot
         return False
     return True
 

@@ -1,6 +1,6 @@
-"""Write `generated.py`: one frozen dataclass for each record, from the Avro schemas.
+"""Writes `generated.py`: one frozen dataclass for each record, from the Avro schemas.
 
-`python -m schemas.generate` writes it; with `--check` it only says whether the file is up to date.
+`python -m schemas.generate` writes it; with `--check` it only reports whether the file is up to date.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _type(kind: Any) -> str:
 
 
 def _parse(kind: Any, value: str) -> str:
-    """Source of the expression that turns a decoded value into the field's type."""
+    """Source of the expression that converts a decoded value to the field's type."""
     match kind:
         case list():
             (inner,) = [branch for branch in kind if branch != "null"]

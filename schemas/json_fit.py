@@ -1,7 +1,8 @@
-"""Whether a JSON value fits an Avro schema, and where it does not. Pure.
+"""Checks whether a JSON value fits an Avro schema, and if not, which parts do not fit. Pure.
 
-The value is in the JSON encoding of the Avro specification, with two differences. Unions need no branch name. Numbers that JSON cannot
-express are strings: whole numbers may be written as digits (a browser's numbers end at 2^53), and `nan`, `inf` and `-inf` are numbers."""
+The value is in the JSON encoding of the Avro specification, with two differences. Unions need no branch name. Numbers that
+JSON cannot express are strings: whole numbers may be written as digits (a browser is exact only up to 2^53), and `nan`, `inf`
+and `-inf` are numbers."""
 
 from __future__ import annotations
 
@@ -48,14 +49,14 @@ def full_name(kind: Mapping[str, Any], namespace: str = "") -> str:
 
 
 def whole(value: Any) -> int | None:
-    """The value of a whole number or of its digits as text; None for anything else."""
+    """The integer value of a whole number, or of a text of its digits; None for anything else."""
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def branch_of(value: Any, union: list[Any], names: Mapping[str, Any]) -> Any:
-    """The branch of a union that a value fits; for text, string comes before bytes and numbers. None where it fits no branch."""
+    """The branch of a union that fits a value; for text, string comes before bytes and numbers. None if no branch fits."""
     fitting = [branch for branch in union if not _problems(value, branch, names, "", 0)]
     if isinstance(value, str):
         fitting.sort(key=lambda branch: _plain(branch) in ("bytes", "int", "long", "float", "double"))
@@ -67,7 +68,7 @@ def _plain(kind: Any) -> Any:
 
 
 def problems(value: Any, schema: Any) -> list[str]:
-    """Every reason why a JSON value does not fit a schema, each with its path; empty where it fits."""
+    """Every reason why a JSON value does not fit a schema, each with its path; empty if it fits."""
     return _problems(value, schema, names_of(schema), "", 0)
 
 
@@ -103,7 +104,7 @@ def _problems(value: Any, kind: Any, names: Mapping[str, Any], path: str, depth:
 
 
 def _of_union(value: Any, branches: list[Any], names: Mapping[str, Any], path: str, depth: int) -> list[str]:
-    """The problems of the branch that fits best: none where one fits."""
+    """The problems of the branch that fits best: empty if one fits."""
     tries = [_problems(value, branch, names, path, depth + 1) for branch in branches]
     if any(not problems for problems in tries):
         return []

@@ -24,9 +24,9 @@ MAX_NAME_CHARS = 249  # Kafka's own limit
 
 
 class Guarantee(Enum):
-    """What a read_committed reader can rely on."""
+    """The guarantee for a read_committed reader."""
 
-    NONE = "none"  # written by producers outside of Millrace
+    NONE = "none"  # written by producers outside Millrace
     EXACTLY_ONCE = "exactly once"  # written in one Kafka transaction with the input offsets
     AT_LEAST_ONCE = "at least once"  # duplicates carry the same request id and input offset
 
@@ -34,7 +34,7 @@ class Guarantee(Enum):
 class Compatibility(Enum):
     """The schema registry's compatibility levels in use."""
 
-    FULL_TRANSITIVE = "FULL_TRANSITIVE"  # a reader or a writer is outside of Millrace
+    FULL_TRANSITIVE = "FULL_TRANSITIVE"  # a reader or a writer is outside Millrace
     BACKWARD_TRANSITIVE = "BACKWARD_TRANSITIVE"  # all readers and writers are part of Millrace
 
 
@@ -45,7 +45,7 @@ class Order(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Topic(Generic[R]):
-    """One topic. `record` is None where its values are copied from another topic and keep the schema of that one."""
+    """One topic. `record` is None if its values are copied from another topic and keep that topic's schema."""
 
     name: str
     record: type[R] | None
@@ -67,7 +67,7 @@ class Topic(Generic[R]):
 
     @property
     def record_name(self) -> str:
-        """The name of the record's schema; empty where values keep the schema of another topic."""
+        """The name of the record's schema; empty if values keep the schema of another topic."""
         return self.record.RECORD if self.record is not None else ""
 
 
@@ -76,7 +76,7 @@ class Consumption:
     """A consumer group that reads a topic with the loop. It has retry and dead-letter topics of its own."""
 
     topic: Topic[Record]
-    group: str  # for a worker also the name of the task
+    group: str  # for a worker this is also the name of the task
     retry_delays_ms: tuple[int, ...]
     results: Topic[Record] | None = None
     key_field: str = ""  # the field of the record that clients use as the key

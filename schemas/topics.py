@@ -1,7 +1,8 @@
-"""Every topic and consumer group of Millrace. Provisioning, retry and dead-letter topics, checks and tests derive from this page.
+"""Every topic and consumer group of Millrace. Provisioning, retry and dead-letter topics, checks and tests derive from this
+module.
 
-A block gives what differs from the defaults of `Topic`: 4 partitions, 7 days, exactly once, FULL_TRANSITIVE. A new topic is one block,
-added together with the code that writes and reads it.
+Each block lists only the differences from the defaults of `Topic`: 4 partitions, 7 days, exactly once, FULL_TRANSITIVE. A new
+topic is one block, added together with the code that writes and reads it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from schemas.errors import BadSettings
 from schemas.topic_kinds import FOREVER_MS, Compatibility, Consumption, Guarantee, Record, Topic
 from schemas.vocabulary import FlinkGroup
 
-# A label may come at most this long after its request. The prediction log is kept longer, so that each label finds its prediction.
+# A label may arrive at most this long after its request. The prediction log is kept longer, so that each label finds its
+# prediction.
 LABEL_HORIZON_MS = 6 * DAY_MS
 
 CONTENT = Topic(
@@ -340,7 +342,7 @@ POLICY = Consumption(topic=MODERATION_VERDICTS, group="policy", retry_delays_ms=
 DECISIONS = Consumption(topic=LABELS, group="decisions", retry_delays_ms=RETRY_DELAYS_MS, results=CONTENT_ACTIONS)
 TIMELY = Consumption(topic=LABELS, group="timely", retry_delays_ms=RETRY_DELAYS_MS, results=LABELS_TIMELY)
 VALIDATE = Consumption(topic=USER_EVENTS, group="validate", retry_delays_ms=RETRY_DELAYS_MS, results=USER_EVENTS_VALID)
-# Feature stores. No retries: a tile that cannot be decoded is set aside, everything else waits.
+# Feature stores. No retries: a tile that cannot be decoded is set aside; all other records wait.
 USER_SINK = Consumption(topic=USER_FEATURES, group="user-sink", retry_delays_ms=())
 ITEM_SINK = Consumption(topic=ITEM_FEATURES, group="item-sink", retry_delays_ms=())
 ARCHIVE = Consumption(topic=USER_EVENTS_VALID, group="archive", retry_delays_ms=())
@@ -357,7 +359,7 @@ CONSUMPTIONS: tuple[Consumption, ...] = (
 )  # fmt: skip
 
 
-# Flink jobs commit offsets too, without the loop.
+# Flink jobs commit offsets too, but do not use the loop.
 FLINK_READS: dict[str, tuple[str, ...]] = {
     FlinkGroup.TILES: (USER_EVENTS_VALID.name,),
     FlinkGroup.OUTCOMES: (PREDICTION_LOG.name, LABELS_TIMELY.name),
@@ -365,7 +367,7 @@ FLINK_READS: dict[str, tuple[str, ...]] = {
 
 
 def topic(name: str) -> Topic[Record]:
-    """Raises BadSettings where the catalogue has no such topic."""
+    """Raises BadSettings if the catalogue has no such topic."""
     for candidate in CATALOGUE:
         if candidate.name == name:
             return candidate
@@ -373,7 +375,7 @@ def topic(name: str) -> Topic[Record]:
 
 
 def consumption(task: str) -> Consumption:
-    """Raises BadSettings where no task has that name."""
+    """Raises BadSettings if no task has that name."""
     for candidate in TASKS:
         if candidate.group == task:
             return candidate

@@ -1,4 +1,4 @@
-"""Zigzag varints of the Avro specification ("Binary encoding"), one and by the column."""
+"""Zigzag varints of the Avro specification ("Binary encoding"), one by one and by column."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_BYTES = 10  # of a 64-bit varint
 
 @lru_cache(maxsize=65_536)
 def varint(value: int) -> bytes:
-    """One varint; cached, as lengths repeat and a cached call is the fastest way that stays in Python."""
+    """One varint; cached, because lengths repeat and a cached call is the fastest way in Python."""
     rest = (value << 1) ^ (value >> 63)
     out = bytearray()
     while rest > 0x7F:
@@ -37,17 +37,17 @@ def varints(values: Ints) -> list[bytes]:
 
 
 def read_varints(buffer: npt.NDArray[np.uint8], cursor: Ints) -> tuple[Ints, Ints]:
-    """The varint at each cursor: (values, cursors behind them), all int64 of shape (n,).
+    """Read the varint at each cursor: (values, cursors after them), all int64 of shape (n,).
 
-    `buffer` must have 10 readable bytes behind every cursor. A varint of more than 10 bytes gives a cursor
-    moved by 10: the caller finds it as a value that passes the end of its row.
+    `buffer` must have 10 readable bytes after every cursor. A varint of more than 10 bytes moves its cursor by 10: the caller
+    then finds a value that passes the end of its row.
     """
     first = buffer[cursor]
     value = (first & 0x7F).astype(np.uint64)
     more = np.flatnonzero(first >= 0x80)
     after = cursor + 1
     shift = 7
-    if more.size == len(cursor):  # all are long, as times in milliseconds are: no picking of rows
+    if more.size == len(cursor):  # all are long, as times in milliseconds are: no selection of rows is needed
         while more.size == len(cursor) and shift < 70:
             byte = buffer[after]
             value |= (byte & 0x7F).astype(np.uint64) << np.uint64(shift)

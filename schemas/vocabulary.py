@@ -1,4 +1,4 @@
-"""Closed sets of words that records contain, and names that several packages must agree on. A word is its text: `Arm.LIVE == "live"`."""
+"""Closed sets of words in records, and names that several packages share. Each member equals its text: `Arm.LIVE == "live"`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class UpdateKind(StrEnum):
 
 
 class Purpose(StrEnum):
-    """`Challenger.purpose`: why a version answers beside the live one. A challenger that a person set has none."""
+    """`Challenger.purpose`: why a version answers beside the live one. A challenger that a person set has no purpose."""
 
     RUN = "run"
     WATCH = "watch"
 
 
 class RunEvent(StrEnum):
-    """`TrainingEvent.kind`: what became of a training run. All but PROGRESS and PASSED_OVER come at most once a run."""
+    """`TrainingEvent.kind`: the event in a training run. All but PROGRESS and PASSED_OVER occur at most once per run."""
 
     ASKED = "asked"
     PASSED_OVER = "passed_over"

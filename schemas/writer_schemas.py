@@ -1,8 +1,9 @@
-"""Which writers' schemas are read by, and how much one record may hold. Pure.
+"""Decides which writers' schemas are accepted for reading, and how much one record may contain. Pure.
 
-The registry takes schemas from anybody, and calls many things compatible that cost a reader its life: a field that holds its own
-record nests until the stack ends, an array of items that take no bytes holds 2^60 of them in ten, a type that is named twice in the
-next type, thirty times over, is a thousand million values. They are refused here, before a byte is read by them.
+The registry accepts schemas from anybody, and counts schemas as compatible that can kill a reader: a field that contains its
+own record nests until the stack overflows; an array of items without bytes encodes 2^60 of them in ten bytes; a type that
+occurs twice in the next type, thirty levels deep, is a thousand million values. They are refused here, before any byte is read
+with them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 from schemas.avro import Schema, parsed
 from schemas.errors import UndecodableRecord
 
-MOST_VALUES = 65_536  # of one record: numbers, texts, nulls and what they lie in
-MOST_NODES = 10_000  # of a schema, each named type counted wherever it is used
+MOST_VALUES = 65_536  # per record: numbers, texts, nulls and their containers
+MOST_NODES = 10_000  # per schema; each named type counts at every use
 MOST_DEPTH = 32  # levels of types
 _MOST_JSON_DEPTH = 4 * MOST_DEPTH
 _SIZES = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
@@ -23,23 +24,24 @@ _SIZES = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8,
 
 @dataclass(frozen=True)
 class Writer:
-    """A schema that may be read by. nodes: values of a record whose arrays and maps are empty. item_nodes: the most that one
-    item of any array or map holds; each item takes a byte or more. 0 where there is no array or map."""
+    """A schema that is accepted for reading. nodes: number of values in a record whose arrays and maps are empty. item_nodes:
+    maximum number of values in one item of any array or map; each item takes at least one byte. 0 if there is no array or map."""
 
     schema: Schema
-    whole: Any  # as fastavro has parsed it
+    whole: Any  # as parsed by fastavro
     named: dict[str, Any]
     nodes: int
     item_nodes: int
 
     def check(self, body: bytes, most_values: int) -> None:
-        """Raises UndecodableRecord where the body holds more values than that; most bodies are too short to."""
+        """Raises UndecodableRecord if the body contains more than the permitted values; most bodies are too short for that."""
         if self.nodes + self.item_nodes * len(body) > most_values:
             _Count(self.named, body, most_values).walk(self.whole, 0)
 
     @cached_property
     def plain(self) -> Schema:
-        """The schema as it is where it has no logical types, else without them: a column holds what was written."""
+        """The unchanged schema if it has no logical types, otherwise the schema without them: a column contains the written
+        values."""
         stripped = _without_logical(self.schema)
         return self.schema if stripped == self.schema else stripped
 
@@ -48,7 +50,7 @@ _checked: dict[int, tuple[Schema, Writer | UndecodableRecord]] = {}
 
 
 def writer_of(schema: Any) -> Writer:
-    """The check of a schema object, made once for each. Raises UndecodableRecord where it is not read by."""
+    """The check of a schema object, created once for each. Raises UndecodableRecord if the schema is not accepted."""
     held = _checked.get(id(schema))
     if held is None:
         try:
@@ -65,7 +67,7 @@ def _measured(schema: Any) -> Writer:
     _check_depth(schema, _MOST_JSON_DEPTH)
     try:
         whole = parsed(schema)
-    except Exception as error:  # fastavro raises many kinds on what is no schema
+    except Exception as error:  # fastavro raises many kinds of errors for an invalid schema
         raise UndecodableRecord(f"its schema is not one of Avro: {type(error).__name__} {error}") from error
     if not isinstance(whole, dict) or whole.get("type") != "record":
         raise UndecodableRecord("its schema is not of a record")
@@ -85,7 +87,7 @@ def _check_depth(schema: Any, left: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """Of a type whose arrays and maps are empty. depth: levels, through arrays as well."""
+    """The size of a type whose arrays and maps are empty. depth: levels, including those through arrays."""
 
     nodes: int = 1
     fewest_bytes: int = 0
@@ -93,7 +95,7 @@ class _Size:
 
 
 class _Measure:
-    """named: every named type of the schema as fastavro has parsed it, whose references are whole names."""
+    """named: every named type of the schema as parsed by fastavro, which writes references as full names."""
 
     def __init__(self, named: dict[str, Any]) -> None:
         self.named = named
@@ -151,13 +153,13 @@ def _deeper(inner: list[_Size]) -> int:
 
 
 class _Count:
-    """Walks over one body and counts what it holds, without keeping any of it."""
+    """Walks over one body and counts its values, without keeping any of them."""
 
     def __init__(self, named: dict[str, Any], body: bytes, most: int) -> None:
         self._named, self._body, self._most, self._left = named, body, most, most
 
     def walk(self, kind: Any, at: int) -> int:
-        """Where the value ends that begins at `at`. Raises UndecodableRecord."""
+        """The end of the value that begins at `at`. Raises UndecodableRecord."""
         self._spend(1)
         match kind:
             case list():
@@ -199,7 +201,7 @@ class _Count:
             if count == 0:
                 return at
             if count < 0:
-                _, at = self._varint(at)  # the block's size in bytes, for readers that pass it over
+                _, at = self._varint(at)  # the block's size in bytes, for readers that skip it
             if abs(count) > self._left:
                 self._spend(abs(count))
             for _ in range(abs(count)):

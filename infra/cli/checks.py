@@ -41,14 +41,14 @@ def _gates() -> list[tuple[str, list[str]]]:
             (
                 f"pages: {name}",
                 [sys.executable, "-m", "infra.monitor.page_checks", name],
-            )  # on Node; without one it says how to fetch it
+            )  # on Node; if Node is missing, the check prints how to install it
             for name in page_checks.CHECKS
         ),
     ]
 
 
 def check() -> int:
-    """0 where every gate passes. All run, so that one call reports every problem."""
+    """0 if every check passes. All of them run, so that one call reports every problem."""
     failed = []
     for name, command in _gates():
         begun = time.perf_counter()
@@ -71,7 +71,7 @@ def fix() -> int:
 
 
 def test(settings: StackSettings, arguments: list[str]) -> int:
-    """The checks, then pytest; its exit code. Tests whose data is missing are skipped and named in the summary."""
+    """Run the checks, then pytest; returns its exit code. Tests whose data is missing are skipped and listed in the summary."""
     free_gb = shutil.disk_usage(ROOT).free / 1e9
     console.out.print(f"unit, contract, property, integration and chaos tests; {free_gb:.0f} GB of disk free")
     stack.fetch(settings, with_features=True, with_connect=True)

@@ -1,4 +1,5 @@
-"""`./millrace doctor`: one table of what is installed, what runs, what is missing, and the command that fixes it."""
+"""`./millrace doctor`: one table of installed parts, running processes, missing parts, and the commands that install or start
+them."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ NEED_DISK_GB = 1.0
 
 
 def run(settings: StackSettings, as_json: bool) -> int:
-    """0 where every row is fine."""
+    """0 if every row is fine."""
     rows = [*_machine(), *_parts(settings), *_servers(settings)]
     if as_json:
         for name, good, state, remedy in rows:
@@ -96,7 +97,7 @@ def _servers(settings: StackSettings) -> list[Row]:
 
 
 def _holder(address: str) -> str:
-    """Which process holds the port, as far as this user can see."""
+    """The process that holds the port, if this user can see it."""
     port = int(address.split("://")[-1].split("/")[0].rpartition(":")[2])
     try:
         for connection in psutil.net_connections("tcp"):

@@ -53,14 +53,14 @@ def freshness(settings: StackSettings, as_json: bool) -> None:
 
 
 def lag(address: KafkaAddress, group: str, topic: Topic[Record]) -> int | None:
-    """Records between the group's committed offsets and the end; None where it has committed nothing."""
+    """Records between the group's committed offsets and the end; None if it has committed nothing."""
     behind = lags(address, [group], [(topic.name, number) for number in range(topic.partitions)])[group]
     return sum(behind.values()) if behind else None
 
 
 def quantiles(metrics_address: str) -> dict[str, Any] | None:
-    """Since the sink started: upper bounds of p50 and p99 from its histogram's buckets, and how many values the store refused because
-    it held newer ones, or could not store. None where the sink does not answer."""
+    """Since the sink started: upper bounds of p50 and p99 from its histogram's buckets, and the number of values that the
+    store refused because it had newer ones, or could not store. None if the sink does not answer."""
     page = metrics_page.page(metrics_address, limit_s=3.0)
     if page is None:
         return None

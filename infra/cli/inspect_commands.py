@@ -1,4 +1,4 @@
-"""Commands that look inside: `status`, `logs`, `topics`, `tail`, `config show`."""
+"""Commands that show the state of the stack: `status`, `logs`, `topics`, `tail`, `config show`."""
 
 from __future__ import annotations
 

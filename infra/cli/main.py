@@ -1,5 +1,6 @@
-"""The command line: its groups of commands, and how errors end. Each group is a module `*_commands.py` that declares its commands in
-a few lines; what a command does lies in a module of its own, imported when it runs, so that `--help` stays fast."""
+"""The command line: its groups of commands, and its handling of errors. Each group is a module `*_commands.py` that declares
+its commands in a few lines; the work of a command is in a module of its own, which is imported when it runs, so that `--help`
+stays fast."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     help="Event-driven machine learning on Kafka. Start with `./millrace demo`.",
 )
 for group in (stack_commands, request_commands, training_commands, feature_commands, inspect_commands, develop_commands):
-    app.add_typer(group.app)  # without a name: its commands are commands of `./millrace`
+    app.add_typer(group.app)  # without a name: its commands become direct commands of `./millrace`
 
 
 def main() -> None:

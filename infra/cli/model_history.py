@@ -21,7 +21,7 @@ READ_LIMIT_S = 15.0
 
 
 def history(settings: StackSettings, name: str, as_json: bool) -> int:
-    """0 where the model has updates, else 1."""
+    """0 if the model has updates, else 1."""
     events = events_of(name, *addresses(settings))
     if not events:
         console.err.print(f"there is no update of {console.escape(name)}: workers use the shipped version, if there is one")
@@ -52,7 +52,7 @@ def events_of(name: str, address: KafkaAddress, registry: SchemaIds) -> list[tup
 
 
 def _event(record: dict[str, Any]) -> tuple[str, str, str]:
-    """Event, who caused it, and its reason or offsets."""
+    """The event, who caused it, and its reason or offsets."""
     if record["topic"] == MODEL_UPDATES.name:
         challengers = [f"{arm['arm']} {arm['version']}, {arm['share']:.0%}" for arm in record["challengers"]]
         return challengers[0] if challengers else "live", record["actor"], record["reason"]

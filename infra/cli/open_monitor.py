@@ -1,4 +1,5 @@
-"""`./millrace monitor`: its address (it is started if it does not run), and the tokens that unlock its actions."""
+"""`./millrace monitor`: prints the monitor's address (and starts the monitor if it does not run), and the tokens that permit
+actions."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from infra.settings import StackSettings
 
 
 def run(settings: StackSettings, tokens: bool, as_json: bool, name: str = "") -> None:
-    """name: print tokens for this person. Raises NotUp where no stack runs."""
+    """name: print tokens for this person. Raises NotUp if no stack runs."""
     tokens_by_role = safety.tokens(settings.run_folder / "monitor")
     if name:
         tokens_by_role = {role: safety.token_for(name, token) for role, token in tokens_by_role.items()}
@@ -33,8 +34,8 @@ def run(settings: StackSettings, tokens: bool, as_json: bool, name: str = "") ->
             running = run_state.read(settings.run_folder)
             running.bootstrap, running.registry = address.bootstrap, settings.registry or running.registry
             if as_json:
-                console.out.file = sys.stderr  # standard output carries the JSON alone
-            web.make(replace(settings, monitor=True))  # the command asks for it, whatever the settings say
+                console.out.file = sys.stderr  # standard output contains only the JSON
+            web.make(replace(settings, monitor=True))  # the command requests the monitor, whatever the settings say
             started = stack.monitor(settings, running)
     if as_json:
         print(json.dumps({"address": started.address}))

@@ -1,8 +1,9 @@
-"""How many requests may be in flight: as many as are answered in time, and no more. Pure but for the tasks that it runs.
+"""Controls how many requests may be in flight: as many as are answered in time, and no more. Pure except for the tasks that it
+runs.
 
-The time to an answer grows with the requests queued before it. So the window grows while answers come well within the deadline and
-shrinks when they do not: by half after an answer that missed the deadline, by a fifth after a slow one (TCP does the same by loss,
-TCP Vegas by delay). It begins with one request, because nothing is known about the workers yet.
+The time to an answer grows with the number of requests queued before it. So the window grows while answers come well within
+the deadline and shrinks when they do not: by half after an answer that missed the deadline, by a fifth after a slow one (TCP
+uses loss in the same way, TCP Vegas uses delay). It begins with one request, because nothing is known about the workers yet.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 FIRST = 1
 MOST = 500
-HELD = 4 * MOST  # answers that wait for an earlier one to be printed first
+HELD = 4 * MOST  # answers that wait until an earlier one is printed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,17 +28,17 @@ class Window:
 
     target_s: float
     size: float = FIRST
-    uncut: int = 0  # answers still to come to requests in flight at the last cut: they cause no further cut
+    uncut: int = 0  # answers still outstanding to requests in flight at the last cut: they cause no further cut
 
     def answered(self, took_s: float, in_time: bool) -> None:
-        """Count one answer, or one that did not come in time."""
+        """Count one answer, or one request without an answer in time."""
         self.uncut = max(0, self.uncut - 1)
         if not in_time or took_s > self.target_s:
             if not self.uncut:
                 self.uncut = int(self.size)
                 self.size = max(1.0, self.size * (0.8 if in_time else 0.5))
         elif took_s < self.target_s / 2:
-            self.size = min(float(MOST), self.size + 1.0)  # doubles each time around
+            self.size = min(float(MOST), self.size + 1.0)  # doubles in each round trip
         else:
             self.size = min(float(MOST), self.size + 1.0 / self.size)
 

@@ -1,4 +1,4 @@
-"""`./millrace status` and `logs`: the processes of the stack, their state and what each worker reports."""
+"""`./millrace status` and `logs`: the processes of the stack, their state and the report of each worker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def status(settings: StackSettings, as_json: bool) -> None:
 
 
 def _rows(settings: StackSettings, running: run_state.State) -> list[dict[str, Any]]:
-    """One row per loop of each process; servers have one row."""
+    """One row per loop of each process; one row per server."""
     statuses = last_statuses(settings) if running.up else {}
     names_by_pid, now_ms = started.of_folder(settings.run_folder), SystemClock().now_ms()
     rows: list[dict[str, Any]] = []
@@ -63,8 +63,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 def state_of(process: started.Started, names_by_pid: Mapping[int, str], now_ms: int) -> dict[str, str]:
-    """state: running, crash loop, stopped, or unkept (its keeper was killed, the process itself still runs). trouble: the reason as
-    text, empty where all is well. names_by_pid: from `started.of_folder`."""
+    """state: running, crash loop, stopped, or unkept (its keeper was killed, but the process itself still runs). trouble: the
+    reason as text, empty if there is no problem. names_by_pid: from `started.of_folder`."""
     if not process.alive():
         pids = sorted(pid for pid, name in names_by_pid.items() if name == process.name)
         if not pids:
@@ -86,7 +86,7 @@ def last_statuses(settings: StackSettings) -> dict[str, dict[str, Any]]:
 
 
 def logs(settings: StackSettings, name: str, lines: int) -> None:
-    """Raises BadSettings where no process of that name has a log."""
+    """Raises BadSettings if no process of that name has a log."""
     folder = settings.run_folder / "logs"
     files = sorted(folder.glob("*.log")) if folder.exists() else []
     chosen = [file for file in files if name in ("", file.stem)]

@@ -1,4 +1,4 @@
-"""`./millrace tail` and `request`: decoded records as lines, of one topic or of one request."""
+"""`./millrace tail` and `request`: prints decoded records of one topic or of one request as lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streams.terminal_text import moment
 
 
 def tail(settings: StackSettings, topic: str, limit: int, first: bool, as_json: bool) -> None:
-    """limit: 0 goes on until Ctrl-C. Raises BadSettings where there is no such topic."""
+    """limit: 0 continues until Ctrl-C. Raises BadSettings if the topic does not exist."""
     address, registry = addresses(settings)
     if topic not in KafkaAdmin(address).partitions():
         raise BadSettings(f"there is no topic {topic}: `./millrace topics` lists them")
@@ -47,7 +47,7 @@ def show_record(record: dict[str, Any], as_json: bool) -> None:
 
 
 def request(settings: StackSettings, request_id: str, as_json: bool) -> int:
-    """Print every record that names the request, in time order. 0 where there is any."""
+    """Print every record that contains the request's id, in time order. 0 if there is any."""
     trace = way(*addresses(settings), request_id)
     for record in trace.records:
         show_fields(record, as_json)

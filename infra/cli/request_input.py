@@ -35,14 +35,15 @@ class Given:
 
 @dataclass(frozen=True)
 class Line:
-    """Fields of one request, or the error of an invalid input line: it becomes that line's answer, and the other lines are sent."""
+    """The fields of one request, or the error of an invalid input line: the error becomes that line's answer, and the other
+    lines are sent."""
 
     fields: dict[str, Any]
     error: InvalidRequest | None = None
 
 
 def requests(task: str, given: Given, claim_checks: ClaimChecks) -> Iterator[Line]:
-    """The requests of a command. Raises InvalidRequest where there is no input, or a named file cannot be read."""
+    """The requests of a command. Raises InvalidRequest if there is no input, or a named file cannot be read."""
     key = consumption(task).key_field
 
     def with_key(fields: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _decoded(raw: bytes, origin: str) -> str:
 
 
 def _with_files(fields: Any, claim_checks: ClaimChecks) -> Any:
-    """JSON cannot carry bytes: {"file": "path"} stands for a media field. Raises InvalidRequest, ValueError."""
+    """Media fields may be {"file": "path"}, because JSON cannot contain bytes. Raises InvalidRequest, ValueError."""
     if isinstance(fields, dict):
         if set(fields) == {"file"}:
             if not isinstance(fields["file"], str):

@@ -26,13 +26,13 @@ from streams.terminal_text import as_json as json_line
 from streams.terminal_text import moment
 
 READ_LIMIT_S = 15.0
-CLOCK_SKEW_MS = 5_000  # between whoever made the request id and the broker
-Truth = dict[str, bool]  # by category, whether it holds
+CLOCK_SKEW_MS = 5_000  # between the clock that created the request id and the broker's
+Truth = dict[str, bool]  # by category, whether it applies
 
 
 @dataclass(frozen=True)
 class Decision:
-    """categories: those that hold for the item. part: the one they hold for, where it is known. note: the reason."""
+    """categories: those that apply to the item. part: the part to which they apply, if known. note: the reason."""
 
     content_id: str
     action: str
@@ -101,11 +101,12 @@ def _print(label: Label, last_action: Mapping[str, Any]) -> None:
 
 
 def truths(verdict: Mapping[str, Any] | None, decision: Decision) -> tuple[Truth, dict[str, Truth]]:
-    """What the decision says about the whole item, and about its parts by name. verdict: None where its record has expired. Pure.
+    """The truths that the decision gives for the whole item, and for its parts by name. verdict: None if its record has
+    expired. Pure.
 
-    `allow`: none of the judged categories holds, but for those that the decision names. `remove`: the named categories hold, or the
-    flagged ones where none is named; a flagged category that is not named does not hold. A category whose part is unknown is said of
-    the whole item only, and no model is trained on it. Raises InvalidRequest where the item has no such part."""
+    `allow`: no judged category applies, except those that the decision names. `remove`: the named categories apply, or the
+    flagged ones if none is named; a flagged category that is not named does not apply. A category whose part is unknown is
+    recorded for the whole item only, and no model is trained on it. Raises InvalidRequest if the item has no such part."""
     judged = {category["category"]: category for category in verdict["categories"]} if verdict else {}
     part_names = [part["part"] for part in verdict["parts"]] if verdict else []
     if decision.part is not None and part_names and decision.part not in part_names:
@@ -129,7 +130,7 @@ def truths(verdict: Mapping[str, Any] | None, decision: Decision) -> tuple[Truth
 
 
 def _last_actions(settings: StackSettings) -> dict[str, dict[str, Any]]:
-    """The action in force for each item, by content id: its last one."""
+    """The current action for each item, by content id: its last one."""
     address, registry = addresses(settings)
     return {action["content_id"]: action for action in records(address, CONTENT_ACTIONS, registry)}
 

@@ -21,12 +21,12 @@ from streams.claim_checks import ClaimChecks
 from streams.client import Client, connect
 from streams.terminal_text import as_json as json_line
 
-# Share of the deadline that an answer should take: a worker that becomes five times slower still answers in time.
+# Fraction of the deadline that an answer should take: a worker that becomes five times slower still answers in time.
 SHARE = 0.2
 
 
 def run(settings: StackSettings, task: str, given: Given, deadline_ms: int, as_json: bool) -> int:
-    """0 where every request was answered `ok`; 1 where any was invalid, expired, failed or got no answer."""
+    """0 if every request was answered `ok`; 1 if any was invalid, expired, failed or got no answer."""
     consumption(task)  # reports an unknown task before anything else
     address, _ = addresses(settings)
     return asyncio.run(
@@ -53,7 +53,7 @@ async def _send(
 
 
 async def _answer(client: Client, task: str, line: Line, deadline_ms: int, window: Window) -> dict[str, Any]:
-    """The result of one request; its error becomes the result. Nothing is sent a second time."""
+    """The result of one request; an error becomes the result. No request is sent twice."""
     if line.error is not None:
         return _failure("invalid", line.error)
     begun_s = time.monotonic()
@@ -72,7 +72,7 @@ def _failure(status: str, error: MillraceError) -> dict[str, Any]:
     return {"request_id": None, "status": status, "error_code": error.code, "error_message": str(error)}
 
 
-# --- what people see ----------------------------------------------------------------------------------------------
+# --- output ------------------------------------------------------------------------------------------------------------
 
 
 def _show(task: str, result: dict[str, Any], as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`./millrace config show`: every setting of every package, its value and where the value comes from."""
+"""`./millrace config show`: every setting of every package, its value and the source of the value."""
 
 from __future__ import annotations
 

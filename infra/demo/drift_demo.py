@@ -1,4 +1,4 @@
-"""`./millrace demo --drift`: shows retraining, from a change of the traffic to the new version that answers it."""
+"""`./millrace demo --drift`: shows a retraining, from the change of the traffic to the new live version."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ COLOURS = {"refused": "red", "failed": "red", "rolled_back": "red", "promoted": 
 
 
 def run(settings: StackSettings, model: str, keep: bool) -> None:
-    """Runs in a folder of its own, so that no other data is used for training; the folder is removed afterwards unless `keep`."""
+    """Runs in a folder of its own, so that training uses no other data; the folder is removed afterwards unless `keep`."""
     traffic = traffic_of(model, Path(settings.data))
     rate_per_s, task = RATES_PER_S[model], traffic.taken.group
     stack.fetch(settings)
     home = settings.home_folder.resolve() / "drift-demo"
-    stack.down(replace(settings, home=str(home)))  # it may run since an earlier `--keep`
+    stack.down(replace(settings, home=str(home)))  # an earlier `--keep` may have left it running
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     (home / "jars").symlink_to(settings.jars.resolve())
     if settings.monitor:
         (settings.home_folder / "monitor").mkdir(parents=True, exist_ok=True)
-        (home / "monitor").symlink_to((settings.home_folder / "monitor").resolve())  # its pages are built once
+        (home / "monitor").symlink_to((settings.home_folder / "monitor").resolve())  # its pages are built only once
     own = replace(settings, home=str(home), processes=task, bootstrap=None, registry=None, mlflow=None)
     os.environ.update(SETTINGS)
     console.out.print(

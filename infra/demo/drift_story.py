@@ -1,9 +1,9 @@
 """The story of `demo --drift` and its benchmark: the traffic changes, and Millrace retrains a model for it.
 
-Requests are sent with their truth as labels: first of a kind that the shipped model knows, then of a new kind (`drift_traffic.py`). From
-then on everything happens by itself: drift is found, a run trains on the labelled requests, the gate compares, a canary proves the
-candidate, and it takes over. After that a run with shuffled labels must be refused, and when its version is promoted by hand, it must be
-rolled back.
+Requests are sent with their true answers as labels: first of a kind that the shipped model knows, then of a new kind
+(`drift_traffic.py`). From then on everything happens automatically: drift is detected, a run trains on the labelled requests,
+the gate compares, a canary tests the candidate, and the candidate becomes live. After that a run with shuffled labels must be
+refused, and when its version is promoted by hand, it must be rolled back.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from streams.schema_registry import Registry
 LABEL_DELAY_S = 0.5
 STAGE_LIMIT_S = 420.0
 ROLLING = 200
-# Settings with which the story takes minutes at its low traffic; all others have their defaults.
+# Settings with which the story takes minutes at its low traffic; all other settings have their defaults.
 SETTINGS = {
     "MILLRACE_DRIFT_WINDOW_ENTRIES": "300", "MILLRACE_DRIFT_BASELINE_S": "0", "MILLRACE_TRAINING_MIN_LABELLED": "300", "MILLRACE_GATE_MIN_LABELLED": "50", "MILLRACE_CANARY_SHARE": "0.5",
     "MILLRACE_CANARY_MIN_LABELLED": "60", "MILLRACE_COOL_DOWN_S": "3600", "MILLRACE_GATE_MARGIN": "0.03",
@@ -75,12 +75,13 @@ class Story:
     shift: tuple[float, int] = (0.0, 0)  # seconds and number of requests sent when the traffic changed
 
     def find(self, topic: str, **fields: Any) -> Event | None:
-        """The first event of a topic with these fields."""
+        """The first event of a topic with these field values."""
         return next((e for e in self.events if e.topic == topic and all(e.record.get(k) == v for k, v in fields.items())), None)
 
 
 class Teller:
-    """Sends requests and labels, and reads events. on_event: called with each event. on_tick: with the share of right recent answers."""
+    """Sends requests and labels, and reads events. on_event: called with each event. on_tick: called with the share of right
+    recent answers."""
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class Teller:
         return time.perf_counter() - self._begun
 
     def until(self, done: Callable[[], Any], words: str, limit_s: float = STAGE_LIMIT_S) -> Any:
-        """Send traffic until `done` returns something true; that value. Raises StoryFailed after the limit."""
+        """Send traffic until `done` returns a true value, and return it. Raises StoryFailed after the limit."""
         end_s = self.now_s + limit_s
         while not (outcome := done()):
             if self.now_s > end_s:
@@ -129,7 +130,7 @@ class Teller:
 
     def step(self) -> None:
         now = time.perf_counter()
-        if now - self._due > 1.0:  # after a stall the rate holds again, without a burst
+        if now - self._due > 1.0:  # after a stall the usual rate continues, without a burst
             self._due = now
         while self._due <= now:
             self._send(*self.traffic.next(self.story.sent))
@@ -186,7 +187,7 @@ class Teller:
 
 
 def learn(teller: Teller) -> str:
-    """Change the traffic and wait until a retrained version is live; that version. Raises StoryFailed."""
+    """Change the traffic, wait until a retrained version is live, and return that version. Raises StoryFailed."""
     story = teller.story
     teller.until(lambda: story.sent >= teller.traffic.baseline, "baseline")
     teller.traffic.changed, story.shift = True, (teller.now_s, story.sent)
@@ -204,7 +205,8 @@ def learn(teller: Teller) -> str:
 
 
 def tell(teller: Teller, command: Callable[[Sequence[str]], None]) -> Story:
-    """The whole story. command: runs a command of `training_triggers`. Raises StoryFailed where a stage is not reached in time."""
+    """Run the whole story. command: runs a command of `training_triggers`. Raises StoryFailed if a stage is not reached in
+    time."""
     story, model, version = teller.story, teller.traffic.model, learn(teller)
     command(["request", model, "--reason", "a control: labels shuffled, it must not pass", "--option", "control=shuffled"])
     refused = teller.until(lambda: story.find(TRAINING_EVENTS.name, kind="refused"), "verdict on the control")
@@ -223,7 +225,7 @@ def tell(teller: Teller, command: Callable[[Sequence[str]], None]) -> Story:
 
 
 def stages(story: Story) -> list[tuple[str, str, float, int]]:
-    """(from, to, seconds, requests sent in between) of each stage, the whole last."""
+    """(from, to, seconds, requests sent in between) of each stage; the last entry is the whole."""
     marks = [("the traffic changed", *story.shift)]
     for words, topic, fields in (
         ("drift was found", DRIFT_EVENTS.name, {}),

@@ -1,4 +1,5 @@
-"""What the story of drift sends: requests whose truth is known, and how they change. Texts are written here; pictures are MNIST's."""
+"""The traffic of the drift story: requests whose truth is known, and their change. The texts are defined here; the pictures
+are MNIST's."""
 
 from __future__ import annotations
 
@@ -18,15 +19,15 @@ from schemas.topics import consumption
 
 TEXTS = Path(__file__).with_name("drift_story_texts.tsv")
 PLACES = ("Lyon", "Utrecht", "Porto", "Ghent", "Turku", "Graz", "Malmö", "Split", "Cork", "Bergen")
-SCHEMES = 0.45  # of the texts, after the change
+SCHEMES = 0.45  # share of the texts, after the change
 TURNED = 40.0  # degrees
-NOISE = 40.0  # deviation of a pixel, of 255
-HELD_OUT_EVERY = 4  # the shipped model never saw each fourth picture of the file: those are sent
+NOISE = 40.0  # standard deviation per pixel, of 255
+HELD_OUT_EVERY = 4  # the shipped model never saw every fourth picture of the file: those are sent
 
 
 class Traffic(Protocol):
-    """changed: whether what comes now is of the new kind. baseline: requests before it is; a third of them are held back, and must
-    be enough to show that what the model knew it still knows."""
+    """changed: whether the next requests are of the new kind. baseline: number of requests before the change; a third of them
+    are held back, and must be enough to show that the model still knows the old kind."""
 
     model: str
     baseline: int
@@ -34,15 +35,15 @@ class Traffic(Protocol):
     changed: bool
 
     def next(self, number: int) -> tuple[dict[str, Any], dict[str, bool]]:
-        """A request's fields, and what is true of it."""
+        """The fields of a request, and its truth."""
         ...
 
     def right(self, result: Mapping[str, Any], truth: Mapping[str, bool]) -> bool: ...
 
 
 class Texts:
-    """Talk, and offers that the shipped model knows, put together from two lines each; then also polite schemes, from three parts. So few texts
-    are alike: the gate counts equal ones once."""
+    """Talk, and offers that the shipped model knows, each composed of two lines; after the change also polite schemes, of
+    three parts. So few texts are equal: the gate counts equal ones once."""
 
     model = "moderation-text"
     baseline = 900
@@ -72,10 +73,10 @@ class Texts:
 
 
 class Digits:
-    """Handwritten digits as they are; then turned, with noise. Raises BadSettings where the data folder has none."""
+    """Handwritten digits unchanged; after the change rotated, with noise. Raises BadSettings if the data folder has none."""
 
     model = "vision-digits"
-    baseline = 1_300  # training goes through all its weights: of a hundred held back, two that it gets wrong would be too many
+    baseline = 1_300  # training changes all weights: with only a hundred held back, two wrong answers would be too many
 
     def __init__(self, data: Path, seed: int = 5) -> None:
         self.taken, self.changed = consumption("vision"), False
@@ -105,7 +106,7 @@ class Digits:
 
 
 def traffic_of(model: str, data: Path) -> Traffic:
-    """Raises BadSettings where there is no story of that model."""
+    """Raises BadSettings if there is no story for that model."""
     match model:
         case Texts.model:
             return Texts()

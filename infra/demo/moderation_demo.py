@@ -59,7 +59,8 @@ def texts(count: int, seed: int = 11) -> list[tuple[str, str]]:
 
 
 def run(settings: StackSettings, count: int, keep: bool) -> None:
-    """Start the stack, send, print verdicts and summary; stop it again unless `keep`. Raises DemoFailed where a verdict is missing or doubled."""
+    """Start the stack, send, print verdicts and summary; stop it again unless `keep`. Raises DemoFailed if a verdict is
+    missing or doubled."""
     was_up = run_state.read(settings.run_folder).up
     console.out.print("[bold]Millrace demo[/]: texts in on content-v1, verdicts out on moderation-verdicts-v1, exactly once\n")
     try:
@@ -80,7 +81,8 @@ def run(settings: StackSettings, count: int, keep: bool) -> None:
 
 
 def feed_and_watch(running: run_state.State, items: list[tuple[str, str]]) -> tuple[Watched, float]:
-    """Send the texts at RATE_PER_S and read their verdicts. Waits at most VERDICT_LIMIT_S after the last text. Returns seconds too."""
+    """Send the texts at RATE_PER_S and read their verdicts. Waits at most VERDICT_LIMIT_S after the last text. Also returns
+    the seconds."""
     address, ids, clock = KafkaAddress(bootstrap=running.bootstrap), Registry(running.registry), SystemClock()
     encoder = Encoder.of(CONTENT, ids)
     reader = KafkaBroadcast(address, MODERATION_VERDICTS.name, clock, "end")

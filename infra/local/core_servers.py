@@ -1,4 +1,4 @@
-"""The servers that every stack has, Kafka and the schema registry, and two that it may have, MLflow and Kafka Connect."""
+"""The servers of every stack, Kafka and the schema registry, and two optional ones, MLflow and Kafka Connect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from schemas.errors import BrokerUnavailable
 
 
 def kafka_and_registry(settings: StackSettings, running: run_state.State) -> None:
-    """Both are started at the same time, or taken from the settings; returns when both answer. Keeps `running` and its file current."""
+    """Both are started at the same time, or taken from the settings; returns when both answer. Keeps `running` and its file up
+    to date."""
     run = settings.run_folder
     old_kafka, old_registry = running.find("kafka"), running.find("registry")
     if not settings.bootstrap and (old_kafka is None or not old_kafka.alive()):
@@ -40,7 +41,7 @@ def kafka_and_registry(settings: StackSettings, running: run_state.State) -> Non
 
 
 def _wait(own: Started | None, address: str, answers: Callable[[str], bool], limit_s: float, variable: str) -> None:
-    """Our own server gets time to start; one that a setting names must answer now."""
+    """Our own server gets time to start; a server from the settings must answer now."""
     if own is not None and own.address == address:
         processes.wait_until(lambda: answers(address), own, limit_s)
     elif not answers(address):
@@ -48,7 +49,8 @@ def _wait(own: Started | None, address: str, answers: Callable[[str], bool], lim
 
 
 def mlflow_server(settings: StackSettings, running: run_state.State) -> bool:
-    """Start the MLflow server if the setting says `local`. Whether a server was started, now or earlier, that `up` keeps."""
+    """Start the MLflow server if the setting is `local`. Returns whether this stack has a server of its own, started now or
+    earlier."""
     if settings.mlflow is None:
         return False
     if settings.mlflow != "local":

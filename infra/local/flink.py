@@ -1,5 +1,5 @@
-"""A Flink session cluster as two plain Java processes, without Flink's shell scripts. Its archives come from the Python package
-`apache-flink`, which has an environment of its own, and from the lock of archives."""
+"""A Flink session cluster as two plain Java processes, without Flink's shell scripts. Its archives come from the Python
+package `apache-flink`, which has an environment of its own, and from the lock of archives."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _lock_digest() -> str:
 
 
 def python(home: Path) -> str:
-    """The interpreter of Flink's environment. Raises Stop where it is not installed."""
+    """The interpreter of Flink's environment. Raises Stop if it is not installed."""
     interpreter = environment_folder(home) / "bin" / "python"
     if not interpreter.exists():
         raise Stop("Flink's environment is not installed: `./millrace setup features` installs it")
@@ -67,8 +67,8 @@ def home_of(home: Path) -> Path:
 
 
 def _security(keys: tls.Keys) -> dict[str, object]:
-    """REST and the connections between the processes require the stack's key: whoever can submit a job runs code as this account, and
-    the web page that accepts archives is only one of the ways to submit."""
+    """REST and the connections between the processes require the stack's key: anybody who can submit a job runs code as this
+    account, and the web page that accepts archives is only one of several ways to submit."""
     options: dict[str, object] = {
         "web.submit.enable": "false", "web.cancel.enable": "false",
         "security.ssl.algorithms": "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
@@ -83,7 +83,7 @@ def _security(keys: tls.Keys) -> dict[str, object]:
 
 
 def configure(folder: Path, keys: tls.Keys, rest_port: int, rpc_port: int) -> Path:
-    """Write the cluster's configuration in Flink's format, one key per line; the folder that contains it."""
+    """Write the cluster's configuration in Flink's format, one key per line; returns the folder that contains it."""
     conf = folder / "conf"
     conf.mkdir(parents=True, exist_ok=True)
     temporary = folder / "tmp"
@@ -92,7 +92,7 @@ def configure(folder: Path, keys: tls.Keys, rest_port: int, rpc_port: int) -> Pa
         "jobmanager.rpc.address": "127.0.0.1", "jobmanager.rpc.port": rpc_port, "jobmanager.bind-host": "127.0.0.1",
         "rest.address": "127.0.0.1", "rest.bind-address": "127.0.0.1", "rest.port": rest_port, "rest.bind-port": rest_port,
         "taskmanager.host": "127.0.0.1", "taskmanager.bind-host": "127.0.0.1", "taskmanager.numberOfTaskSlots": SLOTS,
-        # started without Flink's scripts, a task manager needs every size
+        # without Flink's scripts, a task manager needs every memory size
         "taskmanager.cpu.cores": 2.0,
         "taskmanager.memory.task.heap.size": f"{TASK_HEAP_MB}m", "taskmanager.memory.task.off-heap.size": f"{OFF_HEAP_MB}m",
         "taskmanager.memory.network.min": f"{NETWORK_MB}m", "taskmanager.memory.network.max": f"{NETWORK_MB}m",
@@ -102,7 +102,7 @@ def configure(folder: Path, keys: tls.Keys, rest_port: int, rpc_port: int) -> Pa
         "taskmanager.memory.jvm-overhead.min": "192m", "taskmanager.memory.jvm-overhead.max": "192m",
         "io.tmp.dirs": str(temporary), "web.upload.dir": str(temporary), "blob.server.port": "0",
         "cluster.registration.error-delay": "500",  # a task manager that starts first tries again soon
-        "heartbeat.interval": "1000", "heartbeat.timeout": "10000",  # a killed task manager is noticed within ten seconds
+        "heartbeat.interval": "1000", "heartbeat.timeout": "10000",  # a killed task manager is detected within ten seconds
         "restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.attempts": 2147483647,
         "restart-strategy.fixed-delay.delay": "1 s",
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
@@ -130,7 +130,7 @@ def gather(home: Path, jar_folder: Path, folder: Path) -> None:
 
 
 def prepare(home: Path, jar_folder: Path, folder: Path, keys: tls.Keys, rest_port: int | None = None) -> str:
-    """Write the files that both processes read into `folder`; the address of the REST server."""
+    """Write the files that both processes read into `folder`; returns the address of the REST server."""
     gather(home, jar_folder, folder)
     port = rest_port or free_port()
     configure(folder, keys, port, free_port())

@@ -80,7 +80,7 @@ def _alive(pid: int, born: str | float) -> bool:
 
 
 def entries(home: Path) -> list[Path]:
-    """The entries that `clean` removes. Raises NotOurs where the folder has no marker, StillRunning with the running processes."""
+    """The entries that `clean` removes. Raises NotOurs if the folder has no marker, StillRunning with the running processes."""
     refuse_unfit(home)
     try:
         before = set(json.loads((home / MARKER).read_text())["before"])

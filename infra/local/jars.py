@@ -78,9 +78,9 @@ def _is_there(folder: Path, jar: Locked) -> bool:
 
 
 def fetch(folder: Path, progress: Callable[[int], None], components: Sequence[str] = STACK) -> None:
-    """Download what is missing, in parallel, check each digest, unpack the registry.
+    """Download missing archives in parallel, check each digest, unpack the registry.
 
-    `progress` gets the bytes of each finished file. Raises DownloadFailed.
+    `progress` gets the number of bytes of each finished file. Raises DownloadFailed.
     """
     to_fetch = missing(folder, components)
     with ThreadPoolExecutor(_PARALLEL) as pool:
@@ -112,7 +112,7 @@ def _fetch_jar(folder: Path, jar: Locked) -> int:
 
 
 def _resolve(cache: Path, jar: Locked) -> Path:
-    from jgo.maven import MavenContext  # slow to import: only where something is fetched
+    from jgo.maven import MavenContext  # slow to import, so only when something is downloaded
 
     component = MavenContext(repo_cache=cache).project(jar.group, jar.artifact).at_version(jar.version)
     return Path(component.artifact(classifier=jar.classifier, packaging=jar.packaging).resolve())
@@ -123,7 +123,7 @@ def class_path(folder: Path) -> str:
 
 
 def connect_path(folder: Path) -> str:
-    """Only files of the lock: the folder may contain those of an earlier version."""
+    """Only files of the lock: the folder may contain files of an earlier version."""
     return ":".join(str(folder / jar.component / jar.file_name) for jar in locked("connect"))
 
 
@@ -132,7 +132,7 @@ def _registry_folder(folder: Path, archive: Locked) -> Path:
 
 
 def registry_home(folder: Path) -> Path:
-    """The folder of the unpacked registry. The archive is deleted once it is unpacked completely."""
+    """The folder of the unpacked registry. The archive is deleted after it is completely unpacked."""
     (archive,) = locked("registry")
     home = _registry_folder(folder, archive)
     if not home.exists():

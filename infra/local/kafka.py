@@ -34,10 +34,10 @@ rootLogger.appenderRef.out.ref = out
 
 
 def offsets_retention_minutes(retentions_ms: Sequence[int]) -> int:
-    """One day more than the longest retention; the maximum (4,085 years) where a topic is kept forever.
+    """One day more than the longest retention; the maximum (4,085 years) if a topic is kept forever.
 
-    A group that is stopped for a while must find its offsets as long as its records are kept, or it answers all of them again. The
-    broker's own default is a week."""
+    A group that is stopped for a while must find its offsets as long as its records are kept; otherwise it answers all of them
+    again. The broker's own default is a week."""
     if FOREVER_MS in retentions_ms:
         return MAX_MINUTES
     return int(min(MAX_MINUTES, (max(retentions_ms) + DAY_MS) // 60_000))

@@ -1,7 +1,7 @@
-"""Keeps one process running: starts it again whenever it ends, with growing pauses, until the keeper itself is stopped.
+"""Keeps one process running: restarts it whenever it ends, with growing pauses, until the keeper itself is stopped.
 
-`python -m infra.local.keeper NAME COMMAND…`. It never gives up, because the cause of a death may pass; a crash loop is recorded
-(`kept.py`). A full disk does not end it either: nothing that it writes is essential.
+`python -m infra.local.keeper NAME COMMAND…`. It never gives up, because the cause of a death may pass; a crash loop is
+recorded (`kept.py`). A full disk does not end it either: none of the files that it writes is essential.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOOK_EVERY_S = 0.1
 
 @dataclass
 class Keeper:
-    """log: the log of the process; where it is None, no record is written."""
+    """log: the log of the process; if it is None, no record is written."""
 
     name: str
     command: list[str]

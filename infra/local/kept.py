@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 GOOD_RUN_S = 60.0  # a run of at least this length ends a series of deaths
-LOOP_AFTER = 3  # deaths in a row that make a crash loop
+LOOP_AFTER = 3  # consecutive deaths that count as a crash loop
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Kept:
         return self.in_a_row >= LOOP_AFTER and not good
 
     def trouble(self, now_ms: int) -> str:
-        """The crash loop in words; empty where there is none."""
+        """The crash loop in words; empty if there is none."""
         if not self.loops(now_ms):
             return ""
         wait = "" if self.next_try_ms is None else f", next try in {max(0, self.next_try_ms - now_ms) / 1000:.0f} s"
@@ -71,17 +71,17 @@ def write(log: Path, kept: Kept) -> None:
 
 
 def read(log: Path) -> Kept:
-    """The keeper's last record; an empty one where there is none or it cannot be read."""
+    """The keeper's last record; an empty one if there is none or it cannot be read."""
     try:
         kept = Kept(**json.loads(file_of(log).read_text()))
-        kept.trouble(0)  # raises where a value has another type
+        kept.trouble(0)  # raises if a value has the wrong type
         return kept
     except (OSError, ValueError, TypeError, IndexError):
         return Kept()
 
 
 def last_line(log: Path, start: int) -> str:
-    """The last non-blank line after offset `start`, cut to 300 characters; empty where there is none."""
+    """The last non-blank line after offset `start`, cut to 300 characters; empty if there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(start, log.stat().st_size - 8_192))

@@ -31,12 +31,13 @@ def process_environment(settings: StackSettings, running: run_state.State) -> di
 
 
 def copies(settings: StackSettings, names: str) -> int:
-    """How many processes to start for a word of MILLRACE_PROCESSES: only workers are copied."""
+    """How many processes to start for an entry of MILLRACE_PROCESSES: only workers are copied."""
     return settings.workers if names.partition("+")[0].partition(":")[0] in TASK_NAMES else 1
 
 
 def start(settings: StackSettings, running: run_state.State, names: str, slot: int) -> Wait | None:
-    """Start one process with its keeper; a function that waits until it holds its partitions. None where it runs already.
+    """Start one process with its keeper; returns a function that waits until the process holds its partitions. None if it runs
+    already.
 
     names: tasks or processors, joined by +. Raises BadSettings for an unknown name."""
     if names == "views":
@@ -75,7 +76,7 @@ def _start_views(settings: StackSettings, running: run_state.State, slot: int) -
 
 
 def start_reconcile(settings: StackSettings, running: run_state.State) -> None:
-    """The process that keeps the registry's aliases at what model-updates-v1 says."""
+    """The process that updates the registry's aliases from model-updates-v1."""
     old = running.find("reconcile")
     if old is None or not old.alive():
         command = [sys.executable, "-m", "training_triggers", "reconcile"]

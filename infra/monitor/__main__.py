@@ -1,4 +1,5 @@
-"""`python -m infra.monitor`: serve the monitor until told to stop. `./millrace monitor` finds or starts it."""
+"""`python -m infra.monitor`: serves the monitor until it is stopped. `./millrace monitor` finds a running monitor or starts
+one."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from streams.process.shell import configure_logging
 
 
 class Server(uvicorn.Server):
-    """Ends its streams when it is told to stop."""
+    """Ends its streams when it is asked to stop."""
 
     def __init__(self, config: uvicorn.Config, monitor: Monitor) -> None:
         super().__init__(config)

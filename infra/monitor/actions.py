@@ -1,5 +1,5 @@
-"""What a token unlocks. Records go out in one transaction with their line of audit; what another package does is run as its own
-command, between a line that says it is begun and one that says how it ended."""
+"""The actions that a token permits. Records are written in one transaction with their audit line. An action of another package
+runs as that package's command, between an audit line that says `begun` and one with the outcome."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from streams.rows import OutRecords
 from streams.schema_registry import Registry
 
 COMMAND_LIMIT_S = 120.0
-UNKNOWN_EVERY_S = 10.0  # a line about those without a token
+UNKNOWN_EVERY_S = 10.0  # interval between audit lines about callers without a token
 MOST_UNWRITTEN = 100
 
 
@@ -44,7 +44,7 @@ class Produced:
 
 
 class Actions:
-    """One at a time."""
+    """Runs one action at a time."""
 
     def __init__(self, settings: StackSettings, address: KafkaAddress, ids: Registry, clock: Clock, story: Story) -> None:
         self._settings, self._ids, self._clock, self._story = settings, ids, clock, story
@@ -61,8 +61,9 @@ class Actions:
         self._transactions.close()
 
     def produce(self, about: TopicAbout, key: str, value: Any, headers: Mapping[str, str], actor: Actor) -> Produced:
-        """One record by the newest schema of the topic, which `permits.producible` told of. Raises InvalidRequest with every place that
-        does not fit, NotAllowed for another's name or another's headers."""
+        """Write one record with the newest schema of the topic, which comes from `permits.producible`. Raises InvalidRequest
+        with every field that does not fit, NotAllowed for another person's name or for headers that are reserved for other
+        processes."""
         permits.headers(headers)
         topic, subject = about.name, about.subject
         raw = forms.encoded(self._ids, subject, permits.signed(topic, value, actor.name))
@@ -87,15 +88,15 @@ class Actions:
         return self._audit.around(self._entry(actor, action, subject, reason), run, self._story.audited)
 
     def call(self, act: Callable[[], None], action: str, subject: str, actor: Actor, words: str) -> None:
-        """Another server's own call."""
+        """Run the call of another server."""
         self._audit.around(self._entry(actor, action, subject, words), act, self._story.audited)
 
     def _entry(self, actor: Actor, action: str, subject: str, words: str) -> AuditEntry:
         return self._audit.entry(actor.name, actor.role, action, subject, words)
 
     def refused(self, actor: Actor | None, action: str, subject: str, why: str) -> None:
-        """A line about an attempt that was refused, written behind the answer. Those without a token, who may be many, share a line every
-        UNKNOWN_EVERY_S."""
+        """Write an audit line about a refused attempt, after the answer was sent. Attempts without a token, of which there may
+        be many, share one line per UNKNOWN_EVERY_S."""
         with self._lock:
             if actor is None:
                 self._unknown += 1

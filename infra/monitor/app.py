@@ -1,5 +1,5 @@
-"""The monitor's server: what can be read by anybody on this machine, and what a token unlocks. Every answer but pages and streams is
-JSON; `/api/openapi.json` describes it. An error is `{"code", "message"}`, the code that of `schemas.errors`."""
+"""The monitor's server: everybody on this machine can read; actions need a token. Every answer except pages and streams is
+JSON; `/api/openapi.json` describes them. An error is `{"code", "message"}` with a code of `schemas.errors`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ class Error(BaseModel):
 
 
 class Guard:
-    """Around everything: other hosts' names, other sites' pages, bodies too large; and the headers of every answer."""
+    """Wraps every request: refuses other host names, requests from other sites and bodies that are too large, and adds the
+    headers to every answer."""
 
     def __init__(self, app: ASGIApp, bound: str) -> None:
         self._app, self._bound = app, bound
@@ -102,7 +103,7 @@ class Guard:
 
 
 def interface(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    """All routes below `/api`, as its document describes them; they answer once `create` has given them a monitor."""
+    """All routes below `/api`, as the OpenAPI document describes them; they work after `create` has given them a monitor."""
     app = FastAPI(
         title="Millrace monitor",
         version="1",
@@ -142,7 +143,7 @@ def _errors(app: FastAPI, monitor: Monitor) -> None:
 
 
 def _audited(monitor: Monitor, request: Request, why: str) -> None:
-    """An attempt that was refused, with who tried it where the token is one of ours."""
+    """Write an audit line about a refused attempt, with the name of the caller if the token is valid."""
     try:
         actor = safety.actor_of(request.headers.get("authorization"), monitor.tokens)
     except safety.NotAllowed:

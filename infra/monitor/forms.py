@@ -1,4 +1,5 @@
-"""What a produce form needs: a valid example of any Avro schema, and a record of what was typed. Pure but for the registry."""
+"""The data of a produce form: a valid example for any Avro schema, and a record from the values that a person typed. Pure
+except for the registry."""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ _PLAIN: dict[str, Any] = {
 
 
 def example(schema: Any) -> Any:
-    """A value as JSON that the schema takes: first branch of a union that is not null, one entry of a list; a type inside itself ends
-    with null or an empty list."""
+    """A JSON value that fits the schema: the first branch of a union that is not null, one entry of a list. A type that
+    contains itself ends with null or an empty list."""
     return _example(schema, names_of(schema), ())
 
 
@@ -70,7 +71,8 @@ def _name(kind: Any) -> str:
 
 
 def encoded(ids: Registry, subject: str, value: Any) -> bytes:
-    """A record as JSON spells it, by the newest schema of its subject. Raises InvalidRequest with every place that does not fit."""
+    """A record in Avro's JSON encoding, encoded with the newest schema of its subject. Raises InvalidRequest with every field
+    that does not fit."""
     newest = ids.newest(subject)
     if newest is None:
         raise InvalidRequest(f"the registry has no subject {subject}: what this topic holds is not known")

@@ -1,5 +1,5 @@
-"""Grafana's dashboard from the metric catalogue: a panel a metric, nothing by hand. `python -m infra.monitor.grafana` writes it,
-with --check it only says whether the file is what the catalogue makes."""
+"""Grafana's dashboard, generated from the metric catalogue with one panel per metric. `python -m infra.monitor.grafana` writes
+it; with --check it only reports whether the file is up to date."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ SOURCE = {"type": "prometheus", "uid": "${source}"}
 
 
 def dashboard() -> dict[str, Any]:
-    """Of Grafana's schema version 39: rates of counters by task, values of gauges, p50, p95 and p99 of histograms."""
+    """The dashboard in Grafana's schema version 39: rates of counters by task, values of gauges, p50, p95 and p99 of
+    histograms."""
     panels = [_of_the_monitor(name, help_) for name, help_ in FAMILIES] + [_panel(metric) for metric in CATALOGUE.values()]
     for i, panel in enumerate(panels):
         panel |= {"id": i + 1, "gridPos": {"x": WIDTH * (i % ACROSS), "y": HEIGHT * (i // ACROSS), "w": WIDTH, "h": HEIGHT}}

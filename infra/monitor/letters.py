@@ -1,4 +1,4 @@
-"""Dead letters: what each says of itself, their groups by cause, and what a redrive writes. Pure."""
+"""Dead letters: the details of each, their groups by cause, and the records that a redrive writes. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from streams.loop.deadletter import OURS
 from streams.rows import OutRecords, Polled
 
 BY_TOPIC: Mapping[str, Consumption] = {taken.dead_letter_topic: taken for taken in CONSUMPTIONS}
-# Of the attempt that failed: nobody waits for the answer any more, and the cause is written anew where it fails again.
+# Headers of the failed attempt. A redrive drops them: nobody waits for the answer any more, and a new failure writes a new cause.
 LEFT_OUT = OURS - {h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET} | {h.DEADLINE_MS, h.REPLY_TO}
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """redrives: how often it was sent again before it failed this time. bytes: of its value."""
+    """redrives: how often the letter was redriven before this failure. bytes: size of its value."""
 
     position: Position
     at_ms: int
@@ -38,7 +38,8 @@ class Letter:
 
 
 def letter(polled: Polled, i: int) -> Letter:
-    """Whatever its headers hold: what is missing or no number is empty or 0, for anybody may write to a topic."""
+    """A letter from any headers: a missing header, or one that is not a number, becomes empty or 0, because anybody may write
+    to a topic."""
     topic, partition = polled.places[i]
     said = {name: (raw or b"").decode(errors="replace") for name, raw in polled.headers[i] or ()}
     origin = "/".join(said.get(name, "?") for name in (h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET))
@@ -78,7 +79,8 @@ class LetterGroup:
 
 
 def grouped(letters: Iterable[Letter], redriven: Mapping[Position, str]) -> list[LetterGroup]:
-    """By topic, step and code; the most waiting first. The message is the newest one."""
+    """Groups by topic, step and code; the one with the most waiting letters comes first. The message is that of the newest
+    letter."""
     found: dict[tuple[str, str, str], LetterGroup] = {}
     for one in letters:
         key = (one.position[0], one.step, one.code)
@@ -98,19 +100,19 @@ def grouped(letters: Iterable[Letter], redriven: Mapping[Position, str]) -> list
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """Those that are known at a moment. redriven: who sent them again, also of letters that are not held any more. not_shown: older
-    ones, which are on their topics alone."""
+    """The letters known at one moment. redriven: who redrove each letter, including letters that are no longer held.
+    not_shown: the number of older letters, which are only on their topics."""
 
     by_position: Mapping[Position, Letter]
     redriven: Mapping[Position, str]
     not_shown: int = 0
 
     def waiting(self) -> list[Letter]:
-        """Those that were not sent again."""
+        """Letters that were not redriven."""
         return [one for position, one in self.by_position.items() if position not in self.redriven]
 
     def of(self, topic: str, step: str | None = None, code: str | None = None) -> list[Letter]:
-        """Those of a topic, and of a step and a code where they are named; the newest first."""
+        """The letters of a topic, and of a step and a code if they are given; newest first."""
         found = [
             one
             for one in self.by_position.values()
@@ -123,7 +125,7 @@ class DeadLetters:
 
 
 def refusal(one: Letter, redriven: Mapping[Position, str], most: int) -> str | None:
-    """Why it may not be sent again; None where it may."""
+    """The reason why the letter may not be redriven; None if it may."""
     if not BY_TOPIC[one.position[0]].retry_topics():
         return f"group {one.group} has no retry topic: mend the record and produce it to {BY_TOPIC[one.position[0]].topic.name}"
     if one.position in redriven:
@@ -134,9 +136,10 @@ def refusal(one: Letter, redriven: Mapping[Position, str], most: int) -> str | N
 
 
 def redrive(polled: Polled, chosen: Sequence[int], edited: Mapping[Position, bytes], now_ms: int) -> OutRecords:
-    """Records for the group's first retry topic: key, value and headers as they were, the redrive's number one higher, due at once.
+    """Records for the group's first retry topic: key, value and headers unchanged, the redrive number one higher, due
+    immediately.
 
-    edited: by position, the value in place of the one that failed."""
+    edited: by position, the new value that replaces the failed one."""
     topic = polled.places[chosen[0]][0]
     target = BY_TOPIC[topic].retry_topics()[0]
     keys, values, headers, partitions = [], [], [], []

@@ -1,4 +1,5 @@
-"""What other packages know, asked by their own commands, as they are never imported: a process each, some seconds."""
+"""Information from other packages, by running their commands, because infra never imports those packages: one process each,
+which takes seconds."""
 
 from __future__ import annotations
 
@@ -102,7 +103,7 @@ def accuracy(settings: StackSettings, name: str, hours: float) -> AccuracyHistor
 
 
 def blindness(settings: StackSettings) -> list[Blindness]:
-    """Of each version that is watched, and of models whose answers met no label."""
+    """For each watched version, and for models whose answers have no label."""
     return [
         picked(Blindness, one) for one in run_json("training_triggers", "drift", limit_s=LIMIT_S, **command_environment(settings))
     ]

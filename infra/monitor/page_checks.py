@@ -1,4 +1,5 @@
-"""What the monitor's pages must pass: `python -m infra.monitor.page_checks format|types|tests`; `fix` formats the sources and mends lint."""
+"""The checks of the monitor's pages: `python -m infra.monitor.page_checks format|types|tests`; `fix` formats the sources and
+corrects lint."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ CHECKS: dict[str, tuple[str, ...]] = {
 
 
 def packages() -> Path:
-    """A copy of the sources with all packages, those of the checks too. Raises PagesNotBuilt where there is no Node, or npm fails."""
+    """A copy of the sources with all packages, including those of the checks. Raises PagesNotBuilt if Node is missing or npm
+    fails."""
     work = load(StackSettings, os.environ).home_folder.resolve() / "monitor" / "tests"
     work.mkdir(parents=True, exist_ok=True)
     web.packages(work, with_tests=True)
@@ -27,7 +29,7 @@ def packages() -> Path:
 
 
 def run(check: str) -> str:
-    """What the check printed. Raises PagesNotBuilt with its words where it fails."""
+    """The output of the check. Raises PagesNotBuilt with that output if it fails."""
     return web.run(packages(), *CHECKS[check])
 
 

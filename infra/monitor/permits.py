@@ -1,5 +1,6 @@
-"""What the operator's token may write, told from the catalogue. A topic whose record says what the system decided, did or learnt is
-written by the process that does it, and by nobody's token: else a record would do what another role, or nobody, may."""
+"""The records that the operator's token may write, according to the catalogue. A topic that records a decision, action or
+result of the system is written only by the process responsible for it, never with a token. Otherwise a record could do what
+belongs to another role, or to nobody."""
 
 from __future__ import annotations
 
@@ -14,14 +15,14 @@ from schemas.topics import LABELS
 from streams import headers as h
 
 OUTSIDE = frozenset({"producers", "clients"})
-# CloudEvents' own are written by the monitor; the others that `streams.headers` names are a loop's or a command's word.
+# The monitor writes CloudEvents' own headers; all other headers in `streams.headers` belong to loops or commands.
 _OF_PEOPLE = frozenset({h.CE_ID, h.TRACEPARENT, h.DEADLINE_MS, h.PRIORITY, h.REPLY_TO})
 _RESERVED = frozenset(header.name for header in h.CATALOGUE) - _OF_PEOPLE
 
 
 def producible(topic: str) -> TopicAbout:
-    """The topic's entry in the catalogue. Raises InvalidRequest for a topic that is not ours, NotAllowed for one that people outside
-    do not write."""
+    """The topic's entry in the catalogue. Raises InvalidRequest if the topic is not in the catalogue, NotAllowed if people
+    outside do not write to it."""
     about = pipeline.about(topic)
     if about is None:
         raise InvalidRequest(f"{topic} is not a topic of the catalogue")
@@ -31,7 +32,8 @@ def producible(topic: str) -> TopicAbout:
 
 
 def unmendable(dead_letter_topic: str) -> str | None:
-    """Why the record of a dead letter may not be changed before it goes again; None where it may. As it was, any may go."""
+    """The reason why the record of a dead letter may not be changed before a redrive; None if it may. Every unchanged record
+    may be redriven."""
     about = pipeline.about(letters.BY_TOPIC[dead_letter_topic].topic.name)
     if about is not None and OUTSIDE & set(about.writers):
         return None
@@ -39,7 +41,7 @@ def unmendable(dead_letter_topic: str) -> str | None:
 
 
 def signed(topic: str, value: Mapping[str, Any], actor: str) -> dict[str, Any]:
-    """The record in the actor's own name, where its record names one. Raises NotAllowed for a label in another's name."""
+    """The record; a label gets the actor's own name. Raises NotAllowed for a label in another person's name."""
     if topic != LABELS.name:
         return dict(value)
     if value.get("actor") not in (None, actor):
@@ -48,7 +50,7 @@ def signed(topic: str, value: Mapping[str, Any], actor: str) -> dict[str, Any]:
 
 
 def headers(names: Iterable[str]) -> None:
-    """Raises NotAllowed where one is not a client's to write."""
+    """Raises NotAllowed for a header that clients may not write."""
     wrong = sorted(name for name in names if name in _RESERVED or name.startswith(h.KIP_1034))
     if wrong:
         raise NotAllowed(f"the headers {', '.join(wrong)} are written by our own processes")

@@ -1,4 +1,4 @@
-"""The pipeline as a graph, told from the catalogue: who writes which topic, who reads it, and where it ends. Pure."""
+"""The pipeline as a graph from the catalogue: who writes each topic, who reads it, and where it ends. Pure."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from schemas.topics import (
 from schemas.vocabulary import FlinkGroup
 
 WORKERS = frozenset(taken.group for taken in TASKS)
-# Bookkeeping that nearly everything writes: drawn only when asked for.
+# Bookkeeping topics that nearly every process writes: drawn only on request.
 ASIDE = frozenset(topic.name for topic in (REPLIES, WORKER_STATUS, SWAP_ACKS, DRIFT_STATE, AUDIT))
 JOBS = {"tiles job": "tiles", "outcomes job": "outcomes"}
 JOB_GROUPS = {"tiles": FlinkGroup.TILES, "outcomes": FlinkGroup.OUTCOMES}
 STORES = {USER_SINK.group: "Redis", ITEM_SINK.group: "Redis", ARCHIVE.group: "Parquet lake", "reconcile": "MLflow"}
-# Of the words that topics use for their writers and readers, those who are not processes of ours.
+# Writers and readers in the catalogue that are not processes of Millrace.
 PEOPLE = {
     "producers": "producers", "generator": "producers", "replay command": "producers", "clients": "clients", "sinks": "sinks",
     "models command": "operator", "training command": "operator", "review command": "operator", "operator": "operator",
@@ -78,12 +78,12 @@ def graph(topics: Iterable[Topic[Record]] = CATALOGUE) -> tuple[list[GraphNode],
         for reader in topic.readers:
             for one in _nodes(reader, topic, owners):
                 edges.setdefault((here, node(one)), GraphEdge(here, one.id, _group(one)))
-    for taken in CONSUMPTIONS:  # what the catalogue says of a group goes before what a topic says of its readers
+    for taken in CONSUMPTIONS:  # the catalogue's entry for a group takes precedence over the topic's list of readers
         one = GraphNode(
             f"group:{taken.group}", "worker" if taken.group in WORKERS else "processor", taken.group, taken.topic.owner
         )
         edges[f"topic:{taken.topic.name}", node(one)] = GraphEdge(f"topic:{taken.topic.name}", one.id, taken.group)
-        for name in (*taken.retry_topics(), taken.dead_letter_topic):  # inner: drawn only when asked for
+        for name in (*taken.retry_topics(), taken.dead_letter_topic):  # inner: drawn only on request
             inner = node(GraphNode(f"topic:{name}", "topic", name, taken.topic.owner, aside=True))
             edges[one.id, inner] = GraphEdge(one.id, inner)
             if name != taken.dead_letter_topic:
@@ -134,7 +134,7 @@ class TopicAbout:
 
 @cache
 def catalogue() -> list[TopicAbout]:
-    """Every topic that is made: those of the catalogue, and the retry and dead-letter topics of its readers."""
+    """Every topic that provisioning creates: those of the catalogue, and the retry and dead-letter topics of their readers."""
     made = {topic.name: topic for topic in CATALOGUE}
     retries = {name: taken.topic for taken in CONSUMPTIONS for name in taken.retry_topics()}
     dead = {taken.dead_letter_topic: taken.topic for taken in CONSUMPTIONS}
@@ -163,5 +163,5 @@ def catalogue() -> list[TopicAbout]:
 
 
 def about(topic: str) -> TopicAbout | None:
-    """Its entry in the catalogue; None for a topic that is not ours."""
+    """The topic's entry in the catalogue; None for a topic that is not in it."""
     return next((one for one in catalogue() if one.name == topic), None)

@@ -1,4 +1,4 @@
-"""Whatever was read, as JSON that every parser takes. Pure."""
+"""Converts any value that was read to JSON that every parser accepts. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CUT_CHARS = 16 * 1024  # of one text in a list; the record's own page shows more
+CUT_CHARS = 16 * 1024  # per text in a list; the record's own page shows more
 WHOLE_CHARS = 1024 * 1024
 BYTES_CHARS = 256
 DEEPEST = 60
 
 
 def plain(value: Any, most_chars: int = CUT_CHARS, depth: int = 0) -> Any:
-    """Bytes as Avro's own JSON spells them (a character a byte), what is long or deep cut with a word on it, numbers that are none as
+    """Bytes as in Avro's JSON encoding (one character per byte), long or deep values cut with a note, non-finite numbers as
     text."""
     if depth > DEEPEST:
         return "… (nested deeper)"
@@ -42,7 +42,7 @@ def plain(value: Any, most_chars: int = CUT_CHARS, depth: int = 0) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """The same value with None in the place of each number that is none: JSON has no word for it."""
+    """The same value with None in place of each non-finite number, because JSON cannot express those."""
     match value:
         case float():
             return value if math.isfinite(value) else None
@@ -55,24 +55,24 @@ def finite(value: Any) -> Any:
 
 
 def shown(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record in a list of records: numbers that are none are None, long texts are cut."""
+    """A record for a list of records: non-finite numbers are None, long texts are cut."""
     found: dict[str, Any] = plain(finite(record))
     return found
 
 
 def picked(kind: Callable[..., T], found: Mapping[str, Any]) -> T:
-    """A dataclass with its fields from a mapping, which may hold more; numbers that are none are None."""
+    """A dataclass with its fields from a mapping, which may have further keys; non-finite numbers are None."""
     names = getattr(kind, "__dataclass_fields__")  # noqa: B009  # not of every callable
     return kind(**{name: finite(found[name]) for name in names})
 
 
 def extended(kind: Callable[..., T], record: DataclassInstance, **more: Any) -> T:
-    """A dataclass that inherits a record's: with the fields of this one, and its own."""
+    """A dataclass that inherits from a record's dataclass: the fields of the given record, and its own."""
     return kind(**{field.name: getattr(record, field.name) for field in fields(record)}, **more)
 
 
 def as_json(value: Any) -> bytes:
-    """RFC 8259, whatever the value holds: no NaN, and no half of a surrogate pair."""
+    """JSON by RFC 8259 for any value: no NaN, and no unpaired surrogate."""
     try:
         words = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the monitor knows and no loop does, for Prometheus: lag, waiting dead letters, who runs. Pure."""
+"""Metrics for Prometheus that only the monitor has: lag, waiting dead letters, running processes. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FAMILIES = (
 
 
 def page(snapshot: Snapshot) -> str:
-    """The exposition format, version 0.0.4."""
+    """The page in the exposition format, version 0.0.4."""
     values: dict[str, list[str]] = {name: [] for name, _ in FAMILIES}
     for group, about in snapshot.groups.items():
         for topic, edge in about.edges.items():

@@ -1,4 +1,5 @@
-"""Dead letters sent again, each once: planned when it begins and not before, and looked up again in the audit before each part."""
+"""Redrives of dead letters, each letter once: planned when the redrive begins and not earlier, and checked against the audit
+before each part."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from streams.kafka.config import KafkaAddress
 from streams.rows import Place
 from streams.schema_registry import Registry
 
-PART = 100  # records of one transaction
+PART = 100  # records per transaction
 MOST_REDRIVES = 5
 
 
@@ -31,7 +32,7 @@ class Busy(Stop):
 
 @dataclass(frozen=True)
 class Order:
-    """edited: by position, the value in place of the one that failed, as JSON."""
+    """edited: by position, the new value in JSON that replaces the failed one."""
 
     edited: Mapping[Position, Any]
     rate_per_s: float
@@ -77,11 +78,12 @@ class Redrives:
         self._run: RedriveRun | None = None
 
     def run(self) -> RedriveRun | None:
-        """The redrive that is under way, or the last one, as it stands."""
+        """The state of the current redrive, or of the last one."""
         return None if self._run is None else replace(self._run)
 
     def plan(self, chosen: Sequence[Letter], edited: Mapping[Position, Any]) -> RedrivePlan:
-        """What a redrive of these would do: the records that would go, each once, and why others would not. Changes nothing."""
+        """The effect of a redrive of these letters: the records that would be written, each once, and the reason why others
+        would not. Changes nothing."""
         redriven = self._story.dead_letters().redriven
         ready, refused, targets = list[Position](), list[RefusedLetter](), dict[str, int]()
         for position, one in {one.position: one for one in chosen}.items():
@@ -104,9 +106,9 @@ class Redrives:
         return None
 
     def begin(self, chosen: Sequence[Letter], order: Order) -> RedrivePlan:
-        """Begin to send those that may go, PART records a transaction with their line of audit, at most `rate_per_s`. What was sent is
-        never sent again, whatever ends this. Raises Busy where one is under way."""
-        with self._beginning:  # the plan is made of what the run before it left
+        """Begin to redrive the permitted letters, PART records per transaction with their audit line, at most `rate_per_s`. A
+        letter that was redriven is never redriven again, however this redrive ends. Raises Busy if another one is in progress."""
+        with self._beginning:  # the plan depends on the result of the run before it
             if self._run is not None and self._run.state == "running":
                 raise Busy("a redrive is under way: wait for its end")
             plan = self.plan(chosen, order.edited)
@@ -145,7 +147,8 @@ class Redrives:
                 raise Stop("the monitor was stopped; what was not sent waits as before")
 
     def _part(self, topic: str, mine: Sequence[Letter], sent: set[Position], order: Order) -> int:
-        """Those of `mine` that the audit does not tell of; how many were sent. sent: what it told of before, kept current."""
+        """Write those of `mine` that are not in the audit; returns their number. sent: letters that the audit already lists,
+        kept current."""
         with self._transactions.lock:
             sent |= self._transactions.claim() or set()
             wanted: dict[Place, list[int]] = {}
@@ -167,5 +170,5 @@ class Redrives:
             entry = self._transactions.entry(order.actor.name, order.actor.role, topic, positions, words)
             self._transactions.write([out], entry)
             sent.update(found)
-        self._story.audited(entry)  # at once, and not only when the audit has been read
+        self._story.audited(entry)  # immediately, without waiting for the next read of the audit
         return len(found)

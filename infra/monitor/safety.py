@@ -1,6 +1,6 @@
-"""Who may do what, and what a browser is told. Read-only without a token; a token says who acts and in which role, and is sent in a
-header of its own, never a cookie, so another site cannot use it; the host must be this one, so another name that points here cannot
-either."""
+"""Permissions, and the security headers for browsers. Without a token everything is read-only. A token names the actor and the
+role, and is sent in a header of its own, never a cookie, so another site cannot use it. The host must be this machine, so
+another name that resolves to it is refused too."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src blob:; connect-src 'self'; "
-        "worker-src 'self'; "  # blob: pictures and sounds of records, which our own pages make, of a fixed type each
+        "worker-src 'self'; "  # blob: pictures and sounds of records, which our own pages create, each with a fixed type
         "font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -38,13 +38,14 @@ HEADERS: Mapping[str, str] = {
 
 
 class NotAllowed(Stop):
-    """The token is missing, wrong, or for something else."""
+    """The token is missing, wrong, or for another role."""
 
     code = "not-allowed"
 
 
 def tokens(folder: Path) -> dict[str, str]:
-    """A token a role, made at the first start and readable by its owner only. Raises BadSettings where the file holds something else."""
+    """One token per role, created at the first start and readable by its owner only. Raises BadSettings if the file has any
+    other content."""
     file = folder / "tokens.json"
     if file.exists():
         try:
@@ -65,14 +66,15 @@ def tokens(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Actor:
-    """Whose token it is, and what it allows."""
+    """The owner of a token, and the actions that it permits."""
 
     name: str
     role: str
 
 
 def owner() -> str:
-    """Who the role's own token acts as: the account that the monitor runs in, which alone can read the file of tokens."""
+    """The name for which the role's own token acts: the account that runs the monitor, which alone can read the file of
+    tokens."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # an account without a name
@@ -83,7 +85,7 @@ def owner() -> str:
 def token_for(name: str, role_token: str) -> str:
     """A token of that role that acts as `name` and as nobody else: the name, and its HMAC-SHA256 under the role's own token.
 
-    Raises BadSettings for a name that is none."""
+    Raises BadSettings for an invalid name."""
     if not _NAME.fullmatch(name):
         raise BadSettings(f"{name!r} cannot be the name of a token: letters, digits, . _ @ - and at most {MOST_NAME} of them")
     digest = hmac.digest(role_token.encode(), name.encode(), hashlib.sha256)[:24]
@@ -91,8 +93,8 @@ def token_for(name: str, role_token: str) -> str:
 
 
 def actor_of(authorization: str | None, known: Mapping[str, str]) -> Actor | None:
-    """Who acts by a bearer token: the role's own, or one that `token_for` made of it. None where there is none. Raises NotAllowed for a
-    wrong one. Takes the same time for each role."""
+    """The actor of a bearer token: the role's own token, or one that `token_for` derived from it. None if there is no token.
+    Raises NotAllowed for a wrong one. Takes the same time for each role."""
     if not authorization:
         return None
     scheme, _, given = authorization.partition(" ")
@@ -117,9 +119,10 @@ def refused(
     bound: str,
     path: str = "/api",
 ) -> str | None:
-    """Why a request is not taken at all; None where it may go on. bound: the address that is listened on.
+    """The reason why a request is refused; None if it is accepted. bound: the address on which the server listens.
 
-    Another site's page may lead here by a link, and asks for nothing else: some answers cost a process or a search."""
+    Another site's page may link to this one, but may not request anything else, because some answers cost a process or a
+    search."""
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     if name not in LOOPBACK and name != bound:
         return f"host {host!r} is not this machine's: open http://127.0.0.1"

@@ -1,4 +1,4 @@
-"""What the routes share: where the servers are, what is watched, who listens, who may act."""
+"""The objects that the routes share: addresses of the servers, the watch, the listeners and the permissions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from streams.schema_registry import Registry
 
 @dataclass
 class Monitor:
-    """What routes share. pages: the folder of the built front end, or None and why there is none."""
+    """The objects that routes share. pages: the folder of the built front end, or None and the reason why it is missing."""
 
     settings: StackSettings
     address: KafkaAddress
@@ -71,12 +71,12 @@ class Monitor:
             await asyncio.to_thread(thread.join, 10.0)
 
     def end_streams(self) -> None:
-        """Before the server stops, from any thread: it waits for what it still sends."""
+        """Call before the server stops, from any thread, because the server waits for its open streams."""
         self.hub.close()
         self.tails.close()
 
     def bounds(self, topic: str) -> dict[Place, tuple[int, int]]:
-        """First offset and end, asked for now. Raises InvalidRequest for a topic that there is not."""
+        """First offset and end, read now. Raises InvalidRequest for an unknown topic."""
         admin = KafkaAdmin(self.address)
         n = admin.partitions().get(topic)
         if n is None:

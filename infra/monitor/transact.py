@@ -1,4 +1,5 @@
-"""The transactions of all monitors of a broker, which share one transactional id: whoever opens it fences who had it before."""
+"""The transactions of all monitors of one broker, which share one transactional id: a monitor that opens it fences the
+previous one."""
 
 from __future__ import annotations
 
@@ -18,15 +19,16 @@ FENCED = "another monitor acted in the same moment, and this was not written: lo
 
 
 class Transactions:
-    """One at a time, under `lock`. What was fenced is never written again unasked."""
+    """One transaction at a time, under `lock`. A fenced transaction is never written again unless somebody requests it."""
 
     def __init__(self, address: KafkaAddress, audit: Audit) -> None:
         self._address, self._audit = address, audit
-        self._sink: KafkaSink | None = None  # of the redrive that is under way; all that is written meanwhile shares it
+        self._sink: KafkaSink | None = None  # of the redrive in progress; all other writes meanwhile share it
         self.lock = RLock()
 
     def write(self, out: Sequence[OutRecords], entry: AuditEntry) -> None:
-        """All of it with its line, or nothing. Raises RecordTooLarge, Fenced, TransactionAborted, BrokerUnavailable."""
+        """Write all records with their audit line, or nothing. Raises RecordTooLarge, Fenced, TransactionAborted,
+        BrokerUnavailable."""
         with self.lock:
             kept = self._sink
             sink = kept or KafkaSink(self._address, TRANSACTION)
@@ -39,8 +41,9 @@ class Transactions:
                 sink.close()
 
     def claim(self) -> set[Position] | None:
-        """Before the parts of a redrive: open the id, and read which letters were sent by then. From here to `release` a letter that is
-        sent by another monitor means that we are fenced. None where it is held since the last call, with nothing to read."""
+        """Call before the parts of a redrive: opens the id, and reads which letters were redriven by then. From here to
+        `release`, a letter that another monitor redrives means that this monitor is fenced. None if the id is held since the
+        last call; then there is nothing to read."""
         with self.lock:
             if self._sink is not None:
                 return None

@@ -1,4 +1,4 @@
-"""What costs a process or a search of topics is done a few at a time; whoever asks the same gets the same answer."""
+"""Limits how many expensive questions (a process, or a search of topics) run at once; equal questions get the same answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.errors import Stop
 from streams.clock import Clock
 
 AT_ONCE = 2
-MOST_WAITING = 16  # further questions are refused: each is a Python process
+MOST_WAITING = 16  # further questions are refused: each one is a Python process
 KEPT_S = 5.0
 MOST_READS = 12
 T = TypeVar("T")
@@ -24,18 +24,18 @@ class TooMany(Stop):
 
 
 class Shared:
-    """Answers by question: at most AT_ONCE are being made, and each is kept for KEPT_S."""
+    """Answers by question: at most AT_ONCE are computed at the same time, and each is kept for KEPT_S."""
 
     def __init__(self, clock: Clock, at_once: int = AT_ONCE, most_waiting: int = MOST_WAITING) -> None:
         self._clock, self._most = clock, at_once + most_waiting
         self._pool, self._lock = ThreadPoolExecutor(at_once, "commands"), Lock()
-        self._made: dict[Hashable, tuple[Future[Any], list[float]]] = {}  # with the time when it was done
+        self._made: dict[Hashable, tuple[Future[Any], list[float]]] = {}  # with the time of completion
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def ask(self, question: Hashable, make: Callable[[], T]) -> T:
-        """Raises TooMany where too many other questions wait; otherwise as `make`. Nobody who waits takes a thread."""
+        """Raises TooMany if too many other questions wait; otherwise raises as `make` does. A waiting caller takes no thread."""
         found: T = await asyncio.shield(asyncio.wrap_future(self._future(question, make)))
         return found
 
@@ -59,14 +59,14 @@ class Shared:
 
 
 class Reads:
-    """Readers of messages: each has a client of Kafka of its own, and takes a thread of the server's for seconds."""
+    """Readers of messages: each has its own Kafka client, and takes a thread of the server for seconds."""
 
     def __init__(self, most: int = MOST_READS) -> None:
         self._free = BoundedSemaphore(most)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Raises TooMany where none is free."""
+        """Raises TooMany if none is free."""
         if not self._free.acquire(blocking=False):
             raise TooMany("too many read messages at this moment: ask again")
         try:

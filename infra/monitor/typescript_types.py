@@ -1,5 +1,5 @@
-"""The interface's types for the pages, from the OpenAPI document: `python -m infra.monitor.typescript_types` writes FILE, `--check` fails
-where it is not what the document says."""
+"""Writes the TypeScript types for the pages from the OpenAPI document: `python -m infra.monitor.typescript_types` writes FILE,
+`--check` fails if FILE differs from the document."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ export type Json = null | boolean | number | string | Json[] | { [key: string]: 
 """
 Schema = Mapping[str, Any]
 REF = "#/components/schemas/"
-WIDTH = 120  # of a line of comment
+WIDTH = 120  # of a comment line
 PLAIN = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 
 
 def types(document: Schema) -> str:
-    """An interface for each schema of the document, by name. Every field of an answer is there; of a request, those without a default
-    must be."""
+    """An interface for each schema of the document, by name. In an answer every field is required; in a request, those without
+    a default."""
     schemas: Schema = document["components"]["schemas"]
     requests = _reached(_bodies(document), schemas)
     return "\n".join([HEAD, *(_interface(name, schemas[name], name in requests) for name in sorted(schemas))])
@@ -38,7 +38,7 @@ def _bodies(document: Schema) -> list[Schema]:
 
 
 def _reached(where: Any, schemas: Schema) -> set[str]:
-    """Names of the schemas that are named in it, and of those that they name."""
+    """Names of the schemas that it names, directly or through other schemas."""
     found: set[str] = set()
     todo = list(_names(where))
     while todo:

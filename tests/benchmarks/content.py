@@ -1,4 +1,4 @@
-"""Requests of every task, the same for a seed: what `bench tasks` and `bench swap` send."""
+"""Requests of every task, identical for the same seed: the input of `bench tasks` and `bench swap`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def requests(task: str, distinct: int = 32) -> list[dict[str, Any]]:
 
 
 def _photo(random: np.random.Generator) -> bytes:
-    """320 × 240, smooth as photos are, JPEG."""
+    """A JPEG of 320 × 240, smooth like a photo."""
     small = random.integers(0, 256, (12, 16, 3)).astype(np.uint8)
     return media.encoded(Image.fromarray(small).resize((320, 240), Image.Resampling.BICUBIC), "JPEG")
 

@@ -1,5 +1,6 @@
-"""For `bench drift`: entries that are not independent, and accuracies that stay. What is counted is versions, each with a baseline of its own: a false alarm
-is one of a version of which nothing changes. Bounds are Clopper and Pearson's (1934), 95 %."""
+"""For `bench drift`: entries that are not independent, and accuracies that do not change. The unit of counting is a version
+with its own baseline: a false alarm is an alarm of a version in which nothing changes. Bounds are by Clopper and Pearson
+(1934), 95 %."""
 
 from __future__ import annotations
 
@@ -16,14 +17,15 @@ from training_triggers.drift.detect import ANSWERS, SIGNALS
 from training_triggers.drift.version_watch import VersionWatch, WatchRules
 from training_triggers.triggers.trigger import Trigger
 
-Traffic = Callable[[np.random.Generator, float, int], np.ndarray]  # at which share of a day, how many entries
+Traffic = Callable[[np.random.Generator, float, int], np.ndarray]  # fraction of a day, number of entries
 NAMES = ("flag", "heavy", "normal", "other", SAID)
 WINDOWS = 20
-CHANGES = (1.0, 2.0)  # deviations of the normal signal
+CHANGES = (1.0, 2.0)  # in standard deviations of the normal signal
 
 
 def burst(length: int, rhythm: float = 0.0) -> Traffic:
-    """Entries of one author come `length` in a row and are alike; the mean goes up and down by `rhythm` deviations once a day."""
+    """Entries of one author are equal and come in runs of `length`; the mean rises and falls by `rhythm` standard deviations
+    once a day."""
 
     def draw(random: np.random.Generator, day: float, n: int) -> np.ndarray:
         authors = n // length + 2
@@ -38,7 +40,7 @@ def burst(length: int, rhythm: float = 0.0) -> Traffic:
     return draw
 
 
-TRAFFIC: dict[str, tuple[Traffic, int]] = {  # and windows a day; 0: the baseline is the first window
+TRAFFIC: dict[str, tuple[Traffic, int]] = {  # and windows per day; 0: the baseline is the first window
     "independent": (burst(1), 0),
     "bursts of 10": (burst(10), 0),
     "bursts of 30": (burst(30), 0),
@@ -56,7 +58,8 @@ def version(
     windows: int,
     shift: float = 0.0,
 ) -> dict[str, float]:
-    """By trigger: entries from the baseline's end to the first alarm, infinite where none came. shift: of the normal signal from there on."""
+    """By trigger: number of entries from the baseline's end to the first alarm, infinite if there was none. shift: of the
+    normal signal after the baseline."""
     watch, day, at = VersionWatch(NAMES, triggers, rules), float(random.random()), {named(one): float("inf") for one in triggers}
     step, began = 1 / a_day if a_day else 1e-6, 0.0
     part = rules.window_n // 10
@@ -123,14 +126,14 @@ def entries_that_depend(versions: int, window_n: int = 1_000) -> list[dict[str, 
 
 
 def accuracies(versions: int, answers: int = 20_000, window_n: int = 200) -> list[dict[str, Any]]:
-    """Accuracies that stay, and that fall by ten points."""
+    """Accuracies that do not change, and accuracies that fall by ten points."""
     figures, rules = [], WatchRules(window_n=window_n)
     say(
         f"accuracy, windows of {window_n} labelled answers: versions with an alarm within {answers}, and how soon a fall of 10 points is found"
     )
     for share in (0.6, 0.8, 0.9, 0.95, 0.99):
         random = np.random.default_rng(13)
-        # accuracy's test alone: river's detectors are slow, and an alarm of theirs needs a significant fall by the same test
+        # Only the test of accuracy: river's detectors are slow, and their alarms need a significant fall by the same test.
         hits = sum(np.isfinite(_answered(random, share, share, answers, rules, ANSWERS[:1])) for _ in range(versions))
         soon = [_answered(random, share, share - 0.1, 10 * window_n, rules, ANSWERS[:1]) for _ in range(versions)]
         low, high = bounds(hits, versions)
@@ -148,7 +151,7 @@ def accuracies(versions: int, answers: int = 20_000, window_n: int = 200) -> lis
 def _answered(
     random: np.random.Generator, before: float, after: float, answers: int, rules: WatchRules, triggers: Sequence[Trigger]
 ) -> float:
-    """Answers after the baseline until the first alarm."""
+    """Number of answers after the baseline until the first alarm."""
     watch = VersionWatch((RIGHT,), triggers, rules)
     watch.add((random.random((rules.window_n, 1)) < before).astype(np.float32), 1)
     for seen in range(rules.window_n, answers + 1, rules.window_n):

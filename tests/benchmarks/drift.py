@@ -1,5 +1,6 @@
-"""`./millrace bench drift`: false alarms where nothing changes, and how soon shifts of stated size are found. Simulated entries, and digits
-through `vision-digits` where the data folder has them (--data), through the watch that the detectors run; no broker."""
+"""`./millrace bench drift`: false alarms if nothing changes, and the delay until shifts of given size are detected. Uses
+simulated entries, and digits through `vision-digits` if the data folder has them (--data), through the watch that the
+detectors run; no broker."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ from training_triggers.triggers import chi_square, ks, mmd
 from training_triggers.triggers.trigger import Trigger
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
-DEMO_PER_S = 200  # entries a second at the demo's traffic
+DEMO_PER_S = 200  # entries per second at the demo's traffic
 GOAL_RECORDS = 2_000
 
 STILL: dict[str, Draw] = {
@@ -36,7 +37,7 @@ STILL: dict[str, Draw] = {
     "probabilities": lambda random, n: random.beta(0.3, 3.0, n),
     "flags": lambda random, n: (random.random(n) < 0.1).astype(float),
 }
-# What becomes of a standard normal signal, by name.
+# The changed versions of a standard normal signal, by name.
 SHIFTS: dict[str, Draw] = {
     "mean + 0.2 deviations": lambda random, n: random.normal(0.2, 1.0, n),
     "mean + 0.3 deviations": lambda random, n: random.normal(0.3, 1.0, n),
@@ -49,7 +50,7 @@ SHIFTS: dict[str, Draw] = {
 
 
 def _moved(matrix: Sequence[Sequence[float]], pixels: np.ndarray) -> np.ndarray:
-    """About its middle."""
+    """Transforms the picture about its centre."""
     middle = (np.array(pixels.shape) - 1) / 2
     return np.asarray(ndimage.affine_transform(pixels, np.array(matrix), middle - np.array(matrix) @ middle, order=1))
 
@@ -77,7 +78,8 @@ def watch(names: Sequence[str], triggers: Sequence[Trigger], rules: WatchRules) 
 
 
 def false_alarms(windows: int, seed: int, triggers: Sequence[Trigger], rules: WatchRules) -> dict[str, int]:
-    """Alarms by trigger over so many windows of eight signals, an embedding and a class that do not change, a new baseline every 50."""
+    """Alarms by trigger over `windows` windows of eight signals, an embedding and a class that do not change, with a new
+    baseline every 50 windows."""
     random, found = np.random.default_rng(seed), {named(trigger): 0 for trigger in triggers}
     names = [*(f"s{i}" for i in range(8)), *(f"{EMBEDDED}{i:02d}" for i in range(WIDTH)), SAID]
     draws = [*STILL.values(), *STILL.values(), *[STILL["normal"]] * WIDTH, _classes((0.6, 0.2, 0.1, 0.1))]
@@ -99,8 +101,8 @@ def delays(
     most: int,
     names: Sequence[str] = ("s", "t"),
 ) -> dict[str, list[float]]:
-    """names: the columns that are drawn; of two, where one is drawn, the second is normal and does not change. For each trigger, entries
-    from the onset, which lies anywhere in a window, to the alarm; infinite where none came."""
+    """names: the columns to draw; if there are two and only one is drawn, the second is normal and does not change. For each
+    trigger: number of entries from the onset, which is anywhere in a window, to the alarm; infinite if there was none."""
     random, found = np.random.default_rng(7), {named(trigger): list[float]() for trigger in triggers}
     for _ in range(rounds):
         one, quiet = watch(names, triggers, rules), int(random.integers(0, rules.window_n))
@@ -137,7 +139,7 @@ def main() -> None:
     quick = [trigger for trigger in SIGNALS if trigger.of not in (ALL, EMBEDDING)]
     for triggers, windows in ((quick, chosen.windows), ([mmd.TRIGGER, mmd.EMBEDDINGS], chosen.windows // 20)):
         for name, n in false_alarms(windows, 1, triggers, rules).items():
-            a_day = float(stats.chi2.ppf(0.95, 2 * n + 2) / 2) / windows * windows_a_day  # of a Poisson count
+            a_day = float(stats.chi2.ppf(0.95, 2 * n + 2) / 2) / windows * windows_a_day  # bound of a Poisson count
             say(f"  {name}: {n} alarms in {windows} windows; at {DEMO_PER_S} entries/s at most {a_day:.1f} a day (95 %)")
             figures.append(
                 figure(f"false alarms of {name}, at most a day", a_day, "a day", "printed", None, alarms=n, windows=windows)
@@ -212,7 +214,7 @@ def pictures(data: Path, rules: WatchRules, rounds: int) -> list[dict[str, Any]]
 
 
 def through_the_network(pixels: np.ndarray) -> tuple[Sequence[str], Matrix]:
-    """Names of the columns, and what the drift detector gets of each picture."""
+    """Names of the columns, and the drift detector's input for each picture."""
     folder = open_source("shipped:vision-digits")
     task = find_task("vision")
     versions = {folder.name: Version(folder, task.load(folder, folder.name))}

@@ -40,13 +40,14 @@ from tests.support.stack import Stack
 
 LOOPS = "user-sink+item-sink+archive-0"
 FRESHNESS_PER_S = 2_000
-WARM_S = 20.0  # the job, the loops and their JVMs are cold when the stack has just come up
+WARM_S = 20.0  # the job, the loops and their JVMs are cold just after the stack has started
 QUIET_S, START_LIMIT_S = 6.0, 90.0
 KINDS = ("view", "cart", "purchase", "rating")
 
 
 def fill(stack: Stack, count: int, seed: int) -> None:
-    """Validated events of 10,000 people and 2,000 items over the last five minutes, straight to the topic that Flink reads."""
+    """Writes validated events of 10,000 people and 2,000 items over the last five minutes directly to the topic that Flink
+    reads."""
     random, now_ms = np.random.default_rng(seed), int(time.time() * 1000)
     encoder = Encoder.of(USER_EVENTS_VALID, stack.registry)
     sink = KafkaSink(stack.address, None)
@@ -66,8 +67,8 @@ def fill(stack: Stack, count: int, seed: int) -> None:
 
 
 def through_the_job(stack: Stack, count: int, seed: int) -> dict[str, float]:
-    """Events a second that reach the tiles, from the first tile to the last by the broker's times. The task manager is killed
-    first, and the topic is filled while it starts again: nothing else runs when the job begins."""
+    """Events per second that reach the tiles, from the first tile to the last by the broker's times. The task manager is
+    killed first, and the topic is filled while it restarts, so that nothing else runs when the job begins."""
     reader = KafkaBroadcast(stack.address, USER_FEATURES.name, SystemClock(), "end")
     stack.kill("taskmanager")
     fill(stack, count, seed)
@@ -123,7 +124,7 @@ def job(stack: Stack, count: int, n: int) -> list[dict[str, Any]]:
 
 
 def sink(stack: Stack) -> list[dict[str, Any]]:
-    """The sinks take what the rounds before left: rows a second until nothing is behind."""
+    """The sinks process the output of the earlier rounds: rows per second until nothing is behind."""
 
     def behind() -> int:
         return sum(lag(stack.address, c.group, c.topic) or 0 for c in (USER_SINK, ITEM_SINK))
@@ -138,7 +139,7 @@ def sink(stack: Stack) -> list[dict[str, Any]]:
 
 
 def freshness(stack: Stack, seconds: float, load_before: float) -> list[dict[str, Any]]:
-    """From sending an event on user-events-v1 to reading its count online: a probe user every 50 ms, among other traffic."""
+    """From sending an event on user-events-v1 to reading its count online: one probe user every 50 ms, among other traffic."""
     say(f"freshness at {FRESHNESS_PER_S} events/s, {seconds:.0f} s")
     store, waits, waiting, stop = RedisStore(stack.redis, 5.0), list[float](), dict[str, float](), threading.Event()
     seen_ms: dict[str, int] = {}
@@ -193,7 +194,8 @@ def freshness(stack: Stack, seconds: float, load_before: float) -> list[dict[str
 
 
 def closing(store: RedisStore, probes: list[str]) -> tuple[float, float]:
-    """p50 and p99 in ms from the end of the five minutes to the value without them: every user of the run leaves at once."""
+    """p50 and p99 in ms from the end of the five minutes to the value without the events: all users of the run leave the
+    window together."""
     end_ms = (int(time.time() * 1000) // TILE_MS + 1) * TILE_MS
     say(f"  the window of all {FRESHNESS_PER_S} events/s ends in {end_ms / 1000 - time.time():.0f} s")
     time.sleep(max(0.0, end_ms / 1000 - time.time()))
@@ -212,7 +214,7 @@ def closing(store: RedisStore, probes: list[str]) -> tuple[float, float]:
 
 
 def hops(stack: Stack, probes: str, seen_ms: dict[str, int]) -> None:
-    """Where the time goes: between the brokers' times of each probe's records on their way."""
+    """The time spent in each step: between the broker's times of the records of each probe."""
     times: dict[str, list[int]] = {name: [] for name in seen_ms}
     for topic in (USER_EVENTS.name, USER_EVENTS_VALID.name, USER_FEATURES.name):
         reader = KafkaBroadcast(stack.address, topic, SystemClock())
@@ -229,7 +231,7 @@ def hops(stack: Stack, probes: str, seen_ms: dict[str, int]) -> None:
 
 
 def reads(stack: Stack) -> list[dict[str, Any]]:
-    """All 50 features of 1, 10 and 100 entities: one MGET and unpacking, beside Feast's own read of the same blobs."""
+    """All 50 features of 1, 10 and 100 entities: one MGET and unpacking, compared with Feast's own read of the same blobs."""
     store, feast, now_ms = RedisStore(stack.redis, 5.0), feature_store(stack.lake, stack.redis), int(time.time() * 1000)
     values = {f.name: f.default for f in USER.features}
     store.write(USER, {f"r-{i}": pack(USER, EntityValues((1, now_ms), now_ms, None, now_ms, values)) for i in range(2_000)})

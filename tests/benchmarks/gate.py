@@ -1,6 +1,7 @@
-"""`./millrace bench gate`: how often the gate is wrong, and how often it lets pass what is as good. Simulated; seconds, no broker.
+"""`./millrace bench gate`: how often the gate is wrong, and how often it passes an equally good candidate. Simulated; takes
+seconds, no broker.
 
-Reference is a percentile bootstrap of the paired differences (Efron and Tibshirani 1993, chapter 16), the usual way.
+The reference is a percentile bootstrap of the paired differences (Efron and Tibshirani 1993, chapter 16), the usual method.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from training_triggers.runs.gate import GatePolicy, judge
 
 SIZES = (100, 200, 1_000)
 MARGINS = (0.01, 0.02, 0.05)
-DIFFER = (0.0, 0.01, 0.04, 0.10)  # share of the requests on which the versions differ, beside what makes them differ truly
+DIFFER = (0.0, 0.01, 0.04, 0.10)  # share of the requests on which the versions differ, apart from the true difference
 NOMINAL, DRAWS = 0.025, 2_000
 SPAM = 0.004
 Interval = Callable[[int, int, int], tuple[float, float]]
@@ -35,14 +36,15 @@ def bootstrap(gained: int, lost: int, n: int) -> tuple[float, float]:
 
 
 def drawn(random: np.random.Generator, n: int, rounds: int, difference: float, differ: float) -> np.ndarray:
-    """(rounds, 3): examples gained, lost and alike, of versions that truly differ by `difference` and on at least `differ` of the examples."""
+    """(rounds, 3): examples gained, lost and equal, for versions with a true difference of `difference` that differ on at
+    least `differ` of the examples."""
     both = max(0.0, differ - abs(difference)) / 2
     gained, lost = both + max(0.0, difference), both + max(0.0, -difference)
     return random.multinomial(n, [gained, lost, 1 - gained - lost], rounds)
 
 
 def shares(counts: np.ndarray, n: int, interval: Interval, holds: Callable[[float, float], bool]) -> float:
-    """Of the rounds whose interval is so."""
+    """Share of the rounds whose interval meets the condition `holds`."""
     met: dict[tuple[int, int], bool] = {}
     for gained, lost, _ in counts.tolist():
         if (gained, lost) not in met:
@@ -60,7 +62,7 @@ def measured(name: str, goal: str, met: Callable[[float], bool] | None, counts: 
 
 
 def _error(rounds: int, share: float) -> float:
-    """Three standard deviations of a share that is simulated so often."""
+    """Three standard deviations of a share estimated from `rounds` simulations."""
     return 3 * math.sqrt(share * (1 - share) / rounds)
 
 
@@ -117,7 +119,7 @@ def answers(said: np.ndarray) -> Answers:
 
 
 def passes(champion: np.ndarray, candidate: np.ndarray, truth: np.ndarray, labelled: np.ndarray) -> tuple[bool, bool]:
-    """Whether the gate passes it, and whether its overall accuracy alone would, by the bootstrap."""
+    """Whether the gate passes the candidate, and whether its overall accuracy alone would pass, by the bootstrap."""
     known = {str(i): {"spam": bool(truth[i])} for i in np.flatnonzero(labelled).tolist()}
     found = compare(answers(champion), answers(candidate), known)
     told: Accuracy | None = found.accuracy
@@ -126,7 +128,7 @@ def passes(champion: np.ndarray, candidate: np.ndarray, truth: np.ndarray, label
 
 
 def scenes(random: np.random.Generator, rounds: int) -> list[dict[str, Any]]:
-    """The gate whole, on traffic where one number does not tell it."""
+    """The complete gate, on traffic that a single number does not describe."""
     say(f"the gate whole, {rounds} rounds each: imbalance (spam {SPAM:.1%}) and labels that are not of a fair sample")
     found = []
 
@@ -145,7 +147,7 @@ def scenes(random: np.random.Generator, rounds: int) -> list[dict[str, Any]]:
 
         def never(n: int = n) -> tuple[np.ndarray, ...]:
             truth = random.random(n) < SPAM
-            truth[:5] = True  # some there is
+            truth[:5] = True  # so that at least some are true
             return flags(truth, 0.9, 0.001), np.zeros(n, np.bool_), truth, np.ones(n, np.bool_)
 
         scene(f"never flags, {n} labelled", "0", lambda x: x == 0, never)

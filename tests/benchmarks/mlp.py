@@ -1,6 +1,6 @@
-"""The task of the benchmark: an MLP 32-256-256-2 on 32 floats, or a heavier one of about a millisecond a record.
+"""The task of the benchmark: an MLP 32-256-256-2 on 32 floats, or a heavier one that takes about a millisecond per record.
 
-Plain numpy on one thread, so that our loop and the references spend the same on the model, to the instruction.
+Plain numpy on one thread, so that our loop and the references spend exactly the same on the model.
 """
 
 from __future__ import annotations

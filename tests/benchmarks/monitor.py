@@ -1,5 +1,5 @@
-"""`./millrace bench monitor`: what its pages cost the person who looks, and what it costs the machine: in a real Chromium, on a real
-stack. Each round does everything once, so that the reference of a figure is measured beside it."""
+"""`./millrace bench monitor`: how long the monitor's pages take for a person, and what they cost the machine: in a real
+Chromium, on a real stack. Each round measures everything once, so that each figure and its reference come from the same round."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Texts:
 
 
 def flow(bootstrap: str, registry: str, rate_per_s: float, seconds: float) -> None:
-    """rate_per_s texts, twenty times a second; run in a process of its own."""
+    """Sends rate_per_s texts per second, in twenty parts per second; runs in a process of its own."""
     texts, begun, sent = Texts(bootstrap, registry), time.perf_counter(), 0
     while (now := time.perf_counter() - begun) < seconds:
         due = int(now * rate_per_s) - sent
@@ -84,7 +84,7 @@ def flow(bootstrap: str, registry: str, rate_per_s: float, seconds: float) -> No
 def flowing(stack: Stack, rate_per_s: float, seconds: float) -> Iterator[None]:
     process = get_context("spawn").Process(target=flow, args=(stack.address.bootstrap, stack.registry._url, rate_per_s, seconds))
     process.start()
-    time.sleep(3.0)  # its imports
+    time.sleep(3.0)  # for its imports
     try:
         yield
     finally:
@@ -92,7 +92,7 @@ def flowing(stack: Stack, rate_per_s: float, seconds: float) -> Iterator[None]:
 
 
 def cpu_share(process: psutil.Process, seconds: float) -> float:
-    """Of one core."""
+    """As a share of one core."""
     before, begun = process.cpu_times(), time.perf_counter()
     time.sleep(seconds)
     after = process.cpu_times()
@@ -100,7 +100,7 @@ def cpu_share(process: psutil.Process, seconds: float) -> float:
 
 
 def reads_all(bootstrap: str, registry: str, seconds: float) -> None:
-    """The reference: what looks at the records themselves, as a console that counts them would."""
+    """The reference: a program that reads the records themselves, like a console that counts them."""
     reader, ids = KafkaBroadcast(KafkaAddress(bootstrap=bootstrap), CONTENT.name, SystemClock(), "end"), Registry(registry)
     until_s = time.perf_counter() + seconds
     while time.perf_counter() < until_s:
@@ -110,7 +110,7 @@ def reads_all(bootstrap: str, registry: str, seconds: float) -> None:
 
 
 def cpu(stack: Stack, monitor: psutil.Process, browser: Browser, base: str) -> tuple[float, float, float]:
-    """The monitor's share of a core at RATE_PER_S, looked at by nobody and by one page; and the reference's."""
+    """The monitor's share of a core at RATE_PER_S, with no open page and with one; and the reference's."""
     with flowing(stack, RATE_PER_S, 3 * CPU_S + 12):
         admin, places = KafkaAdmin(stack.address), [(CONTENT.name, number) for number in range(4)]
         begun, first = time.perf_counter(), sum(admin.ends(places).values())
@@ -131,7 +131,7 @@ def cpu(stack: Stack, monitor: psutil.Process, browser: Browser, base: str) -> t
 
 
 def paint(browser: Browser, base: str) -> tuple[float, float]:
-    """First contentful paint and the first sight of the whole graph, ms, with nothing cached."""
+    """First contentful paint and the first view of the whole graph, ms, without a cache."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.goto(f"{base}/?show=all", wait_until="commit")
@@ -142,7 +142,7 @@ def paint(browser: Browser, base: str) -> tuple[float, float]:
 
 
 def scroll(browser: Browser, base: str) -> tuple[float, float, float]:
-    """The longest task while LARGE_N records of LARGE_BYTES are scrolled through, the median time between two frames, and the longest
+    """The longest task while LARGE_N records of LARGE_BYTES are scrolled, the median time between two frames, and the longest
     task while they are loaded, ms."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.add_init_script(f"({LONG_TASKS})()")
@@ -205,7 +205,8 @@ def tail(stack: Stack, browser: Browser, base: str) -> tuple[list[float], list[f
 
 
 def p99_of(stack: Stack, seconds: float) -> float:
-    """Of SERVED_PER_S texts a second, from sending one to reading its verdict, ms; those of the first WARM_S are not counted."""
+    """p99 at SERVED_PER_S texts per second, from sending a text to reading its verdict, ms; the texts of the first WARM_S are
+    not counted."""
     reader = KafkaBroadcast(stack.address, MODERATION_VERDICTS.name, SystemClock(), "end")
     texts, sent, times = Texts(stack.address.bootstrap, stack.registry._url), dict[str, float](), list[float]()
     begun, n = time.perf_counter(), int(seconds * SERVED_PER_S)
@@ -225,8 +226,8 @@ def p99_of(stack: Stack, seconds: float) -> float:
 
 
 def crowd(stack: Stack, monitor: psutil.Process, base: str) -> tuple[float, float, int, float]:
-    """p99 of serving alone and beside CONNECTIONS live readers, half of which read nothing; events that the slowest of those who
-    read got; the monitor's share of a core meanwhile."""
+    """p99 of serving alone, and with CONNECTIONS live readers, half of which read nothing; the number of events of the slowest
+    reader that reads; the monitor's share of a core meanwhile."""
     steady = p99_of(stack, 11.0)
     host, port = base.removeprefix("http://").split(":")
     sockets: list[socket.socket] = []

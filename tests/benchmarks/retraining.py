@@ -1,4 +1,5 @@
-"""`./millrace bench retraining`: from a change of the traffic to the version that has learnt it, and serving beside a training."""
+"""`./millrace bench retraining`: the time from a change of the traffic to the version that has learnt it, and serving during a
+training."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ def story_of(folder: Path) -> tuple[Story, dict[str, tuple[float, int]]]:
 
 
 def serving(folder: Path, rounds: int) -> list[tuple[float, float, float, float]]:
-    """Of each round: p99 in ms steady and while a run trains, and the run's seconds, and the share of texts answered in its time."""
+    """For each round: p99 in ms without and with a training run, the run's duration in seconds, and the share of texts
+    answered during the run."""
     stack, found = started(folder), list[tuple[float, float, float, float]]()
     try:
         teller = teller_of(stack, SERVING_PER_S)

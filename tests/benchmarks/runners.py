@@ -1,7 +1,7 @@
-"""What is compared, each in a process of its own: our worker, a plain loop, and the best plain-Python loop.
+"""The compared programs, each in a process of its own: our worker, a plain loop, and the best plain-Python loop.
 
-All three write the same records: a result with the five CloudEvents headers for each request, one prediction-log
-record a batch, offsets in the same transaction, one commit each 100 ms, `flush()` before it. Prints one JSON line.
+All three write the same records: a result with the five CloudEvents headers for each request, one prediction-log record per
+batch, offsets in the same transaction, one commit every 100 ms, `flush()` before it. Prints one JSON line.
 
 `python -m tests.benchmarks.runners WHICH BOOTSTRAP REGISTRY GROUP COUNT HEAVY DELIVERY`
 """
@@ -125,7 +125,7 @@ def ours(bootstrap: str, registry: str, group: str, count: int, heavy: int, deli
 
 
 def _profile(loop: Loop) -> dict[str, float]:
-    """Seconds by stage, by wrapping what each stage calls."""
+    """Seconds by stage, measured by wrapping the functions that each stage calls."""
     from schemas import codec
 
     parts = dict.fromkeys(("poll", "decode", "model", "encode", "produce", "commit"), 0.0)
@@ -155,8 +155,8 @@ def _profile(loop: Loop) -> dict[str, float]:
 
 
 def reference(bootstrap: str, registry: str, group: str, count: int, heavy: int, best: bool) -> None:
-    """A consume-process-produce loop as a careful user of the client would write it; `best` reads and writes each
-    batch in one codec call (research, performance.md, section 6). `produce_batch` cannot carry headers."""
+    """A consume-process-produce loop as a careful user of the client would write it; `best` reads and writes each batch in one
+    codec call (research, performance.md, section 6). `produce_batch` cannot carry headers."""
     address, ids = KafkaAddress(bootstrap=bootstrap), Registry(registry)
     request, result, log = avro.schema("tensor-request"), avro.schema("tensor-result"), avro.schema("prediction-log")
     heads = [head(ids.id_of(s, x)) for s, x in ((RESULTS.subject, result), (PREDICTION_LOG.subject, log))]
@@ -246,7 +246,7 @@ def _varint(n: int) -> bytes:
 
 
 def raw(heavy: int) -> None:
-    """The model alone, at its best batch."""
+    """The model alone, at its best batch size."""
     model, best = Mlp(heavy), 0.0
     for batch in (32, 64, 128, 256):
         x = np.random.default_rng(2).standard_normal((batch, WIDTH)).astype(np.float32)
@@ -262,7 +262,7 @@ def raw(heavy: int) -> None:
 def main() -> None:
     configure_logging(json_lines=True)
     which, bootstrap, registry, group, count, heavy, delivery = sys.argv[1:8]
-    spare_the_collector()  # in all three, so that nothing is compared but the loops
+    spare_the_collector()  # in all three, so that only the loops are compared
     match which:
         case "ours" | "profiled":
             ours(bootstrap, registry, group, int(count), int(heavy), Delivery(delivery), which == "profiled")

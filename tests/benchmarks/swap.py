@@ -1,5 +1,5 @@
-"""`./millrace bench swap`: twenty swaps under load. The p99 of the seconds around each beside the steady p99, and the
-longest gap between two results."""
+"""`./millrace bench swap`: twenty swaps under load. Compares the p99 of the seconds around each swap with the steady p99, and
+reports the longest gap between two results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from training_triggers.versions.promotion import announce, find_source
 MODEL = "moderation-text"
 RATE_PER_S = 100
 AROUND_S = 5.0  # before and after each swap
-Sample = tuple[float, float, str]  # when it was sent and answered, and the version that answered
+Sample = tuple[float, float, str]  # times of sending and of the answer, and the version that answered
 
 
 def versions(folder: Path, count: int) -> list[Path]:
@@ -45,7 +45,7 @@ def versions(folder: Path, count: int) -> list[Path]:
 
 
 async def load(client: Client, seconds: float, samples: list[Sample]) -> None:
-    """RATE_PER_S requests a second, open loop."""
+    """Sends RATE_PER_S requests per second, open loop."""
 
     async def one(i: int) -> None:
         begun = time.perf_counter()
@@ -61,7 +61,7 @@ async def load(client: Client, seconds: float, samples: list[Sample]) -> None:
 
 
 async def run(bootstrap: str, registry: str, folders: list[Path], steady_s: float) -> tuple[list[Sample], list[float]]:
-    """All answers, and when each swap was announced."""
+    """All answers, and the time of each swap announcement."""
     samples: list[Sample] = []
     announced: list[float] = []
     log = on_kafka(KafkaAddress(bootstrap=bootstrap), Registry(registry), SystemClock(), "bench")

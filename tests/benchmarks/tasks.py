@@ -1,7 +1,8 @@
-"""`./millrace bench tasks`: each task through its topics beside the bare model loop at the same batch; latency; batch sizes.
+"""`./millrace bench tasks`: compares each task through its topics with the bare model loop at the same batch size; latency;
+batch sizes.
 
-The reference is `prepare` and `predict` of the same task, called over batches of the same decoded requests in a process of
-its own: media decoded, models run, nothing of Kafka, no results written.
+The reference is `prepare` and `predict` of the same task, called over batches of the same decoded requests in a process of its
+own: media decoded, models run, but no Kafka and no results written.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def raw(task_name: str, seconds: float) -> None:
     spare_the_collector()
     n, begun = 0, 0.0
     for number in range(10**6):
-        if number == 3:  # the first ones warm up
+        if number == 3:  # the first ones are for warming up
             n, begun, cpu = 0, time.perf_counter(), _cpu_s()
         prepared = task.prepare(columns, versions, reader)
         task.predict(prepared.inputs, versions)
@@ -93,7 +94,7 @@ def raw(task_name: str, seconds: float) -> None:
 
 
 def _cpu_s(pid: int | None = None) -> float:
-    """Of a process and its children, the decoder among them."""
+    """CPU seconds of a process and its children, including the decoder."""
     process = psutil.Process(pid)
     times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
     return float(sum(one.user + one.system for one in times))
@@ -101,7 +102,7 @@ def _cpu_s(pid: int | None = None) -> float:
 
 def measure_raw(task: str, seconds: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.benchmarks.tasks", "--raw", task, "--seconds", str(seconds)]
-    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # as worker processes have it
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # like worker processes
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
         raise SystemExit(f"raw {task} failed: {done.stderr[-2000:]}")
@@ -113,7 +114,7 @@ def measure_raw(task: str, seconds: float) -> dict[str, Any]:
 
 
 class Worker:
-    """One real worker process of a task, warm and with its partitions."""
+    """One real worker process of a task, warm and with its partitions assigned."""
 
     def __init__(self, bootstrap: str, registry: str, task: str) -> None:
         env = {
@@ -131,7 +132,7 @@ class Worker:
 
 
 def measure_topics(bootstrap: str, registry: str, task: str, worker: Worker, count: int) -> dict[str, Any]:
-    """Results a second by the broker's clock, once all requests lie in the topic: writing them is not the worker's work."""
+    """Results per second by the broker's clock, after all requests are in the topic: writing them is not the worker's work."""
     taken, ids, address = consumption(task), Registry(registry), KafkaAddress(bootstrap=bootstrap)
     assert taken.results is not None
     values = encoded(task, ids)
@@ -172,7 +173,7 @@ def measure_topics(bootstrap: str, registry: str, task: str, worker: Worker, cou
 
 
 async def latencies(bootstrap: str, registry: str, task: str, seconds: float) -> list[float]:
-    """Milliseconds from before sending to the reply, RATE_PER_S requests a second, open loop, after two seconds."""
+    """Milliseconds from before sending to the reply, at RATE_PER_S requests per second, open loop, after two seconds."""
     made = requests(task)
     found: list[float] = []
     async with connect(bootstrap, registry, "bench") as client:
@@ -193,7 +194,7 @@ async def latencies(bootstrap: str, registry: str, task: str, seconds: float) ->
 
 
 def histogram(sizes: Counter[int]) -> dict[str, int]:
-    """Requests by the size of the batch they were computed in, in powers of two."""
+    """Number of requests by the size of their batch, in powers of two."""
     found: Counter[str] = Counter()
     for size, n in sizes.items():
         top = 1 << max(0, (size - 1).bit_length())
@@ -207,7 +208,7 @@ def bench(bootstrap: str, registry: str, task: str, n: int, seconds: float, load
     ours: list[dict[str, Any]] = []
     theirs: list[dict[str, Any]] = []
     try:
-        asyncio.run(latencies(bootstrap, registry, task, 1.0))  # it is up, and warm
+        asyncio.run(latencies(bootstrap, registry, task, 1.0))  # now the worker is running and warm
         for number in range(n):
             order = [("raw", theirs), ("topics", ours)]
             for kind, kept in order if number % 2 == 0 else reversed(order):

@@ -1,4 +1,4 @@
-"""`./millrace bench worker`: throughput, a heavier model, latency; each beside its references in the same run."""
+"""`./millrace bench worker`: throughput, a heavier model, latency; each with its references in the same run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from streams.rows import OutRecords
 from streams.schema_registry import Registry
 from tests.benchmarks.mlp import REQUESTS, RESULTS, WIDTH
 
-HEAVY = 180  # middle layers of the heavier model: about a millisecond a record
+HEAVY = 180  # middle layers of the heavier model: about a millisecond per record
 QUIET_LOAD = 0.5
 
 
@@ -48,7 +48,7 @@ def say(words: str) -> None:
 
 @contextmanager
 def servers() -> Iterator[tuple[str, str]]:
-    """A broker and a registry of this run's own, in a temporary folder."""
+    """A broker and a registry for this run only, in a temporary folder."""
     jars = load(StackSettings, os.environ).jars
     folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
     started = [
@@ -106,7 +106,7 @@ def run(which: str, bootstrap: str, registry_url: str, count: int, heavy: int = 
 def rounds(
     kinds: list[str], n: int, bootstrap: str, registry_url: str, count: int, heavy: int = 0
 ) -> dict[str, list[dict[str, Any]]]:
-    """Each kind n times, in turn, the order reversed each round."""
+    """Runs each kind n times, in turn, with the order reversed each round."""
     found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     for number in range(n):
         for kind in kinds if number % 2 == 0 else reversed(kinds):
@@ -158,7 +158,7 @@ def heavier(bootstrap: str, registry_url: str, count: int, n: int) -> list[dict[
 
 
 def latency(bootstrap: str, registry_url: str, delivery: str, seconds: float, load_before: float) -> list[dict[str, Any]]:
-    """200 requests/s, open loop: sent on the clock whether or not earlier ones were answered."""
+    """200 requests/s, open loop: sent by the clock whether or not earlier ones were answered."""
     say(f"latency at 200 requests/s, {delivery}, {seconds:.0f} s")
     group = f"bench-latency-{time.time_ns()}"
     KafkaAdmin(KafkaAddress(bootstrap=bootstrap))

@@ -1,4 +1,4 @@
-"""Workers by slot, and what happens to them while requests flow: the loop that `storm` and `scale` share."""
+"""Workers by slot, and the faults that they suffer while requests flow: the loop that `storm` and `scale` share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Harm = Literal["killed", "stopped", "frozen"]
 
 
 class Crowd:
-    """Draws come from `seed`; what happened is counted in `happened`."""
+    """Random draws come from `seed`; the faults are counted in `happened`."""
 
     def __init__(self, stage: Stage, seed: int, **settings: str) -> None:
         self.stage, self.chance, self.happened = stage, random.Random(seed), Counter[str]()
@@ -39,7 +39,8 @@ class Crowd:
         return [slot for slot, worker in self.workers.items() if worker.process.poll() is not None]
 
     def live(self, seconds: float, most_texts: int, pauses_s: tuple[float, float], happen: Callable[[], None]) -> None:
-        """Up to most_texts requests, the frozen whose time is over go on, then `happen`, then a pause; all go on at the end."""
+        """Repeats: send up to most_texts requests, resume frozen workers whose time is over, call `happen`, pause. At the end
+        all frozen workers resume."""
         end_s = time.perf_counter() + seconds
         while time.perf_counter() < end_s:
             self.stage.text(*[f"text {self.stage.sent + i}" for i in range(self.chance.randint(1, most_texts))])

@@ -1,8 +1,8 @@
 """`./millrace chaos --scale`: a backlog and one worker; three more join and leave, are killed and frozen; then lag and ledger.
 
-Nothing is restarted for the end: the workers that are there finish the backlog, so a partition that stands still is seen. The
-end is when each request has its result, and not when the lag is 0: a transaction's marker reaches the result partitions one by one, and
-a record that waits in a retry topic is no lag of the requests' topic.
+No worker is restarted for the end: the remaining workers finish the backlog, so a partition without progress is detected. The
+end is when each request has its result, and not when the lag is 0: a transaction's marker reaches the result partitions one by
+one, and a record that waits in a retry topic does not count as lag of the requests' topic.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHANCES: dict[Harm | None, float] = {None: 3, "stopped": 3, "killed": 2, "frozen
 
 
 def scale(stage: Stage, protocol: GroupProtocol, *, backlog: int, seconds: float, seed: int) -> Counter[str]:
-    """What happened, counted. Raises AssertionError where the backlog is not worked off afterwards."""
+    """The counts of what happened. Raises AssertionError if the backlog is not finished afterwards."""
     for start in range(0, backlog, CHUNK):
         stage.text(*[f"backlog {start + i}" for i in range(min(CHUNK, backlog - start))])
     crowd = Crowd(stage, seed, MILLRACE_GROUP_PROTOCOL=protocol.value)
@@ -31,7 +31,7 @@ def scale(stage: Stage, protocol: GroupProtocol, *, backlog: int, seconds: float
     if len(crowd.dead()) == len(crowd.workers):
         crowd.start(0).wait_assigned()
     until(lambda: stage.lag() == 0, END_LIMIT_S, lambda: f"end of the backlog; lag {stage.lag()}. {stage.stacks()}")
-    with suppress(AssertionError):  # the ledger names the requests that have no result by then
+    with suppress(AssertionError):  # the ledger then lists the requests without a result
         stage.wait_answered()
     crowd.happened["retried"] = stage.retries()
     return crowd.happened

@@ -1,4 +1,5 @@
-"""A stage for chaos: real moderation workers as processes, requests sent to them, and the ledger of what readers saw."""
+"""The setting of the chaos tests: real moderation workers as processes, requests sent to them, and the ledger of what readers
+saw."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ TAKEN = consumption("moderation")
 
 
 class Worker:
-    """One worker process, not kept: when it dies it stays dead until the test starts another."""
+    """One worker process without a keeper: after its death it stays dead until the test starts another."""
 
     def __init__(
         self, bootstrap: str, registry: str, log: Path, slot: int = 0, tasks: Sequence[str] = ("moderation",), **env: str
@@ -60,7 +61,7 @@ class Worker:
         until(lambda: self.assigned() or self.process.poll() is not None, limit_s, "a worker with partitions")
 
     def assigned(self) -> bool:
-        """Every one of its loops holds partitions."""
+        """Whether every one of its loops holds partitions."""
         lines = [line for line in self._log.read_bytes()[self._from :].splitlines() if b'"event": "assigned"' in line]
         names = [task.partition(":")[0].encode() for task in self._tasks]
         return all(any(b'"worker": "' + name + b"-" in line for line in lines) for name in names)
@@ -73,7 +74,7 @@ class Worker:
             self.process.send_signal(number)
 
     def stop(self) -> int:
-        """A clean stop, as an operator would; SIGKILL after the limit."""
+        """A clean stop, as an operator would do it; SIGKILL after the limit."""
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         try:
@@ -87,7 +88,7 @@ class Worker:
 
 
 class Stage:
-    """Everything that is asked and answered from now on; earlier records of the topics do not count."""
+    """All requests and answers from now on; earlier records of the topics do not count."""
 
     def __init__(self, bootstrap: str, registry: str, folder: Path) -> None:
         self.address, self.ids, self._folder = KafkaAddress(bootstrap=bootstrap), Registry(registry), folder
@@ -142,7 +143,7 @@ class Stage:
         return [read_any(value, self.ids) for value in self._read(self.results)[1]]
 
     def letters(self) -> list[dict[str, str]]:
-        """Headers of each dead letter."""
+        """The headers of each dead letter."""
         return [
             {name: value.decode(errors="replace") for name, value in headers or ()}
             for headers in self._read(TAKEN.dead_letter_topic)[2]
@@ -159,7 +160,8 @@ class Stage:
         return list(zip(polled.places, polled.offsets, strict=True)), polled.values, polled.headers
 
     def lag(self) -> int:
-        """Requests that the group has not committed. Requests are sent outside of transactions, so that no marker is counted."""
+        """The number of requests that the group has not committed. Requests are sent outside of transactions, so that no
+        marker is counted."""
         committed = self._admin.committed(TAKEN.group)
         return sum(
             end - committed.get(place, self._starts[CONTENT.name][place]) for place, end in self.ends_of(CONTENT.name).items()
@@ -172,14 +174,14 @@ class Stage:
         )  # fmt: skip
 
     def settle(self) -> None:
-        """One fresh worker finishes what is left."""
+        """Let one fresh worker finish the rest."""
         for worker in self._workers:
             worker.stop()
         self.worker().wait_assigned()
         self.wait_answered(120)
 
     def stacks(self) -> str:
-        """What each live worker was doing, and the ends of their logs."""
+        """The stack of each live worker, and the ends of their logs."""
         for worker in self._workers:
             worker.signal(signal.SIGUSR1)
         time.sleep(0.5)

@@ -26,7 +26,7 @@ CHANCES: dict[Harm | Literal["broker"] | None, float] = {None: 6, "killed": 3, "
 
 
 def storm(servers: Servers, stage: Stage, seconds: float, seed: int) -> Counter[str]:
-    """Requests flow all the while; every second or so something bad happens. What happened, counted."""
+    """Sends requests all the time, with a fault about every second. Returns the counts of what happened."""
     crowd = Crowd(stage, seed)
     for slot in range(2):
         crowd.start(slot)
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def _round(servers: Servers, seed: int, chosen: argparse.Namespace) -> bool:
-    """One seed; whether all was answered, once."""
+    """Run one seed; returns whether every request was answered exactly once."""
     with tempfile.TemporaryDirectory() as folder, staged(servers.bootstrap, servers.registry, Path(folder)) as stage:
         try:
             if chosen.scale:

@@ -87,7 +87,7 @@ def test_a_broker_restart_loses_and_doubles_nothing(servers: Servers, stage: Sta
 
 def test_a_record_that_kills_the_process_is_found_and_set_aside(stage: Stage) -> None:
     """The word makes the task kill its process, as a fault in a native library would."""
-    stage.worker().stop()  # the group's offsets are written, so that what follows is the first thing unread
+    stage.worker().stop()  # the group's offsets are written, so that the following record is the first unread one
     stage.text(*[f"before {i}" for i in range(20)], "this is a lethal text", *[f"after {i}" for i in range(20)])
     deaths = 0
     for _ in range(6):

@@ -1,5 +1,5 @@
-"""The features by brute force, from the raw events alone: what every store must hold in the end. Written against the words of
-`schemas/features.py`, without the code that computes them."""
+"""The features by brute force, from the raw events alone: the values that every store must contain in the end. Written from
+the text of `schemas/features.py`, without the code that computes the features."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _of(events: list[UserEvent], at_ms: int) -> dict[str, Any]:
 
 
 def user_values(events: Iterable[UserEvent], at_ms: int, profile: UserProfile | None = None) -> dict[str, Any]:
-    """Of one user's events, all of them up to at_ms or tiles that began by then."""
+    """The values of one user. events: all of the user's up to at_ms, or all in tiles that began by then."""
     mine = list(events)
     found = _of(mine, at_ms)
     for suffix, length_ms in WINDOWS.items():
@@ -70,7 +70,7 @@ def item_values(events: Iterable[UserEvent], at_ms: int, item: Item | None = Non
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Integers and texts exactly, floats within a relative 1e-9."""
+    """Compares integers and texts exactly, floats within a relative 1e-9."""
     assert one.keys() == other.keys(), one.keys() ^ other.keys()
     return {
         name: (one[name], other[name])

@@ -1,4 +1,4 @@
-"""A step for tests of the loop: answers each record with its own value, and fails where the value says so."""
+"""A step for tests of the loop: answers each record with its own value, and fails if the value asks for a failure."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class EchoGroup:
         max_wait_ms: float = 0.0,
         **limits: int | float,
     ) -> Loop:
-        """sink: wraps the loop's own. max_wait_ms: of a batch, for company."""
+        """sink: wraps the loop's own. max_wait_ms: how long a batch waits for more records."""
         transactional_id = f"echo-{slot}" if delivery is Delivery.EXACTLY_ONCE else None
         line = CostLine()
         made = Loop(
@@ -130,7 +130,7 @@ class EchoGroup:
         self.broker.append(records, None)
 
     def retry(self, value: bytes, headers: list[tuple[str, bytes]]) -> None:
-        """As if a loop had deferred it."""
+        """Write a record as if a loop had deferred it."""
         self.broker.append(OutRecords(self.consumption.retry_topics()[0], [b"k"], [value], [headers], [0]), None)
 
     def results(self) -> list[tuple[str, str, bytes | None]]:
@@ -145,7 +145,7 @@ class EchoGroup:
 
 
 def settle(*loops: Loop, passes: int = 12) -> None:
-    """Run the loops in turn until all that is there has been read."""
+    """Run the loops in turn until all records have been read."""
     for _ in range(passes):
         for loop in loops:
             loop.run_once()

@@ -1,4 +1,4 @@
-"""Commits that go wrong, around any sink: what a slow, cut or failing-over broker does, at the moment of the test's choice."""
+"""Commits that fail, around any sink: simulates a slow, disconnected or failing-over broker at a moment that the test chooses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Fault(Enum):
 
 
 class FaultySink:
-    """Implements `streams.broker.Sink`. next_fault: asked at each commit."""
+    """Implements `streams.broker.Sink`. next_fault: called at each commit."""
 
     def __init__(self, sink: Sink, next_fault: Callable[[], Fault]) -> None:
         self._sink, self._next_fault = sink, next_fault

@@ -1,5 +1,5 @@
-"""What strangers may put on a topic, by a fixed seed: junk, records cut short, of other subjects, of extreme values; keys and headers
-alike. For the fuzz of the steps (`unit/test_fuzz_topics.py`)."""
+"""Records that strangers may write to a topic, from a fixed seed: junk, truncated records, records of other subjects, extreme
+values; keys and headers too. For the fuzz test of the steps (`unit/test_fuzz_topics.py`)."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ NAMES = (
     h.CE_ID, h.DEADLINE_MS, h.PRIORITY, h.REPLY_TO, h.ATTEMPT, h.NOT_BEFORE_MS, h.REDRIVE, h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET,
     h.ERROR_CODE, h.ERROR_MESSAGE, h.HEADERS_DROPPED, h.HEADERS_UNREADABLE, h.REPLAY_OFFSET_MS, h.TRACEPARENT, h.CE_TYPE, "", "x", "é",
 )  # fmt: skip
-BAD_NAME: Any = b"\xff\xfe"  # as Kafka takes it and no client of ours writes it
+BAD_NAME: Any = b"\xff\xfe"  # Kafka accepts it; none of our clients writes it
 
 
 @dataclass(frozen=True)
 class Sent:
-    """partition: -1 leaves it to the key."""
+    """partition: -1 selects the partition by the key."""
 
     key: bytes | None
     value: bytes | None
@@ -46,7 +46,7 @@ class Sent:
 
 
 def value_of(kind: Any, random: Random, names: Mapping[str, Any]) -> Any:
-    """Any value that the type can hold, the odd ones more often."""
+    """Any value of the type, with extreme values more often."""
     match kind:
         case list():
             return value_of(random.choice(kind), random, names)
@@ -77,7 +77,8 @@ def value_of(kind: Any, random: Random, names: Mapping[str, Any]) -> Any:
 
 
 def near(record: str, random: Random) -> dict[str, Any]:
-    """An example of the record with one or two fields as nobody would set them: it comes further than one that is odd all over."""
+    """An example of the record with one or two unusual fields: it gets further through the code than a record with only
+    unusual fields."""
     schema = avro.schema(record)
     made = dict(avro.from_json(random.choice(list(avro.examples(record).values())), schema))
     names = avro.parsed(schema).get("__named_schemas", {})
@@ -87,7 +88,7 @@ def near(record: str, random: Random) -> dict[str, Any]:
 
 
 def value(record: str, schema_ids: Mapping[str, int], random: Random) -> bytes | None:
-    """schema_ids: by record, one of its subject for the topic; strangers are those of other records."""
+    """schema_ids: by record, one of its subject for the topic; strangers are the ids of other records."""
     schema = avro.schema(record)
     own = schema_ids[record]
 
@@ -134,6 +135,6 @@ def key(random: Random) -> bytes | None:
 
 
 def sent(topic: Topic[Any], schema_ids: Mapping[str, int], random: Random, record: str = "") -> Sent:
-    """record: of a topic whose values are other topics'."""
+    """record: of a topic whose values come from other topics."""
     name = record or topic.record_name
     return Sent(key(random), value(name, schema_ids, random), headers(random))

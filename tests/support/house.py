@@ -1,4 +1,4 @@
-"""Measures of the source itself: lengths, imports, and which functions take or return arrays."""
+"""Measures of the source code itself: lengths, imports, and functions that take or return arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infra.settings import ROOT
 
 PACKAGES = ("schemas", "streams", "processors", "inference_workers", "feature_jobs", "training_triggers", "infra")
 GENERATED = "schemas/generated.py"
-# A dtype by name, the word shape, or a shape as it is written: (n,), (n, names), (entries, any width).
+# The name of a dtype, the word shape, or a shape in parentheses: (n,), (n, names), (entries, any width).
 _ARRAY_WORDS = re.compile(r"\b(shape|dtype|bool|u?int(8|16|32|64)|float(16|32|64)?)\b|\((?:[\w ]+,)+[\w ]*\)")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -41,20 +41,20 @@ class Module:
         return ast.parse(self.path.read_text())
 
     def functions(self) -> Iterator[tuple[str, int]]:
-        """Each function, nested ones too: module:name, and lines from `def` to its end."""
+        """Each function, including nested ones: module:name, and its lines from `def` to its end."""
         for node in ast.walk(self.tree):
             if isinstance(node, Function):
                 yield f"{self.name}:{node.name}", (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def modules() -> list[Module]:
-    """Every module of the product: tests and generated code are left out."""
+    """Every module of the product, without tests and generated code."""
     found = (file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py")) if "node_modules" not in file.parts)
     return [Module(file) for file in found if file != ROOT / GENERATED]
 
 
 def imports(all_modules: list[Module]) -> dict[str, set[str]]:
-    """What each module imports of ours, inside of functions and for types alone too."""
+    """The modules of this repository that each module imports, including imports inside functions and for types only."""
     names = {module.name for module in all_modules}
     return {module.name: set(_imported(module.tree, names)) - {module.name} for module in all_modules}
 
@@ -98,8 +98,8 @@ def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def silent_about_arrays(all_modules: list[Module]) -> set[str]:
-    """Public functions with numpy arrays in their signature where neither their docstring, nor their class's, nor that of a protocol
-    with a method of the name says a shape or a dtype; as module:Class.name."""
+    """Public functions with numpy arrays in their signature for which no docstring states a shape or a dtype: not their own,
+    not that of their class, and not that of a protocol with a method of the same name; as module:Class.name."""
     aliases = _array_aliases(all_modules)
     told, silent = set(), set()
     for module in all_modules:

@@ -1,4 +1,5 @@
-"""The ledger: every request has exactly one end. It judges what readers can see, and trusts no worker's word."""
+"""The ledger: every request has exactly one end. It judges by the records that readers can see, and relies on no worker's
+report."""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ class End:
 
 
 def problems(asked: Iterable[Key], ends: Iterable[End], dead: Iterable[Key], *, may_repeat: bool = False) -> list[str]:
-    """What is wrong, in words; empty where each request has one result, and one dead letter where that is `failed`.
+    """The problems in words; empty if each request has one result, and one dead letter if that result is `failed`.
 
-    may_repeat: at least once; then a request may have several results, and none may be missing all the same.
+    may_repeat: at least once; then a request may have several results, but none may be missing.
     """
     wanted = set(asked)
     ends = list(ends)

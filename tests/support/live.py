@@ -1,4 +1,4 @@
-"""A task whose versions tests announce, break and hold back, with its updates on an in-memory topic."""
+"""A task whose versions tests can announce, break and delay, with its updates on an in-memory topic."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Registry(MemoryRegistry):
 
 
 class ModelVersions:
-    """One model `m` that ships as version 1. broken, away: versions that cannot be loaded, for good or for now."""
+    """One model `m` that ships as version 1. broken, away: versions that cannot be loaded, permanently or for now."""
 
     name = "fake"
 
@@ -116,7 +116,7 @@ class ModelVersions:
         self.write(Encoder.of(MODEL_UPDATES, self.ids).encode_one(update))
 
     def follow(self, models: ServedModels, until: Callable[[], object]) -> None:
-        """Follows as a loop does, an hour at most by the clock of the test."""
+        """Follows the updates as a loop does, for at most an hour by the clock of the test."""
         deadline_s = time.monotonic() + 10
         while not until():
             assert time.monotonic() < deadline_s, models.report().notes
@@ -148,7 +148,7 @@ def rows(low: int, high: int, epoch: int = 0, partition: int = 0) -> Rows:
 
 
 def answered(world: ModelVersions, models: ServedModels, asked: Rows) -> list[SwapAck]:
-    """What one batch announces."""
+    """The announcements of one batch."""
     with models.batch() as batch:
         said = [
             record
@@ -159,7 +159,7 @@ def answered(world: ModelVersions, models: ServedModels, asked: Rows) -> list[Sw
 
 
 class Translator(ModelVersions):
-    """As a task: answers each text with its version. failing: by version, what `predict` raises."""
+    """As a task: answers each text with its version. failing: by version, the error that `predict` raises."""
 
     consumption, results, needs = consumption("translation"), TRANSLATION_RESULTS, ()
 

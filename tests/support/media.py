@@ -1,4 +1,4 @@
-"""Small files of every kind that requests bring, good and hostile. Drawn here: nothing is shipped."""
+"""Small files of every kind in requests, good and hostile. They are generated here: no file is shipped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def noise(side: int = 300, kind: str = "JPEG") -> bytes:
 
 
 def png_header(width: int, height: int, data: bytes = b"") -> bytes:
-    """A PNG that says it has that many pixels, whatever follows."""
+    """A PNG whose header states that number of pixels, whatever follows."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -42,7 +42,8 @@ def png_header(width: int, height: int, data: bytes = b"") -> bytes:
 
 
 def video(seconds: float = 4.0, last_at_s: float | None = None, bright_from_s: float = 2.0) -> bytes:
-    """Ten frames a second, dark and then bright; `last_at_s` puts the last frame that late, so the header says so."""
+    """Ten frames per second, dark and then bright; the last frame is at `last_at_s` if given, and the header states that
+    length."""
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as container:
         stream: Any = container.add_stream("mpeg4", rate=10)
@@ -77,8 +78,8 @@ def inline(data: bytes) -> dict[str, Any]:
 def pictures_video(
     shown: list[tuple[float, Any]], kind: str = "matroska", codec: str = "mpeg4", seekable: bool = True, key_every: int = 12
 ) -> bytes:
-    """Pictures with the times from which they stand, seconds; the file holds no other frame. seekable: otherwise it is written as a
-    recorder writes, and says nothing of its length."""
+    """Pictures with the times in seconds from which they are visible; the file has no other frame. seekable: if false, it is
+    written as a recorder writes it, without its length."""
     out: Any = io.BytesIO() if seekable else _Pipe()
     with av.open(out, "w", format=kind) as container:
         stream: Any = container.add_stream(codec, rate=1000)
@@ -98,7 +99,7 @@ def pictures_video(
 
 
 class _Pipe:
-    """Takes what is written, and cannot go back."""
+    """A file that accepts writes and cannot seek back."""
 
     def __init__(self) -> None:
         self.written = bytearray()
@@ -113,7 +114,7 @@ def grey(level: int) -> Any:
 
 
 def turned(mp4: bytes, matrix: tuple[int, int, int, int]) -> bytes:
-    """With another display matrix: a, b, c, d as ISO/IEC 14496-12 names them."""
+    """The video with another display matrix: a, b, c, d as defined in ISO/IEC 14496-12."""
     at = mp4.index(b"tkhd") + 4 + 40
     a, b, c, d = (number << 16 for number in matrix)
     return mp4[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + mp4[at + 36 :]

@@ -1,7 +1,7 @@
-"""The pictures of `docs/monitor/`: each page of a monitor that runs, 1280 pixels wide.
+"""The pictures of `docs/monitor/`: each page of a running monitor, 1280 pixels wide.
 
-`python -m tests.support.monitor_pictures ADDRESS NAME=PATH…`; a name that ends with `-dark` is taken in the dark. Pictures that a record
-holds are shown first."""
+`python -m tests.support.monitor_pictures ADDRESS NAME=PATH…`; a name that ends with `-dark` is taken in dark mode. Pictures in
+a record are made visible first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infra.settings import ROOT
 from tests.support.monitors import CHROMIUM_HELP, chromium
 
 FOLDER = ROOT / "docs" / "monitor"
-SETTLE_MS = 4_000  # charts ask every four seconds
+SETTLE_MS = 4_000  # charts request data every four seconds
 
 
 def main(address: str, wanted: dict[str, str], folder: Path = FOLDER) -> None:

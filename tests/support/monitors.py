@@ -1,4 +1,4 @@
-"""A monitor in this process, on real servers, and a browser to look at it with."""
+"""A monitor in this process, on real servers, and a browser that opens it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CHROMIUM_HELP = "set MILLRACE_CHROMIUM to a Chromium or Chrome, or run: apt-get 
 
 @dataclass
 class Site:
-    """What answers at an address. tokens: by role, as `safety.tokens` makes them."""
+    """The monitor at an address. tokens: by role, as `safety.tokens` creates them."""
 
     base: str
     tokens: dict[str, str]
@@ -46,7 +46,7 @@ class Site:
         headers: dict[str, str] | None = None,
         raw: bytes | None = None,
     ) -> tuple[int, Any]:
-        """Status and JSON; the body, where there is one, is sent."""
+        """Status and JSON of the answer; the body is sent if there is one."""
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
         said = {"Content-Type": "application/json"} | (
             {"Authorization": f"Bearer {safety.token_for('ada', self.tokens[role])}"} if role else {}
@@ -71,7 +71,7 @@ class Site:
 def monitor(
     settings: StackSettings, address: KafkaAddress, ids: Registry, pages: Path | None = None
 ) -> Iterator[tuple[Site, Monitor]]:
-    """Served until the block ends, its first look taken."""
+    """A monitor that serves until the block ends, after its first snapshot."""
     tokens = safety.tokens(settings.run_folder / "monitor")
     made = Monitor(settings, address, ids, SystemClock(), tokens, pages, "built by nobody")
     port = processes.free_port()
@@ -90,8 +90,8 @@ def monitor(
 
 
 def chromium() -> str | None:
-    """The first of: what MILLRACE_CHROMIUM names, Chromium or Chrome on the PATH, Playwright's own, Debian's package where we may
-    install it. None where there is none."""
+    """The first that exists: the browser in MILLRACE_CHROMIUM, Chromium or Chrome on the PATH, Playwright's own, Debian's
+    package if we may install it. None if there is none."""
     named = os.environ.get("MILLRACE_CHROMIUM")
     if named:
         return named

@@ -1,6 +1,7 @@
-"""Property tests that test something: each assertion runs for at least one input, and where there is none each statement.
+"""Checks that property tests are not vacuous: each assertion runs for at least one input; in a test without assertions, each
+statement does.
 
-Without this check a property passes whose condition, `assume` or filter lets no input through."""
+Without this check a property test passes even if its condition, `assume` or filter lets no input through."""
 
 from __future__ import annotations
 
@@ -35,9 +36,10 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @contextmanager
 def assertions_run(inner: Callable[..., Any]) -> Iterator[None]:
-    """inner: the function under `given`. Raises Vacuous, after what ran without an error, with the first assertion that never ran.
+    """inner: the function under `given`. Raises Vacuous, after all inputs ran without an error, with the first assertion that
+    never ran.
 
-    Tracing ends as soon as each statement ran. A debugger or a coverage tool that traces already is left alone."""
+    Tracing ends as soon as each statement ran. If a debugger or a coverage tool traces already, it is not disturbed."""
     code = inspect.unwrap(inner).__code__
     left = _statements(code)
     if sys.gettrace() is not None:
@@ -65,7 +67,7 @@ def assertions_run(inner: Callable[..., Any]) -> Iterator[None]:
 
 
 def _statements(code: CodeType) -> set[range]:
-    """Lines of each assertion of a function; where it has none, of each simple statement."""
+    """Lines of each assertion of a function; if it has none, of each simple statement."""
     nodes = ast.walk(ast.parse(Path(code.co_filename).read_text()))
     (function,) = [node for node in nodes if isinstance(node, ast.FunctionDef) and _first_line(node) == code.co_firstlineno]
     body = function.body[1:] if ast.get_docstring(function) is not None else function.body
@@ -80,7 +82,7 @@ def _first_line(function: ast.FunctionDef) -> int:
 
 
 def _simple(node: ast.AST) -> Iterator[ast.stmt]:
-    """Statements without others inside; what functions inside of a function do is their own matter."""
+    """Statements without inner statements; the statements of nested functions do not count."""
     inner = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case)]
     if isinstance(node, _SCOPES) or not inner:
         if isinstance(node, ast.stmt):

@@ -1,5 +1,5 @@
-"""`python -m tests.support.provisioned`: what `./millrace topics --provision` makes, on a broker and a registry in memory. Each example is written to
-its topic and read back; prints the topics."""
+"""`python -m tests.support.provisioned`: does the same as `./millrace topics --provision`, on a broker and a registry in
+memory. Each example is written to its topic and read back; prints the topics."""
 
 from __future__ import annotations
 

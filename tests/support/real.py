@@ -1,4 +1,4 @@
-"""The echo world on real Kafka: the same loops, topics of the test's own, what readers see."""
+"""The echo group on real Kafka: the same loops, topics of the test's own, and the records that readers see."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.ledger import End, Key, problems
 
 
 class RealEchoGroup:
-    """One group on topics of its own. Loops are run by the test, in turn or each on a thread."""
+    """One group on topics of its own. The test runs the loops, in turn or each on a thread."""
 
     def __init__(self, address: KafkaAddress, partitions: int = 4) -> None:
         name = f"echo-{uuid.uuid4().hex[:8]}"
@@ -79,7 +79,7 @@ class RealEchoGroup:
         return outcome
 
     def send(self, *values: bytes | None) -> None:
-        """Spread evenly over the partitions."""
+        """Sends the values spread evenly over the partitions."""
         partitions = [(self.sent + i) % self.partitions for i in range(len(values))]
         keys: list[bytes | None] = [str(self.sent + i).encode() for i in range(len(values))]
         self.plain.produce(OutRecords(self.consumption.topic.name, keys, list(values), [[] for _ in values], partitions))

@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md, and the blocks that they are made of."""
+"""The recipes of CONTRIBUTING.md, and the blocks of which they consist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ GOES_ON_FROM = {"A new processor": "A new topic"}
 
 @dataclass(frozen=True)
 class Block:
-    """language: json or python for a whole new file, diff for a change of one, sh for commands. path: the last one that the line before names."""
+    """language: json or python for a complete new file, diff for a change of one, sh for commands. path: the last path in the
+    line before the block."""
 
     language: str
     path: str
@@ -25,7 +26,7 @@ class Block:
 
 
 def blocks(recipe: str) -> list[Block]:
-    """Those of the recipe that it goes on from come first."""
+    """The blocks of a recipe; those of the recipe that it continues come first."""
     found = blocks(GOES_ON_FROM[recipe]) if recipe in GOES_ON_FROM else []
     pattern = r"((?:^[^\n`]*`[^\n]*\n\n)?)^```(\w+)\n(.*?)^```$"
     for before, language, text in re.findall(pattern, RECIPES[recipe], re.DOTALL | re.MULTILINE):
@@ -35,7 +36,8 @@ def blocks(recipe: str) -> list[Block]:
 
 
 def changed(text: str, block: Block) -> str:
-    """The text after a diff block, whose hunks `@@` parts. Raises AssertionError where a hunk does not have exactly one place."""
+    """The text after a diff block, whose hunks are separated by `@@`. Raises AssertionError if a hunk does not match in
+    exactly one place."""
     for hunk in "\n".join(block.lines).split("\n@@\n"):
         lines = hunk.split("\n")
         before = "".join(line[1:] + "\n" for line in lines if not line.startswith("+"))

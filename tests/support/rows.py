@@ -1,4 +1,4 @@
-"""Rows as admission makes them, for steps that are called without a loop."""
+"""Rows as admission creates them, for steps that are called without a loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.rows import Place, Rows
 def rows_of(read: Sequence[tuple[Place, int]], epoch: int = 0, **columns: Sequence[Any]) -> Rows:
     """First attempts at plain requests without a deadline, read at these places and offsets.
 
-    columns: the fields of Rows that differ, each with a value a row."""
+    columns: the fields of Rows that differ, each with one value per row."""
     n = len(read)
     plain = Rows(
         places=[place for place, _ in read],
@@ -36,5 +36,5 @@ def rows_of(read: Sequence[tuple[Place, int]], epoch: int = 0, **columns: Sequen
 
 
 def rows_at(place: Place, values: Sequence[bytes | None], first: int = 0, **columns: Sequence[Any]) -> Rows:
-    """One row for each value, at the offsets of a place from `first` on."""
+    """One row for each value, at consecutive offsets of a place from `first` on."""
     return rows_of([(place, first + i) for i in range(len(values))], 0, values=values, **columns)

@@ -1,4 +1,4 @@
-"""`./millrace up --with …` for tests and benchmarks: a folder of its own, the archives and environments of this one."""
+"""`./millrace up --with …` for tests and benchmarks: a folder of its own, with the archives and environments of this one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streams.schema_registry import Registry
 
 
 class Stack:
-    """`./millrace up --with …` in a folder of its own. processes: of workers and processors, none if left out."""
+    """`./millrace up --with …` in a folder of its own. processes: of workers and processors; none by default."""
 
     def __init__(self, home: Path, processes: str = "", **env: str) -> None:
         kept = load(StackSettings, os.environ).home_folder.resolve()
@@ -59,7 +59,7 @@ class Stack:
         self.signal(name, signal.SIGKILL)
 
     def signal(self, name: str, number: int) -> None:
-        """To the process that a keeper keeps, by its pid."""
+        """Send a signal to the process that a keeper keeps, by its pid."""
         kept = run_state.read(self.home / "run").find(name)
         assert kept is not None
         until_s = time.monotonic() + 30
@@ -76,7 +76,7 @@ class Stack:
         return records(self.address, topic_of(topic), self.registry)
 
     def training(self, words: Sequence[str]) -> None:
-        """A command of `training_triggers`, as a person would give it."""
+        """Run a command of `training_triggers`, as a person would."""
         of = {"request": ("training", "request"), "promote": ("models", "promote")}[words[0]]
         done = self.run(*of, *words[1:])
         assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Waiting for what other processes and threads do."""
+"""Waits for other processes and threads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
 
 
 def until(done: Callable[[], bool], limit_s: float = 30.0, missing: str | Callable[[], str] = "what is waited for") -> None:
-    """Raises AssertionError that names what is missing after limit_s; a function is asked for the words only then."""
+    """Raises AssertionError that names what is missing after limit_s; if the message is a function, it is called only then."""
     deadline_s, pause_s = time.monotonic() + limit_s, FIRST_PAUSE_S
     while not done():
         if time.monotonic() > deadline_s:

@@ -1,4 +1,4 @@
-"""Reading messages for people: from a time, an offset, the newest or the oldest, with a filter, never more than asked."""
+"""Reads messages for people: from a time, an offset, the newest or the oldest, with a filter, and never more than requested."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from streams.kafka.config import KafkaAddress
 from streams.rows import Place, Polled
 
 MOST = 500
-SCANNED_MOST = 20_000  # with a filter: further ones are asked for by the next page
+SCANNED_MOST = 20_000  # with a filter: the next page continues the search
 LIMIT_S = 5.0
-MOST_BYTES = 16 * 1024 * 1024  # of the values of one page
+MOST_BYTES = 16 * 1024 * 1024  # total size of the values of one page
 TIME = f"the broker gave no more in {LIMIT_S:.0f} s"
 SIZE = f"the records of this page have more than {MOST_BYTES >> 20} MiB"
 SCANNED = f"{SCANNED_MOST} records were looked through"
@@ -41,7 +41,8 @@ def message(polled: Polled, i: int, ids: SchemaIds, most_chars: int = CUT_CHARS)
 
 
 class Stretch:
-    """What lies between offsets of one topic, in parts. whole: all of it was given, and not only what came in time."""
+    """The records between given offsets of one topic, in parts. whole: true if all of them are included, false if time ran
+    out."""
 
     def __init__(self, address: KafkaAddress, starts: Mapping[Place, int], ends: Mapping[Place, int], until_s: float) -> None:
         self._address, self._until_s = address, until_s
@@ -70,7 +71,7 @@ class Stretch:
 
 @dataclass
 class Looked:
-    """What a look for records has so far, and why it ended before it had enough: in words, or empty."""
+    """The state of a search for records: results so far, and the reason for an early end in words, or empty."""
 
     limit: int
     keep: Keep | None
@@ -80,7 +81,7 @@ class Looked:
     cut: str = ""
 
     def take(self, polled: Polled, i: int, ids: SchemaIds) -> Message | None:
-        """The record, where it is wanted."""
+        """Add the record if it matches."""
         self.scanned += 1
         found = message(polled, i, ids)
         if self.keep is not None and not self.keep(found):
@@ -89,7 +90,7 @@ class Looked:
         return found
 
     def page(self, at: Mapping[Place, int] | None) -> RecordPage:
-        """at: where the next page goes on; None at the end."""
+        """at: where the next page continues; None at the end."""
         following = None if at is None else {str(place[1]): offset for place, offset in at.items()}
         return RecordPage(self.records, self.scanned, following, self.cut)
 
@@ -102,7 +103,8 @@ def page(
     limit: int,
     keep: Keep | None,
 ) -> RecordPage:
-    """start: offsets to read on from, oldest first; None for the newest, newest first. bounds: first offset and end of each place.
+    """start: offsets to continue from, oldest first; None for the newest, newest first. bounds: first offset and end of each
+    place.
 
     Raises BrokerUnavailable."""
     looked = Looked(max(1, min(limit, MOST)), keep)
@@ -136,8 +138,8 @@ def _is_full(looked: Looked) -> bool:
 
 
 def _newest(address: KafkaAddress, ids: SchemaIds, bounds: Mapping[Place, tuple[int, int]], looked: Looked) -> RecordPage:
-    """Backwards, in stretches that grow while they hold too little and shrink while they hold too much. A stretch that was not read to
-    its end says nothing: its newest records are those that are missing."""
+    """Reads backwards, in stretches that grow if they contain too few records and shrink if they contain too many. A stretch
+    that was not read to its end is not usable: its newest records are the missing ones."""
     at = {place: high for place, (_, high) in bounds.items()}
     before, size, until_s = dict(at), looked.limit, CLOCK.monotonic_s() + LIMIT_S
     while len(looked.records) < looked.limit and not looked.cut:
@@ -159,7 +161,7 @@ def _newest(address: KafkaAddress, ids: SchemaIds, bounds: Mapping[Place, tuple[
             continue
         if (
             seen is not None
-        ):  # one record of each place is still too much: those that came are a page, the next one has the others
+        ):  # one record of each place is still too much: this page has those that arrived, the next one has the others
             looked.cut = SIZE if looked.bytes >= MOST_BYTES else TIME
             lows = {place: lows[place] for place in seen}
         before, at, size = at, at | lows, size * 4
@@ -176,8 +178,8 @@ def _newest(address: KafkaAddress, ids: SchemaIds, bounds: Mapping[Place, tuple[
 def _stretch(
     address: KafkaAddress, ids: SchemaIds, lows: Mapping[Place, int], highs: Mapping[Place, int], until_s: float, looked: Looked
 ) -> tuple[dict[Place, list[Message]], set[Place] | None]:
-    """What is wanted of it by place, oldest first. Where it was too much, or did not come in time, also the places that anything came
-    from by then; else None."""
+    """The matching records of the stretch by place, oldest first. If it was too large, or did not arrive in time, also the
+    places from which records arrived; otherwise None."""
     found: dict[Place, list[Message]] = {}
     seen: set[Place] = set()
     stretch = Stretch(address, lows, highs, until_s)
@@ -193,8 +195,8 @@ def _stretch(
 
 
 def merged(found: Mapping[Place, list[Message]]) -> list[Message]:
-    """The newest first, each place in the order of its offsets whatever its clocks said: so the first n of it leave a place at one
-    offset, and the next page goes on there."""
+    """Newest first, with each place in offset order regardless of its timestamps. So the first n of the list end at one offset
+    per place, and the next page continues there."""
     left = {place: deque(reversed(records)) for place, records in found.items() if records}
     made = []
     while left:
@@ -206,7 +208,8 @@ def merged(found: Mapping[Place, list[Message]]) -> list[Message]:
 
 
 def raw(address: KafkaAddress, positions: Mapping[Place, Sequence[int]]) -> Polled:
-    """Records at these offsets of one topic as they are; those that are gone, or were not read in LIMIT_S, are missing."""
+    """The unchanged records at these offsets of one topic. Records that are deleted, or were not read within LIMIT_S, are
+    missing."""
     gathered = Polled()
     starts = {place: min(offsets) for place, offsets in positions.items()}
     ends = {place: max(offsets) + 1 for place, offsets in positions.items()}

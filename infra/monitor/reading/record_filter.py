@@ -1,4 +1,4 @@
-"""Filters of records: words that must all hold. Pure."""
+"""Filters of records: several conditions that must all hold. Pure."""
 
 from __future__ import annotations
 
@@ -35,15 +35,16 @@ class Message(ReadRecord):
 Keep = Callable[[Message], bool]
 _WORD = re.compile(r'"([^"]*)"|(\S+)')
 _TERM = re.compile(r"^(?P<path>[A-Za-z_][\w.\-]*)(?P<how><=|>=|!=|=|<|>|:)(?P<than>.+)$", re.DOTALL)
-OWN = ("key", "partition", "offset", "timestamp_ms")  # fields of the message, before those of its value
+OWN = ("key", "partition", "offset", "timestamp_ms")  # fields of the message, which take precedence over those of its value
 _ORDER = {"<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
 
 
 def filter_of(text: str) -> Keep:
-    """Words that must all hold. `path:text` contains, `path=x`, `path!=x`, `path<1`, `path>=1`: of the value, or of `key`,
-    `partition`, `offset`, `header.NAME`; any other word is looked for in the whole record. Quotes keep blanks together.
+    """Conditions that must all hold. `path:text` (contains), `path=x`, `path!=x`, `path<1`, `path>=1` apply to the value, or
+    to `key`, `partition`, `offset`, `header.NAME`; any other word is searched in the whole record. Quotes keep blanks
+    together.
 
-    Raises InvalidRequest where a number is compared with what is none."""
+    Raises InvalidRequest if a comparison of numbers has a value that is not a number."""
     tests = [_test(quoted if quoted else word, bool(quoted)) for quoted, word in _WORD.findall(text)]
     return lambda record: all(test(record) for test in tests)
 
@@ -73,7 +74,7 @@ def _text(value: Any) -> str:
 
 
 def _values(record: Message, path: Sequence[str]) -> list[Any]:
-    """What lies at a path; of a list, what lies at it in each entry."""
+    """The value at a path; for a list, the value at that path in each entry."""
     if path[0] == "header":
         name = ".".join(path[1:])
         return [record.headers[name]] if name in record.headers else []

@@ -1,5 +1,5 @@
-"""What is sent to many at once: the snapshot, and live tails of topics. One reader a topic however many look; who is slow misses
-records and is told how many, and never makes anybody wait."""
+"""Streams that go to many listeners: the snapshot, and live tails of topics. Each topic has one reader regardless of the
+number of listeners. A slow listener misses records, receives their number, and never delays anybody."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from streams.kafka.config import KafkaAddress
 
 MOST_LISTENERS = 1_000
 MOST_TAILS = 16
-TAIL_PER_S = 200  # records shown of one tail; people read slower than that
+TAIL_PER_S = 200  # records shown per tail; people read more slowly than that
 ROOM = 256
-SNAPSHOTS_ROOM = 2  # an old snapshot is worth nothing
+SNAPSHOTS_ROOM = 2  # an old snapshot has no value
 QUIET_S = 15.0
 IDLE_S = 5.0
 END = b"end"
@@ -31,7 +31,7 @@ END = b"end"
 
 @dataclass(eq=False)
 class Listener:
-    """keep: of a tail, which records are wanted. task: what sends to it, once it has begun."""
+    """keep: for a tail, the filter of its records. task: the task that sends to this listener, once it has started."""
 
     keep: Keep | None = None
     queue: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(ROOM))
@@ -46,8 +46,9 @@ class Listener:
 
 
 class Streams:
-    """All who listen, by client. Where MOST_LISTENERS are there, whoever comes next takes the place of the oldest one of the client that
-    has most: one that holds a thousand keeps nobody out, and a browser whose stream ends asks again by itself. On the server's thread."""
+    """All listeners, by client. If there are MOST_LISTENERS, a new listener replaces the oldest one of the client with the
+    most. So one client with a thousand streams keeps nobody out, and a browser whose stream ends reconnects by itself. Runs on
+    the server's thread."""
 
     def __init__(self, most: int = MOST_LISTENERS) -> None:
         self._most = most
@@ -60,13 +61,13 @@ class Streams:
         if len(self) >= self._most:
             oldest = max(self._mine.values(), key=len).pop(0)
             if oldest.task is not None:
-                oldest.task.cancel()  # one that reads nothing would not see an end that waits in its queue
+                oldest.task.cancel()  # a listener that reads nothing would not see an end that waits in its queue
             else:
                 oldest.offer(END)
         self._mine.setdefault(client, []).append(listener)
 
     async def until_gone(self, client: str, listener: Listener, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The same events; afterwards the place is free."""
+        """Yields the same events and frees the place afterwards."""
         listener.task = asyncio.current_task()
         try:
             async for event in events:
@@ -78,25 +79,25 @@ class Streams:
 
 
 class Hub:
-    """Who listens to one stream of events. All but `publish` on the server's own thread."""
+    """The listeners of one stream of events. All methods except `publish` run on the server's own thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.listeners: set[Listener] = set()
         self._closed = False
-        self.last: bytes | None = None  # of snapshots: whoever comes gets it at once
+        self.last: bytes | None = None  # for snapshots: a new listener gets it immediately
 
     def publish(self, event: bytes) -> None:
-        """From any thread."""
+        """May be called from any thread."""
         self._loop.call_soon_threadsafe(self._give, event)
 
     def publish_last(self, event: bytes) -> None:
-        """The same, kept for those who come later."""
+        """Publishes, and keeps the event for later listeners."""
         self.last = event
         self.publish(event)
 
     def close(self) -> None:
-        """Every stream ends, from any thread: a server that stops need not cut them."""
+        """Ends every stream; may be called from any thread. So a stopping server need not abort them."""
         self._loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
@@ -109,7 +110,7 @@ class Hub:
             listener.offer(event)
 
     async def events(self, listener: Listener) -> AsyncIterator[bytes]:
-        """Server-sent events, a comment where QUIET_S pass without one, until the caller leaves."""
+        """Server-sent events, with a comment after QUIET_S without an event, until the caller leaves."""
         self.listeners.add(listener)
         try:
             yield b"retry: 2000\n\n"
@@ -132,7 +133,7 @@ class Hub:
 
 
 class Tails:
-    """A reader for each topic that somebody watches, for as long as somebody does."""
+    """One reader for each topic with listeners, as long as there are any."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, address: KafkaAddress, ids: SchemaIds, clock: Clock) -> None:
         self._loop, self._address, self._ids, self._clock = loop, address, ids, clock
@@ -143,7 +144,7 @@ class Tails:
         return sum(len(hub.listeners) for hub in self._hubs.values())
 
     def open(self, topic: str) -> Hub:
-        """Raises TooMany where MOST_TAILS other topics are tailed already."""
+        """Raises TooMany if MOST_TAILS other topics are tailed already."""
         with self._lock:
             if topic not in self._hubs:
                 if len(self._hubs) >= MOST_TAILS:
@@ -156,7 +157,8 @@ class Tails:
         self._ending.set()
 
     def _run(self, topic: str, hub: Hub) -> None:
-        """Until nobody has listened for IDLE_S, or the topic cannot be read: then the streams end, and browsers ask again."""
+        """Runs until there was no listener for IDLE_S, or the topic cannot be read. In the second case the streams end, and
+        browsers reconnect."""
         try:
             self._read(topic, hub)
         except MillraceError as error:

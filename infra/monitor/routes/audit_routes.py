@@ -1,4 +1,4 @@
-"""Who did what, and what a token allows."""
+"""The audit, and the permissions of a token."""
 
 from __future__ import annotations
 

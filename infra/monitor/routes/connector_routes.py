@@ -1,4 +1,4 @@
-"""Kafka Connect: its connectors with their tasks, and starting one again."""
+"""Kafka Connect: its connectors with their tasks, and the restart of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server-sent events to whoever listens, within the number of listeners that there may be."""
+"""Server-sent events to listeners, within the limit of their number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infra.monitor.services import Monitor
 
 
 def stream(monitor: Monitor, request: Request, hub: Hub, listener: Listener) -> StreamingResponse:
-    """On the server's own thread."""
+    """Runs on the server's own thread."""
     client = f"{request.client.host if request.client else ''} {request.headers.get('user-agent', '')[:200]}"
     monitor.streams.admit(client, listener)
     events = monitor.streams.until_gone(client, listener, hub.events(listener))

@@ -1,4 +1,4 @@
-"""Features: what there is, how fresh it is, an entity's values, and one store against the other."""
+"""Features: their list, their freshness, the values of an entity, and the comparison of the two stores."""
 
 from __future__ import annotations
 

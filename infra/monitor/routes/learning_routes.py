@@ -1,4 +1,4 @@
-"""Drift of what models see and say, and the training runs that it asks for."""
+"""Drift of the inputs and outputs of models, and the training runs that drift triggers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters: groups by cause, the letters of a topic, and sending them again."""
+"""Dead letters: groups by cause, the letters of a topic, and redrives."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def redrive(monitor: TheMonitor, body: Redrive, actor: Operator) -> RedrivePlan:
 
 
 def _chosen(known: DeadLetters, named: list[Chosen], actor: Actor) -> tuple[list[Letter], dict[Position, Any]]:
-    """Each letter once, and by position the records that take the place of theirs. Raises InvalidRequest for a position that is no dead
-    letter, or is named twice with two records; NotAllowed for a record that may not be changed."""
+    """Each letter once, and by position the records that replace theirs. Raises InvalidRequest for a position that is not a
+    dead letter, or that appears twice with two records; NotAllowed for a record that may not be changed."""
     if not named:
         raise InvalidRequest("no letters are chosen: name some in letters, or a topic in all_of")
     chosen: dict[Position, Any] = {}

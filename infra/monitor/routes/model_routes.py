@@ -1,4 +1,4 @@
-"""Models: who was live when, versions and accuracy; and which version answers."""
+"""Models: the history of live versions, versions and accuracy; and changes of the live version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What every page needs: the catalogue, the snapshot once or as a stream, and its history; and the same for Prometheus."""
+"""The data that every page needs: the catalogue, the snapshot once or as a stream, and its history; and the same for
+Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of a topic: pages of them, one whole, its bytes, and a live tail; and all that name one request."""
+"""Records of a topic: pages of them, one complete record, its bytes, and a live tail; and all records of one request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from streams.rows import Place, Polled
 
 router = APIRouter(default_response_class=Shown)
 
-# by partition, an offset: what `next` of a page holds
+# An offset by partition: the `next` of a page.
 Positions = Annotated[str, Field(max_length=2_000, pattern=r"^(\d{1,9}:\d{1,18}(,\d{1,9}:\d{1,18})*)?$")]
 Match = Annotated[str, Field(max_length=500)]
 Bounds = Mapping[Place, tuple[int, int]]

@@ -1,4 +1,5 @@
-"""What all routes share: JSON that every parser takes, the types of their parameters, the monitor, and who may act."""
+"""The parts that all routes share: JSON that every parser accepts, the types of their parameters, the monitor, and the
+permitted roles."""
 
 from __future__ import annotations
 
@@ -17,21 +18,21 @@ from infra.monitor.services import Monitor
 
 
 class Shown(JSONResponse):
-    """What the system says of itself, without secrets."""
+    """The system's own information, without secrets."""
 
     def render(self, content: Any) -> bytes:
         return as_json(redact.tree(content))
 
 
 class Payload(JSONResponse):
-    """Records as they lie on a topic: what somebody wrote there is shown as it is."""
+    """Records of a topic, shown exactly as they were written."""
 
     def render(self, content: Any) -> bytes:
         return as_json(content)
 
 
 class Body(BaseModel):
-    """Of a request: nothing but its fields, and nothing converted."""
+    """The body of a request: unknown fields are refused, and no value is converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -44,7 +45,7 @@ Reason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$
 
 
 async def _monitor(request: Request) -> Monitor:
-    """Asynchronous, as what is not takes a thread of the server's for each request."""
+    """Asynchronous, because a synchronous dependency takes a thread of the server for each request."""
     found: Monitor = request.app.state.monitor
     return found
 

@@ -1,4 +1,4 @@
-"""A topic: its partitions, settings and schema; what may be produced to it, and producing it."""
+"""A topic: its partitions, settings and schema; the records that may be produced to it, and producing one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other processes are asked for, on threads of their own: one that answers slowly must not hold up the look at all others."""
+"""Questions to other processes, on separate threads: a slow answer must not delay the observation of everything else."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from infra.monitor.watching import servers
 from infra.settings import StackSettings
 
 AT_ONCE = 12
-PAGES_LIMIT_S = 1.5  # of all pages together
+PAGES_LIMIT_S = 1.5  # for all pages together
 FIRST_S, NEXT_S = 1.0, 0.2
 JobsAndGpus = tuple[list[servers.Job], list[metrics_page.Gpu]]
 
 
 class Asking:
-    """From one thread."""
+    """Call from one thread."""
 
     def __init__(self, settings: StackSettings) -> None:
         self._settings = settings
@@ -27,7 +27,7 @@ class Asking:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def pages(self, addresses: set[str]) -> dict[str, metrics_page.Page]:
-        """Of those that answered in time."""
+        """The pages that arrived in time."""
         asked = {self._pool.submit(metrics_page.page, address): address for address in sorted(addresses)}
         done, late = wait(asked, timeout=PAGES_LIMIT_S)
         for one in late:
@@ -35,7 +35,7 @@ class Asking:
         return {asked[one]: found for one in done if (found := one.result()) is not None}
 
     def jobs_and_gpus(self) -> JobsAndGpus:
-        """Flink's jobs, and the GPUs, as they were told last: what comes late is told at the next look."""
+        """Flink's jobs, and the GPUs, from the latest answers: a late answer appears in the next sample."""
         begun = self._slow is None
         slow = self._slow or self._pool.submit(lambda: (servers.jobs(self._settings.run_folder), metrics_page.gpus()))
         self._slow = slow

@@ -1,4 +1,4 @@
-"""Ends and first offsets of topics, positions of groups, and the rates and lags that are told from them."""
+"""Ends and first offsets of topics, positions of groups, and the rates and lags derived from them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.rows import Place
 
-FIRSTS_EVERY = 15  # samples: retention moves slowly
+FIRSTS_EVERY = 15  # in samples, because retention moves slowly
 GROUPS = (*(taken.group for taken in CONSUMPTIONS), *pipeline.JOB_GROUPS.values())
 
 
 class BrokerOffsets:
-    """`sample` from one thread; what it found may be read from any: it is replaced whole, and never changed."""
+    """Call `sample` from one thread; its results may be read from any: they are replaced as a whole, and never changed."""
 
     def __init__(self, address: KafkaAddress, clock: Clock) -> None:
         self._address, self._clock = address, clock
@@ -29,14 +29,14 @@ class BrokerOffsets:
         self._ends: Mapping[Place, int] = {}
         self._firsts: Mapping[Place, int] = {}
         self._committed: Mapping[str, Mapping[Place, int]] = {}
-        self._behind: dict[tuple[Place, int, int], tuple[int, int]] = {}  # records between position and end, time of the first
+        self._behind: dict[tuple[Place, int, int], tuple[int, int]] = {}  # records behind a position, time of the first
 
     def reconnect(self) -> None:
-        """A client keeps asking with the leader epoch of before a broker's restart: a new one does not."""
+        """An old client keeps using the leader epoch from before a broker's restart; a new client does not."""
         self._admin = KafkaAdmin(self._address)
 
     def sample(self, now_ms: int, elapsed_s: float) -> dict[str, float]:
-        """Ask the broker: rates since the last sample, and lags, by the name of their series. Raises BrokerUnavailable."""
+        """Query the broker: rates since the last sample, and lags, by series name. Raises BrokerUnavailable."""
         if self._samples % FIRSTS_EVERY == 0:
             partitions = self._admin.partitions()
             places = [(spec.name, number) for spec in specs() for number in range(partitions.get(spec.name, 0))]
@@ -51,7 +51,7 @@ class BrokerOffsets:
         return rates | self._lags(now_ms)
 
     def offsets_kept(self) -> dict[str, tuple[int, int]]:
-        """By topic: offsets kept of all partitions, and the number of partitions."""
+        """By topic: the number of kept offsets of all partitions, and the number of partitions."""
         found: dict[str, tuple[int, int]] = {}
         for place, end in self._ends.items():
             kept, partitions = found.get(place[0], (0, 0))
@@ -59,11 +59,11 @@ class BrokerOffsets:
         return found
 
     def topics_of(self, group: str) -> set[str]:
-        """Those that the group committed positions of."""
+        """The topics in which the group has committed positions."""
         return {topic for topic, _ in self._committed.get(group, {})}
 
     def committed(self, topic: str) -> dict[str, dict[int, int]]:
-        """By group that committed there: by partition, the position."""
+        """By group with commits in the topic: the position by partition."""
         found: dict[str, dict[int, int]] = {}
         for group, positions in self._committed.items():
             mine = {place[1]: offset for place, offset in positions.items() if place[0] == topic}
@@ -72,8 +72,8 @@ class BrokerOffsets:
         return found
 
     def _look_behind(self, ends: Mapping[Place, int], committed: Mapping[str, Mapping[Place, int]]) -> None:
-        """Behind a position that stands still lie records, or only the markers of transactions, which nobody reads: look, once for
-        each position and end. What moves is not looked at: its lag is told by its offsets."""
+        """A position that does not move may have records behind it, or only transaction markers, which nobody reads. So read
+        what follows it, once for each position and end. The lag of a moving position comes from its offsets alone."""
         wanted: dict[Place, int] = {}
         for group, positions in committed.items():
             for place, offset in positions.items():
@@ -103,7 +103,7 @@ class BrokerOffsets:
         return values
 
     def _lags(self, now_ms: int) -> dict[str, float]:
-        """In records, and in seconds: how old the first unread record is, of the worst partition."""
+        """Lag in records, and in seconds: the age of the first unread record in the worst partition."""
         values: dict[str, float] = {}
         for group, positions in self._committed.items():
             for place, offset in positions.items():

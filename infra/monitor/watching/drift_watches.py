@@ -1,4 +1,4 @@
-"""What the detectors watch, as histograms of baseline and window on the same edges, and what they found. Pure."""
+"""The watches of the detectors, as histograms of baseline and window with the same edges, and their findings. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.topics import DRIFT_EVENTS
 Floats = npt.NDArray[Any]
 BINS = 24
 FAR = "spreads from the baseline's middle"
-MOST_FINDINGS = 20  # of one signal
+MOST_FINDINGS = 20  # per signal
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,15 @@ def findings(story: Story) -> list[Finding]:
 
 
 def watched(story: Story) -> list[Watched]:
-    """Each watch; of columns that are looked at together, how far an entry is from the baseline's middle, in the baseline's spreads."""
+    """Each watch; for columns that are tested together, the distance of an entry from the baseline's middle, in the baseline's
+    spreads."""
     all_findings = findings(story)
     found = []
     for state in story.drift_states():
         try:
             found.append(_watch(state, all_findings))
         except (ValueError, IndexError, ZeroDivisionError):
-            continue  # its tables are not what its signals say: it is no state of a detector of ours
+            continue  # its tables do not match its signals: this is not the state of one of our detectors
     return found
 
 
@@ -119,7 +120,7 @@ def _watch(state: Mapping[str, Any], all_findings: Sequence[Finding]) -> Watched
 
 
 def _columns(signals: Sequence[str], baseline: Floats, window: Floats) -> dict[str, tuple[Floats, Floats]]:
-    """Baseline and window of each thing that findings are of, (entries,) each."""
+    """Baseline and window of each column that findings name, each of shape (entries,)."""
     apart = {name: (baseline[:, i], window[:, i]) for i, name in enumerate(signals) if kind_of(name) != EMBEDDING}
     joint = {name: _distances(baseline[:, columns], window[:, columns]) for name, columns in together(signals).items()}
     return joint | apart
@@ -142,7 +143,7 @@ def _table(raw: bytes, signals: int) -> Floats:
 
 
 def _shape(baseline: Floats, window: Floats) -> tuple[list[float], list[float], list[float]]:
-    """Edges, and the shares of both in BINS equal bins over what both hold."""
+    """Edges, and the shares of both samples in BINS equal bins over their common range."""
     both = np.concatenate([baseline, window])
     both = both[np.isfinite(both)]
     if not len(both):

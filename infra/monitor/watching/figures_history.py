@@ -1,4 +1,4 @@
-"""An hour of numbers in memory, and lag in seconds told from it. Pure: times are passed in."""
+"""One hour of numbers in memory, and the lag in seconds derived from it. Pure: times are passed in."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ EVERY_S = 2.0
 KEPT_S = 3_600.0
 SAMPLES = int(KEPT_S / EVERY_S)
 MOST_SERIES = 4_000
-MOST_ASKED = 400  # series of one answer
+MOST_ASKED = 400  # series per answer
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """at_ms: times, oldest first. series: values by name, None where nothing was known."""
+    """at_ms: times, oldest first. series: values by name, None if unknown."""
 
     at_ms: list[int]
     series: dict[str, list[float | None]]
 
 
 class History:
-    """A ring of samples: one time a sample, float32 a series, NaN where nothing was known. Safe to use from any thread."""
+    """A ring of samples: one time per sample, one float32 per series, NaN if unknown. Safe to use from any thread."""
 
     def __init__(self, samples: int = SAMPLES) -> None:
         self._lock = Lock()
@@ -37,7 +37,7 @@ class History:
         self._series: dict[str, Floats] = {}
 
     def append(self, at_ms: int, values: Mapping[str, float]) -> None:
-        """Series past MOST_SERIES are not kept: a name that keeps changing must not take the memory."""
+        """Series above MOST_SERIES are not kept: a name that keeps changing must not fill the memory."""
         with self._lock:
             row = self._count % self._n
             self._times[row] = at_ms
@@ -53,8 +53,8 @@ class History:
             self._count += 1
 
     def read(self, names: Iterable[str], from_ms: int = 0, most: int = 600) -> Samples:
-        """names: of series; `*` in the place of a part gives one for each that there is, MOST_ASKED in all. Means of neighbours where
-        there are more than `most` samples."""
+        """names: of series; `*` in place of a part matches every value of it, at most MOST_ASKED in all. If there are more
+        than `most` samples, neighbours are averaged."""
         with self._lock:
             chosen = [name for wanted in names for name in _matching(wanted, self._series)][:MOST_ASKED]
             return self._read(chosen, from_ms, most)
@@ -91,7 +91,8 @@ def _means(values: Floats, step: int) -> list[float | None]:
 
 
 class Ends:
-    """The ends of partitions over the last hour: when a position was the end, so how old the first unread record is."""
+    """The ends of partitions over the last hour: they show when a position was the end, and so how old the first unread record
+    is."""
 
     def __init__(self, samples: int = SAMPLES) -> None:
         self._n, self._count = samples, 0
@@ -109,15 +110,15 @@ class Ends:
         self._count += 1
 
     def age_s(self, place: Place, position: int, now_ms: int) -> float:
-        """Seconds since the record at `position` was written, interpolated between samples as Kafka Lag Exporter does; where it was
-        there before the first sample, it is at least so old."""
+        """Seconds since the record at `position` was written, interpolated between samples as Kafka Lag Exporter does. If the
+        record is older than the first sample, the result is a lower bound."""
         found = self._ends.get(place)
         kept = min(self._count, self._n)
         if found is None or not kept:
             return 0.0
         order = np.arange(self._count - kept, self._count) % self._n
         ends, times = found[order], self._times[order]
-        i = int(np.searchsorted(ends, position, side="right"))  # the first sample that had the record
+        i = int(np.searchsorted(ends, position, side="right"))  # the first sample that included the record
         if i == 0:
             return max(0.0, (now_ms - int(times[0])) / 1000)
         if i == kept:

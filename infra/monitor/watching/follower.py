@@ -1,4 +1,4 @@
-"""Reading the small topics into the story, from one thread."""
+"""Reads the small topics into the story, from one thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.rows import Place
 
-STATUSES_BACK_MS = 15_000  # at the start: older statuses say nothing of now
+STATUSES_BACK_MS = 15_000  # at the start: older statuses do not describe the present
 TO_END_LIMIT_S = 120.0
 
 
@@ -23,8 +23,8 @@ class Follower:
         self._reader: KafkaBroadcast | None = None
 
     def follow(self) -> None:
-        """Take what came since the last call; the first call, and the first after `leave`, reads to the ends. Raises BrokerUnavailable,
-        and RetryLater where the registry does not answer."""
+        """Take the records since the last call; the first call, and the first after `leave`, reads to the ends. Raises
+        BrokerUnavailable, and RetryLater if the registry does not answer."""
         if self._reader is None:
             self._reader = KafkaBroadcast(self._address, [*TOPICS, *letters.BY_TOPIC], self._clock, self._starts())
             self._story.clear()
@@ -36,7 +36,7 @@ class Follower:
         self._take(self._reader, 0.0)
 
     def leave(self) -> None:
-        """The next call begins anew, from the beginning: what the topics told is told again."""
+        """The next call starts from the beginning, and reads the topics into the story again."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None

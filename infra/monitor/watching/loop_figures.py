@@ -1,4 +1,5 @@
-"""What each loop says of itself on its page of figures: rates, times of the last seconds, batch sizes, and what its process uses."""
+"""The figures that each loop reports on its metrics page: rates, durations of the last seconds, batch sizes, and the use of
+its process."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from typing import Any
 from infra import metrics_page
 from infra.monitor.watching.figures_history import EVERY_S
 
-WINDOW = 5  # samples that quantiles are told over
-SHAPE = 30  # samples that the histogram of batch sizes is told over
+WINDOW = 5  # number of samples for quantiles
+SHAPE = 30  # number of samples for the histogram of batch sizes
 QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 COUNTED = ("records_in", "records_out", "batches", "dead_letters")
 TIMED = {"queue_seconds": "queue", "step_seconds": "compute", "commit_seconds": "commit"}
@@ -19,8 +20,8 @@ TIMED = {"queue_seconds": "queue", "step_seconds": "compute", "commit_seconds": 
 
 @dataclass
 class LoopFigures:
-    """Of one loop. pages: the last ones with their times, oldest first. now: figures by name. batch_rows: batches by the upper edge
-    of their rows."""
+    """Figures of one loop. pages: the last pages with their times, oldest first. now: figures by name. batch_rows: number of
+    batches by the upper edge of their rows."""
 
     pages: deque[tuple[float, metrics_page.Page]] = field(default_factory=lambda: deque(maxlen=SHAPE + 1))
     pid: int = 0
@@ -28,7 +29,7 @@ class LoopFigures:
     batch_rows: list[tuple[float, float]] = field(default_factory=list)
 
     def look(self, page: metrics_page.Page, pid: int, now_s: float) -> bool:
-        """Take a page; whether the group gave out its partitions anew since the one before."""
+        """Take a page; returns whether the group reassigned its partitions since the previous one."""
         if self.pid != pid:
             self.pages.clear()
             self.pid = pid
@@ -54,7 +55,7 @@ def _times(old: metrics_page.Page, page: metrics_page.Page) -> dict[str, float]:
 
 
 class Loops:
-    """From one thread; `figures` may be read from any."""
+    """Call from one thread; `figures` may be read from any."""
 
     def __init__(self) -> None:
         self._loops: dict[str, LoopFigures] = {}
@@ -64,7 +65,7 @@ class Loops:
         self._loops = {name: figures for name, figures in self._loops.items() if name in names}
 
     def look(self, name: str, status: Mapping[str, Any], page: metrics_page.Page | None, now_s: float) -> bool:
-        """Take the page of a loop that runs, None where it did not answer. Whether its group gave out its partitions anew."""
+        """Take the page of a running loop, None if it did not answer. Returns whether its group reassigned its partitions."""
         figures = self._loops.setdefault(name, LoopFigures())
         if page is None:
             return False
@@ -74,9 +75,9 @@ class Loops:
         return rebalanced
 
     def figures(self, name: str) -> LoopFigures:
-        """Empty ones of a loop that was not looked at."""
+        """Empty figures for a loop that was not observed."""
         return self._loops.get(name, LoopFigures())
 
     def series(self) -> dict[str, float]:
-        """By the name of their series."""
+        """By series name."""
         return {f"loop/{name}/{key}": value for name, figures in self._loops.items() for key, value in figures.now.items()}

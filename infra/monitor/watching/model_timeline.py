@@ -1,4 +1,4 @@
-"""Models on the time axis: who was live when, why, and beside whom, as the topics tell it. Pure."""
+"""Models over time: which version was live when, why, and beside which others, according to the topics. Pure."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Model:
 
 
 def known() -> list[ShippedModel]:
-    """Models that are shipped, with the version of each."""
+    """Shipped models, with the version of each."""
     found = []
     for config in sorted(SHIPPED.glob("*/config.json")):
         about = json.loads(config.read_text())
@@ -132,7 +132,7 @@ def _spans(updates: Sequence[Announcement], shipped: str) -> list[Span]:
     spans: list[Span] = []
 
     def turn(arm: Arm, version: str | None, share: float, at_ms: int, words: str, actor: str) -> None:
-        """From here on `version` is in the arm; None: nobody."""
+        """From here on `version` is in the arm; None for no version."""
         i = next((i for i in reversed(range(len(spans))) if spans[i].arm == arm and spans[i].to_ms is None), None)
         if i is not None:
             if (spans[i].version, spans[i].share) == (version, share):

@@ -1,4 +1,4 @@
-"""One sample: the broker's offsets, the loops' own figures, Flink's jobs and the GPUs, kept as an hour of history."""
+"""One sample: the broker's offsets, the loops' own figures, Flink's jobs and the GPUs, with an hour of history."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from infra.settings import StackSettings
 from streams.clock import Clock
 from streams.kafka.config import KafkaAddress
 
-JOBS_EVERY = 3  # samples
+JOBS_EVERY = 3  # in samples
 
 
 class Sampler:
-    """`sample` from one thread; what it found may be read from any."""
+    """Call `sample` from one thread; its results may be read from any."""
 
     def __init__(self, settings: StackSettings, address: KafkaAddress, clock: Clock, story: Story) -> None:
         self._clock, self._story = clock, story
         self._asking, self._loops = Asking(settings), Loops()
         self._at_s, self._samples = float("-inf"), 0
         self.offsets, self.history = BrokerOffsets(address, clock), History()
-        self.values: Mapping[str, float] = {}  # of the last sample, by the name of their series
+        self.values: Mapping[str, float] = {}  # of the last sample, by series name
         self.jobs: list[Job] = []
         self.gpus: list[Gpu] = []
 
@@ -50,7 +50,7 @@ class Sampler:
         return self._loops.figures(loop)
 
     def value(self, series: str) -> float:
-        """Of the last sample; 0 where nothing is known."""
+        """The value in the last sample; 0 if unknown."""
         return self.values.get(series, 0.0)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What runs beside the loops: the processes that `up` started, Flink's jobs, and Kafka Connect where an address is set."""
+"""The processes beside the loops: those that `up` started, Flink's jobs, and Kafka Connect if an address is set."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def started(run_folder: Path) -> list[Process]:
 
 
 def troubles(found: list[Process]) -> dict[str, str]:
-    """By the loops that such a process runs: what is wrong with it."""
+    """The problem of each process, by the names of the loops that it runs."""
     return {loop: f"{one.name} {one.trouble}" for one in found if one.trouble for loop in run_state.loops_of(one.name)}
 
 
 def jobs(run_folder: Path) -> list[Job]:
-    """Flink's jobs, of each name the newest; empty where no cluster answers."""
+    """Flink's jobs, the newest of each name; empty if no cluster answers."""
     manager = run_state.read(run_folder).find("jobmanager")
     if manager is None or not manager.alive():
         return []
@@ -105,7 +105,7 @@ def _busy_share(job: str, keys: ssl.SSLContext | None) -> float:
 
 
 def connect(settings: StackSettings) -> Connect | None:
-    """The Kafka Connect that the settings name, or that `up --with connect` started."""
+    """The Kafka Connect in the settings, or the one that `up --with connect` started."""
     ours = run_state.read(settings.run_folder).find("connect")
     address = settings.connect or (ours.address if ours is not None and ours.alive() else None)
     mine = ours is not None and address == ours.address
@@ -113,9 +113,9 @@ def connect(settings: StackSettings) -> Connect | None:
 
 
 class Connect:
-    """Kafka Connect's REST API, as little of it as is shown. Raises BrokerUnavailable where it does not answer.
+    """The part of Kafka Connect's REST API that the monitor shows. Raises BrokerUnavailable if it does not answer.
 
-    address: may hold user and password, which are sent as basic authentication. keys: of the worker that we started."""
+    address: may contain user and password, which are sent as basic authentication. keys: of the worker that we started."""
 
     def __init__(self, address: str, keys: ssl.SSLContext | None = None) -> None:
         scheme, _, rest = address.rstrip("/").partition("://")
@@ -125,11 +125,11 @@ class Connect:
 
     @property
     def address(self) -> str:
-        """Without the password."""
+        """The address without the password."""
         return self._address
 
     def connectors(self) -> list[Connector]:
-        """Never with their configuration, which may hold passwords."""
+        """Never with their configuration, which may contain passwords."""
         found: Mapping[str, Any] = self._call("GET", "/connectors?expand=status")
         said = []
         for name, about in sorted(found.items()):
@@ -139,7 +139,7 @@ class Connect:
         return said
 
     def restart(self, name: str) -> None:
-        """The connector and those of its tasks that failed."""
+        """Restart the connector and its failed tasks."""
         self._call("POST", f"/connectors/{quote(name, safe='')}/restart?includeTasks=true&onlyFailed=false")
 
     def _call(self, method: str, path: str) -> Any:

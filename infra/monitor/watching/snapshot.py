@@ -1,4 +1,4 @@
-"""The state of everything at one moment, as all who look get it."""
+"""The state of the whole system at one moment, identical for all readers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from infra.monitor.watching.story import Mark, Story
 from schemas.generated import Challenger
 from schemas.topics import MODEL_UPDATES
 
-LATE_S = 30.0  # a group so far behind stands out
+LATE_S = 30.0  # a group with at least this lag stands out
 BUSY = 0.95
-RECENT_MS = 300_000  # a dead letter of that age still stands out
+RECENT_MS = 300_000  # a dead letter up to this age stands out
 MOST_MARKS = 60
 TOTALS = ("records_in", "records_out", "batches", "dead_letters", "retries", "expired")
 State = Literal["running", "stopped", "failing", "off"]
@@ -109,7 +109,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class _Spoken:
-    """What the loops say, at one moment: all statuses by loop, and those of loops that run."""
+    """The statuses of the loops at one moment: all of them by loop, and those of running loops."""
 
     statuses: Mapping[str, dict[str, Any]]
     running: Mapping[str, dict[str, Any]]

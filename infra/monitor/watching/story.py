@@ -1,4 +1,4 @@
-"""What the small topics tell, kept as it comes: statuses, dead letters, model updates, swaps, drift, training, audit."""
+"""The contents of the small topics, kept as they arrive: statuses, dead letters, model updates, swaps, drift, training, audit."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _RECORDS: dict[str, str] = {
 }  # fmt: skip
 TOPICS = tuple(_RECORDS)
 MOST_LETTERS = 20_000
-MOST_RECORDS = 5_000  # of each other topic
-MOST_NAMES = 300  # of processes, and of watches: anybody who writes to the topics may make up more
-SILENT_MS = 10_000  # a process that says nothing for so long is not running
+MOST_RECORDS = 5_000  # per other topic
+MOST_NAMES = 300  # of processes, and of watches: anybody who writes to the topics may invent more
+SILENT_MS = 10_000  # a process without a status for this long is not running
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class Mark:
 
 
 class Story:
-    """Safe to use from any thread: what its methods return is the caller's own, or never changes.
+    """Safe to use from any thread: return values of its methods belong to the caller, or never change.
 
-    `take` is fed every record of `TOPICS` and of the dead-letter topics, from the first one kept."""
+    `take` receives every record of `TOPICS` and of the dead-letter topics, from the first one kept."""
 
     def __init__(self) -> None:
         self._lock = RLock()
         self.clear()
 
     def clear(self) -> None:
-        """Before all of it is read again."""
+        """Call before all topics are read again."""
         with self._lock:
             self._statuses: dict[str, dict[str, Any]] = {}
             self._records: dict[str, deque[dict[str, Any]]] = {}  # by topic, oldest first, each with its at_ms
@@ -76,8 +76,8 @@ class Story:
     # --- what comes in ----------------------------------------------------------------------------------------------
 
     def take(self, polled: Polled, ids: SchemaIds) -> None:
-        """A record that is not what its topic holds is counted and passed over: the message browser says why. Raises RetryLater where the
-        registry did not answer: what was not understood for that reason must be read again."""
+        """Records that do not match their topic's schema are counted and skipped: the message browser shows the reason. Raises
+        RetryLater if the registry did not answer: records that could not be decoded for that reason must be read again."""
         with self._lock:
             for i, (topic, _) in enumerate(polled.places):
                 try:
@@ -87,11 +87,11 @@ class Story:
                         self._record(topic, _decoded(polled.values[i], topic, ids), polled.timestamps_ms[i])
                 except RetryLater:
                     raise
-                except Exception:  # anybody may write to a topic: whatever is wrong with one record must not lose those behind it
+                except Exception:  # anybody may write to a topic: an error in one record must not lose the records after it
                     self._not_decoded += 1
 
     def audited(self, entry: AuditEntry) -> None:
-        """A line that this monitor wrote is known at once, and not only when the topic has been read."""
+        """A line that this monitor wrote is known immediately, without waiting for the next read of the topic."""
         with self._lock:
             self._act(asdict(entry))
 
@@ -103,23 +103,23 @@ class Story:
 
     @property
     def not_decoded(self) -> int:
-        """Records that were not what their topic holds."""
+        """The number of records that do not match their topic's schema."""
         return self._not_decoded
 
     def of(self, topic: str) -> list[dict[str, Any]]:
-        """Its records, oldest first, each with its `at_ms`; of the audit, an entry for each act."""
+        """The records of the topic, oldest first, each with its `at_ms`; for the audit, one entry per act."""
         with self._lock:
             if topic == AUDIT.name:
                 return [dict(one) for one in self._acts.values()]
             return list(self._records.get(topic, ()))
 
     def statuses(self) -> dict[str, dict[str, Any]]:
-        """The last word of each process."""
+        """The last status of each process."""
         with self._lock:
             return dict(self._statuses)
 
     def running(self, now_ms: int) -> dict[str, dict[str, Any]]:
-        """Those that spoke of late; a time to come is no word of now."""
+        """Processes with a recent status; a status with a future time does not count."""
         return {name: one for name, one in self.statuses().items() if abs(now_ms - one["at_ms"]) < SILENT_MS}
 
     def drift_states(self) -> list[dict[str, Any]]:
@@ -159,7 +159,8 @@ class Story:
             self._swap(Mark(at_ms, "swap" if record["accepted"] else "refused", record["worker"], words))
 
     def _act(self, record: dict[str, Any]) -> None:
-        """A line of audit: the one before an act and the one behind it, which have one id, are one entry with the later outcome."""
+        """An audit line: the one before an act and the one after it have the same id, and become one entry with the later
+        outcome."""
         known = self._acts.get(record["audit_id"])
         if known is None:
             _keep(self._acts, record["audit_id"], record | {"begun_ms": record["at_ms"]}, MOST_RECORDS)
@@ -171,7 +172,7 @@ class Story:
             self._marks.append(Mark(record["at_ms"], "redrive", record["actor"], record["words"]))
 
     def _swap(self, mark: Mark) -> None:
-        """A worker says of each partition apart when its new version first answers: one mark tells it."""
+        """A worker reports for each partition when its new version first answers: they become one mark."""
         last = self._marks[-1] if self._marks else None
         if last is None or (last.kind, last.who, last.words) != (mark.kind, mark.who, mark.words):
             self._marks.append(mark)
@@ -185,13 +186,13 @@ class Story:
 
 
 def _decoded(value: bytes | None, topic: str, ids: SchemaIds) -> dict[str, Any]:
-    """By our newest schema of the topic's record, whichever version wrote it. Raises UndecodableRecord, RetryLater."""
+    """Decoded with our newest schema of the topic's record, whichever version wrote it. Raises UndecodableRecord, RetryLater."""
     writer = ids.schema_of(schema_id_of(value))
     return decode_one((value or b"")[HEAD_BYTES:], writer, avro.schema(_RECORDS[topic]))
 
 
 def _keep(kept: dict[Any, Any], key: Any, value: Any, most: int = MOST_NAMES) -> None:
-    """As the newest; the oldest goes where there are more than `most`."""
+    """Keep it as the newest; the oldest is removed if there are more than `most`."""
     kept.pop(key, None)
     kept[key] = value
     if len(kept) > most:

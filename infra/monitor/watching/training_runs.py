@@ -1,4 +1,4 @@
-"""Training runs from what asked for them to their end, as the topics tell it. Pure."""
+"""Training runs from their cause to their end, according to the topics. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One thread that looks at everything: it follows the small topics, takes a sample every EVERY_S, and makes a snapshot of both, which
-all who look get as the same bytes.
+"""One thread that observes everything: it follows the small topics, takes a sample every EVERY_S, and makes a snapshot of
+both, which all readers get as the same bytes.
 
-Nothing of it is on the way of a record: it reads positions, not the traffic, so its cost does not grow with the rate."""
+It is not on the path of any record. It reads positions, not the traffic, so its cost does not grow with the rate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from streams.kafka.config import KafkaAddress
 
 
 class Watch:
-    """`run` on a thread of its own; `latest` and `latest_json` from any other."""
+    """`run` needs a thread of its own; `latest` and `latest_json` may be read from any other."""
 
     def __init__(
         self, settings: StackSettings, address: KafkaAddress, ids: SchemaIds, clock: Clock, story: Story, sampler: Sampler
@@ -40,7 +40,7 @@ class Watch:
         self._json = as_json(asdict(self._latest))
 
     def run(self, stopping: Event, publish: Callable[[bytes], None]) -> None:
-        """Until `stopping`. A broker that does not answer is said in the snapshot, and tried again."""
+        """Runs until `stopping`. If the broker does not answer, the snapshot says so, and the next round tries again."""
         while not stopping.is_set():
             begun_s = self._clock.monotonic_s()
             self._look()
@@ -56,7 +56,7 @@ class Watch:
         return self._latest
 
     def latest_json(self) -> bytes:
-        """The same without secrets, as it is published."""
+        """The latest snapshot without secrets, as it is published."""
         return self._json
 
     def _look(self) -> None:
@@ -72,7 +72,7 @@ class Watch:
             self._trouble = str(error)
             self._follower.leave()
             self._sampler.offsets.reconnect()
-        except Exception as error:  # a fault of ours must not end the watching of everything else
+        except Exception as error:  # an error of ours must not end the observation of everything else
             log.exception("the look failed")
             self._trouble = f"a fault of the monitor: {type(error).__name__}: {error}"
 
