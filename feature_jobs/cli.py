@@ -140,8 +140,11 @@ def _clear(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
 
     view = view_of(chosen.entity)
     removed = RedisStore(settings.redis, 60.0).clear(view)
-    print(json.dumps({"view": view.name, "removed": removed}) if chosen.json else
-          f"{removed} entities removed from {view.name}; a sink that runs writes all of them anew, within seconds")  # fmt: skip
+    print(
+        json.dumps({"view": view.name, "removed": removed})
+        if chosen.json
+        else f"{removed} entities removed from {view.name}; a sink that runs writes all of them anew, within seconds"
+    )
     return 0
 
 
@@ -210,8 +213,17 @@ def _parity(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
         found = parity(view, Path(settings.lake), settings, chosen.sample, chosen.seed)
         agree &= found.agrees()
         if chosen.json:
-            print(json.dumps({"view": view.name, "features": len(view.features), **asdict(found), "agrees": found.agrees(),
-                              "problems": found.problems()}))  # fmt: skip
+            print(
+                json.dumps(
+                    {
+                        "view": view.name,
+                        "features": len(view.features),
+                        **asdict(found),
+                        "agrees": found.agrees(),
+                        "problems": found.problems(),
+                    }
+                )
+            )
             continue
         print(
             f"{view.name}: {found.entities} of {found.sampled} entities compared (seed {found.seed}), {len(view.features)} features each; "

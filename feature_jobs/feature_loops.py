@@ -31,9 +31,13 @@ SINK_LIMITS = LoopLimits(
 )
 # Rows that wait for a file count as in flight: the limits allow as much as a file may hold, and some more.
 ARCHIVE_LIMITS = LoopLimits(
-    delivery=Delivery.AT_LEAST_ONCE, poll_records=2_000, idle_wait_ms=200, commit_interval_ms=500,
-    look_ahead_records=60_000, look_ahead_bytes=128 * 1024 * 1024,
-)  # fmt: skip
+    delivery=Delivery.AT_LEAST_ONCE,
+    poll_records=2_000,
+    idle_wait_ms=200,
+    commit_interval_ms=500,
+    look_ahead_records=60_000,
+    look_ahead_bytes=128 * 1024 * 1024,
+)
 
 
 def sink(view: View, settings: FeatureSettings) -> Build:

@@ -48,9 +48,14 @@ def task_of(model: str) -> Task:
 
 
 def replay(
-    task: Task, model: str, versions: Sequence[Version], batches: Iterator[Rows], registry: SchemaIds, with_seen: bool = False,
+    task: Task,
+    model: str,
+    versions: Sequence[Version],
+    batches: Iterator[Rows],
+    registry: SchemaIds,
+    with_seen: bool = False,
     served: RecordedFeatures | None = None,
-) -> list[Replayed]:  # fmt: skip
+) -> list[Replayed]:
     """The answers of each version to the same batches. Versions take turns in being first, so that none has warmer caches.
 
     served: the features that the task needs, as they were served; a request for which none are known is refused. Raises BadSettings
@@ -165,15 +170,24 @@ def main(arguments: Sequence[str]) -> int:
             options.limit = window["limit"]
         folders = [open_source(source) for source in options.source]
         versions = [Version(folder, task.load(folder, options.model)) for folder in folders]
-        answers = replay(task, options.model, versions, recorded(address, task, starts, ends, options.limit), registry, options.seen,
-                         served_before(address, task, options.from_ms, registry))  # fmt: skip
+        answers = replay(
+            task,
+            options.model,
+            versions,
+            recorded(address, task, starts, ends, options.limit),
+            registry,
+            options.seen,
+            served_before(address, task, options.from_ms, registry),
+        )
     except MillraceError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1
     window = {
-        "topic": topic.name, "from_offsets": {str(n): offset for (_, n), offset in starts.items()},
-        "to_offsets": {str(n): offset for (_, n), offset in ends.items()}, "limit": options.limit,
-    }  # fmt: skip
+        "topic": topic.name,
+        "from_offsets": {str(n): offset for (_, n), offset in starts.items()},
+        "to_offsets": {str(n): offset for (_, n), offset in ends.items()},
+        "limit": options.limit,
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     for number, replayed in enumerate(answers):
         replayed.write(options.out / f"{number}.npz", window, options.seen)

@@ -56,16 +56,26 @@ class Replayed:
         with_seen: also what the model was shown of each entry, pixels as one array, texts as UTF-8 with their lengths in bytes."""
         folder = self.version.folder
         about = window | {
-            "model": folder.name, "version": folder.version, "digest": folder.digest, "names": list(folder.coverage),
+            "model": folder.name,
+            "version": folder.version,
+            "digest": folder.digest,
+            "names": list(folder.coverage),
             "thresholds": None if self.thresholds is None else np.asarray(self.thresholds, float).tolist(),
-            "compute_ms": self.compute_ms, "refused": self.refused, "bytes": sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()),
-        }  # fmt: skip
+            "compute_ms": self.compute_ms,
+            "refused": self.refused,
+            "bytes": sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()),
+        }
         outputs = np.concatenate(self.outputs) if self.outputs else np.zeros((0, len(folder.coverage)), np.float32)
         np.savez(
-            file, request_ids=np.array(self.request_ids, np.str_), parts=np.array(self.parts, np.str_),
-            outputs=outputs.astype(np.float32), contents=np.array(self.contents, np.uint64), at_ms=np.array(self.at_ms, np.int64),
-            about=np.array(json.dumps(about)), **(_arrays(self.seen) if with_seen else {}),
-        )  # fmt: skip
+            file,
+            request_ids=np.array(self.request_ids, np.str_),
+            parts=np.array(self.parts, np.str_),
+            outputs=outputs.astype(np.float32),
+            contents=np.array(self.contents, np.uint64),
+            at_ms=np.array(self.at_ms, np.int64),
+            about=np.array(json.dumps(about)),
+            **(_arrays(self.seen) if with_seen else {}),
+        )
 
 
 def content_of(seen: Any, request_id: str, part: str) -> int:

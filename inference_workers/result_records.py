@@ -47,10 +47,15 @@ class ResultRecords:
         records = [OutRecords(self._task.results.name, rows.keys, values, headers)]
         if replies:
             answered = [i for i, _ in replies]
-            records.append(OutRecords(
-                REPLIES.name, [rows.keys[i] for i in answered], [values[i] for i in answered],
-                [headers[i] for i in answered], [partition for _, partition in replies],
-            ))  # fmt: skip
+            records.append(
+                OutRecords(
+                    REPLIES.name,
+                    [rows.keys[i] for i in answered],
+                    [values[i] for i in answered],
+                    [headers[i] for i in answered],
+                    [partition for _, partition in replies],
+                )
+            )
         return records
 
     def shadow_results(self, rows: Rows, values: list[bytes]) -> OutRecords:

@@ -61,8 +61,13 @@ class MediaSettings:
     def reader(self) -> MediaReader:
         mib = 1024 * 1024
         caps = Caps(
-            image_bytes=self.max_image_mib * mib, video_bytes=self.max_video_mib * mib, sound_bytes=self.max_sound_mib * mib,
-            pixels=self.max_megapixels * 1_000_000, frames=self.max_video_frames, video_s=self.max_video_s, sound_s=self.max_sound_s,
-        )  # fmt: skip
+            image_bytes=self.max_image_mib * mib,
+            video_bytes=self.max_video_mib * mib,
+            sound_bytes=self.max_sound_mib * mib,
+            pixels=self.max_megapixels * 1_000_000,
+            frames=self.max_video_frames,
+            video_s=self.max_video_s,
+            sound_s=self.max_sound_s,
+        )
         child = DecodingChild(caps, self.decoder_memory_mib * mib, self.decode_limit_s)
         return MediaReader(ClaimChecks(self.blob_roots.split()), caps, child)

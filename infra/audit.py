@@ -45,9 +45,16 @@ class Audit:
     ) -> AuditEntry:
         now_ms = self.clock.now_ms()
         return AuditEntry(
-            audit_id=uuid7(now_ms), actor=actor, role=role, action=action, subject=subject, positions=tuple(positions),
-            words=redact.text(words), outcome=redact.text(outcome), at_ms=now_ms,
-        )  # fmt: skip
+            audit_id=uuid7(now_ms),
+            actor=actor,
+            role=role,
+            action=action,
+            subject=subject,
+            positions=tuple(positions),
+            words=redact.text(words),
+            outcome=redact.text(outcome),
+            at_ms=now_ms,
+        )
 
     def line(self, entry: AuditEntry) -> OutRecords:
         return RecordWriter(AUDIT, self.ids, self.writer).of(entry, entry.actor, entry.audit_id)

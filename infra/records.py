@@ -33,12 +33,14 @@ def decoded_one(polled: Polled, i: int, registry: SchemaIds) -> dict[str, Any]:
     except MillraceError as error:
         value = {"not_decoded": str(error), "bytes": len(raw or b"")}
     return {
-        "topic": polled.places[i][0], "partition": polled.places[i][1], "offset": polled.offsets[i],
+        "topic": polled.places[i][0],
+        "partition": polled.places[i][1],
+        "offset": polled.offsets[i],
         "timestamp_ms": polled.timestamps_ms[i],
         "key": (polled.keys[i] or b"").decode(errors="replace"),
         "headers": {name: (raw or b"").decode(errors="replace") for name, raw in polled.headers[i] or ()},
         "value": value,
-    }  # fmt: skip
+    }
 
 
 def _as_written(value: bytes | None, registry: SchemaIds) -> Any:

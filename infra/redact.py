@@ -10,8 +10,11 @@ HIDDEN = "***"
 # Greedy up to the last @ of the word: an unescaped password may contain @, / and :.
 _USER = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>|]*@")
 _WORD = r"password|passwd|pwd|secret|token|credential|api[-_.]?key|access[-_.]?key|private[-_.]?key"
-_NAMED = re.compile(rf"""(?P<name>[\w.-]*(?:{_WORD})[\w.-]*["']?\s?[=]\s?|["'][\w.-]*(?:{_WORD})[\w.-]*["']\s*:\s*)
-    (?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|[^\s&,;"'}}]+)""", re.IGNORECASE | re.VERBOSE)  # fmt: skip
+_NAMED = re.compile(
+    rf"""(?P<name>[\w.-]*(?:{_WORD})[\w.-]*["']?\s?[=]\s?|["'][\w.-]*(?:{_WORD})[\w.-]*["']\s*:\s*)
+    (?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|[^\s&,;"'}}]+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _NAME = re.compile(_WORD, re.IGNORECASE)
 
 

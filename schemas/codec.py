@@ -152,7 +152,7 @@ class Encoder:
         return cls(topic.record_name, topic.subject, registry)
 
     def encode(self, columns: Mapping[str, Input], n: int) -> list[bytes]:
-        """See `schemas.encoding.encode`."""
+        """n values of the topic. columns: by field, of shape (n,) each. See `schemas.encoding.encode`."""
         return encode(columns, n, self._schema, self._head)
 
     def encode_one(self, record: Any) -> bytes:

@@ -126,14 +126,15 @@ class Columns:
         return Columns(len(rows), fields)
 
     def matrix(self, name: str, dtype: str, width: int) -> Array:
-        """See `Slices.matrix`."""
+        """A column of bytes as an array of shape (n, width) of `dtype`. See `Slices.matrix`."""
         column = self.fields[name]
         assert isinstance(column, Slices)
         return column.matrix(dtype, width)
 
 
 def to_column(values: list[Any], kind: Any) -> Column:
-    """Python values of one field as the column that corresponds to its Avro type."""
+    """Python values of one field as the column that corresponds to its Avro type, of shape (n,): int64, float64 or bool, else `Slices` or
+    a list."""
     match kind:
         case "string" | ["null", "string"]:
             return Slices.of([None if value is None else value.encode() for value in values])

@@ -33,7 +33,8 @@ Piece = bytes | list[bytes]
 
 
 def encode(columns: Mapping[str, Input], n: int, schema: dict[str, Any], head: bytes = b"") -> list[bytes]:
-    """n records: `head` and an Avro body each. A field that is missing in `columns` takes its default.
+    """n records: `head` and an Avro body each. columns: by field, of shape (n,) each; int64 or float64 for numbers, bool for flags. A
+    field that is missing takes its default.
 
     Raises ValueError if a column without default is missing, a column has another length, or a value does not fit its field.
     """

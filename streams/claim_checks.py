@@ -23,9 +23,21 @@ from streams.clock import Clock, SystemClock
 INLINE_BYTES = 512 * 1024  # a file of at most this size is sent inside its record
 # Temporary errors: a file system is unreachable, or the process has no more handles. Any other error is a fault of the reference.
 _PASSING = {
-    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ENOTCONN,
-    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EBUSY,
-}  # fmt: skip
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ECONNREFUSED,
+    errno.ENOTCONN,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EAGAIN,
+    errno.EINTR,
+    errno.EBUSY,
+}
 
 
 @dataclass(frozen=True, slots=True)

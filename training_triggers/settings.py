@@ -93,9 +93,12 @@ class TriggerSettings(GroupSettings):
         was="canary_unlabelled",
     )
     canary_max_s: float = setting(
-        7_200.0, "maximum seconds of a canary; a canary that is not shown to be as good by then is ended", 1, 2_592_000,
+        7_200.0,
+        "maximum seconds of a canary; a canary that is not shown to be as good by then is ended",
+        1,
+        2_592_000,
         was="canary_most_s",
-    )  # fmt: skip
+    )
     watch_s: float = setting(
         86_400.0, "seconds for which a new live version is watched; it is rolled back if it proves worse", 0, 2_592_000
     )

@@ -104,9 +104,14 @@ def launching(settings: TriggerSettings) -> LoopPlan:
 
 def rolling_out(settings: TriggerSettings) -> LoopPlan:
     policy = RolloutPolicy(
-        settings.canary_share, settings.canary_min_labelled, settings.canary_margin, settings.canary_unlabelled_answers, settings.canary_max_s,
-        settings.watch_s, settings.watch_share,
-    )  # fmt: skip
+        settings.canary_share,
+        settings.canary_min_labelled,
+        settings.canary_margin,
+        settings.canary_unlabelled_answers,
+        settings.canary_max_s,
+        settings.watch_s,
+        settings.watch_share,
+    )
 
     def build(given: Surroundings) -> Step:
         address, ids, clock = given.address, given.registry, given.clock

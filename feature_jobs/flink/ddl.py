@@ -75,16 +75,20 @@ def source(name: str, topic: Topic[Record], addresses: Addresses, group: str, co
     """A table that reads a topic without the records of aborted transactions; a job that restores nothing begins with the first
     record. computed: further columns, as `name AS expression`."""
     record = topic.record_name
-    return _table(name, [*_columns(record), *computed], {
-        "connector": "kafka",
-        "topic": topic.name,
-        "properties.bootstrap.servers": addresses.bootstrap,
-        "properties.group.id": group,
-        "properties.isolation.level": "read_committed",
-        "properties.partition.discovery.interval.ms": "60000",
-        "scan.startup.mode": "earliest-offset",
-        **_avro(topic, record, addresses),
-    })  # fmt: skip
+    return _table(
+        name,
+        [*_columns(record), *computed],
+        {
+            "connector": "kafka",
+            "topic": topic.name,
+            "properties.bootstrap.servers": addresses.bootstrap,
+            "properties.group.id": group,
+            "properties.isolation.level": "read_committed",
+            "properties.partition.discovery.interval.ms": "60000",
+            "scan.startup.mode": "earliest-offset",
+            **_avro(topic, record, addresses),
+        },
+    )
 
 
 def sink(name: str, topic: Topic[Record], addresses: Addresses, key: str, *, exactly_once_as: str | None = None) -> str:
@@ -98,12 +102,16 @@ def sink(name: str, topic: Topic[Record], addresses: Addresses, key: str, *, exa
             "sink.transactional-id-prefix": exactly_once_as,
             "properties.transaction.timeout.ms": "600000",
         }
-    return _table(name, _columns(record), {
-        "connector": "kafka",
-        "topic": topic.name,
-        "properties.bootstrap.servers": addresses.bootstrap,
-        "key.format": "raw",
-        "key.fields": key,
-        **_avro(topic, record, addresses),
-        **guarantee,
-    })  # fmt: skip
+    return _table(
+        name,
+        _columns(record),
+        {
+            "connector": "kafka",
+            "topic": topic.name,
+            "properties.bootstrap.servers": addresses.bootstrap,
+            "key.format": "raw",
+            "key.fields": key,
+            **_avro(topic, record, addresses),
+            **guarantee,
+        },
+    )

@@ -76,9 +76,21 @@ def supervise(
 def _submit(name: str, cluster: str, python: str, checkpoints: Path, interval_ms: int, settings: FeatureSettings) -> int:
     """Submit in a separate process group: the submitter starts a JVM, which must end with it, also after a timeout."""
     command = [
-        python, "-m", "feature_jobs.jobs", name, "--cluster", cluster, "--bootstrap", settings.bootstrap,
-        "--registry", settings.registry, "--checkpoints", str(checkpoints), "--interval-ms", str(interval_ms),
-    ]  # fmt: skip
+        python,
+        "-m",
+        "feature_jobs.jobs",
+        name,
+        "--cluster",
+        cluster,
+        "--bootstrap",
+        settings.bootstrap,
+        "--registry",
+        settings.registry,
+        "--checkpoints",
+        str(checkpoints),
+        "--interval-ms",
+        str(interval_ms),
+    ]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True)
     try:
         return process.wait(SUBMIT_LIMIT_S)

@@ -96,14 +96,16 @@ def feature_view(view: View, lake: Path) -> FeatureView:
 def feature_store(lake: Path, redis_url: str) -> FeatureStore:
     """A Feast store whose registry is a file in the lake, applied anew: the repository is the code."""
     lake.mkdir(parents=True, exist_ok=True)
-    store = FeatureStore(config=RepoConfig(
-        project="millrace",
-        provider="local",
-        registry=RegistryConfig(path=str(lake / "registry.db")),
-        online_store=BlobStoreConfig(url=redis_url),
-        offline_store=DuckDBOfflineStoreConfig(),
-        entity_key_serialization_version=3,
-    ))  # fmt: skip
+    store = FeatureStore(
+        config=RepoConfig(
+            project="millrace",
+            provider="local",
+            registry=RegistryConfig(path=str(lake / "registry.db")),
+            online_store=BlobStoreConfig(url=redis_url),
+            offline_store=DuckDBOfflineStoreConfig(),
+            entity_key_serialization_version=3,
+        )
+    )
     store.apply([*map(entity_of, VIEWS), *(feature_view(view, lake) for view in VIEWS)])
     return store
 

@@ -20,12 +20,23 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 MANIFESTS = "_manifests"
-SCHEMA = pa.schema([
-    ("event_id", pa.string()), ("user_id", pa.string()), ("kind", pa.string()), ("item_id", pa.string()),
-    ("session_id", pa.string()), ("quantity", pa.int32()), ("amount_cents", pa.int64()), ("rating", pa.int32()),
-    ("event_ms", pa.int64()), ("appended_ms", pa.int64()), ("partition", pa.int32()), ("offset", pa.int64()),
-    ("replay_offset_ms", pa.int64()),
-])  # fmt: skip
+SCHEMA = pa.schema(
+    [
+        ("event_id", pa.string()),
+        ("user_id", pa.string()),
+        ("kind", pa.string()),
+        ("item_id", pa.string()),
+        ("session_id", pa.string()),
+        ("quantity", pa.int32()),
+        ("amount_cents", pa.int64()),
+        ("rating", pa.int32()),
+        ("event_ms", pa.int64()),
+        ("appended_ms", pa.int64()),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("replay_offset_ms", pa.int64()),
+    ]
+)
 MERGE_AFTER_S = 3_600.0
 MERGE_FROM = 64  # this many small ones become one
 WHOLE_ROWS = 500_000  # a manifest with this many rows is not merged further

@@ -59,10 +59,15 @@ class Tile:
     def of(cls, record: Mapping[str, Any]) -> Tile:
         """Convert a user-tile or an item-tile."""
         return cls(
-            record["tile_start_ms"], record.get("session_id", ""), record["first_ms"], record["last_ms"],
-            tuple(record[name] for name in _FIELDS), record["item_id"] if "user_id" in record else "",
-            record.get("arrived_ms", record["last_ms"]), record.get("appended_ms", 0),
-        )  # fmt: skip
+            record["tile_start_ms"],
+            record.get("session_id", ""),
+            record["first_ms"],
+            record["last_ms"],
+            tuple(record[name] for name in _FIELDS),
+            record["item_id"] if "user_id" in record else "",
+            record.get("arrived_ms", record["last_ms"]),
+            record.get("appended_ms", 0),
+        )
 
     def impossible(self, appended_ms: int) -> str | None:
         """Why no valid events can have produced this tile, in words; None if they can. appended_ms: the broker's time of its
@@ -78,10 +83,15 @@ class Tile:
     def after(self, earlier: Tile) -> Tile:
         """This tile with the events of an earlier part of it added."""
         return Tile(
-            self.start_ms, self.session_id, min(self.first_ms, earlier.first_ms), max(self.last_ms, earlier.last_ms),
-            tuple(map(int.__add__, self.sums, earlier.sums)), self.item_id, max(self.arrived_ms, earlier.arrived_ms),
+            self.start_ms,
+            self.session_id,
+            min(self.first_ms, earlier.first_ms),
+            max(self.last_ms, earlier.last_ms),
+            tuple(map(int.__add__, self.sums, earlier.sums)),
+            self.item_id,
+            max(self.arrived_ms, earlier.arrived_ms),
             max(self.appended_ms, earlier.appended_ms),
-        )  # fmt: skip
+        )
 
     @property
     def key(self) -> Key:
@@ -130,8 +140,17 @@ class Entity:
     """
 
     __slots__ = (
-        "_keys", "_seen_ms", "_sessions", "_settled", "_tiles", "_windows", "last_ms", "session_count", "session_ms", "totals",
-    )  # fmt: skip
+        "_keys",
+        "_seen_ms",
+        "_sessions",
+        "_settled",
+        "_tiles",
+        "_windows",
+        "last_ms",
+        "session_count",
+        "session_ms",
+        "totals",
+    )
 
     def __init__(self) -> None:
         self._tiles: dict[Key, Tile] = {}

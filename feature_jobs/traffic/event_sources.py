@@ -143,6 +143,11 @@ def _ratings(rows: Iterable[tuple[int, ...]]) -> Iterator[UserEvent]:
         number += at_ms - last_ms > VISIT_GAP_MS
         visits[user] = number, at_ms
         yield UserEvent(
-            event_id=f"ml-{user}-{item}", user_id=f"ml-{user}", kind="rating", item_id=f"ml-{item}",
-            session_id=f"ml-{user}-{number}", rating=stars, event_ms=at_ms,
-        )  # fmt: skip
+            event_id=f"ml-{user}-{item}",
+            user_id=f"ml-{user}",
+            kind="rating",
+            item_id=f"ml-{item}",
+            session_id=f"ml-{user}-{number}",
+            rating=stars,
+            event_ms=at_ms,
+        )

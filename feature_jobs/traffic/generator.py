@@ -55,9 +55,15 @@ class World:
             adjectives, nouns, median = _CATEGORIES[category]
             price = int(median * math.exp(random.normal(0, 0.5)))
             title = f"{adjectives[int(random.integers(len(adjectives)))]} {nouns[int(random.integers(len(nouns)))]}"
-            made.append(Item(
-                item_id=f"i-{i}", title=title, category=category, price_cents=max(99, price // 100 * 100 + 99), updated_ms=now_ms
-            ))  # fmt: skip
+            made.append(
+                Item(
+                    item_id=f"i-{i}",
+                    title=title,
+                    category=category,
+                    price_cents=max(99, price // 100 * 100 + 99),
+                    updated_ms=now_ms,
+                )
+            )
         return made
 
     def events(self, from_ms: int, to_ms: int, per_s: float) -> Iterator[UserEvent]:
@@ -106,10 +112,17 @@ class _Visits:
         at_ms = start_ms
 
         def add(kind: str, item: Item | None, **more: int) -> None:
-            found.append(UserEvent(
-                event_id=f"{session}-{len(found)}", user_id=user, kind=kind, item_id=None if item is None else item.item_id,
-                session_id=session, event_ms=at_ms, **more,
-            ))  # fmt: skip
+            found.append(
+                UserEvent(
+                    event_id=f"{session}-{len(found)}",
+                    user_id=user,
+                    kind=kind,
+                    item_id=None if item is None else item.item_id,
+                    session_id=session,
+                    event_ms=at_ms,
+                    **more,
+                )
+            )
 
         for _ in range(1 + int(random.geometric(0.28))):
             item = self._items[min(len(self._items) - 1, int(np.searchsorted(chances, random.random())))]

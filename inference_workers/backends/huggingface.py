@@ -138,9 +138,13 @@ class HuggingFaceTranslator(_Loaded):
         )
         with torch.inference_mode():
             out = self._model.generate(
-                **inputs, **options, num_beams=4, max_new_tokens=min(self._longest - 1, 2 * max(lengths) + 8),
-                output_scores=True, return_dict_in_generate=True,
-            )  # fmt: skip
+                **inputs,
+                **options,
+                num_beams=4,
+                max_new_tokens=min(self._longest - 1, 2 * max(lengths) + 8),
+                output_scores=True,
+                return_dict_in_generate=True,
+            )
         scores = out.sequences_scores.tolist()
         decoded = self._tokenizer.batch_decode(out.sequences, skip_special_tokens=True)
         return [
@@ -180,9 +184,11 @@ class HuggingFaceTranscriber(_Loaded):
                 words[-1].append(letter)
         return [
             Heard(
-                "".join(letter.text for letter in word), word[0].start_s, word[-1].end_s,
+                "".join(letter.text for letter in word),
+                word[0].start_s,
+                word[-1].end_s,
                 float(np.mean([letter.probability for letter in word])),
             )
             for word in words
             if word
-        ]  # fmt: skip
+        ]

@@ -29,10 +29,18 @@ class HashedTextClassifier:
 
     def classify(self, texts: Sequence[str]) -> Scores:
         words, chars = words_and_chars(texts)
-        return Scores(_finite(self._network.run({
-            "word_buckets": words.buckets, "word_counts": words.counts,
-            "char_buckets": chars.buckets, "char_counts": chars.counts,
-        })["logits"]))  # fmt: skip
+        return Scores(
+            _finite(
+                self._network.run(
+                    {
+                        "word_buckets": words.buckets,
+                        "word_counts": words.counts,
+                        "char_buckets": chars.buckets,
+                        "char_counts": chars.counts,
+                    }
+                )["logits"]
+            )
+        )
 
     def close(self) -> None:
         self._network.close()
@@ -87,10 +95,15 @@ class SentenceTranslator:
         states = np.zeros((self._layers, len(rows), self._width), np.float32)
 
         def step(last: Any, states: Any, which: Any) -> Any:
-            out = self._decoder.run({
-                "tokens": last[:, None], "states": states, "keys": memory["keys"][:, which],
-                "values": memory["values"][:, which], "mask": memory["mask"][which],
-            })  # fmt: skip
+            out = self._decoder.run(
+                {
+                    "tokens": last[:, None],
+                    "states": states,
+                    "keys": memory["keys"][:, which],
+                    "values": memory["values"][:, which],
+                    "mask": memory["mask"][which],
+                }
+            )
             return out["log_probabilities"], out["after"]
 
         return beam_search(step, states, 2 * tokens.shape[1] + 8, self._beam)

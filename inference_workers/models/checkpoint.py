@@ -32,9 +32,14 @@ def open_checkpoint(name: str) -> ModelFolder:
     digest = whole.hexdigest()
     labels = [config["id2label"][key] for key in sorted(config.get("id2label", {}), key=int)]
     return ModelFolder(
-        path=path, name=name, version=digest[:12], digest=digest, config={**config, "coverage": labels}, signature={},
+        path=path,
+        name=name,
+        version=digest[:12],
+        digest=digest,
+        config={**config, "coverage": labels},
+        signature={},
         huggingface=True,
-    )  # fmt: skip
+    )
 
 
 def _downloaded(name: str) -> Path:

@@ -53,9 +53,12 @@ def beam_search(step: Step, states: Floats, longest: int, width: int, penalty: f
     rank = np.where(ended, rank, rank - 1e6)  # a sentence that was cut is taken only if none ended
     picks = rank.argmax(axis=1)
     return [
-        ([token for token in history[i, pick].tolist() if token not in (PAD, END)], float(scores[i, pick] / max(1, lengths[i, pick])))
+        (
+            [token for token in history[i, pick].tolist() if token not in (PAD, END)],
+            float(scores[i, pick] / max(1, lengths[i, pick])),
+        )
         for i, pick in enumerate(picks.tolist())
-    ]  # fmt: skip
+    ]
 
 
 def _from(values: npt.NDArray[Any], parents: Ints) -> npt.NDArray[Any]:

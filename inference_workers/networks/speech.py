@@ -64,12 +64,14 @@ def best_path(probabilities: Floats, vocabulary: Sequence[str], frame_s: float, 
     ends = np.append(changes[1:], len(best))
     return [
         Heard(
-            vocabulary[int(best[start])], start * frame_s, end * frame_s,
+            vocabulary[int(best[start])],
+            start * frame_s,
+            end * frame_s,
             float(probabilities[start:end, best[start]].mean()),
         )
         for start, end in zip(changes.tolist(), ends.tolist(), strict=True)
         if best[start] != blank
-    ]  # fmt: skip
+    ]
 
 
 def pad(features: Sequence[Floats]) -> tuple[Floats, npt.NDArray[np.int64]]:

@@ -63,9 +63,15 @@ def versions_by_arm(update: ModelUpdate) -> dict[Arm, AnnouncedVersion]:
                 f"the update is invalid: the share of {arm} is {challenger.share}; it must be greater than 0 and at most 1"
             )
         arms[arm] = AnnouncedVersion(
-            update.model, arm, challenger.version, challenger.uri, challenger.digest, update.reason,
-            challenger.share, challenger.salt,
-        )  # fmt: skip
+            update.model,
+            arm,
+            challenger.version,
+            challenger.uri,
+            challenger.digest,
+            update.reason,
+            challenger.share,
+            challenger.salt,
+        )
     for arm, announced in arms.items():
         if not announced.version or not announced.uri:
             raise ModelRefused(f"the update is invalid: {arm} has no {'URI' if announced.version else 'version'}")

@@ -121,10 +121,21 @@ class ServedModels:
             if first:
                 staged.update({(at.topic, at.partition): mark for at, mark in first.items()})
                 announced = arm.held.announced
-                acks.append(self._record(SwapAck(
-                    model=arm.model, version=announced.version, digest=announced.digest, previous=arm.held.previous,
-                    worker=self._worker, accepted=True, loaded_ms=arm.held.loaded_ms, first_offsets=tuple(first), arm=arm.arm,
-                )))  # fmt: skip
+                acks.append(
+                    self._record(
+                        SwapAck(
+                            model=arm.model,
+                            version=announced.version,
+                            digest=announced.digest,
+                            previous=arm.held.previous,
+                            worker=self._worker,
+                            accepted=True,
+                            loaded_ms=arm.held.loaded_ms,
+                            first_offsets=tuple(first),
+                            arm=arm.arm,
+                        )
+                    )
+                )
         return acks
 
     # --- following the topic ------------------------------------------------------------------------------------
@@ -177,9 +188,14 @@ class ServedModels:
         elif arm.held is not None:
             self._metrics.add("swaps", 1, outcome="accepted")
             self._log.info(
-                "swapped", model=arm.model, arm=arm.arm, version=ended.announced.version, previous=arm.held.previous,
-                digest=ended.announced.digest, reason=ended.announced.reason,
-            )  # fmt: skip
+                "swapped",
+                model=arm.model,
+                arm=arm.arm,
+                version=ended.announced.version,
+                previous=arm.held.previous,
+                digest=ended.announced.digest,
+                reason=ended.announced.reason,
+            )
 
     def _load(self, announced: AnnouncedVersion) -> Loaded:
         return load_version(self._task, announced, self._clock)
@@ -216,13 +232,26 @@ class ServedModels:
     def _refuse(self, announced: AnnouncedVersion, refused: MillraceError) -> None:
         self._metrics.add("swaps", 1, outcome="refused")
         self._log.error(
-            "version refused; the old one goes on answering", model=announced.model, arm=announced.arm, version=announced.version,
-            digest=announced.digest, cause=str(refused),
-        )  # fmt: skip
-        self._report(self._record(SwapAck(
-            model=announced.model, version=announced.version, digest=announced.digest, worker=self._worker, accepted=False,
-            reason=str(refused)[:500], arm=announced.arm,
-        )))  # fmt: skip
+            "version refused; the old one goes on answering",
+            model=announced.model,
+            arm=announced.arm,
+            version=announced.version,
+            digest=announced.digest,
+            cause=str(refused),
+        )
+        self._report(
+            self._record(
+                SwapAck(
+                    model=announced.model,
+                    version=announced.version,
+                    digest=announced.digest,
+                    worker=self._worker,
+                    accepted=False,
+                    reason=str(refused)[:500],
+                    arm=announced.arm,
+                )
+            )
+        )
 
     def _record(self, ack: SwapAck) -> OutRecords:
         return self._acks.of(ack, ack.model, uuid7(self._clock.now_ms()))

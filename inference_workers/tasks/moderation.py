@@ -148,10 +148,16 @@ def _scored(
     probabilities = 1.0 / (1.0 + np.exp(-scores.logits))
     named = ["" if items[row].is_one_part else part for row, part in zip(rows, parts, strict=True)]
     use = Use(
-        version, probabilities.astype("<f4"), compute_ms, None if rows == list(range(len(items))) else rows,
-        named if any(named) else (), signals,
-        thresholds, seen, scores.embedding,
-    )  # fmt: skip
+        version,
+        probabilities.astype("<f4"),
+        compute_ms,
+        None if rows == list(range(len(items))) else rows,
+        named if any(named) else (),
+        signals,
+        thresholds,
+        seen,
+        scores.embedding,
+    )
     margins = scores.logits - np.log(thresholds / (1.0 - thresholds))
     not_covered = [category for category in CATEGORIES if category not in labels]
     return Scored(use, labels, thresholds.tolist(), rows, parts, probabilities.tolist(), margins, not_covered)
@@ -173,16 +179,27 @@ def _verdict(item: ContentItem, scored: Sequence[Scored], places: list[tuple[int
         model = scored[number]
         margins, probabilities, part = model.margins[entry], model.probabilities[entry], model.parts[entry]
         best = int(margins.argmax())
-        parts.append({
-            "part": part, "category": model.labels[best], "probability": probabilities[best], "not_covered": model.not_covered,
-            "unseen": item.unseen.get(part),
-        })  # fmt: skip
+        parts.append(
+            {
+                "part": part,
+                "category": model.labels[best],
+                "probability": probabilities[best],
+                "not_covered": model.not_covered,
+                "unseen": item.unseen.get(part),
+            }
+        )
         for k, category in enumerate(model.labels):
             if category not in worst or margins[k] > worst[category][0]:
-                worst[category] = margins[k], {
-                    "category": category, "probability": probabilities[k], "threshold": model.thresholds[k],
-                    "flagged": bool(margins[k] > 0), "part": part,
-                }  # fmt: skip
+                worst[category] = (
+                    margins[k],
+                    {
+                        "category": category,
+                        "probability": probabilities[k],
+                        "threshold": model.thresholds[k],
+                        "flagged": bool(margins[k] > 0),
+                        "part": part,
+                    },
+                )
     _, decided = max(worst.values(), key=lambda margin_and_fields: margin_and_fields[0])
     named = {fields["part"] for _, fields in worst.values()}
     parts = [part for part in parts if part["part"] in named or not part["part"].startswith("text from ")]

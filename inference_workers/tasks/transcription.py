@@ -61,7 +61,9 @@ class Transcription:
             },
             uses=[
                 Use(
-                    version, confidences[:, None], compute_ms,
+                    version,
+                    confidences[:, None],
+                    compute_ms,
                     signals={
                         "duration_s": durations_s,
                         "loudness": np.array([np.sqrt(np.mean(sound.samples**2)) for sound in inputs], "<f4"),
@@ -69,7 +71,7 @@ class Transcription:
                     },
                 )
             ],
-        )  # fmt: skip
+        )
 
 
 TASK = Transcription()

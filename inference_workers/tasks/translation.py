@@ -78,11 +78,13 @@ class Translation:
             },
             uses=[
                 Use(
-                    version, scores[:, None], compute_ms,
+                    version,
+                    scores[:, None],
+                    compute_ms,
                     signals={"text_chars": np.array([len(request.text) for request in inputs], "<f4"), "score": scores},
                 )
             ],
-        )  # fmt: skip
+        )
 
 
 def _translated(backend: Translator, inputs: Sequence[TranslationInput]) -> list[Translated]:

@@ -76,11 +76,17 @@ class Vision:
                 ],
                 "notes": [list(picture.notes) for picture in inputs],
             },
-            uses=[Use(
-                version, probabilities.astype("<f4"), compute_ms, signals=brightness(pictures), seen=pictures,
-                embedding=scores.embedding,
-            )],
-        )  # fmt: skip
+            uses=[
+                Use(
+                    version,
+                    probabilities.astype("<f4"),
+                    compute_ms,
+                    signals=brightness(pictures),
+                    seen=pictures,
+                    embedding=scores.embedding,
+                )
+            ],
+        )
 
 
 def notes_of(views: Views) -> list[str]:

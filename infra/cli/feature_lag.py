@@ -24,9 +24,11 @@ def show(as_json: bool) -> None:
             about = {"view": view.name, "entity": view.entity, "feature": feature.name, "type": feature.kind.value}
             print(json.dumps(about | {"default": feature.default, "meaning": feature.meaning, "ttl_s": view.ttl_ms // 1000}))
         return
-    console.table("features", ("view", "feature", "type", "default", "meaning"), [
-        (view.name, feature.name, feature.kind.value, repr(feature.default), feature.meaning) for view, feature in rows
-    ])  # fmt: skip
+    console.table(
+        "features",
+        ("view", "feature", "type", "default", "meaning"),
+        [(view.name, feature.name, feature.kind.value, repr(feature.default), feature.meaning) for view, feature in rows],
+    )
 
 
 def freshness(settings: StackSettings, as_json: bool) -> None:
@@ -40,16 +42,33 @@ def freshness(settings: StackSettings, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"steps": steps, "sinks": ages}))
         return
-    console.table("records behind", ("step", "topic", "records behind"), [
-        (str(step["step"]), str(step["topic"]), "nothing committed yet" if step["lag_records"] is None else str(step["lag_records"]))
-        for step in steps
-    ], right=("records behind",))  # fmt: skip
+    console.table(
+        "records behind",
+        ("step", "topic", "records behind"),
+        [
+            (
+                str(step["step"]),
+                str(step["topic"]),
+                "nothing committed yet" if step["lag_records"] is None else str(step["lag_records"]),
+            )
+            for step in steps
+        ],
+        right=("records behind",),
+    )
     columns = ("sink", "p50 at most", "p99 at most", "values", "refused", "not storable")
-    console.table("time from writing a tile to its value in the store", columns, [
-        (age["sink"], *(f"{1000 * age[q]:.0f} ms" if age.get(q) is not None else "-" for q in ("p50_s", "p99_s")),
-         *(str(age.get(name, 0)) for name in ("n", "refused", "impossible")))
-        for age in ages
-    ], right=columns[1:])  # fmt: skip
+    console.table(
+        "time from writing a tile to its value in the store",
+        columns,
+        [
+            (
+                age["sink"],
+                *(f"{1000 * age[q]:.0f} ms" if age.get(q) is not None else "-" for q in ("p50_s", "p99_s")),
+                *(str(age.get(name, 0)) for name in ("n", "refused", "impossible")),
+            )
+            for age in ages
+        ],
+        right=columns[1:],
+    )
 
 
 def lag(address: KafkaAddress, group: str, topic: Topic[Record]) -> int | None:

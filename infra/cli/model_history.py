@@ -30,9 +30,11 @@ def history(settings: StackSettings, name: str, as_json: bool) -> int:
         for at_ms, record in events:
             print(json_line({"at_ms": at_ms, **record}))
         return 0
-    console.table(console.escape(name), ("time", "version", "event", "by", "reason or offsets"), [
-        (moment(at_ms), record["version"], *_event(record)) for at_ms, record in events
-    ])  # fmt: skip
+    console.table(
+        console.escape(name),
+        ("time", "version", "event", "by", "reason or offsets"),
+        [(moment(at_ms), record["version"], *_event(record)) for at_ms, record in events],
+    )
     return 0
 
 

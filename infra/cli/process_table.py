@@ -46,15 +46,23 @@ def _rows(settings: StackSettings, running: run_state.State) -> list[dict[str, A
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    console.table("processes", COLUMNS, [
-        (
-            row["loop"], str(row["pid"]), row["state"], row["address"] or row["metrics_address"] or "",
-            *("" if row[name] is None else str(row[name]) for name in ("records_in", "dead_letters", "in_flight")),
-            "" if row["busy_share"] is None else f"{100 * row['busy_share']:.0f} %",
-            ", ".join(f"{model} {version}" for model, version in (row["versions"] or {}).items()),
-        )
-        for row in rows
-    ], right=("pid", "records in", "dead letters", "in flight", "busy"))  # fmt: skip
+    console.table(
+        "processes",
+        COLUMNS,
+        [
+            (
+                row["loop"],
+                str(row["pid"]),
+                row["state"],
+                row["address"] or row["metrics_address"] or "",
+                *("" if row[name] is None else str(row[name]) for name in ("records_in", "dead_letters", "in_flight")),
+                "" if row["busy_share"] is None else f"{100 * row['busy_share']:.0f} %",
+                ", ".join(f"{model} {version}" for model, version in (row["versions"] or {}).items()),
+            )
+            for row in rows
+        ],
+        right=("pid", "records in", "dead letters", "in flight", "busy"),
+    )
     for name, trouble in {row["process"]: row["trouble"] for row in rows if row["trouble"]}.items():
         console.out.print(f"[red]{console.escape(name)}[/]: {console.escape(trouble)}")
     for row in rows:

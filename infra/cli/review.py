@@ -59,10 +59,14 @@ def show(settings: StackSettings, as_json: bool) -> None:
     if not waiting:
         console.out.print("nothing waits for a review")
         return
-    console.table("waiting for a review", ("content", "author", "since", "why"), [
-        (action["content_id"], action["author_id"] or "", moment(action["decided_ms"]), "; ".join(action["reasons"]))
-        for action in waiting
-    ])  # fmt: skip
+    console.table(
+        "waiting for a review",
+        ("content", "author", "since", "why"),
+        [
+            (action["content_id"], action["author_id"] or "", moment(action["decided_ms"]), "; ".join(action["reasons"]))
+            for action in waiting
+        ],
+    )
     console.out.print("\n  ./millrace review decide CONTENT allow|remove --note WHY")
 
 
@@ -75,10 +79,18 @@ def decide(settings: StackSettings, decision: Decision, as_json: bool) -> None:
     whole, parts = truths(_verdict(settings, last_action["request_id"]), decision)
     now_ms = SystemClock().now_ms()
     label = Label(
-        request_id=last_action["request_id"], source="review", task="moderation", truth=whole, parts=parts,
-        content_id=decision.content_id, author_id=last_action["author_id"], action=decision.action, actor=getpass.getuser(),
-        note=decision.note, labelled_ms=now_ms,
-    )  # fmt: skip
+        request_id=last_action["request_id"],
+        source="review",
+        task="moderation",
+        truth=whole,
+        parts=parts,
+        content_id=decision.content_id,
+        author_id=last_action["author_id"],
+        action=decision.action,
+        actor=getpass.getuser(),
+        note=decision.note,
+        labelled_ms=now_ms,
+    )
     address, registry = addresses(settings)
     write(address, RecordWriter(LABELS, registry, "review command").of(label, label.request_id, uuid7(now_ms)))
     if as_json:

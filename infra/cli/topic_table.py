@@ -30,12 +30,19 @@ def topics(settings: StackSettings, make: bool, as_json: bool) -> None:
         "topics  [dim](offsets count the markers of transactions too, lag does not)[/]",
         ("topic", "partitions", "offsets", "lag", "guarantee", "written by", "read by"),
         [
-            (row["topic"], str(row["partitions"]), str(row["offsets"]), ", ".join(f"{n} ({g})" for g, n in row["lag"].items()),
-             row["guarantee"], ", ".join(row["writers"]), ", ".join(row["readers"]))
+            (
+                row["topic"],
+                str(row["partitions"]),
+                str(row["offsets"]),
+                ", ".join(f"{n} ({g})" for g, n in row["lag"].items()),
+                row["guarantee"],
+                ", ".join(row["writers"]),
+                ", ".join(row["readers"]),
+            )
             for row in rows
         ],
         right=("partitions", "offsets", "lag"),
-    )  # fmt: skip
+    )
 
 
 def _provision(admin: KafkaAdmin, registry: Registry) -> None:
@@ -59,15 +66,15 @@ def _rows(address: KafkaAddress) -> list[dict[str, Any]]:
     for spec in expected:
         own = [place for place in places if place[0] == spec.name]
         topic = catalogue.get(spec.name)
-        rows.append({
-            "topic": spec.name,
-            "partitions": partitions.get(spec.name, 0),
-            "offsets": sum(ends[place] - firsts[place] for place in own),
-            "lag": {
-                group: sum(lag[place] for place in own) for group, lag in lags_by_group.items() if own and own[0] in lag
-            },
-            "guarantee": topic.guarantee.value if topic else "exactly once",
-            "writers": topic.writers if topic else ("loop",),
-            "readers": topic.readers if topic else ("loop", "operator"),
-        })  # fmt: skip
+        rows.append(
+            {
+                "topic": spec.name,
+                "partitions": partitions.get(spec.name, 0),
+                "offsets": sum(ends[place] - firsts[place] for place in own),
+                "lag": {group: sum(lag[place] for place in own) for group, lag in lags_by_group.items() if own and own[0] in lag},
+                "guarantee": topic.guarantee.value if topic else "exactly once",
+                "writers": topic.writers if topic else ("loop",),
+                "readers": topic.readers if topic else ("loop", "operator"),
+            }
+        )
     return rows

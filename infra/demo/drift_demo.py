@@ -72,9 +72,13 @@ def run(settings: StackSettings, model: str, keep: bool) -> None:
 def command(settings: StackSettings, running: run_state.State, words: Sequence[str]) -> None:
     console.out.print(f"\n  [bold]$ training_triggers {' '.join(words[:2])}[/] …")
     subprocess.run(
-        [sys.executable, "-m", "training_triggers", *words], cwd=ROOT, env={**os.environ, **loop_processes.process_environment(settings, running)},
-        stdout=subprocess.DEVNULL, check=True, timeout=COMMAND_LIMIT_S,
-    )  # fmt: skip
+        [sys.executable, "-m", "training_triggers", *words],
+        cwd=ROOT,
+        env={**os.environ, **loop_processes.process_environment(settings, running)},
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=COMMAND_LIMIT_S,
+    )
 
 
 class Shown:
@@ -123,10 +127,16 @@ def _tick(story: Story, right: float) -> None:
 
 def summary(story: Story) -> None:
     console.out.print()
-    console.table("right answers", ("traffic", "version", "right", "requests"), [
-        (traffic, version, f"{right / n:.1%}", str(n)) for (traffic, version), (right, n) in story.rights.items()
-    ], right=("right", "requests"))  # fmt: skip
+    console.table(
+        "right answers",
+        ("traffic", "version", "right", "requests"),
+        [(traffic, version, f"{right / n:.1%}", str(n)) for (traffic, version), (right, n) in story.rights.items()],
+        right=("right", "requests"),
+    )
     console.out.print()
-    console.table("duration of each stage", ("from", "to", "seconds", "requests"), [
-        (first, then, f"{seconds:.1f}", str(texts)) for first, then, seconds, texts in stages(story)
-    ], right=("seconds", "requests"))  # fmt: skip
+    console.table(
+        "duration of each stage",
+        ("from", "to", "seconds", "requests"),
+        [(first, then, f"{seconds:.1f}", str(texts)) for first, then, seconds, texts in stages(story)],
+        right=("seconds", "requests"),
+    )

@@ -22,13 +22,22 @@ def start_registry(folder: Path, jar_folder: Path, log: Path, port: int | None =
     # Without WRITE_DELAY=0 a schema registered just before kill -9 was lost.
     url = f"jdbc:h2:file:{folder / 'registry'};WRITE_DELAY=0"
     command = [
-        java(), f"-Xmx{HEAP_MB}m", "-XX:+UseSerialGC",
-        "-Dquarkus.http.host=127.0.0.1", f"-Dquarkus.http.port={port}",
-        "-Dquarkus.management.host=127.0.0.1", f"-Dquarkus.management.port={free_port()}",
-        "-Dapicurio.storage.kind=sql", "-Dapicurio.storage.sql.kind=h2", f"-Dapicurio.datasource.url={url}",
-        "-Dapicurio.datasource.username=sa", "-Dapicurio.datasource.password=sa", "-Dquarkus.log.level=WARN",
-        "-jar", str(jars.registry_home(jar_folder) / "quarkus-run.jar"),
-    ]  # fmt: skip
+        java(),
+        f"-Xmx{HEAP_MB}m",
+        "-XX:+UseSerialGC",
+        "-Dquarkus.http.host=127.0.0.1",
+        f"-Dquarkus.http.port={port}",
+        "-Dquarkus.management.host=127.0.0.1",
+        f"-Dquarkus.management.port={free_port()}",
+        "-Dapicurio.storage.kind=sql",
+        "-Dapicurio.storage.sql.kind=h2",
+        f"-Dapicurio.datasource.url={url}",
+        "-Dapicurio.datasource.username=sa",
+        "-Dapicurio.datasource.password=sa",
+        "-Dquarkus.log.level=WARN",
+        "-jar",
+        str(jars.registry_home(jar_folder) / "quarkus-run.jar"),
+    ]
     return start("registry", command, log, java_env(), f"http://127.0.0.1:{port}/{API}", cwd=folder)
 
 

@@ -56,10 +56,16 @@ def start_connect(folder: Path, jar_folder: Path, log: Path, bootstrap: str, key
     tls.private(properties, _properties(bootstrap, port, plugins, keys).encode())
     log4j.write_text(LOG4J)
     command = [
-        java(), f"-Xmx{HEAP_MB}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={log4j}",
-        "-cp", f"{jars.connect_path(jar_folder)}:{jars.class_path(jar_folder)}",
-        "org.apache.kafka.connect.cli.ConnectDistributed", str(properties),
-    ]  # fmt: skip
+        java(),
+        f"-Xmx{HEAP_MB}m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        f"-Dlog4j2.configurationFile={log4j}",
+        "-cp",
+        f"{jars.connect_path(jar_folder)}:{jars.class_path(jar_folder)}",
+        "org.apache.kafka.connect.cli.ConnectDistributed",
+        str(properties),
+    ]
     return start("connect", command, log, java_env(), f"https://127.0.0.1:{port}")
 
 

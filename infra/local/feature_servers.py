@@ -55,9 +55,20 @@ def jobs(settings: StackSettings, running: run_state.State, env: Mapping[str, st
         folder = settings.run_folder / "flink"
         python, submitting = flink.submitter(settings.home_folder, folder)
         command = [
-            sys.executable, "-m", "feature_jobs", "supervise", *JOBS, "--cluster", jobmanager.address, "--python", python,
-            "--checkpoints", str((folder / "checkpoints").resolve()), "--tls", str(tls.keys(settings.run_folder).folder),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "feature_jobs",
+            "supervise",
+            *JOBS,
+            "--cluster",
+            jobmanager.address,
+            "--python",
+            python,
+            "--checkpoints",
+            str((folder / "checkpoints").resolve()),
+            "--tls",
+            str(tls.keys(settings.run_folder).folder),
+        ]
         running.put(processes.start_kept(settings.run_folder, "flink-jobs", command, {**submitting, **env}))
         run_state.write(settings.run_folder, running)
     supervisor = running.get("flink-jobs")

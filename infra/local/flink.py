@@ -23,9 +23,20 @@ PROJECT = ROOT / "feature_jobs" / "jobs"
 SLOTS = 8
 JOBMANAGER_HEAP_MB = 384
 TASK_HEAP_MB, OFF_HEAP_MB, NETWORK_MB, MANAGED_MB = 1_024, 64, 64, 64
-_OPEN = ("java.base/java.lang", "java.base/java.net", "java.base/java.io", "java.base/java.nio", "java.base/sun.nio.ch",
-         "java.base/java.lang.reflect", "java.base/java.text", "java.base/java.time", "java.base/java.util",
-         "java.base/java.util.concurrent", "java.base/java.util.concurrent.atomic", "java.base/java.util.concurrent.locks")  # fmt: skip
+_OPEN = (
+    "java.base/java.lang",
+    "java.base/java.net",
+    "java.base/java.io",
+    "java.base/java.nio",
+    "java.base/sun.nio.ch",
+    "java.base/java.lang.reflect",
+    "java.base/java.text",
+    "java.base/java.time",
+    "java.base/java.util",
+    "java.base/java.util.concurrent",
+    "java.base/java.util.concurrent.atomic",
+    "java.base/java.util.concurrent.locks",
+)
 
 
 def environment_folder(home: Path) -> Path:
@@ -70,9 +81,10 @@ def _security(keys: tls.Keys) -> dict[str, object]:
     """REST and the connections between the processes require the stack's key: anybody who can submit a job runs code as this
     account, and the web page that accepts archives is only one of several ways to submit."""
     options: dict[str, object] = {
-        "web.submit.enable": "false", "web.cancel.enable": "false",
+        "web.submit.enable": "false",
+        "web.cancel.enable": "false",
         "security.ssl.algorithms": "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-    }  # fmt: skip
+    }
     for side in ("rest", "internal"):
         options[f"security.ssl.{side}.enabled"] = "true"
         for name, value in (("keystore", keys.store), ("truststore", keys.store)):
@@ -89,26 +101,41 @@ def configure(folder: Path, keys: tls.Keys, rest_port: int, rpc_port: int) -> Pa
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     values = {
-        "jobmanager.rpc.address": "127.0.0.1", "jobmanager.rpc.port": rpc_port, "jobmanager.bind-host": "127.0.0.1",
-        "rest.address": "127.0.0.1", "rest.bind-address": "127.0.0.1", "rest.port": rest_port, "rest.bind-port": rest_port,
-        "taskmanager.host": "127.0.0.1", "taskmanager.bind-host": "127.0.0.1", "taskmanager.numberOfTaskSlots": SLOTS,
+        "jobmanager.rpc.address": "127.0.0.1",
+        "jobmanager.rpc.port": rpc_port,
+        "jobmanager.bind-host": "127.0.0.1",
+        "rest.address": "127.0.0.1",
+        "rest.bind-address": "127.0.0.1",
+        "rest.port": rest_port,
+        "rest.bind-port": rest_port,
+        "taskmanager.host": "127.0.0.1",
+        "taskmanager.bind-host": "127.0.0.1",
+        "taskmanager.numberOfTaskSlots": SLOTS,
         # without Flink's scripts, a task manager needs every memory size
         "taskmanager.cpu.cores": 2.0,
-        "taskmanager.memory.task.heap.size": f"{TASK_HEAP_MB}m", "taskmanager.memory.task.off-heap.size": f"{OFF_HEAP_MB}m",
-        "taskmanager.memory.network.min": f"{NETWORK_MB}m", "taskmanager.memory.network.max": f"{NETWORK_MB}m",
+        "taskmanager.memory.task.heap.size": f"{TASK_HEAP_MB}m",
+        "taskmanager.memory.task.off-heap.size": f"{OFF_HEAP_MB}m",
+        "taskmanager.memory.network.min": f"{NETWORK_MB}m",
+        "taskmanager.memory.network.max": f"{NETWORK_MB}m",
         "taskmanager.memory.managed.size": f"{MANAGED_MB}m",
-        "taskmanager.memory.framework.heap.size": "128m", "taskmanager.memory.framework.off-heap.size": "128m",
+        "taskmanager.memory.framework.heap.size": "128m",
+        "taskmanager.memory.framework.off-heap.size": "128m",
         "taskmanager.memory.jvm-metaspace.size": "256m",
-        "taskmanager.memory.jvm-overhead.min": "192m", "taskmanager.memory.jvm-overhead.max": "192m",
-        "io.tmp.dirs": str(temporary), "web.upload.dir": str(temporary), "blob.server.port": "0",
+        "taskmanager.memory.jvm-overhead.min": "192m",
+        "taskmanager.memory.jvm-overhead.max": "192m",
+        "io.tmp.dirs": str(temporary),
+        "web.upload.dir": str(temporary),
+        "blob.server.port": "0",
         "cluster.registration.error-delay": "500",  # a task manager that starts first tries again soon
-        "heartbeat.interval": "1000", "heartbeat.timeout": "10000",  # a killed task manager is detected within ten seconds
-        "restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.attempts": 2147483647,
+        "heartbeat.interval": "1000",
+        "heartbeat.timeout": "10000",  # a killed task manager is detected within ten seconds
+        "restart-strategy.type": "fixed-delay",
+        "restart-strategy.fixed-delay.attempts": 2147483647,
         "restart-strategy.fixed-delay.delay": "1 s",
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "classloader.resolve-order": "parent-first",  # the connectors are on the cluster's own class path
         **_security(keys),
-    }  # fmt: skip
+    }
     tls.private(conf / "config.yaml", "".join(f"{name}: {value}\n" for name, value in values.items()).encode())
     (conf / "log4j.properties").write_text(
         "rootLogger.level = WARN\nrootLogger.appenderRef.out.ref = out\nappender.out.name = out\nappender.out.type = CONSOLE\n"
@@ -148,10 +175,18 @@ def taskmanager(folder: Path) -> list[str]:
 def _java(folder: Path, heap_mb: int, main: str) -> list[str]:
     opens = [f"--add-opens={package}=ALL-UNNAMED" for package in _OPEN]
     return [
-        java(), f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:MaxMetaspaceSize=256m", *opens,
+        java(),
+        f"-Xmx{heap_mb}m",
+        "-XX:+UseSerialGC",
+        "-XX:MaxMetaspaceSize=256m",
+        *opens,
         f"-Dlog4j2.configurationFile={folder / 'conf' / 'log4j.properties'}",
-        "-cp", str(folder / "lib" / "*"), main, "--configDir", str(folder / "conf"),
-    ]  # fmt: skip
+        "-cp",
+        str(folder / "lib" / "*"),
+        main,
+        "--configDir",
+        str(folder / "conf"),
+    ]
 
 
 def answers(address: str, keys: tls.Keys) -> bool:
@@ -163,7 +198,9 @@ def answers(address: str, keys: tls.Keys) -> bool:
 def submitter(home: Path, folder: Path) -> tuple[str, dict[str, str]]:
     """Interpreter and environment variables for a process that submits jobs to the cluster configured in `folder`."""
     return python(home), {
-        **java_env(), "FLINK_HOME": str(home_of(home)), "FLINK_LIB_DIR": str(folder / "lib"),
+        **java_env(),
+        "FLINK_HOME": str(home_of(home)),
+        "FLINK_LIB_DIR": str(folder / "lib"),
         "FLINK_CONF_DIR": str(folder / "conf"),
         "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
+    }

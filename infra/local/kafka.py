@@ -99,10 +99,24 @@ def start_kafka(
     if not (data / "meta.properties").exists():
         cluster = uuid.uuid4().hex[:22]
         formatted = subprocess.run(
-            [base[0], "-Xmx128m", "-XX:TieredStopAtLevel=1", *base[1:], "kafka.tools.StorageTool", "format",
-             "-t", cluster, "-c", str(properties)],
-            capture_output=True, text=True, env=java_env(), timeout=60, check=False,
-        )  # fmt: skip
+            [
+                base[0],
+                "-Xmx128m",
+                "-XX:TieredStopAtLevel=1",
+                *base[1:],
+                "kafka.tools.StorageTool",
+                "format",
+                "-t",
+                cluster,
+                "-c",
+                str(properties),
+            ],
+            capture_output=True,
+            text=True,
+            env=java_env(),
+            timeout=60,
+            check=False,
+        )
         if formatted.returncode != 0:
             raise ProcessFailed(f"Kafka's storage in {data} could not be formatted: {formatted.stdout}{formatted.stderr}")
     command = [

@@ -23,11 +23,16 @@ Wait = Callable[[], object]  # returns when the process is ready; raises Process
 def process_environment(settings: StackSettings, running: run_state.State) -> dict[str, str]:
     """Environment variables for a process of the stack: addresses of all servers, and its folders."""
     return {
-        "MILLRACE_BOOTSTRAP": running.bootstrap, "MILLRACE_REGISTRY": running.registry, "PYTHONPATH": str(ROOT),
-        "MILLRACE_BLOB_ROOTS": settings.blob_root, "MILLRACE_MLFLOW": running.mlflow,
-        "MILLRACE_REDIS": settings.redis or running.redis, "MILLRACE_LAKE": str(settings.lake),
-        "MILLRACE_RUNS_FOLDER": str(settings.home_folder.resolve() / "runs"), "MILLRACE_DATA": settings.data,
-    }  # fmt: skip
+        "MILLRACE_BOOTSTRAP": running.bootstrap,
+        "MILLRACE_REGISTRY": running.registry,
+        "PYTHONPATH": str(ROOT),
+        "MILLRACE_BLOB_ROOTS": settings.blob_root,
+        "MILLRACE_MLFLOW": running.mlflow,
+        "MILLRACE_REDIS": settings.redis or running.redis,
+        "MILLRACE_LAKE": str(settings.lake),
+        "MILLRACE_RUNS_FOLDER": str(settings.home_folder.resolve() / "runs"),
+        "MILLRACE_DATA": settings.data,
+    }
 
 
 def copies(settings: StackSettings, names: str) -> int:

@@ -22,9 +22,22 @@ def start_mlflow(folder: Path, log: Path, port: int | None = None) -> Started:
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--no-serve-artifacts", "--default-artifact-root", (folder / "artifacts").as_uri(),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'mlflow.db'}",
+        "--no-serve-artifacts",
+        "--default-artifact-root",
+        (folder / "artifacts").as_uri(),
+    ]
     env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
     return start("mlflow", command, log, env, f"http://127.0.0.1:{port}", cwd=folder)
 

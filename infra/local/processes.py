@@ -53,9 +53,14 @@ def start(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
         process = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=cwd,
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            cwd=cwd,
             env={**os.environ, **(env or {}), LOG: str(log)},
-        )  # fmt: skip
+        )
     _children[process.pid] = process
     return Started(name, process.pid, birth(process.pid) or "", str(log), address)
 

@@ -31,9 +31,24 @@ def command(folder: Path, port: int) -> list[str]:
     """In memory only: if the store is empty after a restart, the feature sink writes everything again."""
     folder.mkdir(parents=True, exist_ok=True)
     return [
-        server(), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder),
-        "--maxmemory", f"{MEMORY_MB}mb", "--maxmemory-policy", "noeviction", "--daemonize", "no",
-    ]  # fmt: skip
+        server(),
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(folder),
+        "--maxmemory",
+        f"{MEMORY_MB}mb",
+        "--maxmemory-policy",
+        "noeviction",
+        "--daemonize",
+        "no",
+    ]
 
 
 def start_redis(folder: Path, log: Path) -> Started:

@@ -90,9 +90,12 @@ def _started(fields: dict[str, Any]) -> Started:
 def write(run_folder: Path, state: State) -> None:
     run_folder.mkdir(parents=True, exist_ok=True)
     body = {
-        "bootstrap": state.bootstrap, "registry": state.registry, "mlflow": state.mlflow, "redis": state.redis,
+        "bootstrap": state.bootstrap,
+        "registry": state.registry,
+        "mlflow": state.mlflow,
+        "redis": state.redis,
         "processes": [p.as_dict() for p in state.processes],
-    }  # fmt: skip
+    }
     staging = run_folder / "state.json.part"
     staging.write_text(json.dumps(body, indent=2) + "\n")
     os.replace(staging, run_folder / "state.json")

@@ -101,9 +101,12 @@ def run(work: Path, script: str, *words: str) -> str:
 
 def _call(command: list[str], work: Path) -> str:
     env = {
-        **os.environ, "PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "npm_config_cache": str(work.parent / "npm-cache"), "npm_config_update_notifier": "false", "NO_COLOR": "1",
-    }  # fmt: skip
+        **os.environ,
+        "PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "npm_config_cache": str(work.parent / "npm-cache"),
+        "npm_config_update_notifier": "false",
+        "NO_COLOR": "1",
+    }
     try:
         done = subprocess.run(command, cwd=work, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired as error:

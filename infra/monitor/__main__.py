@@ -51,9 +51,17 @@ def main() -> int:
     tokens = safety.tokens(settings.run_folder / "monitor")
     monitor = Monitor(settings, address, ids, SystemClock(), tokens, chosen.pages, chosen.no_pages)
     config = uvicorn.Config(
-        app.create(monitor), host=monitor.bound, port=chosen.port, log_level="warning", access_log=False, timeout_graceful_shutdown=2,
-        server_header=False, date_header=False, limit_concurrency=1_200, ws="none",
-    )  # fmt: skip
+        app.create(monitor),
+        host=monitor.bound,
+        port=chosen.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        server_header=False,
+        date_header=False,
+        limit_concurrency=1_200,
+        ws="none",
+    )
     Server(config, monitor).run()
     return 0
 

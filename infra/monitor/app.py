@@ -51,9 +51,15 @@ ROUTES = (
     audit_routes,
 )
 STATUS: tuple[tuple[type[MillraceError], int], ...] = (
-    (safety.NotAllowed, 403), (RecordTooLarge, 413), (InvalidRequest, 400), (BadSettings, 400), (TooMany, 503),
-    (BrokerUnavailable, 503), (RetryLater, 503), (TransactionAborted, 503),
-)  # fmt: skip
+    (safety.NotAllowed, 403),
+    (RecordTooLarge, 413),
+    (InvalidRequest, 400),
+    (BadSettings, 400),
+    (TooMany, 503),
+    (BrokerUnavailable, 503),
+    (RetryLater, 503),
+    (TransactionAborted, 503),
+)
 NO_PAGES = """<!doctype html><meta charset="utf-8"><title>Millrace</title><h1>The pages were not built</h1>
 <p>The interface below <a href="/api/openapi.json">/api</a> and the command line work all the same.</p><pre>{why}</pre>"""
 

@@ -14,9 +14,14 @@ from schemas.writer_schemas import writer_of
 from streams.schema_registry import Registry
 
 _LOGICAL: dict[str, Any] = {
-    "timestamp-millis": 1_764_000_000_000, "timestamp-micros": 1_764_000_000_000_000, "local-timestamp-millis": 1_764_000_000_000,
-    "date": 20_417, "time-millis": 43_200_000, "time-micros": 43_200_000_000, "uuid": "01936b1e-7d2c-7a10-8f00-0a1b2c3d4e5f",
-}  # fmt: skip
+    "timestamp-millis": 1_764_000_000_000,
+    "timestamp-micros": 1_764_000_000_000_000,
+    "local-timestamp-millis": 1_764_000_000_000,
+    "date": 20_417,
+    "time-millis": 43_200_000,
+    "time-micros": 43_200_000_000,
+    "uuid": "01936b1e-7d2c-7a10-8f00-0a1b2c3d4e5f",
+}
 _PLAIN: dict[str, Any] = {
     "null": None,
     "boolean": True,

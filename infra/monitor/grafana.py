@@ -23,10 +23,14 @@ def dashboard() -> dict[str, Any]:
     for i, panel in enumerate(panels):
         panel |= {"id": i + 1, "gridPos": {"x": WIDTH * (i % ACROSS), "y": HEIGHT * (i // ACROSS), "w": WIDTH, "h": HEIGHT}}
     return {
-        "title": "Millrace", "uid": "millrace", "schemaVersion": 39, "refresh": "10s", "time": {"from": "now-1h", "to": "now"},
+        "title": "Millrace",
+        "uid": "millrace",
+        "schemaVersion": 39,
+        "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"},
         "templating": {"list": [{"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"}]},
         "panels": panels,
-    }  # fmt: skip
+    }
 
 
 def _panel(metric: Metric) -> dict[str, Any]:
@@ -57,12 +61,16 @@ def _unit(name: str) -> str:
 
 def _graph(title: str, help_: str, unit: str, targets: list[tuple[str, str]]) -> dict[str, Any]:
     return {
-        "type": "timeseries", "title": title, "description": help_, "datasource": SOURCE,
+        "type": "timeseries",
+        "title": title,
+        "description": help_,
+        "datasource": SOURCE,
         "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
         "targets": [
-            {"refId": chr(ord("A") + i), "expr": expr, "legendFormat": legend, "datasource": SOURCE} for i, (expr, legend) in enumerate(targets)
+            {"refId": chr(ord("A") + i), "expr": expr, "legendFormat": legend, "datasource": SOURCE}
+            for i, (expr, legend) in enumerate(targets)
         ],
-    }  # fmt: skip
+    }
 
 
 def main() -> int:

@@ -44,11 +44,20 @@ def letter(polled: Polled, i: int) -> Letter:
     said = {name: (raw or b"").decode(errors="replace") for name, raw in polled.headers[i] or ()}
     origin = "/".join(said.get(name, "?") for name in (h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET))
     return Letter(
-        (topic, partition, polled.offsets[i]), polled.timestamps_ms[i], (polled.keys[i] or b"").decode(errors="replace"),
-        BY_TOPIC[topic].group, said.get(h.ERROR_CODE, ""), said.get(h.ERROR_MESSAGE, ""), said.get(h.ERROR_STEP, ""),
-        said.get(h.ERROR_WORKER, ""), origin, _number(said.get(h.ATTEMPT)), _number(said.get(h.REDRIVE)),
-        said.get(h.CE_ID, ""), len(polled.values[i] or b""),
-    )  # fmt: skip
+        (topic, partition, polled.offsets[i]),
+        polled.timestamps_ms[i],
+        (polled.keys[i] or b"").decode(errors="replace"),
+        BY_TOPIC[topic].group,
+        said.get(h.ERROR_CODE, ""),
+        said.get(h.ERROR_MESSAGE, ""),
+        said.get(h.ERROR_STEP, ""),
+        said.get(h.ERROR_WORKER, ""),
+        origin,
+        _number(said.get(h.ATTEMPT)),
+        _number(said.get(h.REDRIVE)),
+        said.get(h.CE_ID, ""),
+        len(polled.values[i] or b""),
+    )
 
 
 def _number(text: str | None) -> int:

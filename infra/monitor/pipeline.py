@@ -32,10 +32,17 @@ JOB_GROUPS = {"tiles": FlinkGroup.TILES, "outcomes": FlinkGroup.OUTCOMES}
 STORES = {USER_SINK.group: "Redis", ITEM_SINK.group: "Redis", ARCHIVE.group: "Parquet lake", "reconcile": "MLflow"}
 # Writers and readers in the catalogue that are not processes of Millrace.
 PEOPLE = {
-    "producers": "producers", "generator": "producers", "replay command": "producers", "clients": "clients", "sinks": "sinks",
-    "models command": "operator", "training command": "operator", "review command": "operator", "operator": "operator",
+    "producers": "producers",
+    "generator": "producers",
+    "replay command": "producers",
+    "clients": "clients",
+    "sinks": "sinks",
+    "models command": "operator",
+    "training command": "operator",
+    "review command": "operator",
+    "operator": "operator",
     "monitor": "operator",
-}  # fmt: skip
+}
 ALIASES = {"workers": tuple(sorted(WORKERS)), "training run": ("launch",), "strikes view": ("views",)}
 
 

@@ -139,11 +139,17 @@ def logged(enriched: Enriched, which: Sequence[int] | None) -> list[dict[str, An
         part = served if which is None else served.take(which)
         for name, column in part.values.items():
             texts = isinstance(column, list)
-            fields.append({
-                "view": need.view.name, "name": name, "dtype": "utf8" if isinstance(column, list) else column.dtype.str,
-                "values": b"" if isinstance(column, list) else column.tobytes(), "texts": column if texts else [],
-                "event_ms": part.event_ms.tobytes(), "state": part.state.tobytes(),
-            })  # fmt: skip
+            fields.append(
+                {
+                    "view": need.view.name,
+                    "name": name,
+                    "dtype": "utf8" if isinstance(column, list) else column.dtype.str,
+                    "values": b"" if isinstance(column, list) else column.tobytes(),
+                    "texts": column if texts else [],
+                    "event_ms": part.event_ms.tobytes(),
+                    "state": part.state.tobytes(),
+                }
+            )
     return fields
 
 

@@ -23,8 +23,9 @@ from schemas.features import Kind, Value, View
 VERSION_BYTES = 38
 _HEAD = struct.Struct("<Iqqq")
 _FIXED_AT = VERSION_BYTES + _HEAD.size
-_HEAD_DTYPE = np.dtype([("version", f"S{VERSION_BYTES}"), ("layout", "<u4"), ("changed_ms", "<i8"), ("valid_until_ms", "<i8"),
-                        ("event_ms", "<i8")])  # fmt: skip
+_HEAD_DTYPE = np.dtype(
+    [("version", f"S{VERSION_BYTES}"), ("layout", "<u4"), ("changed_ms", "<i8"), ("valid_until_ms", "<i8"), ("event_ms", "<i8")]
+)
 FOREVER_MS = 2**62
 GRACE_MS = 2_000  # time that a value stays fresh past its `valid_until`, for the sink's own interval
 

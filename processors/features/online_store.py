@@ -68,8 +68,12 @@ class RedisStore:
 
         self._error = redis.RedisError
         self._client: Any = redis.Redis.from_url(
-            url, socket_timeout=limit_s, socket_connect_timeout=limit_s, retry=Retry(NoBackoff(), 1), protocol=2,
-        )  # fmt: skip
+            url,
+            socket_timeout=limit_s,
+            socket_connect_timeout=limit_s,
+            retry=Retry(NoBackoff(), 1),
+            protocol=2,
+        )
         self._write = self._client.register_script(_WRITE)
         self._url = url.rpartition("@")[2]
 

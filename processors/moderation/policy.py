@@ -92,9 +92,15 @@ def action_of(verdict: Record, key: str, timestamp_ms: int, rules: Rules) -> dic
     """The action record of a verdict. key: the key of the verdict's record, used as content id if the verdict has none."""
     action, reasons = decide(verdict, rules)
     return {
-        "content_id": verdict["content_id"] or key, "author_id": verdict["author_id"], "action": action, "reasons": reasons,
-        "decided_by": "policy", "request_id": verdict["request_id"], "policy": rules.digest, "decided_ms": timestamp_ms,
-    }  # fmt: skip
+        "content_id": verdict["content_id"] or key,
+        "author_id": verdict["author_id"],
+        "action": action,
+        "reasons": reasons,
+        "decided_by": "policy",
+        "request_id": verdict["request_id"],
+        "policy": rules.digest,
+        "decided_ms": timestamp_ms,
+    }
 
 
 def action_of_review(label: Record, timestamp_ms: int) -> dict[str, Any] | None:
@@ -102,7 +108,12 @@ def action_of_review(label: Record, timestamp_ms: int) -> dict[str, Any] | None:
     if label["source"] != "review" or label["action"] not in (ALLOW, REMOVE) or not label["content_id"]:
         return None
     return {
-        "content_id": label["content_id"], "author_id": label["author_id"], "action": label["action"],
-        "reasons": [label["note"] or "a reviewer decided"], "decided_by": label["actor"] or "reviewer",
-        "request_id": label["request_id"], "policy": "", "decided_ms": timestamp_ms,
-    }  # fmt: skip
+        "content_id": label["content_id"],
+        "author_id": label["author_id"],
+        "action": label["action"],
+        "reasons": [label["note"] or "a reviewer decided"],
+        "decided_by": label["actor"] or "reviewer",
+        "request_id": label["request_id"],
+        "policy": "",
+        "decided_ms": timestamp_ms,
+    }

@@ -133,9 +133,14 @@ async def of_author(web: Any, request: Any, author: str) -> Any:
     """The ids that count against an author. Incomplete while the topic is read after a start; actions_read is the number of
     actions read so far."""
     content_ids = by_author.get(author, [])
-    return web.json({
-        "author_id": author, "strikes": len(content_ids), "content_ids": content_ids, "actions_read": read[CONTENT_ACTIONS.name],
-    })  # fmt: skip
+    return web.json(
+        {
+            "author_id": author,
+            "strikes": len(content_ids),
+            "content_ids": content_ids,
+            "actions_read": read[CONTENT_ACTIONS.name],
+        }
+    )
 
 
 @app.page("/trending")

@@ -216,8 +216,14 @@ class KafkaAdmin:
         """Uses str(group), because the client accepts no subclass of str, and the names of Flink's groups are one."""
         with self._lock:
             if group not in self._members:
-                self._members[group] = Consumer({
-                    "bootstrap.servers": self._bootstrap, "group.id": str(group), "enable.auto.commit": False,
-                    "isolation.level": "read_committed", "log_level": 2,
-                }, logger=None)  # fmt: skip
+                self._members[group] = Consumer(
+                    {
+                        "bootstrap.servers": self._bootstrap,
+                        "group.id": str(group),
+                        "enable.auto.commit": False,
+                        "isolation.level": "read_committed",
+                        "log_level": 2,
+                    },
+                    logger=None,
+                )
             return self._members[group]

@@ -15,9 +15,19 @@ MAX_KEPT_HEADERS = 48
 MAX_KEPT_BYTES = 16 * 1024
 ROOM_BYTES = 64 * 1024  # a dead letter may exceed its source's largest record by this
 OURS = {
-    h.ATTEMPT, h.NOT_BEFORE_MS, h.REDRIVE, h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET,
-    h.ERROR_CODE, h.ERROR_MESSAGE, h.ERROR_STEP, h.ERROR_WORKER, h.HEADERS_DROPPED, h.HEADERS_UNREADABLE,
-}  # fmt: skip
+    h.ATTEMPT,
+    h.NOT_BEFORE_MS,
+    h.REDRIVE,
+    h.ORIGIN_TOPIC,
+    h.ORIGIN_PARTITION,
+    h.ORIGIN_OFFSET,
+    h.ERROR_CODE,
+    h.ERROR_MESSAGE,
+    h.ERROR_STEP,
+    h.ERROR_WORKER,
+    h.HEADERS_DROPPED,
+    h.HEADERS_UNREADABLE,
+}
 
 
 def _kept(found: dict[str, bytes]) -> HeaderList:
@@ -80,19 +90,21 @@ def dead_letters(topic: str, rows: Rows, error: MillraceError, step: str, worker
     for i in range(len(rows)):
         source, partition, offset = rows.origins[i]
         cause = _cause(error, step, worker)
-        headers.append([
-            *_kept(rows.headers[i]),
-            *([] if h.CE_ID in rows.headers[i] else [(h.CE_ID, rows.request_ids[i].encode())]),
-            *_origin(rows, i),
-            *cause,
-            (h.ATTEMPT, str(rows.attempts[i]).encode()),
-            (h.REDRIVE, str(rows.redrives[i]).encode()),
-            (h.KIP_1034 + "exception", f"millrace.{type(error).__name__}".encode()),
-            (h.KIP_1034 + "message", cause[1][1]),
-            (h.KIP_1034 + "topic", source.encode()),
-            (h.KIP_1034 + "partition", str(partition).encode()),
-            (h.KIP_1034 + "offset", str(offset).encode()),
-        ])  # fmt: skip
+        headers.append(
+            [
+                *_kept(rows.headers[i]),
+                *([] if h.CE_ID in rows.headers[i] else [(h.CE_ID, rows.request_ids[i].encode())]),
+                *_origin(rows, i),
+                *cause,
+                (h.ATTEMPT, str(rows.attempts[i]).encode()),
+                (h.REDRIVE, str(rows.redrives[i]).encode()),
+                (h.KIP_1034 + "exception", f"millrace.{type(error).__name__}".encode()),
+                (h.KIP_1034 + "message", cause[1][1]),
+                (h.KIP_1034 + "topic", source.encode()),
+                (h.KIP_1034 + "partition", str(partition).encode()),
+                (h.KIP_1034 + "offset", str(offset).encode()),
+            ]
+        )
     return OutRecords(topic, rows.keys, rows.values, headers, [partition for _, partition in rows.places])
 
 

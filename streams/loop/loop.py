@@ -71,15 +71,28 @@ class Loop:
         self.assignment.dropped = self._dropped
         self.assignment.restore_state, self.assignment.forget_state = step.restore, step.forget
         self.outbox = Outbox(
-            source=source, sink=sink, assignment=self.assignment, clock=clock, metrics=metrics,
-            exactly_once=self._exactly_once, in_prefix=self._exactly_once or self._strict,
-            commit_limit_s=limits.commit_limit_s, failpoint=failpoint,
-        )  # fmt: skip
+            source=source,
+            sink=sink,
+            assignment=self.assignment,
+            clock=clock,
+            metrics=metrics,
+            exactly_once=self._exactly_once,
+            in_prefix=self._exactly_once or self._strict,
+            commit_limit_s=limits.commit_limit_s,
+            failpoint=failpoint,
+        )
         self.recovery = Recovery(
-            source=source, sink=sink, assignment=self.assignment, outbox=self.outbox, clock=clock, metrics=metrics,
-            topic=consumption.topic.name, dead_letter_topic=consumption.dead_letter_topic,
-            outage_limit_s=limits.outage_limit_s, log=self._log,
-        )  # fmt: skip
+            source=source,
+            sink=sink,
+            assignment=self.assignment,
+            outbox=self.outbox,
+            clock=clock,
+            metrics=metrics,
+            topic=consumption.topic.name,
+            dead_letter_topic=consumption.dead_letter_topic,
+            outage_limit_s=limits.outage_limit_s,
+            log=self._log,
+        )
         self._liveness = Liveness(source, self.assignment, clock, metrics, self._log)
         self._suspects = Suspects(quarantine, self.assignment.is_suspect, clock, self._log)
 

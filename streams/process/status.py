@@ -57,13 +57,26 @@ class Status:
         total = self._metrics.total
         report = self._loop.step.report()
         status = WorkerStatus(
-            process=self._loop.worker, kind=self._kind, task=self._name, state=state, at_ms=self._clock.now_ms(), pid=os.getpid(),
-            metrics_address=self._metrics_address, records_in=int(total("records_in")), records_out=int(total("records_out")),
-            dead_letters=int(total("dead_letters")), retries=int(total("retries")), expired=int(total("expired")),
-            batches=int(total("batches")), busy_share=share, in_flight=assignment.in_flight_records,
+            process=self._loop.worker,
+            kind=self._kind,
+            task=self._name,
+            state=state,
+            at_ms=self._clock.now_ms(),
+            pid=os.getpid(),
+            metrics_address=self._metrics_address,
+            records_in=int(total("records_in")),
+            records_out=int(total("records_out")),
+            dead_letters=int(total("dead_letters")),
+            retries=int(total("retries")),
+            expired=int(total("expired")),
+            batches=int(total("batches")),
+            busy_share=share,
+            in_flight=assignment.in_flight_records,
             paused_partitions=tuple(f"{topic}/{number}" for topic, number in self._held()),
-            versions=dict(report.versions), digests=dict(report.digests), notes=(*self._holding(), *report.notes),
-        )  # fmt: skip
+            versions=dict(report.versions),
+            digests=dict(report.digests),
+            notes=(*self._holding(), *report.notes),
+        )
         self._metrics.set("held_partitions", len(status.paused_partitions))
         records = self._records.of(status, self._loop.worker, uuid7(status.at_ms))
         try:

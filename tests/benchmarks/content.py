@@ -11,9 +11,15 @@ from inference_workers.networks.speech import RATE_HZ
 from tests.support import media
 
 SENTENCES = (
-    "Where is the station?", "I would like a cup of coffee, please.", "She has never been to Paris.", "It is raining again.",
-    "Can you help me find my keys?", "He works in a small bank near the river.", "We will see each other tomorrow.", "Thank you.",
-)  # fmt: skip
+    "Where is the station?",
+    "I would like a cup of coffee, please.",
+    "She has never been to Paris.",
+    "It is raining again.",
+    "Can you help me find my keys?",
+    "He works in a small bank near the river.",
+    "We will see each other tomorrow.",
+    "Thank you.",
+)
 
 
 def requests(task: str, distinct: int = 32) -> list[dict[str, Any]]:

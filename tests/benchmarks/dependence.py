@@ -30,10 +30,16 @@ def burst(length: int, rhythm: float = 0.0) -> Traffic:
     def draw(random: np.random.Generator, day: float, n: int) -> np.ndarray:
         authors = n // length + 2
         shift = rhythm * np.sin(2 * np.pi * day)
-        drawn = np.stack([
-            random.random(authors) < 0.1, random.lognormal(4.0, 0.8, authors), random.normal(shift, 1, authors), random.normal(shift, 1, authors),
-            random.choice(4, authors, p=(0.6, 0.2, 0.1, 0.1)),
-        ], axis=1)  # fmt: skip
+        drawn = np.stack(
+            [
+                random.random(authors) < 0.1,
+                random.lognormal(4.0, 0.8, authors),
+                random.normal(shift, 1, authors),
+                random.normal(shift, 1, authors),
+                random.choice(4, authors, p=(0.6, 0.2, 0.1, 0.1)),
+            ],
+            axis=1,
+        )
         begin = int(random.integers(0, length))
         return np.repeat(drawn, length, axis=0)[begin : begin + n].astype(np.float32)
 
@@ -119,9 +125,18 @@ def entries_that_depend(versions: int, window_n: int = 1_000) -> list[dict[str, 
                     words += f"; mean + {shift:g}: {found:.0%} within {3 * window_n}, median {middle:.0f}"
                     facts[f"found_{shift:g}"] = found
                 say(f"  {name:<24} {trigger:<11} false alarms of {wrong} of {n} versions ({low:.1%} to {high:.1%}){words}")
-                figures.append(figure(
-                    f"{trigger}: {name}, versions with a false alarm", wrong / n, "share", "at most 0.05", low <= 0.05, low=low, high=high, **facts
-                ))  # fmt: skip
+                figures.append(
+                    figure(
+                        f"{trigger}: {name}, versions with a false alarm",
+                        wrong / n,
+                        "share",
+                        "at most 0.05",
+                        low <= 0.05,
+                        low=low,
+                        high=high,
+                        **facts,
+                    )
+                )
     return figures
 
 
@@ -141,10 +156,19 @@ def accuracies(versions: int, answers: int = 20_000, window_n: int = 200) -> lis
         say(
             f"  {share:<5} false alarms of {hits} of {versions} versions ({low:.1%} to {high:.1%}); found within 1,000: {found:.0%}, median {middle:.0f}"
         )
-        figures.append(figure(
-            f"accuracy {share}: versions with a false alarm within {answers} answers", hits / versions, "share", "at most 0.05", low <= 0.05,
-            low=low, high=high, found=found, median_records=middle if np.isfinite(middle) else None,
-        ))  # fmt: skip
+        figures.append(
+            figure(
+                f"accuracy {share}: versions with a false alarm within {answers} answers",
+                hits / versions,
+                "share",
+                "at most 0.05",
+                low <= 0.05,
+                low=low,
+                high=high,
+                found=found,
+                median_records=middle if np.isfinite(middle) else None,
+            )
+        )
     return figures
 
 

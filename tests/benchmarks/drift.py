@@ -152,19 +152,30 @@ def main() -> None:
         )
         told(name, found, 3_000)
         for trigger, entries in found.items():
-            figures.append(figure(
-                f"{trigger}: {name}, found within 3000", float(np.mean(np.array(entries) <= 3_000)), "share", "printed", None,
-                median_records=float(np.median(entries)) if np.isfinite(np.median(entries)) else None,
-            ))  # fmt: skip
+            figures.append(
+                figure(
+                    f"{trigger}: {name}, found within 3000",
+                    float(np.mean(np.array(entries) <= 3_000)),
+                    "share",
+                    "printed",
+                    None,
+                    median_records=float(np.median(entries)) if np.isfinite(np.median(entries)) else None,
+                )
+            )
     say("the classes that are told change: of 60, 20, 10 and 10 %, so many points move from the first to the last")
     for points in (0.05, 0.1, 0.15, 0.2):
         after = _classes((0.6 - points, 0.2, 0.1, 0.1 + points))
         found = delays(_classes((0.6, 0.2, 0.1, 0.1)), after, [chi_square.TRIGGER], rules, chosen.rounds, 6_000, (SAID,))
         told(f"{points:.0%} of the answers", found, 3_000)
-        figures.append(figure(
-            f"chi_square: {points:.0%} of the answers, found within 3000", float(np.mean(np.array(found["chi_square"]) <= 3_000)), "share",
-            "printed", None,
-        ))  # fmt: skip
+        figures.append(
+            figure(
+                f"chi_square: {points:.0%} of the answers, found within 3000",
+                float(np.mean(np.array(found["chi_square"]) <= 3_000)),
+                "share",
+                "printed",
+                None,
+            )
+        )
     soon = np.array(delays(STILL["normal"], SHIFTS["mean + 1 deviation"], [ks.TRIGGER], rules, chosen.rounds, 4_000)["ks"])
     within = float(np.mean(soon <= GOAL_RECORDS))
     figures.append(figure("ks: mean + 1 deviation, found within 2000", within, "share", "1", within == 1.0))
@@ -220,11 +231,22 @@ def through_the_network(pixels: np.ndarray) -> tuple[Sequence[str], Matrix]:
     versions = {folder.name: Version(folder, task.load(folder, folder.name))}
     (use,) = task.predict([VisionInput(one[..., None], 1) for one in pixels], versions).uses
     assert use.embedding is not None
-    found = of_log({
-        "arm": "live", "model": folder.name, "version": "1", "started_ms": 1, "request_ids": range(len(pixels)), "features": [],
-        "signals": [{"name": name, "values": values.tobytes()} for name, values in use.signals.items()], "thresholds": b"",
-        "outputs": use.outputs.tobytes(), "outputs_dtype": "<f4", "output_names": use.names, "embeddings": reduced(use.embedding).tobytes(),
-    })  # fmt: skip
+    found = of_log(
+        {
+            "arm": "live",
+            "model": folder.name,
+            "version": "1",
+            "started_ms": 1,
+            "request_ids": range(len(pixels)),
+            "features": [],
+            "signals": [{"name": name, "values": values.tobytes()} for name, values in use.signals.items()],
+            "thresholds": b"",
+            "outputs": use.outputs.tobytes(),
+            "outputs_dtype": "<f4",
+            "output_names": use.names,
+            "embeddings": reduced(use.embedding).tobytes(),
+        }
+    )
     assert found is not None
     return found[3], found[4]
 

@@ -55,12 +55,20 @@ def fill(stack: Stack, count: int, seed: int) -> None:
         n = min(20_000, count - at)
         kinds = [KINDS[i] for i in random.integers(0, 4, n)]
         users = [f"b{seed}-{i}" for i in random.integers(0, 10_000, n)]
-        values = encoder.encode({
-            "event_id": [f"{seed}-{at + i}" for i in range(n)], "user_id": users, "kind": kinds,
-            "item_id": [f"b-{i}" for i in random.zipf(1.3, n) % 2_000], "session_id": [f"s-{user}" for user in users],
-            "quantity": np.ones(n, np.int64), "amount_cents": [999 if kind == "purchase" else None for kind in kinds],
-            "rating": [4 if kind == "rating" else None for kind in kinds], "event_ms": now_ms - random.integers(0, TILE_MS, n),
-        }, n)  # fmt: skip
+        values = encoder.encode(
+            {
+                "event_id": [f"{seed}-{at + i}" for i in range(n)],
+                "user_id": users,
+                "kind": kinds,
+                "item_id": [f"b-{i}" for i in random.zipf(1.3, n) % 2_000],
+                "session_id": [f"s-{user}" for user in users],
+                "quantity": np.ones(n, np.int64),
+                "amount_cents": [999 if kind == "purchase" else None for kind in kinds],
+                "rating": [4 if kind == "rating" else None for kind in kinds],
+                "event_ms": now_ms - random.integers(0, TILE_MS, n),
+            },
+            n,
+        )
         sink.produce(OutRecords(USER_EVENTS_VALID.name, [user.encode() for user in users], list(values), [[]] * n))
     sink.flush(60)
     sink.close()
@@ -249,11 +257,19 @@ def reads(stack: Stack) -> list[dict[str, Any]]:
         say(
             f"read of {n:>3} entities: p50 {p50:.2f} ms  p99 {p99:.2f} ms; Feast p50 {np.percentile(other, 50):.1f} ms  p99 {np.percentile(other, 99):.1f} ms"
         )
-        made.append(figure(
-            f"online read of {n} entities, p99", p99, "ms", "at most 3" if n == 100 else "printed", p99 <= 3 if n == 100 else None,
-            p50=round(p50, 3), reference="Feast get_online_features, same blobs", reference_value=round(float(np.percentile(other, 99)), 2),
-            ratio=round(p99 / float(np.percentile(other, 99)), 3),
-        ))  # fmt: skip
+        made.append(
+            figure(
+                f"online read of {n} entities, p99",
+                p99,
+                "ms",
+                "at most 3" if n == 100 else "printed",
+                p99 <= 3 if n == 100 else None,
+                p50=round(p50, 3),
+                reference="Feast get_online_features, same blobs",
+                reference_value=round(float(np.percentile(other, 99)), 2),
+                ratio=round(p99 / float(np.percentile(other, 99)), 3),
+            )
+        )
     return made
 
 
@@ -276,10 +292,12 @@ def training(folder: Path, labels: int, rows: int) -> list[dict[str, Any]]:
     columns |= {"user_id": users, "event_timestamp": (start_ms + random.integers(0, 30 * DAY_MS, rows)) * 1000}
     (folder / USER.name).mkdir(parents=True)
     pq.write_table(pa.table(columns, schema=schema(USER)), folder / USER.name / "all.parquet")
-    frame = pd.DataFrame({
-        "user_id": np.char.add("u-", random.integers(0, 20_000, labels).astype(str)),
-        "event_timestamp": pd.to_datetime(start_ms + random.integers(0, 30 * DAY_MS, labels), unit="ms", utc=True),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "user_id": np.char.add("u-", random.integers(0, 20_000, labels).astype(str)),
+            "event_timestamp": pd.to_datetime(start_ms + random.integers(0, 30 * DAY_MS, labels), unit="ms", utc=True),
+        }
+    )
     begun = time.perf_counter()
     found = join(frame, folder, "redis://127.0.0.1:1/0", [USER.name])
     took_s = time.perf_counter() - begun

@@ -52,8 +52,9 @@ def shares(counts: np.ndarray, n: int, interval: Interval, holds: Callable[[floa
     return float(np.mean([met[gained, lost] for gained, lost, _ in counts.tolist()]))
 
 
-def measured(name: str, goal: str, met: Callable[[float], bool] | None, counts: np.ndarray, n: int,
-             holds: Callable[[float, float], bool]) -> dict[str, Any]:  # fmt: skip
+def measured(
+    name: str, goal: str, met: Callable[[float], bool] | None, counts: np.ndarray, n: int, holds: Callable[[float, float], bool]
+) -> dict[str, Any]:
     ours, theirs = (shares(counts, n, interval, holds) for interval in (paired.interval, bootstrap))
     say(f"  {name:<66} {ours:7.1%}   bootstrap {theirs:7.1%}   {goal}")
     return figure(
@@ -71,11 +72,18 @@ def coverage(random: np.random.Generator, rounds: int) -> list[dict[str, Any]]:
     least = 0.95 - 0.01 - _error(rounds, 0.95)
     return [
         measured(
-            f"coverage, n {n}, difference {difference:+.2f}, {differ:.0%} differ", f"at least {least:.3f}", lambda x: x >= least,
-            drawn(random, n, rounds, difference, differ), n, lambda low, high, d=difference: low <= d <= high,  # type: ignore[misc]
+            f"coverage, n {n}, difference {difference:+.2f}, {differ:.0%} differ",
+            f"at least {least:.3f}",
+            lambda x: x >= least,
+            drawn(random, n, rounds, difference, differ),
+            n,
+            lambda low, high, d=difference: low <= d <= high,  # type: ignore[misc]
         )
-        for n in SIZES for difference in (0.0, -0.01, 0.05) for differ in (0.01, 0.04, 0.10) if differ >= abs(difference)
-    ]  # fmt: skip
+        for n in SIZES
+        for difference in (0.0, -0.01, 0.05)
+        for differ in (0.01, 0.04, 0.10)
+        if differ >= abs(difference)
+    ]
 
 
 def errors(random: np.random.Generator, rounds: int) -> list[dict[str, Any]]:
@@ -88,11 +96,16 @@ def errors(random: np.random.Generator, rounds: int) -> list[dict[str, Any]]:
                 for differ in DIFFER:
                     if differ and differ <= times * margin:
                         continue
-                    found.append(measured(
-                        f"passes at {times} x margin {margin}, n {n}, {max(differ, times * margin):.0%} differ", f"at most {most:.3f}",
-                        lambda x: x <= most, drawn(random, n, rounds, -times * margin, differ), n,
-                        lambda low, high, m=margin: low > -m,  # type: ignore[misc]
-                    ))  # fmt: skip
+                    found.append(
+                        measured(
+                            f"passes at {times} x margin {margin}, n {n}, {max(differ, times * margin):.0%} differ",
+                            f"at most {most:.3f}",
+                            lambda x: x <= most,
+                            drawn(random, n, rounds, -times * margin, differ),
+                            n,
+                            lambda low, high, m=margin: low > -m,  # type: ignore[misc]
+                        )
+                    )
     return found
 
 
@@ -105,11 +118,16 @@ def power(random: np.random.Generator, rounds: int) -> list[dict[str, Any]]:
         for differ in DIFFER[1:]:
             for n in (*SIZES, paired.needed(differ, margin)):
                 is_named = n not in SIZES
-                found.append(measured(
-                    f"equal passes at margin {margin}, n {n}, {differ:.0%} differ", "at least 0.75" if is_named else "printed",
-                    (lambda x: x >= 0.75) if is_named else None, drawn(random, n, rounds, 0.0, differ), n,
-                    lambda low, high, m=margin: low > -m,  # type: ignore[misc]
-                ))  # fmt: skip
+                found.append(
+                    measured(
+                        f"equal passes at margin {margin}, n {n}, {differ:.0%} differ",
+                        "at least 0.75" if is_named else "printed",
+                        (lambda x: x >= 0.75) if is_named else None,
+                        drawn(random, n, rounds, 0.0, differ),
+                        n,
+                        lambda low, high, m=margin: low > -m,  # type: ignore[misc]
+                    )
+                )
     return found
 
 
@@ -135,10 +153,17 @@ def scenes(random: np.random.Generator, rounds: int) -> list[dict[str, Any]]:
     def scene(name: str, goal: str, met: Callable[[float], bool] | None, draw: Callable[[], tuple[np.ndarray, ...]]) -> None:
         both = np.mean([passes(*draw()) for _ in range(rounds)], axis=0)
         say(f"  {name:<66} {both[0]:7.1%}   accuracy alone {both[1]:7.1%}   {goal}")
-        found.append(figure(
-            name, float(both[0]), "share", goal, met(float(both[0])) if met else None, reference="overall accuracy alone, bootstrap",
-            reference_value=round(float(both[1]), 4),
-        ))  # fmt: skip
+        found.append(
+            figure(
+                name,
+                float(both[0]),
+                "share",
+                goal,
+                met(float(both[0])) if met else None,
+                reference="overall accuracy alone, bootstrap",
+                reference_value=round(float(both[1]), 4),
+            )
+        )
 
     def flags(truth: np.ndarray, recall: float, false: float) -> np.ndarray:
         return np.where(truth, random.random(len(truth)) < recall, random.random(len(truth)) < false)

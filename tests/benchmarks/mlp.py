@@ -61,9 +61,17 @@ class TensorResult:
 
 def topic(name: str, record: type[Any], partitions: int = 1) -> Topic[Any]:
     return Topic(
-        name=name, record=record, key="name", partitions=partitions, retention_ms=-1, guarantee=Guarantee.EXACTLY_ONCE,
-        compatibility=Compatibility.BACKWARD_TRANSITIVE, owner="tests", writers=("benchmark",), readers=("benchmark",),
-    )  # fmt: skip
+        name=name,
+        record=record,
+        key="name",
+        partitions=partitions,
+        retention_ms=-1,
+        guarantee=Guarantee.EXACTLY_ONCE,
+        compatibility=Compatibility.BACKWARD_TRANSITIVE,
+        owner="tests",
+        writers=("benchmark",),
+        readers=("benchmark",),
+    )
 
 
 REQUESTS = topic("tensor-requests-v1", TensorRequest)

@@ -128,11 +128,21 @@ def story_figures(told: list[tuple[Story, dict[str, tuple[float, int]]]]) -> lis
     ):
         say(f"  {name}: {', '.join(f'{one:.0f}' for one in values)} {unit}")
         met = None if goal is None else max(values) <= goal
-        figures.append(figure(
-            name, float(np.median(values)), unit, "printed" if goal is None else f"at most {goal:.0f}", met,
-            all=[round(one, 1) for one in values],
-        ))  # fmt: skip
-    for name, traffic, new in (("before the change", "as before", False), ("after it, the old version", "changed", False), ("after it, the new version", "changed", True)):  # fmt: skip
+        figures.append(
+            figure(
+                name,
+                float(np.median(values)),
+                unit,
+                "printed" if goal is None else f"at most {goal:.0f}",
+                met,
+                all=[round(one, 1) for one in values],
+            )
+        )
+    for name, traffic, new in (
+        ("before the change", "as before", False),
+        ("after it, the old version", "changed", False),
+        ("after it, the new version", "changed", True),
+    ):
         shares = []
         for story, _ in told:
             version = next(v for (_, v), _ in list(story.rights.items())[2:]) if new else "1"
@@ -154,12 +164,25 @@ def serving_figures(found: list[tuple[float, float, float, float]], quiet: bool)
     steady, beside, took_s, share = (float(np.median(column)) for column in zip(*found, strict=True))
     return [
         figure(
-            "p99 beside a training run", beside, "ms", f"at most {GOAL_TIMES:.0f} times the steady one",
-            beside <= GOAL_TIMES * steady if quiet else None, reference="p99 without one, the same stack and rate",
-            reference_value=round(steady, 2), ratio=round(beside / steady, 3), all=[[round(x, 1) for x in row[:2]] for row in found],
+            "p99 beside a training run",
+            beside,
+            "ms",
+            f"at most {GOAL_TIMES:.0f} times the steady one",
+            beside <= GOAL_TIMES * steady if quiet else None,
+            reference="p99 without one, the same stack and rate",
+            reference_value=round(steady, 2),
+            ratio=round(beside / steady, 3),
+            all=[[round(x, 1) for x in row[:2]] for row in found],
         ),
-        figure("share of texts answered while it ran", share, "share", "1", min(row[3] for row in found) > 0.99, seconds=round(took_s, 1)),
-    ]  # fmt: skip
+        figure(
+            "share of texts answered while it ran",
+            share,
+            "share",
+            "1",
+            min(row[3] for row in found) > 0.99,
+            seconds=round(took_s, 1),
+        ),
+    ]
 
 
 if __name__ == "__main__":

@@ -167,7 +167,12 @@ def reference(bootstrap: str, registry: str, group: str, count: int, heavy: int,
     producer.init_transactions(30)
     consumer.subscribe([REQUESTS.name])
     model, timer = Mlp(heavy), Timer()
-    fixed = [("ce_specversion", b"1.0"), ("ce_source", b"bench-0"), ("ce_type", b"millrace.tensor-result"), ("content-type", b"application/vnd.confluent.avro")]  # fmt: skip
+    fixed = [
+        ("ce_specversion", b"1.0"),
+        ("ce_source", b"bench-0"),
+        ("ce_type", b"millrace.tensor-result"),
+        ("content-type", b"application/vnd.confluent.avro"),
+    ]
     done, opened, batch_rows = 0, None, BATCH
     metadata = None
     while done < count:
@@ -196,11 +201,21 @@ def reference(bootstrap: str, registry: str, group: str, count: int, heavy: int,
         values: list[bytes] = []
         for i, (message, request_id) in enumerate(zip(messages, request_ids, strict=True)):
             answer = {
-                "request_id": request_id, "status": "ok", "error_code": None, "error_message": None,
-                "origin_topic": REQUESTS.name, "origin_partition": message.partition(), "origin_offset": message.offset(),
-                "redrive": 0, "batch_size": len(messages), "queue_ms": max(0.0, now_ms - message.timestamp()[1]),
-                "compute_ms": compute_ms, "models": models, "features": [], "logits": logits[i].tobytes(),
-            }  # fmt: skip
+                "request_id": request_id,
+                "status": "ok",
+                "error_code": None,
+                "error_message": None,
+                "origin_topic": REQUESTS.name,
+                "origin_partition": message.partition(),
+                "origin_offset": message.offset(),
+                "redrive": 0,
+                "batch_size": len(messages),
+                "queue_ms": max(0.0, now_ms - message.timestamp()[1]),
+                "compute_ms": compute_ms,
+                "models": models,
+                "features": [],
+                "logits": logits[i].tobytes(),
+            }
             if best:
                 buffer.write(heads[0])
                 fastavro.schemaless_writer(buffer, writer, answer)
@@ -217,14 +232,30 @@ def reference(bootstrap: str, registry: str, group: str, count: int, heavy: int,
             producer.produce(RESULTS.name, value, message.key(), headers=[("ce_id", request_id.encode()), *fixed])
         out = BytesIO()
         out.write(heads[1])
-        fastavro.schemaless_writer(out, log_writer, {
-            "worker": "bench-0", "task": "tensor", "model": "mlp", "version": "1", "arm": "live", "started_ms": int(now_ms),
-            "compute_ms": compute_ms, "request_ids": request_ids, "origin_topic": REQUESTS.name,
-            "origin_partitions": np.array([m.partition() for m in messages], "<i4").tobytes(),
-            "origin_offsets": np.array([m.offset() for m in messages], "<i8").tobytes(),
-            "outputs": logits.tobytes(), "outputs_dtype": "<f4", "outputs_shape": list(logits.shape), "signals": [], "thresholds": b"",
-            "embeddings": b"", "digest": "",
-        })  # fmt: skip
+        fastavro.schemaless_writer(
+            out,
+            log_writer,
+            {
+                "worker": "bench-0",
+                "task": "tensor",
+                "model": "mlp",
+                "version": "1",
+                "arm": "live",
+                "started_ms": int(now_ms),
+                "compute_ms": compute_ms,
+                "request_ids": request_ids,
+                "origin_topic": REQUESTS.name,
+                "origin_partitions": np.array([m.partition() for m in messages], "<i4").tobytes(),
+                "origin_offsets": np.array([m.offset() for m in messages], "<i8").tobytes(),
+                "outputs": logits.tobytes(),
+                "outputs_dtype": "<f4",
+                "outputs_shape": list(logits.shape),
+                "signals": [],
+                "thresholds": b"",
+                "embeddings": b"",
+                "digest": "",
+            },
+        )
         producer.produce(
             PREDICTION_LOG.name, out.getvalue(), b"bench-0", headers=[("ce_id", uuid7(int(now_ms)).encode()), *fixed]
         )

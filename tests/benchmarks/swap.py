@@ -106,9 +106,7 @@ def figures_of(samples: list[Sample], announced: list[float], load_before: float
     samples.sort()
     waits = [(sent, (answered - sent) * 1000) for sent, answered, _ in samples]
     steady = np.percentile([ms for sent, ms in waits if sent < announced[0] - AROUND_S], 99)
-    around = [
-        float(np.percentile([ms for sent, ms in waits if abs(sent - at) <= AROUND_S], 99)) for at in announced
-    ]  # fmt: skip
+    around = [float(np.percentile([ms for sent, ms in waits if abs(sent - at) <= AROUND_S], 99)) for at in announced]
     answered = sorted(at for _, at, _ in samples)
     gap_ms = float(np.max(np.diff(answered))) * 1000
     goal = float(max(2 * steady, steady + 30))
@@ -119,12 +117,21 @@ def figures_of(samples: list[Sample], announced: list[float], load_before: float
     quiet = load_before < QUIET_LOAD
     return [
         figure("steady p99", float(steady), "ms", "printed", None, n=len(waits)),
-        figure("worst p99 of the 10 s around a swap", max(around), "ms", f"at most {goal:.1f} ms", bool(max(around) <= goal) if quiet else None,
-               reference="steady p99", reference_value=round(float(steady), 2), ratio=round(max(around) / float(steady), 3),
-               judged=quiet, all=[round(one, 1) for one in around]),
+        figure(
+            "worst p99 of the 10 s around a swap",
+            max(around),
+            "ms",
+            f"at most {goal:.1f} ms",
+            bool(max(around) <= goal) if quiet else None,
+            reference="steady p99",
+            reference_value=round(float(steady), 2),
+            ratio=round(max(around) / float(steady), 3),
+            judged=quiet,
+            all=[round(one, 1) for one in around],
+        ),
         figure("longest gap between two answers", gap_ms, "ms", "printed", None),
         figure("versions that answered", len(seen), "versions", f"{len(announced) + 1}", len(seen) == len(announced) + 1),
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

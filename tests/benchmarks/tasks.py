@@ -235,17 +235,27 @@ def bench(bootstrap: str, registry: str, task: str, n: int, seconds: float, load
     say(f"  ratio {ratio:.3f}  p50 {p50:.1f} ms  p99 {p99:.1f} ms  batch sizes {histogram(sizes)}")
     return [
         figure(
-            f"{task} through the topics", middle(ours, "records_s"), "requests/s",
-            f"at least {GOAL} of the model loop" if heavy else "under 1 ms a request: printed", ratio >= GOAL if heavy else None,
-            reference=f"prepare and predict alone, batches of {BATCH}", reference_value=round(middle(theirs, "records_s"), 1),
-            ratio=round(ratio, 3), spread=[round(f(one["records_s"] for one in ours), 1) for f in (min, max)],
+            f"{task} through the topics",
+            middle(ours, "records_s"),
+            "requests/s",
+            f"at least {GOAL} of the model loop" if heavy else "under 1 ms a request: printed",
+            ratio >= GOAL if heavy else None,
+            reference=f"prepare and predict alone, batches of {BATCH}",
+            reference_value=round(middle(theirs, "records_s"), 1),
+            ratio=round(ratio, 3),
+            spread=[round(f(one["records_s"] for one in ours), 1) for f in (min, max)],
             reference_spread=[round(f(one["records_s"] for one in theirs), 1) for f in (min, max)],
-            cpu_us_a_record=round(middle(ours, "cpu_us"), 1), reference_cpu_us_a_record=round(middle(theirs, "cpu_us"), 1),
+            cpu_us_a_record=round(middle(ours, "cpu_us"), 1),
+            reference_cpu_us_a_record=round(middle(theirs, "cpu_us"), 1),
             batch_sizes=histogram(sizes),
         ),
-        figure(f"{task} latency p50 at {RATE_PER_S}/s", p50, "ms", "printed", None, judged=load_before < QUIET_LOAD, n=len(waits)),
-        figure(f"{task} latency p99 at {RATE_PER_S}/s", p99, "ms", "printed", None, judged=load_before < QUIET_LOAD, n=len(waits)),
-    ]  # fmt: skip
+        figure(
+            f"{task} latency p50 at {RATE_PER_S}/s", p50, "ms", "printed", None, judged=load_before < QUIET_LOAD, n=len(waits)
+        ),
+        figure(
+            f"{task} latency p99 at {RATE_PER_S}/s", p99, "ms", "printed", None, judged=load_before < QUIET_LOAD, n=len(waits)
+        ),
+    ]
 
 
 def main() -> None:

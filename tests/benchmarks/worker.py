@@ -129,12 +129,19 @@ def figure(name: str, value: float, unit: str, goal: str, met: bool | None, **mo
 def against(name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]], reference: str, goal: float) -> dict[str, Any]:
     ratio = middle(ours) / middle(theirs)
     return figure(
-        name, middle(ours), "records/s", f"at least {goal} times the reference", ratio >= goal,
-        reference=reference, reference_value=round(middle(theirs), 1), ratio=round(ratio, 3),
+        name,
+        middle(ours),
+        "records/s",
+        f"at least {goal} times the reference",
+        ratio >= goal,
+        reference=reference,
+        reference_value=round(middle(theirs), 1),
+        ratio=round(ratio, 3),
         spread=[round(f(one["records_s"] for one in ours), 1) for f in (min, max)],
         reference_spread=[round(f(one["records_s"] for one in theirs), 1) for f in (min, max)],
-        cpu_us_a_record=round(middle(ours, "cpu_us"), 2), reference_cpu_us_a_record=round(middle(theirs, "cpu_us"), 2),
-    )  # fmt: skip
+        cpu_us_a_record=round(middle(ours, "cpu_us"), 2),
+        reference_cpu_us_a_record=round(middle(theirs, "cpu_us"), 2),
+    )
 
 
 def throughput(bootstrap: str, registry_url: str, count: int, n: int) -> list[dict[str, Any]]:
@@ -175,10 +182,18 @@ def latency(bootstrap: str, registry_url: str, delivery: str, seconds: float, lo
     quiet = load_before < QUIET_LOAD
     goals = ((50, p50, 3.0), (99, p99, 15.0)) if delivery == "at-least-once" else ((99, p99, 50.0),)
     made = [
-        figure(f"latency p{q}, {delivery}", value, "ms", f"at most {goal} ms", value <= goal if quiet else None,
-               judged=quiet, load_before=round(load_before, 2), n=len(latencies))
+        figure(
+            f"latency p{q}, {delivery}",
+            value,
+            "ms",
+            f"at most {goal} ms",
+            value <= goal if quiet else None,
+            judged=quiet,
+            load_before=round(load_before, 2),
+            n=len(latencies),
+        )
         for q, value, goal in goals
-    ]  # fmt: skip
+    ]
     if delivery == "exactly-once":
         made.append(figure("latency p50, exactly-once", p50, "ms", "printed", None))
     return made
@@ -257,10 +272,13 @@ def main() -> None:
 
 def report(name: str, figures: list[dict[str, Any]], load_before: float, as_json: bool) -> None:
     whole = {
-        "benchmark": name, "commit": _commit(),
+        "benchmark": name,
+        "commit": _commit(),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "load_before": round(load_before, 2), "load_after": round(os.getloadavg()[0], 2), "figures": figures,
-    }  # fmt: skip
+        "load_before": round(load_before, 2),
+        "load_after": round(os.getloadavg()[0], 2),
+        "figures": figures,
+    }
     if as_json:
         print(json.dumps(whole))
         return

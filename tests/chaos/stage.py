@@ -43,14 +43,27 @@ class Worker:
         self._log = log
         self._from = log.stat().st_size if log.exists() else 0
         settings = {
-            "MILLRACE_BOOTSTRAP": bootstrap, "MILLRACE_REGISTRY": registry, "MILLRACE_SESSION_TIMEOUT_MS": "3000",
-            "PYTHONPATH": str(ROOT), **env,
-        }  # fmt: skip
+            "MILLRACE_BOOTSTRAP": bootstrap,
+            "MILLRACE_REGISTRY": registry,
+            "MILLRACE_SESSION_TIMEOUT_MS": "3000",
+            "PYTHONPATH": str(ROOT),
+            **env,
+        }
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "inference_workers", *(w for task in tasks for w in ("--task", task)), "--slot", str(slot)],
-                env={**os.environ, **settings}, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "inference_workers",
+                    *(w for task in tasks for w in ("--task", task)),
+                    "--slot",
+                    str(slot),
+                ],
+                env={**os.environ, **settings},
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+            )
 
     def said(self, words: str) -> bool:
         with self._log.open("rb") as file:
@@ -169,9 +182,10 @@ class Stage:
 
     def wait_answered(self, limit_s: float = 60.0) -> None:
         until(
-            lambda: len({end.origin for end in self.ends()}) >= self.sent, limit_s,
+            lambda: len({end.origin for end in self.ends()}) >= self.sent,
+            limit_s,
             lambda: f"{self.sent} answers; {len(self.ends())} came. {self.stacks()}",
-        )  # fmt: skip
+        )
 
     def settle(self) -> None:
         """Let one fresh worker finish the rest."""

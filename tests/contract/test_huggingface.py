@@ -45,14 +45,23 @@ def tokenizer(folder: Path) -> Any:
 def vision(folder: Path) -> None:
     torch.manual_seed(1)
     config = transformers.ViTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=16,
-        id2label={0: "cat", 1: "dog", 2: "seal"}, label2id={"cat": 0, "dog": 1, "seal": 2},
-    )  # fmt: skip
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=16,
+        id2label={0: "cat", 1: "dog", 2: "seal"},
+        label2id={"cat": 0, "dog": 1, "seal": 2},
+    )
     transformers.ViTForImageClassification(config).save_pretrained(folder)
     settings = {
-        "image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "do_resize": True,
-        "do_rescale": True, "do_normalize": True,
-    }  # fmt: skip
+        "image_processor_type": "ViTImageProcessor",
+        "size": {"height": 32, "width": 32},
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+    }
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
@@ -61,9 +70,16 @@ def texts(folder: Path, seed: int = 1) -> None:
     words = tokenizer(folder)
     labels = {0: "spam", 1: "violence"}
     config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=64, id2label=labels, label2id={label: i for i, label in labels.items()}, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+        id2label=labels,
+        label2id={label: i for i, label in labels.items()},
+        pad_token_id=0,
+    )
     transformers.BertForSequenceClassification(config).save_pretrained(folder)
 
 
@@ -71,10 +87,21 @@ def translation(folder: Path) -> None:
     torch.manual_seed(1)
     words = tokenizer(folder)
     config = transformers.BartConfig(
-        vocab_size=len(words), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64, pad_token_id=0,
-        bos_token_id=1, eos_token_id=2, decoder_start_token_id=2, forced_eos_token_id=2,
-    )  # fmt: skip
+        vocab_size=len(words),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+        forced_eos_token_id=2,
+    )
     transformers.BartForConditionalGeneration(config).save_pretrained(folder)
 
 
@@ -86,10 +113,18 @@ def transcription(folder: Path) -> None:
     extractor = transformers.Wav2Vec2FeatureExtractor(sampling_rate=16_000)
     transformers.Wav2Vec2Processor(feature_extractor=extractor, tokenizer=words).save_pretrained(folder)
     config = transformers.Wav2Vec2Config(
-        vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        conv_dim=(16, 16), conv_stride=(5, 4), conv_kernel=(10, 8), num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=len(letters),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(16, 16),
+        conv_stride=(5, 4),
+        conv_kernel=(10, 8),
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+        pad_token_id=0,
+    )
     transformers.Wav2Vec2ForCTC(config).save_pretrained(folder)
 
 
@@ -97,15 +132,19 @@ SEVEN = {"data": files.digit_seven()}
 CASES: list[tuple[str, str, Any, list[dict[str, Any]]]] = [
     ("vision", "vision-digits", vision, [{"image": SEVEN, "top": 3}, {"image": {"data": files.noise(90)}, "top": 1}]),
     (
-        "moderation", "moderation-text", texts,
+        "moderation",
+        "moderation-text",
+        texts,
         [{"content_id": "c", "text": "hello there"}, {"content_id": "d", "text": "hello my friend how are you today"}],
     ),
     (
-        "translation", "translation-en-fr", translation,
+        "translation",
+        "translation-en-fr",
+        translation,
         [{"text": "hello my friend", "source": "en", "target": "de"}, {"text": "how are you", "source": "en", "target": "de"}],
     ),
     ("transcription", "transcription-digits", transcription, [{"audio": {"data": files.sound(0.5, 16_000)}}]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("task_name", "model", "save", "requests"), CASES, ids=[case[0] for case in CASES])

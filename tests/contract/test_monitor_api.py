@@ -31,9 +31,11 @@ pytestmark = pytest.mark.real
 def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """With passwords in the addresses that it is told, which no answer may hold."""
     known = StackSettings(
-        home=str(tmp_path_factory.mktemp("monitor")), bootstrap=servers.bootstrap, registry=servers.registry,
+        home=str(tmp_path_factory.mktemp("monitor")),
+        bootstrap=servers.bootstrap,
+        registry=servers.registry,
         connect=f"http://me:{SECRET}@127.0.0.1:1",
-    )  # fmt: skip
+    )
     run_state.write(
         known.run_folder, run_state.State(processes=[replace(servers.kafka_process, address=f"redis://:{SECRET}@127.0.0.1:1/0")])
     )
@@ -58,9 +60,11 @@ def _keeps_the_contract(site: Site, role: str, path_regex: str = "") -> int:
         operation = found.ok()
 
         @settings(
-            max_examples=3 if re.search(SLOW, operation.path) else 12, deadline=None, database=None,
+            max_examples=3 if re.search(SLOW, operation.path) else 12,
+            deadline=None,
+            database=None,
             suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        )
         @given(case=operation.as_strategy())
         def holds(case: Any) -> None:
             answer = case.call(headers=headers, timeout=60)

@@ -66,9 +66,12 @@ def test_its_models_answer_its_examples_in_the_fields_of_its_result(task: Task, 
     ids = MemoryRegistry()
     ids.register(task.results.subject, avro.schema(record.RECORD))
     fixed: dict[str, Any] = {
-        "request_id": Constant("r"), "status": Constant("ok"), "origin_topic": Constant("t"),
-        "origin_partition": Constant(0), "origin_offset": Constant(0),
-    }  # fmt: skip
+        "request_id": Constant("r"),
+        "status": Constant("ok"),
+        "origin_topic": Constant("t"),
+        "origin_partition": Constant(0),
+        "origin_offset": Constant(0),
+    }
     n = len(values)
     assert len(Encoder(record.RECORD, task.results.subject, ids).encode({**fixed, **prediction.results}, n)) == n
     for use in prediction.uses:

@@ -187,17 +187,23 @@ def test_what_is_told_is_a_category_and_all_numbers_are_looked_at_together() -> 
         for alarm in one.add(entries(shift, often), 1)
     ]
     assert [(alarm.trigger.name, alarm.signal, alarm.window) for alarm in found] == [
-        ("chi_square", "said", 3), ("ks", "a", 5), ("mmd", "all signals together", 5),
-    ]  # fmt: skip
+        ("chi_square", "said", 3),
+        ("ks", "a", 5),
+        ("mmd", "all signals together", 5),
+    ]
 
 
 def test_an_embedding_is_looked_at_whole_and_apart_from_the_signals() -> None:
     random, rules = np.random.default_rng(3), WatchRules(300)
     names = ("a", "b", *(f"embedding {i:02d}" for i in range(4)))
     one = VersionWatch(names, (ks.TRIGGER, psi.TRIGGER, mmd.TRIGGER, mmd.EMBEDDINGS), rules)
-    found = [alarm for shift in (0.0, 0.0, 0.4, 0.4) for alarm in one.add(
-        np.concatenate([random.normal(size=(300, 2)), random.normal(shift, 1, (300, 4))], axis=1).astype(np.float32), 1
-    )]  # fmt: skip
+    found = [
+        alarm
+        for shift in (0.0, 0.0, 0.4, 0.4)
+        for alarm in one.add(
+            np.concatenate([random.normal(size=(300, 2)), random.normal(shift, 1, (300, 4))], axis=1).astype(np.float32), 1
+        )
+    ]
     assert [(alarm.trigger.name, alarm.signal, alarm.window) for alarm in found] == [("mmd", "embedding", 3)]
 
 

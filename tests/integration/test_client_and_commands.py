@@ -125,9 +125,13 @@ def test_commands_say_what_is_wrong_and_what_to_do(servers: Servers, tmp_path: P
     assert "no task 'telepathy'" in run(servers, "send", "telepathy", "--text", "x").stderr
     assert "there is no topic nowhere" in run(servers, "tail", "nowhere").stderr
     not_up = subprocess.run(
-        [str(ROOT / "millrace"), "send", "moderation", "--text", "x"], capture_output=True, text=True, check=False,
-        env={**os.environ, "MILLRACE_BOOTSTRAP": "", "MILLRACE_REGISTRY": ""}, timeout=60,
-    )  # fmt: skip
+        [str(ROOT / "millrace"), "send", "moderation", "--text", "x"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MILLRACE_BOOTSTRAP": "", "MILLRACE_REGISTRY": ""},
+        timeout=60,
+    )
     assert not_up.returncode == 1
     assert "not-up" in not_up.stderr or "no-answer" in not_up.stdout
     shown = {one["name"]: one for one in lines(run(servers, "config", "show", "--json"))}

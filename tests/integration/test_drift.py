@@ -41,10 +41,15 @@ class Loops:
 
     def __init__(self, servers: Servers, folder: Path) -> None:
         self.env = {
-            **os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry, "PYTHONPATH": str(ROOT),
-            "MILLRACE_DRIFT_WINDOW_ENTRIES": str(WINDOW), "MILLRACE_ACCURACY_WINDOW_ANSWERS": str(ANSWERS_WINDOW), "MILLRACE_SESSION_TIMEOUT_MS": "6000",
+            **os.environ,
+            "MILLRACE_BOOTSTRAP": servers.bootstrap,
+            "MILLRACE_REGISTRY": servers.registry,
+            "PYTHONPATH": str(ROOT),
+            "MILLRACE_DRIFT_WINDOW_ENTRIES": str(WINDOW),
+            "MILLRACE_ACCURACY_WINDOW_ANSWERS": str(ANSWERS_WINDOW),
+            "MILLRACE_SESSION_TIMEOUT_MS": "6000",
             "MILLRACE_DRIFT_BASELINE_S": "0",
-        }  # fmt: skip
+        }
         self.log = (folder / "loops.log").open("ab")
         self.process = self.start()
 
@@ -95,20 +100,57 @@ def test_a_shift_is_found_once_and_asks_for_one_run_whatever_is_killed(servers: 
         embedding = numbers.normal(shift, 1.0, (n, 3)).astype("<f2")
         entries.append(np.column_stack([embedding, values]).astype(np.float32))
         # One partition, so that the order of entries, and with it each window, is the one of the reference.
-        produce(sink, PREDICTION_LOG.name, "w", log, {
-            "worker": "w", "task": "t", "model": model, "version": "1", "arm": "live", "started_ms": batch, "compute_ms": 1.0,
-            "request_ids": [f"{batch}-{i}" for i in range(n)], "origin_topic": "t", "origin_partitions": bytes(4 * n),
-            "origin_offsets": bytes(8 * n), "outputs": bytes(4 * n), "outputs_dtype": "<f4", "outputs_shape": [n],
-            "signals": [{"name": "length", "values": values.tobytes()}], "embeddings": embedding.tobytes(),
-        }, 2)  # fmt: skip
+        produce(
+            sink,
+            PREDICTION_LOG.name,
+            "w",
+            log,
+            {
+                "worker": "w",
+                "task": "t",
+                "model": model,
+                "version": "1",
+                "arm": "live",
+                "started_ms": batch,
+                "compute_ms": 1.0,
+                "request_ids": [f"{batch}-{i}" for i in range(n)],
+                "origin_topic": "t",
+                "origin_partitions": bytes(4 * n),
+                "origin_offsets": bytes(8 * n),
+                "outputs": bytes(4 * n),
+                "outputs_dtype": "<f4",
+                "outputs_shape": [n],
+                "signals": [{"name": "length", "values": values.tobytes()}],
+                "embeddings": embedding.tobytes(),
+            },
+            2,
+        )
         for _ in range(4):
             good = chance.random() < (0.6 if batch >= 70 else 0.95)
             right.append(float(good))
-            produce(sink, PREDICTION_OUTCOMES.name, model, outcomes, {
-                "request_id": uuid.uuid4().hex, "task": "t", "model": model, "version": "1", "arm": "live", "part": "", "predicted_ms": batch,
-                "outputs": np.array([0.9, 0.1] if good else [0.1, 0.9], "<f4").tobytes(), "outputs_dtype": "<f4", "output_names": ["a", "b"],
-                "thresholds": b"", "source": "s", "truth": {"a": True, "b": False}, "labelled_ms": batch,
-            }, 1)  # fmt: skip
+            produce(
+                sink,
+                PREDICTION_OUTCOMES.name,
+                model,
+                outcomes,
+                {
+                    "request_id": uuid.uuid4().hex,
+                    "task": "t",
+                    "model": model,
+                    "version": "1",
+                    "arm": "live",
+                    "part": "",
+                    "predicted_ms": batch,
+                    "outputs": np.array([0.9, 0.1] if good else [0.1, 0.9], "<f4").tobytes(),
+                    "outputs_dtype": "<f4",
+                    "output_names": ["a", "b"],
+                    "thresholds": b"",
+                    "source": "s",
+                    "truth": {"a": True, "b": False},
+                    "labelled_ms": batch,
+                },
+                1,
+            )
         sink.flush(20)
         time.sleep(0.05)
         if batch in (40, 85, 110):

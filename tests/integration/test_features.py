@@ -316,10 +316,13 @@ def test_backfilled_history_gives_labels_the_values_of_their_time(stack: Stack, 
     events = traffic.by("user_id")
     ids = sorted(events)
     asked = [(one, now_ms) for one in ids] + [("nobody", now_ms), (ids[0], now_ms - 3_600_000)]
-    labels = pd.DataFrame({
-        "user_id": [one for one, _ in asked], "event_timestamp": pd.to_datetime([ms for _, ms in asked], unit="ms", utc=True),
-        "bought": range(len(asked)),
-    })  # fmt: skip
+    labels = pd.DataFrame(
+        {
+            "user_id": [one for one, _ in asked],
+            "event_timestamp": pd.to_datetime([ms for _, ms in asked], unit="ms", utc=True),
+            "bought": range(len(asked)),
+        }
+    )
     labels.to_parquet(tmp_path / "labels.parquet")
     done = stack.run(
         "features", "training-set", "--labels", str(tmp_path / "labels.parquet"), "--out", str(tmp_path / "set.parquet"), "--json"

@@ -34,9 +34,16 @@ SEED = 15
 RECORDS = 40  # of each topic; as many again lie on retry and dead-letter topics
 PROCESSES = "moderation vision+translation+transcription policy+decisions validate+timely user-sink+item-sink+archive"
 COMMANDS: tuple[tuple[str, ...], ...] = (
-    ("status",), ("topics",), ("models", "history", "moderation-text"), ("review", "list"), ("drift", "status"), ("training", "list"),
-    ("features", "freshness"), ("request", "k"), ("request", "00000000-0000-7000-8000-000000000000"),
-)  # fmt: skip
+    ("status",),
+    ("topics",),
+    ("models", "history", "moderation-text"),
+    ("review", "list"),
+    ("drift", "status"),
+    ("training", "list"),
+    ("features", "freshness"),
+    ("request", "k"),
+    ("request", "00000000-0000-7000-8000-000000000000"),
+)
 NOW_MS, DAY_MS = SystemClock().now_ms(), 24 * 3_600_000
 TIMES_MS = (0, 1, NOW_MS - 10 * DAY_MS, NOW_MS + 30 * 60_000, NOW_MS + 4_000 * DAY_MS)  # 0: the client's own
 FIELDS = {

@@ -46,8 +46,11 @@ def folder(tmp_path: Path) -> Path:
 
 def models(servers: Servers, server: str, *words: str) -> subprocess.CompletedProcess[str]:
     env = {
-        **os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry, "MILLRACE_MLFLOW": server,
-    }  # fmt: skip
+        **os.environ,
+        "MILLRACE_BOOTSTRAP": servers.bootstrap,
+        "MILLRACE_REGISTRY": servers.registry,
+        "MILLRACE_MLFLOW": server,
+    }
     command = [str(ROOT / "millrace"), "models", *words]
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
 

@@ -29,9 +29,14 @@ def test_two_writers_at_once_lose_nothing(servers: Servers) -> None:
         def decide(written: list[ModelUpdate]) -> ModelUpdate:
             mine = [one for one in written if one.model == MODEL]
             return ModelUpdate(
-                model=MODEL, version=str(len(mine)), uri="", digest=f"{number}", reason=mine[-1].version if mine else "",
-                actor=f"writer-{number}", decided_ms=SystemClock().now_ms(),
-            )  # fmt: skip
+                model=MODEL,
+                version=str(len(mine)),
+                uri="",
+                digest=f"{number}",
+                reason=mine[-1].version if mine else "",
+                actor=f"writer-{number}",
+                decided_ms=SystemClock().now_ms(),
+            )
 
         try:
             for _ in range(EACH):

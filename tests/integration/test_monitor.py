@@ -239,9 +239,14 @@ def test_a_dead_letter_is_redriven_once_by_whoever_may(servers: Servers, setting
         == 2
     )
     sent = site.get(f"/api/topics/{RETRY}/records?oldest=true&limit=500&match=key%3Done")["records"]
-    assert [(one["headers"]["redrive"], one["headers"]["origin-offset"]) for one in sorted(sent, key=lambda r: r["headers"]["origin-offset"])] == [
-        ("1", "1"), ("1", "2"), ("6", "3"),
-    ]  # fmt: skip
+    assert [
+        (one["headers"]["redrive"], one["headers"]["origin-offset"])
+        for one in sorted(sent, key=lambda r: r["headers"]["origin-offset"])
+    ] == [
+        ("1", "1"),
+        ("1", "2"),
+        ("6", "3"),
+    ]
     assert {one["value"].get("content_id") for one in sent} == {"c-0", "mended", "m2"}
     audit = [one for one in records(servers.address, AUDIT, Registry(servers.registry)) if one["action"] == "redrive"]
     assert [(one["actor"], one["role"], len(one["positions"])) for one in audit] == [

@@ -48,10 +48,16 @@ class Said:
         for request_id in [*chance.sample(requests, len(requests) * 2 // 3), *(uuid7(now_ms) for _ in range(20))]:
             for source in chance.sample(["review", "buyer"], chance.choice([1, 1, 2])):
                 for repeat in range(chance.choice([1, 1, 3])):
-                    self.labels.append(Label(
-                        request_id=request_id, source=source, task="test", truth={"spam": chance.random() < 0.5},
-                        note=str(repeat), labelled_ms=now_ms + repeat,
-                    ))  # fmt: skip
+                    self.labels.append(
+                        Label(
+                            request_id=request_id,
+                            source=source,
+                            task="test",
+                            truth={"spam": chance.random() < 0.5},
+                            note=str(repeat),
+                            labelled_ms=now_ms + repeat,
+                        )
+                    )
         self.late = {label.request_id for label in self.labels if _is_old(label.request_id, now_ms)}
 
     def pairs(self, batches: int, labels: int) -> Counter[tuple[Any, ...]]:
@@ -84,12 +90,24 @@ class Writer:
         found = np.array([outputs or said.outputs[entry] for entry in entries], "<f4")
         n = len(entries)
         columns = {
-            "worker": "w", "task": "test", "model": entries[0][1], "version": entries[0][2], "arm": entries[0][3], "started_ms": 5,
-            "compute_ms": 1.0, "request_ids": [entry[0] for entry in entries], "origin_topic": "t",
-            "origin_partitions": bytes(4 * n), "origin_offsets": bytes(8 * n), "outputs": found.tobytes(), "outputs_dtype": "<f4",
-            "outputs_shape": [n, 2], "output_names": NAMES, "thresholds": np.array([0.5, 0.75], "<f4").tobytes(),
+            "worker": "w",
+            "task": "test",
+            "model": entries[0][1],
+            "version": entries[0][2],
+            "arm": entries[0][3],
+            "started_ms": 5,
+            "compute_ms": 1.0,
+            "request_ids": [entry[0] for entry in entries],
+            "origin_topic": "t",
+            "origin_partitions": bytes(4 * n),
+            "origin_offsets": bytes(8 * n),
+            "outputs": found.tobytes(),
+            "outputs_dtype": "<f4",
+            "outputs_shape": [n, 2],
+            "output_names": NAMES,
+            "thresholds": np.array([0.5, 0.75], "<f4").tobytes(),
             "parts": [entry[4] for entry in entries] if any(entry[4] for entry in entries) else [],
-        }  # fmt: skip
+        }
         (value,) = self._log.encode({name: Constant(value) for name, value in columns.items()}, 1)
         records = OutRecords(PREDICTION_LOG.name, [b"w"], [value], [[]])
         if not aborted:
@@ -119,11 +137,20 @@ def test_each_prediction_meets_the_first_label_of_each_source_once_while_flink_i
 
     def found() -> Counter[tuple[Any, ...]]:
         return Counter(
-            (r["request_id"], r["model"], r["version"], r["arm"], r["part"], *np.frombuffer(r["outputs"], r["outputs_dtype"]).tolist(),
-             r["source"], r["truth"]["spam"], r["labelled_ms"])
+            (
+                r["request_id"],
+                r["model"],
+                r["version"],
+                r["arm"],
+                r["part"],
+                *np.frombuffer(r["outputs"], r["outputs_dtype"]).tolist(),
+                r["source"],
+                r["truth"]["spam"],
+                r["labelled_ms"],
+            )
             for r in stack.records(PREDICTION_OUTCOMES.name)
             if r["task"] == "test"
-        )  # fmt: skip
+        )
 
     def settled(batches: int, labels: int) -> None:
         expected = said.pairs(batches, labels)

@@ -116,9 +116,19 @@ def test_a_replay_gives_the_outputs_that_were_logged(servers: Servers, tmp_path:
             "PYTHONPATH": str(ROOT),
         }
         command = [
-            sys.executable, "-m", "inference_workers", "replay", "--model", "moderation-text", "--source", "shipped:moderation-text",
-            "--from-ms", str(begun_ms - 1), "--out", str(tmp_path / "again"),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "inference_workers",
+            "replay",
+            "--model",
+            "moderation-text",
+            "--source",
+            "shipped:moderation-text",
+            "--from-ms",
+            str(begun_ms - 1),
+            "--out",
+            str(tmp_path / "again"),
+        ]
         subprocess.run(command, env=env, check=True, timeout=60)
         with np.load(tmp_path / "again" / "0.npz") as again:
             found = dict(zip(again["request_ids"].tolist(), again["outputs"].tolist(), strict=True))

@@ -44,8 +44,9 @@ class Killer:
 
     def event(self, event: Event) -> None:
         kind = {
-            TRAINING_EVENTS.name: event.record.get("kind", ""), SWAP_ACKS.name: f"swap {event.record.get('arm')}",
-        }.get(event.topic, "")  # fmt: skip
+            TRAINING_EVENTS.name: event.record.get("kind", ""),
+            SWAP_ACKS.name: f"swap {event.record.get('arm')}",
+        }.get(event.topic, "")
         if kind in KILLS and kind not in self.done:
             self.done.append(kind)
             match KILLS[kind]:
@@ -107,8 +108,12 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
         (bad,) = (one["facts"]["version"] for one in events if (one["run_key"], one["kind"]) == (control, "refused"))
         updates = stack.records(MODEL_UPDATES.name)
         assert [(one["version"], [c["version"] for c in one["challengers"]]) for one in updates] == [
-            ("1", [version]), (version, ["1"]), (bad, []), (bad, [version]), (version, []),
-        ]  # fmt: skip
+            ("1", [version]),
+            (version, ["1"]),
+            (bad, []),
+            (bad, [version]),
+            (version, []),
+        ]
         right = {key: good / n for key, (good, n) in story.rights.items()}
         assert right["as before", "1"] > 0.97
         assert right["changed", "1"] < 0.8
@@ -116,8 +121,12 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
 
         history = stack.run("models", "history", Texts.model, "--json").stdout.splitlines()
         assert [json.loads(line)["version"] for line in history if json.loads(line)["topic"] == MODEL_UPDATES.name] == [
-            "1", version, bad, bad, version,
-        ]  # fmt: skip
+            "1",
+            version,
+            bad,
+            bad,
+            version,
+        ]
         over_time = json.loads(stack.run("models", "accuracy", Texts.model, "--json").stdout)
         told = {v for one, n in zip(over_time["versions"], over_time["n"], strict=True) if n for v in one.split(", ")}
         assert {"1", version} <= told

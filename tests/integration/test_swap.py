@@ -52,9 +52,15 @@ def _beside(arm: str, folder: Path, number: str, share: float) -> Challenger:
 def _announce(stage: Stage, folder: Path, number: str, *challengers: Challenger) -> None:
     digest = _digest(folder)
     update = ModelUpdate(
-        model="moderation-text", version=number, uri=f"file:{folder}", digest=digest, reason="test", actor="test",
-        decided_ms=SystemClock().now_ms(), challengers=challengers,
-    )  # fmt: skip
+        model="moderation-text",
+        version=number,
+        uri=f"file:{folder}",
+        digest=digest,
+        reason="test",
+        actor="test",
+        decided_ms=SystemClock().now_ms(),
+        challengers=challengers,
+    )
     value = Encoder.of(MODEL_UPDATES, stage.ids).encode_one(update)
     sink = KafkaSink(stage.address, None)
     sink.produce(OutRecords(MODEL_UPDATES.name, [b"moderation-text"], [value], [[]]))
@@ -206,8 +212,10 @@ def test_what_a_version_answered_is_asked_again_offset_by_offset(servers: Server
         for redrive in (1, 2):
             done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
             assert json.loads(done.stdout) == {
-                "requests": len(wrong), "redrive": redrive, "topic": "content-v1-moderation-retry-1s",
-            }  # fmt: skip
+                "requests": len(wrong),
+                "redrive": redrive,
+                "topic": "content-v1-moderation-retry-1s",
+            }
             until(lambda n=redrive: len([a for a in stage.answers() if a["redrive"] == n]) == len(wrong), 30, "new answers")  # type: ignore[misc]
             again = [a for a in stage.answers() if a["redrive"] == redrive]
             assert {str(a["request_id"]) for a in again} == wrong

@@ -186,9 +186,12 @@ def processors(servers: Servers, tmp_path: Path) -> Iterator[Any]:
 
     def start() -> subprocess.Popen[bytes]:
         env = {
-            **os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry,
-            "MILLRACE_SESSION_TIMEOUT_MS": "3000", "PYTHONPATH": str(ROOT),
-        }  # fmt: skip
+            **os.environ,
+            "MILLRACE_BOOTSTRAP": servers.bootstrap,
+            "MILLRACE_REGISTRY": servers.registry,
+            "MILLRACE_SESSION_TIMEOUT_MS": "3000",
+            "PYTHONPATH": str(ROOT),
+        }
         with (tmp_path / "processors.log").open("ab") as log:
             command = [sys.executable, "-m", "processors", "policy", "decisions"]
             started.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))

@@ -40,9 +40,12 @@ class View:
     def __init__(self, servers: Servers, folder: Path, number: int) -> None:
         self.port = free_port()
         env = {
-            **os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry,
-            "MILLRACE_VIEWS_FOLDER": str(folder / f"view-{number}"), "PYTHONPATH": str(ROOT),
-        }  # fmt: skip
+            **os.environ,
+            "MILLRACE_BOOTSTRAP": servers.bootstrap,
+            "MILLRACE_REGISTRY": servers.registry,
+            "MILLRACE_VIEWS_FOLDER": str(folder / f"view-{number}"),
+            "PYTHONPATH": str(ROOT),
+        }
         command = [sys.executable, "-W", "ignore", "-m", "processors.views.faust_views", "worker", "--loglevel", "warn"]
         with (folder / "views.log").open("ab") as log:
             self.process = subprocess.Popen([*command, "--web-port", str(self.port)], env=env, cwd=folder, stdout=log, stderr=log)
@@ -88,11 +91,13 @@ class Actions:
     def send(self, *said: tuple[str, str, str], aborted: bool = False) -> None:
         """(content, author, action), in one transaction: committed through no offsets, or aborted."""
         values = [
-            self._encoder.encode_one(ContentAction(
-                content_id=content, author_id=author, action=action, decided_by="test", request_id="r", decided_ms=1
-            ))
+            self._encoder.encode_one(
+                ContentAction(
+                    content_id=content, author_id=author, action=action, decided_by="test", request_id="r", decided_ms=1
+                )
+            )
             for content, author, action in said
-        ]  # fmt: skip
+        ]
         records = OutRecords(CONTENT_ACTIONS.name, [content.encode() for content, _, _ in said], values, [[] for _ in said])
         if aborted:
             self._transactional.begin()

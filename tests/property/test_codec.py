@@ -17,18 +17,35 @@ from schemas.encoding import Constant, encode
 from schemas.varints import read_varints, varint, varints
 
 FLAT: dict[str, Any] = {
-    "type": "record", "name": "Flat", "namespace": "test",
+    "type": "record",
+    "name": "Flat",
+    "namespace": "test",
     "fields": [
-        {"name": "s", "type": "string"}, {"name": "b", "type": "bytes"}, {"name": "ns", "type": ["null", "string"]},
-        {"name": "i", "type": "int"}, {"name": "l", "type": "long"}, {"name": "f", "type": "float"},
-        {"name": "d", "type": "double"}, {"name": "t", "type": "boolean"}, {"name": "nb", "type": ["null", "bytes"]},
+        {"name": "s", "type": "string"},
+        {"name": "b", "type": "bytes"},
+        {"name": "ns", "type": ["null", "string"]},
+        {"name": "i", "type": "int"},
+        {"name": "l", "type": "long"},
+        {"name": "f", "type": "float"},
+        {"name": "d", "type": "double"},
+        {"name": "t", "type": "boolean"},
+        {"name": "nb", "type": ["null", "bytes"]},
     ],
-}  # fmt: skip
+}
 LONG = st.integers(-(2**63), 2**63 - 1)
-ROW = st.fixed_dictionaries({
-    "s": st.text(), "b": st.binary(), "ns": st.none() | st.text(), "i": st.integers(-(2**31), 2**31 - 1), "l": LONG,
-    "f": st.floats(width=32, allow_nan=False), "d": st.floats(allow_nan=False), "t": st.booleans(), "nb": st.none() | st.binary(),
-})  # fmt: skip
+ROW = st.fixed_dictionaries(
+    {
+        "s": st.text(),
+        "b": st.binary(),
+        "ns": st.none() | st.text(),
+        "i": st.integers(-(2**31), 2**31 - 1),
+        "l": LONG,
+        "f": st.floats(width=32, allow_nan=False),
+        "d": st.floats(allow_nan=False),
+        "t": st.booleans(),
+        "nb": st.none() | st.binary(),
+    }
+)
 
 
 def by_fastavro(row: dict[str, Any]) -> bytes:
@@ -110,9 +127,16 @@ def test_nested_values_are_read_wherever_one_is_there(rows: list[tuple[str, bool
     schema = avro.schema("content")
     media = {"data": b"\x00x", "uri": None, "sha256": None, "size": None}
     records = [
-        {"content_id": text, "text": None, "author_id": text, "kind": None, "images": [media] * image, "video": media if video else None}
+        {
+            "content_id": text,
+            "text": None,
+            "author_id": text,
+            "kind": None,
+            "images": [media] * image,
+            "video": media if video else None,
+        }
         for text, image, video in rows
-    ]  # fmt: skip
+    ]
     bodies = encode({name: [record[name] for record in records] for name in records[0]}, len(records), schema)
     columns, failures = decode(bodies, schema, schema)
     assert not failures

@@ -24,14 +24,16 @@ KINDS = st.sampled_from(["view", "cart", "purchase", "rating", "search"])
 def event(draw: st.DrawFn) -> UserEvent:
     kind = draw(KINDS)
     return UserEvent(
-        event_id="e", user_id="u", kind=kind,
+        event_id="e",
+        user_id="u",
+        kind=kind,
         item_id=None if kind == "search" else draw(st.sampled_from(["a", "b", "c"])),
         session_id=draw(st.sampled_from([None, "s", "t"])),
         quantity=draw(st.integers(1, 3)),
         amount_cents=draw(st.integers(0, 10_000)) if kind == "purchase" else None,
         rating=draw(st.integers(1, 5)) if kind == "rating" else None,
         event_ms=T0 + draw(st.one_of(st.integers(-9 * DAY_MS, 0), st.integers(-2 * TILE_MS, TILE_MS))),
-    )  # fmt: skip
+    )
 
 
 EVENTS = st.lists(event(), max_size=40)

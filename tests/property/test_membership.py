@@ -92,9 +92,14 @@ class Group:
         # Behind a look-ahead full of poison nobody sees that the step works, so few failures go with a long one.
         look_ahead, failures = self.chance.choice(((8, 10_000), (4_000, 2), (4_000, 100)))
         loop = self.world.loop(
-            echo, slot=slot, delivery=self.delivery, max_failures_in_a_row=failures,
-            sink=lambda sink: FaultySink(sink, self._fault), look_ahead_records=look_ahead, poll_records=16,
-        )  # fmt: skip
+            echo,
+            slot=slot,
+            delivery=self.delivery,
+            max_failures_in_a_row=failures,
+            sink=lambda sink: FaultySink(sink, self._fault),
+            look_ahead_records=look_ahead,
+            poll_records=16,
+        )
         self.members[slot] = loop
 
     def _slowly(self, rows: Rows) -> None:
@@ -152,9 +157,16 @@ def test_all_is_answered_in_the_end(seed: int, partitions: int, order: Order, de
     group = Group(random.Random(seed), partitions, order, delivery)
     often = [group.run, group.send, group.join]
     seldom = [
-        group.leave, group.expel, group.die, group.freeze,
-        group.send_poison, group.grow, group.break_step, group.take_away, group.refuse,
-    ]  # fmt: skip
+        group.leave,
+        group.expel,
+        group.die,
+        group.freeze,
+        group.send_poison,
+        group.grow,
+        group.break_step,
+        group.take_away,
+        group.refuse,
+    ]
     for _ in range(group.chance.randint(5, 60)):
         group.chance.choices([*often, *seldom], [10, 5, 3, *[1] * len(seldom)])[0]()
     group.mend()

@@ -141,9 +141,15 @@ class _Topics:
         assert (mine[-1] if mine else None) == after
         self.written.append(update)
         beside = [[one.arm, one.version, one.digest, one.share, one.salt, one.purpose] for one in update.challengers]
-        self.decisions.append({
-            "announced": update.kind, "version": update.version, "digest": update.digest, "beside": beside, "decided_ms": update.decided_ms,
-        })  # fmt: skip
+        self.decisions.append(
+            {
+                "announced": update.kind,
+                "version": update.version,
+                "digest": update.digest,
+                "beside": beside,
+                "decided_ms": update.decided_ms,
+            }
+        )
         return True
 
     def tell(self, run_key: str, model: str, kind: str, words: str, facts: Mapping[str, str]) -> None:
@@ -192,5 +198,8 @@ def _without_defaults(entity: Entity) -> Decision:
 
 
 REPLAYS: dict[str, Callable[[History], Iterator[Decision]]] = {
-    "actions": actions, "drift_decisions": drift_decisions, "rollout_decisions": rollout_decisions, "user_features": user_features,
-}  # fmt: skip
+    "actions": actions,
+    "drift_decisions": drift_decisions,
+    "rollout_decisions": rollout_decisions,
+    "user_features": user_features,
+}

@@ -49,25 +49,39 @@ def verdicts() -> list[Written]:
         parts = random.sample(["text", "image 1", "image 2", "video at 4.2 s"], random.randint(1, 3))
         categories = [
             {
-                "category": category, "probability": probability, "threshold": 0.5, "flagged": probability > 0.5, "part": part,
-                "model": "m", "version": "1",
+                "category": category,
+                "probability": probability,
+                "threshold": 0.5,
+                "flagged": probability > 0.5,
+                "part": part,
+                "model": "m",
+                "version": "1",
             }
             for part in parts
             for category in random.sample(["spam", "hate", "violence", "self_harm"], 2)
             for probability in [random.choice([0.05, 0.3, 0.5, 0.55, 0.8, 0.94, 0.95, 0.96, 1.0])]
-        ]  # fmt: skip
+        ]
         record = _record(
-            "moderation-verdict", request_id=f"r-{i}", status=status, content_id=None if i % 9 == 0 else f"c-{i}",
-            author_id=f"a-{i % 5}", error_code=None if status == "ok" else random.choice(["media", "invalid", "deadline"]),
+            "moderation-verdict",
+            request_id=f"r-{i}",
+            status=status,
+            content_id=None if i % 9 == 0 else f"c-{i}",
+            author_id=f"a-{i % 5}",
+            error_code=None if status == "ok" else random.choice(["media", "invalid", "deadline"]),
             categories=categories if status == "ok" else [],
             parts=[
                 {
-                    "part": part, "error_code": random.choice([None] * 6 + ["media"]), "error_message": None, "unseen": None,
-                    "models": [], "looked_at": None, "notes": [],
+                    "part": part,
+                    "error_code": random.choice([None] * 6 + ["media"]),
+                    "error_message": None,
+                    "unseen": None,
+                    "models": [],
+                    "looked_at": None,
+                    "notes": [],
                 }
                 for part in parts
             ],
-        )  # fmt: skip
+        )
         made.append(Written("moderation-verdicts-v1", f"key-{i}", T0_MS + i * 1000, record))
     return made
 
@@ -114,9 +128,17 @@ def rollouts() -> list[Written]:
     """A version set by hand, then five candidates one after another: better, worse, refused by a worker, compared with another, unlabelled."""
     made: list[Written] = []
     update = _record(
-        "model-update", model=ROLLOUT_MODEL, version="v1", uri="file:/v1", digest="v1", reason="by hand", actor="ada",
-        decided_ms=T0_MS, challengers=[], kind="promotion",
-    )  # fmt: skip
+        "model-update",
+        model=ROLLOUT_MODEL,
+        version="v1",
+        uri="file:/v1",
+        digest="v1",
+        reason="by hand",
+        actor="ada",
+        decided_ms=T0_MS,
+        challengers=[],
+        kind="promotion",
+    )
     made.append(Written("model-updates-v1", ROLLOUT_MODEL, T0_MS, update))
     hours: list[tuple[str, str, Callable[[int, str, str], list[Written]]]] = [
         ("v2", "v1", lambda at_ms, live, new: _answers(at_ms, live, new, 0.7, 0.95)),
@@ -147,11 +169,25 @@ def _answers(at_ms: int, live: str, new: str, live_right: float, new_right: floa
             ids = [f"{new}{arm[0]}{batch}-{i}" for i in range(n)]
             outputs = [0.9 if random.random() < right else 0.1 for _ in ids]
             log = _record(
-                "prediction-log", model=ROLLOUT_MODEL, version=version, digest=version, arm=arm, started_ms=when_ms, compute_ms=2.0,
-                request_ids=ids, origin_partitions=bytes(4 * n), origin_offsets=bytes(8 * n), outputs=struct.pack(f"<{n}f", *outputs),
-                outputs_dtype="<f4", outputs_shape=[n, 1], output_names=["spam"], thresholds=struct.pack("<f", 0.5), parts=[], signals=[],
+                "prediction-log",
+                model=ROLLOUT_MODEL,
+                version=version,
+                digest=version,
+                arm=arm,
+                started_ms=when_ms,
+                compute_ms=2.0,
+                request_ids=ids,
+                origin_partitions=bytes(4 * n),
+                origin_offsets=bytes(8 * n),
+                outputs=struct.pack(f"<{n}f", *outputs),
+                outputs_dtype="<f4",
+                outputs_shape=[n, 1],
+                output_names=["spam"],
+                thresholds=struct.pack("<f", 0.5),
+                parts=[],
+                signals=[],
                 features=[],
-            )  # fmt: skip
+            )
             made.append(Written("prediction-log-v1", ROLLOUT_MODEL, when_ms, log))
             for request_id in ids if labelled else ():
                 label = _record(
@@ -184,14 +220,29 @@ def tiles() -> list[Written]:
         n = counts[user, start_ms, session, item] = counts.get((user, start_ms, session, item), 0) + (i % 10 != 4)
         bought = n // 2
         record = _record(
-            "user-tile", user_id=user, tile_start_ms=start_ms, session_id=session, item_id=item, n=n, first_ms=start_ms + 1_000,
-            last_ms=start_ms + 1_000 + n * 500, viewed=n - bought, carted=0, bought=bought, units=bought, revenue_cents=1_999 * bought,
-            rated=n % 2, stars=4 * (n % 2),
-        )  # fmt: skip
+            "user-tile",
+            user_id=user,
+            tile_start_ms=start_ms,
+            session_id=session,
+            item_id=item,
+            n=n,
+            first_ms=start_ms + 1_000,
+            last_ms=start_ms + 1_000 + n * 500,
+            viewed=n - bought,
+            carted=0,
+            bought=bought,
+            units=bought,
+            revenue_cents=1_999 * bought,
+            rated=n % 2,
+            stars=4 * (n % 2),
+        )
         made.append(Written("user-features-v1", user, came_ms, record))
     return made
 
 
 SCENARIOS: dict[str, Callable[[], list[Written]]] = {
-    "actions": verdicts, "drift_decisions": findings, "rollout_decisions": rollouts, "user_features": tiles,
-}  # fmt: skip
+    "actions": verdicts,
+    "drift_decisions": findings,
+    "rollout_decisions": rollouts,
+    "user_features": tiles,
+}

@@ -91,9 +91,15 @@ def tiles_of(events: Iterable[UserEvent], *, by_visit: bool) -> list[dict[str, A
     found = []
     for (start_ms, session, item), inside in groups.items():
         sums = {name.rpartition("_")[0]: value for name, value in _sums(inside, "x").items()}
-        found.append({
-            "tile_start_ms": start_ms, "session_id": session, "n": sums.pop("events"),
-            "first_ms": min(e.event_ms for e in inside), "last_ms": max(e.event_ms for e in inside),
-            **({"user_id": "u", "item_id": item} if by_visit else {"item_id": "i"}), **{k: v for k, v in sums.items() if k != "mean_stars"},
-        })  # fmt: skip
+        found.append(
+            {
+                "tile_start_ms": start_ms,
+                "session_id": session,
+                "n": sums.pop("events"),
+                "first_ms": min(e.event_ms for e in inside),
+                "last_ms": max(e.event_ms for e in inside),
+                **({"user_id": "u", "item_id": item} if by_visit else {"item_id": "i"}),
+                **{k: v for k, v in sums.items() if k != "mean_stars"},
+            }
+        )
     return found

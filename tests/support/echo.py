@@ -27,10 +27,19 @@ RESULTS = "echo-results-v1"
 
 def requests(order: Order = Order.RELAXED, partitions: int = 4) -> Topic[Record]:
     return Topic(
-        name="echo-requests-v1", record=None, key="any", partitions=partitions, retention_ms=-1, guarantee=Guarantee.NONE,
-        compatibility=Compatibility.FULL_TRANSITIVE, owner="tests", writers=("tests",), readers=("tests",),
-        order=order, max_record_bytes=10_000,
-    )  # fmt: skip
+        name="echo-requests-v1",
+        record=None,
+        key="any",
+        partitions=partitions,
+        retention_ms=-1,
+        guarantee=Guarantee.NONE,
+        compatibility=Compatibility.FULL_TRANSITIVE,
+        owner="tests",
+        writers=("tests",),
+        readers=("tests",),
+        order=order,
+        max_record_bytes=10_000,
+    )
 
 
 def consumption(order: Order = Order.RELAXED, partitions: int = 4) -> Consumption:

@@ -109,9 +109,15 @@ class ModelVersions:
 
     def announce(self, version: str, /, *challengers: Challenger, **fields: Any) -> None:
         update = ModelUpdate(
-            model=MODEL, version=version.split("-")[0], uri=f"file:/{version}", digest=digest(version), reason="r", actor="a",
-            decided_ms=0, challengers=challengers,
-        )  # fmt: skip
+            model=MODEL,
+            version=version.split("-")[0],
+            uri=f"file:/{version}",
+            digest=digest(version),
+            reason="r",
+            actor="a",
+            decided_ms=0,
+            challengers=challengers,
+        )
         update = replace(update, **fields)
         self.write(Encoder.of(MODEL_UPDATES, self.ids).encode_one(update))
 
@@ -138,9 +144,13 @@ class ModelVersions:
 
 def beside(arm: str, version: str, share: float = 1.0, sha256: str | None = None) -> Challenger:
     return Challenger(
-        arm=arm, version=version.split("-")[0], uri=f"file:/{version}", digest=digest(version) if sha256 is None else sha256,
-        share=share, salt="s",
-    )  # fmt: skip
+        arm=arm,
+        version=version.split("-")[0],
+        uri=f"file:/{version}",
+        digest=digest(version) if sha256 is None else sha256,
+        share=share,
+        salt="s",
+    )
 
 
 def rows(low: int, high: int, epoch: int = 0, partition: int = 0) -> Rows:
@@ -169,8 +179,10 @@ class Translator(ModelVersions):
         self.embedding: Any = None
         self.odd = 0.0
         for topic, record in (
-            (self.consumption.topic, "translation-request"), (self.results, "translation-result"), (PREDICTION_LOG, "prediction-log"),
-        ):  # fmt: skip
+            (self.consumption.topic, "translation-request"),
+            (self.results, "translation-result"),
+            (PREDICTION_LOG, "prediction-log"),
+        ):
             self.ids.register(topic.subject, avro.schema(record))
 
     def prepare(self, columns: Columns, versions: Versions, media: Any) -> Prepared:

@@ -100,8 +100,15 @@ def test_each_decision_has_one_form(file: Path) -> None:
 # --- settings -----------------------------------------------------------------------------------------------------
 
 SETTINGS = (
-    StackSettings, WorkerSettings, MediaSettings, ModelSettings, ProcessorSettings, ViewSettings, FeatureSettings, TriggerSettings,
-)  # fmt: skip
+    StackSettings,
+    WorkerSettings,
+    MediaSettings,
+    ModelSettings,
+    ProcessorSettings,
+    ViewSettings,
+    FeatureSettings,
+    TriggerSettings,
+)
 OF_TESTS = {"MILLRACE_CHROMIUM"}
 
 

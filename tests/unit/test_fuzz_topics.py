@@ -43,7 +43,7 @@ from schemas.topics import (
     TRAINING_EVENTS,
     USER_SINK,
     VALIDATE,
-)  # fmt: skip
+)
 from streams import headers as h
 from streams.clock import ManualClock
 from streams.loop.batching import Batcher, BatchLimits, CostLine
@@ -232,10 +232,16 @@ def test_whatever_lies_on_its_topic_a_loop_ends_each_record_once_and_none_of_the
         _fill(world, beside, random, 60)
     step = build(world)
     loop = Loop(
-        consumption=consumption, source=MemorySource(world.broker, consumption.group), sink=MemorySink(world.broker, consumption.group, "id"),
-        step=step, batcher=Batcher(BatchLimits(max_rows=50), CostLine()), clock=world.clock, limits=LoopLimits(), worker="w",
+        consumption=consumption,
+        source=MemorySource(world.broker, consumption.group),
+        sink=MemorySink(world.broker, consumption.group, "id"),
+        step=step,
+        batcher=Batcher(BatchLimits(max_rows=50), CostLine()),
+        clock=world.clock,
+        limits=LoopLimits(),
+        worker="w",
         metrics=world.metrics,
-    )  # fmt: skip
+    )
     loop.source.subscribe((consumption.topic.name, *consumption.retry_topics()), loop.assignment)
     _fill(world, consumption.topic.name, random)
     for retry in consumption.retry_topics():

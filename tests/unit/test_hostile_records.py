@@ -87,11 +87,25 @@ def test_headers_as_kafka_allows_them_end_no_loop(header: Any, status: str, code
 @pytest.mark.parametrize(
     ("raw", "number"),
     [
-        (b"5", 5), (b"0042", 42), (b"9223372036854775807", 2**63 - 1), (None, None), (b"", None), (b"+5", None), (b" 5", None), (b"5\n", None),
-        (b"1_000", None), ("²".encode(), None), ("٣".encode(), None), (b"-1", None), (b"9223372036854775808", None), (b"9" * 5000, None),
-        (b"0x1f", None), (b"1e3", None), (b"\xff", None),
+        (b"5", 5),
+        (b"0042", 42),
+        (b"9223372036854775807", 2**63 - 1),
+        (None, None),
+        (b"", None),
+        (b"+5", None),
+        (b" 5", None),
+        (b"5\n", None),
+        (b"1_000", None),
+        ("²".encode(), None),
+        ("٣".encode(), None),
+        (b"-1", None),
+        (b"9223372036854775808", None),
+        (b"9" * 5000, None),
+        (b"0x1f", None),
+        (b"1e3", None),
+        (b"\xff", None),
     ],
-)  # fmt: skip
+)
 def test_a_number_in_a_header_is_ascii_digits_within_its_bounds(raw: bytes | None, number: int | None) -> None:
     assert h.whole(raw) == number
 

@@ -200,19 +200,28 @@ class Decide(Processor):
             decision = decide(event, before, self._ends, now_ms, self._policy)
             key = before[-1].run_key if before and not decision.ask else run_key(event)
             if decision.ask:
-                requests.append(TrainingRequest(
-                    run_key=key, model=event.model, version=event.version, reason=decision.why, causes=(event.event_id,),
-                    actor=ASKED_BY, options={"since_ms": str(onset_ms(event))}, decided_ms=now_ms,
-                ))  # fmt: skip
+                requests.append(
+                    TrainingRequest(
+                        run_key=key,
+                        model=event.model,
+                        version=event.version,
+                        reason=decision.why,
+                        causes=(event.event_id,),
+                        actor=ASKED_BY,
+                        options={"since_ms": str(onset_ms(event))},
+                        decided_ms=now_ms,
+                    )
+                )
             kind = RunEvent.ASKED if decision.ask else RunEvent.PASSED_OVER
-            events.append(TrainingEvent(
-                run_key=key, model=event.model, kind=kind, words=decision.why, cause=event.event_id, at_ms=now_ms
-            ))  # fmt: skip
+            events.append(
+                TrainingEvent(run_key=key, model=event.model, kind=kind, words=decision.why, cause=event.event_id, at_ms=now_ms)
+            )
         for request in requests:
             self._ask(request)
         records = [
-            *self._records(TRAINING_REQUESTS.name, self._requests, requests), *self._records(TRAINING_EVENTS.name, self._events, events),
-        ]  # fmt: skip
+            *self._records(TRAINING_REQUESTS.name, self._requests, requests),
+            *self._records(TRAINING_EVENTS.name, self._events, events),
+        ]
         return [*outcomes, Emit(done, records)] if len(done) else outcomes
 
     def _records(

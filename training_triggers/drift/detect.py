@@ -257,15 +257,29 @@ class Detector(Processor):
             return []
         events = [
             DriftEvent(
-                event_id=f"{alarm.trigger.name}/{model}/{version}/{alarm.signal}/{alarm.window}", model=model, version=version,
-                trigger=alarm.trigger.name, signal=alarm.signal, statistic=alarm.finding.statistic, p_value=alarm.p_value,
-                effect=alarm.finding.effect, least_effect=alarm.trigger.least_effect, in_a_row=alarm.in_a_row, window=alarm.window,
-                window_n=alarm.after.n, baseline_n=alarm.before.n, baseline_mean=alarm.before.mean, window_mean=alarm.after.mean,
-                from_ms=alarm.from_ms, to_ms=alarm.to_ms, baseline_ms=alarm.baseline_ms, baseline_missing=alarm.before.missing,
+                event_id=f"{alarm.trigger.name}/{model}/{version}/{alarm.signal}/{alarm.window}",
+                model=model,
+                version=version,
+                trigger=alarm.trigger.name,
+                signal=alarm.signal,
+                statistic=alarm.finding.statistic,
+                p_value=alarm.p_value,
+                effect=alarm.finding.effect,
+                least_effect=alarm.trigger.least_effect,
+                in_a_row=alarm.in_a_row,
+                window=alarm.window,
+                window_n=alarm.after.n,
+                baseline_n=alarm.before.n,
+                baseline_mean=alarm.before.mean,
+                window_mean=alarm.after.mean,
+                from_ms=alarm.from_ms,
+                to_ms=alarm.to_ms,
+                baseline_ms=alarm.baseline_ms,
+                baseline_missing=alarm.before.missing,
                 window_missing=alarm.after.missing,
             )
             for model, version, alarm in alarms
-        ]  # fmt: skip
+        ]
         headers = h.cloud_event([event.event_id for event in events], "drift-event", self._worker)
         values = [self._events.encode_one(event) for event in events]
         return [OutRecords(DRIFT_EVENTS.name, [event.model.encode() for event in events], values, headers)]

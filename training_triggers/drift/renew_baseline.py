@@ -16,9 +16,23 @@ from training_triggers.settings import TriggerSettings
 
 def wish(model: str, at_ms: int) -> DriftEvent:
     return DriftEvent(
-        event_id=f"{RENEW}/{model}/{at_ms}", model=model, version="", trigger=RENEW, signal="baseline", statistic=0.0, effect=0.0,
-        least_effect=0.0, in_a_row=0, window=0, window_n=0, baseline_n=0, baseline_mean=0.0, window_mean=0.0, from_ms=at_ms, to_ms=at_ms,
-    )  # fmt: skip
+        event_id=f"{RENEW}/{model}/{at_ms}",
+        model=model,
+        version="",
+        trigger=RENEW,
+        signal="baseline",
+        statistic=0.0,
+        effect=0.0,
+        least_effect=0.0,
+        in_a_row=0,
+        window=0,
+        window_n=0,
+        baseline_n=0,
+        baseline_mean=0.0,
+        window_mean=0.0,
+        from_ms=at_ms,
+        to_ms=at_ms,
+    )
 
 
 def renew(settings: TriggerSettings, model: str) -> DriftEvent:

@@ -169,9 +169,19 @@ class VersionWatch:
         """The same version with a baseline that begins now. The window count continues, so that no two findings have the same
         id."""
         return VersionWatch(
-            signals or self.signals, self.triggers, self.rules, windows=self.windows, began=self.windows, entries=self.entries,
-            streaks=self._dues(), seen_ms=self.seen_ms, first_ms=self.first_ms, since_ms=since_ms, ignored=self.ignored, note=note,
-        )  # fmt: skip
+            signals or self.signals,
+            self.triggers,
+            self.rules,
+            windows=self.windows,
+            began=self.windows,
+            entries=self.entries,
+            streaks=self._dues(),
+            seen_ms=self.seen_ms,
+            first_ms=self.first_ms,
+            since_ms=since_ms,
+            ignored=self.ignored,
+            note=note,
+        )
 
     def cut(self, note: str) -> None:
         """Reduce to smaller windows: the baseline is sampled evenly, and the window being filled is emptied. The spread between
@@ -205,10 +215,20 @@ class VersionWatch:
             if found is not None and found[0] > self.streaks.get(key, 0):
                 self.streaks[key] = found[0]
                 if not others:
-                    alarms.append(Alarm(
-                        trigger, trigger.signal, found[1], None, 1, found[0], Sample(0), Sample(self.entries, found[1].effect), self.first_ms,
-                        self.seen_ms,
-                    ))  # fmt: skip
+                    alarms.append(
+                        Alarm(
+                            trigger,
+                            trigger.signal,
+                            found[1],
+                            None,
+                            1,
+                            found[0],
+                            Sample(0),
+                            Sample(self.entries, found[1].effect),
+                            self.first_ms,
+                            self.seen_ms,
+                        )
+                    )
         return alarms
 
     def _compare(self, window: Floats, spread: Spread) -> list[Alarm]:
@@ -234,10 +254,21 @@ class VersionWatch:
                 fires = finding.effect >= trigger.least_effect and (p_value is None or p_value < alpha)
                 self.streaks[key] = self.streaks.get(key, 0) + 1 if fires else 0
                 if self.streaks[key] == self.rules.in_a_row or (self.settled and self.streaks[key] > self.rules.in_a_row):
-                    alarms.append(Alarm(
-                        trigger, signal, finding, p_value, self.streaks[key], self.windows, Sample.of(baseline[:, i]),
-                        Sample.of(window[:, i]), self.from_ms, self.seen_ms, self.span_ms,
-                    ))  # fmt: skip
+                    alarms.append(
+                        Alarm(
+                            trigger,
+                            signal,
+                            finding,
+                            p_value,
+                            self.streaks[key],
+                            self.windows,
+                            Sample.of(baseline[:, i]),
+                            Sample.of(window[:, i]),
+                            self.from_ms,
+                            self.seen_ms,
+                            self.span_ms,
+                        )
+                    )
         return sorted(alarms, key=lambda alarm: -alarm.finding.effect / alarm.trigger.least_effect)
 
 

@@ -22,13 +22,30 @@ RULES_VERSION = 1  # of the meaning of a state; a state with another version is 
 def state_of(watch: VersionWatch, detector: str, model: str, version: str) -> DriftState:
     spread = watch.spread
     return DriftState(
-        detector=detector, model=model, version=version, signals=watch.signals, baseline=watch.baseline.astype("<f4").tobytes(),
-        window=watch.window.astype("<f4").tobytes(), windows=watch.windows, streaks=watch.streaks, from_ms=watch.from_ms,
-        seen_ms=watch.seen_ms, first_ms=watch.first_ms, rules=RULES_VERSION, asked_n=watch.asked_n, window_n=watch.window_n,
-        entries=watch.entries, began=watch.began, settled=watch.settled, since_ms=watch.since_ms, until_ms=watch.until_ms,
-        spread_windows=spread.windows if spread else 0, spread=spread.packed() if spread else b"", ignored=tuple(sorted(watch.ignored)),
+        detector=detector,
+        model=model,
+        version=version,
+        signals=watch.signals,
+        baseline=watch.baseline.astype("<f4").tobytes(),
+        window=watch.window.astype("<f4").tobytes(),
+        windows=watch.windows,
+        streaks=watch.streaks,
+        from_ms=watch.from_ms,
+        seen_ms=watch.seen_ms,
+        first_ms=watch.first_ms,
+        rules=RULES_VERSION,
+        asked_n=watch.asked_n,
+        window_n=watch.window_n,
+        entries=watch.entries,
+        began=watch.began,
+        settled=watch.settled,
+        since_ms=watch.since_ms,
+        until_ms=watch.until_ms,
+        spread_windows=spread.windows if spread else 0,
+        spread=spread.packed() if spread else b"",
+        ignored=tuple(sorted(watch.ignored)),
         note=watch.note,
-    )  # fmt: skip
+    )
 
 
 def watch_of(state: DriftState, triggers: Sequence[Trigger], rules: WatchRules) -> VersionWatch:
@@ -54,9 +71,15 @@ def _begun(state: DriftState, triggers: Sequence[Trigger], rules: WatchRules) ->
     streaks = {key: n for key, n in state.streaks.items() if key.startswith(DUE)}
     streaks |= {f"{DUE}{key.split('/')[0]} ?": n for key, n in state.streaks.items() if key in ("volume/entries", "age/seconds")}
     return VersionWatch(
-        state.signals, triggers, rules, windows=state.windows, entries=state.entries, streaks=streaks, seen_ms=state.seen_ms,
+        state.signals,
+        triggers,
+        rules,
+        windows=state.windows,
+        entries=state.entries,
+        streaks=streaks,
+        seen_ms=state.seen_ms,
         first_ms=state.first_ms,
-    )  # fmt: skip
+    )
 
 
 def _as_written(state: DriftState, triggers: Sequence[Trigger], rules: WatchRules) -> VersionWatch:
@@ -68,6 +91,24 @@ def _as_written(state: DriftState, triggers: Sequence[Trigger], rules: WatchRule
     if not whole:
         raise ValueError("baseline, window and spread are not of one size")
     return VersionWatch(
-        state.signals, triggers, rules, baseline, window, n, state.asked_n, spread, state.settled, state.windows, state.began, state.entries,
-        dict(state.streaks), state.from_ms, state.seen_ms, state.first_ms, state.since_ms, state.until_ms, frozenset(state.ignored), state.note,
-    )  # fmt: skip
+        state.signals,
+        triggers,
+        rules,
+        baseline,
+        window,
+        n,
+        state.asked_n,
+        spread,
+        state.settled,
+        state.windows,
+        state.began,
+        state.entries,
+        dict(state.streaks),
+        state.from_ms,
+        state.seen_ms,
+        state.first_ms,
+        state.since_ms,
+        state.until_ms,
+        frozenset(state.ignored),
+        state.note,
+    )

@@ -57,6 +57,9 @@ def over_time(settings: TriggerSettings, model: str, hours: float) -> dict[str, 
                 right[bin_] += found
                 versions[bin_].add(batch["version"])
     return {
-        "model": model, "at_ms": [int(from_ms + i * wide_ms) for i in range(BINS)], "n": n.tolist(), "right": right.tolist(),
+        "model": model,
+        "at_ms": [int(from_ms + i * wide_ms) for i in range(BINS)],
+        "n": n.tolist(),
+        "right": right.tolist(),
         "versions": [", ".join(sorted(one)) for one in versions],
-    }  # fmt: skip
+    }

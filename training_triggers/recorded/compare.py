@@ -36,15 +36,19 @@ def compare(
     right = _right_by_request(pairs)
     subsets = {name: pairs.of_requests(request_ids) for name, request_ids in parts.items()}
     return Comparison(
-        entries=len(pairs.request_ids), agreement=_agreement(pairs), changed=_changed(pairs), drift=_drift(pairs, slice(None)),
-        accuracy=_accuracy(right), time_ratio=_ratio(candidate.ms_per_entry, champion.ms_per_entry),
+        entries=len(pairs.request_ids),
+        agreement=_agreement(pairs),
+        changed=_changed(pairs),
+        drift=_drift(pairs, slice(None)),
+        accuracy=_accuracy(right),
+        time_ratio=_ratio(candidate.ms_per_entry, champion.ms_per_entry),
         size_ratio=_ratio(candidate.model_bytes, champion.model_bytes),
         parts={name: _accuracy({key: right[key] for key in right if key in request_ids}) for name, request_ids in parts.items()},
         agreements={name: _agreement(subset) for name, subset in subsets.items()},
         classes={name: _class_accuracy(pairs, column) for column, name in enumerate(pairs.names)},
         unlabelled=_unlabelled(pairs, champion, truth),
         strata={name: _unlabelled(subset, champion, truth) for name, subset in subsets.items()},
-    )  # fmt: skip
+    )
 
 
 def _changed(pairs: AnswerPairs) -> list[tuple[str, str, str, float, float]]:
@@ -115,10 +119,16 @@ def _unlabelled(pairs: AnswerPairs, champion: Answers, truth: Truth) -> Unlabell
     labelled_ids = dict.fromkeys(pairs.request_ids[row] for row in np.flatnonzero(labelled))
     sources = Counter(source for request_id in labelled_ids for source in labels_of(truth[request_id]).sources)
     return Unlabelled(
-        entries=len(labelled) - n, agreement=_agreement(pairs, ~labelled), drift=_drift(pairs, ~labelled), labelled=n,
-        agreement_labelled=_agreement(pairs, labelled), drift_labelled=_drift(pairs, labelled), flagged=flagged, sources=dict(sources),
+        entries=len(labelled) - n,
+        agreement=_agreement(pairs, ~labelled),
+        drift=_drift(pairs, ~labelled),
+        labelled=n,
+        agreement_labelled=_agreement(pairs, labelled),
+        drift_labelled=_drift(pairs, labelled),
+        flagged=flagged,
+        sources=dict(sources),
         turned={name: _changes(pairs, column) for column, name in enumerate(pairs.names)},
-    )  # fmt: skip
+    )
 
 
 def _changes(pairs: AnswerPairs, column: int) -> tuple[DecisionChanges, DecisionChanges]:
@@ -129,9 +139,12 @@ def _changes(pairs: AnswerPairs, column: int) -> tuple[DecisionChanges, Decision
     def where(side: Bools) -> DecisionChanges:
         untold, told = side & ~labelled, side & labelled
         return DecisionChanges(
-            int(untold.sum()), int((differs & untold).sum()), int(told.sum()), int((differs & told).sum()),
+            int(untold.sum()),
+            int((differs & untold).sum()),
+            int(told.sum()),
+            int((differs & told).sum()),
             _alike(outputs[untold], outputs[told]),
-        )  # fmt: skip
+        )
 
     return where(holds), where(~holds)
 

@@ -126,8 +126,14 @@ def read(file: Any) -> Answers:
     with np.load(file, allow_pickle=False) as arrays:
         about = json.loads(str(arrays["about"]))
         return Answers(
-            about["version"], tuple(about["names"]), arrays["request_ids"].tolist(), arrays["parts"].tolist(),
-            arrays["outputs"].astype(np.float64), None if about["thresholds"] is None else np.array(about["thresholds"]),
-            about["compute_ms"], about["bytes"], arrays["contents"].tolist() if "contents" in arrays else (),
+            about["version"],
+            tuple(about["names"]),
+            arrays["request_ids"].tolist(),
+            arrays["parts"].tolist(),
+            arrays["outputs"].astype(np.float64),
+            None if about["thresholds"] is None else np.array(about["thresholds"]),
+            about["compute_ms"],
+            about["bytes"],
+            arrays["contents"].tolist() if "contents" in arrays else (),
             arrays["at_ms"].tolist() if "at_ms" in arrays else (),
-        )  # fmt: skip
+        )

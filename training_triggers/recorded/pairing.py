@@ -36,10 +36,16 @@ class AnswerPairs:
     def of_requests(self, request_ids: Collection[str]) -> AnswerPairs:
         rows = np.flatnonzero([request_id in request_ids for request_id in self.request_ids])
         return AnswerPairs(
-            self.names, [self.request_ids[row] for row in rows], [self.parts[row] for row in rows], self.champion_outputs[rows],
-            self.candidate_outputs[rows], self.champion_decisions[rows], self.candidate_decisions[rows], self.labels[rows],
+            self.names,
+            [self.request_ids[row] for row in rows],
+            [self.parts[row] for row in rows],
+            self.champion_outputs[rows],
+            self.candidate_outputs[rows],
+            self.champion_decisions[rows],
+            self.candidate_decisions[rows],
+            self.labels[rows],
             self.is_example[rows],
-        )  # fmt: skip
+        )
 
 
 def pair(champion: Answers, candidate: Answers, truth: Truth) -> AnswerPairs:
@@ -61,10 +67,16 @@ def pair(champion: Answers, candidate: Answers, truth: Truth) -> AnswerPairs:
     if champion.thresholds is None:
         labels = one_of_all(labels)
     return AnswerPairs(
-        names, request_ids, parts, champion.outputs[first], candidate.outputs[second],
-        decisions(champion.outputs, champion.thresholds)[first], decisions(candidate.outputs, candidate.thresholds)[second], labels,
+        names,
+        request_ids,
+        parts,
+        champion.outputs[first],
+        candidate.outputs[second],
+        decisions(champion.outputs, champion.thresholds)[first],
+        decisions(candidate.outputs, candidate.thresholds)[second],
+        labels,
         _is_example(request_ids, contents, has_label(labels)),
-    )  # fmt: skip
+    )
 
 
 def one_of_all(labels: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:

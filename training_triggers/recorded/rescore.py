@@ -78,15 +78,23 @@ def rescore(settings: TriggerSettings, model: str, version: str, from_ms: int, s
             headers = [
                 [
                     *((name, value) for name, value in part.headers[i] or () if name not in LEFT_OUT),
-                    (h.ORIGIN_TOPIC, part.places[i][0].encode()), (h.ORIGIN_PARTITION, str(part.places[i][1]).encode()),
-                    (h.ORIGIN_OFFSET, str(part.offsets[i]).encode()), (h.REDRIVE, str(redrive).encode()),
+                    (h.ORIGIN_TOPIC, part.places[i][0].encode()),
+                    (h.ORIGIN_PARTITION, str(part.places[i][1]).encode()),
+                    (h.ORIGIN_OFFSET, str(part.offsets[i]).encode()),
+                    (h.REDRIVE, str(redrive).encode()),
                 ]
                 for i in rows
-            ]  # fmt: skip
+            ]
             if rows:
-                sink.produce(OutRecords(
-                    topic, [part.keys[i] for i in rows], [part.values[i] for i in rows], headers, [part.places[i][1] for i in rows]
-                ))  # fmt: skip
+                sink.produce(
+                    OutRecords(
+                        topic,
+                        [part.keys[i] for i in rows],
+                        [part.values[i] for i in rows],
+                        headers,
+                        [part.places[i][1] for i in rows],
+                    )
+                )
                 n += len(rows)
                 say(f"{n} of {sum(map(len, asked.values()))} requests are asked again")
         sink.flush(FLUSH_LIMIT_S)

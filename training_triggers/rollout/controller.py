@@ -182,9 +182,14 @@ class Rollout(Processor):
             )
         elif canary is None:
             challenger = Challenger(
-                arm=Arm.CANARY, version=run.facts["version"], uri=run.facts["uri"], digest=digest, share=self._policy.share, salt=run_key,
+                arm=Arm.CANARY,
+                version=run.facts["version"],
+                uri=run.facts["uri"],
+                digest=digest,
+                share=self._policy.share,
+                salt=run_key,
                 purpose=Purpose.RUN,
-            )  # fmt: skip
+            )
             words = f"it passed the gate and answers {self._policy.share:.0%} of the keys"
             self._announce(last, words, UpdateKind.CHALLENGE, (*last.challengers, challenger))
         elif run_key not in self._waiting:  # until that canary has ended
@@ -211,9 +216,14 @@ class Rollout(Processor):
     def _watch_shadow(self, earlier: ModelUpdate, digest: str) -> Challenger:
         """The previous version as the shadow of the version with this digest."""
         return Challenger(
-            arm=Arm.SHADOW, version=earlier.version, uri=earlier.uri, digest=earlier.digest, share=self._policy.watch_share,
-            salt=f"watch-{digest[:16]}", purpose=Purpose.WATCH,
-        )  # fmt: skip
+            arm=Arm.SHADOW,
+            version=earlier.version,
+            uri=earlier.uri,
+            digest=earlier.digest,
+            share=self._policy.watch_share,
+            salt=f"watch-{digest[:16]}",
+            purpose=Purpose.WATCH,
+        )
 
     def _end_forgotten(self, model: str, updates: Sequence[ModelUpdate]) -> None:
         """End a canary that a person started if it does harm, or if it is older than a watch: it answers callers."""

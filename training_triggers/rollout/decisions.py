@@ -51,10 +51,13 @@ def of_canary(new: ArmEvidence, old: ArmEvidence, elapsed_s: float, policy: Roll
     if new.labelled >= policy.labelled and low > -policy.margin:
         return CanaryDecision(CanaryAction.PROMOTE, f"no worse than the live version: {accuracies}")
     if new.answered >= policy.without_labels and _too_few_labels(new, old, elapsed_s, policy):
-        return CanaryDecision(CanaryAction.PROMOTE, (
-            f"it answered {new.answered} requests without a fault; only {new.labelled} of its answers and {old.labelled} of the live version's "
-            "have labels, too few to compare them, so the gate's verdict counts"
-        ))  # fmt: skip
+        return CanaryDecision(
+            CanaryAction.PROMOTE,
+            (
+                f"it answered {new.answered} requests without a fault; only {new.labelled} of its answers and {old.labelled} of the live version's "
+                "have labels, too few to compare them, so the gate's verdict counts"
+            ),
+        )
     if elapsed_s > policy.max_s:
         return CanaryDecision(CanaryAction.END, f"not shown to be as good within {policy.max_s:.0f} s: {accuracies}")
     return CanaryDecision(CanaryAction.WAIT, accuracies)

@@ -40,9 +40,12 @@ class GatePolicy:
         if settings.gate_few_labels not in ("agree", "refuse"):
             raise BadSettings(f"MILLRACE_GATE_FEW_LABELS is {settings.gate_few_labels!r}; it takes agree or refuse")
         return cls(
-            margin=settings.gate_margin, least_labelled=settings.gate_min_labelled, class_margin=settings.gate_class_margin,
-            least_of_class=settings.gate_class_min_labelled, few=settings.gate_few_labels,
-        )  # fmt: skip
+            margin=settings.gate_margin,
+            least_labelled=settings.gate_min_labelled,
+            class_margin=settings.gate_class_margin,
+            least_of_class=settings.gate_class_min_labelled,
+            few=settings.gate_few_labels,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,10 +107,17 @@ class Launch(Processor):
                 continue  # the same request again
             waiting = sum(model == request.model for key, model in (self._models | self._asked).items() if key not in self._over)
             self._asked[request.run_key] = request.model
-            events.append(TrainingEvent(
-                run_key=request.run_key, model=request.model, kind=RunEvent.LAUNCHED, cause=request.run_key, at_ms=now_ms,
-                words=f"asked by {request.actor}: {request.reason}" + (f"; {waiting} runs of the model come first" if waiting else ""),
-            ))  # fmt: skip
+            events.append(
+                TrainingEvent(
+                    run_key=request.run_key,
+                    model=request.model,
+                    kind=RunEvent.LAUNCHED,
+                    cause=request.run_key,
+                    at_ms=now_ms,
+                    words=f"asked by {request.actor}: {request.reason}"
+                    + (f"; {waiting} runs of the model come first" if waiting else ""),
+                )
+            )
         if not len(done):
             return outcomes
         if not events:
@@ -167,9 +174,12 @@ class RunProcess:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "training_triggers", "run", run_key], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [sys.executable, "-m", "training_triggers", "run", run_key],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def poll(self) -> int | None:
         return self._process.poll()

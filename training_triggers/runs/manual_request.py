@@ -27,8 +27,13 @@ def ask(
     address, ids, now_ms = KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry), SystemClock().now_ms()
     request_id = uuid7(now_ms)
     request = TrainingRequest(
-        run_key=f"{model}-{request_id[-8:]}", model=model, version=live(model, address, ids).folder.version, reason=reason,
-        actor=actor or getpass.getuser(), options=dict(options), decided_ms=now_ms,
-    )  # fmt: skip
+        run_key=f"{model}-{request_id[-8:]}",
+        model=model,
+        version=live(model, address, ids).folder.version,
+        reason=reason,
+        actor=actor or getpass.getuser(),
+        options=dict(options),
+        decided_ms=now_ms,
+    )
     write(address, RecordWriter(TRAINING_REQUESTS, ids, "training command").of(request, model, request_id))
     return request

@@ -36,10 +36,19 @@ def run(settings: TriggerSettings, model: str, candidate: str, from_ms: int, to_
         raise BadSettings(str(error)) from error
     verdict = gate.judge(found, gate.GatePolicy.of(settings))
     if as_json:
-        print(json.dumps({
-            "model": model, "champion": champion.version, "candidate": other.version, "passes": verdict.passes,
-            "reasons": list(verdict.reasons), "notes": list(verdict.notes), **asdict(found),
-        }))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "model": model,
+                    "champion": champion.version,
+                    "candidate": other.version,
+                    "passes": verdict.passes,
+                    "reasons": list(verdict.reasons),
+                    "notes": list(verdict.notes),
+                    **asdict(found),
+                }
+            )
+        )
     else:
         _tell(model, champion.version, other.version, found, verdict)
     return 0 if verdict.passes else 1

@@ -73,10 +73,17 @@ def row_of(state: DriftState, found: Sequence[DriftEvent], settings: TriggerSett
             last[event.trigger, event.signal] = event
     words = f"baseline of {baseline} entries; window {state.windows + 1} has {window} of {state.window_n}; the last entry came {moment(state.seen_ms)}"
     return {
-        "model": state.model, "version": state.version, "detector": state.detector, "signals": list(state.signals), "state": words,
-        "blind": _blind(state, baseline, window, settings), "windows": state.windows, "note": state.note, "seen_ms": state.seen_ms,
+        "model": state.model,
+        "version": state.version,
+        "detector": state.detector,
+        "signals": list(state.signals),
+        "state": words,
+        "blind": _blind(state, baseline, window, settings),
+        "windows": state.windows,
+        "note": state.note,
+        "seen_ms": state.seen_ms,
         "findings": [asdict(event) | {"words": words_of(event)} for event in last.values()],
-    }  # fmt: skip
+    }
 
 
 def _blind(state: DriftState, baseline: int, window: int, settings: TriggerSettings) -> list[str]:
@@ -106,9 +113,17 @@ def unlabelled(states: Sequence[DriftState]) -> list[DriftState]:
 
 def dark(state: DriftState) -> dict[str, Any]:
     return {
-        "model": state.model, "version": state.version, "detector": ACCURACY.group, "signals": [], "state": "not watched",
-        "blind": ["no answer met a label, so nothing is known of how often it is right"], "windows": 0, "note": "", "seen_ms": 0, "findings": [],
-    }  # fmt: skip
+        "model": state.model,
+        "version": state.version,
+        "detector": ACCURACY.group,
+        "signals": [],
+        "state": "not watched",
+        "blind": ["no answer met a label, so nothing is known of how often it is right"],
+        "windows": 0,
+        "note": "",
+        "seen_ms": 0,
+        "findings": [],
+    }
 
 
 def runs(settings: TriggerSettings, as_json: bool, only: str = "") -> None:

@@ -55,9 +55,15 @@ class WindowLabels:
 
 class Run:
     def __init__(
-        self, settings: TriggerSettings, request: TrainingRequest, folder: Path, journal: RunJournal, address: KafkaAddress,
-        ids: Registry, clock: Clock,
-    ) -> None:  # fmt: skip
+        self,
+        settings: TriggerSettings,
+        request: TrainingRequest,
+        folder: Path,
+        journal: RunJournal,
+        address: KafkaAddress,
+        ids: Registry,
+        clock: Clock,
+    ) -> None:
         self._settings, self._request, self._folder, self._journal = settings, request, folder, journal
         self._address, self._ids, self._clock = address, ids, clock
 
@@ -116,18 +122,32 @@ class Run:
 
     def _wait(self, champion: Source, since_ms: int, wanted: int, until_s: float) -> None:
         wait_for_labels(
-            self._address, self._ids, champion.folder.config["task"], since_ms, wanted, until_s - self._clock.monotonic_s(), self._clock,
+            self._address,
+            self._ids,
+            champion.folder.config["task"],
+            since_ms,
+            wanted,
+            until_s - self._clock.monotonic_s(),
+            self._clock,
             self._say,
-        )  # fmt: skip
+        )
 
     def _fixed(self, champion: Source, from_ms: int, since_ms: int) -> dict[str, Any]:
         """The window as it is now: offsets of requests and labels. The champion's inputs and answers are written to the folder
         `window`."""
         ends = training_window.label_ends(self._address)
         training_window.replay(
-            self._request.model, [champion.uri], self._folder / "window", "--seen", "--from-ms", str(from_ms),
-            "--to-ms", str(self._clock.now_ms()), "--limit", str(self._settings.training_window_requests),
-        )  # fmt: skip
+            self._request.model,
+            [champion.uri],
+            self._folder / "window",
+            "--seen",
+            "--from-ms",
+            str(from_ms),
+            "--to-ms",
+            str(self._clock.now_ms()),
+            "--limit",
+            str(self._settings.training_window_requests),
+        )
         window: dict[str, Any] = json.loads((self._folder / "window" / "window.json").read_text())
         return window | {"from_ms": from_ms, "since_ms": since_ms, "label_ends": ends, "salt": os.urandom(8).hex()}
 
@@ -147,22 +167,37 @@ class Run:
         source = f"{len(examples)} labelled requests of {offsets(window)}"
         begun_s = self._clock.monotonic_s()
         job = Job(
-            out, self._folder / "scratch", self.version, Path(self._settings.data), source, self._settings.training_threads,
+            out,
+            self._folder / "scratch",
+            self.version,
+            Path(self._settings.data),
+            source,
+            self._settings.training_threads,
             self._request.options,
-        )  # fmt: skip
+        )
         trained = trainer_of(self._request.model)(champion.folder, examples, job, self._say)
         version = {
-            "version": self.version, "digest": trained.made.digest, "metrics": dict(trained.made.metrics),
-            "losses": list(trained.made.losses), "champion": champion.folder.version,
+            "version": self.version,
+            "digest": trained.made.digest,
+            "metrics": dict(trained.made.metrics),
+            "losses": list(trained.made.losses),
+            "champion": champion.folder.version,
             "holdout": None if trained.holdout is None else [is_right.tolist() for is_right in trained.holdout],
-        }  # fmt: skip
+        }
         write(file, version)
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in trained.made.metrics.items())
         words = f"version {self.version} in {self._clock.monotonic_s() - begun_s:.0f} s: {metrics}"
-        self._journal.write(RunEvent.TRAINED, words, facts={
-            "version": self.version, "digest": trained.made.digest, "folder": str(out), "metrics": json.dumps(version["metrics"]),
-            "window": json.dumps(window),
-        })  # fmt: skip
+        self._journal.write(
+            RunEvent.TRAINED,
+            words,
+            facts={
+                "version": self.version,
+                "digest": trained.made.digest,
+                "folder": str(out),
+                "metrics": json.dumps(version["metrics"]),
+                "window": json.dumps(window),
+            },
+        )
         return version
 
     def _examples(self, window: dict[str, Any]) -> training_window.Examples:
@@ -211,9 +246,13 @@ class Run:
         write(self._folder / "report.json", report)
         (self._folder / "report.html").write_text(report_page.of(report))
         facts = {
-            "version": candidate.version, "digest": candidate.digest, "uri": f"file:{candidate.path}", "folder": str(self._folder),
-            "champion": champion.folder.digest, "report": json.dumps(report | {"changed": report["changed"][:SHOWN]}),
-        }  # fmt: skip
+            "version": candidate.version,
+            "digest": candidate.digest,
+            "uri": f"file:{candidate.path}",
+            "folder": str(self._folder),
+            "champion": champion.folder.digest,
+            "report": json.dumps(report | {"changed": report["changed"][:SHOWN]}),
+        }
         kind = RunEvent.JUDGED if report["passes"] else RunEvent.REFUSED
         self._journal.write(kind, verdict_line(report), facts=facts)
 
@@ -239,11 +278,22 @@ class Run:
         policy = gate.GatePolicy.of(self._settings)
         verdict = gate.judge(comparison, policy)
         return {
-            "run_key": self._request.run_key, "model": self._request.model, "reason": self._request.reason,
-            "champion": champion.folder.version, "candidate": candidate.version, "digest": candidate.digest, "window": window,
-            "offsets": offsets(window), "passes": verdict.passes, "reasons": list(verdict.reasons), "notes": list(verdict.notes),
-            "policy": asdict(policy), "metrics": version["metrics"], "losses": version["losses"], **asdict(comparison),
-        }  # fmt: skip
+            "run_key": self._request.run_key,
+            "model": self._request.model,
+            "reason": self._request.reason,
+            "champion": champion.folder.version,
+            "candidate": candidate.version,
+            "digest": candidate.digest,
+            "window": window,
+            "offsets": offsets(window),
+            "passes": verdict.passes,
+            "reasons": list(verdict.reasons),
+            "notes": list(verdict.notes),
+            "policy": asdict(policy),
+            "metrics": version["metrics"],
+            "losses": version["losses"],
+            **asdict(comparison),
+        }
 
     @property
     def version(self) -> str:

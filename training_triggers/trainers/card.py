@@ -13,10 +13,18 @@ def _share(value: float | None) -> str:
 def _row(category: str, source: str, scores: CategoryScores, reference: float | None, threshold: float) -> str:
     auprc = f"{scores.auprc:.3f} ({scores.auprc_low:.3f}–{scores.auprc_high:.3f})" if scores.positives else "–"
     cells = (
-        category, source, str(scores.n), str(scores.positives), f"{scores.prevalence:.4f}", auprc, _share(reference),
-        _share(scores.precision if scores.positives else None), _share(scores.recall),
-        f"{100 * scores.flagged_share_of_negatives:.2f} %", f"{threshold:.3f}",
-    )  # fmt: skip
+        category,
+        source,
+        str(scores.n),
+        str(scores.positives),
+        f"{scores.prevalence:.4f}",
+        auprc,
+        _share(reference),
+        _share(scores.precision if scores.positives else None),
+        _share(scores.recall),
+        f"{100 * scores.flagged_share_of_negatives:.2f} %",
+        f"{threshold:.3f}",
+    )
     return "| " + " | ".join(cells) + " |"
 
 

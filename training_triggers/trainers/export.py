@@ -65,9 +65,16 @@ def export(graph: Graph, file: Path) -> float:
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            graph.network, graph.cases[0], input_names=list(graph.inputs), output_names=list(graph.outputs), dynamo=True,
-            dynamic_shapes=dynamic, opset_version=OPSET, external_data=False, verbose=False,
-        )  # fmt: skip
+            graph.network,
+            graph.cases[0],
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamo=True,
+            dynamic_shapes=dynamic,
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
     assert program is not None
     program.save(str(file))
     without_traces(file)

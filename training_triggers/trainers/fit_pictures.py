@@ -59,9 +59,9 @@ def network_of(weights: Path, widths: tuple[int, ...], classes: int) -> ConvNet:
     """A network in `eval` mode, in which it is also trained: without dropout and with fixed batch statistics, shares of a batch
     give the same gradients as the whole batch."""
     network = ConvNet(1, classes, widths)
-    network.load_state_dict({
-        name: value.float() if value.is_floating_point() else value for name, value in load_file(weights).items()
-    })  # fmt: skip
+    network.load_state_dict(
+        {name: value.float() if value.is_floating_point() else value for name, value in load_file(weights).items()}
+    )
     return network.eval()
 
 

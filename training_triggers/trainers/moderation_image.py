@@ -122,9 +122,13 @@ def write(network: ConvNet, report: PictureReport, folder: Path, version: str) -
         "model.onnx", network, ("pixels",), ("logits", "embedding"), [example(n) for n in (3, 1, 16)], ({0: "n"},), half=True
     )
     config = {
-        "task": "moderation", "network": "convnet", "widths": list(WIDTHS), "coverage": [CATEGORY],
-        "thresholds": {CATEGORY: report.threshold}, "pixels": {"mode": "RGB", "height": SIDE, "width": SIDE},
-    }  # fmt: skip
+        "task": "moderation",
+        "network": "convnet",
+        "widths": list(WIDTHS),
+        "coverage": [CATEGORY],
+        "thresholds": {CATEGORY: report.threshold},
+        "pixels": {"mode": "RGB", "height": SIDE, "width": SIDE},
+    }
     signature = {
         "inputs": {"pixels": {"dtype": "uint8", "shape": ["n", SIDE, SIDE, 3]}},
         "outputs": outputs(1, WIDTHS),

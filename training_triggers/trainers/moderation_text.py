@@ -186,10 +186,14 @@ def write(weights: Weights, report: CrossValidation, folder: Path, version: str)
     shapes = ({0: "n", 1: "words"}, {0: "n", 1: "words"}, {0: "n", 1: "chars"}, {0: "n", 1: "chars"})
     graph = export.Graph("model.onnx", network, INPUTS, ("logits",), [_example(*size) for size in sizes], shapes)
     config = {
-        "task": "moderation", "network": "hashed_linear", "word_bits": WORD_BITS, "char_bits": CHAR_BITS,
-        "coverage": list(report.coverage), "not_covered_because": report.not_covered_because,
+        "task": "moderation",
+        "network": "hashed_linear",
+        "word_bits": WORD_BITS,
+        "char_bits": CHAR_BITS,
+        "coverage": list(report.coverage),
+        "not_covered_because": report.not_covered_because,
         "thresholds": {category: report.thresholds[category] for category in report.coverage},
-    }  # fmt: skip
+    }
     signature = {
         "inputs": {name: {"dtype": "int64" if "buckets" in name else "float32", "shape": ["n", "width"]} for name in INPUTS},
         "outputs": {"logits": {"dtype": "float32", "shape": ["n", len(report.coverage)]}},
@@ -208,13 +212,15 @@ def _network(weights: Weights, coverage: Sequence[str]) -> Any:
 
     columns = [CATEGORIES.index(category) for category in coverage]
     network = HashedLinear(2**WORD_BITS, 2**CHAR_BITS, len(coverage))
-    network.load_state_dict({
-        "word_weights": torch.tensor(weights.word[:, columns]).half(),
-        "word_idf": torch.tensor(weights.word_idf).half(),
-        "char_weights": torch.tensor(weights.char[:, columns]).half(),
-        "char_idf": torch.tensor(weights.char_idf).half(),
-        "bias": torch.tensor(weights.bias[columns]),
-    })  # fmt: skip
+    network.load_state_dict(
+        {
+            "word_weights": torch.tensor(weights.word[:, columns]).half(),
+            "word_idf": torch.tensor(weights.word_idf).half(),
+            "char_weights": torch.tensor(weights.char[:, columns]).half(),
+            "char_idf": torch.tensor(weights.char_idf).half(),
+            "bias": torch.tensor(weights.bias[columns]),
+        }
+    )
     return network.eval()
 
 

@@ -43,9 +43,12 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
     """Raises TrainingFailed if a loss is NaN, ModelRefused if the written graph does not give the scores of the new weights."""
     tables: Tables = load_file(champion.path / "model.safetensors")
     words, chars = moderation_text_bags.counts_of(examples.seen)
-    features = sparse.hstack([
-        moderation_text_bags.weighted(words, tables["word_idf"].astype(np.float32)), moderation_text_bags.weighted(chars, tables["char_idf"].astype(np.float32)),
-    ]).tocsc()  # fmt: skip
+    features = sparse.hstack(
+        [
+            moderation_text_bags.weighted(words, tables["word_idf"].astype(np.float32)),
+            moderation_text_bags.weighted(chars, tables["char_idf"].astype(np.float32)),
+        ]
+    ).tocsc()
     used = np.flatnonzero(np.diff(features.indptr))
     features = features[:, used].tocsr()
     before = np.concatenate([tables["word_weights"], tables["char_weights"]]).astype(np.float64)
@@ -69,7 +72,12 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
         losses |= {f"loss_before_{name}": loss_before, f"loss_{name}": loss_after}
         say(f"{name}: mean loss of {int(is_labelled.sum())} labelled texts {loss_before:.4f} -> {loss_after:.4f}")
     split = 2**WORD_BITS
-    new: Tables = {**tables, "word_weights": weights[:split].astype(np.float16), "char_weights": weights[split:].astype(np.float16), "bias": bias.astype(np.float32)}  # fmt: skip
+    new: Tables = {
+        **tables,
+        "word_weights": weights[:split].astype(np.float16),
+        "char_weights": weights[split:].astype(np.float16),
+        "bias": bias.astype(np.float32),
+    }
     digest = write(champion, tables, new, job, examples)
     return Retrained(TrainedVersion(digest, losses))
 
@@ -96,9 +104,14 @@ class SearchStart:
                 training, validation = is_labelled & ~is_validation, is_labelled & is_validation
                 truth = self.truth[:, column].astype(np.float64)
                 move, bias_move, _, _ = adapted(
-                    self.features[training], truth[training], self.weights[:, column], float(self.bias[column]), settings["strength"],
-                    moves[column], STEPS_PER_REPORT,
-                )  # fmt: skip
+                    self.features[training],
+                    truth[training],
+                    self.weights[:, column],
+                    float(self.bias[column]),
+                    settings["strength"],
+                    moves[column],
+                    STEPS_PER_REPORT,
+                )
                 moves[column] = np.append(move, bias_move)
                 margins = self.features[validation] @ (self.weights[:, column] + move) + self.bias[column] + bias_move
                 losses.append(np.logaddexp(0.0, -(2.0 * truth[validation] - 1.0) * margins))
@@ -172,9 +185,15 @@ def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, examples: E
 def _difference(file: Path, tables: Tables, texts: list[str]) -> float:
     words, chars = words_and_chars(texts)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, {
-        "word_buckets": words.buckets, "word_counts": words.counts, "char_buckets": chars.buckets, "char_counts": chars.counts,
-    })  # fmt: skip
+    (logits,) = session.run(
+        None,
+        {
+            "word_buckets": words.buckets,
+            "word_counts": words.counts,
+            "char_buckets": chars.buckets,
+            "char_counts": chars.counts,
+        },
+    )
     expected = tables["bias"].astype(np.float64)
     for counts, bag in zip(moderation_text_bags.counts_of(texts), ("word", "char"), strict=True):
         expected = expected + moderation_text_bags.weighted(counts, tables[f"{bag}_idf"].astype(np.float32)) @ tables[

@@ -100,10 +100,13 @@ def _ray() -> Iterator[None]:
         yield
         return
     ray.init(
-        address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, log_to_driver=False, configure_logging=False,
+        address=os.environ.get("RAY_ADDRESS"),
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
         **({} if "RAY_ADDRESS" in os.environ else {"num_cpus": os.cpu_count(), "_node_ip_address": "127.0.0.1"}),
         runtime_env={"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}},
-    )  # fmt: skip
+    )
     try:
         yield
     finally:
@@ -123,9 +126,12 @@ def _tuner(trainable: Any, space: Mapping[str, Range], samples: int, folder: Pat
         say("an interrupted search is resumed")
         return tune.Tuner.restore(trials, trainable, restart_errored=True, param_space=distributions)
     config = tune.TuneConfig(
-        metric="loss", mode="min", num_samples=samples, time_budget_s=LIMIT_S,
+        metric="loss",
+        mode="min",
+        num_samples=samples,
+        time_budget_s=LIMIT_S,
         scheduler=ASHAScheduler(time_attr="step", max_t=STEPS, grace_period=GRACE_STEPS, reduction_factor=HALVING),
-    )  # fmt: skip
+    )
     run_config = tune.RunConfig(name="trials", storage_path=str(folder.resolve()), verbose=0, callbacks=[_progress(say, samples)])
     return tune.Tuner(trainable, param_space=distributions, tune_config=config, run_config=run_config)
 

@@ -108,9 +108,13 @@ def _loss(network: Listener, features: list[Floats], targets: list[npt.NDArray[n
     padded, lengths = speech.pad(features)
     log_probabilities = network(torch.from_numpy(padded), torch.from_numpy(lengths))
     return f.ctc_loss(
-        log_probabilities.transpose(0, 1), torch.from_numpy(np.concatenate(targets)), torch.from_numpy((lengths + 3) // 4),
-        torch.tensor([len(target) for target in targets]), blank=speech.BLANK, zero_infinity=True,
-    )  # fmt: skip
+        log_probabilities.transpose(0, 1),
+        torch.from_numpy(np.concatenate(targets)),
+        torch.from_numpy((lengths + 3) // 4),
+        torch.tensor([len(target) for target in targets]),
+        blank=speech.BLANK,
+        zero_infinity=True,
+    )
 
 
 def measure(network: Listener, clips: Clips, speaker: str) -> WordErrors:
@@ -141,13 +145,24 @@ def write(network: Listener, measured: Sequence[WordErrors], folder: Path, versi
 
     cases = [example(*size) for size in ((3, 50), (1, 13), (32, 300))]
     graph = export.Graph(
-        "model.onnx", network, ("features", "lengths"), ("log_probabilities",), cases, ({0: "n", 1: "frames"}, {0: "n"}),
+        "model.onnx",
+        network,
+        ("features", "lengths"),
+        ("log_probabilities",),
+        cases,
+        ({0: "n", 1: "frames"}, {0: "n"}),
         half=True,
-    )  # fmt: skip
+    )
     config = {
-        "task": "transcription", "network": "listener", "coverage": list(WORDS), "vocabulary": list(VOCABULARY),
-        "unit": "word", "blank": speech.BLANK, "rate_hz": speech.RATE_HZ, "frame_s": STRIDE * speech.FRAME_S,
-    }  # fmt: skip
+        "task": "transcription",
+        "network": "listener",
+        "coverage": list(WORDS),
+        "vocabulary": list(VOCABULARY),
+        "unit": "word",
+        "blank": speech.BLANK,
+        "rate_hz": speech.RATE_HZ,
+        "frame_s": STRIDE * speech.FRAME_S,
+    }
     signature = {
         "inputs": {
             "features": {"dtype": "float32", "shape": ["n", "frames", speech.MELS]},

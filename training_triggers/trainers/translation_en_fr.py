@@ -214,11 +214,12 @@ def measure(trained: Trained, data: Pairs, data_folder: Path) -> list[SetScores]
 def _scored(name: str, source: Sequence[str], ours: list[str], refs: list[list[str]]) -> SetScores:
     from sacrebleu.metrics import BLEU, CHRF  # type: ignore[attr-defined]
 
-    by_sentence = [
-        CHRF().sentence_score(text, [column[i] for column in refs]).score for i, text in enumerate(ours)
-    ]  # fmt: skip
+    by_sentence = [CHRF().sentence_score(text, [column[i] for column in refs]).score for i, text in enumerate(ours)]
     worst = sorted(range(len(ours)), key=lambda i: by_sentence[i])[: len(ours) // 10 : max(1, len(ours) // 60)]
     return SetScores(
-        name, len(ours), BLEU().corpus_score(ours, refs).score, CHRF().corpus_score(ours, refs).score,
+        name,
+        len(ours),
+        BLEU().corpus_score(ours, refs).score,
+        CHRF().corpus_score(ours, refs).score,
         [(source[i], ours[i], refs[0][i]) for i in worst[:6]],
-    )  # fmt: skip
+    )

@@ -23,14 +23,23 @@ def write(trained: Trained, scores: Sequence[SetScores], trained_on: int, folder
     translator = trained.translator
     shape = dataclasses.asdict(translator.shape)
     config = {
-        "task": "translation", "network": "translator", "shape": shape, "pairs": [["en", "fr"], ["fr", "en"]],
-        "coverage": ["en-fr", "fr-en"], "beam": BEAM, "max_tokens": MAX_TOKENS,
-    }  # fmt: skip
+        "task": "translation",
+        "network": "translator",
+        "shape": shape,
+        "pairs": [["en", "fr"], ["fr", "en"]],
+        "coverage": ["en-fr", "fr-en"],
+        "beam": BEAM,
+        "max_tokens": MAX_TOKENS,
+    }
     artifact = export.Artifact(
-        NAME, export.halves(translator), _graphs(translator), config, _signature(shape),
+        NAME,
+        export.halves(translator),
+        _graphs(translator),
+        config,
+        _signature(shape),
         lambda worst: _card(trained, scores, trained_on, version, worst),
         {"tokenizer.json": trained.tokenizer.to_str().encode()},
-    )  # fmt: skip
+    )
     return export.write(artifact, folder, version)
 
 
@@ -38,14 +47,24 @@ def _graphs(translator: Translator) -> list[export.Graph]:
     memory = ({1: "n", 3: "length"}, {1: "n", 3: "length"}, {0: "n", 3: "length"})
     return [
         export.Graph(
-            "encoder.onnx", Encode(translator).eval(), ("tokens",), ("keys", "values", "mask"),
-            [(_tokens(translator, *size),) for size in SIZES], ({0: "n", 1: "length"},), half=True,
+            "encoder.onnx",
+            Encode(translator).eval(),
+            ("tokens",),
+            ("keys", "values", "mask"),
+            [(_tokens(translator, *size),) for size in SIZES],
+            ({0: "n", 1: "length"},),
+            half=True,
         ),
         export.Graph(
-            "decoder.onnx", Step(translator).eval(), ("tokens", "states", "keys", "values", "mask"), ("log_probabilities", "after"),
-            [_step(translator, *size) for size in SIZES], ({0: "n"}, {1: "n"}, *memory), half=True,
+            "decoder.onnx",
+            Step(translator).eval(),
+            ("tokens", "states", "keys", "values", "mask"),
+            ("log_probabilities", "after"),
+            [_step(translator, *size) for size in SIZES],
+            ({0: "n"}, {1: "n"}, *memory),
+            half=True,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _tokens(translator: Translator, n: int, length: int) -> Tensor:

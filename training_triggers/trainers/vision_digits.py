@@ -133,9 +133,13 @@ def write(network: ConvNet, measured: DigitScores, trained_on: int, folder: Path
         "model.onnx", network, ("pixels",), ("logits", "embedding"), [example(n) for n in (3, 1, 64)], ({0: "n"},), half=True
     )
     config = {
-        "task": "vision", "network": "convnet", "widths": list(WIDTHS), "coverage": list(LABELS),
-        "pixels": {"mode": "L", "height": SIDE, "width": SIDE}, **({"made_from": {"window": about}} if about else {}),
-    }  # fmt: skip
+        "task": "vision",
+        "network": "convnet",
+        "widths": list(WIDTHS),
+        "coverage": list(LABELS),
+        "pixels": {"mode": "L", "height": SIDE, "width": SIDE},
+        **({"made_from": {"window": about}} if about else {}),
+    }
     signature = {
         "inputs": {"pixels": {"dtype": "uint8", "shape": ["n", SIDE, SIDE, 1]}},
         "outputs": outputs(len(LABELS), WIDTHS),

@@ -41,14 +41,24 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
     times = max(1, round(WINDOW_SHARE / (1 - WINDOW_SHARE) * len(base.labels) / len(shown.labels))) if len(base.labels) else 1
     job.scratch.mkdir(parents=True, exist_ok=True)
     np.savez(
-        job.scratch / "data.npz", pixels=np.concatenate([base.pixels, *[shown.pixels] * times]),
+        job.scratch / "data.npz",
+        pixels=np.concatenate([base.pixels, *[shown.pixels] * times]),
         labels=np.concatenate([base.labels, *[shown.labels] * times]),
-    )  # fmt: skip
+    )
     (job.scratch / "start.safetensors").write_bytes((champion.path / "model.safetensors").read_bytes())
-    (job.scratch / "job.json").write_text(json.dumps({
-        "epochs": int(job.number("epochs", EPOCHS)), "batch": BATCH, "rate": job.number("rate", RATE), "threads": job.threads,
-        "seed": int(job.number("seed", SEED)), "widths": vision_digits.WIDTHS, "classes": len(vision_digits.LABELS),
-    }))  # fmt: skip
+    (job.scratch / "job.json").write_text(
+        json.dumps(
+            {
+                "epochs": int(job.number("epochs", EPOCHS)),
+                "batch": BATCH,
+                "rate": job.number("rate", RATE),
+                "threads": job.threads,
+                "seed": int(job.number("seed", SEED)),
+                "widths": vision_digits.WIDTHS,
+                "classes": len(vision_digits.LABELS),
+            }
+        )
+    )
     run(job.scratch, int(job.number("processes", 1)), say)
     network = fit_pictures.network_of(job.scratch / "trained.safetensors", vision_digits.WIDTHS, len(vision_digits.LABELS))
     export.rounded(network)
@@ -82,9 +92,17 @@ def run(folder: Path, processes: int, say: Say) -> None:
         command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
     command += ["training_triggers.trainers.fit_pictures", str(folder)]
     log = folder / "fit.log"
-    with log.open("a") as errors, subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **DETERMINISTIC}
-    ) as child:  # fmt: skip
+    with (
+        log.open("a") as errors,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **DETERMINISTIC},
+        ) as child,
+    ):
         assert child.stdout is not None
         for line in child.stdout:
             say(line.strip())

@@ -81,13 +81,21 @@ class ModelRegistry:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             made = self._client.create_model_version(
-                folder.name, source=source, run_id=run_id,
+                folder.name,
+                source=source,
+                run_id=run_id,
                 tags={"digest": folder.digest, "version": folder.version, "coverage": ", ".join(folder.coverage)},
-            )  # fmt: skip
+            )
         return Registered(
-            folder.name, str(made.version), folder.version, source, folder.digest, False,
-            int(made.creation_timestamp), metrics,
-        )  # fmt: skip
+            folder.name,
+            str(made.version),
+            folder.version,
+            source,
+            folder.digest,
+            False,
+            int(made.creation_timestamp),
+            metrics,
+        )
 
     def _run(self, folder: ModelFolder, metrics: Mapping[str, float], losses: Sequence[float]) -> tuple[str, str]:
         found = self._client.get_experiment_by_name(EXPERIMENT)
@@ -118,11 +126,17 @@ class ModelRegistry:
             champion = self._champion(name)
             return [
                 Registered(
-                    name, str(one.version), one.tags.get("version", ""), one.source or "", one.tags.get("digest", ""),
-                    str(one.version) == champion, int(one.creation_timestamp), self._metrics(one.run_id),
+                    name,
+                    str(one.version),
+                    one.tags.get("version", ""),
+                    one.source or "",
+                    one.tags.get("digest", ""),
+                    str(one.version) == champion,
+                    int(one.creation_timestamp),
+                    self._metrics(one.run_id),
                 )
                 for one in sorted(found, key=lambda one: -int(one.version))
-            ]  # fmt: skip
+            ]
 
     def names(self) -> list[str]:
         with self._asked():

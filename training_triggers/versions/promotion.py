@@ -100,9 +100,16 @@ def roll_back(name: str, reason: str, log: Updates, clock: Clock, actor: str | N
 def _turned(last: ModelUpdate, source: Source, reason: str, kind: str, clock: Clock, actor: str | None) -> ModelUpdate:
     folder = source.folder
     return replace(
-        last, version=folder.version, uri=source.uri, digest=folder.digest, reason=reason, kind=kind, actor=actor or getpass.getuser(),
-        decided_ms=clock.now_ms(), challengers=update_history.of_people(last, folder.digest),
-    )  # fmt: skip
+        last,
+        version=folder.version,
+        uri=source.uri,
+        digest=folder.digest,
+        reason=reason,
+        kind=kind,
+        actor=actor or getpass.getuser(),
+        decided_ms=clock.now_ms(),
+        challengers=update_history.of_people(last, folder.digest),
+    )
 
 
 def _changed(log: Updates, decide: Decide) -> ModelUpdate:
@@ -128,9 +135,20 @@ def challenge(
             raise BadSettings(f"{name} has no {arm} to end")
         if source is not None and source.folder.digest == last.digest:
             raise BadSettings(f"{name} {last.version} is the one that answers: it cannot stand beside itself")
-        new = () if source is None else (
-            Challenger(arm=arm, version=source.folder.version, uri=source.uri, digest=source.folder.digest, share=share, salt=f"{arm}-{now_ms}"),
-        )  # fmt: skip
+        new = (
+            ()
+            if source is None
+            else (
+                Challenger(
+                    arm=arm,
+                    version=source.folder.version,
+                    uri=source.uri,
+                    digest=source.folder.digest,
+                    share=share,
+                    salt=f"{arm}-{now_ms}",
+                ),
+            )
+        )
         return replace(
             last,
             reason=reason,
@@ -184,9 +202,14 @@ def as_shipped(name: str) -> ModelUpdate:
     """The state of a model without any announcement."""
     source = shipped(name)
     return ModelUpdate(
-        model=name, version=source.folder.version, uri=source.uri, digest=source.folder.digest, reason="shipped", actor="rollout",
+        model=name,
+        version=source.folder.version,
+        uri=source.uri,
+        digest=source.folder.digest,
+        reason="shipped",
+        actor="rollout",
         decided_ms=0,
-    )  # fmt: skip
+    )
 
 
 def opened(last: ModelUpdate) -> Source:

@@ -31,9 +31,16 @@ from streams.rows import Polled
 _RECORDS: dict[str, str] = {
     topic.name: topic.record_name
     for topic in (
-        WORKER_STATUS, MODEL_UPDATES, SWAP_ACKS, DRIFT_STATE, DRIFT_EVENTS, TRAINING_REQUESTS, TRAINING_EVENTS, AUDIT,
+        WORKER_STATUS,
+        MODEL_UPDATES,
+        SWAP_ACKS,
+        DRIFT_STATE,
+        DRIFT_EVENTS,
+        TRAINING_REQUESTS,
+        TRAINING_EVENTS,
+        AUDIT,
     )
-}  # fmt: skip
+}
 TOPICS = tuple(_RECORDS)
 MOST_LETTERS = 20_000
 MOST_RECORDS = 5_000  # per other topic

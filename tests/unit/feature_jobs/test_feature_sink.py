@@ -27,9 +27,17 @@ from streams.schema_registry import MemoryRegistry
 from tests.support.rows import rows_at
 
 TILE = {
-    "user_id": "u", "session_id": "s", "viewed": 1, "carted": 0, "bought": 0, "units": 0, "revenue_cents": 0, "rated": 0,
-    "stars": 0, "item_id": "i",
-}  # fmt: skip
+    "user_id": "u",
+    "session_id": "s",
+    "viewed": 1,
+    "carted": 0,
+    "bought": 0,
+    "units": 0,
+    "revenue_cents": 0,
+    "rated": 0,
+    "stars": 0,
+    "item_id": "i",
+}
 PLACE = (USER_FEATURES.name, 0)
 
 
@@ -153,8 +161,11 @@ def test_values_that_stay_the_same_stay_fresh_as_long_as_the_sink_runs(days: flo
         world.sink.tick()
         world.clock.sleep(3 * 3600)
     assert world.read("age", "bought_7d", "total_purchases") == {
-        "state": "FRESH", "age": 33, "bought_7d": int(days < 7), "total_purchases": 1,
-    }  # fmt: skip
+        "state": "FRESH",
+        "age": 33,
+        "bought_7d": int(days < 7),
+        "total_purchases": 1,
+    }
     written = world.metrics.total("blobs_written")
     assert written <= 4 * days + 5, "looked at a few times a day, not written all the time"
     assert len(world.sink._due) <= 4

@@ -67,9 +67,10 @@ def test_versions_of_a_tile_hold_all_that_came_before(tmp_path: Path) -> None:
     archive(tmp_path, come)
     ((_, held),) = tiles(tmp_path, USER, T0 + DAY_MS)
     assert [(tile.sums[0], tile.arrived_ms) for tile in held] == [(n + 1, T0 + n * TILE_MS) for n in range(5)]
-    assert differences(
-        values_at(tmp_path, USER, T0 + DAY_MS, {})["u"], user_values([event for event, _, _ in come], T0 + DAY_MS)
-    ) == {}  # fmt: skip
+    assert (
+        differences(values_at(tmp_path, USER, T0 + DAY_MS, {})["u"], user_values([event for event, _, _ in come], T0 + DAY_MS))
+        == {}
+    )
 
 
 def test_what_could_not_be_is_left_out_and_entities_are_chosen(tmp_path: Path) -> None:

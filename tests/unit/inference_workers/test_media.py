@@ -214,10 +214,16 @@ def test_nothing_outside_the_roots_is_read(tmp_path: Path) -> None:
     (inside / "folder").symlink_to(outside)
     digest, blobs = hashlib.sha256(b"secret").hexdigest(), ClaimChecks([inside.as_uri()])
     for uri in (
-        f"{outside.as_uri()}/secret", f"{inside.as_uri()}/../out/secret", f"{inside.as_uri()}/%2e%2e/out/secret",
-        f"{inside.as_uri()}/link", f"{inside.as_uri()}/folder/secret", "http://127.0.0.1/secret", "/etc/passwd",
-        "s3://bucket/secret", "file:///dev/zero",
-    ):  # fmt: skip
+        f"{outside.as_uri()}/secret",
+        f"{inside.as_uri()}/../out/secret",
+        f"{inside.as_uri()}/%2e%2e/out/secret",
+        f"{inside.as_uri()}/link",
+        f"{inside.as_uri()}/folder/secret",
+        "http://127.0.0.1/secret",
+        "/etc/passwd",
+        "s3://bucket/secret",
+        "file:///dev/zero",
+    ):
         with pytest.raises(MediaRefused):
             blobs.fetch(Reference(uri, digest, 6), 100)
     with pytest.raises(BadSettings):
@@ -242,8 +248,9 @@ def test_a_reference_is_read_like_inline_bytes_and_a_bad_one_is_a_reason(tmp_pat
         same, direct, *refused = pictures(reader, [by_reference, inline(GOOD), *bad], SMALL)
         np.testing.assert_array_equal(same, direct)
         assert [str(one).split(";")[0] for one in refused if isinstance(one, MediaRefused)][1:] == [
-            "the media field needs either data, or uri, sha256 and size", f"{INLINE_BYTES + 1} bytes are inline",
-        ]  # fmt: skip
+            "the media field needs either data, or uri, sha256 and size",
+            f"{INLINE_BYTES + 1} bytes are inline",
+        ]
     finally:
         reader.close()
 

@@ -67,10 +67,15 @@ def _names_outside(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (_flip, "changed or cut"), (_pickle, "never loaded"), (_stranger, "does not name"), (_half, "is missing"),
-        (_no_manifest, "no manifest"), (_link, "leads out"), (_names_outside, "leads out"),
+        (_flip, "changed or cut"),
+        (_pickle, "never loaded"),
+        (_stranger, "does not name"),
+        (_half, "is missing"),
+        (_no_manifest, "no manifest"),
+        (_link, "leads out"),
+        (_names_outside, "leads out"),
     ],
-)  # fmt: skip
+)
 def test_a_harmed_folder_is_refused_with_the_file_and_the_reason(folder: Path, harm: Callable[[Path], None], words: str) -> None:
     harm(folder)
     with pytest.raises(ModelRefused, match=words):

@@ -358,8 +358,9 @@ def test_the_log_names_the_digest_of_what_answered(translating: Translator) -> N
     translating.settle(models)
     logged = translating.records(translating.step(models).process(translating.asked(4)), PREDICTION_LOG.name)
     assert {(one["version"], one["arm"], one["digest"]) for one in logged} == {
-        ("1", "live", digest("1-by-hand")), ("9", "shadow", digest("9")),
-    }  # fmt: skip
+        ("1", "live", digest("1-by-hand")),
+        ("9", "shadow", digest("9")),
+    }
 
 
 # --- by digest ------------------------------------------------------------------------------------------------------

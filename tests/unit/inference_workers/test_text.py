@@ -117,10 +117,19 @@ def judged(versions: Versions, *texts: str) -> list[dict[str, Any]]:
         PROSE * 150 + SPAM + PROSE * 150,
     ],
     ids=[
-        "blanks", "newlines", "zero width before", "braille blanks", "zero width between", "soft hyphens", "tags", "word joiners",
-        "behind prose", "behind long prose", "inside long prose",
+        "blanks",
+        "newlines",
+        "zero width before",
+        "braille blanks",
+        "zero width between",
+        "soft hyphens",
+        "tags",
+        "word joiners",
+        "behind prose",
+        "behind long prose",
+        "inside long prose",
     ],
-)  # fmt: skip
+)
 def test_spam_that_people_see_is_flagged_wherever_it_stands(versions: Versions, text: str) -> None:
     plain, hidden = judged(versions, SPAM, text)
     assert plain["flagged"] and hidden["flagged"]
@@ -169,11 +178,18 @@ PAIRS = frozenset({("en", "fr"), ("fr", "en"), ("pt-BR", "en")})
 @pytest.mark.parametrize(
     ("source", "target", "pair"),
     [
-        ("en", "fr", ("en", "fr")), ("EN", "Fr", ("en", "fr")), ("en-US", "fr_CA", ("en", "fr")), (" en ", "fr", ("en", "fr")),
-        ("PT-br", "en", ("pt-BR", "en")), ("pt", "en", None), ("de", "en", None), ("", "fr", None), ("english", "fr", None),
+        ("en", "fr", ("en", "fr")),
+        ("EN", "Fr", ("en", "fr")),
+        ("en-US", "fr_CA", ("en", "fr")),
+        (" en ", "fr", ("en", "fr")),
+        ("PT-br", "en", ("pt-BR", "en")),
+        ("pt", "en", None),
+        ("de", "en", None),
+        ("", "fr", None),
+        ("english", "fr", None),
         ("en", "en", None),
     ],
-)  # fmt: skip
+)
 def test_languages_are_known_by_their_tag_whatever_its_case_or_region(
     source: str, target: str, pair: tuple[str, str] | None
 ) -> None:

@@ -54,8 +54,13 @@ class Broadcast:
         about = [self.kept[place[1]][offset] for place, offset in part]
         n = len(part)
         return Polled(
-            [p for p, _ in part], [o for _, o in part], [b"k"] * n, [b"x" * size for _, size in about], [None] * n, [t for t, _ in about]
-        )  # fmt: skip
+            [p for p, _ in part],
+            [o for _, o in part],
+            [b"k"] * n,
+            [b"x" * size for _, size in about],
+            [None] * n,
+            [t for t, _ in about],
+        )
 
     def close(self) -> None: ...
 

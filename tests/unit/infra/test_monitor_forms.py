@@ -25,42 +25,79 @@ from streams.schema_registry import MemoryRegistry
 
 ODD: dict[str, Any] = {
     "recursive": {
-        "type": "record", "name": "Node", "fields": [
-            {"name": "value", "type": "int"}, {"name": "next", "type": ["null", "Node"]},
+        "type": "record",
+        "name": "Node",
+        "fields": [
+            {"name": "value", "type": "int"},
+            {"name": "next", "type": ["null", "Node"]},
             {"name": "children", "type": {"type": "array", "items": "Node"}},
         ],
     },
     "logical": {
-        "type": "record", "name": "L", "fields": [
+        "type": "record",
+        "name": "L",
+        "fields": [
             {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
             {"name": "day", "type": ["null", {"type": "int", "logicalType": "date"}]},
             {"name": "id", "type": {"type": "string", "logicalType": "uuid"}},
         ],
     },
     "money": {
-        "type": "record", "name": "M", "namespace": "shop", "fields": [
+        "type": "record",
+        "name": "M",
+        "namespace": "shop",
+        "fields": [
             {"name": "price", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
-            {"name": "rate", "type": {"type": "fixed", "name": "R", "size": 4, "logicalType": "decimal", "precision": 6, "scale": 3}},
-            {"name": "perhaps", "type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}], "default": None},
+            {
+                "name": "rate",
+                "type": {"type": "fixed", "name": "R", "size": 4, "logicalType": "decimal", "precision": 6, "scale": 3},
+            },
+            {
+                "name": "perhaps",
+                "type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}],
+                "default": None,
+            },
             {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
             {"name": "clock", "type": {"type": "int", "logicalType": "time-millis"}},
-            {"name": "by", "type": [
-                {"type": "record", "name": "Card", "fields": [{"name": "number", "type": "long"}, {"name": "note", "type": "string", "default": ""}]},
-                {"type": "record", "name": "Cash", "fields": [{"name": "coins", "type": "int"}, {"name": "note", "type": "string", "default": ""}]},
-            ]},
-            {"name": "more", "type": ["null", {"type": "array", "items": ["shop.Cash", "Card", "string", "bytes"]}], "default": None},
-            {"name": "share", "type": "double"}, {"name": "big", "type": "long"}, {"name": "raw", "type": ["bytes", "null"], "default": "\u00ff"},
+            {
+                "name": "by",
+                "type": [
+                    {
+                        "type": "record",
+                        "name": "Card",
+                        "fields": [{"name": "number", "type": "long"}, {"name": "note", "type": "string", "default": ""}],
+                    },
+                    {
+                        "type": "record",
+                        "name": "Cash",
+                        "fields": [{"name": "coins", "type": "int"}, {"name": "note", "type": "string", "default": ""}],
+                    },
+                ],
+            },
+            {
+                "name": "more",
+                "type": ["null", {"type": "array", "items": ["shop.Cash", "Card", "string", "bytes"]}],
+                "default": None,
+            },
+            {"name": "share", "type": "double"},
+            {"name": "big", "type": "long"},
+            {"name": "raw", "type": ["bytes", "null"], "default": "\u00ff"},
         ],
     },
     "nested": {
-        "type": "record", "name": "N", "fields": [
+        "type": "record",
+        "name": "N",
+        "fields": [
             {"name": "kind", "type": {"type": "enum", "name": "K", "symbols": ["A", "B"]}},
             {"name": "digest", "type": {"type": "fixed", "name": "D", "size": 4}},
-            {"name": "inner", "type": {"type": "map", "values": {"type": "record", "name": "I", "fields": [{"name": "k", "type": "K"}]}}},
+            {
+                "name": "inner",
+                "type": {"type": "map", "values": {"type": "record", "name": "I", "fields": [{"name": "k", "type": "K"}]}},
+            },
             {"name": "either", "type": ["null", "string", {"type": "array", "items": "double"}]},
         ],
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("schema", [*map(avro.schema, avro.record_names()), *ODD.values()], ids=[*avro.record_names(), *ODD])
@@ -80,10 +117,16 @@ def _encoded(value: Any, schema: dict[str, Any], ids: MemoryRegistry) -> bytes:
 
 
 MONEY = {
-    "price": "\x30\x39", "rate": "\x00\x00\x01\x02", "perhaps": "\xff", "at": 1_764_000_000_000_001, "clock": 43_200_000,
-    "by": {"coins": 3}, "more": [{"number": 2**63 - 1}, {"coins": -1, "note": "x"}, "text", {"number": 1, "note": "y"}], "share": "nan",
+    "price": "\x30\x39",
+    "rate": "\x00\x00\x01\x02",
+    "perhaps": "\xff",
+    "at": 1_764_000_000_000_001,
+    "clock": 43_200_000,
+    "by": {"coins": 3},
+    "more": [{"number": 2**63 - 1}, {"coins": -1, "note": "x"}, "text", {"number": 1, "note": "y"}],
+    "share": "nan",
     "big": "9007199254740993",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -106,8 +149,11 @@ def test_the_branch_of_a_union_is_the_one_that_fits() -> None:
     found = read_any(_encoded(MONEY, schema, ids), ids)
     assert (found["by"], found["big"], found["raw"]) == ({"coins": 3, "note": ""}, 9007199254740993, b"\xff")
     assert [sorted(one) if isinstance(one, dict) else one for one in found["more"]] == [
-        ["note", "number"], ["coins", "note"], "text", ["note", "number"],
-    ]  # fmt: skip
+        ["note", "number"],
+        ["coins", "note"],
+        "text",
+        ["note", "number"],
+    ]
     assert str(found["price"]) == "123.45"
     assert found["share"] != found["share"]
     wrong = {**MONEY, "by": {"nothing": 1}, "big": "9" * 19, "share": "much", "rate": "\x00"}
@@ -162,12 +208,27 @@ RECORD = Message("t", 2, 9, 1, "k-1", {"ce_source": "demo"}, VALUE, 40)
 @pytest.mark.parametrize(
     ("text", "holds"),
     [
-        ("prize", True), ("PRIZE free", True), ("prize absent", False), ('"free prize"', True), ('"prize free"', False),
-        ("flagged=true", True), ("flagged!=true", False), ("batch_size>10", True), ("batch_size<=11", False),
-        ("categories.category=spam", True), ("categories.category=ham", False), ("categories.p>0.95", False), ("text:free", True),
-        ("header.ce_source:demo", True), ("header.absent:x", False), ("key=k-1", True), ("partition=2", True), ("nothing=1", False), ("", True),
+        ("prize", True),
+        ("PRIZE free", True),
+        ("prize absent", False),
+        ('"free prize"', True),
+        ('"prize free"', False),
+        ("flagged=true", True),
+        ("flagged!=true", False),
+        ("batch_size>10", True),
+        ("batch_size<=11", False),
+        ("categories.category=spam", True),
+        ("categories.category=ham", False),
+        ("categories.p>0.95", False),
+        ("text:free", True),
+        ("header.ce_source:demo", True),
+        ("header.absent:x", False),
+        ("key=k-1", True),
+        ("partition=2", True),
+        ("nothing=1", False),
+        ("", True),
     ],
-)  # fmt: skip
+)
 def test_filters(text: str, holds: bool) -> None:
     assert filter_of(text)(RECORD) is holds
 
@@ -187,5 +248,7 @@ def test_no_filter_breaks(text: str) -> None:
 
 def test_what_json_cannot_hold_becomes_text() -> None:
     assert plain({"a": b"\x00\xff", "b": float("nan"), "c": ["x" * 20_000]}) == {
-        "a": "\x00\xff", "b": "nan", "c": ["x" * 16_384 + "… (3616 more)"],
-    }  # fmt: skip
+        "a": "\x00\xff",
+        "b": "nan",
+        "c": ["x" * 16_384 + "… (3616 more)"],
+    }

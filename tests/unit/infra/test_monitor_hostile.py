@@ -49,9 +49,22 @@ def _told(story: Story, ids: MemoryRegistry, topic: Any, record: Any, at_ms: int
 
 def _status(**over: Any) -> WorkerStatus:
     made = WorkerStatus(
-        process="w-0", kind="worker", task="moderation", state="running", at_ms=1, pid=1, metrics_address="", records_in=0, records_out=0,
-        dead_letters=0, retries=0, expired=0, batches=0, busy_share=0.5, in_flight=0,
-    )  # fmt: skip
+        process="w-0",
+        kind="worker",
+        task="moderation",
+        state="running",
+        at_ms=1,
+        pid=1,
+        metrics_address="",
+        records_in=0,
+        records_out=0,
+        dead_letters=0,
+        retries=0,
+        expired=0,
+        batches=0,
+        busy_share=0.5,
+        in_flight=0,
+    )
     return replace(made, **over)
 
 
@@ -120,9 +133,18 @@ def _registered(ids: MemoryRegistry, subject: str, record: str) -> MemoryRegistr
 def test_states_of_drift_that_fit_nothing_are_not_shown_and_hide_no_other() -> None:
     story, ids = Story(), MemoryRegistry()
     good = DriftState(
-        detector="drift", model="m", version="1", signals=("length",), baseline=np.ones(3, "<f4").tobytes(),
-        window=np.ones(3, "<f4").tobytes(), windows=1, streaks={}, from_ms=1, seen_ms=2, first_ms=1,
-    )  # fmt: skip
+        detector="drift",
+        model="m",
+        version="1",
+        signals=("length",),
+        baseline=np.ones(3, "<f4").tobytes(),
+        window=np.ones(3, "<f4").tobytes(),
+        windows=1,
+        streaks={},
+        from_ms=1,
+        seen_ms=2,
+        first_ms=1,
+    )
     _told(story, ids, DRIFT_STATE, replace(good, model="odd", baseline=b"abc"))
     _told(story, ids, DRIFT_STATE, replace(good, model="none", signals=(), baseline=b"", window=b""))
     _told(story, ids, DRIFT_STATE, good)
@@ -172,9 +194,23 @@ def test_a_page_is_fetched_whole() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["169.254.169.254:80", "10.0.0.1:80", "evil.example:80", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "127.0.0.1:{port}/x?", "x@127.0.0.1:{port}",
-     "127.0.0.1:{port}#", "127.0.0.1:{port}\r\nX: y", "127.0.0.2:{port}", "0.0.0.0:{port}", "", "²:1"],
-)  # fmt: skip
+    [
+        "169.254.169.254:80",
+        "10.0.0.1:80",
+        "evil.example:80",
+        "127.0.0.1",
+        "127.0.0.1:0",
+        "127.0.0.1:99999",
+        "127.0.0.1:{port}/x?",
+        "x@127.0.0.1:{port}",
+        "127.0.0.1:{port}#",
+        "127.0.0.1:{port}\r\nX: y",
+        "127.0.0.2:{port}",
+        "0.0.0.0:{port}",
+        "",
+        "²:1",
+    ],
+)
 def test_an_address_that_is_no_port_of_this_machine_is_not_asked(address: str) -> None:
     asked: list[int] = []
     with _server(lambda connection: asked.append(1)) as own:

@@ -35,9 +35,15 @@ DEAD = "content-v1-moderation-dlq"
 # --- what a token writes ------------------------------------------------------------------------------------------------
 
 OPEN = {
-    "content-v1", "labels-v1", "vision-requests-v1", "translation-requests-v1", "transcription-requests-v1", "user-events-v1",
-    "user-profiles-v1", "items-v1",
-}  # fmt: skip
+    "content-v1",
+    "labels-v1",
+    "vision-requests-v1",
+    "translation-requests-v1",
+    "transcription-requests-v1",
+    "user-events-v1",
+    "user-profiles-v1",
+    "items-v1",
+}
 
 
 @pytest.mark.parametrize("topic", [one.name for one in pipeline.catalogue()])
@@ -318,15 +324,19 @@ def test_a_position_that_is_none_is_passed_over(text: str) -> None:
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        ("redis://user:s3cret@127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"), ("redis://:s3cret@h/0", "redis://h/0"),
+        ("redis://user:s3cret@127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("redis://:s3cret@h/0", "redis://h/0"),
         ("at https://me:s3cret@h:8083/connectors: refused", "at https://h:8083/connectors: refused"),
-        ("http://u:s3@cr/et@h/x", "http://h/x"), ("jdbc:postgresql://h/db?user=me&password=s3cret&x=1", "jdbc:postgresql://h/db?user=me&password=***&x=1"),
+        ("http://u:s3@cr/et@h/x", "http://h/x"),
+        ("jdbc:postgresql://h/db?user=me&password=s3cret&x=1", "jdbc:postgresql://h/db?user=me&password=***&x=1"),
         ('sasl.jaas.config=X required username="a" password="s3cret";', 'sasl.jaas.config=X required username="a" password=***;'),
-        ('{"note.password": "s3cret", "n": 1}', '{"note.password": ***, "n": 1}'), ("AWS_SECRET_ACCESS_KEY=s3cret", "AWS_SECRET_ACCESS_KEY=***"),
+        ('{"note.password": "s3cret", "n": 1}', '{"note.password": ***, "n": 1}'),
+        ("AWS_SECRET_ACCESS_KEY=s3cret", "AWS_SECRET_ACCESS_KEY=***"),
         ("this needs a token: `./millrace monitor --tokens`", "this needs a token: `./millrace monitor --tokens`"),
-        ("http://127.0.0.1:8083", "http://127.0.0.1:8083"), ("models:/m@champion", "models:/m@champion"),
+        ("http://127.0.0.1:8083", "http://127.0.0.1:8083"),
+        ("models:/m@champion", "models:/m@champion"),
     ],
-)  # fmt: skip
+)
 def test_secrets_are_taken_out_of_what_is_shown(words: str, shown: str) -> None:
     assert redact.text(words) == shown
     assert "s3cret" not in str(redact.tree({"a": [words], "password": "s3cret", "n": 1}))

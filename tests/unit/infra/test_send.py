@@ -55,12 +55,23 @@ def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path, apart: str, monkeypatc
 @pytest.mark.parametrize(
     "bad",
     [
-        b"{broken", b"[1]", b"7", b'{"text": NaN}', b'{"text": -Infinity}', b'{"top": 1e400}', b'{"text": ' + b"[" * 100_000,
-        b'{"text": ' + b"[" * 2_000 + b"]" * 2_000 + b"}", b'{"text": "\xff"}', b'{"image": {"file": 7}}', b'{"image": {"file": "a\\u0000b"}}',
-        b'{"image": {"file": "/nowhere"}}', b'{"n": ' + b"9" * 10_000 + b"}", b"\x00",
+        b"{broken",
+        b"[1]",
+        b"7",
+        b'{"text": NaN}',
+        b'{"text": -Infinity}',
+        b'{"top": 1e400}',
+        b'{"text": ' + b"[" * 100_000,
+        b'{"text": ' + b"[" * 2_000 + b"]" * 2_000 + b"}",
+        b'{"text": "\xff"}',
+        b'{"image": {"file": 7}}',
+        b'{"image": {"file": "a\\u0000b"}}',
+        b'{"image": {"file": "/nowhere"}}',
+        b'{"n": ' + b"9" * 10_000 + b"}",
+        b"\x00",
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_line_that_is_no_request_is_its_own_error_and_the_others_go_on(tmp_path: Path, bad: bytes) -> None:
     first, wrong, last = lines(tmp_path, b'{"text": "a"}\n' + bad + b'\n{"text": "b"}')
     assert (first.fields, last.fields) == ({"text": "a"}, {"text": "b"})
@@ -228,10 +239,16 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Answering:
 @pytest.mark.parametrize(
     ("statuses", "code"),
     [
-        (["ok", "ok"], 0), (["ok", "expired", "ok"], 1), (["expired"], 1), (["failed", "ok"], 1), (["ok", "silence"], 1),
-        (["ok", "broker"], 1), (["bad", "ok"], 1), (["ok", "ok", "ok", "silence", "expired"], 1),
+        (["ok", "ok"], 0),
+        (["ok", "expired", "ok"], 1),
+        (["expired"], 1),
+        (["failed", "ok"], 1),
+        (["ok", "silence"], 1),
+        (["ok", "broker"], 1),
+        (["bad", "ok"], 1),
+        (["ok", "ok", "ok", "silence", "expired"], 1),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("as_json", [True, False])
 def test_the_exit_code_says_when_any_was_not_answered_ok(
     answering: Answering,

@@ -61,11 +61,18 @@ def test_records_with_null_headers_and_hostile_keys_are_shown(capsys: pytest.Cap
     polled = Polled()
     polled.extend(
         Polled(
-            places=[(CONTENT.name, 0)] * 3, offsets=[0, 1, 2], timestamps_ms=[0, 2**62, -1], keys=[None, b"\xff\x1b[2J", b"k"],
-            values=[None, b"junk", b""], headers=[[("trace", None)],  # type: ignore[list-item]  # as Kafka allows
-            [("\x1b]0;x", b"\x9b[1m[/red]"), ("error-code", b"[/red]")], None],
+            places=[(CONTENT.name, 0)] * 3,
+            offsets=[0, 1, 2],
+            timestamps_ms=[0, 2**62, -1],
+            keys=[None, b"\xff\x1b[2J", b"k"],
+            values=[None, b"junk", b""],
+            headers=[
+                [("trace", None)],  # type: ignore[list-item]  # as Kafka allows
+                [("\x1b]0;x", b"\x9b[1m[/red]"), ("error-code", b"[/red]")],
+                None,
+            ],
         )
-    )  # fmt: skip
+    )
     for record in decoded(polled, MemoryRegistry()):
         for as_json_ in (False, True):
             record_lines.show_record(record, as_json_)
@@ -83,12 +90,23 @@ def test_a_batch_that_another_schema_calls_so_is_shown(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     "words",
     [
-        "demo --count 0", "demo --count -3", "logs --lines 0", "logs --lines -1", "send vision --top 0", "send moderation --deadline-ms 0",
-        "send moderation --deadline-ms 99999999999999999999", "tail content-v1 -n -1", "models challenge m v --share 0",
-        "models challenge m v --share 1.5", "models challenge m v --share nan", "models accuracy m --hours 0",
-        "models accuracy m --hours nan", "models accuracy m --hours -1", "models accuracy m --hours inf",
+        "demo --count 0",
+        "demo --count -3",
+        "logs --lines 0",
+        "logs --lines -1",
+        "send vision --top 0",
+        "send moderation --deadline-ms 0",
+        "send moderation --deadline-ms 99999999999999999999",
+        "tail content-v1 -n -1",
+        "models challenge m v --share 0",
+        "models challenge m v --share 1.5",
+        "models challenge m v --share nan",
+        "models accuracy m --hours 0",
+        "models accuracy m --hours nan",
+        "models accuracy m --hours -1",
+        "models accuracy m --hours inf",
     ],
-)  # fmt: skip
+)
 def test_a_number_out_of_range_is_refused(words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MILLRACE_HOME", str(tmp_path))
     done = CliRunner().invoke(app, words.split())
@@ -98,15 +116,31 @@ def test_a_number_out_of_range_is_refused(words: str, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        *((feature_jobs.cli.main, words) for words in (
-            "generate --rate 0", "generate --rate -1", "generate --rate nan", "generate --users 0", "generate --days 7",
-            "generate --seconds inf", "parity --sample 0", "parity --sample -5", "replay --data x --speed 0",
-        )),
-        *((training_triggers.cli.main, words) for words in (
-            "accuracy m --hours nan", "challenge m v --share 0", "replay-compare m --candidate 2 --limit 0", "serve drift --slot -1",
-        )),
+        *(
+            (feature_jobs.cli.main, words)
+            for words in (
+                "generate --rate 0",
+                "generate --rate -1",
+                "generate --rate nan",
+                "generate --users 0",
+                "generate --days 7",
+                "generate --seconds inf",
+                "parity --sample 0",
+                "parity --sample -5",
+                "replay --data x --speed 0",
+            )
+        ),
+        *(
+            (training_triggers.cli.main, words)
+            for words in (
+                "accuracy m --hours nan",
+                "challenge m v --share 0",
+                "replay-compare m --candidate 2 --limit 0",
+                "serve drift --slot -1",
+            )
+        ),
     ],
-)  # fmt: skip
+)
 def test_other_packages_refuse_them_too(
     command: Callable[[], object], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -189,8 +189,9 @@ def test_values_times_and_states_are_in_the_prediction_log_and_named_in_the_resu
     step, ids = step_of(bench)
     outcomes = step.process(rows_of(ids, "nobody", "fresh", "old", "fresh"))
     assert [(type(o), o.rows.request_ids, o.step) for o in outcomes if not isinstance(o, Emit)] == [
-        (Reject, ["r0"], "enrich"), (Defer, ["r2"], "enrich"),
-    ]  # fmt: skip
+        (Reject, ["r0"], "enrich"),
+        (Defer, ["r2"], "enrich"),
+    ]
     (emit,) = [o for o in outcomes if isinstance(o, Emit)]
     results, log = emit.records[0], emit.records[1]
     verdicts = [read_any(value, ids) for value in results.values]

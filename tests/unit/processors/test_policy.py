@@ -19,15 +19,24 @@ RULES = Rules.parse("default=0.95 self_harm=never image:spam=never", review_unju
 
 def found(category: str, probability: float, part: str = "text", threshold: float = 0.5) -> dict[str, Any]:
     return {
-        "category": category, "probability": probability, "threshold": threshold, "flagged": probability > threshold, "part": part,
-    }  # fmt: skip
+        "category": category,
+        "probability": probability,
+        "threshold": threshold,
+        "flagged": probability > threshold,
+        "part": part,
+    }
 
 
 def verdict(*categories: dict[str, Any], parts: list[dict[str, Any]] | None = None, status: str = "ok") -> dict[str, Any]:
     return {
-        "status": status, "error_code": None if status == "ok" else "media", "content_id": "c", "author_id": "a",
-        "request_id": "r", "categories": list(categories), "parts": parts or [],
-    }  # fmt: skip
+        "status": status,
+        "error_code": None if status == "ok" else "media",
+        "content_id": "c",
+        "author_id": "a",
+        "request_id": "r",
+        "categories": list(categories),
+        "parts": parts or [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -86,9 +95,14 @@ def test_rules_that_say_nothing_are_refused(words: str) -> None:
 
 def test_only_a_reviewers_decision_makes_an_action() -> None:
     label = {
-        "source": "review", "action": "allow", "content_id": "c", "author_id": "a", "note": "satire", "actor": "ada",
+        "source": "review",
+        "action": "allow",
+        "content_id": "c",
+        "author_id": "a",
+        "note": "satire",
+        "actor": "ada",
         "request_id": "r",
-    }  # fmt: skip
+    }
     made = action_of_review(label, 9)
     assert made is not None
     assert (made["action"], made["reasons"], made["decided_by"]) == ("allow", ["satire"], "ada")

@@ -43,8 +43,13 @@ FIELDS = [
 
 def test_all_packages_with_settings_are_walked() -> None:
     assert {kind.__name__ for kind in classes()} >= {
-        "WorkerSettings", "MediaSettings", "ProcessorSettings", "FeatureSettings", "TriggerSettings", "StackSettings",
-    }  # fmt: skip
+        "WorkerSettings",
+        "MediaSettings",
+        "ProcessorSettings",
+        "FeatureSettings",
+        "TriggerSettings",
+        "StackSettings",
+    }
     assert len(FIELDS) > 40
 
 

@@ -28,10 +28,24 @@ POLICY = RetrainPolicy(cool_down_ms=60_000, runs_per_day=3)
 
 def event(window: int = 1, model: str = "m", trigger: str = "ks") -> DriftEvent:
     return DriftEvent(
-        event_id=f"{trigger}/{model}/1/s/{window}", model=model, version="1", trigger=trigger, signal="s", statistic=0.3, p_value=1e-9,
-        effect=0.3, least_effect=0.1, in_a_row=2, window=window, window_n=1_000, baseline_n=1_000, baseline_mean=0.0,
-        window_mean=1.0, from_ms=0, to_ms=0,
-    )  # fmt: skip
+        event_id=f"{trigger}/{model}/1/s/{window}",
+        model=model,
+        version="1",
+        trigger=trigger,
+        signal="s",
+        statistic=0.3,
+        p_value=1e-9,
+        effect=0.3,
+        least_effect=0.1,
+        in_a_row=2,
+        window=window,
+        window_n=1_000,
+        baseline_n=1_000,
+        baseline_mean=0.0,
+        window_mean=1.0,
+        from_ms=0,
+        to_ms=0,
+    )
 
 
 class Told:
@@ -225,9 +239,17 @@ def test_between_an_end_and_the_next_request_lies_at_least_the_cool_down(steps: 
         now_ms += wait_ms
         if decide(event(number), asked, ends, now_ms, POLICY).ask:
             assert all(now_ms >= end.at_ms + POLICY.cool_down_ms for end in ends.values())
-            asked.append(TrainingRequest(
-                run_key=str(number), model="m", version="1", reason="", causes=(event(number).event_id,), actor="decide", decided_ms=now_ms
-            ))  # fmt: skip
+            asked.append(
+                TrainingRequest(
+                    run_key=str(number),
+                    model="m",
+                    version="1",
+                    reason="",
+                    causes=(event(number).event_id,),
+                    actor="decide",
+                    decided_ms=now_ms,
+                )
+            )
             assert not decide(event(99), asked, ends, now_ms + took_ms, POLICY).ask
             now_ms += took_ms
             ends[str(number)] = RunEnd(kind, now_ms)
@@ -241,9 +263,16 @@ def outcome(
     outputs: list[float], truth: dict[str, bool], thresholds: list[float] | None = None, arm: str = "live"
 ) -> dict[str, Any]:
     return {
-        "arm": arm, "model": "m", "version": "1", "predicted_ms": 5, "outputs": np.array(outputs, "<f4").tobytes(), "outputs_dtype": "<f4",
-        "output_names": ["a", "b"], "thresholds": b"" if thresholds is None else np.array(thresholds, "<f4").tobytes(), "truth": truth,
-    }  # fmt: skip
+        "arm": arm,
+        "model": "m",
+        "version": "1",
+        "predicted_ms": 5,
+        "outputs": np.array(outputs, "<f4").tobytes(),
+        "outputs_dtype": "<f4",
+        "output_names": ["a", "b"],
+        "thresholds": b"" if thresholds is None else np.array(thresholds, "<f4").tobytes(),
+        "truth": truth,
+    }
 
 
 def test_answers_are_judged_by_their_thresholds_or_by_the_largest() -> None:
@@ -262,15 +291,22 @@ def test_answers_are_judged_by_their_thresholds_or_by_the_largest() -> None:
 
 def test_signals_outputs_embedding_and_numeric_features_are_columns_and_unknown_values_are_missing() -> None:
     record = {
-        "request_ids": ["r", "s"], "arm": "live", "model": "m", "version": "1", "started_ms": 7,
-        "signals": [{"name": "length", "values": np.array([3, 4], "<f4").tobytes()}], "outputs_dtype": "<f4",
-        "output_names": ["spam"], "outputs": np.array([0.1, 0.9], "<f4").tobytes(), "thresholds": np.array([0.5], "<f4").tobytes(),
+        "request_ids": ["r", "s"],
+        "arm": "live",
+        "model": "m",
+        "version": "1",
+        "started_ms": 7,
+        "signals": [{"name": "length", "values": np.array([3, 4], "<f4").tobytes()}],
+        "outputs_dtype": "<f4",
+        "output_names": ["spam"],
+        "outputs": np.array([0.1, 0.9], "<f4").tobytes(),
+        "thresholds": np.array([0.5], "<f4").tobytes(),
         "features": [
             {"view": "v", "name": "n", "dtype": "<i8", "values": np.array([5, 0], "<i8").tobytes(), "state": b"\x00\x02"},
             {"view": "v", "name": "t", "dtype": "utf8", "values": b"", "state": b"\x00\x00"},
         ],
         "embeddings": np.array([[1, 2], [3, 4]], "<f2").tobytes(),
-    }  # fmt: skip
+    }
     found = of_log(record)
     assert found is not None
     assert found[3] == ("embedding 00", "embedding 01", "length", "output spam", "said", "v.n")

@@ -18,10 +18,18 @@ MODEL = "moderation-text"
 def record(ids: Sequence[str], outputs: Sequence[float], parts: Sequence[str] = (), **more: str) -> dict[str, object]:
     """Of the prediction log."""
     return {
-        "request_ids": list(ids), "model": MODEL, "version": "1", "digest": "d1", "arm": "live", "compute_ms": 2.0,
-        "output_names": ["spam"], "outputs": np.array(outputs, "<f4").tobytes(), "outputs_dtype": "<f4",
-        "thresholds": np.array([0.5], "<f4").tobytes(), "parts": list(parts),
-    } | more  # fmt: skip
+        "request_ids": list(ids),
+        "model": MODEL,
+        "version": "1",
+        "digest": "d1",
+        "arm": "live",
+        "compute_ms": 2.0,
+        "output_names": ["spam"],
+        "outputs": np.array(outputs, "<f4").tobytes(),
+        "outputs_dtype": "<f4",
+        "thresholds": np.array([0.5], "<f4").tobytes(),
+        "parts": list(parts),
+    } | more
 
 
 def test_the_interval_holds_the_truth_at_all_times() -> None:

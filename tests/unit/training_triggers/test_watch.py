@@ -242,12 +242,29 @@ class DetectorUnderTest:
     def batch(self, version: str, columns: str, n: int = 10, at_ms: int = 1, shift: float = 0.0) -> list[dict[str, Any]]:
         """What it writes of one batch through a model; its findings."""
         values = self.random.normal(shift, 1, n).astype("<f4").tobytes()
-        (value,) = self.log.encode({name: [one] for name, one in {
-            "worker": "w", "task": "t", "model": "m", "version": version, "arm": "live", "started_ms": at_ms, "compute_ms": 1.0,
-            "request_ids": [str(i) for i in range(n)], "origin_topic": "t", "origin_partitions": bytes(4 * n), "origin_offsets": bytes(8 * n),
-            "outputs": bytes(4 * n), "outputs_dtype": "<f4", "outputs_shape": [n],
-            "signals": [{"name": name, "values": values} for name in columns],
-        }.items()}, 1)  # fmt: skip
+        (value,) = self.log.encode(
+            {
+                name: [one]
+                for name, one in {
+                    "worker": "w",
+                    "task": "t",
+                    "model": "m",
+                    "version": version,
+                    "arm": "live",
+                    "started_ms": at_ms,
+                    "compute_ms": 1.0,
+                    "request_ids": [str(i) for i in range(n)],
+                    "origin_topic": "t",
+                    "origin_partitions": bytes(4 * n),
+                    "origin_offsets": bytes(8 * n),
+                    "outputs": bytes(4 * n),
+                    "outputs_dtype": "<f4",
+                    "outputs_shape": [n],
+                    "signals": [{"name": name, "values": values} for name in columns],
+                }.items()
+            },
+            1,
+        )
         rows = rows_at((PREDICTION_LOG.name, 0), [value], keys=[b"m"], timestamps_ms=[at_ms])
         (outcome,) = self.detector.process(rows)
         assert isinstance(outcome, Emit)
@@ -350,9 +367,9 @@ def test_what_a_baseline_begins_anew_for_waits_while_the_registry_does_not_answe
 
 def test_a_folder_promoted_under_the_shipped_versions_name_is_another_model() -> None:
     world = DetectorUnderTest()
-    world.events.updates = [Encoder.of(MODEL_UPDATES, world.ids).encode_one(
-        replace(as_shipped("moderation-text"), digest="other", decided_ms=2_000)
-    )]  # fmt: skip
+    world.events.updates = [
+        Encoder.of(MODEL_UPDATES, world.ids).encode_one(replace(as_shipped("moderation-text"), digest="other", decided_ms=2_000))
+    ]
     world.batch("1", "a")
     assert world.detector._renewed == {("moderation-text", as_shipped("moderation-text").version): 2_000}
 
