@@ -135,7 +135,7 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
         assert labelled >= 0.9 * known[1]  # a label of the last second may not be there yet
         assert right_ / labelled == pytest.approx(known[0] / known[1], abs=0.05)
         shown = stack.run("training", "show", learnt).stdout
-        for word in ("asked", "launched", "learns from", "trained", "judged", "canary", "promoted"):
+        for word in ("asked", "launched", "trains on", "trained", "judged", "canary", "promoted"):
             assert word in shown, shown
         report = (tmp_path / "runs" / learnt / "report.html").read_text()
         assert "May take over" in report
