@@ -45,7 +45,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tests.training.test_search import job
-from training_triggers.trainers import search
+from training_triggers.trainers import settings_search as search
 import itertools, time
 
 def trial(settings):
