@@ -22,21 +22,14 @@ from schemas.errors import BrokerUnavailable
 from schemas.topics import topics_read_by
 from streams.clock import SystemClock
 from streams.kafka import client_errors
-from streams.kafka.config import KafkaAddress
+from streams.kafka.config import KafkaAddress, offsets_config
 from streams.rows import Place
 
 LIMIT_S = 20.0
 CALL_LIMIT_S = 5.0
 AT_ONCE = 8  # maximum number of groups that are queried at the same time
-_LOADING = (
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError._WAIT_COORD,
-    KafkaError._TIMED_OUT,
-)
-T = TypeVar("T")
 LEADERS_LIMIT_S = 60.0  # a single look-up may wait LIMIT_S on a broker that has just started
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class TopicSpec:
 
 class KafkaAdmin:
     def __init__(self, address: KafkaAddress) -> None:
-        self._clock, self._bootstrap = SystemClock(), address.bootstrap
+        self._clock, self._address = SystemClock(), address
         self._members: dict[str, Consumer] = {}  # by group
         self._lock = Lock()
         self._admin = AdminClient({"bootstrap.servers": address.bootstrap, "log_level": 2}, logger=None)
@@ -173,8 +166,8 @@ class KafkaAdmin:
         """Committed offsets of several groups, for the topics that a group reads according to the catalogue, or for all topics if
         the catalogue does not contain the group. Queries groups in parallel, and tries again while a coordinator is loading.
         Waits for the offsets of undecided transactions (KIP-447). Raises BrokerUnavailable."""
-        until_s = self._clock.monotonic_s() + LIMIT_S
-        asked = {group: self._places_of(group) for group in groups}
+        until_s, partitions = self._clock.monotonic_s() + LIMIT_S, self.partitions()
+        asked = {group: _places_of(group, partitions) for group in groups}
         with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="committed") as pool:
             positions = pool.map(lambda group: self._committed(group, asked[group], until_s), asked)
             return dict(zip(asked, positions, strict=True))
@@ -186,11 +179,6 @@ class KafkaAdmin:
         self._of_group(
             group, f"positions of group {group}", until_s, lambda member: member.commit(offsets=offsets, asynchronous=False)
         )
-
-    def _places_of(self, group: str) -> list[TopicPartition]:
-        topics = topics_read_by(group)
-        partitions = self.partitions()
-        return [TopicPartition(name, number) for name in (topics or partitions) for number in range(partitions.get(name, 0))]
 
     def _committed(self, group: str, places: list[TopicPartition], until_s: float) -> dict[Place, int]:
         if not places:
@@ -208,22 +196,17 @@ class KafkaAdmin:
             try:
                 return call(self._member(group))
             except KafkaException as raised:
-                if client_errors.kafka_error(raised).code() not in _LOADING or self._clock.monotonic_s() > until_s:
+                if client_errors.kafka_error(raised).code() not in client_errors.TRANSIENT or self._clock.monotonic_s() > until_s:
                     raise client_errors.of_read(raised, doing) from raised
             self._clock.sleep(0.2)
 
     def _member(self, group: str) -> Consumer:
-        """Uses str(group), because the client accepts no subclass of str, and the names of Flink's groups are one."""
         with self._lock:
             if group not in self._members:
-                self._members[group] = Consumer(
-                    {
-                        "bootstrap.servers": self._bootstrap,
-                        "group.id": str(group),
-                        "enable.auto.commit": False,
-                        "isolation.level": "read_committed",
-                        "log_level": 2,
-                    },
-                    logger=None,
-                )
+                self._members[group] = Consumer(offsets_config(self._address, group), logger=None)
             return self._members[group]
+
+
+def _places_of(group: str, partitions: Mapping[str, int]) -> list[TopicPartition]:
+    topics = topics_read_by(group) or partitions
+    return [TopicPartition(name, number) for name in topics for number in range(partitions.get(name, 0))]

@@ -103,3 +103,9 @@ def broadcast_config(address: KafkaAddress) -> dict[str, Any]:
         "enable.partition.eof": True,
         "fetch.message.max.bytes": address.max_message_bytes,
     }
+
+
+def offsets_config(address: KafkaAddress, group: str) -> dict[str, Any]:
+    """The settings of a consumer that reads and commits a group's offsets but never joins the group. Uses str(group), because the
+    client accepts no subclass of str, and the names of Flink's groups are one."""
+    return broadcast_config(address) | {"group.id": str(group)}
