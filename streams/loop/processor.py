@@ -33,12 +33,8 @@ class Periodic(Protocol):
         ...
 
 
-class Processor(Protocol):
-    """Subclass it explicitly to get the defaults."""
-
-    def process(self, rows: Rows) -> list[Outcome]:
-        """Each row ends exactly once. An exception is the fate of the rows that cause it: the batch is halved until they are alone."""
-        ...
+class Hooks(Protocol):
+    """What the loop asks of a processor, and of the step that runs it, beside the work itself. Each has a default."""
 
     def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
         """Records that tell the callers of these rows why they get no result; none where nobody waits for one."""
@@ -63,7 +59,15 @@ class Processor(Protocol):
         return
 
 
+class Processor(Hooks, Protocol):
+    """Subclass it explicitly to get the defaults of `Hooks`."""
+
+    def process(self, rows: Rows) -> list[Outcome]:
+        """Each row ends exactly once. An exception is the fate of the rows that cause it: the batch is halved until they are alone."""
+        ...
+
+
 def keeps_state(processor: Processor) -> bool:
     """Whether it has state beside its offsets: then its batches stay on the loop's own thread. A batch that ran on past a change of the
     group would write into what was restored meanwhile."""
-    return type(processor).restore is not Processor.restore
+    return type(processor).restore is not Hooks.restore

@@ -17,12 +17,12 @@ from streams.clock import Clock
 from streams.daemon_thread import DaemonThread
 from streams.loop.batching import CostLine, value_bytes
 from streams.loop.outcome import Defer, Outcome, Reject
-from streams.loop.processor import Processor, Report, keeps_state
+from streams.loop.processor import Hooks, Processor, Report, keeps_state
 from streams.rows import OutRecords, Place, Rows
 
 
-class Step(Protocol):
-    """Subclass it explicitly to get the defaults. `answer`, `restore`, `forget`, `tick` and `report` are those of a `Processor`."""
+class Step(Hooks, Protocol):
+    """Subclass it explicitly to get the defaults of `Hooks`."""
 
     def submit(self, batch: Rows) -> None:
         """Take a batch. May compute it here; then the outcomes are there at the next `completed`."""
@@ -46,24 +46,6 @@ class Step(Protocol):
     def working_since_s(self) -> float | None:
         """When the call began that is not done yet, by the monotonic clock; None where none is. The watchdog asks."""
         ...
-
-    def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-        return []
-
-    def restore(self, positions: Mapping[Place, Commit]) -> None:
-        return
-
-    def forget(self, places: Iterable[Place]) -> None:
-        return
-
-    def tick(self) -> None:
-        return
-
-    def report(self) -> Report:
-        return Report()
-
-    def close(self) -> None:
-        return
 
 
 Process = Callable[[Rows], list[Outcome]]
