@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from schemas.errors import BadSettings, MediaRefused, RetryLater
+from streams.backoff import Backoff
 from streams.clock import Clock, SystemClock
 
 INLINE_BYTES = 512 * 1024  # a file of at most this size is sent inside its record
@@ -49,18 +50,14 @@ class Reference:
     size: int
 
 
-SILENT_AT_LEAST_S = 1.0
-
-
 class ClaimChecks:
-    """Reads under `roots`, writes under the first of them. roots: file:///folder or s3://bucket/prefix.
-
-    A store that does not answer is not asked again for as long as the last call took, at least SILENT_AT_LEAST_S. So a batch with
-    many references waits only for one of them."""
+    """Reads under `roots`, writes under the first of them. roots: file:///folder or s3://bucket/prefix. A store that does not
+    answer is not asked again at once (`Backoff`)."""
 
     def __init__(self, roots: Sequence[str], clock: Clock | None = None) -> None:
         self.roots = tuple(root.rstrip("/") for root in roots)
-        self._clock, self._silent_until_s = clock or SystemClock(), float("-inf")
+        self._clock = clock or SystemClock()
+        self._backoff = Backoff(self._clock)
         for root in self.roots:
             if not root.startswith(("file:///", "s3://")):
                 raise BadSettings(f"{root!r} is no root of claim checks: use file:///folder or s3://bucket/prefix")
@@ -134,14 +131,13 @@ class ClaimChecks:
         if ".." in uri.split("/") or not any(uri.startswith(f"{root}/") for root in self.roots if root.startswith("s3:")):
             raise MediaRefused(f"{uri} does not lie under a bucket that this worker reads (MILLRACE_BLOB_ROOTS)")
         started_s = self._clock.monotonic_s()
-        if started_s < self._silent_until_s:
+        if self._backoff.cause():
             raise RetryLater(f"{uri}: the store did not answer a moment ago, and is not asked again yet")
         try:
             with _s3_errors(uri):
                 found: bytes = _s3().cat_file(uri, start=0, end=reference.size + 1)
-        except RetryLater:
-            now_s = self._clock.monotonic_s()
-            self._silent_until_s = now_s + max(SILENT_AT_LEAST_S, now_s - started_s)
+        except RetryLater as error:
+            self._backoff.begin(started_s, str(error))
             raise
         return found
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from schemas.errors import BrokerUnavailable, RetryLater, SchemaRefused, UndecodableRecord
 from streams import local_http
+from streams.backoff import Backoff
 from streams.clock import Clock, SystemClock
 
 _JSON = "application/vnd.schemaregistry.v1+json"
 _NOT_FOUND = (404,)
-SHORTEST_SILENCE_S = 1.0
 
 
 class RegistryAnswer(Exception):
@@ -31,8 +31,7 @@ class RegistryAnswer(Exception):
 
 class Registry:
     """Makes at most `tries` tries per call and waits at most `limit_s` per try. Raises BrokerUnavailable if the registry does not
-    answer. Then it is not asked again for as long as the call took, at least SHORTEST_SILENCE_S, so that a caller with many
-    queries waits only for one of them."""
+    answer, and for a while after that (`Backoff`)."""
 
     def __init__(self, url: str, limit_s: float = 5.0, tries: int = 3, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -44,7 +43,7 @@ class Registry:
         self._unknown: dict[int, float] = {}
         self._under: dict[str, dict[int, int]] = {}  # schema id by subject and version
         self._lock = Lock()
-        self._silent = (float("-inf"), "")  # until when the registry is not asked, and why
+        self._backoff = Backoff(self._clock)
 
     # --- schemas.codec.SchemaIds --------------------------------------------------------------------------------
 
@@ -162,8 +161,7 @@ class Registry:
         request = urllib.request.Request(self._url + path, data, {"Content-Type": _JSON, "Accept": _JSON}, method=method)
         cause: Exception = TimeoutError()
         began_s = self._clock.monotonic_s()
-        until_s, words = self._silent
-        if began_s < until_s:
+        if words := self._backoff.cause():
             raise BrokerUnavailable(words)
         for attempt in range(self._tries):
             try:
@@ -178,8 +176,8 @@ class Registry:
                 cause = error
             if attempt + 1 < self._tries:
                 self._clock.sleep(0.1 * 2**attempt)
-        now_s, words = self._clock.monotonic_s(), f"the schema registry at {self._url} does not answer: {cause}"
-        self._silent = now_s + max(SHORTEST_SILENCE_S, now_s - began_s), words
+        words = f"the schema registry at {self._url} does not answer: {cause}"
+        self._backoff.begin(began_s, words)
         raise BrokerUnavailable(words) from cause
 
 
