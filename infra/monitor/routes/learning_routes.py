@@ -40,7 +40,8 @@ class Training:
 @router.get("/api/drift")
 def drift(monitor: TheMonitor) -> Drift:
     """Each watched version: how far its windows are, its baseline and window as histograms, and what was found."""
-    return Drift(drift_watches.watched(monitor.story), drift_watches.findings(monitor.story)[-MOST_FINDINGS:])
+    found = drift_watches.findings(monitor.story)
+    return Drift(drift_watches.watched(monitor.story, found), found[-MOST_FINDINGS:])
 
 
 @router.get("/api/blindness")

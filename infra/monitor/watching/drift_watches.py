@@ -82,10 +82,9 @@ def findings(story: Story) -> list[Finding]:
     return [picked(Finding, shown(record)) for record in story.of(DRIFT_EVENTS.name)]
 
 
-def watched(story: Story) -> list[Watched]:
+def watched(story: Story, all_findings: Sequence[Finding]) -> list[Watched]:
     """Each watch; for columns that are tested together, the distance of an entry from the baseline's middle, in the baseline's
-    spreads."""
-    all_findings = findings(story)
+    spreads. all_findings: of `findings`."""
     found = []
     for state in story.drift_states():
         try:

@@ -88,23 +88,13 @@ def known() -> list[ShippedModel]:
 
 def stories(story: Story) -> list[Model]:
     """Every model that is shipped, was announced, or answers; by name."""
-    updates: dict[str, list[Announcement]] = {}
-    for record in story.of(MODEL_UPDATES.name):
-        updates.setdefault(record["model"], []).append(
-            extended(Announcement, ModelUpdate.from_dict(shown(record)), at_ms=record["at_ms"])
-        )
-    acks: dict[str, list[Swap]] = {}
-    for record in story.of(SWAP_ACKS.name):
-        acks.setdefault(record["model"], []).append(extended(Swap, SwapAck.from_dict(shown(record)), at_ms=record["at_ms"]))
-    reports: dict[str, list[GateReport]] = {}
-    for event in story.of(TRAINING_EVENTS.name):
-        if "report" in event["facts"]:
-            reports.setdefault(event["model"], []).append(_report(event))
+    updates, acks = _by_model(story.of(MODEL_UPDATES.name)), _by_model(story.of(SWAP_ACKS.name))
+    reports = _by_model([event for event in story.of(TRAINING_EVENTS.name) if "report" in event["facts"]])
     shipped = {one.name: one.version for one in known()}
     answering = _answering(story)
     found = []
     for name in sorted({*shipped, *updates, *answering}):
-        mine = updates.get(name, [])
+        mine = [extended(Announcement, ModelUpdate.from_dict(shown(r)), at_ms=r["at_ms"]) for r in updates.get(name, ())]
         found.append(
             Model(
                 name=name,
@@ -113,10 +103,20 @@ def stories(story: Story) -> list[Model]:
                 answering=sorted(answering.get(name, ())),
                 spans=_spans(mine, shipped.get(name, "?")),
                 updates=mine[::-1],
-                acks=acks.get(name, [])[::-1][:MOST_ACKS],
-                reports=reports.get(name, [])[::-1],
+                acks=[
+                    extended(Swap, SwapAck.from_dict(shown(record)), at_ms=record["at_ms"])
+                    for record in acks.get(name, [])[::-1][:MOST_ACKS]
+                ],
+                reports=[_report(event) for event in reports.get(name, [])[::-1]],
             )
         )
+    return found
+
+
+def _by_model(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        found.setdefault(record["model"], []).append(record)
     return found
 
 

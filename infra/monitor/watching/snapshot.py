@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -142,7 +142,7 @@ def snapshot(now_ms: int, story: Story, sampler: Sampler, processes: list[Proces
         processes=processes,
         marks=story.marks()[-MOST_MARKS:],
         waiting=sum(map(len, waiting.values())),
-        live={one["model"]: _live(one) for one in story.of(MODEL_UPDATES.name)},
+        live=_live(story.of(MODEL_UPDATES.name)),
     )
 
 
@@ -153,12 +153,16 @@ def _by_group(letters: list[Letter]) -> dict[str, list[Letter]]:
     return found
 
 
-def _live(update: Mapping[str, Any]) -> LiveModel:
-    challengers = [Challenger.from_dict(one) for one in update["challengers"]]
-    return LiveModel(update["version"], challengers, update["decided_ms"])
+def _live(updates: list[dict[str, Any]]) -> dict[str, LiveModel]:
+    """updates: oldest first."""
+    newest = {one["model"]: one for one in updates}
+    return {
+        model: LiveModel(one["version"], [Challenger.from_dict(c) for c in one["challengers"]], one["decided_ms"])
+        for model, one in newest.items()
+    }
 
 
-def _group(group: str, spoken: _Spoken, sampler: Sampler, waiting: list[Letter] | tuple[()], now_ms: int) -> GroupNow:
+def _group(group: str, spoken: _Spoken, sampler: Sampler, waiting: Sequence[Letter], now_ms: int) -> GroupNow:
     edges = {}
     for topic in sampler.offsets.topics_of(group):
         name = f"edge/{group}/{topic}"

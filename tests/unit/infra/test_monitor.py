@@ -259,7 +259,7 @@ def test_a_watch_shows_each_signal_and_an_embedding_as_one() -> None:
         streaks={"mmd/embedding": 1}, from_ms=1, seen_ms=2, first_ms=1,
     )  # fmt: skip
     _told(story, ids, DRIFT_STATE, state)
-    ((one,), finding) = drift_watches.watched(story), _finding("mmd", "embedding")
+    ((one,), finding) = drift_watches.watched(story, []), _finding("mmd", "embedding")
     assert [signal.name for signal in one.signals] == ["embedding", "length", "said"]
     shown = one.signals[0]
     assert [signal.unit != "" for signal in one.signals] == [True, False, False]
@@ -267,7 +267,8 @@ def test_a_watch_shows_each_signal_and_an_embedding_as_one() -> None:
     assert np.dot(shown.baseline, middles) == pytest.approx(0.9, abs=0.15), "in spreads of the baseline"
     assert np.dot(shown.window, middles) == pytest.approx(3.1, abs=0.2)
     _told(story, ids, DRIFT_EVENTS, finding)
-    assert [len(signal.findings) for signal in drift_watches.watched(story)[0].signals] == [1, 0, 0]
+    (one,) = drift_watches.watched(story, drift_watches.findings(story))
+    assert [len(signal.findings) for signal in one.signals] == [1, 0, 0]
 
 
 def _finding(trigger: str, signal: str) -> DriftEvent:

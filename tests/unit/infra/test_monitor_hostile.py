@@ -148,7 +148,7 @@ def test_states_of_drift_that_fit_nothing_are_not_shown_and_hide_no_other() -> N
     _told(story, ids, DRIFT_STATE, replace(good, model="odd", baseline=b"abc"))
     _told(story, ids, DRIFT_STATE, replace(good, model="none", signals=(), baseline=b"", window=b""))
     _told(story, ids, DRIFT_STATE, good)
-    assert "m" in [one.model for one in drift_watches.watched(story)]
+    assert "m" in [one.model for one in drift_watches.watched(story, [])]
 
 
 def test_headers_without_a_value_are_empty() -> None:
