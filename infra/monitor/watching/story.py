@@ -83,19 +83,16 @@ class Story:
     # --- what comes in ----------------------------------------------------------------------------------------------
 
     def take(self, polled: Polled, ids: SchemaIds) -> None:
-        """Records that do not match their topic's schema are counted and skipped: the message browser shows the reason. Raises
-        RetryLater if the registry did not answer: records that could not be decoded for that reason must be read again."""
-        with self._lock:
-            for i, (topic, _) in enumerate(polled.places):
-                try:
-                    if topic in BY_TOPIC:
-                        self._letter(letter(polled, i))
-                    else:
-                        self._record(topic, _decoded(polled.values[i], topic, ids), polled.timestamps_ms[i])
-                except RetryLater:
-                    raise
-                except Exception:  # anybody may write to a topic: an error in one record must not lose the records after it
-                    self._not_decoded += 1
+        """Call from one thread. Records that do not match their topic's schema are counted and skipped: the message browser
+        shows the reason. Raises RetryLater if the registry did not answer: records that could not be decoded for that reason
+        must be read again."""
+        for i, (topic, _) in enumerate(polled.places):
+            try:
+                self._take(polled, i, topic, ids)
+            except RetryLater:
+                raise
+            except Exception:  # anybody may write to a topic: an error in one record must not lose the records after it
+                self._not_decoded += 1
 
     def audited(self, entry: AuditEntry) -> None:
         """A line that this monitor wrote is known immediately, without waiting for the next read of the topic."""
@@ -141,6 +138,17 @@ class Story:
     def dead_letters(self) -> DeadLetters:
         with self._lock:
             return DeadLetters(dict(self._letters), dict(self._redriven), self._letters_dropped)
+
+    def _take(self, polled: Polled, i: int, topic: str, ids: SchemaIds) -> None:
+        """Decodes without the lock, because the registry may answer slowly, and readers must not wait for it."""
+        if topic in BY_TOPIC:
+            found = letter(polled, i)
+            with self._lock:
+                self._letter(found)
+        else:
+            record = _decoded(polled.values[i], topic, ids)
+            with self._lock:
+                self._record(topic, record, polled.timestamps_ms[i])
 
     # --- under the lock ---------------------------------------------------------------------------------------------
 

@@ -125,6 +125,29 @@ def test_a_registry_that_does_not_answer_is_no_reason_to_pass_a_record_over() ->
         Story().take(Polled([(AUDIT.name, 0)], [0], [b""], [b"\x00\x00\x00\x00\x01x"], [None], [1]), Silent())
 
 
+def test_nobody_who_reads_the_story_waits_for_the_registry() -> None:
+    asked, going = threading.Event(), threading.Event()
+
+    class Slow(MemoryRegistry):
+        def schema_of(self, schema_id: int) -> dict[str, Any]:
+            asked.set()
+            going.wait(20)
+            return super().schema_of(schema_id)
+
+    story, ids = Story(), Slow()
+    thread = threading.Thread(target=lambda: _told(story, ids, WORKER_STATUS, _status(at_ms=1_000)), daemon=True)
+    thread.start()
+    assert asked.wait(20)
+    seen: list[dict[str, Any]] = []
+    reader = threading.Thread(target=lambda: seen.append(story.statuses()), daemon=True)
+    reader.start()
+    reader.join(5)
+    going.set()
+    thread.join(20)
+    assert seen == [{}]
+    assert "w-0" in story.running(1_500)
+
+
 def _registered(ids: MemoryRegistry, subject: str, record: str) -> MemoryRegistry:
     ids.register(subject, avro.schema(record))
     return ids
