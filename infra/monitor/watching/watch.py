@@ -14,7 +14,6 @@ import structlog
 from infra import redact
 from infra.monitor.plain import as_json, finite
 from infra.monitor.watching import servers
-from infra.monitor.watching.figures_history import EVERY_S
 from infra.monitor.watching.follower import Follower
 from infra.monitor.watching.sampler import Sampler
 from infra.monitor.watching.snapshot import Snapshot, snapshot
@@ -34,18 +33,17 @@ class Watch:
     ) -> None:
         self._settings, self._clock, self._story, self._sampler = settings, clock, story, sampler
         self._follower = Follower(address, ids, clock, story)
-        self._made_s = float("-inf")
         self._trouble = ""
         self._latest = Snapshot(0, "the first look is being taken")
         self._json = as_json(asdict(self._latest))
 
     def run(self, stopping: Event, publish: Callable[[bytes], None]) -> None:
-        """Runs until `stopping`. If the broker does not answer, the snapshot says so, and the next round tries again."""
+        """Runs until `stopping`, with a snapshot after each sample. If the broker does not answer, the snapshot says so, and the
+        next round tries again."""
         while not stopping.is_set():
-            begun_s = self._clock.monotonic_s()
-            self._look()
-            if self._trouble or begun_s - self._made_s >= EVERY_S:
-                self._made_s = begun_s
+            is_due = self._sampler.is_due()
+            self._look(is_due)
+            if self._trouble or is_due:
                 self._make()
                 publish(self._json)
             stopping.wait(1.0 if self._trouble else 0.25)
@@ -59,11 +57,11 @@ class Watch:
         """The latest snapshot without secrets, as it is published."""
         return self._json
 
-    def _look(self) -> None:
+    def _look(self, is_due: bool) -> None:
         log = structlog.get_logger()
         try:
             self._follower.follow()
-            if self._sampler.is_due():
+            if is_due:
                 self._sampler.sample()
             self._trouble = ""
         except MillraceError as error:
