@@ -90,7 +90,8 @@ def packages(work: Path, *, with_tests: bool) -> None:
     wanted = hashlib.sha256(lock + bytes([with_tests])).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         words = ["ci", "--no-audit", "--no-fund", "--loglevel=error", *([] if with_tests else ["--omit=dev"])]
-        _call([node(), _npm(node()), *words], work)
+        found = node()
+        _call([found, _npm(found), *words], work)
         stamp.write_text(wanted)
 
 
@@ -150,7 +151,8 @@ def _is_new(found: str) -> bool:
 
 
 def start(settings: StackSettings, running: run_state.State, env: dict[str, str]) -> Started:
-    """Start the monitor's process if it does not run, with the pages that `make` built; prints a note if there are none.
+    """Start the monitor's process if it does not run, with the pages that `make` built. If there are none, the monitor's page
+    names the command that builds them.
 
     Raises BadSettings if its packages are missing."""
     old = running.find("monitor")
