@@ -44,7 +44,8 @@ class Produced:
 
 
 class Actions:
-    """Runs one action at a time."""
+    """Safe to use from any thread. Records are written in one transaction at a time; commands and calls of other servers may run
+    side by side."""
 
     def __init__(self, settings: StackSettings, address: KafkaAddress, ids: Registry, clock: Clock, story: Story) -> None:
         self._settings, self._ids, self._clock, self._story = settings, ids, clock, story
