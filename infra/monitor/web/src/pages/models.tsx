@@ -1,10 +1,11 @@
 /** Models: who was live when, beside whom, with latency and accuracy under the same axis; and what a person may do about it. */
 import { useState } from "react";
-import type { Models as Answer, GateReport, Model, RegisteredVersions } from "../api";
-import { ago, clock, exact, millis, share } from "../format";
+import type { Models as Answer, GateReport, Model, RegisteredVersion, RegisteredVersions } from "../api";
+import { ago, clock, exact, millis, share, significant } from "../format";
 import { Badge, Empty, Figure, Link, RoleButton, Section, Trouble, useGet } from "../parts/basic";
 import { Axis, ModelCharts } from "../parts/model_charts";
 import { GateReportDialog, ModelActionDialog, type WORDS } from "../parts/model_dialogs";
+import { type Column, Table } from "../parts/table";
 import { at, go, usePlace, withParams } from "../router";
 
 const HOURS = [0.25, 1, 6, 24, 168];
@@ -179,6 +180,30 @@ function ModelSection({ model, hours, whole }: { model: Model; hours: number; wh
   );
 }
 
+const VERSIONS: Column<RegisteredVersion>[] = [
+  {
+    head: "number",
+    cell: (one) => (
+      <>
+        {one.number} {one.champion && <Badge kind="good">champion</Badge>}
+      </>
+    ),
+  },
+  { head: "version", cell: (one) => one.version },
+  { head: "digest", cell: (one) => <code>{one.digest.slice(0, 12)}</code> },
+  {
+    head: "figures",
+    cell: (one) =>
+      Object.entries(one.metrics)
+        .slice(0, 6)
+        .map(([key, value]) => (
+          <span className="pair" key={key}>
+            {key} {significant(value, 4)}
+          </span>
+        )),
+  },
+];
+
 function Versions({ name }: { name: string }) {
   const { data, error } = useGet<RegisteredVersions>(`models/${name}/versions`);
   return (
@@ -186,40 +211,7 @@ function Versions({ name }: { name: string }) {
       <h3>Versions in the registry</h3>
       {error && <Trouble error={error} />}
       {data?.versions.length ? (
-        <div className="scroll">
-          <table aria-label="Versions">
-            <thead>
-              <tr>
-                <th scope="col">number</th>
-                <th scope="col">version</th>
-                <th scope="col">digest</th>
-                <th scope="col">figures</th>
-              </tr>
-            </thead>
-            <tbody>
-              {data.versions.map((one) => (
-                <tr key={one.number}>
-                  <td>
-                    {one.number} {one.champion && <Badge kind="good">champion</Badge>}
-                  </td>
-                  <td>{one.version}</td>
-                  <td>
-                    <code>{one.digest.slice(0, 12)}</code>
-                  </td>
-                  <td>
-                    {Object.entries(one.metrics)
-                      .slice(0, 6)
-                      .map(([key, value]) => (
-                        <span className="pair" key={key}>
-                          {key} {value === null ? "–" : value.toPrecision(4)}
-                        </span>
-                      ))}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table name="Versions" rows={data.versions} columns={VERSIONS} rowKey={(one) => one.number} />
       ) : (
         data && (
           <p className="dim">

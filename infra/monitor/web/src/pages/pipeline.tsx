@@ -2,12 +2,13 @@
 import { Background, Controls, type Edge as FlowEdge, type Node as FlowNode, ReactFlow } from "@xyflow/react";
 import "@xyflow/react/dist/style.css";
 import { useMemo } from "react";
-import type { Catalogue, Snapshot } from "../api";
+import type { Catalogue, EdgeNow, GroupNow, Snapshot } from "../api";
 import { ago, clock, compact, perSecond, seconds } from "../format";
 import { drawn, topicOf, visible } from "../graph";
 import { useLive } from "../live";
 import { Badge, Dot, Empty, Link, Section, useGet } from "../parts/basic";
 import { type Data, EDGE_TYPES, type Lag, NODE_TYPES, useLayout } from "../parts/pipeline_graph";
+import { type Column, Table } from "../parts/table";
 import { at, go, usePlace, withParams } from "../router";
 
 const CONTROLS = 50; // pixels below the graph, where the buttons stand
@@ -163,6 +164,32 @@ export default function Pipeline() {
   );
 }
 
+interface Reader {
+  name: string;
+  group: GroupNow;
+  topic: string;
+  edge: EdgeNow;
+}
+const READERS: Column<Reader>[] = [
+  { head: "group", cell: ({ name }) => <Link to={at("workers", name)}>{name}</Link> },
+  { head: "reads", cell: ({ topic }) => <Link to={at("topics", topic)}>{topic}</Link> },
+  { head: "rate", cell: ({ edge }) => perSecond(edge.rate), right: true },
+  {
+    head: "behind",
+    cell: ({ name, topic, edge }) => <span data-lag={`${name}/${topic}`}>{compact(edge.lag)}</span>,
+    right: true,
+  },
+  { head: "oldest unread", cell: ({ edge }) => (edge.lag ? seconds(edge.lag_s) : "–"), right: true },
+  {
+    head: "state",
+    cell: ({ group }) => (
+      <>
+        <Dot state={group.wrong.length ? "wrong" : group.state} /> {group.wrong[0] ?? group.state}
+      </>
+    ),
+  },
+];
+
 /** The same as a list: for those who cannot see the graph, and for a phone. */
 function Lags({ snapshot, catalogue, inner }: { snapshot: Snapshot | null; catalogue?: Catalogue; inner: boolean }) {
   const hidden = new Set(catalogue?.topics.filter((one) => one.kind !== "topic" || one.aside).map((one) => one.name));
@@ -174,46 +201,12 @@ function Lags({ snapshot, catalogue, inner }: { snapshot: Snapshot | null; catal
   if (!rows.length) return <Empty command="./millrace up">No group has read anything yet.</Empty>;
   return (
     <Section title="Who reads what">
-      <div className="scroll">
-        <table aria-label="Groups, their rate and lag">
-          <thead>
-            <tr>
-              <th scope="col">group</th>
-              <th scope="col">reads</th>
-              <th scope="col" className="right">
-                rate
-              </th>
-              <th scope="col" className="right">
-                behind
-              </th>
-              <th scope="col" className="right">
-                oldest unread
-              </th>
-              <th scope="col">state</th>
-            </tr>
-          </thead>
-          <tbody>
-            {rows.map(({ name, group, topic, edge }) => (
-              <tr key={name + topic}>
-                <td>
-                  <Link to={at("workers", name)}>{name}</Link>
-                </td>
-                <td>
-                  <Link to={at("topics", topic)}>{topic}</Link>
-                </td>
-                <td className="right">{perSecond(edge.rate)}</td>
-                <td className="right" data-lag={`${name}/${topic}`}>
-                  {compact(edge.lag)}
-                </td>
-                <td className="right">{edge.lag ? seconds(edge.lag_s) : "–"}</td>
-                <td>
-                  <Dot state={group.wrong.length ? "wrong" : group.state} /> {group.wrong[0] ?? group.state}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table
+        name="Groups, their rate and lag"
+        rows={rows}
+        columns={READERS}
+        rowKey={({ name, topic }) => `${name}/${topic}`}
+      />
     </Section>
   );
 }

@@ -4,6 +4,7 @@ import { clock, exact, millis } from "../format";
 import { withoutBytes } from "../media";
 import { Badge, Empty, Figure, JsonText, Link, Section, Trouble, useGet } from "../parts/basic";
 import { LeftOut } from "../parts/left_out";
+import { Table } from "../parts/table";
 import { at, go } from "../router";
 
 const recordAt = ({ topic, partition, offset }: ReadRecord): string =>
@@ -224,30 +225,15 @@ function RecordFacts({ record }: { record: ReadRecord }) {
         </p>
       )}
       {features.length > 0 && (
-        <div className="scroll">
-          <table aria-label="Features used">
-            <thead>
-              <tr>
-                {Object.keys(features[0]!).map((name) => (
-                  <th scope="col" key={name}>
-                    {name}
-                  </th>
-                ))}
-              </tr>
-            </thead>
-            <tbody>
-              {features.map((one, i) => (
-                <tr key={i}>
-                  {Object.values(one).map((value, j) => (
-                    <td key={j}>
-                      <code>{JSON.stringify(value)}</code>
-                    </td>
-                  ))}
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table
+          name="Features used"
+          rows={features}
+          columns={Object.keys(features[0]!).map((name) => ({
+            head: name,
+            cell: (one) => <code>{JSON.stringify(one[name])}</code>,
+          }))}
+          rowKey={(_, i) => String(i)}
+        />
       )}
       <JsonText value={withoutBytes(shown)} />
     </>

@@ -1,15 +1,36 @@
 /** One topic: its partitions, settings and schema, and a browser of its messages. */
 import { useMemo, useState } from "react";
-import type { RecordPage, TopicPage } from "../api";
+import type { PartitionNow, RecordPage, TopicPage } from "../api";
 import { bytes, compact, count, guarantee, perSecond, seconds } from "../format";
 import { useLive } from "../live";
 import { Badge, Empty, Figure, JsonText, Link, RoleButton, Trouble, useGet } from "../parts/basic";
 import { Chart, useHistory } from "../parts/chart";
 import { Messages } from "../parts/messages";
 import { ProduceDialog } from "../parts/produce_dialog";
+import { type Column, Table } from "../parts/table";
 import { at, go, usePlace, withParams } from "../router";
 
 const TABS = ["messages", "partitions", "schema", "settings"] as const;
+
+const partitionColumns = (topic: string): Column<PartitionNow>[] => [
+  {
+    head: "partition",
+    cell: (one) => <Link to={`${at("topics", topic)}?partition=${one.partition}`}>{one.partition}</Link>,
+    right: true,
+  },
+  { head: "first", cell: (one) => count(one.first), right: true },
+  { head: "end", cell: (one) => count(one.end), right: true },
+  { head: "kept", cell: (one) => count(one.end - one.first), right: true },
+  {
+    head: "groups at (behind)",
+    cell: (one) =>
+      Object.entries(one.groups).map(([group, position]) => (
+        <span key={group} className="pair">
+          {group} {count(position)} ({count(Math.max(0, one.end - position))})
+        </span>
+      )),
+  },
+];
 
 export default function Topic({ name }: { name: string }) {
   const { params } = usePlace();
@@ -22,6 +43,7 @@ export default function Topic({ name }: { name: string }) {
   const rate = useMemo(() => [{ series: `topic/${name}/rate`, name: "written" }], [name]);
   const lag = useMemo(() => [{ series: `edge/*/${name}/lag` }], [name]);
   const late = useMemo(() => [{ series: `edge/*/${name}/lag_s` }], [name]);
+  const partitions = useMemo(() => partitionColumns(name), [name]);
   const found = about.data;
   const grouped = Object.values(snapshot?.groups ?? {}).some((group) => name in group.edges);
   const now = snapshot?.topics[name];
@@ -103,46 +125,7 @@ export default function Topic({ name }: { name: string }) {
       </div>
       {tab === "messages" && <Messages topic={name} partitions={found?.partitions.length ?? 0} />}
       {tab === "partitions" && found && (
-        <div className="scroll">
-          <table aria-label="Partitions">
-            <thead>
-              <tr>
-                <th scope="col" className="right">
-                  partition
-                </th>
-                <th scope="col" className="right">
-                  first
-                </th>
-                <th scope="col" className="right">
-                  end
-                </th>
-                <th scope="col" className="right">
-                  kept
-                </th>
-                <th scope="col">groups at (behind)</th>
-              </tr>
-            </thead>
-            <tbody>
-              {found.partitions.map((one) => (
-                <tr key={one.partition}>
-                  <td className="right">
-                    <Link to={`${at("topics", name)}?partition=${one.partition}`}>{one.partition}</Link>
-                  </td>
-                  <td className="right">{count(one.first)}</td>
-                  <td className="right">{count(one.end)}</td>
-                  <td className="right">{count(one.end - one.first)}</td>
-                  <td>
-                    {Object.entries(one.groups).map(([group, position]) => (
-                      <span key={group} className="pair">
-                        {group} {count(position)} ({count(Math.max(0, one.end - position))})
-                      </span>
-                    ))}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table name="Partitions" rows={found.partitions} columns={partitions} rowKey={(one) => String(one.partition)} />
       )}
       {tab === "schema" &&
         found &&

@@ -1,10 +1,11 @@
 /** Every loop: what it does, how fast, how long, how large its batches are, and what it costs. */
 import { useMemo } from "react";
-import type { LoopNow } from "../api";
+import type { EdgeNow, LoopNow, Process } from "../api";
 import { ago, bytes, compact, count, millis, perSecond, seconds, share } from "../format";
 import { useLive } from "../live";
 import { Badge, Dot, Empty, Figure, Link, Section } from "../parts/basic";
 import { Chart, Histogram, MarkKey, useHistory } from "../parts/chart";
+import { type Column, Table } from "../parts/table";
 import { at } from "../router";
 
 const SHOWN = [
@@ -18,6 +19,73 @@ const SHOWN = [
   "cpu_share",
   "memory_bytes",
   "dead_letters_per_s",
+];
+
+const READS: Column<[string, EdgeNow]>[] = [
+  { head: "topic", cell: ([topic]) => <Link to={at("topics", topic)}>{topic}</Link> },
+  { head: "rate", cell: ([, edge]) => perSecond(edge.rate), right: true },
+  { head: "behind", cell: ([, edge]) => count(edge.lag), right: true },
+  { head: "oldest unread", cell: ([, edge]) => (edge.lag ? seconds(edge.lag_s) : "–"), right: true },
+];
+
+const LOOPS: Column<[string, LoopNow]>[] = [
+  {
+    head: "loop",
+    cell: ([name, loop]) => (
+      <>
+        <Dot state={loop.running ? "running" : loop.state === "stopped" ? "off" : "stopped"} />{" "}
+        <Link to={at("workers", name)}>{name}</Link>
+      </>
+    ),
+  },
+  {
+    head: "version",
+    cell: ([, loop]) => (
+      <>
+        {Object.entries(loop.versions).map(([model, version]) => (
+          <span className="pair" key={model} title={`digest ${loop.digests[model] ?? "not said"}`}>
+            {model} {version}
+          </span>
+        ))}
+        {loop.notes.length > 0 && (
+          <span title={loop.notes.join("\n")}>
+            <Badge kind="late">{loop.notes.length === 1 ? "a note" : `${loop.notes.length} notes`}</Badge>
+          </span>
+        )}
+      </>
+    ),
+  },
+  { head: "in", cell: ([, { now }]) => perSecond(now["records_in_per_s"] ?? 0), right: true },
+  {
+    head: "queued p50 / p99",
+    cell: ([, { now }]) => `${millis(now["queue_p50_ms"])} / ${millis(now["queue_p99_ms"])}`,
+    right: true,
+  },
+  {
+    head: "computed p50 / p99",
+    cell: ([, { now }]) => `${millis(now["compute_p50_ms"])} / ${millis(now["compute_p99_ms"])}`,
+    right: true,
+  },
+  { head: "busy", cell: ([, loop]) => share(loop.busy_share), right: true },
+  { head: "in flight", cell: ([, loop]) => count(loop.in_flight), right: true },
+  { head: "CPU", cell: ([, { now }]) => share(now["cpu_share"] ?? null), right: true },
+  { head: "memory", cell: ([, { now }]) => (now["memory_bytes"] ? bytes(now["memory_bytes"]) : "–"), right: true },
+  { head: "records since start", cell: ([, loop]) => compact(loop.totals["records_in"] ?? 0), right: true },
+];
+
+const PROCESSES: Column<Process>[] = [
+  { head: "process", cell: (one) => one.name },
+  { head: "pid", cell: (one) => one.pid, right: true },
+  { head: "address", cell: (one) => <code>{one.address}</code> },
+  {
+    head: "state",
+    cell: (one) => (
+      <>
+        <Dot state={!one.alive ? "stopped" : one.trouble ? "failing" : "running"} />{" "}
+        {!one.alive ? "stopped" : one.trouble ? `crash loop: ${one.trouble}` : "running"}
+      </>
+    ),
+  },
 ];
 
 export default function Workers({ only }: { only: string }) {
@@ -80,108 +148,10 @@ export default function Workers({ only }: { only: string }) {
       {only && loops.map(([name, loop]) => <LoopSection key={name} name={name} loop={loop} history={history} />)}
       {only && group && Object.keys(group.edges).length > 0 && (
         <Section title="Reads">
-          <div className="scroll">
-            <table aria-label="What it reads">
-              <thead>
-                <tr>
-                  <th scope="col">topic</th>
-                  <th scope="col" className="right">
-                    rate
-                  </th>
-                  <th scope="col" className="right">
-                    behind
-                  </th>
-                  <th scope="col" className="right">
-                    oldest unread
-                  </th>
-                </tr>
-              </thead>
-              <tbody>
-                {Object.entries(group.edges).map(([topic, edge]) => (
-                  <tr key={topic}>
-                    <td>
-                      <Link to={at("topics", topic)}>{topic}</Link>
-                    </td>
-                    <td className="right">{perSecond(edge.rate)}</td>
-                    <td className="right">{count(edge.lag)}</td>
-                    <td className="right">{edge.lag ? seconds(edge.lag_s) : "–"}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <Table name="What it reads" rows={Object.entries(group.edges)} columns={READS} rowKey={([topic]) => topic} />
         </Section>
       )}
-      {!only && loops.length > 0 && (
-        <div className="scroll">
-          <table aria-label="Loops">
-            <thead>
-              <tr>
-                <th scope="col">loop</th>
-                <th scope="col">version</th>
-                <th scope="col" className="right">
-                  in
-                </th>
-                <th scope="col" className="right">
-                  queued p50 / p99
-                </th>
-                <th scope="col" className="right">
-                  computed p50 / p99
-                </th>
-                <th scope="col" className="right">
-                  busy
-                </th>
-                <th scope="col" className="right">
-                  in flight
-                </th>
-                <th scope="col" className="right">
-                  CPU
-                </th>
-                <th scope="col" className="right">
-                  memory
-                </th>
-                <th scope="col" className="right">
-                  records since start
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {loops.map(([name, loop]) => (
-                <tr key={name}>
-                  <td>
-                    <Dot state={loop.running ? "running" : loop.state === "stopped" ? "off" : "stopped"} />{" "}
-                    <Link to={at("workers", name)}>{name}</Link>
-                  </td>
-                  <td>
-                    {Object.entries(loop.versions).map(([model, version]) => (
-                      <span className="pair" key={model} title={`digest ${loop.digests[model] ?? "not said"}`}>
-                        {model} {version}
-                      </span>
-                    ))}
-                    {loop.notes.length > 0 && (
-                      <span title={loop.notes.join("\n")}>
-                        <Badge kind="late">{loop.notes.length === 1 ? "a note" : `${loop.notes.length} notes`}</Badge>
-                      </span>
-                    )}
-                  </td>
-                  <td className="right">{perSecond(loop.now["records_in_per_s"] ?? 0)}</td>
-                  <td className="right">
-                    {millis(loop.now["queue_p50_ms"])} / {millis(loop.now["queue_p99_ms"])}
-                  </td>
-                  <td className="right">
-                    {millis(loop.now["compute_p50_ms"])} / {millis(loop.now["compute_p99_ms"])}
-                  </td>
-                  <td className="right">{share(loop.busy_share)}</td>
-                  <td className="right">{count(loop.in_flight)}</td>
-                  <td className="right">{loop.now["cpu_share"] === undefined ? "–" : share(loop.now["cpu_share"])}</td>
-                  <td className="right">{loop.now["memory_bytes"] ? bytes(loop.now["memory_bytes"]) : "–"}</td>
-                  <td className="right">{compact(loop.totals["records_in"] ?? 0)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
+      {!only && loops.length > 0 && <Table name="Loops" rows={loops} columns={LOOPS} rowKey={([name]) => name} />}
       {!only && <Gpus />}
       {!only && <Processes />}
     </>
@@ -286,35 +256,7 @@ function Processes() {
   if (!found.length) return null;
   return (
     <Section title="Processes of the stack">
-      <div className="scroll">
-        <table aria-label="Processes">
-          <thead>
-            <tr>
-              <th scope="col">process</th>
-              <th scope="col" className="right">
-                pid
-              </th>
-              <th scope="col">address</th>
-              <th scope="col">state</th>
-            </tr>
-          </thead>
-          <tbody>
-            {found.map((one) => (
-              <tr key={one.name}>
-                <td>{one.name}</td>
-                <td className="right">{one.pid}</td>
-                <td>
-                  <code>{one.address}</code>
-                </td>
-                <td>
-                  <Dot state={!one.alive ? "stopped" : one.trouble ? "failing" : "running"} />{" "}
-                  {!one.alive ? "stopped" : one.trouble ? `crash loop: ${one.trouble}` : "running"}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table name="Processes" rows={found} columns={PROCESSES} rowKey={(one) => one.name} />
     </Section>
   );
 }

@@ -4,6 +4,7 @@ import { type GateReport, type Model, type ModelUpdate, post, type TrainingReque
 import { share } from "../format";
 import { at } from "../router";
 import { Badge, Dialog, Figure, JsonText, Link, Trouble } from "./basic";
+import { type Column, Table } from "./table";
 
 interface Judged {
   labelled: number;
@@ -12,6 +13,8 @@ interface Judged {
   low: number;
   high: number;
 }
+/** Request, part, output, and its value by champion and candidate. */
+type Changed = [string, string, string, number, number];
 interface Gate {
   passes?: boolean;
   reasons?: string[];
@@ -24,10 +27,32 @@ interface Gate {
   size_ratio?: number;
   accuracy?: Judged | null;
   parts?: Record<string, Judged | null>;
-  changed?: [string, string, string, number, number][];
+  changed?: Changed[];
   drift?: Record<string, [number, number]>;
   losses?: number[];
 }
+
+const JUDGED: Column<[string, Judged]>[] = [
+  { head: "right answers on", cell: ([name]) => name },
+  { head: "labelled", cell: ([, one]) => one.labelled, right: true },
+  { head: "champion", cell: ([, one]) => share(one.champion), right: true },
+  { head: "candidate", cell: ([, one]) => share(one.candidate), right: true },
+  { head: "difference, 95 %", cell: ([, one]) => `${one.low.toFixed(3)} to ${one.high.toFixed(3)}`, right: true },
+];
+
+const CHANGED: Column<Changed>[] = [
+  {
+    head: "request",
+    cell: ([id, part]) => (
+      <>
+        <Link to={at("requests", id)}>{id}</Link> {part}
+      </>
+    ),
+  },
+  { head: "output", cell: ([, , output]) => output },
+  { head: "champion", cell: ([, , , was]) => was.toFixed(3), right: true },
+  { head: "candidate", cell: ([, , , , now]) => now.toFixed(3), right: true },
+];
 
 export function GateReportDialog({ found, onClose }: { found: GateReport; onClose: () => void }) {
   const report = found.report as unknown as Gate;
@@ -56,73 +81,16 @@ export function GateReportDialog({ found, onClose }: { found: GateReport; onClos
         <Figure name="size">{report.size_ratio?.toFixed(2) ?? "–"}×</Figure>
         <Figure name="offsets">{report.offsets ?? "–"}</Figure>
       </dl>
-      {judged.length > 0 && (
-        <div className="scroll">
-          <table aria-label="Answered right">
-            <thead>
-              <tr>
-                <th scope="col">right answers on</th>
-                <th scope="col" className="right">
-                  labelled
-                </th>
-                <th scope="col" className="right">
-                  champion
-                </th>
-                <th scope="col" className="right">
-                  candidate
-                </th>
-                <th scope="col" className="right">
-                  difference, 95 %
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {judged.map(([name, one]) => (
-                <tr key={name}>
-                  <td>{name}</td>
-                  <td className="right">{one.labelled}</td>
-                  <td className="right">{share(one.champion)}</td>
-                  <td className="right">{share(one.candidate)}</td>
-                  <td className="right">
-                    {one.low.toFixed(3)} to {one.high.toFixed(3)}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
+      {judged.length > 0 && <Table name="Answered right" rows={judged} columns={JUDGED} rowKey={([name]) => name} />}
       {report.changed && report.changed.length > 0 && (
         <>
           <h3>Decisions that change, the largest first</h3>
-          <div className="scroll">
-            <table aria-label="Changed decisions">
-              <thead>
-                <tr>
-                  <th scope="col">request</th>
-                  <th scope="col">output</th>
-                  <th scope="col" className="right">
-                    champion
-                  </th>
-                  <th scope="col" className="right">
-                    candidate
-                  </th>
-                </tr>
-              </thead>
-              <tbody>
-                {report.changed.map(([id, part, output, was, now]) => (
-                  <tr key={id + part + output}>
-                    <td>
-                      <Link to={at("requests", id)}>{id}</Link> {part}
-                    </td>
-                    <td>{output}</td>
-                    <td className="right">{was.toFixed(3)}</td>
-                    <td className="right">{now.toFixed(3)}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <Table
+            name="Changed decisions"
+            rows={report.changed}
+            columns={CHANGED}
+            rowKey={([id, part, output]) => `${id}/${part}/${output}`}
+          />
         </>
       )}
       <h3>All of it</h3>

@@ -1,7 +1,6 @@
-/** A table that sorts by its heads. */
+/** A table that is sorted by a click on a head, where its column has a `sort`. */
 import {
   type ColumnDef,
-  flexRender,
   getCoreRowModel,
   getSortedRowModel,
   type SortingState,
@@ -14,7 +13,6 @@ export interface Column<T> {
   cell: (row: T) => ReactNode;
   sort?: (row: T) => number | string;
   right?: boolean;
-  narrow?: boolean;
 }
 
 export function Table<T>({
@@ -24,17 +22,15 @@ export function Table<T>({
   onRow,
   chosen,
   rowKey,
-  first,
 }: {
   rows: T[];
   columns: Column<T>[];
   name: string;
   onRow?: (row: T) => void;
   chosen?: (row: T) => boolean;
-  rowKey: (row: T) => string;
-  first?: SortingState;
+  rowKey: (row: T, index: number) => string;
 }) {
-  const [sorting, setSorting] = useState<SortingState>(first ?? []);
+  const [sorting, setSorting] = useState<SortingState>([]);
   const defs = useMemo<ColumnDef<T>[]>(
     () =>
       columns.map((one) => ({
@@ -42,7 +38,6 @@ export function Table<T>({
         header: one.head,
         enableSorting: Boolean(one.sort),
         accessorFn: one.sort ?? (() => ""),
-        cell: ({ row }) => one.cell(row.original),
         sortDescFirst: Boolean(one.right),
       })),
     [columns],
@@ -55,20 +50,20 @@ export function Table<T>({
     getCoreRowModel: getCoreRowModel(),
     getSortedRowModel: getSortedRowModel(),
     getRowId: rowKey,
+    autoResetPageIndex: false, // there are no pages, and each reset would draw the table once more
   });
-  const about = (id: string) => columns.find((one) => one.head === id);
   return (
     <div className="scroll">
       <table aria-label={name}>
         <thead>
           <tr>
-            {table.getFlatHeaders().map((header) => {
+            {table.getFlatHeaders().map((header, i) => {
               const sorted = header.column.getIsSorted();
               return (
                 <th
                   key={header.id}
                   scope="col"
-                  className={about(header.id)?.right ? "right" : ""}
+                  className={columns[i]?.right ? "right" : ""}
                   aria-sort={sorted === "asc" ? "ascending" : sorted === "desc" ? "descending" : undefined}
                 >
                   {header.column.getCanSort() ? (
@@ -91,9 +86,9 @@ export function Table<T>({
               className={[onRow ? "link" : "", chosen?.(row.original) ? "chosen" : ""].join(" ")}
               onClick={onRow ? () => onRow(row.original) : undefined}
             >
-              {row.getVisibleCells().map((cell) => (
-                <td key={cell.id} className={about(cell.column.id)?.right ? "right" : ""}>
-                  {flexRender(cell.column.columnDef.cell, cell.getContext())}
+              {columns.map((one) => (
+                <td key={one.head} className={one.right ? "right" : ""}>
+                  {one.cell(row.original)}
                 </td>
               ))}
             </tr>
