@@ -2,7 +2,7 @@
 import { useMemo } from "react";
 import type { Act, Acts } from "../api";
 import { exact } from "../format";
-import { Badge, Empty, Trouble, useGet } from "../parts/basic";
+import { Badge, Empty, PageTitle, Trouble, useGet } from "../parts/basic";
 import { type Column, Table } from "../parts/table";
 
 export default function Audit() {
@@ -33,9 +33,7 @@ export default function Audit() {
   );
   return (
     <>
-      <div className="bar">
-        <h1>Audit</h1>
-      </div>
+      <PageTitle name="Audit" />
       {error && <Trouble error={error} />}
       {data &&
         (data.entries.length ? (

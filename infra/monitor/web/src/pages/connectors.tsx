@@ -1,7 +1,7 @@
 /** Kafka Connect: what each connector and its tasks do. Configurations are not shown: they may hold passwords. */
 import { useState } from "react";
 import { type Connectors as Answer, post } from "../api";
-import { Badge, Dot, Empty, RoleButton, Section, Trouble, useGet } from "../parts/basic";
+import { Badge, Dot, Empty, PageTitle, RoleButton, Section, Trouble, useGet } from "../parts/basic";
 
 const dot = (state: string) => (state === "RUNNING" ? "running" : state === "FAILED" ? "wrong" : "off");
 
@@ -12,10 +12,7 @@ export default function Connectors() {
     void post(`connectors/${encodeURIComponent(name)}/restart`, {}).then(() => refetch(), setFailed);
   return (
     <>
-      <div className="bar">
-        <h1>Connectors</h1>
-        {data?.address && <span className="dim">{data.address}</span>}
-      </div>
+      <PageTitle name="Connectors">{data?.address && <span className="dim">{data.address}</span>}</PageTitle>
       {error && <Trouble error={error} />}
       {failed !== null && <Trouble error={failed} />}
       {data && !data.address && (

@@ -1,7 +1,7 @@
 /** Drift by signal against its baseline, with what was found and what counts. */
 import type { Drift as Answer, BlindSpots, Watched } from "../api";
 import { ago, clock, count, exact, significant } from "../format";
-import { Badge, Empty, Link, Section, Trouble, useGet } from "../parts/basic";
+import { Badge, Empty, Link, PageTitle, Section, Trouble, useGet } from "../parts/basic";
 import { at } from "../router";
 
 export default function Drift() {
@@ -15,9 +15,7 @@ export default function Drift() {
   );
   return (
     <>
-      <div className="bar">
-        <h1>Drift</h1>
-      </div>
+      <PageTitle name="Drift" />
       {error && <Trouble error={error} />}
       {data && !data.watched.length && (
         <Empty command="./millrace up --with training">

@@ -2,7 +2,7 @@
 import { useMemo, useState } from "react";
 import type { Features as Answer, Parity as Compared, EntityFeatures, FeatureAbout } from "../api";
 import { compact, seconds } from "../format";
-import { Badge, Empty, Figure, Link, Section, Trouble, useGet } from "../parts/basic";
+import { Badge, Empty, Figure, Link, PageTitle, Section, Trouble, useGet } from "../parts/basic";
 import { type Column, Table } from "../parts/table";
 import { at, go, usePlace, withParams } from "../router";
 
@@ -40,9 +40,7 @@ export default function Features({ entity, id }: { entity: string; id: string })
   );
   return (
     <>
-      <div className="bar">
-        <h1>Features</h1>
-      </div>
+      <PageTitle name="Features" />
       {error && <Trouble error={error} />}
       <Section title="Freshness">
         {data?.steps.some((one) => one.lag !== null) ? (

@@ -2,7 +2,7 @@
 import { useMemo, useState } from "react";
 import { type Catalogue, type DeadLetter, type LetterGroup, type LetterGroups, type LetterPage, query } from "../api";
 import { ago, bytes, clock, count, exact } from "../format";
-import { Badge, Empty, Link, Section, Trouble, useGet } from "../parts/basic";
+import { Badge, Empty, Link, PageTitle, Section, Trouble, useGet } from "../parts/basic";
 import { MendLetterDialog, RedriveDialog } from "../parts/letter_dialogs";
 import { type Column, Table } from "../parts/table";
 import { at, go, usePlace, withParams } from "../router";
@@ -43,17 +43,7 @@ export default function Letters({ topic }: { topic: string }) {
   const run = groups.data?.run;
   return (
     <>
-      <div className="bar">
-        <h1>
-          {topic ? (
-            <>
-              <Link to="/deadletters">Dead letters</Link> / {topic}
-            </>
-          ) : (
-            "Dead letters"
-          )}
-        </h1>
-      </div>
+      <PageTitle name="Dead letters" path="/deadletters" only={topic} />
       {groups.error && <Trouble error={groups.error} />}
       {run && (
         <p className={run.state === "failed" ? "trouble" : "hint"} role="status">

@@ -2,7 +2,7 @@
 import { useState } from "react";
 import type { Models as Answer, GateReport, Model, RegisteredVersion, RegisteredVersions } from "../api";
 import { ago, clock, exact, millis, share, significant } from "../format";
-import { Badge, Empty, Figure, Link, RoleButton, Section, Trouble, useGet } from "../parts/basic";
+import { Badge, Empty, Figure, Link, PageTitle, RoleButton, Section, Trouble, useGet } from "../parts/basic";
 import { Axis, ModelCharts } from "../parts/model_charts";
 import { GateReportDialog, ModelActionDialog, type WORDS } from "../parts/model_dialogs";
 import { type Column, Table } from "../parts/table";
@@ -17,16 +17,7 @@ export default function Models({ only }: { only: string }) {
   const models = (data?.models ?? []).filter((one) => !only || one.name === only);
   return (
     <>
-      <div className="bar">
-        <h1>
-          {only ? (
-            <>
-              <Link to="/models">Models</Link> / {only}
-            </>
-          ) : (
-            "Models"
-          )}
-        </h1>
+      <PageTitle name="Models" path="/models" only={only}>
         <div className="choices" role="group" aria-label="Time shown">
           {HOURS.map((one) => (
             <button
@@ -40,7 +31,7 @@ export default function Models({ only }: { only: string }) {
             </button>
           ))}
         </div>
-      </div>
+      </PageTitle>
       {error && <Trouble error={error} />}
       {data && !models.length && (
         <Empty command="./millrace models promote moderation-text FOLDER --reason &quot;…&quot;">

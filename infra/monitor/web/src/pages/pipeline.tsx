@@ -6,7 +6,7 @@ import type { Catalogue, EdgeNow, GroupNow, Snapshot } from "../api";
 import { ago, clock, compact, perSecond, seconds } from "../format";
 import { drawn, topicOf, visible } from "../graph";
 import { useLive } from "../live";
-import { Badge, Dot, Empty, Link, Section, useGet } from "../parts/basic";
+import { Badge, Dot, Empty, Link, PageTitle, Section, useGet } from "../parts/basic";
 import { type Data, EDGE_TYPES, type Lag, NODE_TYPES, useLayout } from "../parts/pipeline_graph";
 import { type Column, Table } from "../parts/table";
 import { at, go, usePlace, withParams } from "../router";
@@ -68,8 +68,7 @@ export default function Pipeline() {
   );
   return (
     <div className="pipeline">
-      <div className="bar">
-        <h1>Pipeline</h1>
+      <PageTitle name="Pipeline">
         <div className="choices" role="group" aria-label="What is drawn">
           <a
             className={all ? "" : "on"}
@@ -103,7 +102,7 @@ export default function Pipeline() {
             inner topics
           </a>
         </div>
-      </div>
+      </PageTitle>
       {wrong.length > 0 && (
         <ul className="wrongs" aria-label="What stands out">
           {wrong.map(({ name, why }) => (

@@ -2,7 +2,7 @@
 import type { Json, ReadRecord, RequestWay } from "../api";
 import { clock, exact, millis } from "../format";
 import { withoutBytes } from "../media";
-import { Badge, Empty, Figure, JsonText, Link, Section, Trouble, useGet } from "../parts/basic";
+import { Badge, Empty, Figure, JsonText, Link, PageTitle, Pairs, Section, Trouble, useGet } from "../parts/basic";
 import { LeftOut } from "../parts/left_out";
 import { Table } from "../parts/table";
 import { at, go } from "../router";
@@ -34,17 +34,7 @@ export default function Requests({ id }: { id: string }) {
   const said = answer ? values(answer) : {};
   return (
     <>
-      <div className="bar">
-        <h1>
-          {id ? (
-            <>
-              <Link to="/requests">Requests</Link> / {id}
-            </>
-          ) : (
-            "Requests"
-          )}
-        </h1>
-      </div>
+      <PageTitle name="Requests" path="/requests" only={id} />
       <form
         className="bar"
         onSubmit={(event) => {
@@ -207,16 +197,7 @@ function RecordFacts({ record }: { record: ReadRecord }) {
   return (
     <>
       {cause.length > 0 && (
-        <dl className="pairs">
-          {cause.map(([name, value]) => (
-            <div key={name}>
-              <dt>{name}</dt>
-              <dd>
-                <code>{value}</code>
-              </dd>
-            </div>
-          ))}
-        </dl>
+        <Pairs of={cause} />
       )}
       <LeftOut value={record.value} />
       {ids.length > 0 && (

@@ -1,7 +1,7 @@
 /** Schemas: every version of a subject, and what changed from one to the next. */
 import { useMemo } from "react";
 import type { SchemaVersion, SchemaVersions, Subject, Subjects } from "../api";
-import { Badge, Empty, Link, Section, Trouble, useGet } from "../parts/basic";
+import { Badge, Empty, Link, PageTitle, Section, Trouble, useGet } from "../parts/basic";
 import { type Column, Table } from "../parts/table";
 import { at, go, usePlace, withParams } from "../router";
 
@@ -50,9 +50,7 @@ export default function Schemas({ subject }: { subject: string }) {
   if (subject) return <SubjectVersions subject={subject} />;
   return (
     <>
-      <div className="bar">
-        <h1>Schemas</h1>
-      </div>
+      <PageTitle name="Schemas" />
       {list.error && <Trouble error={list.error} />}
       {list.data &&
         (list.data.subjects.length ? (
@@ -85,12 +83,9 @@ function SubjectVersions({ subject }: { subject: string }) {
   );
   return (
     <>
-      <div className="bar">
-        <h1>
-          <Link to="/schemas">Schemas</Link> / {subject}
-        </h1>
+      <PageTitle name="Schemas" path="/schemas" only={subject}>
         {data && <Badge>{data.compatibility || "no level of its own"}</Badge>}
-      </div>
+      </PageTitle>
       {error && <Trouble error={error} />}
       {newer && (
         <Section

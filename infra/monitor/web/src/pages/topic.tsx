@@ -3,7 +3,7 @@ import { useMemo, useState } from "react";
 import type { PartitionNow, RecordPage, TopicPage } from "../api";
 import { bytes, compact, count, guarantee, perSecond, seconds } from "../format";
 import { useLive } from "../live";
-import { Badge, Empty, Figure, JsonText, Link, RoleButton, Trouble, useGet } from "../parts/basic";
+import { Badge, Empty, Figure, JsonText, Link, PageTitle, RoleButton, Trouble, useGet } from "../parts/basic";
 import { Chart, useHistory } from "../parts/chart";
 import { Messages } from "../parts/messages";
 import { ProduceDialog } from "../parts/produce_dialog";
@@ -59,10 +59,7 @@ export default function Topic({ name }: { name: string }) {
     );
   return (
     <>
-      <div className="bar">
-        <h1>
-          <Link to="/topics">Topics</Link> / {name}
-        </h1>
+      <PageTitle name="Topics" path="/topics" only={name}>
         {found?.about && (
           <>
             <Badge>{guarantee(found.about.guarantee)}</Badge>
@@ -81,7 +78,7 @@ export default function Topic({ name }: { name: string }) {
             Redrive…
           </Link>
         )}
-      </div>
+      </PageTitle>
       <dl className="figures">
         <Figure name="offsets kept">{compact(kept)}</Figure>
         <Figure name="size of values, about">

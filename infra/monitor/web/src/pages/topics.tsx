@@ -3,7 +3,7 @@ import { useMemo } from "react";
 import type { Catalogue, TopicAbout } from "../api";
 import { compact, guarantee, perSecond, seconds } from "../format";
 import { useLive } from "../live";
-import { Badge, Link, useGet } from "../parts/basic";
+import { Badge, Link, PageTitle, useGet } from "../parts/basic";
 import { type Column, Table } from "../parts/table";
 import { at, go, usePlace, withParams } from "../router";
 
@@ -72,8 +72,7 @@ export default function Topics() {
   );
   return (
     <>
-      <div className="bar">
-        <h1>Topics</h1>
+      <PageTitle name="Topics">
         <input
           data-search
           type="search"
@@ -95,7 +94,7 @@ export default function Topics() {
             </button>
           ))}
         </div>
-      </div>
+      </PageTitle>
       <Table
         name="Topics"
         rows={rows}

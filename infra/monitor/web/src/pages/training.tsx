@@ -2,7 +2,7 @@
 import { useMemo } from "react";
 import type { Training as Answer, TrainingEvent } from "../api";
 import { clock, exact, seconds } from "../format";
-import { Badge, Empty, Link, Section, Trouble, useGet } from "../parts/basic";
+import { Badge, Empty, Link, PageTitle, Pairs, Section, Trouble, useGet } from "../parts/basic";
 import { at } from "../router";
 
 const KIND: Record<string, string> = {
@@ -19,17 +19,7 @@ export default function Training({ run }: { run: string }) {
   const runs = (data?.runs ?? []).filter((one) => !run || one.run_key === run);
   return (
     <>
-      <div className="bar">
-        <h1>
-          {run ? (
-            <>
-              <Link to="/training">Training</Link> / {run}
-            </>
-          ) : (
-            "Training"
-          )}
-        </h1>
-      </div>
+      <PageTitle name="Training" path="/training" only={run} />
       {error && <Trouble error={error} />}
       {data && !runs.length && (
         <Empty command="./millrace demo --drift">
@@ -75,16 +65,7 @@ export default function Training({ run }: { run: string }) {
               ))}
           </ol>
           {run && Object.keys(one.options).length > 0 && (
-            <dl className="pairs">
-              {Object.entries(one.options).map(([name, value]) => (
-                <div key={name}>
-                  <dt>{name}</dt>
-                  <dd>
-                    <code>{value}</code>
-                  </dd>
-                </div>
-              ))}
-            </dl>
+            <Pairs of={Object.entries(one.options)} />
           )}
         </Section>
       ))}

@@ -3,7 +3,7 @@ import { useMemo } from "react";
 import type { EdgeNow, LoopNow, Process } from "../api";
 import { ago, bytes, compact, count, millis, perSecond, seconds, share } from "../format";
 import { useLive } from "../live";
-import { Badge, Dot, Empty, Figure, Link, Section } from "../parts/basic";
+import { Badge, Dot, Empty, Figure, Link, PageTitle, Section } from "../parts/basic";
 import { Chart, Histogram, MarkKey, useHistory } from "../parts/chart";
 import { type Column, Table } from "../parts/table";
 import { at } from "../router";
@@ -102,22 +102,13 @@ export default function Workers({ only }: { only: string }) {
   const job = snapshot?.jobs.find((one) => `flink-${one.name}` === only);
   return (
     <>
-      <div className="bar">
-        <h1>
-          {only ? (
-            <>
-              <Link to="/workers">Workers</Link> / {only}
-            </>
-          ) : (
-            "Workers"
-          )}
-        </h1>
+      <PageTitle name="Workers" path="/workers" only={only}>
         {group?.wrong.map((why) => (
           <Badge key={why} kind="bad">
             {why}
           </Badge>
         ))}
-      </div>
+      </PageTitle>
       {job && (
         <Section title={`Flink job ${job.name}`}>
           <dl className="figures">

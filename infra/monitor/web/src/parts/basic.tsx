@@ -52,6 +52,32 @@ export const Section = ({
   );
 };
 
+/** The head of a page. only: the one that is shown of many; `path` leads back to all of them. */
+export const PageTitle = ({
+  name,
+  path = "",
+  only = "",
+  children,
+}: {
+  name: string;
+  path?: string;
+  only?: string;
+  children?: ReactNode;
+}) => (
+  <div className="bar">
+    <h1>
+      {only ? (
+        <>
+          <Link to={path}>{name}</Link> / {only}
+        </>
+      ) : (
+        name
+      )}
+    </h1>
+    {children}
+  </div>
+);
+
 /** What would be here, and what fills it. */
 export const Empty = ({ children, command }: { children: ReactNode; command?: string }) => (
   <div className="empty">
@@ -89,6 +115,20 @@ export const Figure = ({ name, children, kind = "" }: { name: string; children: 
     <dt>{name}</dt>
     <dd>{children}</dd>
   </div>
+);
+
+/** Names, each with its value as it was written. */
+export const Pairs = ({ of }: { of: [string, string][] }) => (
+  <dl className="pairs">
+    {of.map(([name, value]) => (
+      <div key={name}>
+        <dt>{name}</dt>
+        <dd>
+          <code>{value}</code>
+        </dd>
+      </div>
+    ))}
+  </dl>
 );
 
 export const JsonText = ({ value }: { value: unknown }) => (

@@ -5,7 +5,7 @@ import { exactly } from "../exact";
 import { count } from "../format";
 import { withoutBytes } from "../media";
 import { at } from "../router";
-import { Dialog, JsonText, Link, RoleButton, Trouble, useGet } from "./basic";
+import { Dialog, JsonText, Link, Pairs, RoleButton, Trouble, useGet } from "./basic";
 import { MediaList } from "./media";
 
 /** First what would happen, then, with a token, the sending. */
@@ -168,16 +168,7 @@ export function MendLetterDialog({ letter, onClose }: { letter: DeadLetter; onCl
             </dd>
           </dl>
           <h4>headers</h4>
-          <dl className="pairs">
-            {Object.entries(record.data?.headers ?? {}).map(([name, value]) => (
-              <div key={name}>
-                <dt>{name}</dt>
-                <dd>
-                  <code>{value}</code>
-                </dd>
-              </div>
-            ))}
-          </dl>
+          <Pairs of={Object.entries(record.data?.headers ?? {})} />
           <h4>as it came</h4>
           {record.data && (
             <>

@@ -3,7 +3,7 @@ import type { Message } from "../api";
 import { bytes, exact } from "../format";
 import { withoutBytes } from "../media";
 import { at, go, withParams } from "../router";
-import { JsonText, Link, Trouble, useGet } from "./basic";
+import { JsonText, Link, Pairs, Trouble, useGet } from "./basic";
 import { LeftOut } from "./left_out";
 import { MediaList } from "./media";
 
@@ -54,16 +54,7 @@ export function RecordPanel({ topic, position }: { topic: string; position: stri
           <h4>value</h4>
           <JsonText value={withoutBytes(data.value)} />
           <h4>headers</h4>
-          <dl className="pairs">
-            {Object.entries(data.headers).map(([name, value]) => (
-              <div key={name}>
-                <dt>{name}</dt>
-                <dd>
-                  <code>{value}</code>
-                </dd>
-              </div>
-            ))}
-          </dl>
+          <Pairs of={Object.entries(data.headers)} />
         </>
       )}
     </aside>
