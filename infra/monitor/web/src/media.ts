@@ -1,6 +1,7 @@
 /** Pictures and sounds in records. Bytes come as text with a character a byte; what they are is told by their first bytes alone, and
  * only a browser ever decodes them. */
 import type { Json } from "./answers";
+import { isObject } from "./values";
 
 export type MediaType =
   | "image/png"
@@ -89,7 +90,7 @@ const BOOKKEEPING =
 
 /** A record's own fields first; then ids, times, offsets and what else our processes keep of it. */
 export function ownFirst(value: Json): Json {
-  if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
+  if (!isObject(value)) return value;
   const fields = Object.entries(value).filter(([, one]) => one !== null);
   const own = fields.filter(([name]) => !BOOKKEEPING.test(name));
   return Object.fromEntries([...own, ...fields.filter(([name]) => BOOKKEEPING.test(name))]);

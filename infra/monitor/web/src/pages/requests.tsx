@@ -1,18 +1,17 @@
 /** One request's whole way: where it came in, with whom it was computed, by what, with which features, and what came out. */
-import type { Json, ReadRecord, RequestWay } from "../api";
+import type { ReadRecord, RequestWay } from "../api";
 import { clock, exact, millis } from "../format";
 import { withoutBytes } from "../media";
 import { Badge, Empty, Figure, JsonText, Link, PageTitle, Pairs, Section, Trouble, useGet } from "../parts/basic";
 import { LeftOut } from "../parts/left_out";
 import { Table } from "../parts/table";
 import { at, go } from "../router";
+import { type Fields, isObject, listOf } from "../values";
 
 const recordAt = ({ topic, partition, offset }: ReadRecord): string =>
   `${at("topics", topic)}?from=offset&partition=${partition}&offset=${offset}&open=${partition}:${offset}`;
 
-type Value = { [key: string]: Json };
-const values = (record: ReadRecord): Value =>
-  record.value !== null && typeof record.value === "object" && !Array.isArray(record.value) ? record.value : {};
+const values = ({ value }: ReadRecord): Fields => (isObject(value) ? value : {});
 
 /** What kind of step a record is. Pure. */
 export function step(record: ReadRecord): string {
@@ -88,8 +87,9 @@ export default function Requests({ id }: { id: string }) {
                 <Figure name="computed">{millis(Number(said["compute_ms"]))}</Figure>
                 <Figure name="batch of">{String(said["batch_size"])}</Figure>
                 <Figure name="answered by">
-                  {(said["models"] as Value[] | undefined)
-                    ?.map((one) => `${String(one["name"])} ${String(one["version"])} (${String(one["arm"])})`)
+                  {listOf(said["models"])
+                    .filter(isObject)
+                    .map((one) => `${String(one["name"])} ${String(one["version"])} (${String(one["arm"])})`)
                     .join(", ") || "no model"}
                 </Figure>
               </>
@@ -176,8 +176,8 @@ function RecordFacts({ record }: { record: ReadRecord }) {
   const cause = Object.entries(record.headers).filter(
     ([name]) => name.startsWith("error-") || ["attempt", "redrive", "traceparent"].includes(name),
   );
-  const features = (said["features"] as Value[] | undefined)?.filter((one) => typeof one === "object") ?? [];
-  const ids = (said["request_ids"] as string[] | undefined) ?? [];
+  const features = listOf(said["features"]).filter(isObject);
+  const ids = listOf(said["request_ids"]);
   const shown = Object.fromEntries(
     Object.entries(said).filter(
       ([name, value]) =>

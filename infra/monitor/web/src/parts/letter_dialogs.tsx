@@ -5,6 +5,7 @@ import { exactly } from "../exact";
 import { count } from "../format";
 import { withoutBytes } from "../media";
 import { at } from "../router";
+import { notDecoded } from "../values";
 import { Dialog, JsonText, Link, Pairs, RoleButton, Trouble, useGet } from "./basic";
 import { MediaList } from "./media";
 
@@ -110,13 +111,10 @@ const PlanSaid = ({ plan, sent }: { plan: RedrivePlan; sent: boolean }) => (
 /** One letter: why it is dead, what it holds, and a place to mend it. */
 export function MendLetterDialog({ letter, onClose }: { letter: DeadLetter; onClose: () => void }) {
   const [topic, partition, offset] = letter.position;
-  const record = useGet<Message>(`topics/${encodeURIComponent(topic)}/records/${partition}/${offset}`);
+  const path = `topics/${encodeURIComponent(topic)}/records/${partition}/${offset}`;
+  const record = useGet<Message>(path);
   const source = letter.origin.split("/")[0] ?? "";
-  const bad =
-    record.data &&
-    record.data.value !== null &&
-    typeof record.data.value === "object" &&
-    "not_decoded" in record.data.value;
+  const bad = record.data !== undefined && notDecoded(record.data.value) !== null;
   const form = useGet<ProduceForm>(
     bad && source && source !== "?" ? `topics/${encodeURIComponent(source)}/form` : null,
   );
@@ -177,7 +175,7 @@ export function MendLetterDialog({ letter, onClose }: { letter: DeadLetter; onCl
             </>
           )}
           <p>
-            <a href={`/api/topics/${encodeURIComponent(topic)}/records/${partition}/${offset}/raw`} download>
+            <a href={`/api/${path}/raw`} download>
               its bytes
             </a>
           </p>

@@ -7,6 +7,7 @@ import { bytes, clock, count, exact, oneLine } from "../format";
 import { ownFirst, withoutBytes } from "../media";
 import { go, usePlace, withParams } from "../router";
 import { shared } from "../shared";
+import { notDecoded } from "../values";
 import { Empty, Trouble, useGet } from "./basic";
 import { RecordPanel } from "./record_panel";
 
@@ -196,7 +197,7 @@ function RecordList({ records, open }: { records: Message[]; open: string | null
         {rows.getVirtualItems().map((item) => {
           const record = records[item.index]!;
           const here = `${record.partition}:${record.offset}`;
-          const bad = record.value !== null && typeof record.value === "object" && "not_decoded" in record.value;
+          const why = notDecoded(record.value);
           return (
             <div
               key={`${here}:${item.index}`}
@@ -205,7 +206,7 @@ function RecordList({ records, open }: { records: Message[]; open: string | null
               style={{ transform: `translateY(${item.start}px)`, height: ROW }}
             >
               <a
-                className={`row ${open === here ? "chosen" : ""} ${bad ? "bad" : ""}`}
+                className={`row ${open === here ? "chosen" : ""} ${why === null ? "" : "bad"}`}
                 href={withParams({ open: here })}
                 onClick={(e) => {
                   e.preventDefault();
@@ -214,9 +215,7 @@ function RecordList({ records, open }: { records: Message[]; open: string | null
               >
                 <time title={exact(record.timestamp_ms)}>{clock(record.timestamp_ms)}</time>
                 <span className="value">
-                  {bad
-                    ? `not decoded: ${String((record.value as { not_decoded: string }).not_decoded)}`
-                    : oneLine(ownFirst(withoutBytes(record.value)))}
+                  {why === null ? oneLine(ownFirst(withoutBytes(record.value))) : `not decoded: ${why}`}
                 </span>
                 <span className="key">{oneLine(record.key, 40)}</span>
                 <span className="size">{bytes(record.bytes)}</span>

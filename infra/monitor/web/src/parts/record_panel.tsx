@@ -3,6 +3,7 @@ import type { Message } from "../api";
 import { bytes, exact } from "../format";
 import { withoutBytes } from "../media";
 import { at, go, withParams } from "../router";
+import { notDecoded } from "../values";
 import { JsonText, Link, Pairs, Trouble, useGet } from "./basic";
 import { LeftOut } from "./left_out";
 import { MediaList } from "./media";
@@ -11,7 +12,7 @@ export function RecordPanel({ topic, position }: { topic: string; position: stri
   const [partition, offset] = position.split(":");
   const path = `topics/${encodeURIComponent(topic)}/records/${partition}/${offset}`;
   const { data, error } = useGet<Message>(path);
-  const bad = data && data.value !== null && typeof data.value === "object" && "not_decoded" in data.value;
+  const why = data ? notDecoded(data.value) : null;
   const id = data?.headers["ce_id"];
   return (
     <aside className="one" aria-label={`Record ${position}`}>
@@ -34,11 +35,7 @@ export function RecordPanel({ topic, position }: { topic: string; position: stri
       {error && <Trouble error={error} />}
       {data && (
         <>
-          {bad && (
-            <div className="trouble">
-              This record does not decode: {String((data.value as { not_decoded: string }).not_decoded)}
-            </div>
-          )}
+          {why !== null && <div className="trouble">This record does not decode: {why}</div>}
           <LeftOut value={data.value} />
           <MediaList value={data.value} />
           <dl className="pairs">
