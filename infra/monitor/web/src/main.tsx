@@ -13,6 +13,7 @@ const client = new QueryClient({
       staleTime: 1000,
       placeholderData: (kept: unknown) => kept,
     },
+    mutations: { networkMode: "always" }, // the monitor is on this machine: an action does not wait for a network
   },
 });
 

@@ -1,5 +1,5 @@
 /** Small parts that every page is made of. */
-import { useQuery } from "@tanstack/react-query";
+import { useMutation, useQuery } from "@tanstack/react-query";
 import { type ReactNode, useEffect, useId, useRef, useState, useSyncExternalStore } from "react";
 import type { Session as Granted } from "../answers";
 import { get, keepSession, post, Refused, session, type TabSession } from "../api";
@@ -191,23 +191,19 @@ export function Dialog({
 export function Unlock({ onClose }: { onClose: () => void }) {
   const known = session();
   const [token, setToken] = useState("");
-  const [error, setError] = useState<unknown>(null);
-  const submit = async () => {
-    try {
+  const { mutate, error } = useMutation({
+    mutationFn: async () => {
       const as = { token: token.trim(), actor: "", role: "" };
-      const found = await post<Granted>("session", {}, as);
-      keepSession({ ...as, ...found });
+      keepSession({ ...as, ...(await post<Granted>("session", {}, as)) });
       onClose();
-    } catch (caught) {
-      setError(caught);
-    }
-  };
+    },
+  });
   return (
     <Dialog title="Unlock actions" onClose={onClose}>
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          void submit();
+          mutate();
         }}
       >
         <p>
@@ -227,7 +223,7 @@ export function Unlock({ onClose }: { onClose: () => void }) {
           A token a role: operator (records, dead letters, runs) or releaser (models).{" "}
           <Command words="./millrace monitor --tokens --name NAME" />
         </p>
-        {error !== null && <Trouble error={error} />}
+        {error && <Trouble error={error} />}
         <div className="buttons">
           {known && (
             <button

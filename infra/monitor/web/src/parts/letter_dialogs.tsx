@@ -1,4 +1,5 @@
 /** Dead letters sent again: what would happen, and mending one first. */
+import { useMutation } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { type DeadLetter, type Json, type Message, type ProduceForm, post, type RedrivePlan } from "../api";
 import { exactly } from "../exact";
@@ -8,6 +9,22 @@ import { at } from "../router";
 import { notDecoded } from "../values";
 import { Dialog, JsonText, Link, Pairs, RoleButton, Trouble, useGet } from "./basic";
 import { MediaList } from "./media";
+
+/** Asks what a redrive would do, or begins it; both answer with the plan. order: throws where it cannot be sent. */
+function useRedrive() {
+  const { data, error, variables, mutate } = useMutation({
+    mutationFn: async ({ dry_run, order }: { dry_run: boolean; order: () => Record<string, unknown> }) =>
+      post<RedrivePlan>("deadletters/redrive", { ...order(), dry_run }),
+  });
+  const sent = data !== undefined && variables?.dry_run === false;
+  const said = (
+    <>
+      {error && <Trouble error={error} />}
+      {data && <PlanSaid plan={data} sent={sent} />}
+    </>
+  );
+  return { ask: mutate, sent, said };
+}
 
 /** First what would happen, then, with a token, the sending. */
 export function RedriveDialog({
@@ -21,18 +38,8 @@ export function RedriveDialog({
 }) {
   const [rate, setRate] = useState(100);
   const [reason, setReason] = useState("");
-  const [plan, setPlan] = useState<RedrivePlan | null>(null);
-  const [sent, setSent] = useState(false);
-  const [error, setError] = useState<unknown>(null);
-  const ask = async (dry_run: boolean) => {
-    setError(null);
-    try {
-      setPlan(await post<RedrivePlan>("deadletters/redrive", { ...body, dry_run, rate_per_s: rate, reason }));
-      setSent(!dry_run);
-    } catch (caught) {
-      setError(caught);
-    }
-  };
+  const { ask, sent, said } = useRedrive();
+  const order = () => ({ ...body, rate_per_s: rate, reason });
   return (
     <Dialog title={title} onClose={onClose}>
       <p>
@@ -60,14 +67,13 @@ export function RedriveDialog({
           />
         </label>
       </div>
-      {error !== null && <Trouble error={error} />}
-      {plan && <PlanSaid plan={plan} sent={sent} />}
+      {said}
       <div className="buttons">
-        <RoleButton needs="operator" onClick={() => void ask(true)}>
+        <RoleButton needs="operator" onClick={() => ask({ dry_run: true, order })}>
           Dry run
         </RoleButton>
         {!sent && (
-          <RoleButton needs="operator" kind="main" onClick={() => void ask(false)}>
+          <RoleButton needs="operator" kind="main" onClick={() => ask({ dry_run: false, order })}>
             Redrive
           </RoleButton>
         )}
@@ -119,31 +125,17 @@ export function MendLetterDialog({ letter, onClose }: { letter: DeadLetter; onCl
     bad && source && source !== "?" ? `topics/${encodeURIComponent(source)}/form` : null,
   );
   const [text, setText] = useState("");
-  const [plan, setPlan] = useState<RedrivePlan | null>(null);
-  const [sent, setSent] = useState(false);
-  const [error, setError] = useState<unknown>(null);
+  const { ask, sent, said } = useRedrive();
   useEffect(() => {
     if (record.data && !bad && !text) setText(JSON.stringify(record.data.value, null, 2));
     if (bad && form.data && !text)
       setText(JSON.stringify(Object.values(form.data.examples)[0] ?? form.data.example, null, 2));
   }, [record.data, form.data]);
-  const ask = async (dry_run: boolean, edited: boolean) => {
-    setError(null);
-    setPlan(null);
-    try {
-      const value = edited ? (exactly(text) as Json) : null;
-      setPlan(
-        await post<RedrivePlan>("deadletters/redrive", {
-          letters: [{ topic, partition, offset, value }],
-          dry_run,
-          reason: edited ? "mended by hand" : "",
-        }),
-      );
-      setSent(!dry_run);
-    } catch (caught) {
-      setError(caught);
-    }
-  };
+  const asItWas = () => ({ letters: [{ topic, partition, offset, value: null }], reason: "" });
+  const mended = () => ({
+    letters: [{ topic, partition, offset, value: exactly(text) as Json }],
+    reason: "mended by hand",
+  });
   return (
     <Dialog title={`${topic} ${partition}@${offset}`} onClose={onClose} wide>
       <div className="trouble">
@@ -194,16 +186,15 @@ export function MendLetterDialog({ letter, onClose }: { letter: DeadLetter; onCl
           {bad && <p className="hint">It does not decode, so this starts from an example of {source}.</p>}
         </div>
       </div>
-      {error !== null && <Trouble error={error} />}
-      {plan && <PlanSaid plan={plan} sent={sent} />}
+      {said}
       <div className="buttons">
-        <RoleButton needs="operator" onClick={() => void ask(true, true)}>
+        <RoleButton needs="operator" onClick={() => ask({ dry_run: true, order: mended })}>
           Dry run
         </RoleButton>
-        <RoleButton needs="operator" onClick={() => void ask(false, false)} disabled={sent}>
+        <RoleButton needs="operator" onClick={() => ask({ dry_run: false, order: asItWas })} disabled={sent}>
           Redrive as it was
         </RoleButton>
-        <RoleButton needs="operator" kind="main" onClick={() => void ask(false, true)} disabled={sent}>
+        <RoleButton needs="operator" kind="main" onClick={() => ask({ dry_run: false, order: mended })} disabled={sent}>
           Redrive mended
         </RoleButton>
       </div>

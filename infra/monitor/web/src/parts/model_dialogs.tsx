@@ -1,4 +1,5 @@
 /** What a person may do about a model, and the report of the gate. */
+import { useMutation } from "@tanstack/react-query";
 import { useState } from "react";
 import { type GateReport, type Model, type ModelUpdate, post, type TrainingRequest } from "../api";
 import { share } from "../format";
@@ -119,31 +120,26 @@ export function ModelActionDialog({
   const [reason, setReason] = useState("");
   const [arm, setArm] = useState("canary");
   const [part, setPart] = useState(10);
-  const [said, setSaid] = useState<ModelUpdate | TrainingRequest | null>(null);
-  const [error, setError] = useState<unknown>(null);
-  const [busy, setBusy] = useState(false);
-  const send = async () => {
-    setBusy(true);
-    setError(null);
-    try {
-      const body =
-        what === "promote"
-          ? { source, reason }
-          : what === "challenge"
-            ? { source: source || null, reason, arm, share: part / 100 }
-            : { reason };
-      setSaid(await post<ModelUpdate | TrainingRequest>(`models/${model.name}/${what}`, body));
-    } catch (caught) {
-      setError(caught);
-    }
-    setBusy(false);
-  };
+  const body =
+    what === "promote"
+      ? { source, reason }
+      : what === "challenge"
+        ? { source: source || null, reason, arm, share: part / 100 }
+        : { reason };
+  const {
+    data: said,
+    error,
+    isPending,
+    mutate,
+  } = useMutation({
+    mutationFn: () => post<ModelUpdate | TrainingRequest>(`models/${model.name}/${what}`, body),
+  });
   return (
     <Dialog title={`${WORDS[what]}: ${model.name}`} onClose={onClose}>
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          void send();
+          mutate();
         }}
       >
         {what === "challenge" && (
@@ -186,15 +182,15 @@ export function ModelActionDialog({
           why
           <input value={reason} onChange={(event) => setReason(event.target.value)} required maxLength={500} />
         </label>
-        {error !== null && <Trouble error={error} />}
+        {error && <Trouble error={error} />}
         {said && (
           <p role="status">
             done: {"run_key" in said ? said.run_key : said.version} is on the topic; what workers answer shows here
           </p>
         )}
         <div className="buttons">
-          <button type="submit" className="main" disabled={busy || said !== null}>
-            {busy ? "…" : WORDS[what]}
+          <button type="submit" className="main" disabled={isPending || said !== undefined}>
+            {isPending ? "…" : WORDS[what]}
           </button>
         </div>
       </form>

@@ -1,4 +1,5 @@
 /** A record typed by a person, checked against the schema by the server. */
+import { useMutation } from "@tanstack/react-query";
 import { useEffect, useMemo, useState } from "react";
 import { type Json, type Produced, type ProduceForm, post } from "../api";
 import { exactly } from "../exact";
@@ -9,8 +10,6 @@ export function ProduceDialog({ topic, onClose }: { topic: string; onClose: () =
   const form = useGet<ProduceForm>(`topics/${encodeURIComponent(topic)}/form`);
   const [key, setKey] = useState("");
   const [text, setText] = useState("");
-  const [said, setSaid] = useState<Produced | null>(null);
-  const [error, setError] = useState<unknown>(null);
   const choices = useMemo<Record<string, Json>>(
     () => ({ ...(form.data?.examples ?? {}), "of the schema": form.data?.example ?? null }),
     [form.data],
@@ -18,17 +17,10 @@ export function ProduceDialog({ topic, onClose }: { topic: string; onClose: () =
   useEffect(() => {
     if (form.data && !text) setText(JSON.stringify(Object.values(choices)[0], null, 2));
   }, [form.data]);
-  const send = async () => {
-    setError(null);
-    setSaid(null);
-    try {
-      setSaid(
-        await post<Produced>(`topics/${encodeURIComponent(topic)}/records`, { key, value: exactly(text) as Json }),
-      );
-    } catch (caught) {
-      setError(caught);
-    }
-  };
+  const sent = useMutation({
+    mutationFn: async () =>
+      post<Produced>(`topics/${encodeURIComponent(topic)}/records`, { key, value: exactly(text) as Json }),
+  });
   return (
     <Dialog title={`Produce to ${topic}`} onClose={onClose} wide>
       {form.error && <Trouble error={form.error} />}
@@ -36,7 +28,7 @@ export function ProduceDialog({ topic, onClose }: { topic: string; onClose: () =
         <form
           onSubmit={(event) => {
             event.preventDefault();
-            void send();
+            sent.mutate();
           }}
         >
           <div className="two">
@@ -66,10 +58,10 @@ export function ProduceDialog({ topic, onClose }: { topic: string; onClose: () =
               <JsonText value={form.data.schema} />
             </div>
           </div>
-          {error !== null && <Trouble error={error} />}
-          {said && (
+          {sent.error && <Trouble error={sent.error} />}
+          {sent.data && (
             <p role="status">
-              sent; <Link to={at("requests", said.request_id)}>its way through the topics</Link>
+              sent; <Link to={at("requests", sent.data.request_id)}>its way through the topics</Link>
             </p>
           )}
           <div className="buttons">
