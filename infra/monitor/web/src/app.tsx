@@ -3,7 +3,7 @@ import { lazy, type ReactNode, Suspense, useEffect, useState } from "react";
 import { ago, clock } from "./format";
 import { useLive } from "./live";
 import { Dialog, Link, Unlock, useSession } from "./parts/basic";
-import { go, usePlace } from "./router";
+import { follow, go, usePlace } from "./router";
 
 const Pipeline = lazy(() => import("./pages/pipeline"));
 const Topics = lazy(() => import("./pages/topics"));
@@ -109,12 +109,7 @@ export function App() {
               <a
                 href={`/${one.path}`}
                 aria-current={one === page ? "page" : undefined}
-                onClick={(event) => {
-                  if (!event.metaKey && !event.ctrlKey && event.button === 0) {
-                    event.preventDefault();
-                    go(`/${one.path}`);
-                  }
-                }}
+                onClick={follow}
               >
                 {one.name}
                 {one.path === "deadletters" && snapshot && snapshot.waiting > 0 && (

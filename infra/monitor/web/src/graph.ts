@@ -3,6 +3,12 @@ import type { Catalogue, GraphNode, Snapshot } from "./answers";
 
 export type Place = { x: number; y: number };
 
+/** Groups that run, or that read something once. */
+export const activeGroups = (snapshot: Snapshot | null): string[] =>
+  Object.entries(snapshot?.groups ?? {})
+    .filter(([, group]) => group.state !== "off" || Object.keys(group.edges).length > 0)
+    .map(([name]) => name);
+
 /** Which part of the graph is drawn: what runs, or everything. */
 export function visible(
   catalogue: Catalogue,
@@ -11,11 +17,7 @@ export function visible(
   aside: boolean,
 ): { nodes: GraphNode[]; edges: Catalogue["edges"] } {
   const kept = catalogue.nodes.filter((node) => aside || !node.aside);
-  const runs = new Set(
-    Object.entries(snapshot?.groups ?? {})
-      .filter(([, group]) => group.state !== "off" || Object.keys(group.edges).length > 0)
-      .map(([name]) => name),
-  );
+  const runs = new Set(activeGroups(snapshot));
   const isOn = (node: GraphNode) =>
     ((node.kind === "worker" || node.kind === "processor") && runs.has(node.name)) ||
     (node.kind === "job" && runs.has(`flink-${node.name}`));

@@ -4,7 +4,7 @@ import "@xyflow/react/dist/style.css";
 import { useMemo } from "react";
 import type { Catalogue, EdgeNow, GroupNow, Snapshot } from "../api";
 import { ago, clock, compact, perSecond, seconds } from "../format";
-import { drawn, topicOf, visible } from "../graph";
+import { activeGroups, drawn, topicOf, visible } from "../graph";
 import { useLive } from "../live";
 import { Badge, Dot, Empty, Link, PageTitle, Section, useGet } from "../parts/basic";
 import { type Data, EDGE_TYPES, type Lag, NODE_TYPES, useLayout } from "../parts/pipeline_graph";
@@ -20,14 +20,11 @@ export default function Pipeline() {
   const catalogue = useGet<Catalogue>("catalogue").data;
   const all = params.get("show") === "all";
   const inner = params.get("inner") === "1";
-  const running = Object.entries(snapshot?.groups ?? {})
-    .filter(([, group]) => group.state !== "off" || Object.keys(group.edges).length)
-    .map(([name]) => name)
-    .join();
+  const active = activeGroups(snapshot).join();
   const graph = useMemo(() => {
     if (!catalogue || !snapshot) return { nodes: [], edges: [], others: {} };
     return drawn(visible(catalogue, snapshot, all, inner));
-  }, [catalogue, snapshot === null, all, inner, running]);
+  }, [catalogue, snapshot === null, all, inner, active]);
   const layout = useLayout(graph.nodes, graph.edges);
   const places = layout?.found;
   const nodes: FlowNode<Data>[] = places
@@ -70,37 +67,19 @@ export default function Pipeline() {
     <div className="pipeline">
       <PageTitle name="Pipeline">
         <div className="choices" role="group" aria-label="What is drawn">
-          <a
-            className={all ? "" : "on"}
-            href={withParams({ show: null })}
-            onClick={(e) => {
-              e.preventDefault();
-              go(withParams({ show: null }));
-            }}
-          >
+          <Link className={all ? "" : "on"} to={withParams({ show: null })}>
             what runs
-          </a>
-          <a
-            className={all ? "on" : ""}
-            href={withParams({ show: "all" })}
-            onClick={(e) => {
-              e.preventDefault();
-              go(withParams({ show: "all" }));
-            }}
-          >
+          </Link>
+          <Link className={all ? "on" : ""} to={withParams({ show: "all" })}>
             whole catalogue
-          </a>
-          <a
+          </Link>
+          <Link
             title="retries, dead letters, and what our processes keep for themselves"
             className={inner ? "on" : ""}
-            href={withParams({ inner: inner ? null : "1" })}
-            onClick={(e) => {
-              e.preventDefault();
-              go(withParams({ inner: inner ? null : "1" }));
-            }}
+            to={withParams({ inner: inner ? null : "1" })}
           >
             inner topics
-          </a>
+          </Link>
         </div>
       </PageTitle>
       {wrong.length > 0 && (

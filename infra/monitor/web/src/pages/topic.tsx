@@ -8,7 +8,7 @@ import { Chart, useHistory } from "../parts/chart";
 import { Messages } from "../parts/messages";
 import { ProduceDialog } from "../parts/produce_dialog";
 import { type Column, Table } from "../parts/table";
-import { at, go, usePlace, withParams } from "../router";
+import { at, follow, usePlace, withParams } from "../router";
 
 const TABS = ["messages", "partitions", "schema", "settings"] as const;
 
@@ -111,10 +111,7 @@ export default function Topic({ name }: { name: string }) {
             role="tab"
             aria-selected={tab === one}
             href={withParams({ tab: one === "messages" ? null : one })}
-            onClick={(e) => {
-              e.preventDefault();
-              go(withParams({ tab: one === "messages" ? null : one }));
-            }}
+            onClick={follow}
           >
             {one}
           </a>

@@ -28,10 +28,9 @@ export function useHistory(series: string[], minutes = 60): Answer | undefined {
   return useGet<Answer>(series.length ? `history${query({ from_ms: from })}&${text}` : null, 4000).data;
 }
 
-/** of: whose marks are drawn, where not all. over_ms: the time that is shown, where it stands under another axis of that time; its own
- * numbers then take `GUTTER` pixels. */
-export const GUTTER = 90;
+const GUTTER = 90; // pixels of a chart's own numbers where it stands under another axis
 
+/** of: whose marks are drawn, where not all. over_ms: the time that is shown, where it stands under another axis of that time. */
 export function Chart({
   title,
   unit,
