@@ -8,7 +8,7 @@ import { ago, bytes, compact, millis, oneLine, perSecond, seconds } from "./form
 import { drawn, labelAt, rounded, topicOf, visible } from "./graph";
 import { pretend } from "./live";
 import { mediaType, ownFirst, withoutBytes } from "./media";
-import { step } from "./pages/requests";
+import Requests, { step } from "./pages/requests";
 import { difference } from "./pages/schemas";
 import { curves } from "./pages/training";
 import { leftOut } from "./parts/left_out";
@@ -308,6 +308,15 @@ describe("pages", () => {
     shown(<Messages topic="t-v1" partitions={1} />);
     expect((await screen.findAllByText(hostile)).length).toBeGreaterThan(0);
     expect(document.querySelectorAll("script, img")).toHaveLength(0);
+  });
+
+  it("shows a request whatever its records hold", async () => {
+    const value = { queue_ms: 1, status: "ok", models: "m", features: [null, "f"], request_ids: 7, parts: "p", notes: 8 };
+    const record = { topic: "t-v1", partition: 0, offset: 7, timestamp_ms: 1, key: "k", headers: {}, value };
+    answers["requests/r-1"] = { request_id: "r-1", records: [record], whole: true };
+    shown(<Requests id="r-1" />);
+    expect(await screen.findByText("no model")).toBeTruthy();
+    expect(screen.queryByRole("table")).toBeNull();
   });
 
   it("says what is missing, and with which command it comes", async () => {
