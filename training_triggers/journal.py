@@ -48,7 +48,7 @@ class Journal:
     """Writes events of runs, at least once. A kind that is on the topic already is not written again for the same run.
 
     The topic is read to its end once, at the start, and followed from there; so of two journals that write the same kind of one
-    run at the same moment, both may write it."""
+    run at the same moment, both may write it. `runs/run_process.py` lets one process at a time write as a run."""
 
     def __init__(self, events: Broadcast, sink: Sink, ids: SchemaIds, clock: Clock, writer: str) -> None:
         """Raises BrokerUnavailable."""
@@ -64,8 +64,9 @@ class Journal:
         return cls(KafkaBroadcast(address, TRAINING_EVENTS.name, clock), KafkaSink(address, None), ids, clock, writer)
 
     def kinds(self, run_key: str) -> set[str]:
-        """The kinds of events that were written of a run."""
-        self._note(self._followed.poll())
+        """The kinds of events that were written of a run. Raises BrokerUnavailable."""
+        while events := self._followed.poll():  # a poll returns a part of what arrived since the last call
+            self._note(events)
         return set(self._kinds.get(run_key, ()))
 
     def write(self, run_key: str, model: str, kind: str, words: str, facts: Mapping[str, str] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,11 +89,8 @@ def launching(settings: TriggerSettings) -> LoopPlan:
         address, ids, clock, worker = given.address, given.registry, given.clock, given.worker
 
         def fail(run_key: str, model: str, words: str) -> None:
-            journal = Journal.on_kafka(address, ids, clock, worker)
-            try:
+            with closing(Journal.on_kafka(address, ids, clock, worker)) as journal:
                 journal.write(run_key, model, RunEvent.FAILED, words, {"folder": str(runs / run_key)})
-            finally:
-                journal.close()
 
         def events() -> KafkaBroadcast:
             return KafkaBroadcast(address, TRAINING_EVENTS.name, clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,14 +38,13 @@ class _EvidenceReader:
 
 class KafkaTopics:
     def __init__(self, address: KafkaAddress, ids: SchemaIds, clock: Clock, worker: str) -> None:
-        self._address, self._ids, self._clock = address, ids, clock
+        self._address, self._ids, self._clock, self._worker = address, ids, clock, worker
         self._updates = followed(KafkaBroadcast(address, MODEL_UPDATES.name, clock), ids)
         self._acks = Followed(KafkaBroadcast(address, SWAP_ACKS.name, clock), Readable(SWAP_ACKS, ids, SwapAck.from_dict))
         self._log = on_kafka(address, ids, clock, worker)
         self._evidence: dict[int, _EvidenceReader] = {}
         self._first_updates = self._updates.read_to_end(READ_LIMIT_S)
         self._first_acks = self._acks.read_to_end(READ_LIMIT_S)
-        self._journal = Journal.on_kafka(address, ids, clock, worker)
 
     def updates(self) -> Sequence[ModelUpdate]:
         first, self._first_updates = self._first_updates, []
@@ -90,11 +90,11 @@ class KafkaTopics:
         return self._log.change(decide) is not None
 
     def tell(self, run_key: str, model: str, kind: str, words: str, facts: Mapping[str, str]) -> None:
-        self._journal.write(run_key, model, kind, words, facts)
+        with closing(Journal.on_kafka(self._address, self._ids, self._clock, self._worker)) as journal:
+            journal.write(run_key, model, kind, words, facts)
 
     def close(self) -> None:
         for reader in self._evidence.values():
             reader.close()
-        self._journal.close()
         self._updates.close()
         self._acks.close()

@@ -8,7 +8,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from schemas.errors import BadSettings, Stop
@@ -33,12 +33,9 @@ def main(settings: TriggerSettings, run_key: str) -> int:
     folder = Path(settings.runs_folder) / run_key
     folder.mkdir(parents=True, exist_ok=True)
     end_with_parent()
-    with exclusive(folder, clock):
-        journal = Journal.on_kafka(address, ids, clock, "training run")
-        try:
-            Run(settings, request, folder, RunJournal(journal, run_key, request.model), address, ids, clock).go()
-        finally:
-            journal.close()
+    # The journal is opened under the lock: it reads what an earlier process of this run wrote.
+    with exclusive(folder, clock), closing(Journal.on_kafka(address, ids, clock, "training run")) as journal:
+        Run(settings, request, folder, RunJournal(journal, run_key, request.model), address, ids, clock).go()
     return 0
 
 

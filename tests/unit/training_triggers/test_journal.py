@@ -6,13 +6,15 @@ from pathlib import Path
 
 from schemas.topics import TRAINING_EVENTS
 from schemas.vocabulary import RunEvent
-from streams.memory.endpoints import MemorySink
+from streams.broker import Broadcast
+from streams.memory.endpoints import MemoryBroadcast, MemorySink
+from streams.rows import Polled
 from tests.unit.test_fuzz_topics import CatalogueInMemory
 from training_triggers.journal import Journal, RunJournal
 
 
-def journal(world: CatalogueInMemory) -> Journal:
-    events = world.broadcast(TRAINING_EVENTS.name)
+def journal(world: CatalogueInMemory, events: Broadcast | None = None) -> Journal:
+    events = events or world.broadcast(TRAINING_EVENTS.name)
     return Journal(events, MemorySink(world.broker, "", None), world.ids, world.clock, "test")
 
 
@@ -40,3 +42,27 @@ def test_progress_is_written_each_time(tmp_path: Path) -> None:
     for number in range(3):
         run.write(RunEvent.PROGRESS, f"step {number}")
     assert written(world) == 3
+
+
+class InParts(MemoryBroadcast):
+    """Returns one new record per poll, as Kafka's reader returns a part of many."""
+
+    def __init__(self, world: CatalogueInMemory) -> None:
+        super().__init__(world.broker, TRAINING_EVENTS.name)
+        self._left = Polled()
+
+    def poll(self) -> Polled:
+        self._left.extend(super().poll())
+        rows = range(len(self._left))
+        part, self._left = self._left.take(list(rows[:1])), self._left.take(list(rows[1:]))
+        return part
+
+
+def test_all_that_others_wrote_since_the_last_look_is_known_before_a_kind_is_written(tmp_path: Path) -> None:
+    world = CatalogueInMemory(tmp_path)
+    waiting, other = journal(world, InParts(world)), journal(world)
+    for number in range(5):
+        other.write("r2", "m", RunEvent.PROGRESS, f"step {number}")
+    other.write("r", "m", RunEvent.FAILED, "the launcher gave it up")
+    waiting.write("r", "m", RunEvent.FAILED, "again")
+    assert written(world) == 6
