@@ -4,13 +4,11 @@ run."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from schemas.codec import SchemaIds
 from schemas.generated import TrainingEvent, TrainingRequest
-from schemas.topic_kinds import Record, Topic
 from schemas.topics import TRAINING_EVENTS, TRAINING_REQUESTS
 from schemas.vocabulary import RunEvent
 from streams.broker import Broadcast, Sink
@@ -103,8 +101,3 @@ class RunJournal:
     def write(self, kind: str, words: str, facts: Mapping[str, str] | None = None) -> None:
         """Returns when the broker has the event. Raises BrokerUnavailable."""
         self.journal.write(self.run_key, self.model, kind, words, facts)
-
-
-def reader(address: KafkaAddress, ids: SchemaIds, topic: Topic[Record], kind: Any) -> Callable[[], Iterable[Any]]:
-    """All committed records of a topic at each call, oldest first."""
-    return lambda: records(address, topic, ids, kind.from_dict)

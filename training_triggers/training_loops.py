@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 from schemas.errors import BadSettings
@@ -25,6 +24,7 @@ from schemas.topics import (
 )
 from schemas.vocabulary import RunEvent
 from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.readback import records
 from streams.loop.limits import LoopLimits
 from streams.loop.loop import Loop
 from streams.loop.step import Step
@@ -35,7 +35,7 @@ from streams.process.wiring import Build, LoopPlan, Surroundings, make_loop
 from training_triggers.drift.decide import Decide, RetrainPolicy
 from training_triggers.drift.detect import DETECTORS, Detector
 from training_triggers.drift.version_watch import WatchRules
-from training_triggers.journal import Journal, reader
+from training_triggers.journal import Journal
 from training_triggers.rollout.controller import Rollout
 from training_triggers.rollout.decisions import RolloutPolicy
 from training_triggers.rollout.rollout_topics import KafkaTopics
@@ -44,7 +44,8 @@ from training_triggers.settings import TriggerSettings
 from training_triggers.triggers.age import Age
 from training_triggers.triggers.volume import Volume
 
-# A detector writes its state with each commit, so it commits rarely.
+LIMITS = LoopLimits()
+# A detector writes the whole state of each watch that a batch touched: under load its batches are large and its commits few.
 DETECTOR_LIMITS = LoopLimits(poll_records=1_000, idle_wait_ms=500, commit_interval_ms=1_000, look_ahead_records=20_000)
 
 
@@ -57,14 +58,15 @@ def detecting(name: str, settings: TriggerSettings) -> LoopPlan:
     )
 
     def build(given: Surroundings) -> Step:
-        states = reader(given.address, given.registry, DRIFT_STATE, DriftState)
+        def states() -> list[DriftState]:
+            return records(given.address, DRIFT_STATE, given.registry, DriftState.from_dict)
 
         def renewals() -> KafkaBroadcast:
             return KafkaBroadcast(given.address, (DRIFT_EVENTS.name, MODEL_UPDATES.name), given.clock)
 
         return given.step(Detector(consumption, extract, triggers, rules, given.registry, given.worker, states, renewals))
 
-    return replace(_plan(consumption, build), limits=DETECTOR_LIMITS)
+    return _plan(consumption, build, DETECTOR_LIMITS)
 
 
 def deciding(settings: TriggerSettings) -> LoopPlan:
@@ -113,17 +115,20 @@ def rolling_out(settings: TriggerSettings) -> LoopPlan:
 
     def build(given: Surroundings) -> Step:
         address, ids, clock = given.address, given.registry, given.clock
-        events = reader(address, ids, TRAINING_EVENTS, TrainingEvent)
+
+        def events() -> list[TrainingEvent]:
+            return records(address, TRAINING_EVENTS, ids, TrainingEvent.from_dict)
+
         return given.step(Rollout(policy, ids, events, lambda: KafkaTopics(address, ids, clock, given.worker), clock))
 
     return _plan(ROLLOUT, build)
 
 
-def _plan(consumption: Consumption, build: Build) -> LoopPlan:
-    return LoopPlan(consumption=consumption, build=build, kind="trigger", alone=True)
+def _plan(consumption: Consumption, build: Build, limits: LoopLimits = LIMITS) -> LoopPlan:
+    return LoopPlan(consumption=consumption, build=build, kind="trigger", limits=limits, alone=True)
 
 
-def plan(name: str, settings: TriggerSettings) -> LoopPlan:
+def plan_of(name: str, settings: TriggerSettings) -> LoopPlan:
     match name:
         case DECIDE.group:
             return deciding(settings)
@@ -145,6 +150,6 @@ def serve(names: Sequence[str], slot: int) -> int:
             )
         settings = load(TriggerSettings, os.environ)
         configure_logging(settings.log_json)
-        return [make_loop(plan(name, settings), settings, slot) for name in names]
+        return [make_loop(plan_of(name, settings), settings, slot) for name in names]
 
     return shell.serve(loops)

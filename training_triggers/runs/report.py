@@ -13,10 +13,10 @@ from schemas.signals import together
 from schemas.topics import ACCURACY, DRIFT_EVENTS, DRIFT_STATE, TRAINING_EVENTS, TRAINING_REQUESTS
 from schemas.vocabulary import RunEvent
 from streams.kafka.config import KafkaAddress
+from streams.kafka.readback import records
 from streams.schema_registry import Registry
 from streams.terminal_text import moment
 from training_triggers.drift.decide import words_of
-from training_triggers.journal import reader
 from training_triggers.settings import TriggerSettings
 
 
@@ -28,18 +28,18 @@ class TrainingRecords:
 
     def states(self) -> list[DriftState]:
         last = {}
-        for state in reader(self.address, self.ids, DRIFT_STATE, DriftState)():
+        for state in records(self.address, DRIFT_STATE, self.ids, DriftState.from_dict):
             last[state.detector, state.model, state.version] = state
         return list(last.values())
 
     def findings(self) -> list[DriftEvent]:
-        return list(reader(self.address, self.ids, DRIFT_EVENTS, DriftEvent)())
+        return records(self.address, DRIFT_EVENTS, self.ids, DriftEvent.from_dict)
 
     def requests(self) -> list[TrainingRequest]:
-        return list(reader(self.address, self.ids, TRAINING_REQUESTS, TrainingRequest)())
+        return records(self.address, TRAINING_REQUESTS, self.ids, TrainingRequest.from_dict)
 
     def events(self) -> list[TrainingEvent]:
-        return list(reader(self.address, self.ids, TRAINING_EVENTS, TrainingEvent)())
+        return records(self.address, TRAINING_EVENTS, self.ids, TrainingEvent.from_dict)
 
 
 def drift(settings: TriggerSettings, as_json: bool) -> None:
