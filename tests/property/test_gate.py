@@ -14,7 +14,7 @@ from training_triggers.recorded import paired
 from training_triggers.recorded.compare import accuracy_of, compare
 from training_triggers.recorded.comparison import Accuracy, Answers, Comparison, Unlabelled
 from training_triggers.recorded.truth import RequestLabels
-from training_triggers.runs.gate import GatePolicy, judge
+from training_triggers.runs.gate import GatePolicy, GateVerdict, judge
 from training_triggers.runs.gate_unlabelled import LEAST_TO_SPREAD
 
 NAMES = ("a", "b")
@@ -150,6 +150,23 @@ def test_how_outputs_are_spread_over_a_few_unlabelled_answers_is_chance_and_no_r
 
     assert not reasons(LEAST_TO_SPREAD - 1)
     assert "outputs of nine moved by 1.35" in reasons(LEAST_TO_SPREAD)[0]
+
+
+def test_the_note_names_the_answers_whose_spread_is_not_judged_and_no_others() -> None:
+    rest = Unlabelled(60, 1.0, {"nine": (0.4, 1.35)}, labelled=333)
+
+    def verdict_of(labelled: int, **strata: Unlabelled) -> GateVerdict:
+        accuracy = Accuracy(labelled, 1.0, 1.0, low=-0.001, high=0.001)
+        return judge(
+            Comparison(666 + 120, 1.0, [], {}, accuracy, 1.0, 1.0, unlabelled=replace(rest, entries=120), strata=strata),
+            GatePolicy(),
+        )
+
+    parts = verdict_of(666, before=rest, since=rest)
+    assert parts.passes and "not judged on 120 unlabelled answers" in parts.notes[0], "of the whole there are enough, of no part"
+    assert "not judged" not in verdict_of(666, since=replace(rest, entries=0)).notes[0]
+    few = verdict_of(100, since=rest)
+    assert "outputs of nine moved by 1.35" in few.reasons[0] and "not judged" not in few.notes[0]
 
 
 def test_what_no_label_tells_of_must_stay_whatever_the_labels_say() -> None:

@@ -64,7 +64,7 @@ def judge(comparison: Comparison, policy: GatePolicy) -> GateVerdict:
     labelled = comparison.accuracy.labelled if comparison.accuracy else 0
     by_labels = labelled >= policy.least_labelled
     reasons: list[str] = []
-    notes = [note_on_selection(comparison)]
+    notes = [note_on_selection(comparison, by_labels)]
     if comparison.entries < policy.least_entries:
         reasons.append(f"only {comparison.entries} answers could be compared; at least {policy.least_entries} are needed")
     reasons += _overall(comparison, policy, by_labels, notes)

@@ -82,9 +82,9 @@ def agreement_reasons(
             )
 
 
-def note_on_selection(comparison: Comparison) -> str:
+def note_on_selection(comparison: Comparison, by_labels: bool) -> str:
     """The share of the answers that is labelled, the sources of the labels, and whether the labelled answers are like the
-    others."""
+    others. by_labels: whether labels are enough to judge by."""
     answers = _all(comparison)
     entries = answers.entries + answers.labelled
     note = f"{answers.labelled} of {entries} answers ({answers.labelled / max(1, entries):.1%}) are labelled"
@@ -92,6 +92,7 @@ def note_on_selection(comparison: Comparison) -> str:
         note += f", by {', '.join(f'{source or chr(63)} ({n})' for source, n in sorted(answers.sources.items()))}"
     if answers.flagged is not None and answers.labelled and answers.entries:
         note += f"; the champion flags {answers.flagged[0]:.1%} of them and {answers.flagged[1]:.1%} of the rest"
-    if 0 < answers.entries < LEAST_TO_SPREAD:
-        note += f"; the distribution of outputs is not judged on the rest: at least {LEAST_TO_SPREAD} answers are needed"
+    small = [stratum.entries for stratum in strata_of(comparison) if 0 < stratum.entries < LEAST_TO_SPREAD]
+    if by_labels and small:
+        note += f"; the distribution of outputs is not judged on {sum(small)} unlabelled answers: a subset needs at least {LEAST_TO_SPREAD}"
     return note
