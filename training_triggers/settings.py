@@ -68,7 +68,10 @@ class TriggerSettings(GroupSettings):
         was="gate_labelled",
     )
     gate_class_margin: float = setting(
-        0.05, "accuracy that a candidate may lose on a class, both where the class holds and where it does not", 0.001, 0.5
+        0.05,
+        "accuracy that a candidate may lose on a class, at 95 % confidence, both where the class holds and where it does not",
+        0.001,
+        0.5,
     )
     gate_class_min_labelled: int = setting(
         75,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra.settings import ROOT
 from training_triggers.recorded import paired
 from training_triggers.recorded.compare import accuracy_of, compare
 from training_triggers.recorded.comparison import Accuracy, Answers, Comparison, Unlabelled
@@ -281,6 +282,19 @@ def test_the_bounds_are_the_differences_that_the_score_just_refuses(gained: int,
 def test_without_an_example_that_differs_the_bounds_have_a_closed_form() -> None:
     z2 = paired.Z**2
     assert paired.interval(0, 0, 100) == pytest.approx((-z2 / (100 + z2), z2 / (100 + z2)))
+
+
+@pytest.mark.parametrize(
+    ("margin", "examples"),
+    [(0.02, (189, 280, 361, 437)), (0.05, (73, 110, 142, 173)), (0.1, (35, 53, 69, 84)), (0.15, (22, 34, 45, 55))],
+)
+def test_the_document_names_the_examples_with_which_lost_answers_are_within_a_margin(
+    margin: float, examples: tuple[int, ...]
+) -> None:
+    for lost, n in enumerate(examples):
+        assert paired.interval(0, lost, n)[0] > -margin >= paired.interval(0, lost, n - 1)[0]
+    row = f"| {margin} | {' | '.join(map(str, examples))} |"
+    assert row in (ROOT / "docs/retraining.md").read_text(encoding="utf-8")
 
 
 def test_no_example_that_differs_is_not_certainty() -> None:
