@@ -17,11 +17,18 @@ from infra.demo.drift_traffic import traffic_of
 from infra.local import loop_processes, run_state, stack
 from infra.settings import ROOT, StackSettings
 from schemas.topics import DRIFT_EVENTS, MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
+from schemas.vocabulary import RunEvent
 
 RATES_PER_S = {"moderation-text": 60, "vision-digits": 40}
 COMMAND_LIMIT_S = 120.0
-PROGRESS = ("progress", "trained", "judged", "refused", "failed", "canary", "promoted", "rolled_back", "launched")
-COLOURS = {"refused": "red", "failed": "red", "rolled_back": "red", "promoted": "green", "trained": "green"}
+PRINTED = set(RunEvent) - {RunEvent.ASKED, RunEvent.PASSED_OVER}  # the first is printed as its request
+COLOURS: dict[str, str] = {
+    RunEvent.REFUSED: "red",
+    RunEvent.FAILED: "red",
+    RunEvent.ROLLED_BACK: "red",
+    RunEvent.PROMOTED: "green",
+    RunEvent.TRAINED: "green",
+}
 
 
 def run(settings: StackSettings, model: str, keep: bool) -> None:
@@ -108,7 +115,7 @@ def _words(event: Event) -> tuple[str, str]:
             )
         case TRAINING_REQUESTS.name:
             return "asked", f"{record['run_key']} by {record['actor']}: {record['reason']}"
-        case TRAINING_EVENTS.name if record["kind"] in PROGRESS:
+        case TRAINING_EVENTS.name if record["kind"] in PRINTED:
             return record["kind"], record["words"]
         case MODEL_UPDATES.name:
             canary = "".join(f", {one['arm']} {one['version']} for {one['share']:.0%}" for one in record["challengers"])

@@ -27,6 +27,7 @@ from schemas.topics import (
     TRAINING_EVENTS,
     TRAINING_REQUESTS,
 )
+from schemas.vocabulary import Arm, RunEvent
 from streams import headers as h
 from streams.clock import SystemClock
 from streams.ids import uuid7
@@ -104,7 +105,7 @@ class Teller:
         self._ids, self._clock, self._rate = Registry(registry), clock, rate_per_s
         topic, results = traffic.taken.topic, traffic.taken.results
         assert results is not None
-        self._requests = Encoder(topic.record_name, topic.subject, self._ids)
+        self._requests = Encoder.of(topic, self._ids)
         self._labels = Encoder.of(LABELS, self._ids)
         self._sink = KafkaSink(address, None)
         self._answers = KafkaBroadcast(address, results.name, clock, "end")
@@ -199,14 +200,14 @@ def learn(teller: Teller) -> str:
     story = teller.story
     teller.until(lambda: story.sent >= teller.traffic.baseline, "baseline")
     teller.traffic.changed, story.shift = True, (teller.now_s, story.sent)
-    ends = ("promoted", "refused", "failed", "rolled_back")
+    ends = (RunEvent.PROMOTED, RunEvent.REFUSED, RunEvent.FAILED, RunEvent.ROLLED_BACK)
     end = teller.until(
         lambda: next(filter(None, (story.find(TRAINING_EVENTS.name, kind=kind) for kind in ends)), None), "promotion"
     )
-    if end.record["kind"] != "promoted":
+    if end.record["kind"] != RunEvent.PROMOTED:
         raise StoryFailed(f"the run ended as {end.record['kind']}: {end.record['words']}")
     version: str = end.record["facts"]["version"]
-    teller.until(lambda: story.find(SWAP_ACKS.name, version=version, arm="live", accepted=True), "swap")
+    teller.until(lambda: story.find(SWAP_ACKS.name, version=version, arm=Arm.LIVE, accepted=True), "swap")
     after = story.answered + ROLLING
     teller.until(lambda: story.answered >= after, "answers of the new version")
     return version
@@ -217,12 +218,12 @@ def tell(teller: Teller, command: Callable[[Sequence[str]], None]) -> Story:
     time."""
     story, model, version = teller.story, teller.traffic.model, learn(teller)
     command(["request", model, "--reason", "a control: labels shuffled, it must not pass", "--option", "control=shuffled"])
-    refused = teller.until(lambda: story.find(TRAINING_EVENTS.name, kind="refused"), "verdict on the control")
+    refused = teller.until(lambda: story.find(TRAINING_EVENTS.name, kind=RunEvent.REFUSED), "verdict on the control")
     folder = refused.record["facts"]["uri"].removeprefix("file:")
     command(["promote", model, folder, "--reason", "by hand, past the gate, to see it brought back"])
     bad = refused.record["facts"]["version"]
     teller.until(lambda: story.find(SWAP_ACKS.name, version=bad, accepted=True), "swap to the refused version")
-    back = teller.until(lambda: story.find(TRAINING_EVENTS.name, kind="rolled_back"), "rollback")
+    back = teller.until(lambda: story.find(TRAINING_EVENTS.name, kind=RunEvent.ROLLED_BACK), "rollback")
     teller.until(
         lambda: any(e.topic == SWAP_ACKS.name and e.record["version"] == version and e.at_s > back.at_s for e in story.events),
         "swap back",
@@ -238,10 +239,10 @@ def stages(story: Story) -> list[tuple[str, str, float, int]]:
     for words, topic, fields in (
         ("drift was found", DRIFT_EVENTS.name, {}),
         ("a run was asked for", TRAINING_REQUESTS.name, {}),
-        ("a version was trained", TRAINING_EVENTS.name, {"kind": "trained"}),
-        ("the gate passed it", TRAINING_EVENTS.name, {"kind": "judged"}),
-        ("it answered a share", SWAP_ACKS.name, {"arm": "canary", "accepted": True}),
-        ("it took over", SWAP_ACKS.name, {"arm": "live", "accepted": True}),
+        ("a version was trained", TRAINING_EVENTS.name, {"kind": RunEvent.TRAINED}),
+        ("the gate passed it", TRAINING_EVENTS.name, {"kind": RunEvent.JUDGED}),
+        ("it answered a share", SWAP_ACKS.name, {"arm": Arm.CANARY, "accepted": True}),
+        ("it took over", SWAP_ACKS.name, {"arm": Arm.LIVE, "accepted": True}),
     ):
         event = story.find(topic, **fields)
         if event is not None:

@@ -1,5 +1,5 @@
 """Starts the requested runs: one child process per run of `training-requests-v1`. Runs of one model run one after the other. Runs
-of different models wait for their labels side by side, and train one after the other (`run.training`).
+of different models wait for their labels side by side, and train one after the other (`training_run.training`).
 
 The launch is written first, in the transaction of its request's offset; the child starts once that is committed. If a launcher or
 child was killed, its run is started again and continues where it stopped (`training_run.py`), so each request reaches exactly one

@@ -1,6 +1,6 @@
 """Trains `moderation-text`: hashed words and characters, TF-IDF, one logistic regression per category.
 
-Deterministic: the same data gives the same folder, byte for byte on one machine. CategoryScores come from five folds, compared
+Deterministic: the same data gives the same folder, byte for byte on one machine. Scores come from five folds, compared
 with TF-IDF + logistic regression with a full vocabulary (word 1-2, char 3-5) on the same folds; each threshold is measured on one
 fold and chosen on the others.
 """

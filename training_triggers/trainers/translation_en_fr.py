@@ -26,7 +26,7 @@ from inference_workers.networks.beam_search import beam_search
 from inference_workers.networks.tokens import PAD, SPECIAL, START, TranslationTokenizer, pad
 from inference_workers.networks.translator import Shape, Translator
 from training_triggers.trainers import export
-from training_triggers.trainers.translation_en_fr_data import LANGUAGES, Pairs, references, sources
+from training_triggers.trainers.translation_en_fr_data import LANGUAGES, Pairs, captions, references, sources
 
 NAME = "translation-en-fr"
 SEED = 7
@@ -198,8 +198,6 @@ def translated(trained: Trained, texts: Sequence[str], target: str, beam: int = 
 def measure(trained: Trained, data: Pairs, data_folder: Path) -> list[SetScores]:
     """Scores on held-out Tatoeba sentences with all their references, and on photo captions, which are a different kind of
     text."""
-    from training_triggers.trainers.translation_en_fr_data import captions
-
     measured = []
     for direction, held_out in data.held_out.items():
         ours = translated(trained, sources(held_out), direction.partition("-")[2])
