@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.codec import SchemaIds
+from schemas.errors import BrokerUnavailable, TransactionAborted
 from schemas.generated import TrainingEvent, TrainingRequest
 from schemas.topics import TRAINING_EVENTS, TRAINING_REQUESTS
 from schemas.vocabulary import RunEvent
@@ -68,14 +69,19 @@ class Journal:
         return set(self._kinds.get(run_key, ()))
 
     def write(self, run_key: str, model: str, kind: str, words: str, facts: Mapping[str, str] | None = None) -> None:
-        """Returns when the broker has the event. Raises BrokerUnavailable."""
+        """Returns when the broker has the event. Raises BrokerUnavailable, and TransactionAborted if it refuses the event."""
         if kind not in REPEATED and kind in self.kinds(run_key):
             return
         event = TrainingEvent(
             run_key=run_key, model=model, kind=kind, words=words, facts=dict(facts or {}), at_ms=self._clock.now_ms()
         )
-        self._sink.produce(self._records.of(event, model, f"{run_key}/{kind}"))
-        self._sink.flush(FLUSH_LIMIT_S)
+        try:
+            self._sink.produce(self._records.of(event, model, f"{run_key}/{kind}"))
+            self._sink.flush(FLUSH_LIMIT_S)
+        except TransactionAborted as error:
+            if error.unwritable:
+                raise
+            raise BrokerUnavailable(f"the event {kind} of run {run_key} was not written: {error}") from error
         self._note([event])
 
     def _note(self, events: Iterable[TrainingEvent]) -> None:
@@ -99,5 +105,5 @@ class RunJournal:
         return self.journal.kinds(self.run_key)
 
     def write(self, kind: str, words: str, facts: Mapping[str, str] | None = None) -> None:
-        """Returns when the broker has the event. Raises BrokerUnavailable."""
+        """See `Journal.write`."""
         self.journal.write(self.run_key, self.model, kind, words, facts)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from schemas.errors import BrokerUnavailable, TransactionAborted
 from schemas.topics import TRAINING_EVENTS
 from schemas.vocabulary import RunEvent
 from streams.broker import Broadcast
@@ -42,6 +45,28 @@ def test_progress_is_written_each_time(tmp_path: Path) -> None:
     for number in range(3):
         run.write(RunEvent.PROGRESS, f"step {number}")
     assert written(world) == 3
+
+
+class Refusing(MemorySink):
+    def __init__(self, world: CatalogueInMemory, error: TransactionAborted) -> None:
+        super().__init__(world.broker, "", None)
+        self._error = error
+
+    def flush(self, limit_s: float) -> None:
+        raise self._error
+
+
+def test_an_outage_is_no_failure_of_the_run_and_an_event_that_is_refused_is_one(tmp_path: Path) -> None:
+    world = CatalogueInMemory(tmp_path)
+
+    def writer(error: TransactionAborted) -> Journal:
+        events = world.broadcast(TRAINING_EVENTS.name)
+        return Journal(events, Refusing(world, error), world.ids, world.clock, "test")
+
+    with pytest.raises(BrokerUnavailable, match="the event trained of run r was not written: no answer"):
+        writer(TransactionAborted("no answer", indefinite=True)).write("r", "m", RunEvent.TRAINED, "words")
+    with pytest.raises(TransactionAborted, match="too large"):
+        writer(TransactionAborted("too large", unwritable=TRAINING_EVENTS.name)).write("r", "m", RunEvent.JUDGED, "words")
 
 
 class InParts(MemoryBroadcast):
