@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict, astuple, replace
 from importlib import import_module
 from typing import Any
 
@@ -27,17 +28,10 @@ def config(as_json: bool) -> None:
     classes: list[tuple[str, Any]] = [("stack", StackSettings)]
     classes += [(title, getattr(import_module(f"{package}.settings"), name)) for title, package, name in OTHER_SETTINGS]
     for title, settings_class in classes:
-        settings = origins(settings_class, os.environ)
+        settings = [replace(setting, value=redact.text(setting.value)) for setting in origins(settings_class, os.environ)]
         if as_json:
             for setting in settings:
-                fields = {
-                    "name": setting.name,
-                    "value": redact.tree(setting.value),
-                    "origin": setting.origin,
-                    "help": setting.help,
-                }
-                print(json_line({"part": title, **fields}), flush=True)
+                print(json_line({"part": title, **asdict(setting)}), flush=True)
             continue
-        rows = [(setting.name, redact.tree(setting.value), setting.origin, setting.help) for setting in settings]
-        console.table(title, ("variable", "value", "origin", "meaning"), rows)
+        console.table(title, ("variable", "value", "origin", "meaning"), [astuple(setting) for setting in settings])
         console.out.print()
