@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from infra.settings import ROOT
+from tests.support import house
 from tests.support.recipes import RECIPES, Block, blocks, changed
 
-# `schemas` to `docs`: all that a command of a recipe reads.
-FOLDERS = ("schemas", "streams", "processors", "inference_workers", "feature_jobs", "training_triggers", "infra", "tests", "docs")
+# All that a command of a recipe reads.
+FOLDERS = (*house.PACKAGES, "tests", "docs")
 PROVISIONS = {
     "A new topic": {"content-appeals-v1"},
     "A new processor": {"content-appeals-v1", "content-appeals-v1-appeals-retry-1s", "content-appeals-v1-appeals-dlq"},

@@ -1,14 +1,16 @@
-"""Measures of the source code itself: lengths, imports, and functions that take or return arrays."""
+"""Measures of the source code itself: lengths, imports, classes of settings, and functions that take or return arrays."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from infra.settings import ROOT
 
@@ -52,6 +54,13 @@ def modules() -> list[Module]:
     """Every module of the product, without tests and generated code."""
     found = (file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py")) if "node_modules" not in file.parts)
     return [Module(file) for file in found if file != ROOT / GENERATED]
+
+
+def settings_classes() -> list[type[Any]]:
+    """Settings classes of all packages: those whose fields carry a help text."""
+    named = (import_module(module.name) for module in modules() if "setting(" in module.path.read_text())
+    kinds = {kind for module in named for kind in vars(module).values() if isinstance(kind, type) and is_dataclass(kind)}
+    return sorted((kind for kind in kinds if any("help" in f.metadata for f in fields(kind))), key=lambda kind: kind.__name__)
 
 
 def imports(all_modules: list[Module]) -> dict[str, set[str]]:

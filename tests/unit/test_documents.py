@@ -10,16 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from feature_jobs.settings import FeatureSettings
-from inference_workers.models.settings import ModelSettings
-from inference_workers.settings import MediaSettings, WorkerSettings
-from infra.settings import ROOT, StackSettings
-from processors.settings import ProcessorSettings, ViewSettings
+from infra.settings import ROOT
 from schemas.topic_kinds import Guarantee
 from schemas.topics import CATALOGUE, CONSUMPTIONS, TASKS
-from training_triggers.settings import TriggerSettings
+from tests.support import house
 
-PACKAGES = ("schemas", "streams", "processors", "inference_workers", "feature_jobs", "training_triggers", "infra", "tests")
+PACKAGES = (*house.PACKAGES, "tests")
 DOCUMENTS = sorted(
     file.relative_to(ROOT)
     for pattern in ("*.md", "docs/**/*.md", *(f"{package}/**/*.md" for package in PACKAGES))
@@ -99,23 +95,13 @@ def test_each_decision_has_one_form(file: Path) -> None:
 
 # --- settings -----------------------------------------------------------------------------------------------------
 
-SETTINGS = (
-    StackSettings,
-    WorkerSettings,
-    MediaSettings,
-    ModelSettings,
-    ProcessorSettings,
-    ViewSettings,
-    FeatureSettings,
-    TriggerSettings,
-)
 OF_TESTS = {"MILLRACE_CHROMIUM"}
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d not in AS_IT_WAS], ids=str)
 def test_every_setting_that_a_document_names_is_one(document: Path) -> None:
     """The tasks' own variables (`MILLRACE_MODERATION__MAX_BATCH`) are not written out in documents."""
-    known = {f"MILLRACE_{field.name.upper()}" for kind in SETTINGS for field in fields(kind)} | OF_TESTS
+    known = {f"MILLRACE_{field.name.upper()}" for kind in house.settings_classes() for field in fields(kind)} | OF_TESTS
     named = re.findall(r"\bMILLRACE_[A-Z][A-Z_]*[A-Z]\b(?![<_])", (ROOT / document).read_text())
     assert set(named) - known == set()
 

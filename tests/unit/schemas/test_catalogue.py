@@ -6,8 +6,6 @@ import ast
 import re
 import subprocess
 import sys
-from dataclasses import is_dataclass
-from importlib import import_module
 from inspect import get_annotations
 from pathlib import Path
 from typing import Any
@@ -138,44 +136,20 @@ def test_a_tasks_own_variable_wins_and_config_says_so() -> None:
 MANY_SETTINGS = {"TriggerSettings": 28}
 
 
-def _settings_classes() -> set[type]:
-    named = [module for module in house.modules() if re.search(r"^class \w+Settings\b", module.path.read_text(), re.MULTILINE)]
-    kinds = (kind for module in named for kind in vars(import_module(module.name)).values())
-    return {kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind) and kind.__name__.endswith("Settings")}
-
-
 def test_no_class_of_settings_has_more_than_fifteen() -> None:
-    own = {kind.__name__: len(get_annotations(kind)) for kind in _settings_classes()}
+    own = {kind.__name__: len(get_annotations(kind)) for kind in house.settings_classes()}
     assert {"WorkerSettings", "StackSettings", "TriggerSettings", "GroupSettings"} <= own.keys()
     assert {name: number for name, number in own.items() if number > 15} == MANY_SETTINGS
 
 
 SOURCES = [
-    file
-    for package in (
-        "schemas",
-        "streams",
-        "processors",
-        "inference_workers",
-        "feature_jobs",
-        "training_triggers",
-        "infra",
-        "tests",
-    )
-    for file in (ROOT / package).rglob("*.py")
-    if file.name != "generated.py"
+    file for package in (*house.PACKAGES, "tests") for file in (ROOT / package).rglob("*.py") if file.name != "generated.py"
 ]
 
 
 def error_classes() -> dict[str, ast.ClassDef]:
     """By name, each class of the product under MillraceError, wherever it lies."""
-    classes = {
-        node.name: node
-        for file in SOURCES
-        if "tests" not in file.relative_to(ROOT).parts
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.ClassDef)
-    }
+    classes = {node.name: node for module in house.modules() for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)}
     tree = {"MillraceError": classes["MillraceError"]}
     while True:
         below = {
@@ -189,7 +163,6 @@ def error_classes() -> dict[str, ast.ClassDef]:
 
 
 def test_errors_form_one_tree_and_each_has_a_code_of_its_own() -> None:
-
     codes: dict[str, str] = {}
     for name, node in error_classes().items():
         assigned = {
@@ -227,9 +200,8 @@ def test_the_fate_of_an_error_is_its_classs() -> None:
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_modules_are_short_and_named_for_what_they_are(file: Path) -> None:
     lines = file.read_text().splitlines()
-    most = (
-        16 * len(CATALOGUE) if file == ROOT / "schemas" / "topics.py" else 480
-    )  # the page of all topics grows by a block per topic
+    # The page of all topics grows by a block per topic.
+    most = 16 * len(CATALOGUE) if file == ROOT / "schemas" / "topics.py" else 480
     assert len(lines) <= most, "tests too; those of the product are bounded in test_house.py"
     for word in ("manager", "handler", "helper", "utils", "common"):
         assert word not in file.stem

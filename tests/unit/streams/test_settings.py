@@ -3,46 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import typing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infra.cli import settings_table
 from schemas.errors import BadSettings
 from streams.process.settings import NUMBERS, load, origins
+from tests.support import house
 from training_triggers.settings import TriggerSettings
 
-ROOT = Path(__file__).parents[3]
-PACKAGES = ("streams", "inference_workers", "processors", "feature_jobs", "training_triggers", "infra")
-
-
-def classes() -> list[type[Any]]:
-    """Settings classes of all packages: those whose fields carry a help text."""
-    found = set()
-    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "setting(" in path.read_text()):
-        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
-        found |= {
-            kind
-            for kind in vars(module).values()
-            if isinstance(kind, type)
-            and dataclasses.is_dataclass(kind)
-            and any("help" in f.metadata for f in dataclasses.fields(kind))
-        }
-    return sorted(found, key=lambda kind: kind.__name__)
-
-
+CLASSES = house.settings_classes()
 FIELDS = [
     pytest.param(kind, field, id=f"{kind.__name__}.{field.name}")
-    for kind in classes()
+    for kind in CLASSES
     for field in dataclasses.fields(kind)
     if typing.get_type_hints(kind)[field.name] in NUMBERS
 ]
 
 
 def test_all_packages_with_settings_are_walked() -> None:
-    assert {kind.__name__ for kind in classes()} >= {
+    assert {kind.__name__ for kind in CLASSES} >= {
         "WorkerSettings",
         "MediaSettings",
         "ProcessorSettings",
@@ -70,9 +52,15 @@ def test_a_number_has_a_range_and_nothing_outside_starts(kind: type[Any], field:
 
 
 def test_no_settings_of_this_machine_are_needed_for_the_defaults() -> None:
-    for kind in classes():
+    for kind in CLASSES:
         assert load(kind, {}) == kind()
         assert all(origin.help for origin in origins(kind, {}))
+
+
+def test_config_show_has_every_class() -> None:
+    """But the one whose fields each member of a group inherits."""
+    shown = {"StackSettings", *(name for _, _, name in settings_table.OTHER_SETTINGS)}
+    assert shown == {kind.__name__ for kind in CLASSES} - {"GroupSettings"}
 
 
 def test_no_runs_a_day_is_a_legal_setting() -> None:
@@ -81,7 +69,7 @@ def test_no_runs_a_day_is_a_legal_setting() -> None:
 
 OLD_NAMES = [
     (kind, field.name, field.metadata["was"])
-    for kind in classes()
+    for kind in CLASSES
     for field in dataclasses.fields(kind)
     if field.metadata.get("was")
 ]
