@@ -28,9 +28,9 @@ def command_environment(settings: StackSettings) -> dict[str, str]:
     settings.
 
     Processes of the stack get more of them, from `infra.local.loop_processes.process_environment`. Raises NotUp."""
-    address, _ = addresses(settings)
+    address, registry = addresses(settings)
     return {
         "MILLRACE_BOOTSTRAP": address.bootstrap,
-        "MILLRACE_REGISTRY": settings.registry or run_state.read(settings.run_folder).registry,
+        "MILLRACE_REGISTRY": registry.url,
         "MILLRACE_MLFLOW": mlflow_address(settings),
     }

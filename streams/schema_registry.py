@@ -35,7 +35,7 @@ class Registry:
 
     def __init__(self, url: str, limit_s: float = 5.0, tries: int = 3, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._limit_s = limit_s
         self._tries = tries
         self._opener = local_http.opener()
@@ -158,7 +158,7 @@ class Registry:
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, {"Content-Type": _JSON, "Accept": _JSON}, method=method)
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": _JSON, "Accept": _JSON}, method=method)
         cause: Exception = TimeoutError()
         began_s = self._clock.monotonic_s()
         if words := self._backoff.cause():
@@ -176,7 +176,7 @@ class Registry:
                 cause = error
             if attempt + 1 < self._tries:
                 self._clock.sleep(0.1 * 2**attempt)
-        words = f"the schema registry at {self._url} does not answer: {cause}"
+        words = f"the schema registry at {self.url} does not answer: {cause}"
         self._backoff.begin(began_s, words)
         raise BrokerUnavailable(words) from cause
 

@@ -26,13 +26,13 @@ def run(settings: StackSettings, tokens: bool, as_json: bool, name: str = "") ->
         for role, token in tokens_by_role.items():
             print(f"{role:<10}{token}")
         return
-    address, _ = addresses(settings)
+    address, registry = addresses(settings)
     started = run_state.read(settings.run_folder).find("monitor")
     if started is None or not started.alive():
         home.mark(settings.home_folder)
         with run_state.locked(settings.run_folder):
             running = run_state.read(settings.run_folder)
-            running.bootstrap, running.registry = address.bootstrap, settings.registry or running.registry
+            running.bootstrap, running.registry = address.bootstrap, registry.url
             if as_json:
                 console.out.file = sys.stderr  # standard output contains only the JSON
             web.make(replace(settings, monitor=True))  # the command requests the monitor, whatever the settings say

@@ -28,18 +28,12 @@ SHARE = 0.2
 def run(settings: StackSettings, task: str, given: Given, deadline_ms: int, as_json: bool) -> int:
     """0 if every request was answered `ok`; 1 if any was invalid, expired, failed or got no answer."""
     consumption(task)  # reports an unknown task before anything else
-    address, _ = addresses(settings)
-    return asyncio.run(
-        _send(settings, address.bootstrap, task, requests(task, given, ClaimChecks([settings.blob_root])), deadline_ms, as_json)
-    )
+    address, registry = addresses(settings)
+    lines = requests(task, given, ClaimChecks([settings.blob_root]))
+    return asyncio.run(_send(address.bootstrap, registry.url, task, lines, deadline_ms, as_json))
 
 
-async def _send(
-    settings: StackSettings, bootstrap: str, task: str, lines: Iterator[Line], deadline_ms: int, as_json: bool
-) -> int:
-    from infra.local import run_state
-
-    registry = settings.registry or run_state.read(settings.run_folder).registry
+async def _send(bootstrap: str, registry: str, task: str, lines: Iterator[Line], deadline_ms: int, as_json: bool) -> int:
     statuses: Counter[str] = Counter()
     window = Window(deadline_ms / 1000 * SHARE)
     async with connect(bootstrap, registry, "millrace send") as client:

@@ -82,7 +82,7 @@ def flow(bootstrap: str, registry: str, rate_per_s: float, seconds: float) -> No
 
 @contextmanager
 def flowing(stack: Stack, rate_per_s: float, seconds: float) -> Iterator[None]:
-    process = get_context("spawn").Process(target=flow, args=(stack.address.bootstrap, stack.registry._url, rate_per_s, seconds))
+    process = get_context("spawn").Process(target=flow, args=(stack.address.bootstrap, stack.registry.url, rate_per_s, seconds))
     process.start()
     time.sleep(3.0)  # for its imports
     try:
@@ -122,7 +122,7 @@ def cpu(stack: Stack, monitor: psutil.Process, browser: Browser, base: str) -> t
         page.close()
         flown_per_s = (sum(admin.ends(places).values()) - first) / (time.perf_counter() - begun)
         assert flown_per_s > 0.95 * RATE_PER_S, f"only {flown_per_s:.0f} records a second flowed"
-        other = get_context("spawn").Process(target=reads_all, args=(stack.address.bootstrap, stack.registry._url, CPU_S + 6))
+        other = get_context("spawn").Process(target=reads_all, args=(stack.address.bootstrap, stack.registry.url, CPU_S + 6))
         other.start()
         time.sleep(4.0)
         reference = cpu_share(psutil.Process(other.pid), CPU_S - 4)
@@ -186,7 +186,7 @@ def tail(stack: Stack, browser: Browser, base: str) -> tuple[list[float], list[f
 
     thread = Thread(target=read, daemon=True)
     thread.start()
-    texts, sent = Texts(stack.address.bootstrap, stack.registry._url), dict[str, float]()
+    texts, sent = Texts(stack.address.bootstrap, stack.registry.url), dict[str, float]()
     time.sleep(2.0)
     for i in range(TAILS):
         text = f"{MARK}{int(time.time() * 1000) % 10_000_000}{i:03d}"
@@ -208,7 +208,7 @@ def p99_of(stack: Stack, seconds: float) -> float:
     """p99 at SERVED_PER_S texts per second, from sending a text to reading its verdict, ms; the texts of the first WARM_S are
     not counted."""
     reader = KafkaBroadcast(stack.address, MODERATION_VERDICTS.name, SystemClock(), "end")
-    texts, sent, times = Texts(stack.address.bootstrap, stack.registry._url), dict[str, float](), list[float]()
+    texts, sent, times = Texts(stack.address.bootstrap, stack.registry.url), dict[str, float](), list[float]()
     begun, n = time.perf_counter(), int(seconds * SERVED_PER_S)
     while len(times) < n and time.perf_counter() - begun < seconds + 20:
         while len(sent) < min(n, (time.perf_counter() - begun) * SERVED_PER_S):
@@ -293,7 +293,7 @@ def measure(stack: Stack, browser: Browser, n: int) -> list[dict[str, Any]]:
     kept = run_state.read(stack.home / "run").find("monitor")
     assert kept is not None
     (monitor,), base = psutil.Process(kept.pid).children(), kept.address
-    texts = Texts(stack.address.bootstrap, stack.registry._url)
+    texts = Texts(stack.address.bootstrap, stack.registry.url)
     for _ in range(LARGE_N // 50):
         texts.send([("large-record " + "word " * (LARGE_BYTES // 5))[:LARGE_BYTES]] * 50)
         texts.flush()

@@ -219,7 +219,7 @@ def test_every_event_ended_in_one_place(stack: Stack, traffic: Traffic) -> None:
 
 def test_the_dedupe_window_ends_at_the_next_record_not_now(stack: Stack, traffic: Traffic) -> None:
     """A process that stood still for longer than its window knows what came just before the record that it goes on with."""
-    settings = ProcessorSettings(bootstrap=stack.address.bootstrap, registry=stack.registry_url, dedupe_window_s=1)
+    settings = ProcessorSettings(bootstrap=stack.address.bootstrap, registry=stack.registry.url, dedupe_window_s=1)
     begun, time_s = KafkaAdmin(stack.address).firsts([(USER_EVENTS.name, 0)]), SystemClock().now_ms() / 1000
     (first_ms,) = first_times(stack.address, begun, SystemClock()).values()
     assert time_s - first_ms / 1000 > 5

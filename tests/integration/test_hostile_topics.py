@@ -212,7 +212,7 @@ def unread(stack: Stack) -> dict[str, int]:
 
 def _answered(stack: Stack) -> None:
     async def ask() -> None:
-        async with connect(stack.address.bootstrap, stack.registry_url) as client:
+        async with connect(stack.address.bootstrap, stack.registry.url) as client:
             for _ in range(3):
                 for task in TASKS:
                     if task.group in FIELDS:

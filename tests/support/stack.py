@@ -52,7 +52,6 @@ class Stack:
             Registry(running.registry),
             running.redis,
         )
-        self.registry_url = running.registry
         self.lake = self.home / "lake"
 
     def kill(self, name: str) -> None:

@@ -232,7 +232,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Answering:
         yield made
 
     monkeypatch.setattr(send, "connect", connect)
-    monkeypatch.setattr(send, "addresses", lambda settings: (SimpleNamespace(bootstrap="b"), None))
+    monkeypatch.setattr(send, "addresses", lambda settings: (SimpleNamespace(bootstrap="b"), SimpleNamespace(url="r")))
     return made
 
 
