@@ -11,6 +11,7 @@ from infra import console
 from infra.running import addresses
 from infra.settings import StackSettings
 from schemas.categories import CATEGORIES
+from schemas.codec import SchemaIds
 from schemas.errors import InvalidRequest
 from schemas.generated import Label
 from schemas.topics import CONTENT_ACTIONS, LABELS, MODERATION_VERDICTS
@@ -18,6 +19,7 @@ from streams.clock import SystemClock
 from streams.ids import time_ms_of, uuid7
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import records
 from streams.kafka.write import write
 from streams.readable import Readable
@@ -50,7 +52,7 @@ class Decision:
 
 def show(settings: StackSettings, as_json: bool) -> None:
     """List the items whose last action is `review`, oldest first."""
-    actions = _last_actions(settings).values()
+    actions = _last_actions(*addresses(settings)).values()
     waiting = sorted((action for action in actions if action["action"] == "review"), key=lambda action: action["decided_ms"])
     if as_json:
         for action in waiting:
@@ -73,10 +75,11 @@ def show(settings: StackSettings, as_json: bool) -> None:
 def decide(settings: StackSettings, decision: Decision, as_json: bool) -> None:
     """Write the decision as a label; the `decisions` processor turns it into the item's action. Raises InvalidRequest."""
     decision.check()
-    last_action = _last_actions(settings).get(decision.content_id)
+    address, registry = addresses(settings)
+    last_action = _last_actions(address, registry).get(decision.content_id)
     if last_action is None:
         raise InvalidRequest(f"there is no action on {decision.content_id}: `./millrace review list` shows the items that wait")
-    whole, parts = truths(_verdict(settings, last_action["request_id"]), decision)
+    whole, parts = truths(_verdict(address, registry, last_action["request_id"]), decision)
     now_ms = SystemClock().now_ms()
     label = Label(
         request_id=last_action["request_id"],
@@ -91,7 +94,6 @@ def decide(settings: StackSettings, decision: Decision, as_json: bool) -> None:
         note=decision.note,
         labelled_ms=now_ms,
     )
-    address, registry = addresses(settings)
     write(address, RecordWriter(LABELS, registry, "review command").of(label, label.request_id, uuid7(now_ms)))
     if as_json:
         fields = {"request_id": label.request_id, "truth": label.truth, "parts": label.parts}
@@ -141,14 +143,12 @@ def truths(verdict: Mapping[str, Any] | None, decision: Decision) -> tuple[Truth
     return whole, parts
 
 
-def _last_actions(settings: StackSettings) -> dict[str, dict[str, Any]]:
+def _last_actions(address: KafkaAddress, registry: SchemaIds) -> dict[str, dict[str, Any]]:
     """The current action for each item, by content id: its last one."""
-    address, registry = addresses(settings)
     return {action["content_id"]: action for action in records(address, CONTENT_ACTIONS, registry)}
 
 
-def _verdict(settings: StackSettings, request_id: str) -> dict[str, Any] | None:
-    address, registry = addresses(settings)
+def _verdict(address: KafkaAddress, registry: SchemaIds, request_id: str) -> dict[str, Any] | None:
     admin, sent_ms = KafkaAdmin(address), time_ms_of(request_id)
     start: str | dict[tuple[str, int], int] = "first"
     if sent_ms is not None:

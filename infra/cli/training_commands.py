@@ -182,17 +182,15 @@ def training_request(context: typer.Context, model: Model, reason: Reason) -> No
 def _act(action: str, subject: str, reason: str, *words: str, as_json: bool) -> None:
     """Run a command that changes something, between two lines of the audit."""
     from infra import audit
-    from infra.running import command_environment
 
-    environment, options = command_environment(settings()), ["--json"] if as_json else []
-
-    def run() -> int:
-        return python("training_triggers", *words, *options, **environment)
-
-    sys.exit(audit.by_hand(settings(), action, subject, reason, run))
+    sys.exit(audit.by_hand(settings(), action, subject, reason, lambda: _run(*words, as_json=as_json)))
 
 
 def _trigger(*words: str, as_json: bool) -> None:
+    sys.exit(_run(*words, as_json=as_json))
+
+
+def _run(*words: str, as_json: bool) -> int:
     from infra.running import command_environment
 
-    sys.exit(python("training_triggers", *words, *(["--json"] if as_json else []), **command_environment(settings())))
+    return python("training_triggers", *words, *(["--json"] if as_json else []), **command_environment(settings()))
