@@ -1,4 +1,4 @@
-"""A step for tests of the loop: answers each record with its own value, and fails if the value asks for a failure."""
+"""A processor for tests of the loop: answers each record with its own value, and fails if the value asks for a failure."""
 
 from __future__ import annotations
 
@@ -46,28 +46,25 @@ def consumption(order: Order = Order.RELAXED, partitions: int = 4) -> Consumptio
     return Consumption(topic=requests(order, partitions), group="echo", retry_delays_ms=(1_000, 10_000))
 
 
-def result(rows: Rows, status: str, values: list[bytes | None]) -> list[OutRecords]:
+def result(rows: Rows, status: str, values: list[bytes | None], topic: str = RESULTS) -> list[OutRecords]:
     headers = [
         [("status", status.encode()), ("origin", "/".join(map(str, origin)).encode()), ("redrive", str(redrive).encode())]
         for origin, redrive in zip(rows.origins, rows.redrives, strict=True)
     ]
-    return [OutRecords(RESULTS, rows.keys, values, headers)]
+    return [OutRecords(topic, rows.keys, values, headers)]
 
 
-def answer(rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-    return result(rows, status, [f"{code}: {message}".encode()] * len(rows))
-
-
-class Echo:
+class Echo(Processor):
     """`poison` in a value fails the batch, `invalid` is refused, `later` asks for a retry until `mended`."""
 
     def __init__(self) -> None:
+        self.results_topic = RESULTS
         self.batches: list[int] = []
         self.mended = False
         self.later_fails: Callable[[], bool] = lambda: not self.mended
         self.on_batch: Callable[[Rows], None] = lambda rows: None
 
-    def __call__(self, rows: Rows) -> list[Outcome]:
+    def process(self, rows: Rows) -> list[Outcome]:
         self.batches.append(len(rows))
         self.on_batch(rows)
         for value in rows.values:
@@ -77,20 +74,20 @@ class Echo:
                 raise InvalidRequest("this asks for nothing")
             if value is not None and b"later" in value and self.later_fails():
                 raise RetryLater("the store does not answer")
-        return [Emit(rows, result(rows, "ok", rows.values))]
-
-
-class Functions(Processor):
-    """A processor made of two functions."""
-
-    def __init__(self, process: Process, answer: Callable[[Rows, str, str, str], list[OutRecords]] = lambda *_: []) -> None:
-        self.process_rows, self._answer = process, answer
-
-    def process(self, rows: Rows) -> list[Outcome]:
-        return self.process_rows(rows)
+        return [Emit(rows, result(rows, "ok", rows.values, self.results_topic))]
 
     def answer(self, rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-        return self._answer(rows, status, code, message)
+        return result(rows, status, [f"{code}: {message}".encode()] * len(rows), self.results_topic)
+
+
+class Function(Processor):
+    """A processor made of a function."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def process(self, rows: Rows) -> list[Outcome]:
+        return self._process(rows)
 
 
 class EchoGroup:
@@ -120,7 +117,7 @@ class EchoGroup:
             consumption=self.consumption,
             source=MemorySource(self.broker, "echo"),
             sink=sink(MemorySink(self.broker, "echo", transactional_id)),
-            step=BatchStep(Functions(echo, answer), self.clock, line),
+            step=BatchStep(echo, self.clock, line),
             batcher=Batcher(BatchLimits(max_rows=8, max_wait_ms=max_wait_ms), line),
             clock=self.clock,
             limits=LoopLimits(delivery=delivery, **limits),  # type: ignore[arg-type]

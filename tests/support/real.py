@@ -17,12 +17,10 @@ from streams.kafka.source import KafkaSource
 from streams.loop.batching import Batcher, BatchLimits, CostLine
 from streams.loop.limits import Delivery, LoopLimits
 from streams.loop.loop import Loop
-from streams.loop.outcome import Emit, Outcome
 from streams.loop.step import BatchStep
 from streams.metrics import Metrics
-from streams.rows import OutRecords, Polled, Rows
-from tests.support import echo
-from tests.support.echo import Echo, Functions, answer
+from streams.rows import OutRecords, Polled
+from tests.support.echo import Echo, requests
 from tests.support.ledger import End, Key, problems
 
 
@@ -32,7 +30,7 @@ class RealEchoGroup:
     def __init__(self, address: KafkaAddress, partitions: int = 4) -> None:
         name = f"echo-{uuid.uuid4().hex[:8]}"
         self.address, self.partitions, self.clock = address, partitions, SystemClock()
-        topic: Topic[Record] = replace(echo.requests(partitions=partitions), name=f"{name}-requests-v1")
+        topic: Topic[Record] = replace(requests(partitions=partitions), name=f"{name}-requests-v1")
         self.results_topic = f"{name}-results-v1"
         self.consumption = Consumption(topic=topic, group=name, retry_delays_ms=(200, 400))
         names = (topic.name, self.results_topic, self.consumption.dead_letter_topic, *self.consumption.retry_topics())
@@ -43,7 +41,7 @@ class RealEchoGroup:
 
     def loop(
         self,
-        echo_: Echo,
+        echo: Echo,
         slot: int = 0,
         delivery: Delivery = Delivery.EXACTLY_ONCE,
         sink: Callable[[Sink], Sink] = lambda sink: sink,
@@ -52,18 +50,12 @@ class RealEchoGroup:
         """sink: wraps the loop's own."""
         line, group, metrics = CostLine(), self.consumption.group, Metrics()
         transactional_id = f"{group}-{slot}" if delivery is Delivery.EXACTLY_ONCE else None
-
-        def relabelled(rows: Rows) -> list[Outcome]:
-            return [self._relabel(outcome) for outcome in echo_(rows)]
-
-        def answers(rows: Rows, status: str, code: str, message: str) -> list[OutRecords]:
-            return [replace(out, topic=self.results_topic) for out in answer(rows, status, code, message)]
-
+        echo.results_topic = self.results_topic
         made = Loop(
             consumption=self.consumption,
             source=KafkaSource(self.address, group, metrics),
             sink=sink(KafkaSink(self.address, transactional_id)),
-            step=BatchStep(Functions(relabelled, answers), self.clock, line),
+            step=BatchStep(echo, self.clock, line),
             batcher=Batcher(BatchLimits(max_rows=8), line),
             clock=self.clock,
             limits=LoopLimits(delivery=delivery, idle_wait_ms=50, **limits),  # type: ignore[arg-type]
@@ -72,11 +64,6 @@ class RealEchoGroup:
         )
         made.source.subscribe((self.consumption.topic.name, *self.consumption.retry_topics()), made.assignment)
         return made
-
-    def _relabel(self, outcome: Outcome) -> Outcome:
-        if isinstance(outcome, Emit):
-            outcome.records = [replace(out, topic=self.results_topic) for out in outcome.records]
-        return outcome
 
     def send(self, *values: bytes | None) -> None:
         """Sends the values spread evenly over the partitions."""

@@ -24,7 +24,7 @@ from streams.metrics import Metrics
 from streams.readable import Followed, Readable
 from streams.rows import Polled
 from streams.schema_registry import MemoryRegistry, Registry
-from tests.support.echo import Echo, EchoGroup, answer, settle
+from tests.support.echo import Echo, EchoGroup, settle
 from training_triggers.journal import is_run_key
 
 BAD_NAME: Any = (b"\xff\xfe", b"x")
@@ -162,6 +162,7 @@ def test_an_answer_that_cannot_be_written_ends_its_record_and_not_the_loop(value
     """As a dead letter that nobody hears of; the others are answered."""
     world = EchoGroup(partitions=1)
     loop = world.loop(Echo())
+    answer = loop.step.answer
 
     def broken(rows: Any, status: str, code: str, message: str) -> Any:
         if any(one == value for one in rows.values):

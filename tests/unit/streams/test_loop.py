@@ -18,7 +18,7 @@ from streams.loop.loop import Loop
 from streams.loop.outcome import Outcome
 from streams.loop.step import BatchStep
 from streams.rows import Place, Rows
-from tests.support.echo import Echo, EchoGroup, Functions, answer, settle
+from tests.support.echo import Echo, EchoGroup, settle
 from tests.support.faults import Fault, FaultySink
 
 BOTH = pytest.mark.parametrize("delivery", list(Delivery))
@@ -395,7 +395,7 @@ def test_a_clean_leave_clears_the_claim() -> None:
     assert world.broker.groups["echo"].committed["echo-requests-v1", 0].note == ""
 
 
-class Keeping(Functions):
+class Keeping(Echo):
     """With state beside its offsets."""
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
@@ -413,11 +413,11 @@ def test_a_processor_with_state_stays_on_the_loops_thread_however_long_its_batch
     settle(loop)
     line = CostLine()
     line.observe(1.0, 60_000.0)
-    without_state = BatchStep(Functions(echo, answer), world.clock, line)
+    without_state = BatchStep(echo, world.clock, line)
     without_state.submit(batches[0])
     assert without_state.busy()
     without_state.close()
-    step = BatchStep(Keeping(echo, answer), world.clock, line)
+    step = BatchStep(Keeping(), world.clock, line)
     for _ in range(3):
         step.submit(batches[0])
         assert not step.busy()

@@ -187,10 +187,10 @@ def test_a_topic_that_takes_nothing_holds_all_back_with_growing_pauses_and_tells
 class Breakable(Echo):
     broken = False
 
-    def __call__(self, rows: Rows) -> list[Outcome]:
+    def process(self, rows: Rows) -> list[Outcome]:
         if self.broken:
             raise ValueError("every record fails")
-        return super().__call__(rows)
+        return super().process(rows)
 
 
 @pytest.mark.parametrize("order", [Order.RELAXED, Order.STRICT])

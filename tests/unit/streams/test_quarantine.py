@@ -20,7 +20,7 @@ from streams.loop.quarantine import Quarantine
 from streams.loop.step import BatchStep
 from streams.process.watchdog import STALL_LIMIT_S, Watchdog
 from streams.rows import OutRecords, Rows
-from tests.support.echo import Echo, EchoGroup, Functions
+from tests.support.echo import Echo, EchoGroup, Function
 from tests.support.rows import rows_of
 
 
@@ -40,7 +40,7 @@ def process(rows: Rows) -> list[Outcome]:
 
 
 def step() -> BatchStep:
-    return BatchStep(Functions(process), SystemClock(), CostLine())
+    return BatchStep(Function(process), SystemClock(), CostLine())
 
 
 def fails_until(there: Path) -> BatchStep:
@@ -86,7 +86,7 @@ HANGS = """
 import sys, time
 from streams.process import shell
 from streams.clock import SystemClock
-from tests.support.echo import Echo, Functions, EchoGroup
+from tests.support.echo import Echo, EchoGroup
 
 shell.EXIT_LIMIT_S = 1.0
 

@@ -19,7 +19,7 @@ from streams.loop.outcome import Defer, Emit, Outcome
 from streams.loop.step import BatchStep, bisect
 from streams.rows import Rows
 from streams.schema_registry import MemoryRegistry, Registry
-from tests.support.echo import Functions
+from tests.support.echo import Function
 from tests.support.rows import rows_of
 
 
@@ -35,7 +35,7 @@ def test_a_batch_that_will_take_long_goes_to_a_thread_and_the_caller_goes_on() -
         time.sleep(0.2)
         return [Emit(rows)]
 
-    step = BatchStep(Functions(slow), SystemClock(), line, hand_off_ms=100)
+    step = BatchStep(Function(slow), SystemClock(), line, hand_off_ms=100)
     step.submit(_rows(4))
     assert step.busy()
     assert step.completed(0.0) == []
@@ -67,7 +67,7 @@ def test_culprits_are_looked_for_no_longer_than_there_is_time() -> None:
         clock.sleep(15.0)
         raise RetryLater("no answer in 15 s")
 
-    step = BatchStep(Functions(process), clock, CostLine())
+    step = BatchStep(Function(process), clock, CostLine())
     step.submit(_rows(64))
     outcomes = step.completed(0.0)
     assert sum(len(outcome.rows) for outcome in outcomes) == 64
