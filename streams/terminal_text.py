@@ -25,19 +25,20 @@ def as_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
     try:
         line = json.dumps(value, default=default, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        line = json.dumps(_finite(value), default=default, ensure_ascii=False)
+        line = json.dumps(finite(value), default=default, ensure_ascii=False)
     # within JSON these characters stand in texts only
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same value with None in place of each non-finite number, because JSON cannot express those."""
     match value:
         case float():
             return value if math.isfinite(value) else None
         case dict():
-            return {key: _finite(one) for key, one in value.items()}
+            return {key: finite(one) for key, one in value.items()}
         case list() | tuple():
-            return [_finite(one) for one in value]
+            return [finite(one) for one in value]
     return value
 
 

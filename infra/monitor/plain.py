@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from streams.terminal_text import finite
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -39,19 +41,6 @@ def plain(value: Any, most_chars: int = CUT_CHARS, depth: int = 0) -> Any:
             return value
         case _:
             return str(value)
-
-
-def finite(value: Any) -> Any:
-    """The same value with None in place of each non-finite number, because JSON cannot express those."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {key: finite(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [finite(inner) for inner in value]
-        case _:
-            return value
 
 
 def shown(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Any
 from infra import audit
 from infra.audit import Position
 from infra.monitor.letters import BY_TOPIC, DeadLetters, Letter, letter
-from infra.monitor.plain import finite
 from schemas import avro
 from schemas.codec import HEAD_BYTES, SchemaIds, schema_id_of
 from schemas.decoding import decode_one
@@ -27,6 +26,7 @@ from schemas.topics import (
     WORKER_STATUS,
 )
 from streams.rows import Polled
+from streams.terminal_text import finite
 
 _RECORDS: dict[str, str] = {
     topic.name: topic.record_name

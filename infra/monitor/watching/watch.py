@@ -12,7 +12,7 @@ from threading import Event
 import structlog
 
 from infra import redact
-from infra.monitor.plain import as_json, finite
+from infra.monitor.plain import as_json
 from infra.monitor.watching import servers
 from infra.monitor.watching.follower import Follower
 from infra.monitor.watching.sampler import Sampler
@@ -23,6 +23,7 @@ from schemas.codec import SchemaIds
 from schemas.errors import MillraceError
 from streams.clock import Clock
 from streams.kafka.config import KafkaAddress
+from streams.terminal_text import finite
 
 
 class Watch:
