@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas import avro
-from schemas.codec import Encoder
-from schemas.encoding import Constant
+from schemas.codec import write_any
 from schemas.topics import CATALOGUE
 from streams.schema_registry import MemoryRegistry
 from tests.replay.scenarios import Written
@@ -97,19 +96,13 @@ def load(name: str) -> History:
 def written_today(written: Sequence[Written], commit: str) -> History:
     """The records of a scenario, encoded by the code as it is; nothing is decided on them yet."""
     ids = MemoryRegistry()
-    encoders = {}
-    for name in dict.fromkeys(each.topic for each in written):
-        topic = TOPICS[name]
-        ids.register(topic.subject, avro.schema(topic.record_name))
-        encoders[name] = Encoder.of(topic, ids)
-    schemas = {}
-    reads = []
+    schemas, reads = {}, []
     for each in written:
-        columns = {name: Constant(value) for name, value in each.record.items()}
-        (value,) = encoders[each.topic].encode(columns, 1)
-        schema_id = int.from_bytes(value[1:5])
-        schemas[str(schema_id)] = (TOPICS[each.topic].subject, ids.schema_of(schema_id))
-        reads.append(Read(each.topic, each.key.encode(), each.at_ms, value))
+        topic = TOPICS[each.topic]
+        schema = avro.schema(topic.record_name)
+        schema_id = ids.register(topic.subject, schema)
+        schemas[str(schema_id)] = (topic.subject, schema)
+        reads.append(Read(each.topic, each.key.encode(), each.at_ms, write_any(each.record, schema, schema_id)))
     return History(commit, "", schemas, reads, [])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from feature_jobs.online.rollup import Entity, Tile
 from processors.moderation.policy import Rules, action_of
 from schemas.codec import Decoder, read_any
+from schemas.durations import HOUR_MS, MINUTE_MS
 from schemas.features import USER
 from schemas.generated import ModelUpdate, SwapAck
 from schemas.topics import (
@@ -34,7 +35,7 @@ from training_triggers.rollout import controller
 from training_triggers.rollout.decisions import RolloutPolicy
 from training_triggers.versions import update_history
 
-LOOK_EVERY_MS = 60_000
+LOOK_EVERY_MS = MINUTE_MS
 
 
 def _decode(read: Read, ids: MemoryRegistry) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class _Told:
 
 def drift_decisions(history: History) -> Iterator[Decision]:
     ids, told = history.ids(), _Told()
-    step = decide.Decide(decide.RetrainPolicy(cool_down_ms=3_600_000, runs_per_day=4), ids, "decide-0", lambda: told)
+    step = decide.Decide(decide.RetrainPolicy(cool_down_ms=HOUR_MS, runs_per_day=4), ids, "decide-0", lambda: told)
     step.restore({(DRIFT_EVENTS.name, 0): Commit(0)})
     for read in history.records:
         if read.topic != DRIFT_EVENTS.name:
@@ -169,7 +170,7 @@ def rollout_decisions(history: History) -> Iterator[Decision]:
     policy = RolloutPolicy(share=0.5, labelled=50, without_labels=500, max_s=3_600, watch_s=7_200)
     rollout = controller.Rollout(policy, history.ids(), list, lambda: topics, clock)
     rollout.restore({(TRAINING_EVENTS.name, 0): Commit(0)})
-    while clock.now_ms() < history.records[-1].at_ms + 5 * 3_600_000:
+    while clock.now_ms() < history.records[-1].at_ms + 5 * HOUR_MS:
         topics.come()
         while topics.events:
             read = topics.events.pop(0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from random import Random
 from typing import Any
 
@@ -116,8 +117,6 @@ def findings() -> list[Written]:
 
 def run_key(model: str, event_id: str) -> str:
     """As a decision names its run."""
-    from hashlib import sha256
-
     return f"{model}-{sha256(event_id.encode()).hexdigest()[:8]}"
 
 
