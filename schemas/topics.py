@@ -8,7 +8,7 @@ topic is one block, added together with the code that writes and reads it.
 from __future__ import annotations
 
 from schemas import generated as records
-from schemas.durations import DAY_MS
+from schemas.durations import DAY_MS, HOUR_MS
 from schemas.errors import BadSettings
 from schemas.topic_kinds import FOREVER_MS, Compatibility, Consumption, Guarantee, Record, Topic
 from schemas.vocabulary import FlinkGroup
@@ -297,7 +297,7 @@ WORKER_STATUS = Topic(
     record=records.WorkerStatus,
     key="process",
     partitions=1,
-    retention_ms=3600 * 1000,
+    retention_ms=HOUR_MS,
     guarantee=Guarantee.AT_LEAST_ONCE,
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="streams",

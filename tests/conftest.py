@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from infra.local import apicurio as registry
-from infra.local import kafka, processes
+from infra.local import apicurio, kafka, processes
 from infra.local.started import Started
 from infra.provision import provision
 from infra.settings import StackSettings
@@ -74,10 +73,10 @@ def start_servers() -> Iterator[Servers]:
     folder = Path(tempfile.mkdtemp(prefix="millrace-test-"))
     started: list[Started] = []
     try:
-        started.append(registry.start_registry(folder / "registry", jars, folder / "registry.log"))
+        started.append(apicurio.start_registry(folder / "registry", jars, folder / "registry.log"))
         started.append(kafka.start_kafka(folder / "kafka", jars, folder / "kafka.log"))
         processes.wait_until(lambda: kafka.answers(started[1].address), started[1], kafka.START_LIMIT_S)
-        processes.wait_until(lambda: registry.answers(started[0].address), started[0], registry.START_LIMIT_S)
+        processes.wait_until(lambda: apicurio.answers(started[0].address), started[0], apicurio.START_LIMIT_S)
         made = Servers(started[1].address, started[0].address, folder, jars, started[1], started[0])
         provision(KafkaAdmin(made.address), Registry(made.registry))
         try:

@@ -156,7 +156,7 @@ def _profile(loop: Loop) -> dict[str, float]:
 
 def reference(bootstrap: str, registry: str, group: str, count: int, heavy: int, best: bool) -> None:
     """A consume-process-produce loop as a careful user of the client would write it; `best` reads and writes each batch in one
-    codec call (research, performance.md, section 6). `produce_batch` cannot carry headers."""
+    codec call. `produce_batch` cannot carry headers."""
     address, ids = KafkaAddress(bootstrap=bootstrap), Registry(registry)
     request, result, log = avro.schema("tensor-request"), avro.schema("tensor-result"), avro.schema("prediction-log")
     heads = [head(ids.id_of(s, x)) for s, x in ((RESULTS.subject, result), (PREDICTION_LOG.subject, log))]

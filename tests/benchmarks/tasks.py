@@ -48,8 +48,7 @@ RATE_PER_S = 20
 
 def encoded(task: str, ids: Any) -> list[bytes]:
     taken = consumption(task)
-    record = taken.topic.record_name
-    encoder = Encoder(record, taken.topic.subject, ids)
+    encoder = Encoder.of(taken.topic, ids)
     return [encoder.encode({name: Constant(_whole(value)) for name, value in one.items()}, 1)[0] for one in requests(task)]
 
 

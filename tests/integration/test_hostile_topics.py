@@ -18,6 +18,7 @@ from infra.local import redis, run_state
 from infra.local.processes import stop
 from schemas import avro
 from schemas.codec import head
+from schemas.durations import DAY_MS, MINUTE_MS
 from schemas.topics import CATALOGUE, CONSUMPTIONS, TASKS
 from schemas.varints import varint
 from streams.client import NoAnswer, connect
@@ -44,8 +45,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("request", "k"),
     ("request", "00000000-0000-7000-8000-000000000000"),
 )
-NOW_MS, DAY_MS = SystemClock().now_ms(), 24 * 3_600_000
-TIMES_MS = (0, 1, NOW_MS - 10 * DAY_MS, NOW_MS + 30 * 60_000, NOW_MS + 4_000 * DAY_MS)  # 0: the client's own
+NOW_MS = SystemClock().now_ms()
+TIMES_MS = (0, 1, NOW_MS - 10 * DAY_MS, NOW_MS + 30 * MINUTE_MS, NOW_MS + 4_000 * DAY_MS)  # 0: the client's own
 FIELDS = {
     "moderation": {"content_id": "c", "text": "a good text"},
     "translation": {"text": "Where is the station?", "source": "en", "target": "fr"},

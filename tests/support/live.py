@@ -202,7 +202,7 @@ class Translator(ModelVersions):
         return TaskProcessor(task, models, MediaReader(ClaimChecks(())), enrich, self.ids, self.clock, "w", self.metrics)
 
     def asked(self, n: int) -> Rows:
-        value = Encoder("translation-request", self.consumption.topic.subject, self.ids).encode_one(
+        value = Encoder.of(self.consumption.topic, self.ids).encode_one(
             TranslationRequest(text="hello", source="en", target="fr")
         )
         return replace(rows(0, n), values=[value] * n)
