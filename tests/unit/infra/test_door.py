@@ -70,6 +70,11 @@ def test_up_and_demo_need_what_they_are_asked_to_start(door: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["drift", "retraining"])
+def test_benchmarks_of_retraining_have_its_packages(door: Path, name: str) -> None:
+    assert groups(door, "bench", name, node=True) == ["retrain"]
+
+
 def test_the_parts_are_those_of_the_project() -> None:
     assert sorted(tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]) == list(PARTS)
 
