@@ -56,7 +56,8 @@ def replay(
     with_seen: bool = False,
     served: RecordedFeatures | None = None,
 ) -> list[Replayed]:
-    """The answers of each version to the same batches. Versions take turns in being first, so that none has warmer caches.
+    """The answers of each version to the same batches. Versions take turns in being first, so that none has warmer caches, and each
+    answers the first batch once more beforehand, because a first call is slow.
 
     served: the features that the task needs, as they were served; a request for which none are known is refused. Raises BadSettings
     if the model's outputs have no names, or if features are needed and none were given, ModelRefused, and RetryLater where a store
@@ -70,6 +71,9 @@ def replay(
     try:
         for number, batch in enumerate(batches):
             columns, rows = _decoded(decoder, batch, served)
+            if number == 0 and len(rows):
+                for version in versions:
+                    _answer(Replayed(version), task, {**others, model: version}, columns, rows, media, with_seen)
             for replayed in answers if number % 2 == 0 else reversed(answers):
                 replayed.refused += len(batch) - len(rows)
                 if len(rows):

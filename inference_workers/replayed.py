@@ -20,8 +20,8 @@ from streams.rows import Rows
 @dataclass
 class Replayed:
     """What one version answers. outputs: one row per entry; entry i belongs to request `request_ids[i]` and its part `parts[i]`.
-    contents: of each entry a number, equal for equal content. at_ms: the broker's time of each request. refused: number of requests
-    that the version did not see."""
+    contents: of each entry a number, equal for equal content. at_ms: the broker's time of each request. paces_ms: of each batch the
+    time per entry. refused: number of requests that the version did not see."""
 
     version: Version
     request_ids: list[str] = field(default_factory=list)
@@ -31,8 +31,13 @@ class Replayed:
     contents: list[int] = field(default_factory=list)
     at_ms: list[int] = field(default_factory=list)
     thresholds: Any = None
-    compute_ms: float = 0.0
+    paces_ms: list[float] = field(default_factory=list)
     refused: int = 0
+
+    @property
+    def compute_ms(self) -> float:
+        """Time for all entries at the pace of the median batch, so that one batch that waited for the processor does not decide."""
+        return float(np.median(self.paces_ms)) * len(self.request_ids) if self.paces_ms else 0.0
 
     def add(self, use: Use, rows: Rows, with_seen: bool) -> None:
         """The entries of one batch. rows: the requests that the model saw. Raises BadSettings if the outputs have no names."""
@@ -49,7 +54,9 @@ class Replayed:
         shown = use.seen if len(use.seen) else [None] * len(request_ids)
         self.contents += map(content_of, shown, request_ids, parts)
         self.seen += use.seen if with_seen else ()
-        self.thresholds, self.compute_ms = use.thresholds, self.compute_ms + use.compute_ms
+        self.thresholds = use.thresholds
+        if request_ids:
+            self.paces_ms.append(use.compute_ms / len(request_ids))
 
     def write(self, file: Path, window: dict[str, Any], with_seen: bool) -> None:
         """As npz: outputs float32 (entries, names), request ids, parts, contents, times; and JSON that describes them in `about`.

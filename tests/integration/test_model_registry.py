@@ -99,4 +99,4 @@ def test_a_version_is_registered_promoted_loaded_and_rolled_back(
         open_source(f"models:/{NAME}/1")
     refused = models(servers, server, "promote", NAME, "1")
     assert refused.returncode == 1 and "changed or cut" in refused.stderr
-    assert "has no version 7" in models(servers, server, "promote", NAME, "7").stderr
+    assert f"has no version models:/{NAME}/7" in models(servers, server, "promote", NAME, "7").stderr

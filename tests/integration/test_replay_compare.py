@@ -83,7 +83,7 @@ def test_the_same_version_says_the_same_and_a_worse_one_does_not_pass(servers: S
         code, same = compare(servers, "--candidate", str(version(tmp_path, "twin")), "--from", begun)
         assert isinstance(same, dict), same
         assert same["entries"] >= len(TEXTS)
-        assert (code, same["passes"], same["agreement"], same["changed"], same["accuracy"]) == (0, True, 1.0, [], None)
+        assert (code, same["reasons"], same["agreement"], same["changed"], same["accuracy"]) == (0, [], 1.0, [], None)
         assert same["size_ratio"] == pytest.approx(1.0, abs=0.01)
 
         label(stage, answers)
