@@ -162,7 +162,7 @@ def reference(bootstrap: str, registry: str, group: str, count: int, heavy: int,
     heads = [head(ids.id_of(s, x)) for s, x in ((RESULTS.subject, result), (PREDICTION_LOG.subject, log))]
     reader, many = fastavro.parse_schema(request), fastavro.parse_schema({"type": "array", "items": request})
     writer, log_writer = fastavro.parse_schema(result), fastavro.parse_schema(log)
-    consumer = Consumer({**consumer_config(address, group), "auto.offset.reset": "earliest"})
+    consumer = Consumer({**consumer_config(address, group), "auto.offset.reset": "earliest", "enable.partition.eof": False})
     producer = Producer(producer_config(address, group))
     producer.init_transactions(30)
     consumer.subscribe([REQUESTS.name])
