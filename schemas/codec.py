@@ -82,10 +82,10 @@ class Decoder:
         Raises RetryLater if an id is not cached and the registry does not answer.
         """
         heads = {value[:HEAD_BYTES] for value in values if value is not None}
-        if len(heads) == 1 and None not in values:
-            (common,) = heads
-            if len(common) == HEAD_BYTES and common[0] == 0:
-                return self._decode_all(schema_id_of(common), [value[HEAD_BYTES:] for value in values if value is not None])
+        if len(heads) == 1:
+            (common,), bodies = heads, [value[HEAD_BYTES:] for value in values if value is not None]
+            if len(common) == HEAD_BYTES and common[0] == 0 and len(bodies) == len(values):
+                return self._decode_all(schema_id_of(common), bodies)
         rows: dict[int, list[int]] = {}
         failures: dict[int, UndecodableRecord] = {}
         for row, value in enumerate(values):

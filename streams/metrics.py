@@ -5,6 +5,7 @@ Each loop has its own `Metrics` (no globals), so several can run in one process;
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -106,14 +107,18 @@ CATALOGUE: Final[dict[str, Metric]] = {
 
 
 class _Histogram:
-    __slots__ = ("counts", "edges", "sum")
+    __slots__ = ("buckets", "counts", "edges", "sum")
 
     def __init__(self, buckets: Sequence[float]) -> None:
-        self.edges = np.array(buckets)
+        self.buckets, self.edges = buckets, np.array(buckets)
         self.counts = np.zeros(len(buckets) + 1, np.int64)
         self.sum = 0.0
 
-    def observe(self, values: Sequence[float] | npt.NDArray[Any]) -> None:
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.buckets, value)] += 1
+        self.sum += value
+
+    def observe_all(self, values: Sequence[float] | npt.NDArray[Any]) -> None:
         self.counts += np.bincount(np.searchsorted(self.edges, values), minlength=len(self.counts))
         self.sum += float(np.sum(values))
 
@@ -136,16 +141,20 @@ class Metrics:
         with self._lock:
             self._numbers[name, ()] = value
 
-    def observe(self, name: str, *values: float) -> None:
-        self.observe_all(name, values)
+    def observe(self, name: str, value: float) -> None:
+        with self._lock:
+            self._histogram(name).observe(value)
 
     def observe_all(self, name: str, values: Sequence[float] | npt.NDArray[Any]) -> None:
         """values: any number of observations, shape (n,)."""
         with self._lock:
-            histogram = self._histograms.get(name)
-            if histogram is None:
-                histogram = self._histograms[name] = _Histogram(CATALOGUE[name].buckets)
-            histogram.observe(values)
+            self._histogram(name).observe_all(values)
+
+    def _histogram(self, name: str) -> _Histogram:
+        histogram = self._histograms.get(name)
+        if histogram is None:
+            histogram = self._histograms[name] = _Histogram(CATALOGUE[name].buckets)
+        return histogram
 
     def total(self, name: str) -> float:
         """Sum over all labels."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -55,8 +54,9 @@ class Rows:
     """Requests in flight: parallel lists of the same length.
 
     places, offsets: the position of each row. origins: the position at which each was first read, which differs for a retry.
-    deadlines_ms: 0 if a row has no deadline. headers: the last value of each name. epoch: number of the assignment under which
-    the rows were read.
+    deadlines_ms: 0 if a row has no deadline. headers: the last value of each name. sizes: about how many bytes the key, value and
+    headers of a row have, in which headers count as the mean of their poll. epoch: number of the assignment under which the rows
+    were read.
     """
 
     places: list[Place]
@@ -71,11 +71,12 @@ class Rows:
     origins: list[Origin]
     attempts: list[int]
     redrives: list[int]
+    sizes: list[int]
     epoch: int
 
     @classmethod
     def empty(cls, epoch: int = 0) -> Rows:
-        return cls([], [], [], [], [], [], [], [], [], [], [], [], epoch)
+        return cls([], [], [], [], [], [], [], [], [], [], [], [], [], epoch)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -93,6 +94,7 @@ class Rows:
         yield self.origins
         yield self.attempts
         yield self.redrives
+        yield self.sizes
 
     def _of(self, columns: list[Any]) -> Rows:
         return Rows(*columns, epoch=self.epoch)  # type: ignore[misc]  # the list lacks one argument
@@ -122,10 +124,7 @@ class Rows:
 
     def bytes(self) -> int:
         """Approximate size in memory: keys, values and headers."""
-        texts = chain(
-            self.keys, self.values, chain.from_iterable(self.headers), chain.from_iterable(map(dict.values, self.headers))
-        )
-        return sum(map(len, filter(None, texts)))
+        return sum(self.sizes)
 
     def spans(self) -> dict[Place, tuple[int, int]]:
         """The lowest and highest offset of each place."""

@@ -50,9 +50,14 @@ def admit(polled: Polled, max_record_bytes: int, own_retry_topics: Collection[st
         origins=[(topic, number, offset) for (topic, number), offset in zip(polled.places, polled.offsets, strict=True)],
         attempts=[0] * n,
         redrives=[0] * n,
+        sizes=[],
         epoch=epoch,
     )
-    plain = _ids_if_plain(polled, maps, raw_ids, max_record_bytes, own_retry_topics)
+    names, header_bytes = set[str]().union(*maps), list(map(len, chain.from_iterable(map(dict.values, maps))))
+    rows.sizes = _sizes(polled, names, header_bytes)
+    fits = max(rows.sizes, default=0) <= min(MAX_KEY_BYTES, max_record_bytes)
+    fits = fits and max(header_bytes, default=0) <= MAX_HEADER_BYTES // MAX_HEADERS
+    plain = _ids_if_plain(polled, names, raw_ids, own_retry_topics) if fits else None
     if plain is not None:
         rows.request_ids = plain
         return Admitted(rows, rows)
@@ -68,32 +73,30 @@ def admit(polled: Polled, max_record_bytes: int, own_retry_topics: Collection[st
     return Admitted(rows, rows.without({i for i, _ in refused}), refused)
 
 
+def _sizes(polled: Polled, names: Collection[str], header_bytes: Collection[int]) -> list[int]:
+    """See `Rows.sizes`. names: those of all headers; they count with their mean length, because nearly all records have the same."""
+    named_bytes = len(header_bytes) * sum(map(len, names)) / max(1, len(names))
+    mean = int((sum(header_bytes) + named_bytes) / max(1, len(polled)))
+    return [len(key or b"") + len(value or b"") + mean for key, value in zip(polled.keys, polled.values, strict=True)]
+
+
 def _ids_if_plain(
     polled: Polled,
-    maps: list[dict[str, bytes]],
+    names: set[str],
     raw_ids: list[bytes | None],
-    max_record_bytes: int,
     own_retry_topics: Collection[str],
 ) -> list[str] | None:
-    """The ids if no row needs a closer look, as in most batches; otherwise None. Takes only a few calls per batch."""
-    special = any(h.DEADLINE_MS in found or h.PRIORITY in found for found in maps)
-    if special or None in raw_ids or any(topic in own_retry_topics for topic, _ in set(polled.places)):
+    """The ids if no row needs a closer look, as in most batches; otherwise None. Takes only a few calls per batch. names: those of
+    all headers."""
+    if h.DEADLINE_MS in names or h.PRIORITY in names or any(topic in own_retry_topics for topic, _ in set(polled.places)):
         return None
-    sizes = map(len, chain.from_iterable(map(dict.values, maps)))
-    if max(map(len, filter(None, polled.headers))) > MAX_HEADERS or max(sizes) > MAX_HEADER_BYTES // MAX_HEADERS:
-        return None
-    if max(map(len, filter(None, polled.values)), default=0) > max_record_bytes:
-        return None
-    if (
-        max(map(len, filter(None, polled.keys)), default=0) > MAX_KEY_BYTES
-        or max(map(len, chain.from_iterable(maps))) > MAX_ID_BYTES
-    ):
+    if max(map(len, filter(None, polled.headers)), default=0) > MAX_HEADERS or max(map(len, names), default=0) > MAX_ID_BYTES:
         return None
     try:
         ids = [raw.decode() for raw in raw_ids if raw]
     except UnicodeDecodeError:
         return None
-    return ids if len(ids) == len(maps) and max(map(len, ids)) <= MAX_ID_BYTES else None
+    return ids if len(ids) == len(raw_ids) and max(map(len, ids), default=0) <= MAX_ID_BYTES else None
 
 
 def _admit_one(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from streams.rows import Rows
@@ -56,21 +55,12 @@ class CostLine:
         return max(0.0, (self._y - slope * self._x) / self._n + slope * cost)
 
 
-Cost = Callable[[Sequence[bytes | None]], list[int]]
-
-
-def value_bytes(values: Sequence[bytes | None]) -> list[int]:
-    """The default cost of a record: its size in bytes."""
-    return [0 if value is None else len(value) for value in values]
-
-
 class Batcher:
-    """Rows that wait, by priority, oldest first. The loop's look-ahead limits their number."""
+    """Rows that wait, by priority, oldest first. A row costs its size. The loop's look-ahead limits their number."""
 
-    def __init__(self, limits: BatchLimits, line: CostLine, cost: Cost = value_bytes) -> None:
+    def __init__(self, limits: BatchLimits, line: CostLine) -> None:
         self._limits = limits
         self._line = line
-        self._cost = cost
         self._waiting: dict[int, deque[tuple[float, Rows]]] = {}  # by priority: (time of arrival, rows)
         self._n = 0
         self._earliest_deadline_ms = 0
@@ -152,9 +142,9 @@ class Batcher:
 
     def _fit(self, rows: Rows, n: int, cost: float) -> tuple[int, float]:
         """How many of the rows still fit into a batch of n rows, and its cost with them. A single row always fits."""
-        costs = self._cost(rows.values[: self._limits.max_rows - n])
-        if cost + sum(costs) <= self._limits.max_cost:
-            return len(costs), cost + sum(costs)
+        costs = rows.sizes[: self._limits.max_rows - n]
+        if (whole := cost + sum(costs)) <= self._limits.max_cost:
+            return len(costs), whole
         taken = 0
         for more in costs:
             if cost + more > self._limits.max_cost and n + taken > 0:
@@ -176,4 +166,4 @@ class Batcher:
         return batch
 
     def _waiting_cost(self) -> float:
-        return float(sum(sum(self._cost(rows.values)) for queue in self._waiting.values() for _, rows in queue))
+        return float(sum(rows.bytes() for queue in self._waiting.values() for _, rows in queue))

@@ -15,7 +15,7 @@ from schemas.errors import DependencyUnavailable, MillraceError, PoisonRecord, R
 from streams.broker import Commit
 from streams.clock import Clock
 from streams.daemon_thread import DaemonThread
-from streams.loop.batching import CostLine, value_bytes
+from streams.loop.batching import CostLine
 from streams.loop.outcome import Defer, Outcome, Reject
 from streams.loop.processor import Hooks, Processor, Report, keeps_state
 from streams.rows import OutRecords, Place, Rows
@@ -82,7 +82,7 @@ class BatchStep(Step):
         self._call_began_s: float | None = None
 
     def submit(self, batch: Rows) -> None:
-        cost = _cost(batch)
+        cost = batch.bytes()
         if self._line.predict_ms(cost) <= self.hand_off_ms and not self._running:
             self._done.extend(self._timed(batch, cost))
             return
@@ -103,7 +103,7 @@ class BatchStep(Step):
         return bool(self._running)
 
     def takes_long(self, batch: Rows) -> bool:
-        return not self._line.knows or bool(self._running) or self._line.predict_ms(_cost(batch)) > self.hand_off_ms
+        return not self._line.knows or bool(self._running) or self._line.predict_ms(batch.bytes()) > self.hand_off_ms
 
     def working_since_s(self) -> float | None:
         return self._call_began_s
@@ -142,10 +142,6 @@ class BatchStep(Step):
             return self._process(rows)
         finally:
             self._call_began_s = None
-
-
-def _cost(batch: Rows) -> float:
-    return float(sum(value_bytes(batch.values)))
 
 
 def bisect(process: Process, batch: Rows, out_of_time: Callable[[], bool] = lambda: False) -> list[Outcome]:

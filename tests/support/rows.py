@@ -27,11 +27,14 @@ def rows_of(read: Sequence[tuple[Place, int]], epoch: int = 0, **columns: Sequen
         origins=[(*place, offset) for place, offset in read],
         attempts=[0] * n,
         redrives=[0] * n,
+        sizes=[1] * n,
         epoch=epoch,
     )
     changed: dict[str, Any] = {name: list(values) for name, values in columns.items()}
     wrong = {name: len(values) for name, values in changed.items() if len(values) != n}
     assert not wrong, f"{n} rows, but {wrong}"
+    if "sizes" not in changed:
+        changed["sizes"] = [len(value or b"") for value in changed.get("values", plain.values)]
     return replace(plain, **changed)
 
 
