@@ -7,9 +7,27 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Call(Protocol):
+    """A call that goes on beside its caller."""
+
+    def done(self) -> bool: ...
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What it returned. Raises what it raised, and TimeoutError after `timeout` seconds."""
+        ...
+
+
+class Background(Protocol):
+    """Runs calls beside the caller, one after the other."""
+
+    def submit(self, call: Callable[[], Any]) -> Call: ...
+
+    def close(self) -> None: ...
 
 
 class DaemonThread:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from threading import Thread
 from typing import Any
 
 import structlog
@@ -13,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from schemas.errors import BrokerUnavailable, Fenced, TransactionAborted
 from streams.broker import Commit
 from streams.clock import SystemClock
+from streams.daemon_thread import DaemonThread
 from streams.kafka import client_errors
 from streams.kafka.config import KafkaAddress, producer_config
 from streams.kafka.messages import generation_of
@@ -33,6 +33,7 @@ class KafkaSink:
         self._transactional = transactional_id is not None
         self._log = structlog.get_logger().bind(producer=transactional_id or "idempotent")
         self._hangs = False
+        self._calls: DaemonThread | None = None
         self._failed: set[str] = set()
         self._failure: TransactionAborted | None = None
         self._in_transaction = False
@@ -189,22 +190,13 @@ class KafkaSink:
     def _bounded(self, call: Callable[[], None], limit_s: float) -> None:
         """Some calls of the client exceed their own timeout: after a broker restart `send_offsets_to_transaction` has hung
         forever. Such a producer is abandoned together with its thread, and its successor fences it."""
-        raised: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                call()
-            except BaseException as error:
-                raised.append(error)
-
-        thread = Thread(target=run, name="commit", daemon=True)
-        thread.start()
-        thread.join(limit_s + HANG_S)
-        if thread.is_alive():
-            self._hangs = True
-            raise TransactionAborted(f"the commit did not return in {limit_s + HANG_S:.0f} s", indefinite=True)
-        if raised:
-            raise raised[0]
+        if self._calls is None:
+            self._calls = DaemonThread("commit")
+        try:
+            self._calls.submit(call).result(limit_s + HANG_S)
+        except TimeoutError as error:
+            self._hangs, self._calls = True, None
+            raise TransactionAborted(f"the commit did not return in {limit_s + HANG_S:.0f} s", indefinite=True) from error
 
     def abort(self, limit_s: float) -> None:
         if not self._in_transaction:
@@ -236,6 +228,8 @@ class KafkaSink:
         return failed
 
     def close(self) -> None:
+        if self._calls is not None:
+            self._calls.close()
         if self._hangs or self._built is None:
             return
         if self._in_transaction:

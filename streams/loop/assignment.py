@@ -43,7 +43,7 @@ class Assignment:
         self.must_rewind = False
         self.must_rejoin = False
         # set by the loop: before partitions go, when work in flight was dropped, and for the step's state
-        self.before_revoke: Callable[[], None] = lambda: None
+        self.before_revoke: Callable[[bool], None] = lambda may_commit: None
         self.dropped: Callable[[], None] = lambda: None
         self.restore_state: Callable[[Mapping[Place, Commit]], None] = lambda positions: None
         self.forget_state: Callable[[Iterable[Place]], None] = lambda places: None
@@ -132,8 +132,7 @@ class Assignment:
         self._log.info("assigned", places=sorted(places), offsets=[committed[place].offset for place in sorted(places)])
 
     def revoked(self, places: Sequence[Place], *, lost: bool) -> None:
-        if not lost and self._source.commits_on_revoke:
-            self.before_revoke()
+        self.before_revoke(not lost and self._source.commits_on_revoke)
         unclaim = {place: Commit(self.offsets[place]) for place in places if place in self._claimed}
         if unclaim and not lost:
             try:

@@ -15,6 +15,7 @@ from schemas.errors import Fenced, InvalidRequest, PoisonRecord, RecordError, Re
 from schemas.topic_kinds import Consumption, Order
 from streams.broker import Sink, Source
 from streams.clock import Clock
+from streams.daemon_thread import Background
 from streams.loop.admit import admit, not_due
 from streams.loop.assignment import Assignment
 from streams.loop.batching import Batcher
@@ -34,6 +35,7 @@ from streams.loop.trials import Trials
 from streams.metrics import Metrics
 from streams.rows import Polled, Rows
 
+SETTLE_S = 0.005  # so often an idle loop looks for the outcome of a commit
 SUSPECTS_S = 1.0  # a round runs suspects for at most this long, then serves the group
 
 
@@ -52,12 +54,13 @@ class Loop:
         limits: LoopLimits,
         worker: str,
         metrics: Metrics,
+        background: Background,
         quarantine: Quarantine | None = None,
         periodic: Sequence[Periodic] = (),
         failpoint: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.consumption, self.source, self.sink, self.step = consumption, source, sink, step
-        self.limits, self.worker, self.metrics = limits, worker, metrics
+        self.limits, self.worker, self.metrics, self._background = limits, worker, metrics, background
         self._batcher, self._clock, self.periodic = batcher, clock, list(periodic)
         self._failpoint = failpoint  # named steps at which chaos tests kill the process
         self._retry_topics = consumption.retry_topics()
@@ -76,6 +79,7 @@ class Loop:
             assignment=self.assignment,
             clock=clock,
             metrics=metrics,
+            background=background,
             exactly_once=self._exactly_once,
             in_prefix=self._exactly_once or self._strict,
             commit_limit_s=limits.commit_limit_s,
@@ -93,6 +97,7 @@ class Loop:
             outage_limit_s=limits.outage_limit_s,
             log=self._log,
         )
+        self.outbox.on_commit = self.recovery.committed
         self._liveness = Liveness(source, self.assignment, clock, metrics, self._log)
         self._suspects = Suspects(quarantine, self.assignment.is_suspect, clock, self._log)
 
@@ -118,6 +123,7 @@ class Loop:
             self.source.close()
             self.step.close()
             self._suspects.close()
+            self._background.close()
             self.sink.close()
 
     def run_once(self) -> None:
@@ -136,7 +142,7 @@ class Loop:
                 self._run_suspects()
                 self._work()
             self._collect_and_release(wait_s=0.05)
-            self._commit_if_due(idle=not len(polled))
+            self._commit_if_due(idle=not len(polled), drained=len(polled) < self.limits.poll_records)
             others_wait = self.recovery.one_at_a_time and len(polled) > 0
             self._liveness.look(idle=not len(polled) and self._is_idle(), held=others_wait or self._holds())
         except (TransactionAborted, Fenced) as failure:
@@ -153,15 +159,15 @@ class Loop:
                         break
                     self._submit(batch)
                 self._collect_and_release(wait_s=0.1)
-                self._commit_if_due(idle=False)
+                self._commit_if_due()
             self.outbox.release()
-            self._commit()
+            self.outbox.commit()
         except (TransactionAborted, Fenced) as failure:
             self._log.warning("work in flight was given back", cause=str(failure))
             self.outbox.drop()
 
     def _is_idle(self) -> bool:
-        return not (self.step.busy() or len(self._batcher) or self._suspects or self.outbox.opened)
+        return not (self.step.busy() or len(self._batcher) or self._suspects or self.outbox.opened or self.outbox.ending)
 
     def _holds(self) -> bool:
         now_s = self._clock.monotonic_s()
@@ -198,6 +204,8 @@ class Loop:
             return 0.0
         elif not self.held_back:
             waits += [self._batcher.due_in_s(now_s, self._clock.now_ms()), self._suspects.due_in_s(now_s)]
+        if self.outbox.ending is not None:
+            waits.append(SETTLE_S)
         age_ms = self.outbox.age_ms()
         if age_ms is not None:
             waits.append(max(0.0, self.limits.commit_interval_ms - age_ms) / 1000)
@@ -228,7 +236,9 @@ class Loop:
         return self._batcher.add(rows, self._clock.monotonic_s())
 
     def _without_expired(self, rows: Rows) -> Rows:
-        now_ms = self._clock.now_ms() if any(rows.deadlines_ms) else 0
+        if not any(rows.deadlines_ms):
+            return rows
+        now_ms = self._clock.now_ms()
         late = [i for i, deadline_ms in enumerate(rows.deadlines_ms) if deadline_ms and deadline_ms <= now_ms]
         if not late:
             return rows
@@ -248,10 +258,10 @@ class Loop:
         """Run suspects one by one, each committed before the next, for at most SUSPECTS_S; then serve the group."""
         until_s = self._clock.monotonic_s() + SUSPECTS_S
         while self._suspects.due_in_s(now_s := self._clock.monotonic_s()) == 0.0 and now_s <= until_s and not self._holds():
-            self._commit()  # no transaction is open while it runs
+            self.outbox.commit()  # no transaction is open while it runs
             self._collect(self._suspects.run_first())
             self.outbox.release()
-            self._commit()
+            self.outbox.commit()
 
     # --- batch and step -----------------------------------------------------------------------------------------
 
@@ -268,7 +278,7 @@ class Loop:
                 return
             self._submit(batch)
             self._collect_and_release(wait_s=0.0)
-            self._commit_if_due(idle=False)
+            self._commit_if_due()
 
     def _collect_and_release(self, wait_s: float) -> None:
         self._collect(self.step.completed(wait_s))
@@ -281,7 +291,7 @@ class Loop:
         if not len(batch):
             return
         if self.outbox.opened is not None and self.step.takes_long(batch):
-            self._commit()  # the broker would abort a transaction that stays open during a long batch
+            self.outbox.commit(wait=False)  # the broker would abort a transaction that stays open during a long batch
         started_s = self._clock.monotonic_s()
         self.step.submit(batch)
         self.metrics.add("batches", 1)
@@ -353,28 +363,30 @@ class Loop:
     def _commit_and_go_back(self) -> None:
         """Strict order: commit finished work, then read the waiting record and all behind it again."""
         self.outbox.release()
-        self._commit()
+        self.outbox.commit()
         self.recovery.go_back()
 
     # --- commit -------------------------------------------------------------------------------------------------
 
-    def _commit_if_due(self, *, idle: bool) -> None:
-        age_ms, idle = self.outbox.age_ms(), (idle and self._exactly_once) or self.recovery.one_at_a_time
-        if age_ms is not None and (age_ms >= self.limits.commit_interval_ms or idle):
-            self._commit()
-
-    def _commit(self) -> None:
-        positions = self.outbox.commit()
-        if positions is not None:
-            self.recovery.committed(positions)
+    def _commit_if_due(self, *, idle: bool = False, drained: bool = False) -> None:
+        """idle: the last poll brought nothing. drained: it took all that had been fetched, so nothing more would join the
+        transaction now."""
+        self.outbox.settle(wait=False)
+        age_ms, alone = self.outbox.age_ms(), self.recovery.one_at_a_time
+        at_once = self._exactly_once and (idle or (drained and self.outbox.ending is None))
+        if age_ms is not None and (age_ms >= self.limits.commit_interval_ms or at_once or alone):
+            self.outbox.commit(wait=alone)
 
     # --- when partitions go -------------------------------------------------------------------------------------
 
-    def _before_revoke(self) -> None:
-        """Called inside a rebalance, while the old generation is still valid: finished work can still be committed."""
+    def _before_revoke(self, may_commit: bool) -> None:
+        """Called inside a rebalance. A commit under way ends first. may_commit: the old generation is still valid, so finished work
+        can be committed too."""
         try:
-            self.outbox.release()
-            self._commit()
+            self.outbox.settle(wait=True)
+            if may_commit:
+                self.outbox.release()
+                self.outbox.commit()
         except (TransactionAborted, Fenced) as failure:
             self._log.info("commit at revocation refused", cause=str(failure))
 

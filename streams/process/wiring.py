@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from schemas.topic_kinds import Consumption
 from streams.broker import Sink
 from streams.clock import Clock, SystemClock
+from streams.daemon_thread import DaemonThread
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource
@@ -22,6 +24,7 @@ from streams.process.group_settings import GroupSettings
 from streams.process.shell import serve_metrics
 from streams.process.status import Status
 from streams.schema_registry import Registry
+from streams.sinks_in_turn import sink_of_loop
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,19 @@ def make_loop(plan: LoopPlan, settings: GroupSettings, slot: int | str) -> Loop:
     group, clock, name = plan.consumption.group, SystemClock(), plan.name or plan.consumption.group
     worker, registry = f"{name}-{slot}", Registry(settings.registry)
     address, metrics, line = settings.address(worker if plan.alone else ""), Metrics(worker=worker, task=name), CostLine()
-    side = KafkaSink(address, None)
+    side, exactly_once = KafkaSink(address, None), plan.limits.delivery is Delivery.EXACTLY_ONCE
     step = plan.build(Surroundings(address, registry, clock, worker, metrics, side, line))
     loop = Loop(
         consumption=plan.consumption,
         source=KafkaSource(address, group, metrics),
-        sink=KafkaSink(address, f"millrace-{group}-{slot}" if plan.limits.delivery is Delivery.EXACTLY_ONCE else None),
+        sink=sink_of_loop(functools.partial(KafkaSink, address), f"millrace-{group}-{slot}" if exactly_once else None),
         step=step,
         batcher=Batcher(plan.batches, line),
         clock=clock,
         limits=plan.limits,
         worker=worker,
         metrics=metrics,
+        background=DaemonThread("commit"),
         quarantine=plan.quarantine,
         periodic=plan.periodic,
         failpoint=plan.failpoint,

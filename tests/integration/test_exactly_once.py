@@ -20,6 +20,7 @@ from streams.loop.limits import Delivery
 from streams.loop.loop import Loop
 from streams.loop.release import Ended
 from streams.rows import Rows
+from streams.sinks_in_turn import SinksInTurn
 from tests.conftest import Servers
 from tests.support.echo import Echo
 from tests.support.faults import Fault, FaultySink
@@ -211,12 +212,14 @@ def _membership_at_commit_time(loop: Loop) -> None:
 def _membership_of_a_stranger(loop: Loop) -> None:
     """Sends the metadata of a consumer that has not joined: a classic group takes it."""
     loop.assignment.revoked = lambda places, *, lost: None  # type: ignore[method-assign]
-    sink = loop.sink
-    assert isinstance(sink, KafkaSink)
+    turns = loop.sink
+    assert isinstance(turns, SinksInTurn)
 
     def unfenced(positions: Any, membership: bytes, limit_s: float) -> None:
         from confluent_kafka import TopicPartition
 
+        sink = turns._open.popleft()
+        assert isinstance(sink, KafkaSink)
         group = loop.consumption.group.encode()
         sink.flush(limit_s)
         offsets = [TopicPartition(t, p, c.offset) for (t, p), c in positions.items()]
@@ -224,7 +227,7 @@ def _membership_of_a_stranger(loop: Loop) -> None:
         sink._producer.commit_transaction(limit_s)
         sink._in_transaction = False
 
-    sink.commit = unfenced  # type: ignore[method-assign]
+    turns.commit = unfenced  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("break_it", [_membership_at_commit_time, _membership_of_a_stranger])

@@ -18,6 +18,7 @@ from schemas.topic_kinds import Order
 from streams.loop.limits import Delivery
 from streams.loop.loop import Loop
 from streams.rows import Rows
+from tests.support.background import AtSomeTime
 from tests.support.echo import RESULTS, Echo, EchoGroup
 from tests.support.faults import Fault, FaultySink
 
@@ -97,6 +98,7 @@ class Group:
             delivery=self.delivery,
             max_failures_in_a_row=failures,
             sink=lambda sink: FaultySink(sink, self._fault),
+            background=AtSomeTime(self.chance),
             look_ahead_records=look_ahead,
             poll_records=16,
         )
@@ -134,7 +136,8 @@ class Group:
             group = self.world.broker.groups["echo"]
             if loop.source.name in group.members:  # type: ignore[attr-defined]
                 self.world.broker.expel("echo", loop.source.name)  # type: ignore[attr-defined]
-            self.world.broker.fence(f"echo-{slot}")
+            for name in [name for name in self.world.broker.epochs if name.partition("/")[0] == f"echo-{slot}"]:
+                self.world.broker.fence(name)
 
     def freeze(self) -> None:
         slot = self._any()

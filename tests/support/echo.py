@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from schemas.errors import InvalidRequest, RetryLater
 from schemas.topic_kinds import Compatibility, Consumption, Guarantee, Order, Record, Topic
 from streams import headers as h
 from streams.broker import Sink
 from streams.clock import ManualClock
+from streams.daemon_thread import Background
 from streams.loop.batching import Batcher, BatchLimits, CostLine
 from streams.loop.limits import Delivery, LoopLimits
 from streams.loop.loop import Loop
@@ -21,6 +23,8 @@ from streams.memory.cluster import Entry, MemoryBroker
 from streams.memory.endpoints import MemorySink, MemorySource
 from streams.metrics import Metrics
 from streams.rows import OutRecords, Rows
+from streams.sinks_in_turn import sink_of_loop
+from tests.support.background import AtOnce
 
 RESULTS = "echo-results-v1"
 
@@ -108,21 +112,23 @@ class EchoGroup:
         sink: Callable[[Sink], Sink] = lambda sink: sink,
         quarantine: Quarantine | None = None,
         max_wait_ms: float = 0.0,
+        background: Background | None = None,
         **limits: int | float,
     ) -> Loop:
-        """sink: wraps the loop's own. max_wait_ms: how long a batch waits for more records."""
+        """sink: wraps the loop's own. max_wait_ms: how long a batch waits for more records. background: runs its commits."""
         transactional_id = f"echo-{slot}" if delivery is Delivery.EXACTLY_ONCE else None
         line = CostLine()
         made = Loop(
             consumption=self.consumption,
             source=MemorySource(self.broker, "echo"),
-            sink=sink(MemorySink(self.broker, "echo", transactional_id)),
+            sink=sink(sink_of_loop(partial(MemorySink, self.broker, "echo"), transactional_id)),
             step=BatchStep(echo, self.clock, line),
             batcher=Batcher(BatchLimits(max_rows=8, max_wait_ms=max_wait_ms), line),
             clock=self.clock,
             limits=LoopLimits(delivery=delivery, **limits),  # type: ignore[arg-type]
             worker=f"echo-{slot}",
             metrics=Metrics(),
+            background=background or AtOnce(),
             quarantine=quarantine,
         )
         made.source.subscribe((self.consumption.topic.name, *self.consumption.retry_topics()), made.assignment)

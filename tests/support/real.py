@@ -5,10 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from schemas.topic_kinds import Consumption, Record, Topic
 from streams.broker import Sink
 from streams.clock import SystemClock
+from streams.daemon_thread import DaemonThread
 from streams.kafka.admin import KafkaAdmin, TopicSpec
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
@@ -20,6 +22,7 @@ from streams.loop.loop import Loop
 from streams.loop.step import BatchStep
 from streams.metrics import Metrics
 from streams.rows import OutRecords, Polled
+from streams.sinks_in_turn import sink_of_loop
 from tests.support.echo import Echo, requests
 from tests.support.ledger import End, Key, problems
 
@@ -54,13 +57,14 @@ class RealEchoGroup:
         made = Loop(
             consumption=self.consumption,
             source=KafkaSource(self.address, group, metrics),
-            sink=sink(KafkaSink(self.address, transactional_id)),
+            sink=sink(sink_of_loop(partial(KafkaSink, self.address), transactional_id)),
             step=BatchStep(echo, self.clock, line),
             batcher=Batcher(BatchLimits(max_rows=8), line),
             clock=self.clock,
             limits=LoopLimits(delivery=delivery, idle_wait_ms=50, **limits),  # type: ignore[arg-type]
             worker=f"echo-{slot}",
             metrics=metrics,
+            background=DaemonThread("commit"),
         )
         made.source.subscribe((self.consumption.topic.name, *self.consumption.retry_topics()), made.assignment)
         return made

@@ -59,6 +59,7 @@ from streams.readable import Readable
 from streams.rows import OutRecords
 from streams.schema_registry import MemoryRegistry
 from tests.support import hostile
+from tests.support.background import AtOnce
 from training_triggers.drift.decide import Decide, RetrainPolicy
 from training_triggers.drift.detect import DETECTORS, Detector
 from training_triggers.drift.version_watch import WatchRules
@@ -241,6 +242,7 @@ def test_whatever_lies_on_its_topic_a_loop_ends_each_record_once_and_none_of_the
         limits=LoopLimits(),
         worker="w",
         metrics=world.metrics,
+        background=AtOnce(),
     )
     loop.source.subscribe((consumption.topic.name, *consumption.retry_topics()), loop.assignment)
     _fill(world, consumption.topic.name, random)

@@ -213,7 +213,7 @@ def test_what_is_in_memory_stays_under_the_look_ahead() -> None:
 
 def test_a_clean_leave_commits_what_is_finished() -> None:
     world = EchoGroup(partitions=2)
-    loop = world.loop(Echo(), commit_interval_ms=1e9)
+    loop = world.loop(Echo(), commit_interval_ms=1e9, poll_records=8)  # a full poll does not commit at once
     loop.run_once()
     world.send(*[b"v"] * 8)
     loop.run_once()
@@ -285,7 +285,7 @@ def test_a_commit_that_seemed_to_fail_is_not_undone_by_a_clean_leave(fault: Faul
     else:
         loop.limits = replace(loop.limits, commit_interval_ms=1e9)
         echo.on_batch = lambda rows: world.clock.sleep(1.0)
-        loop._commit_if_due = lambda *, idle: None  # type: ignore[method-assign]
+        loop._commit_if_due = lambda **when: None  # type: ignore[method-assign]
         loop.run_once()
     loop.source.close()
     loop._dropped()
