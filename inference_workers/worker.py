@@ -7,15 +7,15 @@ The loop (`streams/loop/loop.py`) passes batches in and commits the outcomes; th
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.result_records import ResultRecords, origin_columns, result_columns, too_large
 from inference_workers.served.batch_versions import Batch
-from inference_workers.served.served_models import ServedModels
 from inference_workers.task import Prediction, Task, Version, Versions
 from processors.features.enrich import Enrich, Enriched
 from schemas.codec import Decoder, SchemaIds
@@ -46,13 +46,29 @@ class Requests:
         return Requests(self.rows.take(which), self.enriched.take(which), self.started_ms)
 
 
+class Models(Protocol):
+    """The versions that answer: `served/served_models.py` follows them from their topic."""
+
+    def batch(self) -> AbstractContextManager[Batch]:
+        """The versions that answer the next batch, held until it is done."""
+        ...
+
+    def announcements(self, batch: Batch, rows: Rows, versions: Versions) -> list[OutRecords]:
+        """Records that say which versions answered these rows for the first time."""
+        ...
+
+    def follow(self) -> None: ...
+
+    def report(self) -> Report: ...
+
+
 class TaskProcessor(Processor):
     """Runs a task in the loop. Pure except for models, media, features, clock and metrics."""
 
     def __init__(
         self,
         task: Task,
-        models: ServedModels,
+        models: Models,
         media: MediaReader,
         enrich: Enrich,
         registry: SchemaIds,

@@ -6,7 +6,7 @@ Plain numpy on one thread, so that our loop and the references spend exactly the
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,10 +17,11 @@ import numpy.typing as npt
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
+from processors.features.enrich import Need
 from schemas import avro
 from schemas.columns import Columns
 from schemas.topic_kinds import Compatibility, Consumption, Guarantee, Topic
-from streams.loop.processor import Report
+from tests.support.fixed_models import FixedModels
 
 avro.FOLDERS.append(Path(__file__).parent / "records")
 WIDTH = 32
@@ -82,10 +83,10 @@ class TensorTask:
     name = "tensor"
     results = RESULTS
     reads_media = False
-    needs = ()
-    models: ClassVar[Mapping[str, str]] = {"mlp": "none"}
+    needs: Sequence[Need] = ()
 
     def __init__(self, group: str) -> None:
+        self.models: Mapping[str, str] = {"mlp": "none"}
         self.consumption = Consumption(topic=REQUESTS, group=group, retry_delays_ms=(), results=RESULTS, key_field="name")
 
     def load(self, folder: ModelFolder, model: str) -> Mlp:
@@ -102,24 +103,6 @@ class TensorTask:
         return Prediction({"logits": logits}, [Use(version, logits, compute_ms)])
 
 
-class Fixed:
-    """A model that never changes, in place of `inference_workers.served.served_models.ServedModels`."""
-
-    def __init__(self, model: Mlp) -> None:
-        folder = ModelFolder(Path("."), "mlp", "1", "", {}, {})
-        self.current = {"mlp": Version(folder, model)}
-
-    def follow(self) -> None:
-        return
-
-    def report(self) -> Report:
-        return Report()
-
-    def announcements(self, rows: Any) -> list[Any]:
-        return []
-
-    def arms(self, keys: Any, request_ids: Any) -> list[tuple[None, Any]]:
-        return [(None, self.current)]
-
-    def shadows(self, request_ids: Any) -> list[Any]:
-        return []
+def fixed(model: Mlp) -> FixedModels:
+    """The task's model at one version."""
+    return FixedModels({"mlp": Version(ModelFolder(Path("."), "mlp", "1", "", {}, {}), model)})

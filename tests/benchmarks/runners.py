@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import time
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -30,6 +31,7 @@ from schemas.codec import head
 from schemas.topics import PREDICTION_LOG
 from streams.claim_checks import ClaimChecks
 from streams.clock import SystemClock
+from streams.daemon_thread import DaemonThread
 from streams.ids import uuid7
 from streams.kafka.config import KafkaAddress, consumer_config, producer_config
 from streams.kafka.sink import KafkaSink
@@ -41,7 +43,8 @@ from streams.loop.step import BatchStep
 from streams.metrics import Metrics
 from streams.process.shell import configure_logging, spare_the_collector
 from streams.schema_registry import Registry
-from tests.benchmarks.mlp import REQUESTS, RESULTS, WIDTH, Fixed, Mlp, TensorTask
+from streams.sinks_in_turn import sink_of_loop
+from tests.benchmarks.mlp import REQUESTS, RESULTS, WIDTH, Mlp, TensorTask, fixed
 
 BATCH = 256
 COMMIT_S = 0.1
@@ -83,19 +86,20 @@ def make_loop(bootstrap: str, registry: str, group: str, heavy: int, delivery: D
         CostLine(),
     )
     task = TensorTask(group)
-    models, media = Fixed(Mlp(heavy)), MediaReader(ClaimChecks(()))
-    processor = TaskProcessor(task, models, media, Enrich((), None, clock, metrics), ids, clock, "bench-0", metrics)  # type: ignore[arg-type]
+    models, media = fixed(Mlp(heavy)), MediaReader(ClaimChecks(()))
+    processor = TaskProcessor(task, models, media, Enrich((), None, clock, metrics), ids, clock, "bench-0", metrics)
     exactly_once = delivery is Delivery.EXACTLY_ONCE
     return Loop(
         consumption=task.consumption,
         source=KafkaSource(address, group, metrics),
-        sink=KafkaSink(address, group if exactly_once else None),
+        sink=sink_of_loop(partial(KafkaSink, address), group if exactly_once else None),
         step=BatchStep(processor, clock, line),
         batcher=Batcher(BatchLimits(max_rows=BATCH), line),
         clock=clock,
         limits=LoopLimits(delivery=delivery, commit_interval_ms=COMMIT_S * 1000),
         worker="bench-0",
         metrics=metrics,
+        background=DaemonThread("commit"),
     )
 
 
@@ -119,6 +123,8 @@ def ours(bootstrap: str, registry: str, group: str, count: int, heavy: int, deli
         if count and done[0] >= count:
             timer.report(count, parts)
             return True
+        if loop.held_back:
+            raise SystemExit(f"the worker holds back: {loop.held_back}")
         return time.perf_counter() > until
 
     loop.run(stopping)

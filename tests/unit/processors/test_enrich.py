@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ import pytest
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from inference_workers.replay import newest, replay
-from inference_workers.served.batch_versions import Batch
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from inference_workers.worker import TaskProcessor
 from processors.features.enrich import ASK_AGAIN_S, Enrich, Enriched, Fallback, Need, logged
@@ -33,6 +31,7 @@ from streams.loop.outcome import Defer, Emit, Reject
 from streams.metrics import Metrics
 from streams.rows import Rows
 from streams.schema_registry import MemoryRegistry
+from tests.support.fixed_models import FixedModels
 from tests.support.rows import rows_at
 
 FEATURES = ("total_purchases", "lifetime_value", "country")
@@ -136,10 +135,10 @@ class Purchases:
     consumption = consumption("moderation")
     results = MODERATION_VERDICTS
     reads_media = False
-    models: ClassVar[Mapping[str, str]] = {"purchases": "none"}
 
     def __init__(self, need: Need) -> None:
-        self.needs = (need,)
+        self.models: Mapping[str, str] = {"purchases": "none"}
+        self.needs: Sequence[Need] = (need,)
 
     def load(self, folder: ModelFolder, model: str) -> Any: ...
 
@@ -154,17 +153,7 @@ class Purchases:
         )
 
 
-class OneVersion:
-    current: ClassVar[Versions] = {
-        "purchases": Version(ModelFolder(Path("."), "purchases", "9", "", {"coverage": ["spam"]}, {}), None)
-    }
-
-    @contextmanager
-    def batch(self) -> Iterator[Batch]:
-        yield Batch(self.current, [], [])
-
-    def announcements(self, batch: Batch, rows: Rows, versions: Versions) -> list[Any]:
-        return []
+PURCHASES = Version(ModelFolder(Path("."), "purchases", "9", "", {"coverage": ["spam"]}, {}), None)
 
 
 def step_of(bench: Bench) -> tuple[TaskProcessor, MemoryRegistry]:
@@ -172,7 +161,9 @@ def step_of(bench: Bench) -> tuple[TaskProcessor, MemoryRegistry]:
     for record, topic in (("content", CONTENT), ("moderation-verdict", MODERATION_VERDICTS), ("prediction-log", PREDICTION_LOG)):
         ids.register(topic.subject, avro.schema(record))
     media = MediaReader(ClaimChecks(()))
-    return TaskProcessor(Purchases(bench.need), OneVersion(), media, bench.enrich, ids, bench.clock, "w-0", bench.metrics), ids  # type: ignore[arg-type]
+    return TaskProcessor(
+        Purchases(bench.need), FixedModels({"purchases": PURCHASES}), media, bench.enrich, ids, bench.clock, "w-0", bench.metrics
+    ), ids
 
 
 def rows_of(ids: MemoryRegistry, *authors: str | None) -> Rows:
@@ -232,11 +223,11 @@ def test_recorded_requests_are_answered_again_with_the_values_of_their_time() ->
         recorded.take(read_any(value, ids))
     assert len(recorded) == 2
     bench.put("fresh", bench.clock.now_ms(), bought=40)  # what the store holds by now is not what was served
-    task, version = Purchases(bench.need), OneVersion.current["purchases"]
-    (again,) = replay(task, "purchases", [version], iter([asked]), ids, served=recorded)  # type: ignore[arg-type]
+    task, version = Purchases(bench.need), PURCHASES
+    (again,) = replay(task, "purchases", [version], iter([asked]), ids, served=recorded)
     assert (again.request_ids, np.concatenate(again.outputs).tolist(), again.refused) == (["r0", "r2"], [[3.0], [3.0]], 1)
     with pytest.raises(BadSettings, match="needs features"):
-        replay(task, "purchases", [version], iter([asked]), ids)  # type: ignore[arg-type]
+        replay(task, "purchases", [version], iter([asked]), ids)
 
 
 def test_texts_and_numbers_come_back_as_they_were_given() -> None:
