@@ -40,6 +40,8 @@ from tests.benchmarks.mlp import REQUESTS, RESULTS, WIDTH
 
 HEAVY = 180  # middle layers of the heavier model: about a millisecond per record
 QUIET_LOAD = 0.5
+WARM_S = 20.0  # until the broker's JVM has compiled what it runs
+PROGRAMS = ["plain", "best", "ours"]
 
 
 def say(words: str) -> None:
@@ -146,13 +148,13 @@ def against(name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]],
 
 def throughput(bootstrap: str, registry_url: str, count: int, n: int) -> list[dict[str, Any]]:
     say(f"throughput, exactly once, {count} requests of 32 floats, headers and prediction log written")
-    found = rounds(["plain", "best", "ours"], n, bootstrap, registry_url, count)
+    found = rounds(PROGRAMS, n, bootstrap, registry_url, count)
     profiled = run("profiled", bootstrap, registry_url, count)
     parts = {name: round(seconds / count * 1e6, 3) for name, seconds in profiled["parts"].items()}
     parts["the rest of the loop"] = round(profiled["wall_s"] / count * 1e6 - sum(parts.values()), 3)
     say("  µs a record: " + ", ".join(f"{name} {us:.2f}" for name, us in parts.items()))
     return [
-        against("throughput against the plain loop", found["ours"], found["plain"], "plain loop, one codec call a record", 1.5),
+        against("throughput against the plain loop", found["ours"], found["plain"], "plain loop, one codec call a record", 2.0),
         against("throughput against the best plain loop", found["ours"], found["best"], "one codec call a batch", 1.0),
         figure("where the time goes", profiled["wall_s"] / count * 1e6, "µs a record", "printed", None, parts=parts),
     ]
@@ -161,7 +163,7 @@ def throughput(bootstrap: str, registry_url: str, count: int, n: int) -> list[di
 def heavier(bootstrap: str, registry_url: str, count: int, n: int) -> list[dict[str, Any]]:
     say(f"a model of about 1 ms a record, {count} requests")
     found = rounds(["raw", "ours"], n, bootstrap, registry_url, count, HEAVY)
-    return [against("share of the raw model loop", found["ours"], found["raw"], "the model alone at its best batch", 0.95)]
+    return [against("share of the raw model loop", found["ours"], found["raw"], "the model alone at its best batch", 0.98)]
 
 
 def latency(bootstrap: str, registry_url: str, delivery: str, seconds: float, load_before: float) -> list[dict[str, Any]]:
@@ -170,7 +172,7 @@ def latency(bootstrap: str, registry_url: str, delivery: str, seconds: float, lo
     group = f"bench-latency-{time.time_ns()}"
     KafkaAdmin(KafkaAddress(bootstrap=bootstrap))
     command = [sys.executable, "-m", "tests.benchmarks.runners", "ours", bootstrap, registry_url, group, "0", "0", delivery]
-    _skip_backlog(bootstrap, group)
+    skip_backlog(bootstrap, group)
     worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         latencies = _send_and_time(bootstrap, registry_url, seconds)
@@ -180,8 +182,8 @@ def latency(bootstrap: str, registry_url: str, delivery: str, seconds: float, lo
     p50, p99 = (float(np.percentile(latencies, q)) for q in (50, 99))
     say(f"  p50 {p50:.2f} ms  p99 {p99:.2f} ms  max {max(latencies):.1f} ms  n {len(latencies)}  load before {load_before:.2f}")
     quiet = load_before < QUIET_LOAD
-    goals = ((50, p50, 3.0), (99, p99, 15.0)) if delivery == "at-least-once" else ((99, p99, 50.0),)
-    made = [
+    goals = ((50, p50, 3.0), (99, p99, 15.0)) if delivery == "at-least-once" else ((50, p50, 6.0), (99, p99, 20.0))
+    return [
         figure(
             f"latency p{q}, {delivery}",
             value,
@@ -194,12 +196,9 @@ def latency(bootstrap: str, registry_url: str, delivery: str, seconds: float, lo
         )
         for q, value, goal in goals
     ]
-    if delivery == "exactly-once":
-        made.append(figure("latency p50, exactly-once", p50, "ms", "printed", None))
-    return made
 
 
-def _skip_backlog(bootstrap: str, group: str) -> None:
+def skip_backlog(bootstrap: str, group: str) -> None:
     """The group starts at the end of the topic."""
     from confluent_kafka import Consumer, TopicPartition
 
@@ -216,7 +215,6 @@ def _send_and_time(bootstrap: str, registry_url: str, seconds: float) -> list[fl
     sent: dict[str, float] = {}
     latencies: list[float] = []
     stop = threading.Event()
-    warm_s = 5.0
 
     def read() -> None:
         while not stop.is_set():
@@ -224,7 +222,7 @@ def _send_and_time(bootstrap: str, registry_url: str, seconds: float) -> list[fl
             now = time.perf_counter()
             for headers in polled.headers:
                 at = sent.get(dict(headers or ())[h.CE_ID].decode())
-                if at is not None and at > begun + warm_s:
+                if at is not None and at > begun + WARM_S:
                     latencies.append((now - at) * 1000)
 
     sink = KafkaSink(address, None)
@@ -232,7 +230,7 @@ def _send_and_time(bootstrap: str, registry_url: str, seconds: float) -> list[fl
     reader = threading.Thread(target=read)
     reader.start()
     tensor = np.ones((1, WIDTH), "<f4")
-    for i in range(int((seconds + warm_s) * 200)):
+    for i in range(int((seconds + WARM_S) * 200)):
         due = begun + i / 200
         time.sleep(max(0.0, due - time.perf_counter()))
         request_id = uuid7(int(time.time() * 1000))
