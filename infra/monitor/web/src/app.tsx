@@ -106,11 +106,7 @@ export function App() {
         <ul>
           {PAGES.map((one) => (
             <li key={one.path}>
-              <a
-                href={`/${one.path}`}
-                aria-current={one === page ? "page" : undefined}
-                onClick={follow}
-              >
+              <a href={`/${one.path}`} aria-current={one === page ? "page" : undefined} onClick={follow}>
                 {one.name}
                 {one.path === "deadletters" && snapshot && snapshot.waiting > 0 && (
                   <span className="count" role="img" aria-label={`${snapshot.waiting} waiting`}>

@@ -311,7 +311,15 @@ describe("pages", () => {
   });
 
   it("shows a request whatever its records hold", async () => {
-    const value = { queue_ms: 1, status: "ok", models: "m", features: [null, "f"], request_ids: 7, parts: "p", notes: 8 };
+    const value = {
+      queue_ms: 1,
+      status: "ok",
+      models: "m",
+      features: [null, "f"],
+      request_ids: 7,
+      parts: "p",
+      notes: 8,
+    };
     const record = { topic: "t-v1", partition: 0, offset: 7, timestamp_ms: 1, key: "k", headers: {}, value };
     answers["requests/r-1"] = { request_id: "r-1", records: [record], whole: true };
     shown(<Requests id="r-1" />);

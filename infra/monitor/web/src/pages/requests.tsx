@@ -196,9 +196,7 @@ function RecordFacts({ record }: { record: ReadRecord }) {
   );
   return (
     <>
-      {cause.length > 0 && (
-        <Pairs of={cause} />
-      )}
+      {cause.length > 0 && <Pairs of={cause} />}
       <LeftOut value={record.value} />
       {ids.length > 0 && (
         <p className="hint">
@@ -211,7 +209,7 @@ function RecordFacts({ record }: { record: ReadRecord }) {
           rows={features}
           columns={Object.keys(features[0]!).map((name) => ({
             head: name,
-            cell: (one) => <code>{JSON.stringify(one[name])}</code>,
+            cell: (one: Fields) => <code>{JSON.stringify(one[name])}</code>,
           }))}
           rowKey={(_, i) => String(i)}
         />

@@ -64,9 +64,7 @@ export default function Training({ run }: { run: string }) {
                 </li>
               ))}
           </ol>
-          {run && Object.keys(one.options).length > 0 && (
-            <Pairs of={Object.entries(one.options)} />
-          )}
+          {run && Object.keys(one.options).length > 0 && <Pairs of={Object.entries(one.options)} />}
         </Section>
       ))}
     </>
