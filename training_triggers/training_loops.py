@@ -25,6 +25,7 @@ from schemas.topics import (
 from schemas.vocabulary import RunEvent
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.readback import records
+from streams.loop.batching import BatchLimits
 from streams.loop.limits import LoopLimits
 from streams.loop.loop import Loop
 from streams.loop.step import Step
@@ -45,7 +46,9 @@ from training_triggers.triggers.age import Age
 from training_triggers.triggers.volume import Volume
 
 LIMITS = LoopLimits()
-# A detector writes the whole state of each watch that a batch touched: under load its batches are large and its commits few.
+BATCHES = BatchLimits(max_rows=500)
+# A detector writes the whole state of each watch that a batch touched, so it gathers records for half a second.
+DETECTOR_BATCHES = BatchLimits(max_rows=1_000, max_wait_ms=500)
 DETECTOR_LIMITS = LoopLimits(poll_records=1_000, idle_wait_ms=500, commit_interval_ms=1_000, look_ahead_records=20_000)
 
 
@@ -66,7 +69,7 @@ def detecting(name: str, settings: TriggerSettings) -> LoopPlan:
 
         return given.step(Detector(consumption, extract, triggers, rules, given.registry, given.worker, states, renewals))
 
-    return _plan(consumption, build, DETECTOR_LIMITS)
+    return _plan(consumption, build, DETECTOR_LIMITS, DETECTOR_BATCHES)
 
 
 def deciding(settings: TriggerSettings) -> LoopPlan:
@@ -124,8 +127,8 @@ def rolling_out(settings: TriggerSettings) -> LoopPlan:
     return _plan(ROLLOUT, build)
 
 
-def _plan(consumption: Consumption, build: Build, limits: LoopLimits = LIMITS) -> LoopPlan:
-    return LoopPlan(consumption=consumption, build=build, kind="trigger", limits=limits, alone=True)
+def _plan(consumption: Consumption, build: Build, limits: LoopLimits = LIMITS, batches: BatchLimits = BATCHES) -> LoopPlan:
+    return LoopPlan(consumption=consumption, build=build, kind="trigger", limits=limits, batches=batches, alone=True)
 
 
 def plan_of(name: str, settings: TriggerSettings) -> LoopPlan:
