@@ -36,6 +36,8 @@ from streams.rows import Place, Rows
 from streams.schema_registry import Registry
 
 BATCH = 64
+# The first batches are timed several times, and the shortest time counts, so that a few of them are enough to compare times.
+WELL_TIMED, TIMES = 10, 3
 
 
 def task_of(model: str) -> Task:
@@ -108,9 +110,11 @@ def _answer(
     rows = rows.without(prepared.refused)
     if not len(rows):
         return
-    for use in task.predict(prepared.inputs, versions).uses:
-        if use.version is replayed.version:
-            replayed.add(use, rows, with_seen)
+    times = 1 if len(replayed.paces_ms) >= WELL_TIMED else TIMES
+    predictions = [task.predict(prepared.inputs, versions) for _ in range(times)]
+    for uses in zip(*(prediction.uses for prediction in predictions), strict=True):
+        if uses[0].version is replayed.version:
+            replayed.add(min(uses, key=lambda use: use.compute_ms), rows, with_seen)
 
 
 def recorded(address: KafkaAddress, task: Task, starts: dict[Place, int], ends: dict[Place, int], limit: int) -> Iterator[Rows]:
