@@ -1,4 +1,4 @@
-"""Every error that the loop acts on, one tree. The class says what becomes of the record, or of the process.
+"""Every error that the loop acts on, one tree. The class says what becomes of the record, or of the process: its `fate`.
 
 MillraceError
 ├── RecordError            the record is set aside: dead letter, and a `failed` answer to its caller
@@ -30,15 +30,29 @@ Further subclasses of Stop lie beside the commands that raise them; a test keeps
 
 from __future__ import annotations
 
+from enum import Enum
+from typing import ClassVar
+
+
+class Fate(Enum):
+    """What the loop does about an error."""
+
+    DEAD_LETTER = "the record is set aside"
+    RETRY = "the record is tried again later"
+    REWIND = "the loop goes back to the committed offsets"
+    STOP = "the process stops"
+
 
 class MillraceError(Exception):
     """Root of the tree. `code` is stable, short and unique: it travels in headers, results and metrics."""
 
     code = "error"
+    fate: ClassVar[Fate] = Fate.STOP
 
 
 class RecordError(MillraceError):
     code = "record"
+    fate = Fate.DEAD_LETTER
 
 
 class UndecodableRecord(RecordError):
@@ -83,6 +97,7 @@ class PoisonRecord(RecordError):
 
 class RetryLater(MillraceError):
     code = "retry"
+    fate = Fate.RETRY
 
 
 class DependencyUnavailable(RetryLater):
@@ -94,6 +109,7 @@ class TransactionAborted(MillraceError):
     refused a record because of its size or form; every retry of the same record is refused too."""
 
     code = "aborted"
+    fate = Fate.REWIND
 
     def __init__(self, message: str, *, indefinite: bool = False, unwritable: str = "") -> None:
         super().__init__(message)
@@ -106,10 +122,12 @@ class Fenced(MillraceError):
     time-out."""
 
     code = "fenced"
+    fate = Fate.REWIND
 
 
 class MemberFenced(Fenced):
     code = "member-fenced"
+    fate = Fate.STOP
 
 
 class Stop(MillraceError):

@@ -181,6 +181,22 @@ def test_errors_form_one_tree_and_each_has_a_code_of_its_own() -> None:
             assert kind.__name__ in (errors.__doc__ or "")
 
 
+def test_the_fate_of_an_error_is_its_classs() -> None:
+    from schemas.errors import Fate
+
+    roots = {
+        errors.RecordError: Fate.DEAD_LETTER,
+        errors.RetryLater: Fate.RETRY,
+        errors.TransactionAborted: Fate.REWIND,
+        errors.Stop: Fate.STOP,
+    }
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, MillraceError) and issubclass(kind, tuple(roots)):
+            assert kind.fate is next(fate for root, fate in roots.items() if issubclass(kind, root))
+    assert errors.Fenced.fate is Fate.REWIND
+    assert errors.MemberFenced.fate is Fate.STOP
+
+
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_modules_are_short_and_named_for_what_they_are(file: Path) -> None:
     lines = file.read_text().splitlines()
