@@ -36,7 +36,8 @@ from streams.rows import Place, Rows
 from streams.schema_registry import Registry
 
 BATCH = 64
-# The first batches are timed several times, and the shortest time counts, so that a few of them are enough to compare times.
+# The first batches are timed several times, and the shortest time counts: a first call is slow, and few batches must do for a
+# comparison.
 WELL_TIMED, TIMES = 10, 3
 
 
@@ -58,8 +59,7 @@ def replay(
     with_seen: bool = False,
     served: RecordedFeatures | None = None,
 ) -> list[Replayed]:
-    """The answers of each version to the same batches. Versions take turns in being first, so that none has warmer caches, and each
-    answers the first batch once more beforehand, because a first call is slow.
+    """The answers of each version to the same batches. Versions take turns in being first, so that none has warmer caches.
 
     served: the features that the task needs, as they were served; a request for which none are known is refused. Raises BadSettings
     if the model's outputs have no names, or if features are needed and none were given, ModelRefused, and RetryLater where a store
@@ -73,9 +73,6 @@ def replay(
     try:
         for number, batch in enumerate(batches):
             columns, rows = _decoded(decoder, batch, served)
-            if number == 0 and len(rows):
-                for version in versions:
-                    _answer(Replayed(version), task, {**others, model: version}, columns, rows, media, with_seen)
             for replayed in answers if number % 2 == 0 else reversed(answers):
                 replayed.refused += len(batch) - len(rows)
                 if len(rows):
