@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from streams.broker import Commit, Sink
 from streams.rows import OutRecords, Place
@@ -21,7 +22,9 @@ def sink_of_loop(sink: Callable[[str | None], Sink], transactional_id: str | Non
     this id; the ids of the others have a slash, which is in no name of a host or slot."""
     if transactional_id is None:
         return sink(None)
-    return SinksInTurn([sink(transactional_id), *(sink(f"{transactional_id}/{turn}") for turn in range(2, TURNS + 1))])
+    ids = [transactional_id, *(f"{transactional_id}/{turn}" for turn in range(2, TURNS + 1))]
+    with ThreadPoolExecutor(TURNS, "producer") as pool:  # each waits for its coordinator, a few hundred milliseconds
+        return SinksInTurn(list(pool.map(sink, ids)))
 
 
 class SinksInTurn(Sink):

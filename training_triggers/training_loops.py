@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from schemas.errors import BadSettings
@@ -45,8 +46,6 @@ from training_triggers.settings import TriggerSettings
 from training_triggers.triggers.age import Age
 from training_triggers.triggers.volume import Volume
 
-LIMITS = LoopLimits()
-BATCHES = BatchLimits(max_rows=500)
 # A detector writes the whole state of each watch that a batch touched, so it gathers records for half a second.
 DETECTOR_BATCHES = BatchLimits(max_rows=1_000, max_wait_ms=500)
 DETECTOR_LIMITS = LoopLimits(poll_records=1_000, idle_wait_ms=500, commit_interval_ms=1_000, look_ahead_records=20_000)
@@ -69,7 +68,7 @@ def detecting(name: str, settings: TriggerSettings) -> LoopPlan:
 
         return given.step(Detector(consumption, extract, triggers, rules, given.registry, given.worker, states, renewals))
 
-    return _plan(consumption, build, DETECTOR_LIMITS, DETECTOR_BATCHES)
+    return replace(_plan(consumption, build), limits=DETECTOR_LIMITS, batches=DETECTOR_BATCHES)
 
 
 def deciding(settings: TriggerSettings) -> LoopPlan:
@@ -127,8 +126,8 @@ def rolling_out(settings: TriggerSettings) -> LoopPlan:
     return _plan(ROLLOUT, build)
 
 
-def _plan(consumption: Consumption, build: Build, limits: LoopLimits = LIMITS, batches: BatchLimits = BATCHES) -> LoopPlan:
-    return LoopPlan(consumption=consumption, build=build, kind="trigger", limits=limits, batches=batches, alone=True)
+def _plan(consumption: Consumption, build: Build) -> LoopPlan:
+    return LoopPlan(consumption=consumption, build=build, kind="trigger", alone=True)
 
 
 def plan_of(name: str, settings: TriggerSettings) -> LoopPlan:

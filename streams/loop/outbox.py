@@ -41,8 +41,7 @@ class Ending:
 
     transaction: Transaction
     positions: dict[Place, Commit]
-    commit: Call
-    began_s: float
+    commit: Call  # returns how long it took, in seconds
 
 
 class Outbox:
@@ -129,20 +128,20 @@ class Outbox:
         transaction = self.opened
         if transaction is None:
             return
-        began_s = self._clock.monotonic_s()
         positions = {place: Commit(offset) for place, offset in transaction.positions.items()}
         self._assignment.committing(positions)
         if not self._exactly_once:
+            began_s = self._clock.monotonic_s()
             self._sink.flush(self._commit_limit_s)
             self._failpoint("flushed")
             self._source.commit(positions)
             self.opened = None
-            self._committed(transaction, positions, began_s)
+            self._committed(transaction, positions, self._clock.monotonic_s() - began_s)
             return
         if transaction.membership is None:
             raise TransactionAborted("the group membership under which these records were read is gone")
-        call = self._background.submit(partial(self._sink.commit, positions, transaction.membership, self._commit_limit_s))
-        self.opened, self.ending = None, Ending(transaction, positions, call, began_s)
+        call = self._background.submit(partial(self._commit, positions, transaction.membership))
+        self.opened, self.ending = None, Ending(transaction, positions, call)
         if wait:
             self.settle(wait=True)
 
@@ -154,18 +153,24 @@ class Outbox:
             return
         self.ending = None
         try:
-            ending.commit.result()  # the sink limits its time
+            took_s = ending.commit.result()  # the sink limits its time
         except BaseException as failure:
             self.opened = ending.transaction
             self._unusable |= isinstance(failure, Fenced) or (isinstance(failure, TransactionAborted) and failure.indefinite)
             raise
-        self._committed(ending.transaction, ending.positions, ending.began_s)
+        self._committed(ending.transaction, ending.positions, took_s)
 
-    def _committed(self, transaction: Transaction, positions: Mapping[Place, Commit], began_s: float) -> None:
+    def _commit(self, positions: Mapping[Place, Commit], membership: bytes) -> float:
+        """Returns how long it took, in seconds: the loop may look for its outcome much later."""
+        began_s = self._clock.monotonic_s()
+        self._sink.commit(positions, membership, self._commit_limit_s)
+        return self._clock.monotonic_s() - began_s
+
+    def _committed(self, transaction: Transaction, positions: Mapping[Place, Commit], took_s: float) -> None:
         self._failpoint("committed")
         self._assignment.committed(positions)
         self._metrics.add("records_out", transaction.records)
-        self._metrics.observe("commit_seconds", self._clock.monotonic_s() - began_s)
+        self._metrics.observe("commit_seconds", took_s)
         self.on_commit(transaction.positions)
 
     def abort(self, *, rebuild: bool) -> None:
