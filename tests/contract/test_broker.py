@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 import pytest
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
 from schemas.errors import Fenced, MillraceError, TransactionAborted
 from streams.broker import Broadcast, Commit, Sink, Source
@@ -198,27 +198,6 @@ def test_a_second_producer_with_the_same_id_fences_the_first(broker: Broker) -> 
     assert isinstance(caught.value, Fenced | TransactionAborted)
     second.close()
     assert broker.broadcast(topic).read_to_end(10).values == []
-
-
-@pytest.mark.real
-def test_offsets_do_not_go_back_when_the_markers_of_a_later_transaction_come_first(servers: Servers) -> None:
-    """Two producers of a loop take turns, and which markers are written first is the broker's affair."""
-    broker = OnKafka(servers)
-    topic, name = broker.topic(1), group()
-    plain = broker.sink(name, None)
-    plain.produce(records(topic, b"a", b"b", b"c"))
-    plain.flush(10)
-    source, _ = joined(broker, topic, name)
-    producers = []
-    for turn in (1, 2):
-        sink = KafkaSink(servers.address, f"{name}/{turn}")
-        sink.begin()
-        producers.append(sink._producer)
-        sink._producer.send_offsets_to_transaction([TopicPartition(topic, 0, turn)], membership_of(source), 10)
-    for producer in reversed(producers):
-        producer.commit_transaction(10)
-    assert source.committed([(topic, 0)])[topic, 0].offset == 2
-    source.close()
 
 
 class Loses:
