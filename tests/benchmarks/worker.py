@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,21 +25,19 @@ from infra.settings import ROOT, StackSettings
 from schemas.codec import Encoder
 from schemas.topics import PREDICTION_LOG, REPLIES
 from streams import headers as h
-from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.kafka.admin import KafkaAdmin
-from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
 from streams.process.arguments import real, whole
 from streams.process.settings import load
 from streams.rows import OutRecords
 from streams.schema_registry import Registry
+from tests.benchmarks import open_loop
 from tests.benchmarks.mlp import REQUESTS, RESULTS, WIDTH
 
 HEAVY = 180  # middle layers of the heavier model: about a millisecond per record
 QUIET_LOAD = 0.5
-WARM_S = 20.0  # until the broker's JVM has compiled what it runs
 PROGRAMS = ["plain", "best", "ours"]
 
 
@@ -169,16 +166,8 @@ def heavier(bootstrap: str, registry_url: str, count: int, n: int) -> list[dict[
 def latency(bootstrap: str, registry_url: str, delivery: str, seconds: float, load_before: float) -> list[dict[str, Any]]:
     """200 requests/s, open loop: sent by the clock whether or not earlier ones were answered."""
     say(f"latency at 200 requests/s, {delivery}, {seconds:.0f} s")
-    group = f"bench-latency-{time.time_ns()}"
-    KafkaAdmin(KafkaAddress(bootstrap=bootstrap))
-    command = [sys.executable, "-m", "tests.benchmarks.runners", "ours", bootstrap, registry_url, group, "0", "0", delivery]
-    skip_backlog(bootstrap, group)
-    worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        latencies = _send_and_time(bootstrap, registry_url, seconds)
-    finally:
-        worker.terminate()
-        worker.wait(30)
+    with open_loop.worker(bootstrap, registry_url, delivery):
+        latencies, _ = open_loop.read(bootstrap, registry_url, 200, seconds)
     p50, p99 = (float(np.percentile(latencies, q)) for q in (50, 99))
     say(f"  p50 {p50:.2f} ms  p99 {p99:.2f} ms  max {max(latencies):.1f} ms  n {len(latencies)}  load before {load_before:.2f}")
     quiet = load_before < QUIET_LOAD
@@ -196,53 +185,6 @@ def latency(bootstrap: str, registry_url: str, delivery: str, seconds: float, lo
         )
         for q, value, goal in goals
     ]
-
-
-def skip_backlog(bootstrap: str, group: str) -> None:
-    """The group starts at the end of the topic."""
-    from confluent_kafka import Consumer, TopicPartition
-
-    end = KafkaAdmin(KafkaAddress(bootstrap=bootstrap)).ends([(REQUESTS.name, 0)])[REQUESTS.name, 0]
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
-    consumer.commit(offsets=[TopicPartition(REQUESTS.name, 0, end)], asynchronous=False)
-    consumer.close()
-
-
-def _send_and_time(bootstrap: str, registry_url: str, seconds: float) -> list[float]:
-    address = KafkaAddress(bootstrap=bootstrap)
-    encoder = Encoder.of(REQUESTS, Registry(registry_url))
-    results = KafkaBroadcast(address, RESULTS.name, SystemClock(), "end")
-    sent: dict[str, float] = {}
-    latencies: list[float] = []
-    stop = threading.Event()
-
-    def read() -> None:
-        while not stop.is_set():
-            polled = results.wait(0.1)
-            now = time.perf_counter()
-            for headers in polled.headers:
-                at = sent.get(dict(headers or ())[h.CE_ID].decode())
-                if at is not None and at > begun + WARM_S:
-                    latencies.append((now - at) * 1000)
-
-    sink = KafkaSink(address, None)
-    begun = time.perf_counter()
-    reader = threading.Thread(target=read)
-    reader.start()
-    tensor = np.ones((1, WIDTH), "<f4")
-    for i in range(int((seconds + WARM_S) * 200)):
-        due = begun + i / 200
-        time.sleep(max(0.0, due - time.perf_counter()))
-        request_id = uuid7(int(time.time() * 1000))
-        value = encoder.encode({"name": ["x"], "tensor": tensor, "sent_ms": [0]}, 1)
-        sent[request_id] = time.perf_counter()
-        sink.produce(OutRecords(REQUESTS.name, [b"x"], list(value), h.cloud_event([request_id], "tensor-request", "bench")))
-    time.sleep(2)
-    stop.set()
-    reader.join()
-    sink.close()
-    results.close()
-    return latencies
 
 
 def main() -> None:
