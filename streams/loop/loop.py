@@ -283,7 +283,7 @@ class Loop:
     def _collect_and_release(self, wait_s: float) -> None:
         self._collect(self.step.completed(wait_s))
         self._failpoint("computed")
-        self.outbox.release()
+        self.outbox.release(wait=not self.step.busy())
         self._failpoint("produced")
 
     def _submit(self, batch: Rows) -> None:

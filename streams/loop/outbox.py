@@ -1,6 +1,7 @@
 """Holds finished outcomes until they leave no gap in offsets, then writes them, then commits them with their offsets.
 
-Exactly once, a commit goes on in the background while the loop fills the next transaction. That one is committed only after the
+Exactly once, a commit goes on in the background while the loop fills the next transaction. That one gets its first record when
+all records of the first are acknowledged, so that results keep the order of their requests, and it is committed only after the
 first has succeeded; if the first fails, both are aborted.
 """
 
@@ -37,10 +38,11 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A transaction whose commit is under way."""
+    """A transaction whose commit is under way. written: done when its records are acknowledged, or cannot be."""
 
     transaction: Transaction
     positions: dict[Place, Commit]
+    written: Call
     commit: Call  # returns how long it took, in seconds
 
 
@@ -80,10 +82,16 @@ class Outbox:
         self._assignment.tracker.finish(ended.rows.places, ended.rows.offsets)
         self._held.append(ended)
 
-    def release(self) -> None:
-        """Write the outcomes that leave no gap. Raises TransactionAborted."""
+    def release(self, *, wait: bool = True) -> None:
+        """Write the outcomes that leave no gap, behind the records of the transaction that is being committed: wait for these, or
+        without `wait` leave it for a later call. Raises TransactionAborted."""
         if not self._held:
             return
+        if self.ending is not None and not self.ending.written.done():
+            if not wait:
+                return
+            with suppress(TransactionAborted, Fenced):  # `settle` raises it
+                self.ending.written.result()  # the sink limits its time
         if self._in_prefix:
             out, self._held, limits = releasable(self._held, self._assignment.lowest_unfinished)
         else:
@@ -140,8 +148,9 @@ class Outbox:
             return
         if transaction.membership is None:
             raise TransactionAborted("the group membership under which these records were read is gone")
-        call = self._background.submit(partial(self._commit, positions, transaction.membership))
-        self.opened, self.ending = None, Ending(transaction, positions, call)
+        written = self._background.submit(self._flush)
+        call = self._background.submit(partial(self._commit, written, positions, transaction.membership))
+        self.opened, self.ending = None, Ending(transaction, positions, written, call)
         if wait:
             self.settle(wait=True)
 
@@ -160,9 +169,15 @@ class Outbox:
             raise
         self._committed(ending.transaction, ending.positions, took_s)
 
-    def _commit(self, positions: Mapping[Place, Commit], membership: bytes) -> float:
-        """Returns how long it took, in seconds: the loop may look for its outcome much later."""
+    def _flush(self) -> float:
+        """Returns when it began, in seconds."""
         began_s = self._clock.monotonic_s()
+        self._sink.flush(self._commit_limit_s)
+        return began_s
+
+    def _commit(self, written: Call, positions: Mapping[Place, Commit], membership: bytes) -> float:
+        """Returns how long it took from the flush on, in seconds: the loop may look for its outcome much later."""
+        began_s: float = written.result()
         self._sink.commit(positions, membership, self._commit_limit_s)
         return self._clock.monotonic_s() - began_s
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import RLock
 
@@ -69,6 +69,7 @@ class MemoryBroker:
         self.epochs: dict[str, int] = {}
         self.open: dict[str, Transaction] = {}
         self.refusing: set[str] = set()  # topics that accept no records, as if a disk were full
+        self.queues: Callable[[], bool] = lambda: False  # whether a producer keeps what it got in its queue until its next record
 
     # --- topics -------------------------------------------------------------------------------------------------
 

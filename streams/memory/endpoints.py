@@ -120,6 +120,7 @@ class MemorySink:
         self._group = group
         self._id = transactional_id
         self._failed: set[str] = set()
+        self.queue: list[OutRecords] = []
         self._transaction: Transaction | None = None
         self._epoch = 0
         self.transaction_limit_s = broker.transaction_timeout_ms / 1000
@@ -127,6 +128,7 @@ class MemorySink:
 
     def rebuild(self) -> None:
         self._transaction = None
+        self.queue.clear()
         if self._id is not None:
             self._epoch = self._broker.fence(self._id)
 
@@ -141,14 +143,18 @@ class MemorySink:
                 )
         if out.partitions is not None:
             out = replace(out, partitions=in_range(out.partitions, self._broker.partitions.get(out.topic, 0)))
-        try:
-            self._broker.append(out, self._transaction)
-        except TransactionAborted:
-            self._failed.add(out.topic)
-            raise
+        self.queue.append(out)
+        if not self._broker.queues():
+            self.flush(0)
 
     def flush(self, limit_s: float) -> None:
-        return
+        queue, self.queue = self.queue, []
+        for out in queue:
+            try:
+                self._broker.append(out, self._transaction)
+            except TransactionAborted:
+                self._failed.add(out.topic)
+                raise
 
     def begin(self) -> None:
         assert self._id is not None
@@ -159,15 +165,18 @@ class MemorySink:
         if int(generation) < 0:
             raise TransactionAborted("the consumer has not joined the group; its metadata fences nothing")
         assert self._transaction is not None
+        self.flush(limit_s)
         self._broker.commit(self._transaction, self._group, positions, member, int(generation))
         self._transaction = None
 
     def commit_records(self, limit_s: float) -> None:
         assert self._transaction is not None
+        self.flush(limit_s)
         self._broker.commit_records(self._transaction)
         self._transaction = None
 
     def abort(self, limit_s: float) -> None:
+        self.queue.clear()
         if self._transaction is not None:
             transaction, self._transaction = self._transaction, None
             self._broker.abort(transaction)

@@ -17,7 +17,7 @@ from schemas.errors import DependencyUnavailable
 from schemas.topic_kinds import Order
 from streams.loop.limits import Delivery
 from streams.loop.loop import Loop
-from streams.rows import Rows
+from streams.rows import Place, Rows
 from tests.support.background import AtSomeTime
 from tests.support.echo import RESULTS, Echo, EchoGroup
 from tests.support.faults import Fault, FaultySink
@@ -36,6 +36,7 @@ class Group:
         self.poison = b"v" if order is Order.STRICT else b"poison"  # in strict order a run of poison waits for a person
         self.world = EchoGroup(order, partitions)
         self.world.broker.limits[RESULTS] = RESULT_BYTES
+        self.world.broker.queues = lambda: chance.random() < 0.3
         self.broken = self.away = False
         self.members: dict[int, Loop] = {}
         self.frozen: set[int] = set()
@@ -183,6 +184,33 @@ def test_all_is_answered_in_the_end(seed: int, partitions: int, order: Order, de
     assert len(answered) == group.sent, f"{group.sent - len(answered)} requests have no answer"
     if delivery is Delivery.EXACTLY_ONCE:
         assert set(answered.values()) <= {1}, "a request has more than one answer"
+
+
+@given(st.integers(0, 2**32), st.sampled_from(Order), st.sampled_from(Delivery))
+@settings(max_examples=200, deadline=None)
+def test_results_of_a_partition_come_in_the_order_of_its_requests(seed: int, order: Order, delivery: Delivery) -> None:
+    """Commits end, and records leave the producer's queue, at any time."""
+    chance = random.Random(seed)
+    world = EchoGroup(order, partitions=2)
+    world.broker.queues = lambda: chance.random() < 0.7
+    loop = world.loop(Echo(), delivery=delivery, background=AtSomeTime(chance), poll_records=4)
+    sent = 0
+    while sent < 60:
+        if chance.random() < 0.5:
+            world.send(*[b"v"] * chance.randint(1, 5))
+            sent = len(world.broker.records(world.consumption.topic.name))
+        world.clock.sleep(0.001)
+        loop.run_once()
+    for _ in range(200):
+        world.clock.sleep(0.01)
+        loop.run_once()
+    written: dict[tuple[Place, str], list[int]] = {}
+    for place, _, entry in world.broker.records(RESULTS):
+        _, partition, offset = dict(entry.headers)["origin"].decode().split("/")
+        written.setdefault((place, partition), []).append(int(offset))
+    assert sum(map(len, written.values())) == sent
+    for offsets in written.values():
+        assert offsets == sorted(offsets)
 
 
 def origins(world: EchoGroup) -> Counter[str]:
