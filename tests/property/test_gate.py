@@ -261,6 +261,38 @@ def test_a_part_without_enough_labels_is_named_and_its_answers_must_agree() -> N
         assert not judge(replace(found, parts={"holdout": holdout}), GatePolicy()).passes, "of its answers nothing else is known"
 
 
+DIGITS = tuple("0123456789")
+
+
+def of_digits(seed: int, unlabelled: int, wrong: float) -> GateVerdict:
+    """400 requests before a drift and 237 since, of which the champion answers 27 % right and the candidate 97 %. The newest have no
+    label; wrong: share of them that the candidate calls a 6."""
+    random, n = np.random.default_rng(seed), 637
+    since = np.arange(n) >= 400
+    true = random.integers(0, 10, n)
+
+    def answered(right: np.ndarray) -> np.ndarray:
+        return np.where(random.random(n) < right, true, (true + random.integers(1, 10, n)) % 10)
+
+    was, now = answered(np.where(since, 0.27, 0.997)), answered(np.where(since, 0.97, 1.0))
+    newest = np.arange(n) >= n - unlabelled
+    now[newest & (random.random(n) < wrong)] = 6
+    champion, candidate = (answers(np.eye(10)[digit] * 0.8 + 0.02, names=DIGITS) for digit in (was, now))
+    truth = {f"r{i}": {digit: digit == str(true[i]) for digit in DIGITS} for i in np.flatnonzero(~newest).tolist()}
+    parts = {"before": {f"r{i}" for i in range(400)}, "since": {f"r{i}" for i in range(400, n)}}
+    return judge(compare(champion, candidate, truth, parts), GatePolicy(least_of_class=25))
+
+
+def test_a_few_unlabelled_answers_of_many_classes_refuse_no_candidate_that_labels_prove() -> None:
+    refused = [verdict for verdict in (of_digits(seed, unlabelled=20, wrong=0.0) for seed in range(40)) if not verdict.passes]
+    assert len(refused) <= 2, refused[0].reasons  # one gate compares ten digits, each on two sides, before and since
+
+
+def test_many_unlabelled_answers_that_all_become_one_class_refuse_it() -> None:
+    for seed in range(10):
+        assert any("unlabelled answers that 6 does not hold" in reason for reason in of_digits(seed, 100, 1.0).reasons)
+
+
 # --- the interval ---------------------------------------------------------------------------------------------------
 
 

@@ -141,7 +141,7 @@ def _classes(comparison: Comparison, policy: GatePolicy, by_labels: bool, notes:
                     f"too few labels to judge {name} by; of {side.labelled} labelled requests where it {where}, {side.lost} right answers "
                     f"become wrong and {side.gained} wrong ones right"
                 )
-        yield from changed_reasons(comparison, name, policy.least_agreement, judged)
+        yield from changed_reasons(comparison, name, policy.least_agreement, judged, policy.class_margin)
         if any(counts) and not judged:
             few.append(f"{name} ({counts[0]} where it holds, {counts[1]} where it does not)")
     if few:

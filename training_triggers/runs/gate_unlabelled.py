@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from statistics import NormalDist
 
 from training_triggers.recorded.comparison import Comparison, DecisionChanges, Unlabelled
-from training_triggers.recorded.paired import wilson
+from training_triggers.recorded.paired import interval, wilson
 
 Z_ONE_SIDED = 1.644854
 NEGLIGIBLE_SHARE = 0.25  # of unlabelled to labelled answers: too few to matter much, whatever they are
@@ -28,16 +29,21 @@ def _all(comparison: Comparison) -> Unlabelled:
     return comparison.unlabelled or Unlabelled(comparison.entries, comparison.agreement, comparison.drift)
 
 
-def changed_reasons(comparison: Comparison, name: str, least_agreement: float, judged: bool) -> Iterator[str]:
-    """Reasons against a class whose unlabelled decisions change more often than its labelled ones. judged: whether labels judge
-    it, too."""
-    for stratum in strata_of(comparison):
-        both = stratum.turned.get(name, (DecisionChanges(), DecisionChanges()))
-        for changes, side in zip(both, (f"that {name} holds", f"that {name} does not hold"), strict=True):
+def changed_reasons(
+    comparison: Comparison, name: str, least_agreement: float, judged: bool, class_margin: float
+) -> Iterator[str]:
+    """Reasons against a class whose unlabelled decisions change more often than its labelled ones. If these are few, and the class
+    would keep its margin even if all their changes were errors, they are no reason. judged: whether labels judge the class, too."""
+    z = _z_of_all(comparison)
+    for place, side in enumerate((f"that {name} holds", f"that {name} does not hold")):
+        if judged and _matters_little(comparison, name, place, class_margin):
+            continue
+        for stratum in strata_of(comparison):
+            changes = stratum.turned.get(name, (DecisionChanges(), DecisionChanges()))[place]
             few_unlabelled = changes.untold <= changes.told * NEGLIGIBLE_SHARE
             comparable = judged and changes.told >= MIN_SHOWN and (changes.alike or few_unlabelled)
             allowed = 1 - least_agreement + (_upper(changes.shown / changes.told, changes.told) if comparable else 0.0)
-            if wilson(changes.changed, changes.untold)[0] > allowed:
+            if wilson(changes.changed, changes.untold, z if comparable else Z_ONE_SIDED)[0] > allowed:
                 labelled = f"{changes.shown} of {changes.told} labelled ones did"
                 if changes.told and not comparable:
                     labelled += ", but these are too few or not like the others"
@@ -45,6 +51,30 @@ def changed_reasons(comparison: Comparison, name: str, least_agreement: float, j
                     f"of {changes.untold} unlabelled answers {side}, {changes.changed} become the opposite; at most {allowed:.1%} may: "
                     f"{labelled}. Labels of a random sample of such requests would show whether that is right"
                 )
+
+
+def _matters_little(comparison: Comparison, name: str, place: int, class_margin: float) -> bool:
+    """Whether few answers of a class are unlabelled, and it loses no more than the margin in the worst case: the champion was right
+    in each of them that changes (C. F. Manski 1989, "Anatomy of the selection problem"). place: 0 where the class holds, 1 where
+    it does not."""
+    accuracy = comparison.classes[name]
+    labelled = accuracy.absent if place else accuracy.holds
+    changes = [stratum.turned[name][place] for stratum in strata_of(comparison) if name in stratum.turned]
+    untold, told = sum(one.untold for one in changes), sum(one.told for one in changes)
+    if labelled is None or untold > told * NEGLIGIBLE_SHARE:
+        return False
+    lost = labelled.lost + sum(one.changed for one in changes)
+    return interval(labelled.gained, lost, labelled.labelled + untold)[0] > -class_margin
+
+
+def _z_of_all(comparison: Comparison) -> float:
+    """Bound, in standard deviations, with which chance refuses an equal candidate in at most 5 % of gates: each class is compared
+    on both sides and in each subset, and one of forty such comparisons is significant at 5 % by chance more often than not
+    (C. E. Bonferroni 1936; O. J. Dunn 1961)."""
+    compared = sum(
+        bool(changes.untold) for stratum in strata_of(comparison) for both in stratum.turned.values() for changes in both
+    )
+    return NormalDist().inv_cdf(1 - 0.05 / max(1, compared))
 
 
 def _upper(share: float, n: int) -> float:
