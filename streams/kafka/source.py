@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from schemas.errors import BrokerUnavailable, MemberFenced, TransactionAborted
 from streams.broker import Commit, Listener
 from streams.clock import SystemClock
+from streams.daemon_thread import DaemonThread
 from streams.kafka import client_errors
 from streams.kafka.config import GroupProtocol, KafkaAddress, consumer_config
 from streams.kafka.ends import Ends
@@ -20,6 +21,8 @@ from streams.rows import Place, Polled
 
 CALL_LIMIT_S = 10.0
 RESTART_S = 30.0
+CLOSE_LIMIT_S = 40.0  # more than the two commits that a revocation may wait for
+UNDECIDED = "committed offsets (if the broker is up, a transaction holds them back: kafka-transactions.sh find-hanging, KIP-664)"
 
 
 class KafkaSource:
@@ -129,7 +132,7 @@ class KafkaSource:
                 return self._committed(asked)
             except KafkaException as raised:
                 if self._clock.monotonic_s() > until_s or client_errors.kafka_error(raised).code() not in client_errors.TRANSIENT:
-                    raise client_errors.of_read(raised, "committed offsets") from raised
+                    raise client_errors.of_read(raised, UNDECIDED) from raised
                 self._log.info("committed offsets are not to be had yet", cause=client_errors.kafka_error(raised).str())
                 self._clock.sleep(0.2)
 
@@ -189,9 +192,18 @@ class KafkaSource:
         self._consumer.resume([TopicPartition(*place) for place in places])
 
     def close(self) -> None:
-        if not self._closed:
-            self._ends.close()
-            self._consumer.close()
+        """The client's own close has hung forever: it asked a thread that had ended what to do with a rebalance. Such a client is
+        abandoned with its thread, and the group notices by the session."""
+        if self._closed:
+            return
+        self._ends.close()
+        thread = DaemonThread("leave")
+        try:
+            thread.submit(self._consumer.close).result(CLOSE_LIMIT_S)
+        except TimeoutError:
+            self._log.warning("the client did not leave its group", limit_s=CLOSE_LIMIT_S)
+        finally:
+            thread.close()
             self._closed = True
 
     # --- the group's changes, called inside poll and close ------------------------------------------------------
