@@ -41,6 +41,7 @@ def test_twenty_samples_are_tried_most_are_stopped_early_and_the_best_makes_the_
     assert open_folder(tmp_path / "model", made.digest).version == "2"
 
 
+ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ import itertools, time
 
 def trial(settings):
     for step in itertools.count(1):
-        time.sleep(0.3)
+        time.sleep(0.1)
         yield abs(settings["x"] - 3.0) + 1.0 / step
 
 found = search.best(job(Path(sys.argv[1]), search_samples="8"), {"x": search.Range(0.0, 10.0)}, trial, lambda line: print(line, flush=True))
@@ -58,31 +59,54 @@ print("found", found["x"], flush=True)
 """
 
 
-def test_a_search_that_was_killed_goes_on_where_it_stood(tmp_path: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command, log = [sys.executable, "-c", SCRIPT, str(tmp_path)], tmp_path / "log"
+def killed_after_two_trials(folder: Path) -> list[str]:
+    """The command of a search that was killed while Tune did not write."""
+    command, log = [sys.executable, "-c", SCRIPT, str(folder)], folder / "log"
     with log.open("wb") as out:
-        child = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.DEVNULL, start_new_session=True)
+        child = subprocess.Popen(command, env=ENV, stdout=out, stderr=subprocess.DEVNULL, start_new_session=True)
     until_s = time.monotonic() + 120
     while "trial 2 of" not in log.read_text() and child.poll() is None and time.monotonic() < until_s:
         time.sleep(0.1)
     assert "trial 2 of" in log.read_text()
     seen_s = time.time()  # Tune writes down each second where it stood: what it knows now must be in that
-    while (
-        not any(file.stat().st_mtime > seen_s for file in tmp_path.rglob("experiment_state-*.json"))
-        and time.monotonic() < until_s
-    ):
+    while len(written_since(folder, seen_s)) < 2 and time.monotonic() < until_s:
         time.sleep(0.05)
+    time.sleep(0.2)
     assert child.poll() is None
     os.killpg(child.pid, signal.SIGKILL)
     child.wait(10)
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    return command
+
+
+def written_since(folder: Path, seen_s: float) -> list[Path]:
+    """Tune's files of trials and of its plan."""
+    files = [*folder.rglob("experiment_state-*.json"), *folder.rglob("basic-variant-state-*.json")]
+    return [file for file in files if file.stat().st_mtime > seen_s and file.stat().st_size]
+
+
+def resumed(command: list[str]) -> list[str]:
+    done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
     assert lines[0] == "an interrupted search is resumed"
+    assert abs(float(lines[-1].split()[1]) - 3.0) < 3.0
+    return lines
+
+
+def test_a_search_that_was_killed_goes_on_where_it_stood(tmp_path: Path) -> None:
+    lines = resumed(killed_after_two_trials(tmp_path))
     assert sum(line.startswith("trial ") for line in lines) < 8
     assert lines[-2].startswith("best of 8 trials")
-    assert abs(float(lines[-1].split()[1]) - 3.0) < 3.0
+
+
+def test_a_search_that_was_killed_while_it_wrote_its_plan_makes_up_for_what_is_missing(tmp_path: Path) -> None:
+    command = killed_after_two_trials(tmp_path)
+    for plan in tmp_path.rglob("basic-variant-state-*.json"):
+        plan.write_bytes(b"")
+    lines = resumed(command)
+    assert any("trials are missing and follow" in line for line in lines)
+    found, _, _ = lines[-2].removeprefix("best of ").partition(" trials")
+    assert int(found) >= 8
 
 
 @pytest.mark.parametrize("text", ["", "1", "2:1", "0:1:log", "a:b", "1:2:3", "1:2:log:x"])

@@ -7,6 +7,7 @@ search that was killed is resumed. Ray runs on this machine's loopback, or on th
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ def best(job: Job, usual: Mapping[str, Range], trial: Trial, say: Say) -> dict[s
                 tune.report({"loss": loss, "step": step + 1})
 
         trainable = tune.with_resources(run, {"cpu": job.number("search_cpus", 1)})
-        results = _tuner(trainable, space, samples, job.scratch / "search", say).fit()
+        results = _results(trainable, space, samples, (job.scratch / "search").resolve(), say)
     ended = [
         result
         for result in results
@@ -113,18 +114,37 @@ def _ray() -> Iterator[None]:
         ray.shutdown()
 
 
-def _tuner(trainable: Any, space: Mapping[str, Range], samples: int, folder: Path, say: Say) -> Any:
-    """A new search, or the one in the folder that was interrupted."""
+def _results(trainable: Any, space: Mapping[str, Range], samples: int, folder: Path, say: Say) -> list[Any]:
+    """The trials of this search. One that was killed while Tune wrote its state may have lost its trials, or the plan for those that
+    were to come, so after an interrupted search a further one makes up for what is missing."""
+    from ray import tune
+
+    results: list[Any] = []
+    for part in itertools.count(1):
+        name = "trials" if part == 1 else f"trials-{part}"
+        resumed = tune.Tuner.can_restore(str(folder / name))
+        try:
+            results += _tuner(trainable, space, samples - len(results), folder, name, say, resumed).fit()
+        except Exception as error:
+            if not resumed:
+                raise
+            say(f"the interrupted search cannot be resumed: {error}")
+        if not resumed or len(results) >= samples:
+            return results
+        say(f"{samples - len(results)} of {samples} trials are missing and follow")
+    raise AssertionError("unreachable")
+
+
+def _tuner(trainable: Any, space: Mapping[str, Range], samples: int, folder: Path, name: str, say: Say, resumed: bool) -> Any:
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
 
     distributions = {
         name: (tune.loguniform if values.log else tune.uniform)(values.low, values.high) for name, values in space.items()
     }
-    trials = str(folder.resolve() / "trials")
-    if tune.Tuner.can_restore(trials):
+    if resumed:
         say("an interrupted search is resumed")
-        return tune.Tuner.restore(trials, trainable, restart_errored=True, param_space=distributions)
+        return tune.Tuner.restore(str(folder / name), trainable, restart_errored=True, param_space=distributions)
     config = tune.TuneConfig(
         metric="loss",
         mode="min",
@@ -132,7 +152,7 @@ def _tuner(trainable: Any, space: Mapping[str, Range], samples: int, folder: Pat
         time_budget_s=LIMIT_S,
         scheduler=ASHAScheduler(time_attr="step", max_t=STEPS, grace_period=GRACE_STEPS, reduction_factor=HALVING),
     )
-    run_config = tune.RunConfig(name="trials", storage_path=str(folder.resolve()), verbose=0, callbacks=[_progress(say, samples)])
+    run_config = tune.RunConfig(name=name, storage_path=str(folder), verbose=0, callbacks=[_progress(say, samples)])
     return tune.Tuner(trainable, param_space=distributions, tune_config=config, run_config=run_config)
 
 
