@@ -36,7 +36,6 @@ from streams.metrics import Metrics
 from streams.rows import Polled, Rows
 
 SETTLE_S = 0.005  # so often an idle loop looks for the outcome of a commit
-NEXT_COMMIT_S = 0.001  # so often if another transaction waits for it: the client's shortest wait, and a record ends it at once
 SUSPECTS_S = 1.0  # a round runs suspects for at most this long, then serves the group
 
 
@@ -201,10 +200,8 @@ class Loop:
         waits = [self.limits.idle_wait_ms / 1000, self.assignment.pauses.next_due_in_s(now_s)]
         if self._holds():
             waits += [self.trials.breaker.due_in_s(now_s), self.recovery.breaker.due_in_s(now_s)]
-        elif self.step.busy():
+        elif self.step.busy() or self.outbox.waits():
             return 0.0
-        elif self.outbox.waits():
-            return 0.0 if self.outbox.ending is None else NEXT_COMMIT_S
         elif not self.held_back:
             waits += [self._batcher.due_in_s(now_s, self._clock.now_ms()), self._suspects.due_in_s(now_s)]
         if self.outbox.ending is not None:
