@@ -21,6 +21,7 @@ OURS = (
     "jars",
     "lake",
     "monitor",
+    "peers",
     "run",
     "runs",
     "uv",

@@ -1,6 +1,6 @@
 """The task of the benchmark: an MLP 32-256-256-2 on 32 floats, or a heavier one that takes about a millisecond per record.
 
-Plain numpy on one thread, so that our loop and the references spend exactly the same on the model.
+The network is plain numpy on one thread, so that our loop and the references spend exactly the same on the model.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
@@ -21,33 +18,10 @@ from processors.features.enrich import Need
 from schemas import avro
 from schemas.columns import Columns
 from schemas.topic_kinds import Compatibility, Consumption, Guarantee, Topic
+from tests.benchmarks.network import WIDTH, Mlp
 from tests.support.fixed_models import FixedModels
 
 avro.FOLDERS.append(Path(__file__).parent / "records")
-WIDTH = 32
-Floats = npt.NDArray[np.float32]
-
-
-class Mlp:
-    """`heavy` repeats the middle layer, at width 512, until a record costs about a millisecond."""
-
-    def __init__(self, heavy: int = 0) -> None:
-        random = np.random.default_rng(1)
-        width = 512 if heavy else 256
-        sizes = [(WIDTH, width), *[(width, width)] * max(1, heavy), (width, 2)]
-        self.layers = [(random.standard_normal(size) / np.sqrt(size[0])).astype(np.float32) for size in sizes]
-
-    def __call__(self, x: Floats) -> Floats:
-        for layer in self.layers[:-1]:
-            x = np.maximum(x @ layer, 0)
-        logits: Floats = x @ self.layers[-1]
-        return logits
-
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        return {"logits": self(inputs["tensor"])}
-
-    def close(self) -> None:
-        return
 
 
 @dataclass

@@ -44,7 +44,8 @@ from streams.metrics import Metrics
 from streams.process.shell import configure_logging, spare_the_collector
 from streams.schema_registry import Registry
 from streams.sinks_in_turn import sink_of_loop
-from tests.benchmarks.mlp import REQUESTS, RESULTS, WIDTH, Mlp, TensorTask, fixed
+from tests.benchmarks.mlp import REQUESTS, RESULTS, TensorTask, fixed
+from tests.benchmarks.network import WIDTH, Mlp
 
 BATCH = 256
 COMMIT_S = 0.1

@@ -34,7 +34,8 @@ from streams.process.settings import load
 from streams.rows import OutRecords
 from streams.schema_registry import Registry
 from tests.benchmarks import open_loop
-from tests.benchmarks.mlp import REQUESTS, RESULTS, WIDTH
+from tests.benchmarks.mlp import REQUESTS, RESULTS
+from tests.benchmarks.network import WIDTH
 
 HEAVY = 180  # middle layers of the heavier model: about a millisecond per record
 QUIET_LOAD = 0.5

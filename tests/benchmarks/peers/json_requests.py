@@ -1,0 +1,52 @@
+"""MLServer's own topic: the same tensors as JSON in the format of its inference protocol. It reads from the end of the topic, so
+requests are written once it reads."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from confluent_kafka import Producer
+
+from infra.local.processes import ProcessFailed
+from tests.benchmarks.network import WIDTH
+from tests.benchmarks.peers.visible import START_LIMIT_S, Results
+
+REQUESTS, RESULTS = "peers-json-requests", "peers-json-results"
+HEADERS = [("mlserver-model", b"mlp")]
+TRY_S = 1.0
+FLUSH_LIMIT_S = 60.0
+
+
+def request(tensor: npt.NDArray[np.float32]) -> bytes:
+    """tensor: float32 of shape (32,)."""
+    body: dict[str, Any] = {"name": "tensor", "shape": [1, WIDTH], "datatype": "FP32", "data": tensor.tolist()}
+    return json.dumps({"inputs": [body]}).encode()
+
+
+def await_reader(bootstrap: str, results: Results, running: Callable[[], bool]) -> None:
+    """Write a request each second until the server answers; its first answers do not count. Raises ProcessFailed."""
+    producer = Producer({"bootstrap.servers": bootstrap})
+    begun_s = time.perf_counter()
+    while results.end() == results.start:
+        if not running() or time.perf_counter() - begun_s > START_LIMIT_S:
+            raise ProcessFailed("no first request was answered")
+        producer.produce(REQUESTS, request(np.zeros(WIDTH, np.float32)), b"first", headers=HEADERS)
+        producer.flush(FLUSH_LIMIT_S)
+        time.sleep(TRY_S)
+    time.sleep(TRY_S)
+    results.start_here()
+
+
+def write(bootstrap: str, request_ids: Sequence[str]) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap})
+    random = np.random.default_rng(0)
+    for request_id in request_ids:
+        producer.produce(
+            REQUESTS, request(random.standard_normal(WIDTH).astype(np.float32)), request_id.encode(), headers=HEADERS
+        )
+    producer.flush(FLUSH_LIMIT_S)
