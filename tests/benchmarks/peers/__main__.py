@@ -138,7 +138,8 @@ def _rounds(
 def _trim(bootstrap: str, topic: str) -> None:
     """Delete the results that were counted: those of all rounds would fill several GB."""
     end = KafkaAdmin(KafkaAddress(bootstrap=bootstrap)).ends([(topic, 0)])[topic, 0]
-    for future in AdminClient({"bootstrap.servers": bootstrap}).delete_records([TopicPartition(topic, 0, end)]).values():
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    for future in client.delete_records([TopicPartition(topic, 0, end)]).values():
         future.result(TRIM_LIMIT_S)
 
 
