@@ -5,9 +5,9 @@ network and results.
 |---|---|
 | `compared.py` | the programs, with their guarantee, number of requests and command |
 | `environments.py` | a Python environment for each peer, from `requirements/` |
-| `measured.py` | one run of one program |
-| `visible.py` | the results that a read_committed reader can see |
-| `json_requests.py` | MLServer's own topic |
+| `filled.py`, `json_requests.py` | the requests; MLServer has a topic of its own |
+| `rounds.py`, `measured.py` | all programs in turn; one run of one program |
+| `visible.py`, `tally.py` | the results that a read_committed reader can see, and whether each request has its own |
 | `goals.py`, `chart.py` | figures, goals, SVG |
 | `programs/` | one small program per peer |
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.benchmarks.peers.compared import AT_LEAST_ONCE, COMPARED, EXACTLY_ONCE, GUARANTEES, MILLRACE, Program
+from tests.benchmarks.peers.rounds import Outcome
 from tests.benchmarks.worker import against, figure, middle
 
 Runs = Mapping[str, list[dict[str, Any]]]  # of each program that ran, by its name
@@ -20,8 +21,9 @@ GOALS = (
 )
 
 
-def figures_of(runs: Runs, failed: Mapping[str, str], counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    """failed: the reason of each program that was not run to its end. counts: requests of a round, by program."""
+def figures_of(outcome: Outcome, counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """counts: requests of a round, by program."""
+    runs, failed = outcome.runs, outcome.failed
     ordered = [one for guarantee in GUARANTEES for one in COMPARED if one.guarantee == guarantee]
     rates = [_rate(one, runs[one.name], counts[one.name]) for one in ordered if one.name in runs]
     missing = [_not_run(one, failed[one.name]) for one in ordered if one.name in failed]

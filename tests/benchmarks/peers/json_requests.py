@@ -13,7 +13,9 @@ import numpy.typing as npt
 from confluent_kafka import Producer
 
 from infra.local.processes import ProcessFailed
-from tests.benchmarks.network import WIDTH
+from streams.headers import HeaderList
+from tests.benchmarks.network import WIDTH, Mlp
+from tests.benchmarks.peers.tally import Requests
 from tests.benchmarks.peers.visible import START_LIMIT_S, Results
 
 REQUESTS, RESULTS = "peers-json-requests", "peers-json-results"
@@ -42,11 +44,17 @@ def await_reader(bootstrap: str, results: Results, running: Callable[[], bool]) 
     results.start_here()
 
 
-def write(bootstrap: str, request_ids: Sequence[str]) -> None:
+def write(bootstrap: str, request_ids: Sequence[str]) -> Requests:
+    """Returns the requests with what the network makes of them."""
     producer = Producer({"bootstrap.servers": bootstrap})
-    random = np.random.default_rng(0)
-    for request_id in request_ids:
-        producer.produce(
-            REQUESTS, request(random.standard_normal(WIDTH).astype(np.float32)), request_id.encode(), headers=HEADERS
-        )
+    tensors = np.random.default_rng(0).standard_normal((len(request_ids), WIDTH)).astype(np.float32)
+    for request_id, tensor in zip(request_ids, tensors, strict=True):
+        producer.produce(REQUESTS, request(tensor), request_id.encode(), headers=HEADERS)
     producer.flush(FLUSH_LIMIT_S)
+    return Requests(request_ids, Mlp()(tensors))
+
+
+def answer_in(key: bytes | None, value: bytes, headers: HeaderList) -> tuple[str, bytes]:
+    """Request id and logits of a result."""
+    logits = json.loads(value)["outputs"][0]["data"]
+    return (key or b"").decode(), np.array(logits, "<f4").tobytes()

@@ -8,9 +8,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,44 +19,38 @@ from infra.local import processes
 from infra.local.java import java_env
 from infra.local.started import Started
 from infra.settings import ROOT
+from streams import headers as h
+from streams.headers import HeaderList
 from tests.benchmarks.mlp import REQUESTS, RESULTS
 from tests.benchmarks.peers import json_requests
 from tests.benchmarks.peers.compared import Program
-from tests.benchmarks.peers.programs.answers import HEAD_BYTES, JOB, Job
-from tests.benchmarks.peers.visible import Results, Tally, watch
+from tests.benchmarks.peers.filled import Filled
+from tests.benchmarks.peers.programs.answers import JOB, Job
+from tests.benchmarks.peers.tally import Tally
+from tests.benchmarks.peers.visible import Results, watch
 
 PREPARE_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
+LOGITS_BYTES = 8  # two float32
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What every run shares. request_ids: of the requests that lie in the topic, in their order."""
-
-    bootstrap: str
-    registry: str
-    result_schema: int
-    request_ids: Sequence[str]
-    connector: str
-
-
-def measure(program: Program, python: str, setting: Setting, count: int) -> dict[str, Any]:
+def measure(program: Program, python: str, filled: Filled, connector: Path, count: int) -> dict[str, Any]:
     """Records per second, CPU per record, and results that were lost or doubled. Raises ProcessFailed with the end of the
     program's log."""
     folder = Path(tempfile.mkdtemp(prefix="millrace-peer-"))
     log = folder / "program.log"
     load_before = os.getloadavg()[0]
     try:
-        job = _job(program, setting, folder)
+        job = _job(program, filled, connector, folder)
         environment = _environment(job, folder)
         *preparations, command = program.commands(python, job)
         for words in preparations:
             _prepare(words, environment, folder)
-        results = Results(setting.bootstrap, job.results, _id_by_key if program.json_topic else _id_in_value)
+        results = Results(filled.bootstrap, job.results, json_requests.answer_in if program.json_topic else answer_in)
         started = processes.start(program.name, command, log, environment, cwd=folder)
         try:
-            figures = _watched(program, started, results, setting, count)
+            figures = _watched(program, started, results, filled, count)
         finally:
             processes.stop(started, STOP_LIMIT_S)
             results.close()
@@ -68,23 +61,25 @@ def measure(program: Program, python: str, setting: Setting, count: int) -> dict
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _watched(program: Program, started: Started, results: Results, setting: Setting, count: int) -> dict[str, Any]:
-    expected = setting.request_ids[:count]
+def _watched(program: Program, started: Started, results: Results, filled: Filled, count: int) -> dict[str, Any]:
+    requests = filled.requests.first(count)
 
     def running() -> bool:
         return processes.is_running(started)
 
     if program.json_topic:
-        json_requests.await_reader(setting.bootstrap, results, running)
-        json_requests.write(setting.bootstrap, expected)
+        json_requests.await_reader(filled.bootstrap, results, running)
+        requests = json_requests.write(filled.bootstrap, requests.ids)
     first, last = watch(results.end, lambda: cpu_s(started.pid), running, results.start, count)
-    tally = Tally(expected)
+    tally = Tally(requests)
     results.read_all(tally)
     processes.stop(started, STOP_LIMIT_S)
     results.read(tally)  # what it wrote while it stopped
-    measured = tally.between(first, last)
+    measured = tally.between(first.end, last.end)
     if not measured:
         raise processes.ProcessFailed(f"{count} requests are too few: their results became visible at once")
+    if tally.wrong:
+        raise processes.ProcessFailed(f"{tally.wrong} results are not what the network makes of their requests")
     return {
         "records_s": measured / (last.at_s - first.at_s),
         "cpu_us": (last.cpu_s - first.cpu_s) / measured * 1e6,
@@ -94,18 +89,18 @@ def _watched(program: Program, started: Started, results: Results, setting: Sett
     }
 
 
-def _job(program: Program, setting: Setting, folder: Path) -> Job:
+def _job(program: Program, filled: Filled, connector: Path, folder: Path) -> Job:
     topics = (json_requests.REQUESTS, json_requests.RESULTS) if program.json_topic else (REQUESTS.name, RESULTS.name)
     return Job(
-        bootstrap=setting.bootstrap,
-        registry=setting.registry,
+        bootstrap=filled.bootstrap,
+        registry=filled.registry,
         group=f"{program.name}-{time.time_ns()}",
         requests=topics[0],
         results=topics[1],
-        result_schema=setting.result_schema,
+        result_schema=filled.result_schema,
         guarantee=program.guarantee,
         folder=str(folder),
-        connector=setting.connector,
+        connector=str(connector),
     )
 
 
@@ -136,11 +131,6 @@ def cpu_s(pid: int) -> float:
     return total
 
 
-def _id_in_value(key: bytes | None, value: bytes) -> str:
-    """The first field of a result: its length as a variable-length integer (one byte, doubled), then the text."""
-    length = value[HEAD_BYTES] >> 1
-    return value[HEAD_BYTES + 1 : HEAD_BYTES + 1 + length].decode()
-
-
-def _id_by_key(key: bytes | None, value: bytes) -> str:
-    return (key or b"").decode()
+def answer_in(key: bytes | None, value: bytes, headers: HeaderList) -> tuple[str, bytes]:
+    """Request id and logits of a result: a header, and the last bytes of the value."""
+    return dict(headers)[h.CE_ID].decode(), value[-LOGITS_BYTES:]

@@ -1,11 +1,9 @@
-"""The results that a read_committed reader can see: where they end while a program runs, and afterwards each request that they
-answer."""
+"""The results that a read_committed reader can see: where they end while a program runs, and afterwards each of them."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, TopicPartition
@@ -13,8 +11,10 @@ from confluent_kafka import Consumer, TopicPartition
 from infra.local.processes import ProcessFailed
 from schemas.errors import BrokerUnavailable
 from streams.clock import SystemClock
+from streams.headers import HeaderList
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress, broadcast_config
+from tests.benchmarks.peers.tally import Tally
 
 POLL_S = 0.02
 START_LIMIT_S = 120.0  # until the first result
@@ -23,7 +23,7 @@ RUN_LIMIT_S = 240.0
 READ_LIMIT_S = 120.0
 CALL_LIMIT_S = 5.0
 
-IdOf = Callable[[bytes | None, bytes], str]  # of a result's key and value
+Answer = Callable[[bytes | None, bytes, HeaderList], tuple[str, bytes]]  # request id and logits, from key, value and headers
 
 
 @dataclass(frozen=True)
@@ -36,39 +36,11 @@ class Mark:
     cpu_s: float
 
 
-class Tally:
-    """Counts results by request. expected: ids of the requests that count."""
-
-    def __init__(self, expected: Iterable[str]) -> None:
-        self._expected = frozenset(expected)
-        self._seen: Counter[str] = Counter()
-        self._offsets: list[int] = []
-
-    def take(self, request_id: str, offset: int) -> None:
-        self._offsets.append(offset)
-        if request_id in self._expected:
-            self._seen[request_id] += 1
-
-    @property
-    def lost(self) -> int:
-        return len(self._expected) - len(self._seen)
-
-    @property
-    def doubled(self) -> int:
-        """Results beyond the first of a request."""
-        return self._seen.total() - len(self._seen)
-
-    def between(self, first: Mark, last: Mark) -> int:
-        """Results that became visible after `first` and up to `last`. Offsets alone do not tell: markers of transactions have
-        some."""
-        return sum(first.end <= offset < last.end for offset in self._offsets)
-
-
 class Results:
     """One partition of results, read from its present end on."""
 
-    def __init__(self, bootstrap: str, topic: str, id_of: IdOf) -> None:
-        self._address, self._place, self._id_of = KafkaAddress(bootstrap=bootstrap), (topic, 0), id_of
+    def __init__(self, bootstrap: str, topic: str, answer_in: Answer) -> None:
+        self._address, self._place, self._answer_in = KafkaAddress(bootstrap=bootstrap), (topic, 0), answer_in
         self._consumer = Consumer(broadcast_config(self._address), logger=None)
         self.start_here()
 
@@ -93,8 +65,9 @@ class Results:
                 if time.perf_counter() > until_s:
                     raise BrokerUnavailable(f"{self._place[0]} was not read to its end in {READ_LIMIT_S:.0f} s")
                 polled = reader.wait(0.2)
-                for key, value, offset in zip(polled.keys, polled.values, polled.offsets, strict=True):
-                    tally.take(self._id_of(key, value or b""), offset)
+                columns = zip(polled.keys, polled.values, polled.headers, polled.offsets, strict=True)
+                for key, value, headers, offset in columns:
+                    tally.take(*self._answer_in(key, value or b"", headers or []), offset)
                     self._position = offset + 1
         finally:
             reader.close()

@@ -1,5 +1,5 @@
-"""Bytewax: its Kafka source in batches, `flat_map_batch`, its Kafka sink. At least once: the bench runs it with a recovery store and
-the default interval of its snapshots, ten seconds."""
+"""Bytewax: its Kafka source in batches of the default size, `flat_map_batch`, its Kafka sink. At least once: the bench runs it with
+a recovery store."""
 
 from __future__ import annotations
 
