@@ -71,8 +71,8 @@ def _mlserver(max_batch: int) -> Commands:
 MILLRACE = {AT_LEAST_ONCE: "millrace", EXACTLY_ONCE: "millrace-exactly-once"}
 _FAUST_WORKER = ("worker", "--loglevel", "warn", "--without-web")
 COMPARED = (
-    Program("mlserver", "MLServer, adaptive batching", AT_MOST_ONCE, 15_000, "mlserver", _mlserver(256), json_topic=True),
-    Program("mlserver-single", "MLServer, no batching", AT_MOST_ONCE, 15_000, "mlserver", _mlserver(1), json_topic=True),
+    Program("mlserver", "MLServer, adaptive batching", AT_MOST_ONCE, 12_000, "mlserver", _mlserver(256), json_topic=True),
+    Program("mlserver-single", "MLServer, no batching", AT_MOST_ONCE, 12_000, "mlserver", _mlserver(1), json_topic=True),
     Program(MILLRACE[AT_LEAST_ONCE], "Millrace", AT_LEAST_ONCE, 600_000, "", _of_runners("ours", 0)),
     Program("bare-loop", "confluent-kafka loop", AT_LEAST_ONCE, 600_000, "", _module("bare_loop")),
     Program("bytewax", "Bytewax", AT_LEAST_ONCE, 600_000, "bytewax", _bytewax),

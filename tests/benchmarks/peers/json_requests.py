@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,13 @@ from infra.local.processes import ProcessFailed
 from streams.headers import HeaderList
 from tests.benchmarks.network import WIDTH, Mlp
 from tests.benchmarks.peers.tally import Requests
-from tests.benchmarks.peers.visible import START_LIMIT_S, Results
+from tests.benchmarks.peers.visible import POLL_S, START_LIMIT_S, Results
 
 REQUESTS, RESULTS = "peers-json-requests", "peers-json-results"
 HEADERS = [("mlserver-model", b"mlp")]
 TRY_S = 1.0
 FLUSH_LIMIT_S = 60.0
+MOST_WAITING, PART = 1_000, 100  # requests
 
 
 def request(tensor: npt.NDArray[np.float32]) -> bytes:
@@ -44,14 +47,32 @@ def await_reader(bootstrap: str, results: Results, running: Callable[[], bool]) 
     results.start_here()
 
 
-def write(bootstrap: str, request_ids: Sequence[str]) -> Requests:
-    """Returns the requests with what the network makes of them."""
-    producer = Producer({"bootstrap.servers": bootstrap})
+@contextmanager
+def written(bootstrap: str, request_ids: Sequence[str], results: Results) -> Iterator[Requests]:
+    """Writes requests from a thread, while at most MOST_WAITING of them have no result: MLServer takes in all that it finds, and
+    slows down with each request that waits. Yields the requests with what the network makes of them."""
     tensors = np.random.default_rng(0).standard_normal((len(request_ids), WIDTH)).astype(np.float32)
-    for request_id, tensor in zip(request_ids, tensors, strict=True):
-        producer.produce(REQUESTS, request(tensor), request_id.encode(), headers=HEADERS)
-    producer.flush(FLUSH_LIMIT_S)
-    return Requests(request_ids, Mlp()(tensors))
+    stop = Event()
+
+    def write() -> None:
+        producer = Producer({"bootstrap.servers": bootstrap})
+        for number, (request_id, tensor) in enumerate(zip(request_ids, tensors, strict=True)):
+            if number % PART == 0:
+                producer.flush(FLUSH_LIMIT_S)
+                while number - (results.end() - results.start) > MOST_WAITING and not stop.wait(POLL_S):
+                    continue
+            if stop.is_set():
+                return
+            producer.produce(REQUESTS, request(tensor), request_id.encode(), headers=HEADERS)
+        producer.flush(FLUSH_LIMIT_S)
+
+    writer = Thread(target=write, daemon=True)
+    writer.start()
+    try:
+        yield Requests(request_ids, Mlp()(tensors))
+    finally:
+        stop.set()
+        writer.join(FLUSH_LIMIT_S)
 
 
 def answer_in(key: bytes | None, value: bytes, headers: HeaderList) -> tuple[str, bytes]:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,13 @@ def _watched(program: Program, started: Started, results: Results, filled: Fille
     def running() -> bool:
         return processes.is_running(started)
 
-    if program.json_topic:
-        json_requests.await_reader(filled.bootstrap, results, running)
-        requests = json_requests.write(filled.bootstrap, requests.ids)
-    first, last = watch(results.end, lambda: cpu_s(started.pid), running, results.start, count)
-    tally = Tally(requests)
-    results.read_all(tally)
+    with ExitStack() as stack:
+        if program.json_topic:
+            json_requests.await_reader(filled.bootstrap, results, running)
+            requests = stack.enter_context(json_requests.written(filled.bootstrap, requests.ids, results))
+        first, last = watch(results.end, lambda: cpu_s(started.pid), running, results.start, count)
+        tally = Tally(requests)
+        results.read_all(tally)
     processes.stop(started, STOP_LIMIT_S)
     results.read(tally)  # what it wrote while it stopped
     measured = tally.between(first.end, last.end)
