@@ -9,7 +9,7 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-WIDTH, LEFT, RIGHT, TOP = 760, 190, 96, 44
+WIDTH, LEFT, RIGHT, TOP = 760, 214, 96, 44
 ROW, BAR, GROUP_GAP = 26, 16, 34
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1f2328; }

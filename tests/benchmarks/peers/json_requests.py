@@ -21,7 +21,7 @@ from tests.benchmarks.peers.tally import Requests
 from tests.benchmarks.peers.visible import POLL_S, START_LIMIT_S, Results
 
 REQUESTS, RESULTS = "peers-json-requests", "peers-json-results"
-HEADERS = [("mlserver-model", b"mlp")]
+HEADERS: list[Any] = [("mlserver-model", b"mlp")]
 TRY_S = 1.0
 FLUSH_LIMIT_S = 60.0
 MOST_WAITING, PART = 1_000, 100  # requests

@@ -57,7 +57,7 @@ class Request(NamedTuple):
     timestamp_ms: float
 
 
-FIXED_HEADERS = [
+FIXED_HEADERS: list[tuple[str, bytes]] = [
     ("ce_specversion", b"1.0"),
     ("ce_source", b"bench-0"),
     ("ce_type", b"millrace.tensor-result"),
@@ -65,8 +65,8 @@ FIXED_HEADERS = [
 ]
 
 
-def headers_of(request_id: str) -> list[tuple[str, bytes]]:
-    """The five CloudEvents headers of a result."""
+def headers_of(request_id: str) -> list[Any]:
+    """The five CloudEvents headers of a result: pairs of name and bytes."""
     return [("ce_id", request_id.encode()), *FIXED_HEADERS]
 
 
@@ -82,7 +82,9 @@ class Answers:
 
     def __call__(self, requests: Sequence[Request]) -> list[bytes]:
         """Values of the results, in the order of the requests."""
-        decoded = [fastavro.schemaless_reader(BytesIO(one.value[HEAD_BYTES:]), self._request, None) for one in requests]
+        decoded: list[Any] = [
+            fastavro.schemaless_reader(BytesIO(one.value[HEAD_BYTES:]), self._request, None) for one in requests
+        ]
         x = np.frombuffer(b"".join([one["tensor"] for one in decoded]), "<f4").reshape(-1, WIDTH)
         begun_s = time.perf_counter()
         logits = self._network(x).astype("<f4")
