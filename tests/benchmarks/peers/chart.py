@@ -58,7 +58,7 @@ def _head(height: float) -> Iterator[str]:
     yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{label}">'
     yield f"<style>{STYLE}</style>"
     yield f'<rect class="page" width="{WIDTH}" height="{height:.0f}"/>'
-    yield '<text class="title" x="16" y="24">Records per second, median of the rounds (line: least and most)</text>'
+    yield '<text class="title" x="16" y="24">Records per second, median of the rounds (line: minimum to maximum)</text>'
 
 
 def _grid(scale: Scale, bottom: float) -> Iterator[str]:

@@ -79,7 +79,7 @@ COMPARED = (
     Program("flink", "PyFlink, vectorised", AT_LEAST_ONCE, 200_000, "flink", _module("flink_table")),
     Program("quix-batches", "Quix Streams, its clients", AT_LEAST_ONCE, 600_000, "quix", _module("quix_batches")),
     Program("quix", "Quix Streams", AT_LEAST_ONCE, 240_000, "quix", _module("quix_rows")),
-    Program("faust", "Faust", AT_LEAST_ONCE, 40_000, "faust", _module("faust_take", *_FAUST_WORKER)),
+    Program("faust", "Faust", AT_LEAST_ONCE, 50_000, "faust", _module("faust_take", *_FAUST_WORKER)),
     Program(MILLRACE[EXACTLY_ONCE], "Millrace", EXACTLY_ONCE, 600_000, "", _of_runners("ours", 0)),
     Program("bare-loop-exactly-once", "confluent-kafka loop", EXACTLY_ONCE, 600_000, "", _of_runners("plain", FOR_EVER)),
     Program("flink-exactly-once", "PyFlink, vectorised", EXACTLY_ONCE, 200_000, "flink", _module("flink_table")),

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from tests.benchmarks.peers.compared import Program
 from tests.benchmarks.peers.filled import Filled
 from tests.benchmarks.peers.programs.answers import JOB, Job
 from tests.benchmarks.peers.tally import Tally
-from tests.benchmarks.peers.visible import Results, watch
+from tests.benchmarks.peers.visible import Mark, Results, watch
 
 PREPARE_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
@@ -47,21 +47,24 @@ def measure(program: Program, python: str, filled: Filled, connector: Path, coun
         *preparations, command = program.commands(python, job)
         for words in preparations:
             _prepare(words, environment, folder)
-        results = Results(filled.bootstrap, job.results, json_requests.answer_in if program.json_topic else answer_in)
-        started = processes.start(program.name, command, log, environment, cwd=folder)
-        try:
-            figures = _watched(program, started, results, filled, count)
-        finally:
-            processes.stop(started, STOP_LIMIT_S)
-            results.close()
-        return {**figures, "load_before": round(load_before, 2)}
+        answer = json_requests.answer_in if program.json_topic else answer_in
+        with closing(Results(filled.bootstrap, job.results, answer)) as results:
+            started = processes.start(program.name, command, log, environment, cwd=folder)
+            try:
+                first, last, tally = _watched(program, started, results, filled, count)
+            finally:
+                processes.stop(started, STOP_LIMIT_S)
+                results.settle()
+            results.read(tally)  # what it wrote while it stopped
+        return {**_figures(first, last, tally), "load_before": round(load_before, 2)}
     except processes.ProcessFailed as error:
         raise processes.ProcessFailed(f"{error}. {processes.log_tail(log)}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _watched(program: Program, started: Started, results: Results, filled: Filled, count: int) -> dict[str, Any]:
+def _watched(program: Program, started: Started, results: Results, filled: Filled, count: int) -> tuple[Mark, Mark, Tally]:
+    """Until each counted request has a result, or none comes any more."""
     requests = filled.requests.first(count)
 
     def running() -> bool:
@@ -74,17 +77,19 @@ def _watched(program: Program, started: Started, results: Results, filled: Fille
         first, last = watch(results.end, lambda: cpu_s(started.pid), running, results.start, count)
         tally = Tally(requests)
         results.read_all(tally)
-    processes.stop(started, STOP_LIMIT_S)
-    results.read(tally)  # what it wrote while it stopped
-    measured = tally.between(first.end, last.end)
-    if not measured:
-        raise processes.ProcessFailed(f"{count} requests are too few: their results became visible at once")
+    return first, last, tally
+
+
+def _figures(first: Mark, last: Mark, tally: Tally) -> dict[str, Any]:
+    seconds, records = last.at_s - first.at_s, tally.between(first.end, last.end)
+    if not records:
+        raise processes.ProcessFailed("there are too few requests: their results became visible at once")
     if tally.wrong:
         raise processes.ProcessFailed(f"{tally.wrong} results are not what the network makes of their requests")
     return {
-        "records_s": measured / (last.at_s - first.at_s),
-        "cpu_us": (last.cpu_s - first.cpu_s) / measured * 1e6,
-        "seconds": last.at_s - first.at_s,
+        "records_s": records / seconds,
+        "cpu_us": (last.cpu_s - first.cpu_s) / records * 1e6,
+        "seconds": seconds,
         "lost": tally.lost,
         "doubled": tally.doubled,
     }

@@ -51,8 +51,9 @@ def run_rounds(plan: Plan, filled: Filled, outcome: Outcome) -> None:
         for program in plan.programs if number % 2 == 0 else reversed(plan.programs):
             if program.name in outcome.failed:
                 continue
+            count = plan.counts[program.name]
             try:
-                one = measure(program, plan.pythons[program.environment], filled, plan.connector, plan.counts[program.name])
+                one = measure(program, plan.pythons[program.environment], filled, plan.connector, count)
             except MillraceError as error:
                 outcome.fail(program, str(error))
                 say(f"  round {number + 1}  {program.name:<24}failed")
@@ -60,10 +61,12 @@ def run_rounds(plan: Plan, filled: Filled, outcome: Outcome) -> None:
             finally:
                 _trim(filled.bootstrap, RESULTS.name)
             outcome.runs.setdefault(program.name, []).append(one)
-            say(
-                f"  round {number + 1}  {program.name:<24}{one['records_s']:>9.0f} records/s {one['cpu_us']:>8.1f} µs CPU a record  "
-                f"{one['seconds']:>5.1f} s  lost {one['lost']}, doubled {one['doubled']}  load before {one['load_before']:.2f}"
-            )
+            say(f"  round {number + 1}  {program.name:<24}{_line(one)} of {count}  load before {one['load_before']:.2f}")
+
+
+def _line(one: Mapping[str, Any]) -> str:
+    rates = f"{one['records_s']:>9.0f} records/s {one['cpu_us']:>8.1f} µs CPU a record {one['seconds']:>6.1f} s"
+    return f"{rates}  lost {one['lost']}, doubled {one['doubled']}"
 
 
 def _trim(bootstrap: str, topic: str) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from infra.local.processes import ProcessFailed
 from schemas.errors import BrokerUnavailable
 from streams.clock import SystemClock
 from streams.headers import HeaderList
+from streams.kafka import client_errors
+from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress, broadcast_config
 from tests.benchmarks.peers.tally import Tally
@@ -21,7 +24,8 @@ START_LIMIT_S = 120.0  # until the first result
 STALL_S = 30.0  # without a further result
 RUN_LIMIT_S = 240.0
 READ_LIMIT_S = 120.0
-CALL_LIMIT_S = 5.0
+SETTLE_LIMIT_S, SETTLE_POLL_S = 90.0, 0.2
+CALL_LIMIT_S = 10.0
 
 Answer = Callable[[bytes | None, bytes, HeaderList], tuple[str, bytes]]  # request id and logits, from key, value and headers
 
@@ -48,10 +52,11 @@ class Results:
         self.start = self._position = self.end()
 
     def end(self) -> int:
-        """The end of what a read_committed reader may read now."""
-        offsets = self._consumer.get_watermark_offsets(TopicPartition(*self._place), timeout=CALL_LIMIT_S)
-        if offsets is None:
-            raise BrokerUnavailable(f"the end of {self._place[0]} was not answered in {CALL_LIMIT_S:.0f} s")
+        """The end of what a read_committed reader may read now. Raises BrokerUnavailable after CALL_LIMIT_S."""
+        try:
+            offsets: Any = self._consumer.get_watermark_offsets(TopicPartition(*self._place), timeout=CALL_LIMIT_S)
+        except KafkaException as raised:
+            raise client_errors.of_read(raised, f"find the end of {self._place[0]}") from raised
         return int(offsets[1])
 
     def read(self, tally: Tally) -> None:
@@ -84,6 +89,15 @@ class Results:
                 if time.perf_counter() - read_s > STALL_S:
                     return
                 time.sleep(POLL_S)
+
+    def settle(self) -> None:
+        """Wait until no transaction is open, which a stopped program may have left: until the broker ends it, later results are
+        not visible. Raises BrokerUnavailable after SETTLE_LIMIT_S."""
+        admin, until_s = KafkaAdmin(self._address), time.perf_counter() + SETTLE_LIMIT_S
+        while self.end() < admin.ends([self._place])[self._place]:
+            if time.perf_counter() > until_s:
+                raise BrokerUnavailable(f"a transaction on {self._place[0]} is still open after {SETTLE_LIMIT_S:.0f} s")
+            time.sleep(SETTLE_POLL_S)
 
     def close(self) -> None:
         self._consumer.close()

@@ -23,6 +23,7 @@ from tests.benchmarks.network import WIDTH, Mlp
 JOB = "PEER_JOB"  # environment variable with the job as JSON
 BATCH = 256
 HEAD_BYTES = 5  # of the Confluent wire format
+TRANSACTION_LIMIT_MS = 15_000  # as our worker's; the bench waits for it after a program was stopped in a transaction
 RECORDS = Path(__file__).parents[2] / "records"
 
 

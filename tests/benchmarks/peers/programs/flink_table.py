@@ -12,7 +12,7 @@ from pyflink.common import Configuration
 from pyflink.table import DataTypes, EnvironmentSettings, TableEnvironment
 from pyflink.table.udf import udf
 
-from tests.benchmarks.peers.programs.answers import FIXED_HEADERS, Answers, Job, Request
+from tests.benchmarks.peers.programs.answers import FIXED_HEADERS, TRANSACTION_LIMIT_MS, Answers, Job, Request
 
 CHECKPOINT = "1 s"
 ANSWERS: list[Answers] = []  # of the process that runs the function
@@ -51,7 +51,7 @@ def _tables(job: Job) -> tuple[str, str]:
     ) WITH ({both}, 'topic' = '{job.requests}', 'properties.group.id' = '{job.group}', 'scan.startup.mode' = 'earliest-offset')"""
     sink = f"""CREATE TABLE results (name BYTES, `value` BYTES, headers MAP<STRING, BYTES> METADATA) WITH (
         {both}, 'topic' = '{job.results}', 'sink.delivery-guarantee' = '{job.guarantee}',
-        'sink.transactional-id-prefix' = '{job.group}', 'properties.transaction.timeout.ms' = '60000')"""
+        'sink.transactional-id-prefix' = '{job.group}', 'properties.transaction.timeout.ms' = '{TRANSACTION_LIMIT_MS}')"""
     return source, sink
 
 

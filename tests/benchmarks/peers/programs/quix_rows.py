@@ -7,7 +7,7 @@ from typing import Any
 
 from quixstreams import Application, message_context
 
-from tests.benchmarks.peers.programs.answers import Answers, Job, Request, headers_of
+from tests.benchmarks.peers.programs.answers import TRANSACTION_LIMIT_MS, Answers, Job, Request, headers_of
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
         consumer_group=job.group,
         auto_offset_reset="earliest",
         processing_guarantee=job.guarantee,
+        producer_extra_config={"transaction.timeout.ms": TRANSACTION_LIMIT_MS} if job.exactly_once else {},
         state_dir=job.folder,
         auto_create_topics=False,
         loglevel="WARNING",
