@@ -43,7 +43,9 @@ def fix() -> None:
 @app.command(context_settings=PASSED_ON, rich_help_panel=PANEL)
 def bench(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="worker, peers, tasks, swap, features, drift, gate, retraining or monitor.")],
+    name: Annotated[
+        str, typer.Argument(help="worker, latency, peers, tasks, swap, features, drift, gate, retraining or monitor.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Run a benchmark and print its figures beside the references."""

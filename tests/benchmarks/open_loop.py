@@ -27,7 +27,8 @@ from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
 from streams.schema_registry import Registry
-from tests.benchmarks.mlp import REQUESTS, RESULTS, WIDTH
+from tests.benchmarks.mlp import REQUESTS, RESULTS
+from tests.benchmarks.network import WIDTH
 
 WARM_S = 20.0  # until the broker's JVM has compiled what it runs
 TICK_S = 0.001  # the sender produces what is due this often
