@@ -62,11 +62,14 @@ def _goals(runs: Runs) -> list[dict[str, Any]]:
         if ours in runs and peers:
             best = max(peers, key=lambda one: middle(runs[one.name]))
             made.append(against(f"Millrace and the best, {guarantee}", runs[ours], runs[best.name], best.title, BEST_GOAL))
-    titles = {one.name: f"{one.title}, {one.guarantee}" for one in COMPARED}
-    for guarantee, peer, goal in GOALS:
-        ours = MILLRACE[guarantee]
-        if ours in runs and peer in runs:
-            made.append(against(f"Millrace, {guarantee}, and {peer}", runs[ours], runs[peer], titles[peer], goal))
+    by_name = {one.name: one for one in COMPARED}
+    for guarantee, name, goal in GOALS:
+        ours, peer = MILLRACE[guarantee], by_name[name]
+        if ours in runs and name in runs:
+            reference = f"{peer.title}, {peer.guarantee}"
+            made.append(
+                against(f"Millrace, {guarantee}, and {peer.title.partition(',')[0]}", runs[ours], runs[name], reference, goal)
+            )
     return made
 
 
