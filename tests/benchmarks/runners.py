@@ -3,7 +3,7 @@
 All three write the same records: a result with the five CloudEvents headers for each request, one prediction-log record per
 batch, offsets in the same transaction, one commit every 100 ms, `flush()` before it. Prints one JSON line.
 
-`python -m tests.benchmarks.runners WHICH BOOTSTRAP REGISTRY GROUP COUNT HEAVY DELIVERY`
+`python -m tests.benchmarks.runners WHICH BOOTSTRAP REGISTRY GROUP COUNT HEAVY DELIVERY [SLOT]`
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _cpu_s() -> float:
 # --- ours ---------------------------------------------------------------------------------------------------------
 
 
-def make_loop(bootstrap: str, registry: str, group: str, heavy: int, delivery: Delivery) -> Loop:
+def make_loop(bootstrap: str, registry: str, group: str, heavy: int, delivery: Delivery, slot: int) -> Loop:
     """The worker as `inference_workers.worker_loops` wires it, with the benchmark's task and a fixed model."""
     address, ids, clock, metrics, line = (
         KafkaAddress(bootstrap=bootstrap),
@@ -88,24 +88,23 @@ def make_loop(bootstrap: str, registry: str, group: str, heavy: int, delivery: D
     )
     task = TensorTask(group)
     models, media = fixed(Mlp(heavy)), MediaReader(ClaimChecks(()))
-    processor = TaskProcessor(task, models, media, Enrich((), None, clock, metrics), ids, clock, "bench-0", metrics)
+    processor = TaskProcessor(task, models, media, Enrich((), None, clock, metrics), ids, clock, f"bench-{slot}", metrics)
     exactly_once = delivery is Delivery.EXACTLY_ONCE
     return Loop(
         consumption=task.consumption,
         source=KafkaSource(address, group, metrics),
-        sink=sink_of_loop(partial(KafkaSink, address), group if exactly_once else None),
+        sink=sink_of_loop(partial(KafkaSink, address), f"{group}-{slot}" if exactly_once else None),
         step=BatchStep(processor, clock, line),
         batcher=Batcher(BatchLimits(max_rows=BATCH), line),
         clock=clock,
         limits=LoopLimits(delivery=delivery, commit_interval_ms=COMMIT_S * 1000),
-        worker="bench-0",
+        worker=f"bench-{slot}",
         metrics=metrics,
         background=DaemonThread("commit"),
     )
 
 
-def ours(bootstrap: str, registry: str, group: str, count: int, heavy: int, delivery: Delivery, profiled: bool) -> None:
-    loop = make_loop(bootstrap, registry, group, heavy, delivery)
+def ours(loop: Loop, count: int, profiled: bool) -> None:
     timer = Timer()
     parts = _profile(loop) if profiled else {}
     done = [0]
@@ -299,11 +298,12 @@ def raw(heavy: int) -> None:
 
 def main() -> None:
     configure_logging(json_lines=True)
-    which, bootstrap, registry, group, count, heavy, delivery = sys.argv[1:8]
+    which, bootstrap, registry, group, count, heavy, delivery, slot = (*sys.argv[1:], "0")[:8]
     spare_the_collector()  # in all three, so that only the loops are compared
     match which:
         case "ours" | "profiled":
-            ours(bootstrap, registry, group, int(count), int(heavy), Delivery(delivery), which == "profiled")
+            loop = make_loop(bootstrap, registry, group, int(heavy), Delivery(delivery), int(slot))
+            ours(loop, int(count), which == "profiled")
         case "plain" | "best":
             reference(bootstrap, registry, group, int(count), int(heavy), which == "best")
         case "raw":

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def say(words: str) -> None:
 
 
 @contextmanager
-def servers() -> Iterator[tuple[str, str]]:
-    """A broker and a registry for this run only, in a temporary folder."""
+def servers(partitions: int = 1) -> Iterator[tuple[str, str]]:
+    """A broker and a registry for this run only, in a temporary folder. partitions: of the requests and results."""
     jars = load(StackSettings, os.environ).jars
     folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
     started = [
@@ -59,7 +60,8 @@ def servers() -> Iterator[tuple[str, str]]:
         processes.wait_until(lambda: kafka.answers(started[1].address), started[1], kafka.START_LIMIT_S)
         processes.wait_until(lambda: apicurio.answers(started[0].address), started[0], apicurio.START_LIMIT_S)
         admin = KafkaAdmin(KafkaAddress(bootstrap=started[1].address))
-        provision(admin, Registry(started[0].address), [REQUESTS, RESULTS, PREDICTION_LOG, REPLIES], [])
+        topics = [replace(topic, partitions=partitions) for topic in (REQUESTS, RESULTS)]
+        provision(admin, Registry(started[0].address), [*topics, PREDICTION_LOG, REPLIES], [])
         yield started[1].address, started[0].address
     finally:
         for process in reversed(started):

@@ -1,5 +1,4 @@
-"""The figures of `bench peers` as a bar chart: SVG as text, on a logarithmic scale, in groups by guarantee. It has colours for light
-and for dark pages."""
+"""The figures of `bench peers` as a bar chart: SVG as text, on a logarithmic scale, in groups by guarantee."""
 
 from __future__ import annotations
 
@@ -9,17 +8,10 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
+from tests.benchmarks.svg import head
+
 WIDTH, LEFT, RIGHT, TOP = 760, 214, 96, 44
 ROW, BAR, GROUP_GAP = 26, 16, 34
-STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #1f2328; }
-.page { fill: #ffffff; } .quiet { fill: #59636e; } .title { font-weight: 600; }
-.bar { fill: #8c959f; } .ours { fill: #0969da; } .grid { stroke: #d1d9e0; } .spread { stroke: #1f2328; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #f0f6fc; } .page { fill: #0d1117; } .quiet { fill: #9198a1; }
-  .bar { fill: #656c76; } .ours { fill: #4493f8; } .grid { stroke: #3d444d; } .spread { stroke: #f0f6fc; }
-}
-"""
 NAMES = {"at-most-once": "At most once", "at-least-once": "At least once", "exactly-once": "Exactly once"}
 
 
@@ -50,15 +42,9 @@ def chart(figures: Sequence[dict[str, Any]]) -> str:
             y += ROW
         y += 14
     height = y + 30
-    return "\n".join([*_head(height), *_grid(scale, y), *body, "</svg>", ""])
-
-
-def _head(height: float) -> Iterator[str]:
     label = "Records per second by program, logarithmic scale, grouped by guarantee"
-    yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{label}">'
-    yield f"<style>{STYLE}</style>"
-    yield f'<rect class="page" width="{WIDTH}" height="{height:.0f}"/>'
-    yield '<text class="title" x="16" y="24">Records per second, median of the rounds (line: minimum to maximum)</text>'
+    title = "Records per second, median of the rounds (line: minimum to maximum)"
+    return "\n".join([*head(WIDTH, height, title, label), *_grid(scale, y), *body, "</svg>", ""])
 
 
 def _grid(scale: Scale, bottom: float) -> Iterator[str]:
