@@ -11,8 +11,10 @@ from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.schema_registry import Registry
+from tests.benchmarks import processes
 from tests.benchmarks.mlp import REQUESTS, RESULTS
 from tests.benchmarks.worker import PROGRAMS, fill, run
+from tests.benchmarks.worker import servers as bench_servers
 from tests.conftest import Servers
 
 pytestmark = pytest.mark.real
@@ -36,3 +38,11 @@ def test_each_program_answers_every_request_alike(servers: Servers) -> None:
         logits[program] = np.frombuffer(b"".join(records[i]["logits"] for i in np.argsort(request_ids)), "<f4")
     for program in PROGRAMS:
         np.testing.assert_allclose(logits[program], logits["plain"], rtol=1e-4)
+
+
+def test_two_workers_share_the_requests() -> None:
+    """A short form of `bench processes`."""
+    with bench_servers(processes.PARTITIONS) as (bootstrap, registry):
+        fill(bootstrap, registry, 60_000)
+        with processes.workers(bootstrap, registry, "bench-two", 2, processes.MODELS["0.1 ms"]):
+            assert processes.answered_per_s(bootstrap, "bench-two", 1.0) > 0

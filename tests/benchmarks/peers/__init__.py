@@ -12,5 +12,5 @@ network and results.
 | `programs/` | one small program per peer |
 
 Next change: a program in `programs/`, a line in `compared.py` and its requirements, and how it was written in
-`docs/benchmarks.md`.
+`docs/benchmarks/peers.md`.
 """
