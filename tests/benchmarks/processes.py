@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from infra.settings import ROOT
@@ -58,7 +58,11 @@ def workers(bootstrap: str, registry: str, group: str, n: int, heavy: int) -> It
 
 
 def _with_partitions(bootstrap: str, group: str) -> int:
-    described = AdminClient({"bootstrap.servers": bootstrap}).describe_consumer_groups([group])[group].result(20)
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # its answers never come once it is gone
+    try:
+        described = admin.describe_consumer_groups([group])[group].result(20)
+    except KafkaException:  # its coordinator is starting
+        return 0
     return sum(bool(member.assignment.topic_partitions) for member in described.members)
 
 
