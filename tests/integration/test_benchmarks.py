@@ -43,6 +43,6 @@ def test_each_program_answers_every_request_alike(servers: Servers) -> None:
 def test_two_workers_share_the_requests() -> None:
     """A short form of `bench processes`."""
     with bench_servers(processes.PARTITIONS) as (bootstrap, registry):
-        fill(bootstrap, registry, 60_000)
-        with processes.workers(bootstrap, registry, "bench-two", 2, processes.MODELS["0.1 ms"]):
+        fill(bootstrap, registry, 20_000)
+        with processes.workers(bootstrap, registry, "bench-two", 2, processes.MODELS["1 ms"]):
             assert processes.answered_per_s(bootstrap, "bench-two", 1.0) > 0
