@@ -21,7 +21,6 @@ from streams.kafka.config import KafkaAddress
 from streams.process.settings import load
 from streams.process.shell import configure_logging
 from streams.schema_registry import Registry
-from tests.support.lanes import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tests.support.properties import pytest_runtest_call as pytest_runtest_call
 
 # A machine that does much else is slow, and that is no test's failure.

@@ -63,10 +63,6 @@ def check() -> int:
     return 1 if failed else 0
 
 
-# All tests: two lanes side by side (`tests/support/lanes.py`).
-LANES = ("-n", "2", "--dist", "loadgroup")
-
-
 def fix() -> int:
     for command in ([_tool("ruff"), "check", "--fix", "--quiet", "."], [_tool("ruff"), "format", "--quiet", "."]):
         subprocess.run(command, cwd=ROOT, check=False)
@@ -80,6 +76,6 @@ def test(settings: StackSettings, arguments: list[str]) -> int:
     console.out.print(f"unit, contract, property, integration and chaos tests; {free_gb:.0f} GB of disk free")
     stack.fetch(settings, with_features=True, with_connect=True)
     code = 0 if arguments else check()
-    command = [sys.executable, "-m", "pytest", *(arguments or LANES)]
+    command = [sys.executable, "-m", "pytest", *arguments]
     env = {**os.environ, "MILLRACE_HOME": settings.home, "MILLRACE_DATA": settings.data}
     return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode or code
