@@ -83,7 +83,7 @@ def producer_config(address: KafkaAddress, transactional_id: str | None) -> dict
         "compression.type": "none",
     }
     if transactional_id is None:
-        return config | {"linger.ms": 0.5}  # a batch in one request, not in many: an eighth more records per second
+        return config | {"linger.ms": 0}  # 0.5 gave an eighth more records per second, and each hop took a millisecond longer
     return config | {
         "linger.ms": 5,  # adds no latency, because the flush before the commit ends the wait
         "transactional.id": transactional_id,
