@@ -19,7 +19,7 @@ from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 
 HEAP_MB = 512
-# The serial collector's pauses, 24 ms every 1.5 s at 200 transactions per second, make the 99th percentile; those of ZGC are under 1 ms.
+# The serial collector's pauses make the 99th percentile of a benchmark; those of ZGC are under a millisecond.
 LONG_LIVED = (f"-Xms{HEAP_MB}m", "-XX:+UseZGC", "-XX:TieredStopAtLevel=4")
 SHORT_LIVED = ("-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 MAX_MINUTES = 2**31 - 1

@@ -82,7 +82,7 @@ def read(bootstrap: str, registry_url: str, per_second: float, seconds: float) -
             now_ns = time.monotonic_ns()
             answers += len(polled) if counts_from_ns < now_ns < counts_until_ns else 0
             sent_ns = (int(dict(headers or ())[h.CE_ID].partition(b"-")[0]) for headers in polled.headers)
-            latencies += [(now_ns - at) / 1e6 for at in sent_ns if at > counts_from_ns]
+            latencies += [(now_ns - at) / 1e6 for at in sent_ns if counts_from_ns < at < counts_until_ns]
     finally:
         sender.terminate()
         sender.wait(30)

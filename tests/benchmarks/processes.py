@@ -42,8 +42,8 @@ def workers(bootstrap: str, registry: str, group: str, n: int, heavy: int) -> It
     command = [sys.executable, "-m", "tests.benchmarks.runners", "ours", *words]
     started = [subprocess.Popen([*command, str(number)], cwd=ROOT, stdout=subprocess.DEVNULL) for number in range(n)]
     try:
-        until_s = time.monotonic() + JOIN_LIMIT_S
-        while _with_partitions(bootstrap, group) < n:
+        until_s, admin = time.monotonic() + JOIN_LIMIT_S, AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+        while _with_partitions(admin, group) < n:
             if time.monotonic() > until_s or any(process.poll() is not None for process in started):
                 raise SystemExit(f"{n} workers have not joined in {JOIN_LIMIT_S:.0f} s")
             time.sleep(0.2)
@@ -57,8 +57,7 @@ def workers(bootstrap: str, registry: str, group: str, n: int, heavy: int) -> It
             process.kill()
 
 
-def _with_partitions(bootstrap: str, group: str) -> int:
-    admin = AdminClient({"bootstrap.servers": bootstrap})  # its answers never come once it is gone
+def _with_partitions(admin: AdminClient, group: str) -> int:
     try:
         described = admin.describe_consumer_groups([group])[group].result(20)
     except KafkaException:  # its coordinator is starting

@@ -34,7 +34,7 @@ def main() -> None:
                     producer.produce(job.results, value, message.key(), headers=headers_of(request.request_id))
             if messages and time.perf_counter() - committed_s >= COMMIT_S:
                 producer.flush()
-                consumer.commit(asynchronous=False)
+                consumer.commit(messages[-1], asynchronous=False)
                 committed_s = time.perf_counter()
 
 
