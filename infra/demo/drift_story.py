@@ -223,15 +223,18 @@ def tell(teller: Teller, command: Callable[[Sequence[str]], None]) -> Story:
     folder = refused.record["facts"]["uri"].removeprefix("file:")
     command(["promote", model, folder, "--reason", "by hand, past the gate, to see it brought back"])
     bad = refused.record["facts"]["version"]
-    teller.until(lambda: story.find(SWAP_ACKS.name, version=bad, accepted=True), "swap to the refused version")
-    back = teller.until(lambda: story.find(TRAINING_EVENTS.name, kind=RunEvent.ROLLED_BACK), "rollback")
-    teller.until(
-        lambda: any(e.topic == SWAP_ACKS.name and e.record["version"] == version and e.at_s > back.at_s for e in story.events),
-        "swap back",
-    )
+    swapped = teller.until(lambda: story.find(SWAP_ACKS.name, version=bad, accepted=True), "swap to the refused version")
+    teller.until(lambda: story.find(TRAINING_EVENTS.name, kind=RunEvent.ROLLED_BACK), "rollback")
+    came = story.events.index(swapped)  # workers may have swapped back before the rollback is told
+    teller.until(lambda: any(_serves(event, version) for event in story.events[came:]), "swap back")
     after = story.answered + ROLLING
     teller.until(lambda: story.answered >= after, "answers of the version that is back")
     return story
+
+
+def _serves(event: Event, version: str) -> bool:
+    record = event.record
+    return event.topic == SWAP_ACKS.name and (record["version"], record["arm"], record["accepted"]) == (version, Arm.LIVE, True)
 
 
 def stages(story: Story) -> list[tuple[str, str, float, int]]:
