@@ -10,13 +10,12 @@ import os
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infra.settings import ROOT
 from streams.process.arguments import real, whole
+from tests.benchmarks import svg
 from tests.benchmarks.open_loop import read, worker
 from tests.benchmarks.svg import Line, Point, lines
 from tests.benchmarks.worker import figure, report, say, servers
@@ -24,7 +23,6 @@ from tests.benchmarks.worker import figure, report, say, servers
 DELIVERIES = ("at-least-once", "exactly-once")
 SHARES = (0.25, 0.5, 0.8)
 QUANTILES = (50, 99)
-CHART = ROOT / "docs" / "benchmarks" / "latency.svg"
 
 Runs = dict[
     tuple[str, str, float], list[float]
@@ -86,7 +84,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seconds", type=real(above=True), default=15.0)
     parser.add_argument("--rounds", type=whole(), default=3)
-    parser.add_argument("--svg", type=Path, nargs="?", const=CHART, help="write the chart, into docs/benchmarks by default")
+    svg.add_option(parser, "latency")
     chosen = parser.parse_args()
     load_before = os.getloadavg()[0]
     runs: Runs = defaultdict(list)
@@ -97,7 +95,7 @@ def main() -> None:
     figures = figures_of(runs)
     report("latency", figures, load_before, chosen.json)
     if chosen.svg is not None:
-        chosen.svg.write_text(chart(figures))
+        svg.write(chosen.svg, chart(figures))
 
 
 if __name__ == "__main__":

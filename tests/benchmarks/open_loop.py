@@ -27,6 +27,7 @@ from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
 from streams.schema_registry import Registry
+from tests.benchmarks.commands import runner
 from tests.benchmarks.mlp import REQUESTS, RESULTS
 from tests.benchmarks.network import WIDTH
 
@@ -60,7 +61,7 @@ def send(bootstrap: str, registry_url: str, per_second: float, seconds: float) -
 def worker(bootstrap: str, registry_url: str, delivery: str) -> Iterator[None]:
     group = f"bench-latency-{time.time_ns()}"
     skip_backlog(bootstrap, group)
-    command = [sys.executable, "-m", "tests.benchmarks.runners", "ours", bootstrap, registry_url, group, "0", "0", delivery]
+    command = runner("ours", bootstrap, registry_url, group, delivery=delivery)
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield

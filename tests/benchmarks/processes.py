@@ -9,11 +9,9 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -23,6 +21,8 @@ from infra.settings import ROOT
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.process.arguments import real, whole
+from tests.benchmarks import svg
+from tests.benchmarks.commands import runner
 from tests.benchmarks.mlp import REQUESTS
 from tests.benchmarks.svg import Line, Point, lines
 from tests.benchmarks.worker import figure, fill, middle, report, say, servers
@@ -32,15 +32,13 @@ WORKERS = (1, 2, 4)
 MODELS = {"0.1 ms": 18, "1 ms": 180}  # middle layers of the network
 JOIN_LIMIT_S = 60.0
 STEADY_S = 3.0  # after the last worker got its partitions
-CHART = ROOT / "docs" / "benchmarks" / "processes.svg"
 
 
 @contextmanager
 def workers(bootstrap: str, registry: str, group: str, n: int, heavy: int) -> Iterator[None]:
     """n workers, each with partitions. They compute on one thread each."""
-    words = [bootstrap, registry, group, "0", str(heavy), "exactly-once"]
-    command = [sys.executable, "-m", "tests.benchmarks.runners", "ours", *words]
-    started = [subprocess.Popen([*command, str(number)], cwd=ROOT, stdout=subprocess.DEVNULL) for number in range(n)]
+    commands = [runner("ours", bootstrap, registry, group, heavy=heavy, slot=slot) for slot in range(n)]
+    started = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) for command in commands]
     try:
         until_s, admin = time.monotonic() + JOIN_LIMIT_S, AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
         while _with_partitions(admin, group) < n:
@@ -89,8 +87,7 @@ def answered_per_s(bootstrap: str, group: str, seconds: float) -> float:
 
 def alone_per_s(n: int, heavy: int) -> float:
     """Records per second of n processes that run the model alone."""
-    command = [sys.executable, "-m", "tests.benchmarks.runners", "raw", "", "", "", "0", str(heavy), "exactly-once"]
-    started = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(n)]
+    started = [subprocess.Popen(runner("raw", heavy=heavy), cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(n)]
     return sum(float(json.loads(process.communicate(timeout=60)[0].splitlines()[-1])["records_s"]) for process in started)
 
 
@@ -141,7 +138,7 @@ def main() -> None:
     parser.add_argument("--count", type=whole(), default=500_000)
     parser.add_argument("--rounds", type=whole(), default=3)
     parser.add_argument("--seconds", type=real(above=True), default=8.0)
-    parser.add_argument("--svg", type=Path, nargs="?", const=CHART, help="write the chart, into docs/benchmarks by default")
+    svg.add_option(parser, "processes")
     chosen = parser.parse_args()
     load_before = os.getloadavg()[0]
     with servers(PARTITIONS) as (bootstrap, registry):
@@ -149,7 +146,7 @@ def main() -> None:
         figures = measure(bootstrap, registry, chosen.rounds, chosen.seconds)
     report("processes", figures, load_before, chosen.json)
     if chosen.svg is not None:
-        chosen.svg.write_text(chart(figures))
+        svg.write(chosen.svg, chart(figures))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 All three write the same records: a result with the five CloudEvents headers for each request, one prediction-log record per
 batch, offsets in the same transaction, one commit every 100 ms, `flush()` before it. Prints one JSON line.
 
-`python -m tests.benchmarks.runners WHICH BOOTSTRAP REGISTRY GROUP COUNT HEAVY DELIVERY [SLOT]`
+`python -m tests.benchmarks.runners WHICH BOOTSTRAP REGISTRY GROUP COUNT HEAVY DELIVERY SLOT` (`commands.py`)
 """
 
 from __future__ import annotations
@@ -298,7 +298,7 @@ def raw(heavy: int) -> None:
 
 def main() -> None:
     configure_logging(json_lines=True)
-    which, bootstrap, registry, group, count, heavy, delivery, slot = (*sys.argv[1:], "0")[:8]
+    which, bootstrap, registry, group, count, heavy, delivery, slot = sys.argv[1:]
     spare_the_collector()  # in all three, so that only the loops are compared
     match which:
         case "ours" | "profiled":

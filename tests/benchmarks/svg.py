@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
+
+from infra.settings import ROOT
 
 WIDTH, HEIGHT = 760, 340
 LEFT, RIGHT, TOP, BOTTOM = 70, 190, 44, 46
@@ -38,6 +42,17 @@ class Line:
     points: Sequence[Point]
     ours: bool = False
     dashed: bool = False
+
+
+def add_option(parser: ArgumentParser, name: str) -> None:
+    """`--svg`, whose value is the file of the chart, or None."""
+    usual = ROOT / "docs" / "benchmarks" / f"{name}.svg"
+    parser.add_argument("--svg", type=Path, nargs="?", const=usual, help="write the chart, into docs/benchmarks by default")
+
+
+def write(file: Path, chart: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(chart)
 
 
 def head(width: float, height: float, title: str, label: str) -> Iterator[str]:

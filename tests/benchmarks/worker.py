@@ -35,6 +35,7 @@ from streams.process.settings import load
 from streams.rows import OutRecords
 from streams.schema_registry import Registry
 from tests.benchmarks import open_loop
+from tests.benchmarks.commands import runner
 from tests.benchmarks.mlp import REQUESTS, RESULTS
 from tests.benchmarks.network import WIDTH
 
@@ -86,18 +87,7 @@ def fill(bootstrap: str, registry_url: str, count: int) -> None:
 
 def run(which: str, bootstrap: str, registry_url: str, count: int, heavy: int = 0) -> dict[str, Any]:
     group = f"bench-{which}-{time.time_ns()}"
-    command = [
-        sys.executable,
-        "-m",
-        "tests.benchmarks.runners",
-        which,
-        bootstrap,
-        registry_url,
-        group,
-        str(count),
-        str(heavy),
-        "exactly-once",
-    ]
+    command = runner(which, bootstrap, registry_url, group, count=count, heavy=heavy)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
     if done.returncode != 0 or not done.stdout.strip():
         raise SystemExit(f"{which} failed: {done.stderr[-2000:]}")

@@ -7,7 +7,6 @@ search that was killed is resumed. Ray runs on this machine's loopback, or on th
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -119,8 +118,11 @@ def _results(trainable: Any, space: Mapping[str, Range], samples: int, folder: P
     were to come, so after an interrupted search a further one makes up for what is missing."""
     from ray import tune
 
-    results: list[Any] = []
-    for part in itertools.count(1):
+    results, part, resumed = list[Any](), 0, True
+    while resumed and len(results) < samples:
+        part += 1
+        if part > 1:
+            say(f"{samples - len(results)} of {samples} trials are missing and follow")
         name = "trials" if part == 1 else f"trials-{part}"
         resumed = tune.Tuner.can_restore(str(folder / name))
         try:
@@ -129,10 +131,7 @@ def _results(trainable: Any, space: Mapping[str, Range], samples: int, folder: P
             if not resumed:
                 raise
             say(f"the interrupted search cannot be resumed: {error}")
-        if not resumed or len(results) >= samples:
-            return results
-        say(f"{samples - len(results)} of {samples} trials are missing and follow")
-    raise AssertionError("unreachable")
+    return results
 
 
 def _tuner(trainable: Any, space: Mapping[str, Range], samples: int, folder: Path, name: str, say: Say, resumed: bool) -> Any:

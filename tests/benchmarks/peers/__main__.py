@@ -6,12 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from infra.settings import ROOT, StackSettings
+from infra.settings import StackSettings
 from schemas.errors import MillraceError
 from streams.process.arguments import whole
 from streams.process.settings import load
+from tests.benchmarks import svg
 from tests.benchmarks.peers.chart import chart
 from tests.benchmarks.peers.compared import COMPARED, Program
 from tests.benchmarks.peers.environments import connector, interpreter
@@ -19,8 +19,6 @@ from tests.benchmarks.peers.filled import filled
 from tests.benchmarks.peers.goals import figures_of
 from tests.benchmarks.peers.rounds import Outcome, Plan, run_rounds
 from tests.benchmarks.worker import report, say, servers
-
-CHART = ROOT / "docs" / "benchmarks" / "peers.svg"
 
 
 def main() -> None:
@@ -39,8 +37,7 @@ def main() -> None:
     figures = figures_of(outcome, counts)
     report("peers", figures, load_before, chosen.json)
     if chosen.svg is not None and outcome.runs:
-        chosen.svg.parent.mkdir(parents=True, exist_ok=True)
-        chosen.svg.write_text(chart(figures))
+        svg.write(chosen.svg, chart(figures))
     for name, reason in outcome.failed.items():
         say(f"not run: {name}: {reason}")
     sys.exit(1 if outcome.failed else 0)
@@ -52,7 +49,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=whole(), default=3)
     parser.add_argument("--count", type=whole(), default=10**6, help="requests of a round, at most")
     parser.add_argument("--only", action="append", choices=[one.name for one in COMPARED], help="may be repeated")
-    parser.add_argument("--svg", type=Path, nargs="?", const=CHART, help="write the chart, into docs/benchmarks by default")
+    svg.add_option(parser, "peers")
     return parser.parse_args()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.processes import free_port
+from tests.benchmarks.commands import runner
 from tests.benchmarks.peers.programs.answers import Job
 
 AT_MOST_ONCE, AT_LEAST_ONCE, EXACTLY_ONCE = GUARANTEES = ("at-most-once", "at-least-once", "exactly-once")
@@ -34,8 +35,7 @@ class Program:
 
 def _of_runners(which: str, count: int) -> Commands:
     def commands(python: str, job: Job) -> list[list[str]]:
-        words = [which, job.bootstrap, job.registry, job.group, str(count), "0", job.guarantee]
-        return [[python, "-m", "tests.benchmarks.runners", *words]]
+        return [runner(which, job.bootstrap, job.registry, job.group, count=count, delivery=job.guarantee, python=python)]
 
     return commands
 

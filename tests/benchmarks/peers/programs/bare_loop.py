@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, Message, Producer
@@ -16,6 +17,12 @@ def request_of(message: Message) -> Request:
     headers: Any = dict(message.headers() or ())
     value: Any = message.value()
     return Request(value, headers["ce_id"].decode(), message.partition() or 0, message.offset() or 0, message.timestamp()[1])
+
+
+def answer(messages: Sequence[Message], answers: Answers, produce: Callable[..., Any], topic: str) -> None:
+    requests = [request_of(message) for message in messages]
+    for message, request, value in zip(messages, requests, answers(requests), strict=True):
+        produce(topic, value, message.key(), headers=headers_of(request.request_id))
 
 
 def main() -> None:
@@ -36,9 +43,7 @@ def main() -> None:
     while True:
         messages = consumer.consume(BATCH, 0.05)
         if messages:
-            requests = [request_of(message) for message in messages]
-            for message, request, value in zip(messages, requests, answers(requests), strict=True):
-                producer.produce(job.results, value, message.key(), headers=headers_of(request.request_id))
+            answer(messages, answers, producer.produce, job.results)
             producer.poll(0)
         if messages and time.perf_counter() - committed_s >= COMMIT_S:
             producer.flush()

@@ -10,18 +10,25 @@ from quixstreams import Application, message_context
 from tests.benchmarks.peers.programs.answers import TRANSACTION_LIMIT_MS, Answers, Job, Request, headers_of
 
 
-def main() -> None:
-    job = Job.given()
-    answers = Answers(job)
-    app = Application(
+def application(job: Job, **more: Any) -> Application:
+    return Application(
         broker_address=job.bootstrap,
         consumer_group=job.group,
         auto_offset_reset="earliest",
+        auto_create_topics=False,
+        loglevel="WARNING",
+        **more,
+    )
+
+
+def main() -> None:
+    job = Job.given()
+    answers = Answers(job)
+    app = application(
+        job,
         processing_guarantee=job.guarantee,
         producer_extra_config={"transaction.timeout.ms": TRANSACTION_LIMIT_MS} if job.exactly_once else {},
         state_dir=job.folder,
-        auto_create_topics=False,
-        loglevel="WARNING",
     )
     requests = app.topic(job.requests, key_deserializer="bytes", value_deserializer="bytes")
     results = app.topic(job.results, key_serializer="bytes", value_serializer="bytes")
