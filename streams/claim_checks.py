@@ -1,7 +1,7 @@
 """Claim checks: data too large for a record is kept in a store, and the record contains its URI, sha256 and size.
 
 (Hohpe and Woolf, Enterprise Integration Patterns, "Claim Check".) Only allow-listed roots are read, no link may lead out of
-them, and data that was changed afterwards is refused. This module opens files with care; buckets are read through fsspec.
+them, and data that was changed afterwards is refused. This module opens files with care; `buckets.py` reads buckets.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from schemas.errors import BadSettings, MediaRefused, RetryLater
 from streams.backoff import Backoff
+from streams.buckets import s3, store_errors
 from streams.clock import Clock, SystemClock
 
 INLINE_BYTES = 512 * 1024  # a file of at most this size is sent inside its record
@@ -82,8 +83,8 @@ class ClaimChecks:
         digest = hashlib.sha256(data).hexdigest()
         uri = f"{self.roots[0]}/{digest[:2]}/{digest}"
         if uri.startswith("s3://"):
-            with _s3_errors(uri):
-                _s3().pipe_file(uri, data)
+            with store_errors(uri):
+                s3().pipe_file(uri, data)
             return Reference(uri, digest, len(data))
         file = _path(uri)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -100,11 +101,11 @@ class ClaimChecks:
         cover the retention of the topics that refer to the objects."""
         root = self.roots[0]
         if root.startswith("s3://"):
-            with _s3_errors(root):
-                found = _s3().find(root, detail=True)
+            with store_errors(root):
+                found = s3().find(root, detail=True)
                 old = [name for name, info in found.items() if now_s - info["LastModified"].timestamp() > older_than_s]
                 if old:
-                    _s3().rm(old)
+                    s3().rm(old)
             return len(old)
         gone = 0
         for file in _path(root).glob("??/*"):
@@ -134,8 +135,8 @@ class ClaimChecks:
         if self._backoff.cause():
             raise RetryLater(f"{uri}: the store did not answer a moment ago, and is not asked again yet")
         try:
-            with _s3_errors(uri):
-                found: bytes = _s3().cat_file(uri, start=0, end=reference.size + 1)
+            with store_errors(uri):
+                found: bytes = s3().cat_file(uri, start=0, end=reference.size + 1)
         except RetryLater as error:
             self._backoff.begin(started_s, str(error))
             raise
@@ -168,36 +169,6 @@ def _read_file(path: Path, reference: Reference) -> bytes:
         if error.errno in _PASSING:
             raise RetryLater(f"{reference.uri}: the store does not answer: {error.strerror}") from error
         raise MediaRefused(f"{reference.uri} cannot be opened: {error.strerror}") from error
-
-
-def _s3() -> Any:
-    """fsspec's S3 file system; keys, region and endpoint come from the AWS variables."""
-    import fsspec
-
-    try:
-        return fsspec.filesystem("s3", default_fill_cache=False, use_listings_cache=False)
-    except ImportError as error:
-        raise BadSettings("s3:// needs the s3 group: ./millrace setup s3") from error
-
-
-class _s3_errors:  # noqa: N801  # used as a function
-    """Translates errors of the store to ours: a missing or forbidden object is refused, any other error is tried again."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        match error:
-            case FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
-                raise MediaRefused(f"{self._uri} cannot be read: {error}") from error
-            case None | BadSettings():
-                return
-            case Exception() if type(error).__name__ in ("ParamValidationError", "ValueError"):  # an invalid object name
-                raise MediaRefused(f"{self._uri!r:.300} names no object: {error}") from error
-            case Exception():
-                raise RetryLater(f"{self._uri}: the store does not answer: {error}") from error
 
 
 def split_media(fields: dict[str, Any], blobs: ClaimChecks | None) -> dict[str, Any]:

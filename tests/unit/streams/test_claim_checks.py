@@ -32,7 +32,7 @@ class Store:
 def test_a_store_that_does_not_answer_is_asked_again_only_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = ManualClock()
     store = Store(clock, answers_s=clock.monotonic_s() + 50)
-    monkeypatch.setattr(claim_checks, "_s3", lambda: store)
+    monkeypatch.setattr(claim_checks, "s3", lambda: store)
     blobs = ClaimChecks(["s3://bucket"], clock)
     started_s = clock.monotonic_s()
     for _ in range(100):
@@ -52,7 +52,7 @@ def test_what_the_store_says_of_one_object_silences_nothing(monkeypatch: pytest.
                 raise FileNotFoundError(uri)
             return DATA
 
-    monkeypatch.setattr(claim_checks, "_s3", Missing)
+    monkeypatch.setattr(claim_checks, "s3", Missing)
     blobs = ClaimChecks(["s3://bucket"], ManualClock())
     with pytest.raises(MediaRefused):
         blobs.fetch(Reference("s3://bucket/missing", REFERENCE.sha256, REFERENCE.size), 100)
