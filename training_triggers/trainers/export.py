@@ -5,30 +5,25 @@ Each ONNX file is run on inputs of several shapes; its outputs must equal torch'
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from inference_workers.models.folder import write_manifest
+from inference_workers.networks.onnx_files import write_graph
 from schemas.errors import ModelRefused
 
 ATOL = 1e-4
-OPSET = 20
 
 
 @dataclass(frozen=True)
@@ -59,27 +54,7 @@ class Artifact:
 
 def export(graph: Graph, file: Path) -> float:
     """Write the ONNX file and return the largest difference from torch. Raises ModelRefused if it is greater than ATOL."""
-    names = {name for shape in graph.shapes for name in shape.values()}
-    dims = {name: torch.export.Dim(name, min=1, max=2**20) for name in sorted(names)}
-    dynamic = tuple({at: dims[name] for at, name in shape.items()} for shape in graph.shapes)
-    with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph.network,
-            graph.cases[0],
-            input_names=list(graph.inputs),
-            output_names=list(graph.outputs),
-            dynamo=True,
-            dynamic_shapes=dynamic,
-            opset_version=OPSET,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    program.save(str(file))
-    without_traces(file)
-    if graph.half:
-        in_halves(file)
+    write_graph(graph.network, file, graph.cases[0], graph.inputs, graph.outputs, graph.shapes, graph.half)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     worst = 0.0
     for case in graph.cases:
@@ -94,41 +69,6 @@ def export(graph: Graph, file: Path) -> float:
     return worst
 
 
-def without_traces(file: Path) -> None:
-    """Remove the source lines and paths that the exporter writes for each node: they would make the digest depend on the machine
-    that trained the model."""
-    model = onnx.load(str(file))
-    graph = model.graph
-    parts: list[Any] = [model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer]
-    for function in model.functions:
-        parts += [function, *function.node, *function.value_info]
-    for part in parts:
-        del part.metadata_props[:]
-        part.doc_string = ""
-    onnx.save(model, str(file))
-
-
-def in_halves(file: Path) -> None:
-    """Store weights in 16 bits, followed by a cast to 32: half the file size, the same arithmetic. Weights that 16 bits cannot
-    represent stay."""
-    model = onnx.load(str(file))
-    casts = []
-    for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < 64:
-            continue
-        small = values.astype(np.float16)
-        if not np.array_equal(small.astype(np.float32), values):
-            continue
-        name = tensor.name
-        tensor.CopyFrom(onnx.numpy_helper.from_array(small, f"{name}_half"))
-        casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], name=f"{name}_cast", to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    onnx.save(model, str(file))
-
-
 def rounded(network: nn.Module) -> nn.Module:
     """The network with every weight rounded to 16 bits, so that the weights that are measured are those that are shipped."""
     with torch.no_grad():
@@ -136,13 +76,6 @@ def rounded(network: nn.Module) -> nn.Module:
             if tensor.dtype == torch.float32:
                 tensor.copy_(tensor.half().float())
     return network
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the progress that the exporter writes to standard output."""
-    with Path(os.devnull).open("w") as sink, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-        yield
 
 
 def write(artifact: Artifact, folder: Path, version: str) -> str:
