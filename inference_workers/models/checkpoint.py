@@ -3,14 +3,17 @@ files."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
 
 from inference_workers.models.folder import ModelFolder
-from schemas.errors import ModelRefused
+from schemas.errors import ModelRefused, RetryLater
 
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm"]
+HUB_LIMIT_S = 10.0  # for each question to the hub; its library limits each read of a download too
+TOO_MANY = 429
 
 
 def open_checkpoint(name: str) -> ModelFolder:
@@ -43,9 +46,23 @@ def open_checkpoint(name: str) -> ModelFolder:
 
 
 def _downloaded(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
+    """The newest files of the hub; if it does not answer, those that it gave before. Raises ModelRefused if it has no such model,
+    RetryLater if it does not answer and this machine has no copy."""
     try:
-        return Path(snapshot_download(name, allow_patterns=PATTERNS))
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise ModelRefused(f"{name} is no folder, and the hub's client is not here: `./millrace setup huggingface`") from error
+    try:
+        return Path(snapshot_download(name, allow_patterns=PATTERNS, etag_timeout=HUB_LIMIT_S))
     except Exception as error:  # errors of the hub's library and of its HTTP client
+        with contextlib.suppress(Exception):
+            return Path(snapshot_download(name, allow_patterns=PATTERNS, local_files_only=True))
+        if _may_pass(error):
+            raise RetryLater(f"hf:{name}: the hub does not answer, and this machine has no copy: {error}") from error
         raise ModelRefused(f"{name} is neither a folder nor a model that the Hugging Face hub gives: {error}") from error
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the hub may answer later. A ValueError is about the name."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return not isinstance(error, ValueError) if status is None else status >= 500 or status == TOO_MANY

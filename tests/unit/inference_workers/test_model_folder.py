@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from inference_workers.models.addresses import ModelAddress
+from inference_workers.models.addresses import ModelAddress, open_source
 from inference_workers.models.folder import SHIPPED, open_folder, write_manifest
 from inference_workers.tasks.moderation import TASK
-from schemas.errors import ModelRefused
+from schemas.errors import ModelRefused, RetryLater
 
 
 @pytest.fixture
@@ -104,7 +108,32 @@ def test_bytes_that_are_no_onnx_model_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["shipped:../x", "shipped:", "http://somewhere/model", "moderation-text", "models:/m", "models:/@a", "hf:", "file:"]
+    "uri",
+    [
+        "shipped:../x",
+        "shipped:",
+        "http://somewhere/model",
+        "moderation-text",
+        "models:/m",
+        "models:/@a",
+        "hf:",
+        "file:",
+        "folder:",
+        "package:",
+        "package:../x",
+        "package:a/b",
+        "mlflow:",
+        "mlflow:/m@a",
+        "mlflow:file:x",
+        "mlflow:mlflow:models:/m/3",
+        "s3://",
+        "s3://bucket",
+        "s3://bucket/",
+        "s3:/bucket/x",
+        "s3://Bucket/x",
+        "s3://bucket/a/../b",
+        "s3://bucket/x?versionId=1",
+    ],
 )
 def test_sources_of_other_kinds_are_refused(uri: str) -> None:
     with pytest.raises(ModelRefused):
@@ -112,7 +141,74 @@ def test_sources_of_other_kinds_are_refused(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["shipped:moderation-text", "file:/models/a b", "hf:org/name", "models:/m@champion", "models:/m/3"]
+    "text",
+    [
+        "shipped:moderation-text",
+        "package:efficientnet-lite0",
+        "file:/models/a b",
+        "hf:org/name",
+        "models:/m@champion",
+        "models:/m/3",
+        "s3://bucket/models/m 3",
+    ],
 )
 def test_an_address_is_written_as_it_is_read(text: str) -> None:
     assert str(ModelAddress.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "usual"),
+    [
+        ("folder:/models/a", "file:/models/a"),
+        ("mlflow:models:/m@champion", "models:/m@champion"),
+        ("mlflow:models:/m/3", "models:/m/3"),
+        ("s3://bucket/models/", "s3://bucket/models"),
+    ],
+)
+def test_another_spelling_is_the_same_address(text: str, usual: str) -> None:
+    assert ModelAddress.parse(text) == ModelAddress.parse(usual)
+    assert str(ModelAddress.parse(text)) == usual
+
+
+def test_a_path_is_a_folder_in_either_form_or_an_onnx_file(folder: Path) -> None:
+    assert open_source(f"folder:{folder}") == open_source(f"file:{folder}") == open_folder(folder)
+    found = open_source(f"file:{folder / 'model.onnx'}")
+    digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    assert (found.digest, found.version, found.name, found.of_others) == (digest, digest[:12], "model", True)
+    assert found.config == {"network": "onnx-table", "file": "model.onnx"}
+    assert found.path / found.config["file"] == folder / "model.onnx"
+    with pytest.raises(ModelRefused, match="was announced"):
+        open_source(f"file:{folder / 'model.onnx'}", "0" * 64)
+    with pytest.raises(ModelRefused, match="no manifest"):
+        open_source(f"file:{folder / 'none.onnx'}")
+
+
+def _cached(cache: Path) -> None:
+    """A checkpoint as the hub's client keeps it."""
+    snapshot = cache / "models--org--known" / "snapshots" / "c0ffee"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text(json.dumps({"id2label": {"0": "a"}}))
+    save_file({"weight": np.ones(4, np.float32)}, snapshot / "model.safetensors")
+    (cache / "models--org--known" / "refs").mkdir()
+    (cache / "models--org--known" / "refs" / "main").write_text("c0ffee")
+
+
+def test_a_hub_that_does_not_answer_is_asked_later_unless_its_model_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    asked: list[bool] = []
+
+    def snapshot(name: str, local_files_only: bool = False, **options: Any) -> str:
+        asked.append(local_files_only)
+        if not local_files_only:
+            assert options["etag_timeout"] <= 10
+            raise ConnectionError("no route to the hub")
+        return str(hub._snapshot_download.snapshot_download(name, cache_dir=tmp_path, local_files_only=True))
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    _cached(tmp_path)
+    assert open_source("hf:org/known").coverage == ("a",)
+    assert asked == [False, True]
+    with pytest.raises(RetryLater, match="hf:org/unknown: the hub does not answer, and this machine has no copy"):
+        open_source("hf:org/unknown")

@@ -13,7 +13,7 @@ import pytest
 
 from infra.settings import ROOT
 
-PARTS = ("dev", "features", "huggingface", "mlflow", "monitor", "node", "retrain", "s3", "train", "tune", "views")
+PARTS = ("dev", "features", "fetch", "huggingface", "mlflow", "monitor", "node", "retrain", "s3", "train", "tune", "views")
 STUB = """
 import pathlib, sys
 env = pathlib.Path(sys.argv[2]).parent
@@ -73,6 +73,14 @@ def test_up_and_demo_need_what_they_are_asked_to_start(door: Path) -> None:
 @pytest.mark.parametrize("name", ["drift", "retraining"])
 def test_benchmarks_of_retraining_have_its_packages(door: Path, name: str) -> None:
     assert groups(door, "bench", name, node=True) == ["retrain"]
+
+
+def test_a_fetched_model_has_the_packages_of_its_conversion(door: Path) -> None:
+    assert groups(door, "models", "fetch", node=False) == [""]
+    assert groups(door, "models", "fetch", "minilm-l6-v2", node=False) == [""]
+    assert groups(door, "models", "fetch", "efficientnet-lite0", node=False) == ["fetch"]
+    assert groups(door, "models", "fetch", "nsfw-mobilenet-v2", node=False) == ["node", "retrain"]
+    assert groups(door, "models", "fetch", "nsfw-mobilenet-v2", node=True) == ["retrain"]
 
 
 def test_the_parts_are_those_of_the_project() -> None:
