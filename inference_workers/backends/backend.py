@@ -30,7 +30,7 @@ class Network(Protocol):
 
 
 class Backend(Protocol):
-    """The loaded model of a version: one of the four protocols below."""
+    """The loaded model of a version: one of the protocols below."""
 
     def close(self) -> None: ...
 
@@ -83,4 +83,21 @@ class Transcriber(Backend, Protocol):
 
     def transcribe(self, sounds: Sequence[Floats]) -> list[list[Heard]]:
         """Words of each sound, with times in seconds. sounds: mono, float32 (t,), at `rate_hz`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextLineRead:
+    """probability: mean of its characters. box: four corners (x, y) in pixels of the picture, from the line's top left clockwise."""
+
+    text: str
+    probability: float
+    box: tuple[tuple[float, float], ...]
+
+
+class OcrReader(Backend, Protocol):
+    fit: Fit  # how pictures should be decoded; any size is read
+
+    def read(self, pictures: Sequence[Pixels]) -> list[list[TextLineRead]]:
+        """The lines of text of each picture, in reading order. pictures: uint8 (height, width, 3)."""
         ...

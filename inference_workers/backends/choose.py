@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
-from inference_workers.backends import scorers
-from inference_workers.backends.backend import ImageClassifier, Network, TextClassifier, Transcriber, Translator
+from inference_workers.backends import ocr, scorers
+from inference_workers.backends.backend import ImageClassifier, Network, OcrReader, TextClassifier, Transcriber, Translator
 from inference_workers.backends.onnx import OnnxNetwork
 from inference_workers.models.folder import ModelFolder
 from schemas.errors import ModelRefused
@@ -58,6 +58,11 @@ def transcriber(folder: ModelFolder) -> Transcriber:
     if folder.huggingface:
         return cast(Transcriber, _huggingface(folder).HuggingFaceTranscriber(folder))
     return cast(Transcriber, _trained_here(folder, {"listener": scorers.DigitTranscriber}))
+
+
+def ocr_reader(folder: ModelFolder) -> OcrReader:
+    """Raises ModelRefused."""
+    return cast(OcrReader, _trained_here(folder, {"pp-ocr": ocr.PaddleReader}))
 
 
 def _huggingface(folder: ModelFolder) -> Any:

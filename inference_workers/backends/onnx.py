@@ -26,6 +26,7 @@ class OnnxNetwork:
         except Exception as error:  # the runtime raises errors of kinds that it does not export
             raise ModelRefused(f"{path} is not a model that ONNX Runtime can run: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Dtype and shape of each as in the version's signature."""

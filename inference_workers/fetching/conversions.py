@@ -18,7 +18,11 @@ from inference_workers.models.packages import ORIGIN, Package, named
 from schemas.errors import MillraceError, ModelRefused
 
 # By the word in packages.toml, the module here whose `convert` does it. Its libraries are imported only where it is asked for.
-CONVERSIONS = {"sentence-checkpoint": "sentence_checkpoint", "efficientnet-lite0": "efficientnet_weights"}
+CONVERSIONS = {
+    "sentence-checkpoint": "sentence_checkpoint",
+    "efficientnet-lite0": "efficientnet_weights",
+    "pp-ocr": "ocr_weights",
+}
 
 
 def main(words: Sequence[str]) -> int:

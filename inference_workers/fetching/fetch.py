@@ -26,6 +26,7 @@ from schemas.errors import MillraceError, ModelRefused
 from streams.clock import timed
 
 CONVERSION_LIMIT_S = 1_200.0
+ROOT = Path(__file__).parents[2]  # from which the child imports this package
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def _make(package: Package, target: Path, say: Say) -> None:
 def _convert(package: Package, source: Path, made: Path) -> None:
     """Weights of others are read in a child process. Raises ModelRefused with its last lines if it fails."""
     command = [sys.executable, "-P", "-m", "inference_workers", "convert", package.name, str(source), str(made)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     try:
         child = subprocess.run(
             command, env=env, capture_output=True, text=True, timeout=CONVERSION_LIMIT_S, stdin=subprocess.DEVNULL, check=False
