@@ -22,6 +22,7 @@ CONVERSIONS = {
     "sentence-checkpoint": "sentence_checkpoint",
     "efficientnet-lite0": "efficientnet_weights",
     "pp-ocr": "ocr_weights",
+    "nsfw-mobilenet-v2": "nsfw_weights",
 }
 
 
