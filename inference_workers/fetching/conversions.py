@@ -23,6 +23,7 @@ CONVERSIONS = {
     "efficientnet-lite0": "efficientnet_weights",
     "pp-ocr": "ocr_weights",
     "nsfw-mobilenet-v2": "nsfw_weights",
+    "gguf-chat": "gguf_weights",
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from inference_workers.models.folder import ModelFolder
 from schemas.errors import ModelRefused, RetryLater
 
-PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm"]
+PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja"]
 HUB_LIMIT_S = 10.0  # for each question to the hub; its library limits each read of a download too
 TOO_MANY = 429
 
