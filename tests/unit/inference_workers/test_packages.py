@@ -22,9 +22,10 @@ from safetensors.numpy import save_file
 from inference_workers.fetching import conversions, fetch, registries
 from inference_workers.models.addresses import open_source
 from inference_workers.models.packages import ORIGIN, Package, named, packages
-from infra.settings import StackSettings
+from infra.settings import ROOT, StackSettings
 from schemas.errors import ModelRefused, RetryLater
 from streams.process.settings import load
+from training_triggers.versions.promotion import find_source
 
 NAME = "minilm-l6-v2"
 FREE = ("Apache-2.0", "MIT", "BSD")
@@ -57,6 +58,14 @@ def test_each_package_is_listed_whole_with_a_free_licence(package: Package) -> N
     assert package.licence.startswith(FREE)
     assert all([package.what, package.well, package.badly, package.use])
     assert (Path(conversions.__file__).parent / f"{conversions.CONVERSIONS[package.conversion]}.py").is_file()
+
+
+@pytest.mark.parametrize("package", packages().values(), ids=lambda package: package.name)
+def test_the_page_of_models_has_the_row_of_each_package(package: Package) -> None:
+    registry = {"pypi": "PyPI", "npm": "npm"}[package.registry]
+    source = f"{registry} `{package.package}` {package.version}"
+    row = f"| `{package.name}` | {package.what} | {source} | {package.licence} | {package.bytes / 1e6:.0f} MB |"
+    assert row in (ROOT / "docs" / "models.md").read_text().splitlines()
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
@@ -215,3 +224,18 @@ def test_a_tarball_cannot_write_outside_of_its_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelRefused, match="is not unpacked"):
         registries.unpack(tarball(tmp_path / "bad.tgz", "../outside.txt"), tmp_path / "in")
     assert not (tmp_path / "outside.txt").exists()
+
+
+# --- promotion ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+def test_a_model_of_others_may_answer_under_any_name(home: Path) -> None:
+    digest = fetch.fetch(NAME, nothing).digest
+    by_address = find_source("moderation-text", f"package:{NAME}", "")
+    assert (by_address.uri, by_address.folder.digest) == (f"package:{NAME}", digest)
+    folder = home / "models" / "packages" / NAME
+    by_path = find_source("moderation-text", str(folder), "")
+    assert (by_path.uri, by_path.folder.digest) == (f"file:{folder}", digest)
+    with pytest.raises(ModelRefused, match="is a version of vision-digits, not of moderation-text"):
+        find_source("moderation-text", "shipped:vision-digits", "")
