@@ -83,6 +83,7 @@ def test_a_model_folder_is_copied_once_and_opened_without_the_store_by_its_diges
     shipped = open_source("shipped:vision-digits")
     put(shipped.path, "media/models/digits")
     put(shipped.path, "media/models/digits-2")
+    put(open_source("shipped:moderation-image").path, "media/models/digits/deeper")
     uri = "s3://media/models/digits"
     found = open_source(uri)
     assert (found.digest, found.version, found.path) == (shipped.digest, "1", tmp_path / "models" / "s3" / shipped.digest)
