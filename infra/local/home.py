@@ -20,6 +20,7 @@ OURS = (
     "flink-env",
     "jars",
     "lake",
+    "models",
     "monitor",
     "peers",
     "run",
