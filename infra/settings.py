@@ -8,6 +8,7 @@ from pathlib import Path
 from streams.process.settings import setting
 
 ROOT = Path(__file__).parents[1]
+FOLLOWED = "tasks.toml"  # in the run folder: the declared tasks that processes follow
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class StackSettings:
     redis: str | None = setting(None, "address of a running Redis server; none is started then")
     monitor: bool = setting(True, "whether `up` and `demo` start the monitor")
     connect: str | None = setting(None, "address of a running Kafka Connect, shown by the monitor")
+    declarations: str = setting(str(ROOT / "millrace.toml"), "file that declares tasks; a missing file declares none")
     data: str = setting(str(ROOT.parent / "shared" / "data"), "folder of the public data sets, for training and model tests")
 
     @property

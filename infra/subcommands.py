@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from infra.run_module import INTERRUPTED
-from infra.settings import ROOT, StackSettings
+from infra.settings import FOLLOWED, ROOT, StackSettings
+from schemas.catalogue import VARIABLE
 from schemas.errors import BrokerUnavailable, InvalidRequest
 from streams.process.settings import load
 
@@ -37,7 +38,10 @@ def within(above: float, maximum: float) -> Callable[[float], float]:
 
 
 def settings() -> StackSettings:
-    return load(StackSettings, os.environ)
+    """Also makes this command, and the commands that it runs, know the declared tasks that this home's processes follow."""
+    current = load(StackSettings, os.environ)
+    os.environ.setdefault(VARIABLE, str(current.run_folder.resolve() / FOLLOWED))
+    return current
 
 
 def with_monitor(monitor: bool) -> StackSettings:

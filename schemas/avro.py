@@ -32,9 +32,22 @@ def versions(record: str) -> tuple[int, ...]:
     return tuple(sorted(int(file.stem[1:]) for file in _folder(record).glob("v*.avsc")))
 
 
-@cache
+_added: dict[str, Schema] = {}  # by record: schemas that do not lie in a folder of records
+
+
+def add(record: str, schema: Schema) -> None:
+    """Make a schema known that lies elsewhere: that of a task with code of its own. An equal schema stays the same object."""
+    if _added.get(record) != schema:
+        _added[record] = schema
+
+
 def schema(record: str, version: int | None = None) -> Schema:
     """The schema of a record, by default its newest version. Callers must not change it."""
+    return _added[record] if record in _added else _of_folder(record, version)
+
+
+@cache
+def _of_folder(record: str, version: int | None) -> Schema:
     number = versions(record)[-1] if version is None else version
     loaded: Schema = json.loads((_folder(record) / f"v{number}.avsc").read_text())
     return loaded

@@ -91,9 +91,19 @@ def _encode_column(kind: Any, column: Sequence[Any] | Array | Slices) -> list[Pi
             return [_cut(np.asarray(column, "<f4"), 4)]
         case "double":
             return [_cut(np.asarray(column, "<f8"), 8)]
+        case {"type": "array", "items": ("float" | "double") as item} if isinstance(column, np.ndarray) and column.ndim == 2:
+            return _vectors(column, "<f4" if item == "float" else "<f8")
         case _:
             assert not isinstance(column, Slices)
             return [[_one(value, kind) for value in column]]
+
+
+def _vectors(column: Array, dtype: str) -> list[Piece]:
+    """column: one row a record. All rows are one Avro block of items, and its end."""
+    values = np.asarray(column, dtype)
+    if values.shape[1] == 0:
+        return [b"\x00"]
+    return [varint(values.shape[1]), _cut(values, values.itemsize * values.shape[1]), b"\x00"]
 
 
 def _as_bytes(column: Sequence[Any] | Array | Slices) -> list[bytes] | Array:

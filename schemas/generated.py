@@ -323,6 +323,106 @@ class DriftState:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUse:
+    """A model that had a part in a result.
+
+    version: Version named in the model's folder.
+    arm: live, canary or shadow.
+    compute_ms: Time of the batch in this model, milliseconds.
+    """
+
+    name: str
+    version: str
+    arm: str
+    compute_ms: float
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ModelUse:
+        return cls(
+            name=d["name"],
+            version=d["version"],
+            arm=d["arm"],
+            compute_ms=d["compute_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureUse:
+    """A feature value that had a part in a result.
+
+    event_time_ms: Event time of the value, milliseconds since the epoch.
+    """
+
+    name: str
+    event_time_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> FeatureUse:
+        return cls(
+            name=d["name"],
+            event_time_ms=d["event_time_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingResult:
+    """The embedding of a text.
+
+    request_id: Id of the request: its ce_id header, or one made from topic, partition and offset.
+    status: ok, refused, expired, failed or busy.
+    error_code: Why there is no answer, as a short stable word.
+    error_message: Why there is no answer, for a person.
+    origin_topic: Topic of the request as it first came.
+    redrive: 0, or the number of the redrive whose answer this is; it supersedes lower ones.
+    batch_size: Number of requests computed together.
+    queue_ms: From the broker's timestamp to the start of the batch, milliseconds.
+    compute_ms: Time of the batch in the task, milliseconds.
+    models: Models that made the result.
+    features: Features that the models saw.
+    embedding: The vector; its length is the model's.
+    truncated: Whether the text was longer than the model's limit, so that its end was left out.
+    """
+
+    RECORD: ClassVar[str] = "embedding-result"
+
+    request_id: str
+    status: str
+    error_code: str | None = None
+    error_message: str | None = None
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    redrive: int = 0
+    batch_size: int = 0
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0
+    models: tuple[ModelUse, ...] = ()
+    features: tuple[FeatureUse, ...] = ()
+    embedding: tuple[float, ...] = ()
+    truncated: bool = False
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> EmbeddingResult:
+        return cls(
+            request_id=d["request_id"],
+            status=d["status"],
+            error_code=d["error_code"],
+            error_message=d["error_message"],
+            origin_topic=d["origin_topic"],
+            origin_partition=d["origin_partition"],
+            origin_offset=d["origin_offset"],
+            redrive=d["redrive"],
+            batch_size=d["batch_size"],
+            queue_ms=d["queue_ms"],
+            compute_ms=d["compute_ms"],
+            models=tuple(ModelUse.from_dict(item) for item in d["models"]),
+            features=tuple(FeatureUse.from_dict(item) for item in d["features"]),
+            embedding=tuple(d["embedding"]),
+            truncated=d["truncated"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """An item of the catalogue. The last record of a key is the truth.
 
@@ -525,48 +625,6 @@ class ModelUpdate:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ModelUse:
-    """A model that had a part in a result.
-
-    version: Version named in the model's folder.
-    arm: live, canary or shadow.
-    compute_ms: Time of the batch in this model, milliseconds.
-    """
-
-    name: str
-    version: str
-    arm: str
-    compute_ms: float
-
-    @classmethod
-    def from_dict(cls, d: dict[str, Any]) -> ModelUse:
-        return cls(
-            name=d["name"],
-            version=d["version"],
-            arm=d["arm"],
-            compute_ms=d["compute_ms"],
-        )
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureUse:
-    """A feature value that had a part in a result.
-
-    event_time_ms: Event time of the value, milliseconds since the epoch.
-    """
-
-    name: str
-    event_time_ms: int
-
-    @classmethod
-    def from_dict(cls, d: dict[str, Any]) -> FeatureUse:
-        return cls(
-            name=d["name"],
-            event_time_ms=d["event_time_ms"],
-        )
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Deciding:
     """The part and category that weighed most.
 
@@ -716,6 +774,106 @@ class ModerationVerdict:
             not_covered=tuple(d["not_covered"]),
             parts=tuple(PartVerdict.from_dict(item) for item in d["parts"]),
             author_id=d["author_id"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OcrRequest:
+    """A picture whose text is to be read.
+
+    image: The picture.
+    """
+
+    RECORD: ClassVar[str] = "ocr-request"
+
+    image: Media
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> OcrRequest:
+        return cls(
+            image=Media.from_dict(d["image"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TextLine:
+    """One line of text in a picture.
+
+    probability: 0 to 1: the mean of its characters.
+    box: Its corners, x and y in pixels from the top left: top left, top right, bottom right, bottom left.
+    """
+
+    text: str
+    probability: float
+    box: tuple[float, ...]
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TextLine:
+        return cls(
+            text=d["text"],
+            probability=d["probability"],
+            box=tuple(d["box"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OcrResult:
+    """The text in a picture.
+
+    request_id: Id of the request: its ce_id header, or one made from topic, partition and offset.
+    status: ok, refused, expired, failed or busy.
+    error_code: Why there is no answer, as a short stable word.
+    error_message: Why there is no answer, for a person.
+    origin_topic: Topic of the request as it first came.
+    redrive: 0, or the number of the redrive whose answer this is; it supersedes lower ones.
+    batch_size: Number of requests computed together.
+    queue_ms: From the broker's timestamp to the start of the batch, milliseconds.
+    compute_ms: Time of the batch in the task, milliseconds.
+    models: Models that made the result.
+    features: Features that the models saw.
+    text: All lines, joined by line feeds.
+    lines: From top to bottom, then from left to right.
+    notes: What of the file was left out or changed before the model got it, in words; empty where nothing was.
+    """
+
+    RECORD: ClassVar[str] = "ocr-result"
+
+    request_id: str
+    status: str
+    error_code: str | None = None
+    error_message: str | None = None
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    redrive: int = 0
+    batch_size: int = 0
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0
+    models: tuple[ModelUse, ...] = ()
+    features: tuple[FeatureUse, ...] = ()
+    text: str = ""
+    lines: tuple[TextLine, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> OcrResult:
+        return cls(
+            request_id=d["request_id"],
+            status=d["status"],
+            error_code=d["error_code"],
+            error_message=d["error_message"],
+            origin_topic=d["origin_topic"],
+            origin_partition=d["origin_partition"],
+            origin_offset=d["origin_offset"],
+            redrive=d["redrive"],
+            batch_size=d["batch_size"],
+            queue_ms=d["queue_ms"],
+            compute_ms=d["compute_ms"],
+            models=tuple(ModelUse.from_dict(item) for item in d["models"]),
+            features=tuple(FeatureUse.from_dict(item) for item in d["features"]),
+            text=d["text"],
+            lines=tuple(TextLine.from_dict(item) for item in d["lines"]),
+            notes=tuple(d["notes"]),
         )
 
 
@@ -957,6 +1115,272 @@ class SwapAck:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TabularRequest:
+    """One row of a table, for a model that takes numbers and categories.
+
+    numbers: Numeric columns by name.
+    categories: Categorical columns by name.
+    user_id: The user whose features are read from the online store, if the task needs features of users.
+    item_id: The item whose features are read from the online store, if the task needs features of items.
+    """
+
+    RECORD: ClassVar[str] = "tabular-request"
+
+    numbers: dict[str, float] = dataclasses.field(default_factory=dict)
+    categories: dict[str, str] = dataclasses.field(default_factory=dict)
+    user_id: str | None = None
+    item_id: str | None = None
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TabularRequest:
+        return cls(
+            numbers=d["numbers"],
+            categories=d["categories"],
+            user_id=d["user_id"],
+            item_id=d["item_id"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LabelProbability:
+    """One label of a classifier.
+
+    probability: 0 to 1; they add up to 1 unless labels can hold together.
+    positive: Whether the label holds: the likeliest, or each one from its threshold on.
+    """
+
+    label: str
+    probability: float
+    positive: bool
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> LabelProbability:
+        return cls(
+            label=d["label"],
+            probability=d["probability"],
+            positive=d["positive"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TabularResult:
+    """The scores of one row of a table.
+
+    request_id: Id of the request: its ce_id header, or one made from topic, partition and offset.
+    status: ok, refused, expired, failed or busy.
+    error_code: Why there is no answer, as a short stable word.
+    error_message: Why there is no answer, for a person.
+    origin_topic: Topic of the request as it first came.
+    redrive: 0, or the number of the redrive whose answer this is; it supersedes lower ones.
+    batch_size: Number of requests computed together.
+    queue_ms: From the broker's timestamp to the start of the batch, milliseconds.
+    compute_ms: Time of the batch in the task, milliseconds.
+    models: Models that made the result.
+    features: Features that the models saw.
+    labels: All classes, likeliest first; empty if the model predicts a number.
+    value: The predicted number; null if the model predicts classes.
+    """
+
+    RECORD: ClassVar[str] = "tabular-result"
+
+    request_id: str
+    status: str
+    error_code: str | None = None
+    error_message: str | None = None
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    redrive: int = 0
+    batch_size: int = 0
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0
+    models: tuple[ModelUse, ...] = ()
+    features: tuple[FeatureUse, ...] = ()
+    labels: tuple[LabelProbability, ...] = ()
+    value: float | None = None
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TabularResult:
+        return cls(
+            request_id=d["request_id"],
+            status=d["status"],
+            error_code=d["error_code"],
+            error_message=d["error_message"],
+            origin_topic=d["origin_topic"],
+            origin_partition=d["origin_partition"],
+            origin_offset=d["origin_offset"],
+            redrive=d["redrive"],
+            batch_size=d["batch_size"],
+            queue_ms=d["queue_ms"],
+            compute_ms=d["compute_ms"],
+            models=tuple(ModelUse.from_dict(item) for item in d["models"]),
+            features=tuple(FeatureUse.from_dict(item) for item in d["features"]),
+            labels=tuple(LabelProbability.from_dict(item) for item in d["labels"]),
+            value=d["value"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TextClassificationResult:
+    """The labels of a text.
+
+    request_id: Id of the request: its ce_id header, or one made from topic, partition and offset.
+    status: ok, refused, expired, failed or busy.
+    error_code: Why there is no answer, as a short stable word.
+    error_message: Why there is no answer, for a person.
+    origin_topic: Topic of the request as it first came.
+    redrive: 0, or the number of the redrive whose answer this is; it supersedes lower ones.
+    batch_size: Number of requests computed together.
+    queue_ms: From the broker's timestamp to the start of the batch, milliseconds.
+    compute_ms: Time of the batch in the task, milliseconds.
+    models: Models that made the result.
+    features: Features that the models saw.
+    labels: All labels, likeliest first.
+    chunks: Into how many pieces the text was split, as it was longer than the model's limit; 1 if it was not.
+    """
+
+    RECORD: ClassVar[str] = "text-classification-result"
+
+    request_id: str
+    status: str
+    error_code: str | None = None
+    error_message: str | None = None
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    redrive: int = 0
+    batch_size: int = 0
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0
+    models: tuple[ModelUse, ...] = ()
+    features: tuple[FeatureUse, ...] = ()
+    labels: tuple[LabelProbability, ...] = ()
+    chunks: int = 1
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TextClassificationResult:
+        return cls(
+            request_id=d["request_id"],
+            status=d["status"],
+            error_code=d["error_code"],
+            error_message=d["error_message"],
+            origin_topic=d["origin_topic"],
+            origin_partition=d["origin_partition"],
+            origin_offset=d["origin_offset"],
+            redrive=d["redrive"],
+            batch_size=d["batch_size"],
+            queue_ms=d["queue_ms"],
+            compute_ms=d["compute_ms"],
+            models=tuple(ModelUse.from_dict(item) for item in d["models"]),
+            features=tuple(FeatureUse.from_dict(item) for item in d["features"]),
+            labels=tuple(LabelProbability.from_dict(item) for item in d["labels"]),
+            chunks=d["chunks"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TextRequest:
+    """A text for a task that somebody declared.
+
+    text: The text.
+    """
+
+    RECORD: ClassVar[str] = "text-request"
+
+    text: str
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TextRequest:
+        return cls(
+            text=d["text"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Entity:
+    """A part of a text that names something.
+
+    start: Of its first character; counted in Unicode code points.
+    end: After its last character.
+    probability: 0 to 1: the smallest of its tokens.
+    """
+
+    label: str
+    text: str
+    start: int
+    end: int
+    probability: float
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Entity:
+        return cls(
+            label=d["label"],
+            text=d["text"],
+            start=d["start"],
+            end=d["end"],
+            probability=d["probability"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TokenClassificationResult:
+    """The named parts of a text.
+
+    request_id: Id of the request: its ce_id header, or one made from topic, partition and offset.
+    status: ok, refused, expired, failed or busy.
+    error_code: Why there is no answer, as a short stable word.
+    error_message: Why there is no answer, for a person.
+    origin_topic: Topic of the request as it first came.
+    redrive: 0, or the number of the redrive whose answer this is; it supersedes lower ones.
+    batch_size: Number of requests computed together.
+    queue_ms: From the broker's timestamp to the start of the batch, milliseconds.
+    compute_ms: Time of the batch in the task, milliseconds.
+    models: Models that made the result.
+    features: Features that the models saw.
+    entities: In the order of the text.
+    chunks: Into how many pieces the text was split, as it was longer than the model's limit; 1 if it was not.
+    """
+
+    RECORD: ClassVar[str] = "token-classification-result"
+
+    request_id: str
+    status: str
+    error_code: str | None = None
+    error_message: str | None = None
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    redrive: int = 0
+    batch_size: int = 0
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0
+    models: tuple[ModelUse, ...] = ()
+    features: tuple[FeatureUse, ...] = ()
+    entities: tuple[Entity, ...] = ()
+    chunks: int = 1
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> TokenClassificationResult:
+        return cls(
+            request_id=d["request_id"],
+            status=d["status"],
+            error_code=d["error_code"],
+            error_message=d["error_message"],
+            origin_topic=d["origin_topic"],
+            origin_partition=d["origin_partition"],
+            origin_offset=d["origin_offset"],
+            redrive=d["redrive"],
+            batch_size=d["batch_size"],
+            queue_ms=d["queue_ms"],
+            compute_ms=d["compute_ms"],
+            models=tuple(ModelUse.from_dict(item) for item in d["models"]),
+            features=tuple(FeatureUse.from_dict(item) for item in d["features"]),
+            entities=tuple(Entity.from_dict(item) for item in d["entities"]),
+            chunks=d["chunks"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingEvent:
     """A step on the way from a cause to a new version. All of a run have its key.
 
@@ -1137,17 +1561,17 @@ class TranscriptionResult:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TranslationRequest:
-    """A text to be translated.
+    """A text that a model turns into another: a translation, a summary.
 
-    source: Language of the text, ISO 639-1: en, fr.
-    target: Language that is wanted.
+    source: Language of the text, a BCP 47 tag such as en or pt-BR; empty if the model needs none.
+    target: Language of the answer; empty if the model needs none.
     """
 
     RECORD: ClassVar[str] = "translation-request"
 
     text: str
-    source: str
-    target: str
+    source: str = ""
+    target: str = ""
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> TranslationRequest:

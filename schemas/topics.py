@@ -1,5 +1,5 @@
-"""Every topic and consumer group of Millrace. Provisioning, retry and dead-letter topics, checks and tests derive from this
-module.
+"""Every topic and consumer group that Millrace ships. Provisioning, retry and dead-letter topics, checks and tests derive from
+this module. `catalogue.py` adds the topics of tasks that people declare.
 
 Each block lists only the differences from the defaults of `Topic`: 4 partitions, 7 days, exactly once, FULL_TRANSITIVE. A new
 topic is one block, added together with the code that writes and reads it.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from schemas import generated as records
 from schemas.durations import DAY_MS, HOUR_MS
-from schemas.errors import BadSettings
 from schemas.topic_kinds import FOREVER_MS, Compatibility, Consumption, Guarantee, Record, Topic
 from schemas.vocabulary import FlinkGroup
 
@@ -364,27 +363,3 @@ FLINK_READS: dict[str, tuple[str, ...]] = {
     FlinkGroup.TILES: (USER_EVENTS_VALID.name,),
     FlinkGroup.OUTCOMES: (PREDICTION_LOG.name, LABELS_TIMELY.name),
 }
-
-
-def topic(name: str) -> Topic[Record]:
-    """Raises BadSettings if the catalogue has no such topic."""
-    for candidate in CATALOGUE:
-        if candidate.name == name:
-            return candidate
-    raise BadSettings(f"there is no topic {name}; schemas/topics.py has {', '.join(topic.name for topic in CATALOGUE)}")
-
-
-def consumption(task: str) -> Consumption:
-    """Raises BadSettings if no task has that name."""
-    for candidate in TASKS:
-        if candidate.group == task:
-            return candidate
-    raise BadSettings(f"there is no task {task!r}; the tasks are {', '.join(consumption.group for consumption in TASKS)}")
-
-
-def topics_read_by(group: str) -> tuple[str, ...]:
-    """The names of the topics in which a consumer group commits offsets; empty for a group that the catalogue does not know."""
-    for candidate in CONSUMPTIONS:
-        if candidate.group == group:
-            return (candidate.topic.name, *candidate.retry_topics())
-    return FLINK_READS.get(group, ())

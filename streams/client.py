@@ -20,13 +20,14 @@ from threading import Event, Thread
 from typing import Any, Protocol
 
 from schemas import avro
+from schemas.catalogue import consumption
 from schemas.codec import Encoder, SchemaIds, read_any
 from schemas.durations import DAY_MS
 from schemas.encoding import Constant
 from schemas.errors import InvalidRequest, MillraceError, RetryLater, UndecodableRecord
 from schemas.field_fit import misfit
 from schemas.topic_kinds import Consumption
-from schemas.topics import REPLIES, consumption
+from schemas.topics import REPLIES
 from streams import headers as h
 from streams.broker import Sink
 from streams.clock import Clock, SystemClock

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from threading import Lock
 from typing import Any
 
@@ -136,6 +136,16 @@ class Registry:
         """(version, id, schema) of each version, oldest first. Raises BrokerUnavailable."""
         found = [self._known(f"/subjects/{subject}/versions/{number}") for number in self.version_numbers(subject)]
         return [_version(one) for one in found if one is not None]
+
+    def delete_subjects(self, subjects: Sequence[str]) -> None:
+        """Delete all versions of each subject, for good; a subject that does not exist is passed over."""
+        for subject in subjects:
+            for permanent in ("", "?permanent=true"):
+                try:
+                    self._call("DELETE", f"/subjects/{subject}{permanent}")
+                except RegistryAnswer as refused:
+                    if refused.status not in _NOT_FOUND:
+                        raise BrokerUnavailable(f"registry: {subject} cannot be deleted: {refused}") from refused
 
     def set_compatibility(self, subject: str, level: str) -> None:
         self._call("PUT", f"/config/{subject}", {"compatibility": level})

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from inference_workers.networks.entities import Entity
 from inference_workers.networks.pictures import Fit, Pixels
 from inference_workers.networks.speech import Floats, Heard
 
@@ -38,10 +39,11 @@ class Backend(Protocol):
 @dataclass(frozen=True, slots=True)
 class Scores:
     """logits: float64 (n, labels). embedding: float32 (n, width), the input of the network's last layer; None if the version does not
-    return it."""
+    return it. chunks: int64 (n,), into how many pieces each text was split; None if none was."""
 
     logits: Logits
     embedding: npt.NDArray[np.float32] | None = None
+    chunks: npt.NDArray[np.int64] | None = None
 
 
 class TextClassifier(Backend, Protocol):
@@ -49,6 +51,39 @@ class TextClassifier(Backend, Protocol):
 
     def classify(self, texts: Sequence[str]) -> Scores:
         """Scores of all texts, in order."""
+        ...
+
+
+class TokenClassifier(Backend, Protocol):
+    def entities(self, texts: Sequence[str]) -> list[list[Entity]]:
+        """The entities of each text, in the order of the text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """vectors: float32 (n, width). truncated: bool (n,), whether the end of a text was left out."""
+
+    vectors: npt.NDArray[np.float32]
+    truncated: npt.NDArray[np.bool_]
+
+
+class TextEncoder(Backend, Protocol):
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """The vector of each text, in order, pooled and scaled as the model says unless the caller chose otherwise."""
+        ...
+
+
+class TableModel(Backend, Protocol):
+    """labels: names of the classes; empty if the model predicts a number. numbers, categories: names of its columns; a request may
+    have others too, which are ignored."""
+
+    labels: tuple[str, ...]
+    numbers: tuple[str, ...]
+    categories: tuple[str, ...]
+
+    def scores(self, rows: Sequence[Mapping[str, float | str]]) -> npt.NDArray[np.float32]:
+        """Float32 (n, labels) probabilities, or float32 (n, 1) predicted numbers. rows: by column, with every column of the model."""
         ...
 
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 from inference_workers.backends import ocr, scorers
-from inference_workers.backends.backend import ImageClassifier, Network, OcrReader, TextClassifier, Transcriber, Translator
+from inference_workers.backends.backend import (
+    ImageClassifier,
+    Network,
+    OcrReader,
+    TableModel,
+    TextClassifier,
+    TextEncoder,
+    TokenClassifier,
+    Transcriber,
+    Translator,
+)
 from inference_workers.backends.onnx import OnnxNetwork
+from inference_workers.backends.tables import OnnxTable
 from inference_workers.models.folder import ModelFolder
 from schemas.errors import ModelRefused
 
@@ -60,9 +72,30 @@ def transcriber(folder: ModelFolder) -> Transcriber:
     return cast(Transcriber, _trained_here(folder, {"listener": scorers.DigitTranscriber}))
 
 
+def token_classifier(folder: ModelFolder) -> TokenClassifier:
+    """Raises ModelRefused."""
+    if folder.huggingface:
+        return cast(TokenClassifier, _huggingface(folder).HuggingFaceTokenClassifier(folder))
+    return cast(TokenClassifier, _trained_here(folder, {}))
+
+
+def text_encoder(folder: ModelFolder, pooling: str | None = None, normalise: bool | None = None) -> TextEncoder:
+    """pooling, normalise: instead of what the model says. Raises ModelRefused."""
+    if folder.huggingface:
+        return cast(TextEncoder, _huggingface(folder).HuggingFaceTextEncoder(folder, pooling, normalise))
+    return cast(TextEncoder, _trained_here(folder, {}))
+
+
 def ocr_reader(folder: ModelFolder) -> OcrReader:
     """Raises ModelRefused."""
     return cast(OcrReader, _trained_here(folder, {"pp-ocr": ocr.PaddleReader}))
+
+
+def table_model(folder: ModelFolder, columns: Sequence[str] = (), labels: Sequence[str] = ()) -> TableModel:
+    """Raises ModelRefused."""
+    if folder.huggingface or folder.config.get("network") != "onnx-table":
+        raise ModelRefused(f"{folder.path} is not a model of tables: an ONNX file, as scikit-learn's exporter writes it")
+    return OnnxTable(folder, columns, labels)
 
 
 def _huggingface(folder: ModelFolder) -> Any:
@@ -75,7 +108,8 @@ def _huggingface(folder: ModelFolder) -> Any:
 def _trained_here(folder: ModelFolder, kinds: dict[str, type]) -> object:
     kind = folder.config.get("network")
     if kind not in kinds:
-        raise ModelRefused(f"{folder.path} has a network of kind {kind!r}; this task supports {', '.join(kinds)}")
+        supported = ", ".join([*kinds, "models in the Hugging Face layout"])
+        raise ModelRefused(f"{folder.path} has a network of kind {kind!r}; this task supports {supported}")
     try:
         return kinds[kind](folder, network)
     except (KeyError, TypeError, ValueError) as error:

@@ -5,7 +5,9 @@ The only module that imports transformers. Uses a GPU if there is one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,22 +16,28 @@ import torch
 import transformers
 from transformers import (
     AutoImageProcessor,
+    AutoModel,
     AutoModelForCTC,
     AutoModelForImageClassification,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoProcessor,
     AutoTokenizer,
 )
 
-from inference_workers.backends.backend import Scores, Translated
+from inference_workers.backends.backend import Embedded, Scores, Translated
 from inference_workers.models.folder import ModelFolder
+from inference_workers.networks.entities import Entity, entities_of
 from inference_workers.networks.pictures import Fit, Pixels
 from inference_workers.networks.speech import Floats, Heard, best_path
 from schemas.errors import InvalidRequest, ModelRefused
 
 transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 OVERLAP_TOKENS, CHUNKS_AT_ONCE = 32, 64
+LENGTH_STEP = 16  # texts are answered together whose lengths in tokens round up to the same multiple
+POOLING = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens"}
 
 
 class _Loaded:
@@ -40,7 +48,8 @@ class _Loaded:
         try:
             loaded = kind.from_pretrained(folder.path, use_safetensors=True, trust_remote_code=False)
         except Exception as error:  # transformers raises many kinds of errors on files that do not fit
-            raise ModelRefused(f"{folder.name} cannot be loaded by {kind.__name__}: {error}") from error
+            (reason, *_) = str(error).splitlines() or [type(error).__name__]
+            raise ModelRefused(f"{folder.name} cannot be loaded by {kind.__name__}: {reason[:400]}") from error
         self._model: Any = loaded.eval().to(self._device)
 
     def _run(self, **inputs: Any) -> Any:
@@ -80,11 +89,7 @@ class HuggingFaceTextClassifier(_Loaded):
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__(folder, AutoModelForSequenceClassification)
         self.labels = folder.coverage
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
-        if not self._tokenizer.is_fast:
-            raise ModelRefused(
-                f"{folder.name} has no fast tokenizer, which is needed to split texts that are longer than the model's limit"
-            )
+        self._tokenizer = _fast_tokenizer(folder)
 
     def classify(self, texts: Sequence[str]) -> Scores:
         """A text of more tokens than the model's limit is split into chunks that overlap; each label gets its largest logit of all
@@ -99,7 +104,110 @@ class HuggingFaceTextClassifier(_Loaded):
         scores = [self._scored(part.get("attention_mask"), **part) for part in parts]
         logits = np.maximum.reduceat(np.concatenate([part.logits for part in scores]), first, axis=0)
         embeddings = [part.embedding for part in scores if part.embedding is not None]
-        return Scores(logits, np.concatenate(embeddings)[first] if embeddings else None)
+        chunks = np.diff(np.append(first, n))
+        return Scores(logits, np.concatenate(embeddings)[first] if embeddings else None, chunks)
+
+
+class HuggingFaceTokenClassifier(_Loaded):
+    """Tags of tokens as entities: labels in the schemes IOB2, IOBES and plain ones. A text of more tokens than the model's limit is
+    split into chunks that overlap; in the overlap each token keeps the tag of the chunk in which it is farther from the edge."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        super().__init__(folder, AutoModelForTokenClassification)
+        self._labels = folder.coverage
+        self._tokenizer = _fast_tokenizer(folder)
+
+    def entities(self, texts: Sequence[str]) -> list[list[Entity]]:
+        stride = min(OVERLAP_TOKENS, int(self._tokenizer.model_max_length) // 4)
+        inputs = self._tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_tensors="pt",
+        )
+        owners = inputs.pop("overflow_to_sample_mapping").tolist()
+        places, special = inputs.pop("offset_mapping").tolist(), inputs.pop("special_tokens_mask").tolist()
+        probabilities = [
+            rows
+            for at in range(0, len(owners), CHUNKS_AT_ONCE)
+            for rows in self._run(**{name: rows[at : at + CHUNKS_AT_ONCE] for name, rows in inputs.items()})
+            .logits.softmax(-1)
+            .tolist()
+        ]
+        tokens: list[dict[tuple[int, int], tuple[int, list[float]]]] = [{} for _ in texts]
+        for owner, chunk, skipped, rows in zip(owners, places, special, probabilities, strict=True):
+            length = len(chunk) - sum(skipped)
+            kept = [i for i, skip in enumerate(skipped) if not skip]
+            for number, i in enumerate(kept):
+                place, distance = (chunk[i][0], chunk[i][1]), min(number, length - 1 - number)
+                if place[0] < place[1] and (place not in tokens[owner] or tokens[owner][place][0] < distance):
+                    tokens[owner][place] = distance, rows[i]
+        return [
+            entities_of(
+                text, [(*place, self._labels[best], row[best]) for place, (_, row) in sorted(of.items()) for best in [_best(row)]]
+            )
+            for text, of in zip(texts, tokens, strict=True)
+        ]
+
+
+def _best(row: Sequence[float]) -> int:
+    return max(range(len(row)), key=row.__getitem__)
+
+
+class HuggingFaceTextEncoder(_Loaded):
+    """Pooling and scaling as in the files of sentence-transformers (`1_Pooling/config.json`, `modules.json`) if they are there; else
+    the mean of all tokens, not scaled."""
+
+    def __init__(self, folder: ModelFolder, pooling: str | None = None, normalise: bool | None = None) -> None:
+        super().__init__(folder, AutoModel)
+        self._tokenizer = _fast_tokenizer(folder)
+        self._longest = min(int(self._tokenizer.model_max_length), int(folder.config.get("max_position_embeddings", 10**9)))
+        said = pooling_of(folder.path)
+        self._pooling = pooling or said[0]
+        self._normalise = said[1] if normalise is None else normalise
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        lengths = [len(ids) for ids in self._tokenizer(list(texts)).input_ids]
+        inputs = self._tokenizer(list(texts), padding=True, truncation=True, max_length=self._longest, return_tensors="pt")
+        hidden, mask = self._run(**inputs).last_hidden_state.float(), inputs["attention_mask"]
+        if self._pooling == "cls":
+            vectors = hidden[:, 0]
+        elif self._pooling == "max":
+            vectors = hidden.masked_fill(mask.to(hidden)[..., None] == 0, float("-inf")).amax(dim=1)
+        else:
+            vectors = torch.from_numpy(_mean(hidden, mask))
+        if self._normalise:
+            vectors = torch.nn.functional.normalize(vectors, dim=1)
+        return Embedded(vectors.cpu().numpy().astype(np.float32), np.array([length > self._longest for length in lengths]))
+
+
+def pooling_of(path: Path) -> tuple[str, bool]:
+    """How a checkpoint of sentence-transformers pools tokens, and whether it scales the vector to length 1."""
+    settings = _json_in(path, "1_Pooling/config.json") or _json_in(path, "pooling.json") or {}
+    pooling = next((word for word, key in POOLING.items() if isinstance(settings, dict) and settings.get(key)), "mean")
+    modules = _json_in(path, "modules.json") or []
+    normalise = any("Normalize" in str(module.get("type", "")) for module in modules if isinstance(module, dict))
+    return pooling, normalise or bool(isinstance(settings, dict) and settings.get("normalise"))
+
+
+def _json_in(path: Path, name: str) -> Any:
+    try:
+        return json.loads((path / name).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _fast_tokenizer(folder: ModelFolder) -> Any:
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise ModelRefused(
+            f"{folder.name} has no fast tokenizer, which is needed to split texts that are longer than the model's limit"
+        )
+    return tokenizer
 
 
 class HuggingFaceImageClassifier(_Loaded):
@@ -133,23 +241,33 @@ class HuggingFaceTranslator(_Loaded):
             except KeyError as error:
                 raise InvalidRequest(f"the model does not know the language {error}") from error
         lengths = [len(ids) for ids in self._tokenizer(list(texts)).input_ids]
-        inputs = self._tokenizer(list(texts), padding=True, truncation=True, max_length=self._longest, return_tensors="pt").to(
-            self._device
-        )
+        groups: dict[int, list[int]] = {}
+        for row, length in enumerate(lengths):
+            groups.setdefault(-(-min(length, self._longest) // LENGTH_STEP) * LENGTH_STEP, []).append(row)
+        answers: dict[int, Translated] = {}
+        for most_tokens, rows in groups.items():
+            generated = self._generated([texts[row] for row in rows], min(self._longest - 1, 2 * most_tokens + 8), options)
+            answers |= {
+                row: Translated(text, score, lengths[row] > self._longest)
+                for row, (text, score) in zip(rows, generated, strict=True)
+            }
+        return [answers[row] for row in range(len(texts))]
+
+    def _generated(self, texts: Sequence[str], most_new: int, options: Mapping[str, Any]) -> list[tuple[str, float]]:
+        """Text and mean log-probability of each answer, which has at most `most_new` tokens. That limit depends on the text's own
+        length alone, so that an answer does not depend on the others of its batch."""
+        inputs = self._tokenizer(list(texts), padding=True, truncation=True, max_length=self._longest, return_tensors="pt")
         with torch.inference_mode():
             out = self._model.generate(
-                **inputs,
+                **inputs.to(self._device),
                 **options,
                 num_beams=4,
-                max_new_tokens=min(self._longest - 1, 2 * max(lengths) + 8),
+                max_new_tokens=most_new,
                 output_scores=True,
                 return_dict_in_generate=True,
             )
-        scores = out.sequences_scores.tolist()
         decoded = self._tokenizer.batch_decode(out.sequences, skip_special_tokens=True)
-        return [
-            Translated(text, score, length > self._longest) for text, score, length in zip(decoded, scores, lengths, strict=True)
-        ]
+        return list(zip(decoded, out.sequences_scores.tolist(), strict=True))
 
 
 class HuggingFaceTranscriber(_Loaded):

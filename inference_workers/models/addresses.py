@@ -70,6 +70,16 @@ class ModelAddress:
         return f"{self.scheme}:{self.name}"
 
 
+def open_for(model: str, text: str, digest: str | None = None) -> ModelFolder:
+    """The checked folder of an address, under the name that a task has for the model. A folder that was written for another shipped
+    model is refused. Raises ModelRefused, and RetryLater if a registry does not answer."""
+    folder = open_source(text, digest)
+    shipped = {path.name for path in SHIPPED.iterdir()}
+    if not folder.of_others and folder.name != model and {folder.name, model} & shipped:
+        raise ModelRefused(f"{text} is a version of {folder.name}, not of {model}")
+    return replace(folder, name=model)
+
+
 def open_source(text: str, digest: str | None = None) -> ModelFolder:
     """The checked folder of an address. digest: the expected digest, if it is known. Raises ModelRefused, and RetryLater if a
     registry, a hub or a store does not answer."""

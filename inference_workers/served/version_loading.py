@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import structlog
 
-from inference_workers.models.addresses import open_source
+from inference_workers.models.addresses import open_for
 from inference_workers.served.announcements import AnnouncedVersion
 from inference_workers.served.model_arm import Loaded
-from inference_workers.task import Task, Version
+from inference_workers.task import Task, Version, loaded
 from schemas.errors import MillraceError, ModelRefused
 from schemas.vocabulary import Arm
 from streams.clock import Clock
@@ -21,12 +21,12 @@ def load_version(task: Task, announced: AnnouncedVersion, clock: Clock) -> Loade
     answer."""
     started_s = clock.monotonic_s()
     try:
-        folder = open_source(announced.uri, announced.digest)
-        if folder.version != announced.version or (folder.name != announced.model and not folder.of_others):
+        folder = open_for(announced.model, announced.uri, announced.digest)
+        if folder.version != announced.version:
             raise ModelRefused(
-                f"{announced.uri} is {folder.name} {folder.version}; {announced.model} {announced.version} was announced"
+                f"{announced.uri} is version {folder.version}; {announced.model} {announced.version} was announced"
             )
-        version = Version(folder, task.load(folder, announced.model), announced.arm)
+        version = Version(folder, loaded(task, folder, announced.model), announced.arm)
     except MillraceError:
         raise
     except Exception as error:  # a library's own error, for files that only look valid
@@ -54,6 +54,6 @@ def newest_loadable(
 
 def configured(task: Task, model: str, source: str) -> Loaded:
     """The version that the worker was started with. Raises ModelRefused and RetryLater."""
-    folder = open_source(source)
+    folder = open_for(model, source)
     announced = AnnouncedVersion(model, Arm.LIVE, folder.version, source, folder.digest, "configured at the start")
-    return Loaded(announced, Version(folder, task.load(folder, model)), 0.0, is_swap=False)
+    return Loaded(announced, Version(folder, loaded(task, folder, model)), 0.0, is_swap=False)

@@ -17,15 +17,16 @@ import numpy.typing as npt
 from inference_workers.backends.backend import Backend, ImageClassifier, Scores, TextClassifier
 from inference_workers.backends.choose import image_classifier, text_classifier
 from inference_workers.content_items import ContentItem, content_item, read_images, read_videos, unreadable
+from inference_workers.kinds.image_classification import brightness, warm_up
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
-from inference_workers.tasks.vision import brightness, warm_up
 from processors.features.enrich import Need
+from schemas.catalogue import consumption
 from schemas.categories import CATEGORIES
 from schemas.columns import Columns
 from schemas.errors import InvalidRequest, ModelRefused, RecordError
-from schemas.topics import MODERATION_VERDICTS, consumption
+from schemas.topics import MODERATION_VERDICTS
 from streams.clock import timed
 
 DEFAULT_THRESHOLD = 0.7

@@ -9,7 +9,15 @@ import sys
 
 import typer
 
-from infra.cli import develop_commands, feature_commands, inspect_commands, request_commands, stack_commands, training_commands
+from infra.cli import (
+    develop_commands,
+    feature_commands,
+    inspect_commands,
+    request_commands,
+    stack_commands,
+    task_commands,
+    training_commands,
+)
 from schemas.errors import MillraceError
 from streams.terminal_text import visible
 
@@ -20,7 +28,15 @@ app = typer.Typer(
     add_completion=False,
     help="Event-driven machine learning on Kafka. Start with `./millrace demo`.",
 )
-for group in (stack_commands, request_commands, training_commands, feature_commands, inspect_commands, develop_commands):
+for group in (
+    stack_commands,
+    request_commands,
+    task_commands,
+    training_commands,
+    feature_commands,
+    inspect_commands,
+    develop_commands,
+):
     app.add_typer(group.app)  # without a name: its commands become direct commands of `./millrace`
 
 

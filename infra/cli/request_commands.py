@@ -18,7 +18,7 @@ review_app = typer.Typer(no_args_is_help=True, help="List content items that wai
 
 @app.command(rich_help_panel=PANEL)
 def send(
-    task: Annotated[str, typer.Argument(help="moderation, vision, translation or transcription.")],
+    task: Annotated[str, typer.Argument(help="moderation, vision, translation, transcription, or a declared task.")],
     text: Annotated[list[str] | None, typer.Option(help="A text to send. May be repeated.")] = None,
     file: Annotated[list[Path] | None, typer.Option(help="A file whose content is sent as one text. May be repeated.")] = None,
     image: Annotated[list[Path] | None, typer.Option(help="An image file. May be repeated.")] = None,
@@ -32,6 +32,7 @@ def send(
         Path | None,
         typer.Option(help='File with one JSON request per line; {"file": "path"} stands for media; - reads standard input.'),
     ] = None,
+    json: Annotated[list[str] | None, typer.Option(help="A request as JSON, for any task. May be repeated.")] = None,
     deadline_ms: Annotated[
         int, typer.Option(help="Milliseconds to wait for each answer, counted from sending.", min=1, max=86_400_000)
     ] = 10_000,
@@ -40,12 +41,10 @@ def send(
     """Send requests and print the answers in input order.
 
     Without texts, files or --jsonl it reads texts from standard input, one per line."""
-    from infra.cli import send as run
-    from infra.cli.request_input import Given
+    from infra.sending import send as run
+    from infra.sending.request_input import Given
 
-    given = Given(
-        text or [], file or [], image or [], video, audio or [], source=source, target=target, top=top, author=author, jsonl=jsonl
-    )
+    given = Given(text or [], file or [], image or [], video, audio or [], source, target, top, author, jsonl, json or [])
     sys.exit(run.run(settings(), task, given, deadline_ms, as_json))
 
 

@@ -9,7 +9,7 @@ from infra.behind import lags
 from infra.provision import provision, specs
 from infra.running import addresses
 from infra.settings import StackSettings
-from schemas.topics import CATALOGUE, CONSUMPTIONS
+from schemas.catalogue import catalogue
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.schema_registry import Registry
@@ -57,15 +57,15 @@ def _provision(admin: KafkaAdmin, registry: Registry) -> None:
 
 def _rows(address: KafkaAddress) -> list[dict[str, Any]]:
     """lag: records behind by consumer group, for groups that have committed an offset there."""
-    admin, catalogue = KafkaAdmin(address), {topic.name: topic for topic in CATALOGUE}
+    admin, topics = KafkaAdmin(address), {topic.name: topic for topic in catalogue().topics}
     partitions, expected = admin.partitions(), specs()
     places = [(spec.name, number) for spec in expected for number in range(partitions.get(spec.name, 0))]
     ends, firsts = admin.ends(places), admin.firsts(places)
-    lags_by_group = lags(address, [consumption.group for consumption in CONSUMPTIONS], places)
+    lags_by_group = lags(address, [consumption.group for consumption in catalogue().consumptions], places)
     rows: list[dict[str, Any]] = []
     for spec in expected:
         own = [place for place in places if place[0] == spec.name]
-        topic = catalogue.get(spec.name)
+        topic = topics.get(spec.name)
         rows.append(
             {
                 "topic": spec.name,

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from schemas.catalogue import consumption
 from schemas.errors import BadSettings
 from schemas.topic_kinds import Consumption
-from schemas.topics import consumption
 
 TEXTS = Path(__file__).with_name("drift_story_texts.tsv")
 PLACES = ("Lyon", "Utrecht", "Porto", "Ghent", "Turku", "Graz", "Malmö", "Split", "Cork", "Bergen")

@@ -13,9 +13,10 @@ from infra import console
 from infra.demo.drift_traffic import PLACES
 from infra.local import run_state, stack
 from infra.settings import StackSettings
+from schemas.catalogue import consumption
 from schemas.codec import Encoder
 from schemas.errors import Stop
-from schemas.topics import CONTENT, MODERATION_VERDICTS, consumption
+from schemas.topics import CONTENT, MODERATION_VERDICTS
 from streams import headers as h
 from streams.clock import SystemClock
 from streams.ids import uuid7

@@ -11,10 +11,10 @@ from infra.local import jars
 from infra.local.java import java, java_env
 from infra.local.processes import ProcessFailed, free_port, start
 from infra.local.started import Started
+from schemas.catalogue import catalogue
 from schemas.durations import DAY_MS
 from schemas.errors import BrokerUnavailable
 from schemas.topic_kinds import FOREVER_MS
-from schemas.topics import CATALOGUE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 
@@ -61,7 +61,7 @@ auto.create.topics.enable=false
 num.partitions=1
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor=1
-offsets.retention.minutes={offsets_retention_minutes([topic.retention_ms for topic in CATALOGUE])}
+offsets.retention.minutes={offsets_retention_minutes([topic.retention_ms for topic in catalogue().topics])}
 transaction.state.log.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from infra import console, declared
 from infra.local import feature_servers, processes, run_state
 from infra.settings import ROOT, StackSettings
+from schemas import catalogue
 from schemas.errors import BadSettings
-from schemas.topics import ACCURACY, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TASKS, TIMELY, VALIDATE
+from schemas.topics import ACCURACY, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TIMELY, VALIDATE
 from streams import local_http
 
 START_LIMIT_S = 60.0
-TASK_NAMES = {consumption.group for consumption in TASKS}
+DECLARED_LIMIT_S = 300.0  # the model of a declared task may be large, and may have to be downloaded
 PROCESSORS = {POLICY.group, DECISIONS.group, TIMELY.group, VALIDATE.group}
 TRIGGERS = (DRIFT.group, ACCURACY.group, DECIDE.group, LAUNCH.group, ROLLOUT.group)
 Wait = Callable[[], object]  # returns when the process is ready; raises ProcessFailed
@@ -32,12 +35,20 @@ def process_environment(settings: StackSettings, running: run_state.State) -> di
         "MILLRACE_LAKE": str(settings.lake),
         "MILLRACE_RUNS_FOLDER": str(settings.home_folder.resolve() / "runs"),
         "MILLRACE_DATA": settings.data,
+        catalogue.VARIABLE: os.environ.get(catalogue.VARIABLE, str(declared.followed(settings))),
     }
 
 
 def copies(settings: StackSettings, names: str) -> int:
-    """How many processes to start for an entry of MILLRACE_PROCESSES: only workers are copied."""
-    return settings.workers if names.partition("+")[0].partition(":")[0] in TASK_NAMES else 1
+    """How many processes to start for an entry of MILLRACE_PROCESSES or a declared task: only workers are copied."""
+    task = catalogue.declaration(names)
+    if task is not None:
+        return declared.workers(settings, task)
+    return settings.workers if names.partition("+")[0].partition(":")[0] in task_names() else 1
+
+
+def task_names() -> set[str]:
+    return {task.group for task in catalogue.catalogue().tasks}
 
 
 def start(settings: StackSettings, running: run_state.State, names: str, slot: int) -> Wait | None:
@@ -57,8 +68,8 @@ def start(settings: StackSettings, running: run_state.State, names: str, slot: i
     started = processes.start_kept(settings.run_folder, name, command, process_environment(settings, running))
     running.put(started)
     run_state.write(settings.run_folder, running)
-    loops = run_state.loops_of(name)
-    return lambda: processes.wait_until(lambda: _assigned(log, offset, loops), started, START_LIMIT_S)
+    loops, limit_s = run_state.loops_of(name), START_LIMIT_S if catalogue.declaration(names) is None else DECLARED_LIMIT_S
+    return lambda: processes.wait_until(lambda: _assigned(log, offset, loops), started, limit_s)
 
 
 def _start_views(settings: StackSettings, running: run_state.State, slot: int) -> Wait | None:
@@ -80,6 +91,15 @@ def _start_views(settings: StackSettings, running: run_state.State, slot: int) -
     return lambda: processes.wait_until(lambda: local_http.page_answers(f"{page}/strikes/nobody"), started, START_LIMIT_S)
 
 
+def stop_workers(settings: StackSettings, running: run_state.State, tasks: Sequence[str]) -> None:
+    """Stop the workers of these tasks, which have processes of their own."""
+    for process in [process for process in running.processes if process.name.rpartition("-")[0] in tasks]:
+        with console.step(f"stop {process.name}"):
+            processes.stop(process)
+        running.processes.remove(process)
+    run_state.write(settings.run_folder, running)
+
+
 def start_reconcile(settings: StackSettings, running: run_state.State) -> None:
     """The process that updates the registry's aliases from model-updates-v1."""
     old = running.find("reconcile")
@@ -94,14 +114,14 @@ def _module_and_arguments(names: str) -> list[str]:
     parts = names.split("+")
     if all(part in feature_servers.LOOPS for part in parts):
         return ["feature_jobs", "serve", *parts]
-    if all(part.partition(":")[0] in TASK_NAMES for part in parts):
+    if all(part.partition(":")[0] in task_names() for part in parts):
         return ["inference_workers", *(word for part in parts for word in ("--task", part))]
     if all(part in TRIGGERS for part in parts):
         return ["training_triggers", "serve", *parts]
     if all(part in PROCESSORS for part in parts):
         return ["processors", *parts]
     raise BadSettings(
-        f"MILLRACE_PROCESSES has {names!r}; a process runs tasks ({', '.join(sorted(TASK_NAMES))}) or processors "
+        f"MILLRACE_PROCESSES has {names!r}; a process runs tasks ({', '.join(sorted(task_names()))}) or processors "
         f"({', '.join(sorted(PROCESSORS))}), joined by +, or views"
     )
 

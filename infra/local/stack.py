@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from infra import console
-from infra.local import core_servers, feature_servers, flink, home, jars, loop_processes, processes, run_state, web
+from collections.abc import Sequence
+
+from infra import console, declared
+from infra.local import (
+    core_servers,
+    feature_servers,
+    flink,
+    home,
+    jars,
+    loop_processes,
+    processes,
+    run_state,
+    web,
+)
 from infra.local.started import Started, of_folder, strays
 from infra.provision import Provisioned, provision
 from infra.settings import StackSettings
+from schemas import catalogue
+from schemas.declared.declarations import Declaration
 from schemas.topics import TIMELY, VALIDATE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
@@ -45,6 +59,8 @@ def up(
     """Start everything that is not running: all servers at the same time, then all loops at the same time.
 
     One call at a time per home; a second one waits."""
+    wanted = declared.declared(settings)
+    known = catalogue.with_declared(wanted)  # raises before anything starts
     home.mark(settings.home_folder)
     with run_state.locked(settings.run_folder):
         fetch(settings, with_features=with_features, with_connect=with_connect)
@@ -52,7 +68,8 @@ def up(
         if stopped := _stop_strays(settings, running):
             console.out.print(f"  stopped processes that a killed keeper had left: {', '.join(stopped)}")
         core_servers.kafka_and_registry(settings, running)
-        topics(running)
+        topics(running, known)
+        _follow(settings, running, wanted)
         if core_servers.mlflow_server(settings, running):
             loop_processes.start_reconcile(settings, running)
         if with_features:
@@ -67,10 +84,22 @@ def up(
         return running
 
 
-def topics(running: run_state.State) -> Provisioned:
-    """Create missing topics and register missing schemas; print how the broker differs from the catalogue."""
+def _follow(settings: StackSettings, running: run_state.State, wanted: Sequence[Declaration]) -> None:
+    """From now on processes follow these declared tasks. Workers of tasks that changed stop, and start again if they are still
+    declared."""
+    stale = declared.changed(declared.in_force(settings), wanted)
+    loop_processes.stop_workers(settings, running, stale)
+    if gone := [name for name in stale if name not in [task.name for task in wanted]]:
+        console.out.print(f"  no longer declared: {', '.join(gone)}; their topics are kept")
+    declared.follow(settings, wanted)
+
+
+def topics(running: run_state.State, known: catalogue.Catalogue | None = None) -> Provisioned:
+    """known: by default the catalogue of this installation. Create missing topics and register missing schemas; print how the broker differs from the catalogue."""
     with console.step("topics and schemas") as remark:
-        done = provision(KafkaAdmin(KafkaAddress(bootstrap=running.bootstrap)), Registry(running.registry))
+        known = known or catalogue.catalogue()
+        admin, registry = KafkaAdmin(KafkaAddress(bootstrap=running.bootstrap)), Registry(running.registry)
+        done = provision(admin, registry, known.topics, known.consumptions)
         remark(f"{len(done.created_topics)} topics created, {len(done.registered)} schemas registered")
     for difference in done.differences:
         console.err.print(f"  [yellow]![/] {console.escape(difference)}")
@@ -82,6 +111,7 @@ def _loops(settings: StackSettings, running: run_state.State, with_features: boo
     words = settings.processes.split()
     if with_features:
         words += [f"{VALIDATE.group}+{TIMELY.group}", "+".join(feature_servers.LOOPS)]
+    words += [task.name for task in catalogue.catalogue().declared]
     if with_training:
         words.append("+".join(loop_processes.TRIGGERS))
     waits = []

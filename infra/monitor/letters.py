@@ -6,16 +6,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.audit import Position
+from schemas.catalogue import catalogue
+from schemas.errors import InvalidRequest
 from schemas.topic_kinds import Consumption
-from schemas.topics import CONSUMPTIONS
 from streams import headers as h
 from streams.headers import HeaderList
 from streams.loop.deadletter import OURS
 from streams.rows import OutRecords, Polled
 
-BY_TOPIC: Mapping[str, Consumption] = {taken.dead_letter_topic: taken for taken in CONSUMPTIONS}
 # Headers of the failed attempt. A redrive drops them: nobody waits for the answer any more, and a new failure writes a new cause.
 LEFT_OUT = OURS - {h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET} | {h.DEADLINE_MS, h.REPLY_TO}
+
+
+def by_topic() -> Mapping[str, Consumption]:
+    """The reader whose dead letters a topic holds, by the topic's name."""
+    return {taken.dead_letter_topic: taken for taken in catalogue().consumptions}
+
+
+def reader_of(dead_letter_topic: str) -> Consumption:
+    """Raises InvalidRequest if no reader has this topic for its dead letters."""
+    taken = by_topic().get(dead_letter_topic)
+    if taken is None:
+        raise InvalidRequest(f"{dead_letter_topic} is not a topic of dead letters, or its task was removed")
+    return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +60,7 @@ def letter(polled: Polled, i: int) -> Letter:
         (topic, partition, polled.offsets[i]),
         polled.timestamps_ms[i],
         (polled.keys[i] or b"").decode(errors="replace"),
-        BY_TOPIC[topic].group,
+        taken.group if (taken := by_topic().get(topic)) is not None else "",
         said.get(h.ERROR_CODE, ""),
         said.get(h.ERROR_MESSAGE, ""),
         said.get(h.ERROR_STEP, ""),
@@ -95,7 +108,8 @@ def grouped(letters: Iterable[Letter], redriven: Mapping[Position, str]) -> list
         key = (one.position[0], one.step, one.code)
         group = found.get(key)
         if group is None:
-            retry = BY_TOPIC[one.position[0]].retry_topics()
+            taken = by_topic().get(one.position[0])
+            retry = taken.retry_topics() if taken is not None else ()
             group = found[key] = LetterGroup(
                 key[0], one.group, one.step, one.code, first_ms=one.at_ms, retry_topic=retry[0] if retry else None
             )
@@ -135,8 +149,11 @@ class DeadLetters:
 
 def refusal(one: Letter, redriven: Mapping[Position, str], most: int) -> str | None:
     """The reason why the letter may not be redriven; None if it may."""
-    if not BY_TOPIC[one.position[0]].retry_topics():
-        return f"group {one.group} has no retry topic: mend the record and produce it to {BY_TOPIC[one.position[0]].topic.name}"
+    taken = by_topic().get(one.position[0])
+    if taken is None:
+        return "its task was removed"
+    if not taken.retry_topics():
+        return f"group {one.group} has no retry topic: mend the record and produce it to {taken.topic.name}"
     if one.position in redriven:
         return f"it was redriven already ({redriven[one.position]})"
     if one.redrives >= most:
@@ -150,7 +167,7 @@ def redrive(polled: Polled, chosen: Sequence[int], edited: Mapping[Position, byt
 
     edited: by position, the new value that replaces the failed one."""
     topic = polled.places[chosen[0]][0]
-    target = BY_TOPIC[topic].retry_topics()[0]
+    target = reader_of(topic).retry_topics()[0]
     keys, values, headers, partitions = [], [], [], []
     for i in chosen:
         position = (*polled.places[i], polled.offsets[i])

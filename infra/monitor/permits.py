@@ -34,7 +34,7 @@ def producible(topic: str) -> TopicAbout:
 def unmendable(dead_letter_topic: str) -> str | None:
     """The reason why the record of a dead letter may not be changed before a redrive; None if it may. Every unchanged record
     may be redriven."""
-    about = pipeline.about(letters.BY_TOPIC[dead_letter_topic].topic.name)
+    about = pipeline.about(letters.reader_of(dead_letter_topic).topic.name)
     if about is not None and OUTSIDE & set(about.writers):
         return None
     return f"its record is written by {', '.join(about.writers if about else ())} alone: it goes as it was, or not at all"

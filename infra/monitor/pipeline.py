@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Literal
 
 from infra.provision import specs
+from schemas.catalogue import Catalogue
+from schemas.catalogue import catalogue as all_topics
 from schemas.topic_kinds import Record, Topic
 from schemas.topics import (
     ARCHIVE,
     AUDIT,
-    CATALOGUE,
-    CONSUMPTIONS,
     DRIFT_STATE,
     ITEM_SINK,
     REPLIES,
     SWAP_ACKS,
-    TASKS,
     USER_SINK,
     WORKER_STATUS,
 )
 from schemas.vocabulary import FlinkGroup
 
-WORKERS = frozenset(taken.group for taken in TASKS)
 # Bookkeeping topics that nearly every process writes: drawn only on request.
 ASIDE = frozenset(topic.name for topic in (REPLIES, WORKER_STATUS, SWAP_ACKS, DRIFT_STATE, AUDIT))
 JOBS = {"tiles job": "tiles", "outcomes job": "outcomes"}
@@ -43,7 +40,7 @@ PEOPLE = {
     "operator": "operator",
     "monitor": "operator",
 }
-ALIASES = {"workers": tuple(sorted(WORKERS)), "training run": ("launch",), "strikes view": ("views",)}
+ALIASES = {"training run": ("launch",), "strikes view": ("views",)}
 
 
 NodeKind = Literal["topic", "worker", "processor", "job", "store", "person"]
@@ -69,15 +66,21 @@ class GraphEdge:
     group: str = ""
 
 
-def graph(topics: Iterable[Topic[Record]] = CATALOGUE) -> tuple[list[GraphNode], list[GraphEdge]]:
+def workers() -> frozenset[str]:
+    """The groups that answer requests."""
+    return frozenset(task.group for task in all_topics().tasks)
+
+
+def graph() -> tuple[list[GraphNode], list[GraphEdge]]:
+    known, answering = all_topics(), workers()
     nodes: dict[str, GraphNode] = {}
     edges: dict[tuple[str, str], GraphEdge] = {}
 
     def node(found: GraphNode) -> str:
         return nodes.setdefault(found.id, found).id
 
-    owners = {taken.group: taken.topic.owner for taken in CONSUMPTIONS}
-    for topic in topics:
+    owners = {taken.group: taken.topic.owner for taken in known.consumptions}
+    for topic in known.topics:
         here = node(GraphNode(f"topic:{topic.name}", "topic", topic.name, topic.owner, topic.name in ASIDE))
         for writer in topic.writers:
             for one in _nodes(writer, topic, owners):
@@ -85,9 +88,9 @@ def graph(topics: Iterable[Topic[Record]] = CATALOGUE) -> tuple[list[GraphNode],
         for reader in topic.readers:
             for one in _nodes(reader, topic, owners):
                 edges.setdefault((here, node(one)), GraphEdge(here, one.id, _group(one)))
-    for taken in CONSUMPTIONS:  # the catalogue's entry for a group takes precedence over the topic's list of readers
+    for taken in known.consumptions:  # the catalogue's entry for a group takes precedence over the topic's list of readers
         one = GraphNode(
-            f"group:{taken.group}", "worker" if taken.group in WORKERS else "processor", taken.group, taken.topic.owner
+            f"group:{taken.group}", "worker" if taken.group in answering else "processor", taken.group, taken.topic.owner
         )
         edges[f"topic:{taken.topic.name}", node(one)] = GraphEdge(f"topic:{taken.topic.name}", one.id, taken.group)
         for name in (*taken.retry_topics(), taken.dead_letter_topic):  # inner: drawn only on request
@@ -108,9 +111,10 @@ def _nodes(word: str, topic: Topic[Record], owners: dict[str, str]) -> list[Grap
     if word in PEOPLE or word.endswith(" command"):
         kind = PEOPLE.get(word, "operator")
         return [GraphNode(f"person:{kind}", "person", kind, aside=kind == "operator")]
-    names = ALIASES.get(word, (word,))
+    answering = workers()
+    names = tuple(sorted(answering)) if word == "workers" else ALIASES.get(word, (word,))
     return [
-        GraphNode(f"group:{name}", "worker" if name in WORKERS else "processor", name, owners.get(name, topic.owner))
+        GraphNode(f"group:{name}", "worker" if name in answering else "processor", name, owners.get(name, topic.owner))
         for name in names
     ]
 
@@ -139,14 +143,18 @@ class TopicAbout:
     aside: bool
 
 
-@cache
 def catalogue() -> list[TopicAbout]:
     """Every topic that provisioning creates: those of the catalogue, and the retry and dead-letter topics of their readers."""
-    made = {topic.name: topic for topic in CATALOGUE}
-    retries = {name: taken.topic for taken in CONSUMPTIONS for name in taken.retry_topics()}
-    dead = {taken.dead_letter_topic: taken.topic for taken in CONSUMPTIONS}
+    return _about(all_topics())
+
+
+@lru_cache(maxsize=2)
+def _about(known: Catalogue) -> list[TopicAbout]:
+    made = {topic.name: topic for topic in known.topics}
+    retries = {name: taken.topic for taken in known.consumptions for name in taken.retry_topics()}
+    dead = {taken.dead_letter_topic: taken.topic for taken in known.consumptions}
     found = []
-    for spec in specs():
+    for spec in specs(known.topics, known.consumptions):
         topic = made.get(spec.name)
         source = topic or retries.get(spec.name) or dead[spec.name]
         found.append(

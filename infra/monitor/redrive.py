@@ -94,13 +94,13 @@ class Redrives:
                 refused.append(RefusedLetter(position, why))
                 continue
             ready.append(position)
-            retry = letters.BY_TOPIC[position[0]].retry_topics()[0]
+            retry = letters.reader_of(position[0]).retry_topics()[0]
             targets[retry] = targets.get(retry, 0) + 1
         return RedrivePlan(ready, refused, targets)
 
     def _unfit(self, one: Letter, value: Any) -> str | None:
         try:
-            forms.encoded(self._ids, letters.BY_TOPIC[one.position[0]].topic.subject, value)
+            forms.encoded(self._ids, letters.reader_of(one.position[0]).topic.subject, value)
         except InvalidRequest as error:
             return str(error)
         return None
@@ -160,7 +160,7 @@ class Redrives:
             polled = browse.raw(self._address, wanted)
             if not len(polled):
                 return 0
-            subject = letters.BY_TOPIC[topic].topic.subject
+            subject = letters.reader_of(topic).topic.subject
             found = [(*place, offset) for place, offset in zip(polled.places, polled.offsets, strict=True)]
             values = {one: forms.encoded(self._ids, subject, order.edited[one]) for one in found if one in order.edited}
             out = letters.redrive(polled, range(len(polled)), values, self._clock.now_ms())

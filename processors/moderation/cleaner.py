@@ -8,9 +8,9 @@ from threading import Thread
 import structlog
 
 from schemas import avro
+from schemas.catalogue import catalogue
 from schemas.durations import DAY_MS
 from schemas.errors import MillraceError
-from schemas.topics import CATALOGUE
 from streams.claim_checks import ClaimChecks
 from streams.clock import Clock
 
@@ -21,7 +21,9 @@ MARGIN_MS = DAY_MS  # the broker deletes a record only together with its segment
 def lifetime_s() -> float:
     """The longest retention of a topic whose records refer to media, plus a day. Dead letters are kept longer: a dead letter that
     is redriven later is answered that its media are gone."""
-    retentions_ms = [topic.retention_ms for topic in CATALOGUE if topic.record is not None and _refers(topic.record_name)]
+    retentions_ms = [
+        topic.retention_ms for topic in catalogue().topics if topic.record is not None and _refers(topic.record_name)
+    ]
     return (max(retentions_ms) + MARGIN_MS) / 1000
 
 

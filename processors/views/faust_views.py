@@ -24,9 +24,10 @@ from faust.transport.drivers import aiokafka as driver
 from processors.settings import ViewSettings
 from processors.views import strikes
 from processors.views.windows import Minutes, Positions, trending
+from schemas.catalogue import catalogue
 from schemas.durations import HOUR_MS, MINUTE_MS
 from schemas.errors import RetryLater
-from schemas.topics import CATALOGUE, CONTENT_ACTIONS, REPLIES, USER_EVENTS_VALID
+from schemas.topics import CONTENT_ACTIONS, REPLIES, USER_EVENTS_VALID
 from streams.clock import SystemClock
 from streams.headers import whole
 from streams.ids import uuid7
@@ -42,7 +43,7 @@ GROUP = f"millrace-views-{uuid7(CLOCK.now_ms())}"
 WINDOW_MINUTES = 60  # longest window of trends, each of which is compared with the window before it
 # Events may be an hour ahead of the broker's clock, so the views read one hour more than they count.
 READ_MS = 2 * WINDOW_MINUTES * MINUTE_MS + HOUR_MS
-COUNTED = [topic for topic in CATALOGUE if topic.partitions > 1 and not topic.compacted and topic is not REPLIES]
+COUNTED = [topic for topic in catalogue().topics if topic.partitions > 1 and not topic.compacted and topic is not REPLIES]
 
 
 class _CommittedThread(driver.AIOKafkaConsumerThread):

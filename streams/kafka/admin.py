@@ -18,8 +18,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported at
     ResourceType,
 )
 
+from schemas.catalogue import topics_read_by
 from schemas.errors import BrokerUnavailable
-from schemas.topics import topics_read_by
 from streams.clock import SystemClock
 from streams.kafka import client_errors
 from streams.kafka.config import KafkaAddress, offsets_config
@@ -75,6 +75,18 @@ class KafkaAdmin:
                     raise client_errors.of_read(raised, f"create topic {name}") from raised
         self._wait_for_leaders([(spec.name, number) for spec in specs for number in range(spec.partitions)])
         return created
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete topics with all their records; returns when they are gone. Raises BrokerUnavailable."""
+        futures = self._admin.delete_topics(list(names), operation_timeout=LIMIT_S) if names else {}
+        for name, future in futures.items():
+            try:
+                future.result(LIMIT_S)
+            except KafkaException as raised:
+                raise client_errors.of_read(raised, f"{name} cannot be deleted") from raised
+        until_s = self._clock.monotonic_s() + LIMIT_S
+        while set(names) & self.partitions().keys() and self._clock.monotonic_s() < until_s:
+            self._clock.sleep(0.1)
 
     def grow(self, partitions: Mapping[str, int]) -> None:
         """Increase the partitions of topics to the given numbers, and wait until they appear. Raises BrokerUnavailable."""

@@ -36,15 +36,16 @@ def setting(default: Any, help_: str, minimum: float | None = None, maximum: flo
     return dataclasses.field(default=default, metadata={"help": help_, "minimum": minimum, "maximum": maximum, "was": was})
 
 
-def load(kind: type[T], env: Mapping[str, str], scope: str = "") -> T:
-    """The settings of a process. scope: the task or group whose own variables take precedence. Raises BadSettings with the
-    variable, its value and the allowed values."""
-    return kind(**{name: value for name, (value, _) in _values(kind, env, scope).items()})
+def load(kind: type[T], env: Mapping[str, str], scope: str = "", declared: Mapping[str, Any] | None = None) -> T:
+    """The settings of a process. scope: the task or group whose own variables take precedence. declared: values that a declaration
+    gives, by field; they count where no variable of that scope is set. Raises BadSettings with the variable, its value and the allowed
+    values."""
+    return kind(**{name: value for name, (value, _) in _values(kind, env, scope, declared or {}).items()})
 
 
 def origins(kind: type[Any], env: Mapping[str, str], scope: str = "") -> list[Origin]:
     """Each field with its value and its origin: a variable or the default. Raises BadSettings."""
-    values = _values(kind, env, scope)
+    values = _values(kind, env, scope, {})
     fields = {field.name: field for field in dataclasses.fields(kind)}
     return [
         Origin(
@@ -57,13 +58,15 @@ def origins(kind: type[Any], env: Mapping[str, str], scope: str = "") -> list[Or
     ]
 
 
-def _values(kind: type[Any], env: Mapping[str, str], scope: str) -> dict[str, tuple[Any, str]]:
+def _values(kind: type[Any], env: Mapping[str, str], scope: str, declared: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     hints = typing.get_type_hints(kind)
     values: dict[str, tuple[Any, str]] = {}
     for field in dataclasses.fields(kind):
         _refuse_old_name(field, env, scope)
         values[field.name] = (field.default, "default")
-        for variable in _variables(field.name, scope):
+        if field.name in declared:
+            values[field.name] = (declared[field.name], "declaration")
+        for variable in _variables(field.name, scope)[: 1 if field.name in declared else None]:
             if variable in env:
                 values[field.name] = (_parse(variable, env[variable], hints[field.name], field.metadata), variable)
                 break

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from scipy import ndimage, stats
 
+from inference_workers.kinds.image_classification import ImageInput
 from inference_workers.models.addresses import open_source
 from inference_workers.networks.embedding import WIDTH, reduced
 from inference_workers.task import Version, find_task
-from inference_workers.tasks.vision import VisionInput
 from schemas.signals import ALL, CATEGORY, EMBEDDED, EMBEDDING, SAID
 from streams.process.arguments import whole
 from tests.benchmarks.dependence import accuracies, entries_that_depend, named
@@ -229,7 +229,7 @@ def through_the_network(pixels: np.ndarray) -> tuple[Sequence[str], Matrix]:
     folder = open_source("shipped:vision-digits")
     task = find_task("vision")
     versions = {folder.name: Version(folder, task.load(folder, folder.name))}
-    (use,) = task.predict([VisionInput(one[..., None], 1) for one in pixels], versions).uses
+    (use,) = task.predict([ImageInput(one[..., None], 1) for one in pixels], versions).uses
     assert use.embedding is not None
     found = of_log(
         {

@@ -23,9 +23,10 @@ import psutil
 
 from infra.provision import provision
 from infra.settings import ROOT
+from schemas.catalogue import consumption
 from schemas.codec import Decoder, Encoder, read_any
 from schemas.encoding import Constant
-from schemas.topics import TASKS, consumption
+from schemas.topics import TASKS
 from streams import headers as h
 from streams.client import connect
 from streams.clock import SystemClock

@@ -15,8 +15,9 @@ from typing import Any
 
 from infra.local import processes
 from infra.settings import ROOT
+from schemas.catalogue import consumption
 from schemas.codec import Encoder, read_any
-from schemas.topics import CONTENT, consumption
+from schemas.topics import CONTENT
 from streams import headers as h
 from streams.clock import SystemClock
 from streams.headers import HeaderList

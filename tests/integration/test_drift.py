@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 from infra.settings import ROOT
+from schemas.catalogue import topic as topic_of
 from schemas.codec import Encoder
 from schemas.encoding import Constant
 from schemas.topics import DRIFT_EVENTS, PREDICTION_LOG, PREDICTION_OUTCOMES, TRAINING_EVENTS, TRAINING_REQUESTS
-from schemas.topics import topic as topic_of
 from streams.kafka.readback import records
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords

@@ -456,4 +456,4 @@ def test_a_broker_that_goes_is_said_and_the_look_goes_on_when_it_is_back(servers
 
 
 def test_the_letters_module_knows_every_dead_letter_topic(site: Site) -> None:
-    assert set(letters.BY_TOPIC) <= site.get("/api/snapshot")["topics"].keys()
+    assert set(letters.by_topic()) <= site.get("/api/snapshot")["topics"].keys()

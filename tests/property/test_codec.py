@@ -143,3 +143,11 @@ def test_nested_values_are_read_wherever_one_is_there(rows: list[tuple[str, bool
     assert columns.nested("images") == [record["images"] for record in records]
     assert columns.nested("video") == [record["video"] for record in records]
     assert columns.text("author_id") == [text for text, _, _ in rows]
+
+
+@given(st.integers(0, 5), st.integers(0, 7), st.sampled_from(["float", "double"]))
+def test_rows_of_an_array_are_written_as_lists_of_numbers(n: int, width: int, item: str) -> None:
+    schema = {"type": "record", "name": "Vector", "fields": [{"name": "v", "type": {"type": "array", "items": item}}]}
+    values = np.random.default_rng(n * 8 + width).standard_normal((n, width)).astype(np.float32)
+    expected = encode({"v": values.tolist()}, n, schema)
+    assert encode({"v": values}, n, schema) == expected

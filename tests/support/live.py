@@ -20,11 +20,12 @@ from inference_workers.task import Prediction, Prepared, Use, Versions
 from inference_workers.worker import TaskProcessor
 from processors.features.enrich import Enrich
 from schemas import avro
+from schemas.catalogue import consumption
 from schemas.codec import Encoder, read_any
 from schemas.columns import Columns
 from schemas.errors import ModelRefused, RetryLater
 from schemas.generated import Challenger, ModelUpdate, SwapAck, TranslationRequest
-from schemas.topics import MODEL_UPDATES, PREDICTION_LOG, SWAP_ACKS, TRANSLATION_RESULTS, consumption
+from schemas.topics import MODEL_UPDATES, PREDICTION_LOG, SWAP_ACKS, TRANSLATION_RESULTS
 from streams.claim_checks import ClaimChecks
 from streams.clock import ManualClock
 from streams.loop.outcome import Emit, Outcome
@@ -80,9 +81,9 @@ class ModelVersions:
         self.broker.create(MODEL_UPDATES.name, 1)
         self.sink = MemorySink(self.broker, "", None)
         self.acks: list[SwapAck] = []
-        monkeypatch.setattr(version_loading, "open_source", self.opened)
+        monkeypatch.setattr(version_loading, "open_for", self.opened)
 
-    def opened(self, uri: str, wanted: str | None = None) -> ModelFolder:
+    def opened(self, model: str, uri: str, wanted: str | None = None) -> ModelFolder:
         version = uri.removeprefix("file:/")
         if version in self.held_back:
             assert self.held_back[version].wait(10)

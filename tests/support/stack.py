@@ -16,7 +16,7 @@ import psutil
 
 from infra.local import run_state
 from infra.settings import ROOT, StackSettings
-from schemas.topics import topic as topic_of
+from schemas.catalogue import topic as topic_of
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import records
 from streams.process.settings import load

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from schemas.catalogue import consumption
 from schemas.errors import BadSettings
 from schemas.topic_kinds import Consumption
-from schemas.topics import PREDICTION_LOG, TASKS
+from schemas.topics import PREDICTION_LOG
 from schemas.vocabulary import Arm
 from streams import headers as h
 from streams.clock import SystemClock
@@ -65,7 +66,7 @@ def rescore(settings: TriggerSettings, model: str, version: str, from_ms: int, s
     task, asked = answered(address, ids, model, version, from_ms)
     if not asked:
         raise BadSettings(f"the log has no answer of {model} {version} in that time")
-    taken: Consumption = next(one for one in TASKS if one.group == task)
+    taken = consumption(task)
     redrive = 1 + _highest(address, ids, taken, asked, from_ms)
     starts, ends = (
         {place: min(offsets) for place, offsets in asked.items()},

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from inference_workers.models.addresses import ModelAddress, Scheme, open_local, open_source
+from inference_workers.models.addresses import ModelAddress, Scheme, open_for
 from inference_workers.models.folder import ModelFolder, open_folder
+from schemas.catalogue import declaration
 from schemas.codec import SchemaIds
 from schemas.errors import BadSettings, ModelRefused
 from schemas.generated import Challenger, ModelUpdate
@@ -44,11 +45,9 @@ def find_source(name: str, source: str, mlflow: str) -> Source:
         found = _registered(name, address, mlflow)
     elif address.scheme is Scheme.FILE:
         path = Path(address.name).resolve()
-        found = Source(open_local(path), f"file:{path}")
+        found = Source(open_for(name, f"file:{path}"), f"file:{path}")
     else:
-        found = Source(open_source(source), str(address))
-    if found.folder.name != name and not found.folder.of_others:
-        raise ModelRefused(f"{source} is a version of {found.folder.name}, not of {name}")
+        found = Source(open_for(name, source), str(address))
     return found
 
 
@@ -195,7 +194,10 @@ def before(name: str, written: Sequence[ModelUpdate]) -> Source:
 
 
 def shipped(name: str) -> Source:
-    return Source(open_source(f"shipped:{name}"), f"shipped:{name}")
+    """The version with which a model starts: the shipped one, or the one in its task's declaration."""
+    declared = declaration(name)
+    source = declared.model if declared is not None else f"shipped:{name}"
+    return Source(open_for(name, source), source)
 
 
 def as_shipped(name: str) -> ModelUpdate:
@@ -216,4 +218,4 @@ def opened(last: ModelUpdate) -> Source:
     """The version that an update names, checked if its files are on this machine."""
     if ModelAddress.parse(last.uri).scheme is Scheme.MLFLOW:
         return Source(_as_registered(last.model, last.version, last.digest), last.uri)
-    return Source(open_source(last.uri, last.digest), last.uri)
+    return Source(open_for(last.model, last.uri, last.digest), last.uri)

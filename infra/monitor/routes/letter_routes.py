@@ -118,4 +118,4 @@ def _mended(topic: str, value: dict[str, Any], actor: Actor) -> dict[str, Any]:
     why = permits.unmendable(topic)
     if why is not None:
         raise safety.NotAllowed(f"{topic}: {why}")
-    return permits.signed(letters.BY_TOPIC[topic].topic.name, value, actor.name)
+    return permits.signed(letters.reader_of(topic).topic.name, value, actor.name)

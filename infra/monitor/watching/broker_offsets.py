@@ -8,14 +8,18 @@ from infra.behind import LOOKED_BEHIND, looked
 from infra.monitor import pipeline
 from infra.monitor.watching.figures_history import Ends
 from infra.provision import specs
-from schemas.topics import CONSUMPTIONS
+from schemas.catalogue import catalogue
 from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.rows import Place
 
 FIRSTS_EVERY = 15  # in samples, because retention moves slowly
-GROUPS = (*(taken.group for taken in CONSUMPTIONS), *pipeline.JOB_GROUPS.values())
+
+
+def groups() -> tuple[str, ...]:
+    """All consumer groups whose positions are read."""
+    return (*(taken.group for taken in catalogue().consumptions), *pipeline.JOB_GROUPS.values())
 
 
 class BrokerOffsets:
@@ -42,7 +46,7 @@ class BrokerOffsets:
             places = [(spec.name, number) for spec in specs() for number in range(partitions.get(spec.name, 0))]
             self._firsts = self._admin.firsts(places)
         ends = self._admin.ends(list(self._firsts))
-        committed = self._admin.committed_of(GROUPS)
+        committed = self._admin.committed_of(groups())
         self._look_behind(ends, committed)
         rates = self._rates(ends, committed, elapsed_s) if self._samples else {}
         self._ends, self._committed = ends, committed

@@ -21,12 +21,17 @@ class Follower:
     def __init__(self, address: KafkaAddress, ids: SchemaIds, clock: Clock, story: Story) -> None:
         self._address, self._ids, self._clock, self._story = address, ids, clock, story
         self._reader: KafkaBroadcast | None = None
+        self._dead_letter_topics: set[str] = set()
 
     def follow(self) -> None:
         """Take the records since the last call; the first call, and the first after `leave`, reads to the ends. Raises
-        BrokerUnavailable, and RetryLater if the registry does not answer."""
+        BrokerUnavailable, and RetryLater if the registry does not answer. It starts from the beginning when a task was added or
+        removed."""
+        if self._dead_letter_topics != letters.by_topic().keys():
+            self.leave()
         if self._reader is None:
-            self._reader = KafkaBroadcast(self._address, [*TOPICS, *letters.BY_TOPIC], self._clock, self._starts())
+            self._dead_letter_topics = set(letters.by_topic())
+            self._reader = KafkaBroadcast(self._address, [*TOPICS, *self._dead_letter_topics], self._clock, self._starts())
             self._story.clear()
             until_s = self._clock.monotonic_s() + TO_END_LIMIT_S
             while not self._reader.at_end():
@@ -46,7 +51,7 @@ class Follower:
         statuses = [(WORKER_STATUS.name, number) for number in range(WORKER_STATUS.partitions)]
         starts: dict[Place, int] = dict(admin.offsets_at(statuses, self._clock.now_ms() - STATUSES_BACK_MS))
         # dead letters are kept for ever, and only the newest are held
-        dead = [(name, n) for name, taken in letters.BY_TOPIC.items() for n in range(taken.topic.partitions)]
+        dead = [(name, n) for name, taken in letters.by_topic().items() for n in range(taken.topic.partitions)]
         return starts | {place: max(0, end - MOST_LETTERS) for place, end in admin.ends(dead).items()}
 
     def _take(self, reader: KafkaBroadcast, wait_s: float) -> None:

@@ -10,7 +10,7 @@ from infra.metrics_page import Gpu
 from infra.monitor import pipeline
 from infra.monitor.letters import Letter
 from infra.monitor.watching import servers
-from infra.monitor.watching.broker_offsets import GROUPS
+from infra.monitor.watching.broker_offsets import groups as known_groups
 from infra.monitor.watching.figures_history import EVERY_S
 from infra.monitor.watching.sampler import Sampler
 from infra.monitor.watching.servers import Job, Process
@@ -124,7 +124,7 @@ class _Spoken:
 def snapshot(now_ms: int, story: Story, sampler: Sampler, processes: list[Process], trouble: str) -> Snapshot:
     spoken = _Spoken(story.statuses(), story.running(now_ms))
     waiting = _by_group(story.dead_letters().waiting())
-    groups = {group: _group(group, spoken, sampler, waiting.get(group, ()), now_ms) for group in GROUPS}
+    groups = {group: _group(group, spoken, sampler, waiting.get(group, ()), now_ms) for group in known_groups()}
     for loop, words in servers.troubles(processes).items():
         if (about := groups.get(loop.rpartition("-")[0])) is not None:
             about.wrong.append(words)

@@ -9,7 +9,7 @@ from typing import Any
 
 from infra import audit
 from infra.audit import Position
-from infra.monitor.letters import BY_TOPIC, DeadLetters, Letter, letter
+from infra.monitor.letters import DeadLetters, Letter, by_topic, letter
 from schemas import avro
 from schemas.codec import HEAD_BYTES, SchemaIds, schema_id_of
 from schemas.decoding import decode_one
@@ -141,7 +141,7 @@ class Story:
 
     def _take(self, polled: Polled, i: int, topic: str, ids: SchemaIds) -> None:
         """Decodes without the lock, because the registry may answer slowly, and readers must not wait for it."""
-        if topic in BY_TOPIC:
+        if topic in by_topic():
             found = letter(polled, i)
             with self._lock:
                 self._letter(found)

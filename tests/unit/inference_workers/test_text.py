@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference_workers.kinds.text_to_text import pair_of
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.addresses import open_source
 from inference_workers.networks.ngrams import MAX_CHARS, normalise
 from inference_workers.networks.visible_text import MOST_WINDOWS, WHOLE_CHARS, folded, typed, visible, windows
 from inference_workers.task import Version, Versions, find_task
 from inference_workers.tasks.moderation import TASK
-from inference_workers.tasks.translation import pair_of
 from processors.moderation.policy import REVIEW, Rules, decide
 from schemas.errors import InvalidRequest
 from streams.claim_checks import ClaimChecks

@@ -63,7 +63,7 @@ def test_the_open_topics_are_the_catalogues() -> None:
 
 
 def test_a_dead_letter_is_mended_only_where_its_record_could_be_produced() -> None:
-    for dead, taken in letters.BY_TOPIC.items():
+    for dead, taken in letters.by_topic().items():
         assert (permits.unmendable(dead) is None) == (taken.topic.name in OPEN), dead
 
 

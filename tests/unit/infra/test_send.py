@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from infra.cli import send
-from infra.cli.pace import FIRST, MOST, Window, in_order
-from infra.cli.request_input import Given, Line, requests
+from infra.sending import result_lines, send
+from infra.sending.pace import FIRST, MOST, Window, in_order
+from infra.sending.request_input import Given, Line, requests
 from infra.settings import StackSettings
 from schemas import avro
 from schemas.errors import BrokerUnavailable, InvalidRequest
@@ -259,7 +259,7 @@ def test_the_exit_code_says_when_any_was_not_answered_ok(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(send.SHOW, "translation", lambda result: None)
+    monkeypatch.setitem(result_lines.SHOW, "translation-result", lambda result: None)
     if not as_json and "ok" in statuses:
         statuses, code = [one for one in statuses if one != "ok"] or ["failed"], 1
     file = tmp_path / "lines"

@@ -19,12 +19,13 @@ from processors.features.feature_blob import EntityValues, pack
 from processors.features.online_store import MemoryStore
 from processors.features.recorded_features import RecordedFeatures
 from schemas import avro
+from schemas.catalogue import consumption
 from schemas.codec import Encoder, read_any
 from schemas.columns import Columns
 from schemas.encoding import Constant
 from schemas.errors import BadSettings, FeaturesRefused, RetryLater
 from schemas.features import USER
-from schemas.topics import CONTENT, MODERATION_VERDICTS, PREDICTION_LOG, consumption
+from schemas.topics import CONTENT, MODERATION_VERDICTS, PREDICTION_LOG
 from streams.claim_checks import ClaimChecks
 from streams.clock import ManualClock
 from streams.loop.outcome import Defer, Emit, Reject

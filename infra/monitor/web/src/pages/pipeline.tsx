@@ -17,7 +17,7 @@ const withControls = <T extends { height: number }>(bounds: T): T => ({ ...bound
 export default function Pipeline() {
   const { snapshot } = useLive();
   const { params } = usePlace();
-  const catalogue = useGet<Catalogue>("catalogue").data;
+  const catalogue = useGet<Catalogue>("catalogue", 5000).data; // tasks may be added and removed
   const all = params.get("show") === "all";
   const inner = params.get("inner") === "1";
   const active = activeGroups(snapshot).join();

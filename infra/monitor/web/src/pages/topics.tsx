@@ -19,7 +19,7 @@ interface Row {
 export default function Topics() {
   const { snapshot } = useLive();
   const { params } = usePlace();
-  const catalogue = useGet<Catalogue>("catalogue").data;
+  const catalogue = useGet<Catalogue>("catalogue", 5000).data; // tasks may be added and removed
   const search = params.get("q") ?? "";
   const kind = params.get("kind") ?? "topic";
   const rows = useMemo<Row[]>(() => {

@@ -1,83 +1,28 @@
-"""`./millrace send`: sends requests and prints the answers in the order of the input."""
+"""Results of `./millrace send` for people: a few lines for each record of a result."""
 
 from __future__ import annotations
 
-import asyncio
-import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from infra import console
-from infra.cli.pace import Window, in_order
-from infra.cli.request_input import Given, Line, requests
 from infra.records import readable
-from infra.running import addresses
-from infra.settings import StackSettings
-from schemas.errors import InvalidRequest, MillraceError
-from schemas.topics import consumption
-from streams.claim_checks import ClaimChecks
-from streams.client import Client, connect
+from schemas.catalogue import consumption
+from schemas.declared.own_records import common_fields
 from streams.terminal_text import as_json as json_line
 
-# Fraction of the deadline that an answer should take: a worker that becomes five times slower still answers in time.
-SHARE = 0.2
 
-
-def run(settings: StackSettings, task: str, given: Given, deadline_ms: int, as_json: bool) -> int:
-    """0 if every request was answered `ok`; 1 if any was invalid, expired, failed or got no answer."""
-    consumption(task)  # reports an unknown task before anything else
-    address, registry = addresses(settings)
-    lines = requests(task, given, ClaimChecks([settings.blob_root]))
-    return asyncio.run(_send(address.bootstrap, registry.url, task, lines, deadline_ms, as_json))
-
-
-async def _send(bootstrap: str, registry: str, task: str, lines: Iterator[Line], deadline_ms: int, as_json: bool) -> int:
-    statuses: Counter[str] = Counter()
-    window = Window(deadline_ms / 1000 * SHARE)
-    async with connect(bootstrap, registry, "millrace send") as client:
-        async for result in in_order(lines, lambda line: _answer(client, task, line, deadline_ms, window), window):
-            statuses[str(result["status"])] += 1
-            _show(task, result, as_json)
-    if statuses.total() > 1:
-        counts = ", ".join(f"{n} {status}" for status, n in statuses.most_common())
-        print(f"{statuses.total()} requests: {counts}", file=sys.stderr)
-    return 0 if statuses.total() == statuses["ok"] else 1
-
-
-async def _answer(client: Client, task: str, line: Line, deadline_ms: int, window: Window) -> dict[str, Any]:
-    """The result of one request; an error becomes the result. No request is sent twice."""
-    if line.error is not None:
-        return _failure("invalid", line.error)
-    begun_s = time.monotonic()
-    try:
-        result = await client.request(task, line.fields, deadline_ms=deadline_ms)
-    except InvalidRequest as error:
-        return _failure("invalid", error)
-    except MillraceError as error:
-        window.answered(time.monotonic() - begun_s, False)
-        return _failure("not-answered", error)
-    window.answered(time.monotonic() - begun_s, result["status"] != "expired")
-    return result
-
-
-def _failure(status: str, error: MillraceError) -> dict[str, Any]:
-    return {"request_id": None, "status": status, "error_code": error.code, "error_message": str(error)}
-
-
-# --- output ------------------------------------------------------------------------------------------------------------
-
-
-def _show(task: str, result: dict[str, Any], as_json: bool) -> None:
+def show(task: str, result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json_line(result, default=readable), flush=True)
         return
+    results = consumption(task).results
+    result_record = results.record_name if results is not None else ""
     if result["status"] != "ok":
         error = f"{result['error_code']}: {result['error_message'] or ''}"
         console.out.print(f"[red]{console.escape(str(result['status']))}[/]  {console.escape(error)}")
         return
-    SHOW[task](result)
+    SHOW.get(result_record, _show_fields)(result)
     models = ", ".join(f"{model['name']} {model['version']} ({model['arm']})" for model in result["models"])
     console.out.print(
         f"  [dim]{console.escape(models)} · batch of {result['batch_size']} · queued "
@@ -142,9 +87,59 @@ def _show_transcript(result: dict[str, Any]) -> None:
         )
 
 
+def _show_labels(result: dict[str, Any]) -> None:
+    if result.get("value") is not None:
+        console.out.print(f"[bold]{result['value']:g}[/]")
+    for ranked in result["labels"]:
+        bar = "█" * round(ranked["probability"] * 20)
+        style = "[bold]" if ranked["positive"] else "[dim]"
+        console.out.print(f"  {style}{console.escape(ranked['label']):<20}{ranked['probability']:6.3f}  {bar}[/]")
+
+
+def _show_entities(result: dict[str, Any]) -> None:
+    if not result["entities"]:
+        console.out.print("  [dim](nothing is named)[/]")
+    for entity in result["entities"]:
+        place = f"{entity['start']}–{entity['end']}"
+        console.out.print(
+            f"  {console.escape(entity['label']):<10}{entity['probability']:6.3f}  {place:<10}{console.escape(entity['text'])}"
+        )
+
+
+def _show_embedding(result: dict[str, Any]) -> None:
+    vector = result["embedding"]
+    first = ", ".join(f"{number:.4f}" for number in vector[:6])
+    console.out.print(
+        f"{len(vector)} numbers: {first}, …" + ("  [yellow]the end of the text was left out[/]" if result["truncated"] else "")
+    )
+
+
+def _show_lines(result: dict[str, Any]) -> None:
+    for note in result["notes"]:
+        console.out.print(f"  [yellow]{console.escape(note)}[/]")
+    if not result["lines"]:
+        console.out.print("  [dim](no text)[/]")
+    for line in result["lines"]:
+        console.out.print(f"  {line['probability']:6.3f}  {console.escape(line['text'])}")
+
+
+def _show_fields(result: dict[str, Any]) -> None:
+    """The own fields of a task whose code is somebody's own."""
+    for name, value in result.items():
+        if name not in COMMON_FIELDS:
+            console.out.print(f"  {name}: {console.escape(json_line(value, default=readable))}")
+
+
+COMMON_FIELDS = frozenset(field["name"] for field in common_fields())
+# By the record of the result.
 SHOW: dict[str, Callable[[dict[str, Any]], None]] = {
-    "moderation": _show_verdict,
-    "vision": _show_classes,
-    "translation": _show_translation,
-    "transcription": _show_transcript,
+    "moderation-verdict": _show_verdict,
+    "vision-result": _show_classes,
+    "translation-result": _show_translation,
+    "transcription-result": _show_transcript,
+    "text-classification-result": _show_labels,
+    "tabular-result": _show_labels,
+    "token-classification-result": _show_entities,
+    "embedding-result": _show_embedding,
+    "ocr-result": _show_lines,
 }

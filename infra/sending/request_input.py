@@ -8,13 +8,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from schemas.catalogue import consumption
 from schemas.errors import InvalidRequest
-from schemas.topics import consumption
 from streams.claim_checks import ClaimChecks, split_media
 from streams.clock import SystemClock
 from streams.ids import uuid7
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Given:
     top: int = 5
     author: str | None = None
     jsonl: Path | None = None
+    json: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,24 @@ def _from_arguments(task: str, given: Given, claim_checks: ClaimChecks) -> Itera
     def media(file: Path) -> dict[str, Any]:
         return split_media({"data": _bytes_of(file)}, claim_checks)
 
-    match task:
-        case "vision":
+    match consumption(task).topic.record_name:
+        case "vision-request":
             for file in _at_least_one(given.images, "--image FILE"):
                 yield {"image": media(file), "top": given.top}
-        case "transcription":
+        case "ocr-request":
+            for file in _at_least_one(given.images, "--image FILE"):
+                yield {"image": media(file)}
+        case "transcription-request":
             for file in _at_least_one(given.audio, "--audio FILE"):
                 yield {"audio": media(file)}
-        case "translation":
+        case "translation-request":
             for text in _texts(given):
                 yield {"text": text, "source": given.source, "target": given.target}
+        case "text-request":
+            for text in _texts(given):
+                yield {"text": text}
+        case record if record != "content":
+            yield from (_with_files(_fields_of(text), claim_checks) for text in _at_least_one(given.json, "--json OBJECT"))
         case _ if given.images or given.video:
             item: dict[str, Any] = {"text": " ".join(_texts(given)) if given.texts or given.files else None}
             item |= {"author_id": given.author, "images": [media(file) for file in given.images]}
@@ -83,10 +94,10 @@ def _from_arguments(task: str, given: Given, claim_checks: ClaimChecks) -> Itera
                 yield {"text": text, "author_id": given.author}
 
 
-def _at_least_one(files: list[Path], option: str) -> list[Path]:
-    if not files:
+def _at_least_one(values: list[T], option: str) -> list[T]:
+    if not values:
         raise InvalidRequest(f"nothing to send: pass {option} (may be repeated) or --jsonl FILE")
-    return files
+    return values
 
 
 def _texts(given: Given) -> Iterator[str]:

@@ -1,0 +1,124 @@
+"""Models of tables in ONNX, as the exporters of scikit-learn, XGBoost and LightGBM write them.
+
+Inputs: one per column, or one matrix whose columns the declaration names. Outputs: probabilities, as an array or as one map per
+row, or predicted numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inference_workers.backends.onnx import ANY, OnnxInput, OnnxNetwork
+from inference_workers.models.folder import ModelFolder
+from schemas.errors import ModelRefused
+
+NUMBER_TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
+TEXT_TYPE = "tensor(string)"
+
+
+class OnnxTable:
+    def __init__(self, folder: ModelFolder, columns: Sequence[str] = (), labels: Sequence[str] = ()) -> None:
+        """columns: names of the columns of a model with one matrix. labels: names of its classes, in its order. Raises ModelRefused."""
+        file = folder.path if folder.path.is_file() else folder.path / folder.config.get("file", "model.onnx")
+        self._network = OnnxNetwork(folder, file.name) if folder.path.is_dir() else OnnxNetwork.of_file(file)
+        self._path = file
+        self._matrix = _matrix_of(self._network.inputs)
+        columns = tuple(columns) or tuple(folder.config.get("columns", ()))
+        self.numbers, self.categories = self._columns(columns)
+        self.labels = self._labels(tuple(labels) or folder.coverage)
+
+    def _columns(self, columns: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names of the numeric and of the categorical columns."""
+        inputs = self._network.inputs
+        for given in inputs:
+            if given.type not in NUMBER_TYPES and given.type != TEXT_TYPE:
+                raise ModelRefused(f"{self._path}: input {given.name} has type {given.type}; a table has numbers and texts")
+        if self._matrix is None:
+            if columns and set(columns) != {given.name for given in inputs}:
+                raise ModelRefused(
+                    f"{self._path} has the columns {', '.join(given.name for given in inputs)}, not {', '.join(columns)}"
+                )
+            texts = tuple(given.name for given in inputs if given.type == TEXT_TYPE)
+            return tuple(given.name for given in inputs if given.type != TEXT_TYPE), texts
+        if not columns or self._matrix.width not in (len(columns), ANY):
+            width = "any number of" if self._matrix.width == ANY else self._matrix.width
+            raise ModelRefused(
+                f"{self._path} has one input of {width} columns, and {len(columns)} are named: "
+                'columns = ["first", "second", …] in the declaration names them, in the order of the training data'
+            )
+        return (columns, ()) if self._matrix.type != TEXT_TYPE else ((), columns)
+
+    def _labels(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        example: dict[str, float | str] = {**dict.fromkeys(self.numbers, 0.0), **dict.fromkeys(self.categories, "")}
+        outputs = self._network.run(self._inputs([example]))
+        found = _classes(outputs)
+        if found is None:
+            if labels:
+                raise ModelRefused(f"{self._path} predicts numbers; it has no classes to be named {', '.join(labels)}")
+            return ()
+        if labels and len(labels) != len(found):
+            raise ModelRefused(f"{self._path} has {len(found)} classes, and labels names {len(labels)}: {', '.join(labels)}")
+        return labels or found
+
+    def scores(self, rows: Sequence[Mapping[str, float | str]]) -> npt.NDArray[np.float32]:
+        """Float32 (n, labels) probabilities, or float32 (n, 1) predicted numbers."""
+        outputs = self._network.run(self._inputs(rows))
+        if not self.labels:
+            return _numbers(outputs).reshape(len(rows), 1).astype(np.float32)
+        probabilities = _probabilities(outputs)
+        if isinstance(probabilities, list):
+            keys = list(probabilities[0])
+            return np.array([[row[key] for key in keys] for row in probabilities], np.float32)
+        as_float32: npt.NDArray[np.float32] = probabilities.astype(np.float32)
+        return as_float32
+
+    def _inputs(self, rows: Sequence[Mapping[str, float | str]]) -> dict[str, npt.NDArray[Any]]:
+        if self._matrix is not None:
+            columns = self.numbers or self.categories
+            return {self._matrix.name: np.array([[row[name] for name in columns] for row in rows], _dtype(self._matrix))}
+        return {
+            given.name: np.array([row[given.name] for row in rows], _dtype(given)).reshape((-1, 1) if given.width else (-1,))
+            for given in self._network.inputs
+        }
+
+    def close(self) -> None:
+        self._network.close()
+
+
+def _dtype(given: OnnxInput) -> Any:
+    return object if given.type == TEXT_TYPE else NUMBER_TYPES[given.type]
+
+
+def _matrix_of(inputs: Sequence[OnnxInput]) -> OnnxInput | None:
+    """The only input, if it has several columns, or any number of them."""
+    return inputs[0] if len(inputs) == 1 and (inputs[0].width > 1 or inputs[0].width == ANY) else None
+
+
+def _probabilities(outputs: Mapping[str, Any]) -> Any:
+    """The output with probabilities: a list of maps (ZipMap), or float (n, classes). None for a model that predicts numbers."""
+    for value in outputs.values():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return value
+    floats = [
+        value for value in outputs.values() if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2
+    ]
+    return floats[0] if len(outputs) > 1 and floats and floats[0].shape[1] > 1 else None
+
+
+def _classes(outputs: Mapping[str, Any]) -> tuple[str, ...] | None:
+    probabilities = _probabilities(outputs)
+    if probabilities is None:
+        return None
+    if isinstance(probabilities, list):
+        return tuple(str(key) for key in probabilities[0])
+    return tuple(str(number) for number in range(probabilities.shape[1]))
+
+
+def _numbers(outputs: Mapping[str, Any]) -> npt.NDArray[Any]:
+    (value, *_) = outputs.values()
+    numbers: npt.NDArray[Any] = np.asarray(value)
+    return numbers

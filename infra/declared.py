@@ -1,0 +1,52 @@
+"""Declared tasks on this machine: the file that people write, the copy that processes follow, and the step from one to the other.
+
+People write `millrace.toml`. Processes follow a copy in the run folder, which changes only when the topics of its tasks exist. So a
+worker that starts again finds the task as it was set up, even if somebody is editing the file at that moment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra.settings import FOLLOWED, StackSettings
+from schemas import catalogue
+from schemas.declared import declaration_file, declarations
+from schemas.declared.declarations import Declaration
+
+
+def followed(settings: StackSettings) -> Path:
+    """The copy that processes follow."""
+    return settings.run_folder.resolve() / FOLLOWED
+
+
+def declared(settings: StackSettings) -> tuple[Declaration, ...]:
+    """The tasks in the file that people write; none if there is no file. Raises BadDeclaration."""
+    file = Path(settings.declarations)
+    return declaration_file.read(file) if file.exists() else ()
+
+
+def in_force(settings: StackSettings) -> tuple[Declaration, ...]:
+    """The tasks that processes follow. Raises BadDeclaration."""
+    file = followed(settings)
+    return declaration_file.read(file) if file.exists() else ()
+
+
+def follow(settings: StackSettings, wanted: Sequence[Declaration]) -> None:
+    """Replace the copy as a whole."""
+    file = followed(settings)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    staging = file.with_suffix(".part")
+    staging.write_text(declarations.text_of(wanted))
+    os.replace(staging, file)
+    os.environ[catalogue.VARIABLE] = str(file)
+
+
+def changed(before: Sequence[Declaration], wanted: Sequence[Declaration]) -> list[str]:
+    """Names of tasks that are no longer declared, or not as they were."""
+    return [task.name for task in before if task not in wanted]
+
+
+def workers(settings: StackSettings, task: Declaration) -> int:
+    return task.workers or settings.workers

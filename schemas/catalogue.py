@@ -1,0 +1,87 @@
+"""All topics and consumer groups of this installation: those of `topics.py`, and those of the tasks that its people declared.
+
+A process finds the declared tasks in the file that MILLRACE_TASKS names. It is read again when it changes, so that a running
+process knows a task that was added. Without the variable or the file there are only the shipped tasks.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from schemas import topics
+from schemas.declared import declaration_file
+from schemas.declared.declarations import Declaration
+from schemas.errors import BadSettings
+from schemas.topic_kinds import Consumption, Record, Topic
+
+VARIABLE = "MILLRACE_TASKS"
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Compared by identity: a file that did not change gives the same object."""
+
+    declared: tuple[Declaration, ...]
+    topics: tuple[Topic[Record], ...]
+    tasks: tuple[Consumption, ...]
+    consumptions: tuple[Consumption, ...]
+
+
+def with_declared(declared: tuple[Declaration, ...]) -> Catalogue:
+    """Raises BadDeclaration if the records of a task's code cannot be used."""
+    added = [declaration.consumption() for declaration in declared]
+    results = [task.results for task in added if task.results is not None]
+    return Catalogue(
+        declared,
+        (*topics.CATALOGUE, *(topic for pair in zip((task.topic for task in added), results, strict=True) for topic in pair)),
+        (*topics.TASKS, *added),
+        (*topics.CONSUMPTIONS, *added),
+    )
+
+
+def catalogue() -> Catalogue:
+    """Raises BadDeclaration if the file of declared tasks has an error."""
+    name = os.environ.get(VARIABLE, "")
+    try:
+        state = Path(name).stat() if name else None
+    except FileNotFoundError:
+        state = None
+    return _read(name, state.st_mtime_ns, state.st_size, state.st_ino) if state is not None else _read("", 0, 0, 0)
+
+
+@lru_cache(maxsize=4)
+def _read(name: str, _mtime_ns: int, _bytes: int, _inode: int) -> Catalogue:
+    """The last three say which content of the file was read."""
+    return with_declared(declaration_file.read(Path(name)) if name else ())
+
+
+def topic(name: str) -> Topic[Record]:
+    """Raises BadSettings if there is no such topic."""
+    for candidate in catalogue().topics:
+        if candidate.name == name:
+            return candidate
+    raise BadSettings(f"there is no topic {name}; the topics are {', '.join(known.name for known in catalogue().topics)}")
+
+
+def consumption(task: str) -> Consumption:
+    """Raises BadSettings if no task has that name."""
+    for candidate in catalogue().tasks:
+        if candidate.group == task:
+            return candidate
+    raise BadSettings(f"there is no task {task!r}; the tasks are {', '.join(known.group for known in catalogue().tasks)}")
+
+
+def declaration(task: str) -> Declaration | None:
+    """None for a shipped task, and for a name that no task has."""
+    return next((candidate for candidate in catalogue().declared if candidate.name == task), None)
+
+
+def topics_read_by(group: str) -> tuple[str, ...]:
+    """The names of the topics in which a consumer group commits offsets; empty for a group that is not known."""
+    for candidate in catalogue().consumptions:
+        if candidate.group == group:
+            return (candidate.topic.name, *candidate.retry_topics())
+    return topics.FLINK_READS.get(group, ())
