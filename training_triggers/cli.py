@@ -61,6 +61,10 @@ def _add_training(commands: Any) -> None:
 
 
 def _add_versions(commands: Any) -> None:
+    seal = _add(commands, "seal", "write the manifest of a model folder, with a digest of every file")
+    seal.add_argument("folder", type=Path)
+    seal.add_argument("--name", required=True)
+    seal.add_argument("--version", required=True)
     register = _add(commands, "register", "register a model folder as a version in the MLflow registry", as_json=True)
     register.add_argument("folder", type=Path)
     register.add_argument("--metrics", type=Path, help="file with a JSON object of metrics")
@@ -135,6 +139,16 @@ def _train(chosen: argparse.Namespace) -> None:
 
         found = ModelRegistry(_settings().mlflow).register(chosen.out, made.metrics, made.losses)
         say(f"registered as version {found.number} of {found.name}")
+
+
+def _seal(chosen: argparse.Namespace) -> None:
+    from inference_workers.models.folder import open_folder, write_manifest
+
+    if not chosen.folder.is_dir():
+        raise BadSettings(f"{chosen.folder} is not a folder")
+    digest = write_manifest(chosen.folder, chosen.name, chosen.version)
+    open_folder(chosen.folder, digest)
+    print(f"{chosen.folder} is {chosen.name} {chosen.version}, digest {digest}")
 
 
 def _register(chosen: argparse.Namespace) -> None:
@@ -324,6 +338,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "runs": _runs,
     "run": _run,
     "request": _request,
+    "seal": _seal,
     "register": _register,
     "promote": _promote,
     "rollback": _rollback,

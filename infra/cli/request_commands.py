@@ -32,7 +32,7 @@ def send(
         Path | None,
         typer.Option(help='File with one JSON request per line; {"file": "path"} stands for media; - reads standard input.'),
     ] = None,
-    json: Annotated[list[str] | None, typer.Option(help="A request as JSON, for any task. May be repeated.")] = None,
+    request: Annotated[list[str] | None, typer.Option(help="A request as JSON, for any task. May be repeated.")] = None,
     deadline_ms: Annotated[
         int, typer.Option(help="Milliseconds to wait for each answer, counted from sending.", min=1, max=86_400_000)
     ] = 10_000,
@@ -44,7 +44,7 @@ def send(
     from infra.sending import send as run
     from infra.sending.request_input import Given
 
-    given = Given(text or [], file or [], image or [], video, audio or [], source, target, top, author, jsonl, json or [])
+    given = Given(text or [], file or [], image or [], video, audio or [], source, target, top, author, jsonl, request or [])
     sys.exit(run.run(settings(), task, given, deadline_ms, as_json))
 
 

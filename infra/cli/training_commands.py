@@ -98,6 +98,16 @@ def models_train(
     sys.exit(python("training_triggers", *words, MILLRACE_MLFLOW=mlflow_address(current)))
 
 
+@models_app.command("seal")
+def models_seal(
+    folder: Annotated[Path, typer.Argument(help="Folder with config.json, signature.json and the weights.")],
+    name: Annotated[str, typer.Option(help="Name of the model: that of its task.")],
+    version: Annotated[str, typer.Option(help="Version; each content of the folder needs its own.")],
+) -> None:
+    """Write the manifest of a model folder of your own, so that workers can check every file."""
+    sys.exit(python("training_triggers", "seal", str(folder.resolve()), "--name", name, "--version", version))
+
+
 @models_app.command("register")
 def models_register(
     folder: Annotated[Path, typer.Argument(help="A model folder.")],

@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from infra import console, declared
-from infra.local import feature_servers, processes, run_state
+from infra.local import feature_servers, kept, processes, run_state
+from infra.local.processes import ProcessFailed
 from infra.settings import ROOT, StackSettings
 from schemas import catalogue
 from schemas.errors import BadSettings
 from schemas.topics import ACCURACY, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TIMELY, VALIDATE
 from streams import local_http
+from streams.clock import SystemClock
 
 START_LIMIT_S = 60.0
 DECLARED_LIMIT_S = 300.0  # the model of a declared task may be large, and may have to be downloaded
@@ -68,8 +70,16 @@ def start(settings: StackSettings, running: run_state.State, names: str, slot: i
     started = processes.start_kept(settings.run_folder, name, command, process_environment(settings, running))
     running.put(started)
     run_state.write(settings.run_folder, running)
-    loops, limit_s = run_state.loops_of(name), START_LIMIT_S if catalogue.declaration(names) is None else DECLARED_LIMIT_S
-    return lambda: processes.wait_until(lambda: _assigned(log, offset, loops), started, limit_s)
+    loops = run_state.loops_of(name)
+    if catalogue.declaration(names) is None:
+        return lambda: processes.wait_until(lambda: _assigned(log, offset, loops), started, START_LIMIT_S)
+
+    def ready() -> bool:
+        if trouble := kept.read(log).trouble(SystemClock().now_ms()):
+            raise ProcessFailed(f"{name} {trouble}. {processes.log_tail(log)}")
+        return _assigned(log, offset, loops)
+
+    return lambda: processes.wait_until(ready, started, DECLARED_LIMIT_S)
 
 
 def _start_views(settings: StackSettings, running: run_state.State, slot: int) -> Wait | None:

@@ -84,7 +84,7 @@ def _from_arguments(task: str, given: Given, claim_checks: ClaimChecks) -> Itera
             for text in _texts(given):
                 yield {"text": text}
         case record if record != "content":
-            yield from (_with_files(_fields_of(text), claim_checks) for text in _at_least_one(given.json, "--json OBJECT"))
+            yield from (_with_files(_fields_of(text), claim_checks) for text in _at_least_one(given.json, "--request JSON"))
         case _ if given.images or given.video:
             item: dict[str, Any] = {"text": " ".join(_texts(given)) if given.texts or given.files else None}
             item |= {"author_id": given.author, "images": [media(file) for file in given.images]}

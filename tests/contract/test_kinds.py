@@ -17,7 +17,7 @@ from inference_workers.check import CHECKS, CheckFailed, Subject, columns_of, ex
 from inference_workers.kinds.tabular import Tabular
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.addresses import open_for
-from inference_workers.task import KIND_MODULES, Task, Version, find_task
+from inference_workers.task import KIND_MODULES, Task, Version, find_task, loaded
 from schemas import catalogue
 from schemas.declared.declarations import Declaration, text_of
 from schemas.declared.task_kinds import TaskKind
@@ -221,4 +221,4 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.
             made.consumption(), "mine", "hf:x", {}
         )
         with pytest.raises(ModelRefused):
-            task.load(open_for("mine", f"hf:{tmp_path}"), "mine")
+            loaded(task, open_for("mine", f"hf:{tmp_path}"), "mine")
