@@ -112,7 +112,7 @@ KIND_MODULES: Mapping[TaskKind, str] = {
     TaskKind.TOKEN_CLASSIFICATION: "token_classification",
     TaskKind.EMBEDDING: "text_embedding",
     TaskKind.IMAGE_CLASSIFICATION: "image_classification",
-    TaskKind.OCR: "ocr",
+    TaskKind.OCR: "picture_text",
     TaskKind.TRANSCRIPTION: "sound_transcription",
     TaskKind.TEXT_TO_TEXT: "text_to_text",
     TaskKind.TABULAR: "tabular",

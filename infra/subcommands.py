@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ import typer
 from infra.run_module import INTERRUPTED
 from infra.settings import FOLLOWED, ROOT, StackSettings
 from schemas.catalogue import VARIABLE
-from schemas.errors import BrokerUnavailable, InvalidRequest
+from schemas.errors import BadSettings, BrokerUnavailable, InvalidRequest
 from streams.process.settings import load
 
 LEAVE_LIMIT_S = 10.0  # how long a command may take to end after Ctrl-C
@@ -38,10 +39,14 @@ def within(above: float, maximum: float) -> Callable[[float], float]:
 
 
 def settings() -> StackSettings:
-    """Also makes this command, and the commands that it runs, know the declared tasks that this home's processes follow."""
-    current = load(StackSettings, os.environ)
-    os.environ.setdefault(VARIABLE, str(current.run_folder.resolve() / FOLLOWED))
-    return current
+    return load(StackSettings, os.environ)
+
+
+def know_declared_tasks() -> None:
+    """Make this process, and the commands that it runs, know the declared tasks that this home's processes follow. An invalid setting is
+    left to the command that needs it."""
+    with suppress(BadSettings):
+        os.environ.setdefault(VARIABLE, str(settings().run_folder.resolve() / FOLLOWED))
 
 
 def with_monitor(monitor: bool) -> StackSettings:

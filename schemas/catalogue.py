@@ -13,7 +13,7 @@ from pathlib import Path
 
 from schemas import topics
 from schemas.declared import declaration_file
-from schemas.declared.declarations import Declaration
+from schemas.declared.declarations import BadDeclaration, Declaration
 from schemas.errors import BadSettings
 from schemas.topic_kinds import Consumption, Record, Topic
 
@@ -47,8 +47,10 @@ def catalogue() -> Catalogue:
     name = os.environ.get(VARIABLE, "")
     try:
         state = Path(name).stat() if name else None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         state = None
+    except OSError as error:
+        raise BadDeclaration(f"{VARIABLE} names {name}, which cannot be read: {error.strerror}") from error
     return _read(name, state.st_mtime_ns, state.st_size, state.st_ino) if state is not None else _read("", 0, 0, 0)
 
 

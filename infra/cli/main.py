@@ -18,6 +18,7 @@ from infra.cli import (
     task_commands,
     training_commands,
 )
+from infra.subcommands import know_declared_tasks
 from schemas.errors import MillraceError
 from streams.terminal_text import visible
 
@@ -42,6 +43,7 @@ for group in (
 
 def main() -> None:
     """Errors of Millrace and of the disk print one line and exit with code 1; Ctrl-C exits with 130."""
+    know_declared_tasks()
     try:
         app(prog_name="./millrace")
     except MillraceError as error:
