@@ -44,7 +44,10 @@ class KafkaAdmin:
         self._clock, self._address = SystemClock(), address
         self._members: dict[str, Consumer] = {}  # by group
         self._lock = Lock()
-        self._admin = AdminClient({"bootstrap.servers": address.bootstrap, "log_level": 2}, logger=None)
+        self._admin = self._client()
+
+    def _client(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self._address.bootstrap, "log_level": 2}, logger=None)
 
     def brokers(self, limit_s: float = 5.0) -> int:
         """Number of brokers that answer. Raises BrokerUnavailable."""
@@ -108,7 +111,8 @@ class KafkaAdmin:
             self._clock.sleep(0.1)
 
     def _wait_for_leaders(self, places: Sequence[Place]) -> None:
-        """Wait, with a limit, until new topics can be read and written: this is not the case immediately after their creation."""
+        """Wait, with a limit, until new topics can be read and written: this is not the case immediately after their creation. Each try
+        has a client of its own: one that once saw no leaders may go on seeing none until its metadata are a minute old."""
         until_s = self._clock.monotonic_s() + LEADERS_LIMIT_S
         while True:
             try:
@@ -118,6 +122,7 @@ class KafkaAdmin:
                 if self._clock.monotonic_s() > until_s:
                     raise
                 self._clock.sleep(0.1)
+                self._admin = self._client()
 
     def config_of(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
