@@ -44,7 +44,10 @@ def fix() -> None:
 def bench(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(help="worker, latency, processes, peers, tasks, swap, features, drift, gate, retraining or monitor.")
+        str,
+        typer.Argument(
+            help="worker, latency, processes, peers, tasks, models, swap, features, drift, gate, retraining or monitor."
+        ),
     ],
     as_json: Json = False,
 ) -> None:

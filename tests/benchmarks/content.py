@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from inference_workers.networks.speech import RATE_HZ
 from tests.support import media
@@ -22,17 +22,24 @@ SENTENCES = (
 )
 
 
-def requests(task: str, distinct: int = 32) -> list[dict[str, Any]]:
+def requests(record: str, distinct: int = 32) -> list[dict[str, Any]]:
+    """record: the name of the request's record."""
     random = np.random.default_rng(5)
-    match task:
-        case "moderation":
+    match record:
+        case "content":
             return [
                 {"content_id": f"c-{i}", "text": SENTENCES[i % 8] * (1 + i % 4), "images": [{"data": _photo(random)}]}
                 for i in range(distinct)
             ]
-        case "vision":
+        case "vision-request":
             return [{"image": {"data": _photo(random)}, "top": 3} for _ in range(distinct)]
-        case "translation":
+        case "ocr-request":
+            return [{"image": {"data": _sign(SENTENCES[i % 8])}} for i in range(distinct)]
+        case "text-request":
+            return [{"text": SENTENCES[i % 8] * (1 + i % 4)} for i in range(distinct)]
+        case "tabular-request":
+            return [{"numbers": {"amount": float(i), "hour": i % 24.0}, "categories": {}} for i in range(distinct)]
+        case "translation-request":
             return [{"text": f"{SENTENCES[i % 8]}", "source": "en", "target": "fr"} for i in range(distinct)]
         case _:
             return [{"audio": {"data": _speech(random)}} for _ in range(distinct)]
@@ -42,6 +49,13 @@ def _photo(random: np.random.Generator) -> bytes:
     """A JPEG of 320 × 240, smooth like a photo."""
     small = random.integers(0, 256, (12, 16, 3)).astype(np.uint8)
     return media.encoded(Image.fromarray(small).resize((320, 240), Image.Resampling.BICUBIC), "JPEG")
+
+
+def _sign(text: str) -> bytes:
+    """A PNG of 320 × 64 with one line of text."""
+    picture = Image.new("RGB", (320, 64), "white")
+    ImageDraw.Draw(picture).text((10, 16), text, "black", ImageFont.load_default(20))
+    return media.encoded(picture, "PNG")
 
 
 def _speech(random: np.random.Generator) -> bytes:

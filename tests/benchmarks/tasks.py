@@ -50,7 +50,10 @@ RATE_PER_S = 20
 def encoded(task: str, ids: Any) -> list[bytes]:
     taken = consumption(task)
     encoder = Encoder.of(taken.topic, ids)
-    return [encoder.encode({name: Constant(_whole(value)) for name, value in one.items()}, 1)[0] for one in requests(task)]
+    return [
+        encoder.encode({name: Constant(_whole(value)) for name, value in one.items()}, 1)[0]
+        for one in requests(taken.topic.record_name)
+    ]
 
 
 def _whole(value: Any) -> Any:
@@ -64,14 +67,14 @@ def _whole(value: Any) -> Any:
 
 def raw(task_name: str, seconds: float) -> None:
     from inference_workers.media.reader import MediaReader
-    from inference_workers.models.addresses import open_source
+    from inference_workers.models.addresses import open_for
     from inference_workers.task import Version, find_task
     from schemas import avro
     from streams.claim_checks import ClaimChecks
     from streams.process.shell import spare_the_collector
 
     task = find_task(task_name)
-    folders = {model: open_source(source) for model, source in task.models.items()}
+    folders = {model: open_for(model, source) for model, source in task.models.items()}
     versions = {model: Version(folder, task.load(folder, model)) for model, folder in folders.items()}
     record, ids = task.consumption.topic.record_name, MemoryRegistry()
     ids.register(task.consumption.topic.subject, avro.schema(record))
@@ -172,9 +175,9 @@ def measure_topics(bootstrap: str, registry: str, task: str, worker: Worker, cou
     return {"records_s": after_first / ((stamps[-1] - first) / 1000), "cpu_us": cpu_us, "sizes": Counter(sizes)}
 
 
-async def latencies(bootstrap: str, registry: str, task: str, seconds: float) -> list[float]:
-    """Milliseconds from before sending to the reply, at RATE_PER_S requests per second, open loop, after two seconds."""
-    made = requests(task)
+async def latencies(bootstrap: str, registry: str, task: str, seconds: float, rate_per_s: float = RATE_PER_S) -> list[float]:
+    """Milliseconds from before sending to the reply, at a rate in requests per second, open loop, after two seconds."""
+    made = requests(consumption(task).topic.record_name)
     found: list[float] = []
     async with connect(bootstrap, registry, "bench") as client:
 
@@ -186,9 +189,9 @@ async def latencies(bootstrap: str, registry: str, task: str, seconds: float) ->
                 found.append((time.perf_counter() - begun) * 1000)
 
         begun, under_way = time.perf_counter(), []
-        for i in range(int((seconds + 2) * RATE_PER_S)):
-            await asyncio.sleep(max(0.0, begun + i / RATE_PER_S - time.perf_counter()))
-            under_way.append(asyncio.create_task(one(made[i % len(made)], i >= 2 * RATE_PER_S)))
+        for i in range(int((seconds + 2) * rate_per_s)):
+            await asyncio.sleep(max(0.0, begun + i / rate_per_s - time.perf_counter()))
+            under_way.append(asyncio.create_task(one(made[i % len(made)], i >= 2 * rate_per_s)))
         await asyncio.gather(*under_way)
     return found
 
@@ -202,31 +205,33 @@ def histogram(sizes: Counter[int]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: int(item[0].split("-")[0])))
 
 
-def bench(bootstrap: str, registry: str, task: str, n: int, seconds: float, load_before: float) -> list[dict[str, Any]]:
-    say(f"{task}: {COUNT[task]} requests, batches of at most {BATCH}")
+def middle(of: list[dict[str, Any]], name: str) -> float:
+    return float(statistics.median(one[name] for one in of))
+
+
+def bench(
+    bootstrap: str, registry: str, task: str, n: int, seconds: float, load_before: float, count: int
+) -> list[dict[str, Any]]:
+    say(f"{task}: {count} requests, batches of at most {BATCH}")
     worker = Worker(bootstrap, registry, task)
     ours: list[dict[str, Any]] = []
     theirs: list[dict[str, Any]] = []
     try:
-        asyncio.run(latencies(bootstrap, registry, task, 1.0))  # now the worker is running and warm
+        asyncio.run(latencies(bootstrap, registry, task, 1.0, 2))  # now the worker is running and warm
         for number in range(n):
             order = [("raw", theirs), ("topics", ours)]
             for kind, kept in order if number % 2 == 0 else reversed(order):
                 kept.append(
-                    measure_raw(task, seconds)
-                    if kind == "raw"
-                    else measure_topics(bootstrap, registry, task, worker, COUNT[task])
+                    measure_raw(task, seconds) if kind == "raw" else measure_topics(bootstrap, registry, task, worker, count)
                 )
                 one = kept[-1]
                 say(
                     f"  round {number + 1}  {kind:<7}{one['records_s']:>8.0f} requests/s {one['cpu_us']:>8.0f} µs CPU  load {os.getloadavg()[0]:.2f}"
                 )
-        waits = asyncio.run(latencies(bootstrap, registry, task, 15.0))
+        rate_per_s = round(min(RATE_PER_S, middle(theirs, "records_s") / 2), 1)
+        waits = asyncio.run(latencies(bootstrap, registry, task, 15.0, rate_per_s))
     finally:
         worker.stop()
-
-    def middle(of: list[dict[str, Any]], name: str) -> float:
-        return float(statistics.median(one[name] for one in of))
 
     ratio = middle(ours, "records_s") / middle(theirs, "records_s")
     heavy = 1000 / middle(theirs, "records_s") >= 1.0
@@ -250,10 +255,10 @@ def bench(bootstrap: str, registry: str, task: str, n: int, seconds: float, load
             batch_sizes=histogram(sizes),
         ),
         figure(
-            f"{task} latency p50 at {RATE_PER_S}/s", p50, "ms", "printed", None, judged=load_before < QUIET_LOAD, n=len(waits)
+            f"{task} latency p50 at {rate_per_s:g}/s", p50, "ms", "printed", None, judged=load_before < QUIET_LOAD, n=len(waits)
         ),
         figure(
-            f"{task} latency p99 at {RATE_PER_S}/s", p99, "ms", "printed", None, judged=load_before < QUIET_LOAD, n=len(waits)
+            f"{task} latency p99 at {rate_per_s:g}/s", p99, "ms", "printed", None, judged=load_before < QUIET_LOAD, n=len(waits)
         ),
     ]
 
@@ -275,7 +280,7 @@ def main() -> None:
         provision(KafkaAdmin(KafkaAddress(bootstrap=bootstrap)), Registry(registry))
         for taken in TASKS:
             if chosen.only in (None, taken.group):
-                figures += bench(bootstrap, registry, taken.group, chosen.rounds, chosen.seconds, load_before)
+                figures += bench(bootstrap, registry, taken.group, chosen.rounds, chosen.seconds, load_before, COUNT[taken.group])
     report("tasks", figures, load_before, chosen.json)
 
 

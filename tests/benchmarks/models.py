@@ -1,0 +1,127 @@
+"""`./millrace bench models`: a declared task of each kind through its topics, beside the bare loop of its model at the same batch size.
+
+Fetched models: MiniLM (embedding), EfficientNet-Lite0 (pictures), PP-OCRv4 (text in pictures). The others have the size of a small
+real model and random weights: what is compared is the way to the model, not what it answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from infra.provision import provision
+from infra.settings import ROOT
+from schemas import catalogue
+from schemas.declared.declarations import Declaration, text_of
+from schemas.declared.task_kinds import TaskKind
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.config import KafkaAddress
+from streams.process.arguments import real, whole
+from streams.schema_registry import Registry
+from tests.benchmarks.tasks import bench
+from tests.benchmarks.worker import report, say, servers
+
+FETCHED = {
+    TaskKind.EMBEDDING: "minilm-l6-v2",
+    TaskKind.IMAGE_CLASSIFICATION: "efficientnet-lite0",
+    TaskKind.OCR: "ppocr-v4",
+}
+COUNT = {
+    TaskKind.TEXT_CLASSIFICATION: 1_500,
+    TaskKind.TOKEN_CLASSIFICATION: 1_500,
+    TaskKind.EMBEDDING: 1_500,
+    TaskKind.IMAGE_CLASSIFICATION: 800,
+    TaskKind.OCR: 120,
+    TaskKind.TRANSCRIPTION: 600,
+    TaskKind.TEXT_TO_TEXT: 400,
+    TaskKind.TABULAR: 20_000,
+}
+SIZE: dict[str, Any] = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+
+
+def declarations(folder: Path) -> list[Declaration]:
+    """A task of each kind; models that are not fetched are made in the folder."""
+    from tests.contract import test_huggingface, test_kinds  # importing transformers takes seconds
+
+    made: dict[TaskKind, Callable[[Path], Any]] = {
+        TaskKind.TEXT_CLASSIFICATION: _classifier,
+        TaskKind.TOKEN_CLASSIFICATION: _tagger,
+        TaskKind.TRANSCRIPTION: test_huggingface.transcription,
+        TaskKind.TEXT_TO_TEXT: test_huggingface.translation,
+    }
+    tasks = []
+    for kind in TaskKind:
+        place = folder / kind
+        place.mkdir()
+        if kind in FETCHED:
+            address = f"package:{FETCHED[kind]}"
+        elif kind is TaskKind.TABULAR:
+            address = test_kinds.table(place, ("amount", "hour"))
+        else:
+            made[kind](place)
+            address = f"folder:{place}"
+        tasks.append(Declaration(name=f"bench-{kind}", kind=kind, model=address))
+    return tasks
+
+
+def _classifier(folder: Path) -> None:
+    import transformers
+
+    _bert(folder, transformers.BertForSequenceClassification, {0: "negative", 1: "positive"})
+
+
+def _tagger(folder: Path) -> None:
+    import transformers
+
+    _bert(folder, transformers.BertForTokenClassification, {0: "O", 1: "B-PER", 2: "I-PER"})
+
+
+def _bert(folder: Path, kind: Any, labels: dict[int, str]) -> None:
+    import torch
+    import transformers
+
+    from tests.contract.test_huggingface import tokenizer
+
+    torch.manual_seed(1)
+    words = tokenizer(folder)
+    config = transformers.BertConfig(vocab_size=len(words), max_position_embeddings=64, pad_token_id=0, id2label=labels, **SIZE)
+    kind(config).save_pretrained(folder)
+
+
+def fetch(names: list[str]) -> None:
+    for name in names:
+        done = subprocess.run([sys.executable, "-m", "inference_workers", "fetch", name], cwd=ROOT, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"{name} could not be fetched")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="./millrace bench models", description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=whole(), default=3)
+    parser.add_argument("--seconds", type=real(above=True), default=5.0)
+    parser.add_argument("--only", choices=[str(kind) for kind in TaskKind])
+    chosen = parser.parse_args()
+    kinds = [kind for kind in TaskKind if chosen.only in (None, str(kind))]
+    fetch([FETCHED[kind] for kind in kinds if kind in FETCHED])
+    load_before = os.getloadavg()[0]
+    figures: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder, servers() as (bootstrap, registry):
+        file = Path(folder) / "tasks.toml"
+        file.write_text(text_of(declarations(Path(folder))))
+        os.environ[catalogue.VARIABLE] = str(file)
+        provision(KafkaAdmin(KafkaAddress(bootstrap=bootstrap)), Registry(registry))
+        for kind in kinds:
+            say(f"{kind}: {FETCHED.get(kind, 'random weights')}")
+            figures += bench(bootstrap, registry, f"bench-{kind}", chosen.rounds, chosen.seconds, load_before, COUNT[kind])
+    report("models", figures, load_before, chosen.json)
+
+
+if __name__ == "__main__":
+    main()
