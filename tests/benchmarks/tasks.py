@@ -57,7 +57,7 @@ def encoded(task: str, ids: Any) -> list[bytes]:
 
 
 def _whole(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and "data" in value:
         return {"data": None, "uri": None, "sha256": None, "size": None, **value}
     return [_whole(one) for one in value] if isinstance(value, list) else value
 
