@@ -32,6 +32,7 @@ from streams.rows import Place, Rows
 
 EVENTS = "events"  # folder of the events in the lake
 MERGE_EVERY = 16  # flushes
+LATE_S = 10.0  # a flush may be so late before its partitions count as standing still
 _FIELDS = SCHEMA.names[:9]
 _ANY_MS = 2**62
 MOST_MS = 2**42  # the year 2109: each date is a folder
@@ -99,6 +100,11 @@ class Archive(Step):
     def busy(self) -> bool:
         """Always False: rows that wait for a flush do not stop the loop from reading."""
         return False
+
+    def keeps(self, place: Place) -> bool:
+        """A flush may take a while after it is due, but not for ever: then the partition does stand still."""
+        recent = self._clock.monotonic_s() - self._since_s < self._age_s + LATE_S
+        return recent and any(place in rows.spans() for rows, _ in self._waiting)
 
     def takes_long(self, batch: Rows) -> bool:
         return False

@@ -8,6 +8,7 @@ ends, so that the group gives the partition to another process.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +40,9 @@ class Liveness:
         self._standing: dict[Place, _Standing] = {}
         self._looked_s = self._busy_s = clock.monotonic_s()
 
-    def look(self, *, idle: bool, held: bool) -> None:
-        """idle: no work is being batched, computed or committed. held: the loop takes no work at present. Does not wait for the
-        broker.
+    def look(self, *, idle: bool, held: bool, keeps: Callable[[Place], bool] = lambda place: False) -> None:
+        """idle: no work is being batched, computed or committed. held: the loop takes no work at present. keeps: whether the step keeps
+        rows of a partition on purpose (`Step.keeps`). Does not wait for the broker.
 
         Raises TransactionAborted if a partition stands still and reading again from the committed offsets may help,
         StandsStill if that was tried `MAX_HEALINGS` times.
@@ -51,7 +52,7 @@ class Liveness:
             self._busy_s = now_s
         if now_s - self._looked_s < LOOK_EVERY_S:
             return
-        waiting = self._without_progress(now_s, idle=idle, held=held)
+        waiting = self._without_progress(now_s, idle=idle, held=held, keeps=keeps)
         unread = self._unread(waiting) if waiting else {}
         if unread is None:
             return  # the broker has not answered yet: check again in the next round
@@ -62,7 +63,7 @@ class Liveness:
         if still:
             self._heal(still, now_s)
 
-    def _without_progress(self, now_s: float, *, idle: bool, held: bool) -> list[Place]:
+    def _without_progress(self, now_s: float, *, idle: bool, held: bool, keeps: Callable[[Place], bool]) -> list[Place]:
         """Partitions whose committed offset has not moved for too long, without a known reason."""
         offsets, tracker = self._assignment.offsets, self._assignment.tracker
         for place in self._standing.keys() - offsets.keys():
@@ -72,7 +73,7 @@ class Liveness:
             seen = self._standing.get(place)
             if seen is None or seen.offset != offset:
                 self._standing[place] = _Standing(offset, now_s)
-            elif held or self._assignment.pauses.holds_back(place):
+            elif held or self._assignment.pauses.holds_back(place) or keeps(place):
                 seen.since_s = now_s
             elif (idle and min(now_s - seen.since_s, now_s - self._busy_s) >= IDLE_LIMIT_S) or (
                 now_s - seen.since_s >= BUSY_LIMIT_S and not tracker.has_unfinished(place)

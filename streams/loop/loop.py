@@ -144,7 +144,8 @@ class Loop:
             self._collect_and_release(wait_s=0.05)
             self._commit_if_due(idle=not len(polled), drained=len(polled) < self.limits.poll_records)
             others_wait = self.recovery.one_at_a_time and len(polled) > 0
-            self._liveness.look(idle=not len(polled) and self._is_idle(), held=others_wait or self._holds())
+            idle = not len(polled) and self._is_idle()
+            self._liveness.look(idle=idle, held=others_wait or self._holds(), keeps=self.step.keeps)
         except (TransactionAborted, Fenced) as failure:
             self.recovery.recover(failure)
 

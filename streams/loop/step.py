@@ -39,6 +39,11 @@ class Step(Hooks, Protocol):
         """True while a submitted row has no outcome yet."""
         ...
 
+    def keeps(self, place: Place) -> bool:
+        """Whether rows of this partition wait in the step on purpose, for company, and not longer than the step's own limit. Such a
+        partition does not stand still, although its committed offset does not move."""
+        return False
+
     def takes_long(self, batch: Rows) -> bool:
         """Whether it may be long until this batch has its outcomes: no transaction should be open meanwhile."""
         ...

@@ -87,11 +87,11 @@ def known() -> list[ShippedModel]:
 
 
 def stories(story: Story) -> list[Model]:
-    """Every model that is shipped, was announced, or answers; by name."""
+    """Every model that is shipped, was announced, or answers; by name. A declared model starts with the version of its declaration."""
     updates, acks = _by_model(story.of(MODEL_UPDATES.name)), _by_model(story.of(SWAP_ACKS.name))
     reports = _by_model([event for event in story.of(TRAINING_EVENTS.name) if "report" in event["facts"]])
-    shipped = {one.name: one.version for one in known()}
     answering = _answering(story)
+    shipped = first_versions(answering) | {one.name: one.version for one in known()}
     found = []
     for name in sorted({*shipped, *updates, *answering}):
         mine = [extended(Announcement, ModelUpdate.from_dict(shown(r)), at_ms=r["at_ms"]) for r in updates.get(name, ())]
@@ -111,6 +111,11 @@ def stories(story: Story) -> list[Model]:
             )
         )
     return found
+
+
+def first_versions(answering: Mapping[str, set[str]]) -> dict[str, str]:
+    """Of models that are not shipped: the version that answers before any is announced, if all workers have the same."""
+    return {name: next(iter(versions)) for name, versions in answering.items() if len(versions) == 1}
 
 
 def _by_model(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -12,6 +12,7 @@ from schemas.errors import DeadLetterUnwritable, StandsStill, TransactionAborted
 from schemas.topic_kinds import Order
 from streams import headers as h
 from streams.broker import Commit
+from streams.clock import Clock
 from streams.loop.batching import CostLine
 from streams.loop.limits import Delivery
 from streams.loop.loop import Loop
@@ -422,3 +423,52 @@ def test_a_processor_with_state_stays_on_the_loops_thread_however_long_its_batch
         step.submit(batches[0])
         assert not step.busy()
         assert len(step.completed(0.0)) == 1
+
+
+class KeepingStep(BatchStep):
+    """Keeps rows for 30 s on purpose, as the archive does, or for ever."""
+
+    def __init__(self, echo: Echo, clock: Clock, for_ever: bool = False) -> None:
+        super().__init__(echo, clock, CostLine())
+        self._now_s, self._for_ever = clock.monotonic_s, for_ever
+        self._kept: list[Rows] = []
+        self._since_s = 0.0
+
+    def submit(self, batch: Rows) -> None:
+        self._since_s = self._since_s if self._kept else self._now_s()
+        self._kept.append(batch)
+
+    def completed(self, wait_s: float) -> list[Outcome]:
+        if self._now_s() - self._since_s >= 30.0 and not self._for_ever:
+            kept, self._kept = self._kept, []
+            for batch in kept:
+                super().submit(batch)
+        return super().completed(wait_s)
+
+    def busy(self) -> bool:
+        return False
+
+    def keeps(self, place: Place) -> bool:
+        return self._now_s() - self._since_s < 40.0 and any(place in batch.spans() for batch in self._kept)
+
+    def restore(self, positions: Mapping[Place, Commit]) -> None:
+        self._kept = []
+
+
+@pytest.mark.parametrize("for_ever", [False, True])
+def test_rows_that_a_step_keeps_on_purpose_do_not_stand_still_until_its_limit_is_over(for_ever: bool) -> None:
+    """With few records the archive's offsets move once in 30 s. It once counted as standing still and ended, again and again."""
+    world = EchoGroup(partitions=2)
+    loop = world.loop(Echo())
+    loop.step = KeepingStep(Echo(), world.clock, for_ever)
+    settle(loop)
+    world.send(b"a", partition=0)
+    if for_ever:
+        with pytest.raises(StandsStill):
+            settle(loop, passes=2_000)
+        return
+    until_s = world.clock.monotonic_s() + 60
+    while world.clock.monotonic_s() < until_s:
+        loop.run_once()
+    assert loop.metrics.total("healings") == 0
+    assert [value for _, _, value in world.results()] == [b"a"]

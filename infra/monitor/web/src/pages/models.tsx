@@ -90,7 +90,7 @@ function ModelSection({ model, hours, whole }: { model: Model; hours: number; wh
               {ago(model.updates[0].decided_ms, Date.now())} by {model.updates[0].actor}
             </span>
           ) : (
-            "never: it is what is shipped"
+            "never: it is the version to start with"
           )}
         </Figure>
       </dl>
