@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,17 +91,18 @@ def stories(story: Story) -> list[Model]:
     updates, acks = _by_model(story.of(MODEL_UPDATES.name)), _by_model(story.of(SWAP_ACKS.name))
     reports = _by_model([event for event in story.of(TRAINING_EVENTS.name) if "report" in event["facts"]])
     answering = _answering(story)
-    shipped = first_versions(answering) | {one.name: one.version for one in known()}
+    shipped = {one.name: one.version for one in known()}
     found = []
     for name in sorted({*shipped, *updates, *answering}):
+        first = shipped.get(name) or first_version(acks.get(name, ()), answering.get(name, ()))
         mine = [extended(Announcement, ModelUpdate.from_dict(shown(r)), at_ms=r["at_ms"]) for r in updates.get(name, ())]
         found.append(
             Model(
                 name=name,
-                live=mine[-1].version if mine else shipped.get(name, ""),
+                live=mine[-1].version if mine else first,
                 challengers=list(mine[-1].challengers) if mine else [],
                 answering=sorted(answering.get(name, ())),
-                spans=_spans(mine, shipped.get(name, "?")),
+                spans=_spans(mine, first or "?"),
                 updates=mine[::-1],
                 acks=[
                     extended(Swap, SwapAck.from_dict(shown(record)), at_ms=record["at_ms"])
@@ -113,9 +114,11 @@ def stories(story: Story) -> list[Model]:
     return found
 
 
-def first_versions(answering: Mapping[str, set[str]]) -> dict[str, str]:
-    """Of models that are not shipped: the version that answers before any is announced, if all workers have the same."""
-    return {name: next(iter(versions)) for name, versions in answering.items() if len(versions) == 1}
+def first_version(acks: Sequence[Mapping[str, Any]], answering: Iterable[str]) -> str:
+    """Of a model that is not shipped: the version before the first swap, else the one that answers; empty if nobody says. acks: oldest
+    first."""
+    swaps = [ack["previous"] for ack in acks if ack["accepted"] and ack["arm"] == Arm.LIVE and ack["previous"]]
+    return str(next(iter([*swaps, *sorted(answering)]), ""))
 
 
 def _by_model(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
