@@ -1,18 +1,15 @@
-"""`./millrace check`, `fix` and `test`: the project's own gates, each with its name and time. Only `fix` changes files."""
+"""`./millrace check` and `fix`: the project's own gates, each with its name and time. Only `fix` changes files."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from infra import console
-from infra.local import stack
 from infra.monitor import page_checks
-from infra.settings import ROOT, StackSettings
+from infra.settings import ROOT
 
 PACKAGES = ("schemas", "streams", "processors", "inference_workers", "feature_jobs", "training_triggers", "infra", "tests")
 
@@ -68,14 +65,3 @@ def fix() -> int:
         subprocess.run(command, cwd=ROOT, check=False)
     codes = [subprocess.run([sys.executable, "-m", *words], cwd=ROOT, check=False).returncode for words in GENERATORS]
     return max(codes)
-
-
-def test(settings: StackSettings, arguments: list[str]) -> int:
-    """Run the checks, then pytest; returns its exit code. Tests whose data is missing are skipped and listed in the summary."""
-    free_gb = shutil.disk_usage(ROOT).free / 1e9
-    console.out.print(f"unit, contract, property, integration and chaos tests; {free_gb:.0f} GB of disk free")
-    stack.fetch(settings, with_features=True, with_connect=True)
-    code = 0 if arguments else check()
-    command = [sys.executable, "-m", "pytest", *arguments]
-    env = {**os.environ, "MILLRACE_HOME": settings.home, "MILLRACE_DATA": settings.data}
-    return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode or code
