@@ -13,7 +13,8 @@ MillraceError
 │   ├── Unwritable            a topic refuses what would be written for it: too large, or malformed
 │   └── PoisonRecord          the task failed on it alone, again and again, or the process died of it
 ├── RetryLater             the record is tried again after a delay: the cause may go away
-│   └── DependencyUnavailable the same for its whole batch: what all of them need does not answer
+│   ├── DependencyUnavailable the same for its whole batch: what all of them need does not answer
+│   └── BatchTooLarge         nothing is wrong with its records: the halves of the batch are tried at once
 ├── TransactionAborted     the transaction did not happen: the loop goes back to the committed offsets
 ├── Fenced                 the broker refuses this producer: it is rebuilt once; fenced again, the process stops
 │   └── MemberFenced          another process has this static member's name: the process stops
@@ -102,6 +103,10 @@ class RetryLater(MillraceError):
 
 class DependencyUnavailable(RetryLater):
     code = "unavailable"
+
+
+class BatchTooLarge(RetryLater):
+    code = "batch-too-large"
 
 
 class TransactionAborted(MillraceError):

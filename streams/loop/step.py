@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Protocol
 
-from schemas.errors import DependencyUnavailable, MillraceError, PoisonRecord, RecordError, RetryLater, Stop
+from schemas.errors import BatchTooLarge, DependencyUnavailable, MillraceError, PoisonRecord, RecordError, RetryLater, Stop
 from streams.broker import Commit
 from streams.clock import Clock
 from streams.daemon_thread import DaemonThread
@@ -153,7 +153,7 @@ def bisect(process: Process, batch: Rows, out_of_time: Callable[[], bool] = lamb
     """Outcomes of a batch whose bad rows are found by halving: log2(n) more calls for one bad row.
 
     What the whole batch lacks (`DependencyUnavailable`) is not looked for in its halves. Nor is anything once there is no time left:
-    those rows are tried again later, in other company.
+    those rows are tried again later, in other company. A batch that is too large (`BatchTooLarge`) is halved whatever the time.
     """
     try:
         return process(batch)
@@ -164,7 +164,7 @@ def bisect(process: Process, batch: Rows, out_of_time: Callable[[], bool] = lamb
     except Exception as error:  # anything a model or its preprocessing may raise: the record's fate, not the loop's
         if len(batch) == 1:
             return [_fate(batch, error)]
-        if out_of_time():
+        if out_of_time() and not isinstance(error, BatchTooLarge):
             words = f"no time was left to find which of {len(batch)} records fails with: {type(error).__name__}: {error}"
             return [Defer(batch, RetryLater(words), "task")]
         middle = len(batch) // 2

@@ -11,7 +11,7 @@ from inference_workers.result_records import reply_partition
 from schemas import avro
 from schemas.codec import Decoder, Encoder, read_any, schema_id_of
 from schemas.encoding import Constant
-from schemas.errors import DependencyUnavailable, RetryLater, Stop, UndecodableRecord
+from schemas.errors import BatchTooLarge, DependencyUnavailable, RetryLater, Stop, UndecodableRecord
 from schemas.topics import REPLIES
 from streams.clock import ManualClock, SystemClock
 from streams.loop.batching import CostLine
@@ -73,6 +73,21 @@ def test_culprits_are_looked_for_no_longer_than_there_is_time() -> None:
     assert sum(len(outcome.rows) for outcome in outcomes) == 64
     assert {type(outcome) for outcome in outcomes} == {Defer}
     assert len(calls) < 20 and clock.monotonic_s() < 240
+
+
+def test_a_batch_that_is_too_large_is_halved_whatever_the_time() -> None:
+    clock = ManualClock()
+
+    def process(rows: Rows) -> list[Outcome]:
+        if len(rows) > 4:
+            raise BatchTooLarge(f"{len(rows)} at once")
+        clock.sleep(15.0)
+        return [Emit(rows)]
+
+    step = BatchStep(Function(process), clock, CostLine())
+    step.submit(_rows(64))
+    outcomes = step.completed(0.0)
+    assert [(type(outcome), len(outcome.rows)) for outcome in outcomes] == [(Emit, 4)] * 16
 
 
 def test_what_the_whole_batch_lacks_is_asked_for_once() -> None:
