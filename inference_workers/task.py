@@ -38,7 +38,7 @@ class Version:
     arm: str = "live"
 
 
-Versions = Mapping[str, Version]  # by the model's name in the task
+Versions = Mapping[str, Version]  # by the model's name in the task; an optional model may be missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ class Use:
     (entries,). parts: which part of its request each entry is; empty if every request is one part. thresholds: float32, one per
     output, from which the output counts as positive; None if the largest output decides. seen: the model's input for each entry,
     texts or pictures of one shape, so that a model can be trained on real requests; empty if the input is neither. embedding:
-    float32 (entries, width), the input of the model's last layer; None if the model does not return it.
+    float32 (entries, width), the input of the model's last layer; None if the model does not return it. labels: names of the outputs
+    if they are not the model's own classes.
     """
 
     version: Version
@@ -62,11 +63,12 @@ class Use:
     thresholds: npt.NDArray[Any] | None = None
     seen: Sequence[Any] = ()
     embedding: npt.NDArray[Any] | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The name of each column of the outputs; empty if columns have no names."""
-        coverage = self.version.folder.coverage
+        coverage = self.labels or self.version.folder.coverage
         return coverage if self.outputs.shape[1:] == (len(coverage),) else ()
 
 
@@ -87,6 +89,8 @@ class Prepared:
 
 
 class Task(Protocol):
+    """A task may also have `optional_models`, names of models: see the function of that name."""
+
     name: str
     consumption: Consumption
     results: Topic[Any]
@@ -105,6 +109,12 @@ class Task(Protocol):
     def predict(self, inputs: Sequence[Any], versions: Versions) -> Prediction:
         """Answer all inputs. May raise any exception: the batch is then halved until the failing request is alone."""
         ...
+
+
+def optional_models(task: Task) -> Sequence[str]:
+    """The models that a task does without until a setting or an update names a version of them."""
+    names: Sequence[str] = getattr(task, "optional_models", ())
+    return names
 
 
 KIND_MODULES: Mapping[TaskKind, str] = {

@@ -63,8 +63,9 @@ class Batch:
                 self.failures.setdefault(challenger.announced.digest, error)
 
     def without_failed(self, versions: Versions) -> Versions:
-        """These versions, with the live one in place of each challenger that has failed in this batch."""
-        return {
-            model: self.live[model] if version.arm != Arm.LIVE and version.folder.digest in self.failures else version
-            for model, version in versions.items()
+        """These versions, with the live one, if there is one, in place of each challenger that has failed in this batch."""
+        failed = {
+            model for model, version in versions.items() if version.arm != Arm.LIVE and version.folder.digest in self.failures
         }
+        kept = {model: version for model, version in versions.items() if model not in failed}
+        return {**kept, **{model: self.live[model] for model in failed & self.live.keys()}}

@@ -6,6 +6,8 @@ with the first offset of each partition.
 
 Besides the live version, a canary may answer a share of the keys, and a shadow may predict for a share of the requests without
 answering. No request loses its answer through either: a canary that fails on a batch is dropped, and the live version answers.
+
+A task does without an optional model until a setting or an update names a version of it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from inference_workers.served.announcements import AnnouncedVersion, Updates, ve
 from inference_workers.served.batch_versions import Batch
 from inference_workers.served.model_arm import Ended, Loaded, ModelArm
 from inference_workers.served.version_loading import configured, load_version, newest_loadable
-from inference_workers.task import Task, Versions
+from inference_workers.task import Task, Versions, optional_models
 from schemas.codec import SchemaIds
 from schemas.errors import MillraceError, ModelRefused, RetryLater
 from schemas.generated import ModelUpdate, SwapAck
@@ -36,6 +38,7 @@ from streams.rows import OutRecords, Rows
 
 FOLLOW_EVERY_S = 0.2
 START_LIMIT_S = 30.0
+OFF = "off"  # in place of an address: the worker does without this optional model, whatever is announced
 
 
 class ServedModels:
@@ -52,9 +55,9 @@ class ServedModels:
         report: Callable[[OutRecords], None],
         sources: Mapping[str, str] | None = None,
     ) -> None:
-        """sources: addresses of the versions to start with, by model, instead of those of the task. report: writes
-        acknowledgements of refused versions. Raises ModelRefused if no version of a model can be loaded, BrokerUnavailable if the
-        updates cannot be read."""
+        """sources: addresses of the versions to start with, by model, instead of those of the task. An optional model without an address
+        has no version until one is announced; with OFF it never has. report: writes acknowledgements of refused versions. Raises
+        ModelRefused if no version of a model can be loaded, BrokerUnavailable if the updates cannot be read."""
         self._task, self._clock, self._worker, self._metrics, self._report = task, clock, worker, metrics, report
         self._acks = RecordWriter(SWAP_ACKS, registry, worker)
         self._log = structlog.get_logger().bind(worker=worker)
@@ -62,9 +65,11 @@ class ServedModels:
         self._polled_s = 0.0
         self._updates = Updates(updates, registry, clock, metrics)
         self._arms: dict[tuple[str, str], ModelArm] = {}
-        history = self._updates.history(START_LIMIT_S)
-        for model, source in task.models.items():
-            self._start(model, [update for update in history if update.model == model], (sources or {}).get(model, source))
+        history, chosen = self._updates.history(START_LIMIT_S), sources or {}
+        first = {model: chosen.get(model, source) for model, source in task.models.items()}
+        first |= {model: chosen.get(model, "") for model in optional_models(task) if chosen.get(model) != OFF}
+        for model, source in first.items():
+            self._start(model, [update for update in history if update.model == model], source)
 
     # --- what answers -------------------------------------------------------------------------------------------
 
@@ -170,7 +175,7 @@ class ServedModels:
 
     def _take(self, update: ModelUpdate) -> None:
         """Refuses an invalid update as a whole; then the old versions go on answering."""
-        if update.model not in self._task.models:
+        if (update.model, Arm.LIVE) not in self._arms:
             return
         try:
             arms = versions_by_arm(update)
@@ -201,7 +206,8 @@ class ServedModels:
         return load_version(self._task, announced, self._clock)
 
     def _start(self, model: str, updates: Sequence[ModelUpdate], source: str) -> None:
-        """Create all arms of a model, in the state that follows from the history of its updates."""
+        """Create all arms of a model, in the state that follows from the history of its updates. source: empty if the model is
+        optional and no address names a version."""
         history: list[dict[Arm, AnnouncedVersion]] = []
         trouble = ""
         for update in updates:
@@ -217,10 +223,12 @@ class ServedModels:
             self._arms[model, arm].want(history[-1].get(arm) if history else None)
 
     def _first(self, model: str, history: Sequence[AnnouncedVersion], source: str) -> ModelArm:
-        """The live arm at the newest version of the history that can be loaded, otherwise at the source. So all workers start
-        with the same version."""
+        """The live arm at the newest version of the history that can be loaded, otherwise at the source, or empty if the source is.
+        So all workers start with the same version."""
         loaded, failed = newest_loadable(history, self._load)
-        arm = ModelArm(model, Arm.LIVE, self._load, self._clock, loaded or configured(self._task, model, source))
+        if loaded is None and source:
+            loaded = configured(self._task, model, source)
+        arm = ModelArm(model, Arm.LIVE, self._load, self._clock, loaded)
         if failed:
             newest, error = failed[0]
             arm.want(newest)

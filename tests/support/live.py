@@ -67,6 +67,7 @@ class ModelVersions:
     """One model `m` that ships as version 1. broken, away: versions that cannot be loaded, permanently or for now."""
 
     name = "fake"
+    optional_models: Sequence[str] = ()
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.models = {MODEL: "file:/1"}
@@ -97,10 +98,10 @@ class ModelVersions:
         self.backends.append(Backend(folder.version))
         return self.backends[-1]
 
-    def worker(self) -> ServedModels:
+    def worker(self, **sources: str) -> ServedModels:
         task: Any = self
         topic = MemoryBroadcast(self.broker, MODEL_UPDATES.name)
-        return ServedModels(task, topic, self.ids, self.clock, "w", self.metrics, self.keep)
+        return ServedModels(task, topic, self.ids, self.clock, "w", self.metrics, self.keep, sources)
 
     def keep(self, records: OutRecords) -> None:
         self.acks += [SwapAck.from_dict(read_any(value, self.ids)) for value in records.values]

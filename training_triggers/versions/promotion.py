@@ -9,6 +9,7 @@ from pathlib import Path
 
 from inference_workers.models.addresses import ModelAddress, Scheme, open_for
 from inference_workers.models.folder import ModelFolder, open_folder
+from inference_workers.models.unshipped import UNSHIPPED
 from schemas.catalogue import declaration
 from schemas.codec import SchemaIds
 from schemas.errors import BadSettings, ModelRefused
@@ -80,10 +81,16 @@ def announce(name: str, source: Source, reason: str, log: Updates, clock: Clock,
     version stay. actor: the account if none is named."""
 
     def decide(written: list[ModelUpdate]) -> ModelUpdate:
-        last = last_of(name, written)
-        return _turned(last, source, reason, UpdateKind.PROMOTION, clock, actor)
+        return _turned(_before_promotion(name, written), source, reason, UpdateKind.PROMOTION, clock, actor)
 
     return _changed(log, decide)
+
+
+def _before_promotion(name: str, written: Sequence[ModelUpdate]) -> ModelUpdate:
+    """The state that a promotion changes. A model of which no version is shipped has none before its first promotion."""
+    if name in UNSHIPPED and not update_history.of(name, written):
+        return ModelUpdate(model=name, version="", uri="", digest="", reason="", actor="", decided_ms=0)
+    return last_of(name, written)
 
 
 def roll_back(name: str, reason: str, log: Updates, clock: Clock, actor: str | None = None) -> ModelUpdate:
@@ -194,7 +201,12 @@ def before(name: str, written: Sequence[ModelUpdate]) -> Source:
 
 
 def shipped(name: str) -> Source:
-    """The version with which a model starts: the shipped one, or the one in its task's declaration."""
+    """The version with which a model starts: the shipped one, or the one in its task's declaration. Raises ModelRefused if it has
+    none."""
+    if name in UNSHIPPED:
+        raise ModelRefused(
+            f"no version of {name} is shipped: promote another one, or start the workers with MILLRACE_MODELS={name}=off"
+        )
     declared = declaration(name)
     source = declared.model if declared is not None else f"shipped:{name}"
     return Source(open_for(name, source), source)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inference_workers.served.served_models import OFF
 from inference_workers.task import Versions
 from schemas.codec import head
-from schemas.errors import RetryLater
+from schemas.errors import ModelRefused, RetryLater
 from schemas.topics import PREDICTION_LOG, TRANSLATION_RESULTS
 from streams.rows import Rows
 from tests.support.live import MODEL, ModelVersions, Translator, answered, beside, digest, rows
@@ -243,6 +244,65 @@ def test_what_was_refused_is_tried_again_when_it_is_announced_again(world: Model
     world.announce("2")
     world.settle(models)
     assert (models.report().versions, models.report().notes) == ({MODEL: "2"}, [])
+
+
+# --- optional models ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def optional(world: ModelVersions) -> ModelVersions:
+    world.optional_models = ("extra",)
+    return world
+
+
+def test_an_optional_model_costs_nothing_until_it_is_announced(optional: ModelVersions) -> None:
+    models = optional.worker()
+    assert (models.report().versions, models.report().notes) == ({MODEL: "1"}, [])
+    assert len(optional.backends) == 1
+    optional.announce("5", model="extra")
+    optional.settle(models)
+    assert models.report().versions == {MODEL: "1", "extra": "5"}
+    (ack,) = answered(optional, models, rows(0, 4))
+    assert (ack.model, ack.version, ack.previous, ack.accepted) == ("extra", "5", None, True)
+    assert optional.worker().report().versions == {MODEL: "1", "extra": "5"}
+
+
+def test_an_optional_model_starts_at_the_address_of_a_setting(optional: ModelVersions) -> None:
+    assert optional.worker(extra="file:/4").report().versions == {MODEL: "1", "extra": "4"}
+    optional.broken = {"4"}
+    with pytest.raises(ModelRefused, match="file:/4 was cut"):
+        optional.worker(extra="file:/4")
+
+
+def test_an_optional_model_that_is_off_stays_off(optional: ModelVersions) -> None:
+    optional.announce("5", model="extra")
+    models = optional.worker(extra=OFF)
+    optional.announce("6", model="extra")
+    optional.settle(models)
+    assert models.report().versions == {MODEL: "1"}
+
+
+def test_an_announced_version_of_an_optional_model_that_cannot_be_loaded_is_told_and_the_others_answer(
+    optional: ModelVersions,
+) -> None:
+    optional.broken = {"5"}
+    optional.announce("5", model="extra")
+    models = optional.worker()
+    assert models.report().versions == {MODEL: "1"}
+    assert models.report().notes == ["extra 5 (live) was announced and refused: file:/5 was cut"]
+    assert [ack.accepted for ack in optional.acks] == [False]
+
+
+def test_a_challenger_of_an_optional_model_that_fails_leaves_a_batch_without_it(optional: ModelVersions) -> None:
+    optional.broken = {"5"}
+    optional.announce("5", beside("canary", "8"), model="extra")
+    models = optional.worker()
+    optional.settle(models)
+    with models.batch() as batch:
+        ((_, versions),) = batch.arms([None] * 4, ["a", "b", "c", "d"])
+        assert {model: one.folder.version for model, one in versions.items()} == {MODEL: "1", "extra": "8"}
+        batch.failed(versions, ValueError("no"))
+        assert batch.without_failed(versions) == batch.live
 
 
 # --- within a batch -------------------------------------------------------------------------------------------------

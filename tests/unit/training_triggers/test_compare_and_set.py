@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from inference_workers.models.folder import ModelFolder
+from inference_workers.models.unshipped import MODERATION_OCR
 from schemas import avro
-from schemas.errors import BadSettings, BrokerUnavailable, TransactionAborted
+from schemas.errors import BadSettings, BrokerUnavailable, ModelRefused, TransactionAborted
 from schemas.generated import ModelUpdate
 from schemas.topics import MODEL_UPDATES
 from schemas.vocabulary import UpdateKind
@@ -18,7 +21,7 @@ from streams.memory.endpoints import MemoryBroadcast, MemorySink
 from streams.rows import OutRecords
 from streams.schema_registry import MemoryRegistry
 from training_triggers.versions.compare_and_set import TRANSACTIONAL_ID, TRIES, Updates
-from training_triggers.versions.promotion import announce, challenge, roll_back, shipped
+from training_triggers.versions.promotion import Source, announce, challenge, roll_back, shipped
 
 MODEL = "moderation-text"
 
@@ -60,6 +63,17 @@ def test_who_finds_nothing_left_to_do_writes_nothing() -> None:
     topic.log().change(lambda written: update(0))
     assert topic.log().change(lambda written: None if written else update(1)) is None
     assert len(topic.log().all()) == 1
+
+
+def test_the_first_promotion_of_a_model_of_which_none_is_shipped_needs_no_earlier_version(tmp_path: Path) -> None:
+    topic = Topic()
+    first = Source(ModelFolder(tmp_path, MODERATION_OCR, "7", "d" * 64, {}, {}), "package:ppocr-v4")
+    made = announce(MODERATION_OCR, first, "to read pictures", topic.log(), topic.clock, "ada")
+    assert (made.model, made.version, made.uri, made.digest) == (MODERATION_OCR, "7", "package:ppocr-v4", "d" * 64)
+    with pytest.raises(ModelRefused, match=f"no version of {MODERATION_OCR} is shipped: .*{MODERATION_OCR}=off"):
+        roll_back(MODERATION_OCR, "no", topic.log(), topic.clock, "ada")
+    with pytest.raises(ModelRefused, match="moderation-orc"):
+        announce("moderation-orc", first, "a typing error", topic.log(), topic.clock, "ada")
 
 
 class Mute(MemorySink):
