@@ -12,6 +12,21 @@ from inference_workers.networks.pictures import Fit, Pixels
 from inference_workers.networks.visible_text import folded, visible, windows
 from schemas.errors import MediaRefused
 
+Part = tuple[str, str]  # name of a part, and its text
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read in one picture or frame. part: its name. text: the lines that are sure enough, joined by blanks. lines: their number.
+    probability: their mean; 1 if there are none. signals: of the picture, for drift detectors."""
+
+    part: str
+    text: str
+    lines: int
+    probability: float
+    signals: dict[str, float]
+    compute_ms: float
+
 
 @dataclass(slots=True)
 class ContentItem:
@@ -19,19 +34,23 @@ class ContentItem:
 
     text: all of it, without invisible characters; None if nothing of it is visible. windows: part name and text of each stretch of
     a text that is too long to be judged as a whole only. pictures: part name and pixels, uint8 (height, width, channels), of each
-    image and frame that could be read. unread: parts that could not. unseen: by part, what of it is not judged, as a sentence."""
+    image and frame that could be read. scenes: the same pictures and frames at the size for another model. readings: what was read
+    in them. unread: parts that could not be judged. unseen: by part, what of it is not judged, as a sentence."""
 
     content_id: str | None
     author_id: str | None
     text: str | None
-    windows: list[tuple[str, str]] = field(default_factory=list)
+    windows: list[Part] = field(default_factory=list)
     pictures: list[tuple[str, Pixels]] = field(default_factory=list)
+    scenes: list[tuple[str, Pixels]] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     unread: list[tuple[str, MediaRefused]] = field(default_factory=list)
     unseen: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_one_part(self) -> bool:
-        return (self.text is not None) + len(self.windows) + len(self.pictures) + len(self.unread) == 1
+        texts = (self.text is not None) + len(self.windows) + sum(bool(reading.text) for reading in self.readings)
+        return texts + len(dict(self.pictures) | dict(self.scenes)) + len(self.unread) == 1
 
     def add(self, part: str, named: list[tuple[str, Pixels]], unseen: str | None) -> None:
         """Pictures of one file, by name. unseen: what of the file, which is reported as `part`, they do not show."""
@@ -39,52 +58,106 @@ class ContentItem:
         if unseen:
             self.unseen[part] = unseen
 
+    def leave_out(self, part: str, sentence: str) -> None:
+        """Report what of a part is not judged, after what is reported already."""
+        self.unseen[part] = "; ".join([*filter(None, [self.unseen.get(part)]), sentence])
+
+    def first_of(self, file: str) -> str:
+        """The part as which an image or the video is reported: the first of its pictures."""
+        return next((part for part, _ in self.pictures if part == file or part.startswith(f"{file} ")), file)
+
 
 def content_item(content_id: str | None, author_id: str | None, text: str) -> ContentItem:
     """An item whose media are not read yet."""
     whole = folded(text)
     if not whole:
         return ContentItem(content_id, author_id, None)
-    stretches, chars_left = windows(whole)
-    named = [(f"text from {window.start + 1}", window.text) for window in stretches]
+    named, unseen = stretches("text", whole)
     item = ContentItem(content_id, author_id, visible(text), named)
-    if chars_left:
-        item.unseen["text"] = f"the last {chars_left} of its {len(whole)} characters"
+    if unseen:
+        item.unseen["text"] = unseen
     return item
+
+
+def stretches(part: str, whole: str) -> tuple[list[Part], str]:
+    """Parts of a folded text that is too long to be judged as a whole only, and what of it none of them has, as a sentence."""
+    found, chars_left = windows(whole)
+    named = [(f"{part} from {window.start + 1}", window.text) for window in found]
+    return named, f"the last {chars_left} of its {len(whole)} characters" if chars_left else ""
+
+
+def is_stretch(part: str) -> bool:
+    return " from " in part
 
 
 def read_images(items: list[ContentItem], images: list[tuple[int, Any]], fit: Fit, media: MediaReader) -> None:
     """Add the images of a whole batch to their items. images: an item's row, and its media fields. Raises RetryLater."""
-    if not images:
-        return
-    flat = [
-        (row, f"image {number}", fields, MAX_VIEWS // len(of_item))
-        for row, of_item in images
-        for number, fields in enumerate(of_item, 1)
-    ]
-    decoded = media.pictures([fields for _, _, fields, _ in flat], fit, [max_views for _, _, _, max_views in flat])
-    for (row, part, _, _), views in zip(flat, decoded, strict=True):
+    for row, part, views in _images(items, images, fit, media):
         if isinstance(views, MediaRefused):
             items[row].unread.append((part, views))
         else:
-            items[row].add(part, _named(part, views), views.unseen)
+            items[row].add(part, named_views(part, views), views.unseen)
 
 
 def read_videos(items: list[ContentItem], videos: list[tuple[int, Any]], fit: Fit, media: MediaReader) -> None:
     """Add sampled frames of the videos of a whole batch to their items. videos: an item's row, and its media fields. Raises
     RetryLater."""
-    if not videos:
-        return
-    decoded = media.frames([fields for _, fields in videos], fit)
-    for (row, _), views in zip(videos, decoded, strict=True):
+    for row, part, views in _videos(items, videos, fit, media):
         if isinstance(views, MediaRefused):
-            items[row].unread.append(("video", views))
-            continue
-        named = _named("video", views)
-        items[row].add(named[0][0], named, views.unseen)
+            items[row].unread.append((part, views))
+        else:
+            named = named_views(part, views)
+            items[row].add(named[0][0], named, views.unseen)
 
 
-def _named(part: str, views: Views) -> list[tuple[str, Pixels]]:
+def read_scenes(
+    items: list[ContentItem], images: list[tuple[int, Any]], videos: list[tuple[int, Any]], fit: Fit, media: MediaReader, of: str
+) -> None:
+    """Add the pictures and frames that the items have once more, for another model. of: what it looks for, as reports name it. Raises
+    RetryLater."""
+    for row, part, views in [*_images(items, images, fit, media), *_videos(items, videos, fit, media)]:
+        if isinstance(views, MediaRefused):
+            items[row].leave_out(items[row].first_of(part), f"{of} was not looked for: {views}")
+        else:
+            items[row].scenes += named_views(part, views)
+
+
+Decoded = tuple[int, str, Views | MediaRefused]  # an item's row, the name of an image or of the video, and what it shows
+
+
+def readable_images(item: ContentItem, images: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Name and media fields of each image of an item that is not known to be unreadable."""
+    unread = {part for part, _ in item.unread}
+    named = [(f"image {number}", fields) for number, fields in enumerate(images, 1)]
+    return [(part, fields) for part, fields in named if part not in unread]
+
+
+def is_video_readable(item: ContentItem) -> bool:
+    return all(part != "video" for part, _ in item.unread)
+
+
+def _images(items: list[ContentItem], images: list[tuple[int, Any]], fit: Fit, media: MediaReader) -> list[Decoded]:
+    flat = [
+        (row, part, fields, MAX_VIEWS // len(of_item))
+        for row, of_item in images
+        for part, fields in readable_images(items[row], of_item)
+    ]
+    if not flat:
+        return []
+    decoded = media.pictures([fields for _, _, fields, _ in flat], fit, [max_views for _, _, _, max_views in flat])
+    return [(row, part, views) for (row, part, _, _), views in zip(flat, decoded, strict=True)]
+
+
+def _videos(items: list[ContentItem], videos: list[tuple[int, Any]], fit: Fit, media: MediaReader) -> list[Decoded]:
+    readable = [(row, fields) for row, fields in videos if is_video_readable(items[row])]
+    if not readable:
+        return []
+    decoded = media.frames([fields for _, fields in readable], fit)
+    return [(row, "video", views) for (row, _), views in zip(readable, decoded, strict=True)]
+
+
+def named_views(part: str, views: Views) -> list[tuple[str, Pixels]]:
+    """The pictures of one file by name: uint8 (height, width, channels) each."""
     return [(f"{part} {where}".strip(), pixels) for where, pixels in views.views]
 
 

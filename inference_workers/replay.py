@@ -18,7 +18,7 @@ from inference_workers.media.reader import MediaReader
 from inference_workers.models.addresses import open_for
 from inference_workers.replayed import Replayed
 from inference_workers.settings import MediaSettings, WorkerSettings
-from inference_workers.task import Task, Version, Versions, find_task, loaded, task_names
+from inference_workers.task import Task, Version, Versions, find_task, loaded, optional_models, task_names
 from processors.features.recorded_features import RecordedFeatures
 from schemas.codec import Decoder, SchemaIds
 from schemas.columns import Columns
@@ -45,9 +45,10 @@ def task_of(model: str) -> Task:
     """The task that has this model. Raises BadSettings if none has."""
     tasks = [find_task(name) for name in task_names()]
     for task in tasks:
-        if model in task.models:
+        if model in (*task.models, *optional_models(task)):
             return task
-    raise BadSettings(f"no task has a model {model!r}; models are: {', '.join(name for task in tasks for name in task.models)}")
+    names = [name for task in tasks for name in (*task.models, *optional_models(task))]
+    raise BadSettings(f"no task has a model {model!r}; models are: {', '.join(names)}")
 
 
 def replay(
@@ -83,7 +84,7 @@ def replay(
 
 
 def _other_models(task: Task, model: str) -> Versions:
-    """The task's other models, each at the version that is shipped."""
+    """The task's other models, each at the version that is shipped. None of an optional model is, so it takes no part."""
     folders = {name: open_for(name, source) for name, source in task.models.items() if name != model}
     return {name: Version(folder, loaded(task, folder, name)) for name, folder in folders.items()}
 

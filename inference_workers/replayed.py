@@ -21,7 +21,7 @@ from streams.rows import Rows
 class Replayed:
     """What one version answers. outputs: one row per entry; entry i belongs to request `request_ids[i]` and its part `parts[i]`.
     contents: of each entry a number, equal for equal content. at_ms: the broker's time of each request. paces_ms: of each batch the
-    time per entry. refused: number of requests that the version did not see."""
+    time per entry. refused: number of requests that the version did not see. names: of the outputs, empty before the first."""
 
     version: Version
     request_ids: list[str] = field(default_factory=list)
@@ -33,6 +33,7 @@ class Replayed:
     thresholds: Any = None
     paces_ms: list[float] = field(default_factory=list)
     refused: int = 0
+    names: tuple[str, ...] = ()
 
     @property
     def compute_ms(self) -> float:
@@ -54,7 +55,7 @@ class Replayed:
         shown = use.seen if len(use.seen) else [None] * len(request_ids)
         self.contents += map(content_of, shown, request_ids, parts)
         self.seen += use.seen if with_seen else ()
-        self.thresholds = use.thresholds
+        self.thresholds, self.names = use.thresholds, use.names
         if request_ids:
             self.paces_ms.append(use.compute_ms / len(request_ids))
 
@@ -62,17 +63,18 @@ class Replayed:
         """As npz: outputs float32 (entries, names), request ids, parts, contents, times; and JSON that describes them in `about`.
         with_seen: also what the model was shown of each entry, pixels as one array, texts as UTF-8 with their lengths in bytes."""
         folder = self.version.folder
+        names = self.names or folder.coverage
         about = window | {
             "model": folder.name,
             "version": folder.version,
             "digest": folder.digest,
-            "names": list(folder.coverage),
+            "names": list(names),
             "thresholds": None if self.thresholds is None else np.asarray(self.thresholds, float).tolist(),
             "compute_ms": self.compute_ms,
             "refused": self.refused,
             "bytes": sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()),
         }
-        outputs = np.concatenate(self.outputs) if self.outputs else np.zeros((0, len(folder.coverage)), np.float32)
+        outputs = np.concatenate(self.outputs) if self.outputs else np.zeros((0, len(names)), np.float32)
         np.savez(
             file,
             request_ids=np.array(self.request_ids, np.str_),

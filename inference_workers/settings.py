@@ -28,7 +28,10 @@ class WorkerSettings(GroupSettings):
         100, "after this many failed records in a row the worker pauses instead of writing more dead letters", 1, 1_000_000
     )
     redis: str = setting("redis://127.0.0.1:6379/0", "address of the online store, for tasks that need features")
-    models: str = setting("", "model versions to start with instead of the task's own: NAME=URI, separated by commas")
+    models: str = setting(
+        "",
+        "model versions to start with instead of the task's own: NAME=URI, or NAME=off for an optional model, separated by commas",
+    )
 
     def sources(self) -> dict[str, str]:
         """The address of each model that `models` names. Raises BadSettings."""
@@ -54,6 +57,7 @@ class MediaSettings:
     max_megapixels: int = setting(40, "maximum size of an image or frame, million pixels", 1, 1_000, was="megapixels")
     max_video_frames: int = setting(8, "maximum number of frames sampled from a video", 1, 1_000, was="frames")
     max_video_s: float = setting(600.0, "maximum length of a video, seconds", 0.1, 86_400, was="video_s")
+    max_read_pictures: int = setting(8, "maximum number of pictures and frames of a content item whose text is read", 1, 64)
     max_sound_s: float = setting(120.0, "maximum length of a sound, seconds", 0.1, 86_400, was="sound_s")
     decoder_memory_mib: int = setting(768, "memory of the decoding process, MiB", 64, 65_536, was="decoder_mib")
     decode_limit_s: float = setting(20.0, "maximum time to decode a file, seconds", 0.1, 600)
@@ -66,6 +70,7 @@ class MediaSettings:
             sound_bytes=self.max_sound_mib * mib,
             pixels=self.max_megapixels * 1_000_000,
             frames=self.max_video_frames,
+            read=self.max_read_pictures,
             video_s=self.max_video_s,
             sound_s=self.max_sound_s,
         )

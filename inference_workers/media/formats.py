@@ -22,13 +22,15 @@ MAX_VIEWS = 128  # per content item
 
 @dataclass(frozen=True)
 class Caps:
-    """Limits of decoding. bytes: per file. pixels: per picture or frame. frames: sampled from one video or animation."""
+    """Limits of decoding. bytes: per file. pixels: per picture or frame. frames: sampled from one video or animation. read: pictures and
+    frames of a content item whose text is read."""
 
     image_bytes: int = 20 * 1024 * 1024
     video_bytes: int = 64 * 1024 * 1024
     sound_bytes: int = 32 * 1024 * 1024
     pixels: int = 40_000_000
     frames: int = 8
+    read: int = 8
     video_s: float = 600.0
     sound_s: float = 120.0
 

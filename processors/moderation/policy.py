@@ -50,8 +50,8 @@ class Rules:
 
     def limit(self, part: str, category: str) -> float:
         """The limit of the most specific rule that is set: for the part's kind and category, its kind, the category, or the
-        default."""
-        kind = part.split(" ")[0]
+        default. Text that was read in a picture is of the picture's kind, as words may be read wrongly."""
+        kind = part.removeprefix("text in ").split(" ")[0]
         for name in (f"{kind}:{category}", f"{kind}:default", category, "default"):
             if name in self.remove_at:
                 return self.remove_at[name]

@@ -47,6 +47,7 @@ def verdict(*categories: dict[str, Any], parts: list[dict[str, Any]] | None = No
         (verdict(found("spam", 0.97)), REMOVE, "spam 0.97 in text passes 0.95, at which it is removed"),
         (verdict(found("self_harm", 0.99)), REVIEW, "self_harm 0.99 in text passes its threshold 0.50"),
         (verdict(found("spam", 0.99, "image 2")), REVIEW, "spam 0.99 in image 2 passes its threshold 0.50"),
+        (verdict(found("spam", 0.99, "text in image 2")), REVIEW, "spam 0.99 in text in image 2 passes its threshold 0.50"),
         (verdict(found("violence", 0.99, "image 2")), REMOVE, "violence 0.99 in image 2 passes 0.95"),
         (verdict(found("spam", 0.99, threshold=0.999)), ALLOW, "nothing flagged"),
         (verdict(status="failed"), REVIEW, "not judged: failed, media"),

@@ -1,0 +1,116 @@
+"""Judges all parts of a batch by one model: texts by a text classifier, pictures by an image classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inference_workers.backends.backend import ImageClassifier, Scores, TextClassifier
+from inference_workers.content_items import ContentItem, stretches
+from inference_workers.judging import sexual_content
+from inference_workers.kinds.image_classification import brightness, softmax
+from inference_workers.task import Use, Version
+from schemas.categories import CATEGORIES
+from streams.clock import timed
+
+DEFAULT_THRESHOLD = 0.7
+
+Named = tuple[int, str, Any]  # an item's row, the name of its part, and a text or pixels
+Signals = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """All n parts that one model judged. rows: the item of each part. probabilities: (n, labels). margins: float64 (n, labels), how far
+    past its threshold each label is, in logits."""
+
+    use: Use
+    labels: tuple[str, ...]
+    thresholds: list[float]
+    rows: list[int]
+    parts: list[str]
+    probabilities: list[list[float]]
+    margins: npt.NDArray[np.float64]
+    not_covered: list[str]
+
+
+def score_texts(items: Sequence[ContentItem], version: Version) -> list[Scored]:
+    """Whole texts first, then their stretches, then texts that were read in pictures and theirs."""
+    parts = [(row, "text", item.text) for row, item in enumerate(items) if item.text is not None]
+    parts += [(row, part, text) for row, item in enumerate(items) for part, text in item.windows]
+    parts += [(row, part, text) for row, item in enumerate(items) for part, text in _read(item)]
+    if not parts:
+        return []
+    texts = [text for _, _, text in parts]
+    classifier: TextClassifier = version.backend
+    scores, compute_ms = timed(lambda: classifier.classify(texts))
+    signals = {"text_chars": np.array([len(text) for text in texts], "<f4")}
+    return [_scored(version, classifier.labels, scores, compute_ms, parts, items, signals)]
+
+
+def _read(item: ContentItem) -> list[tuple[str, str]]:
+    named = [(f"text in {reading.part}", reading.text) for reading in item.readings if reading.text]
+    return named + [stretch for part, text in named for stretch in stretches(part, text)[0]]
+
+
+def score_pictures(items: Sequence[ContentItem], version: Version) -> list[Scored]:
+    parts = [(row, part, pixels) for row, item in enumerate(items) for part, pixels in item.pictures]
+    if not parts:
+        return []
+    classifier, pictures = version.backend, [pixels for _, _, pixels in parts]
+    scores, compute_ms = _classified(classifier, pictures)
+    return [_scored(version, classifier.labels, scores, compute_ms, parts, items, brightness(pictures))]
+
+
+def score_scenes(items: Sequence[ContentItem], version: Version) -> list[Scored]:
+    """Sexual content of pictures. The probability of each class of the model is a signal."""
+    parts = [(row, part, pixels) for row, item in enumerate(items) for part, pixels in item.scenes]
+    if not parts:
+        return []
+    classifier, pictures = version.backend, [pixels for _, _, pixels in parts]
+    scores, compute_ms = _classified(classifier, pictures)
+    shares = dict(zip(classifier.labels, softmax(scores.logits).astype("<f4").T, strict=True))
+    merged = sexual_content.merged(classifier.labels, scores)
+    labels = (sexual_content.CATEGORY,)
+    return [_scored(version, labels, merged, compute_ms, parts, items, {**brightness(pictures), **shares})]
+
+
+def _classified(classifier: ImageClassifier, pictures: Sequence[Any]) -> tuple[Scores, float]:
+    return timed(lambda: classifier.classify(pictures))
+
+
+def _scored(
+    version: Version,
+    labels: tuple[str, ...],
+    scores: Scores,
+    compute_ms: float,
+    parts: Sequence[Named],
+    items: Sequence[ContentItem],
+    signals: Signals,
+) -> Scored:
+    """The log names a part unless its item has no other: only then is a label of the item also a label of the part."""
+    saved = version.folder.config.get("thresholds", {})
+    thresholds = np.array([float(saved.get(label, DEFAULT_THRESHOLD)) for label in labels])
+    probabilities = 1.0 / (1.0 + np.exp(-scores.logits))
+    rows, names = [row for row, _, _ in parts], [part for _, part, _ in parts]
+    is_alone = [item.is_one_part for item in items]
+    named = ["" if is_alone[row] else part for row, part in zip(rows, names, strict=True)]
+    use = Use(
+        version,
+        probabilities.astype("<f4"),
+        compute_ms,
+        None if rows == list(range(len(items))) else rows,
+        named if any(named) else (),
+        signals,
+        thresholds,
+        [seen for _, _, seen in parts],
+        scores.embedding,
+        labels,
+    )
+    margins = scores.logits - np.log(thresholds / (1.0 - thresholds))
+    not_covered = [category for category in CATEGORIES if category not in labels]
+    return Scored(use, labels, thresholds.tolist(), rows, names, probabilities.tolist(), margins, not_covered)
