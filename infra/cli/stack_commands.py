@@ -77,14 +77,15 @@ def up(
     """Start broker, registry, workers and monitor.
 
     Processes that run already are left alone, and data of earlier runs is kept."""
-    from infra import console
+    from infra import better_models, console
     from infra.local import stack
 
     parts = set(with_ or [])
     if unknown := parts.difference(PARTS):
         raise typer.BadParameter(f"--with {', '.join(sorted(unknown))}: the optional parts are {', '.join(PARTS)}")
+    current = with_monitor(monitor)
     running = stack.up(
-        with_monitor(monitor),
+        current,
         with_features="features" in parts,
         with_training="training" in parts,
         with_connect="connect" in parts,
@@ -101,6 +102,8 @@ def up(
     for title, address in addresses:
         console.out.print(f"  {title} {address}")
     console.out.print("  `./millrace down` stops them")
+    if line := better_models.fetch_line(current):
+        console.out.print(f"  [dim]{line}[/]")
 
 
 @app.command(rich_help_panel=PANEL)

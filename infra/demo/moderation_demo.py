@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infra import console
+from infra import better_models, console
 from infra.demo.drift_traffic import PLACES
 from infra.local import run_state, stack
 from infra.settings import StackSettings
@@ -78,7 +78,7 @@ def run(settings: StackSettings, count: int, keep: bool) -> None:
         if not keep and not was_up:
             with console.step("stop"):
                 stack.down(settings)
-    _what_next(keep or was_up)
+    _what_next(keep or was_up, better_models.fetch_line(settings))
 
 
 def feed_and_watch(running: run_state.State, items: list[tuple[str, str]]) -> tuple[Watched, float]:
@@ -165,7 +165,7 @@ def _dead_letters(running: run_state.State) -> None:
     console.out.print(f"\n  dead letters on {taken.dead_letter_topic}: {sum(admin.ends(places).values())}\n")
 
 
-def _what_next(up: bool) -> None:
+def _what_next(up: bool, last_line: str) -> None:
     first = "the stack is up" if up else "`./millrace up` starts the stack again; its data is kept"
     console.out.print(f"""
   {first}. Then:
@@ -174,3 +174,5 @@ def _what_next(up: bool) -> None:
     ./millrace monitor                            all of it in a browser
     ./millrace topics                             every topic, its records and lag
     ./millrace status | logs | down | --help""")
+    if last_line:
+        console.out.print(f"  [dim]{last_line}[/]")

