@@ -476,11 +476,3 @@ def test_a_change_of_any_source_makes_new_pages(tmp_path: Path) -> None:
     assert web.digest(tmp_path) == first
     (tmp_path / "src" / "a.ts").write_text("2")
     assert web.digest(tmp_path) != first
-
-
-def test_a_declared_model_starts_with_the_version_before_its_first_swap() -> None:
-    swap = {"accepted": True, "arm": "live", "previous": "1"}
-    refused, shadow = {**swap, "accepted": False, "previous": None}, {**swap, "arm": "shadow", "previous": "9"}
-    assert model_timeline.first_version([refused, shadow, swap, {**swap, "previous": "2"}], {"3"}) == "1"
-    assert model_timeline.first_version([refused], {"3"}) == "3"
-    assert model_timeline.first_version([], ()) == ""
