@@ -17,9 +17,9 @@ app = typer.Typer()
 @app.command(context_settings=PASSED_ON, rich_help_panel=PANEL)
 def test(context: typer.Context) -> None:
     """Run all tests, on real servers too. Arguments go to pytest."""
-    from infra.cli import lanes
+    from infra.cli import suite
 
-    sys.exit(lanes.test(settings(), context.args))
+    sys.exit(suite.test(settings(), context.args))
 
 
 @app.command(rich_help_panel=PANEL)

@@ -25,6 +25,7 @@ def start_registry(folder: Path, jar_folder: Path, log: Path, port: int | None =
         java(),
         f"-Xmx{HEAP_MB}m",
         "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",  # started with half of the processor time; it answers a few questions of each process
         "-Dquarkus.http.host=127.0.0.1",
         f"-Dquarkus.http.port={port}",
         "-Dquarkus.management.host=127.0.0.1",

@@ -3,8 +3,11 @@ corrects lint."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from infra.local import web
@@ -19,23 +22,28 @@ CHECKS: dict[str, tuple[str, ...]] = {
 }
 
 
-def packages() -> Path:
-    """A copy of the sources with all packages, including those of the checks. Raises PagesNotBuilt if Node is missing or npm
-    fails."""
+@contextmanager
+def packages() -> Iterator[Path]:
+    """A copy of the sources with all packages, including those of the checks. One at a time uses it; the next waits. Raises
+    PagesNotBuilt if Node is missing or npm fails."""
     work = load(StackSettings, os.environ).home_folder.resolve() / "monitor" / "tests"
     work.mkdir(parents=True, exist_ok=True)
-    web.packages(work, with_tests=True)
-    return work
+    with (work.parent / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        web.packages(work, with_tests=True)
+        yield work
 
 
 def run(check: str) -> str:
     """The output of the check. Raises PagesNotBuilt with that output if it fails."""
-    return web.run(packages(), *CHECKS[check])
+    with packages() as work:
+        return web.run(work, *CHECKS[check])
 
 
 def fix() -> None:
     """Raises PagesNotBuilt."""
-    web.run(web.SOURCE, str(packages() / BIOME), "check", "--write")
+    with packages() as work:
+        web.run(web.SOURCE, str(work / BIOME), "check", "--write")
 
 
 def main() -> int:
