@@ -96,7 +96,7 @@ def test_without_the_reader_none_of_them_is_judged_by_its_text(by: Versions) -> 
 
 
 def test_sexual_content_of_pictures_is_covered_and_harmless_ones_are_not_flagged(by: Versions) -> None:
-    found = verdicts([item(0, None, [drawn(), media.inline(media.noise()), drawn("a market on Saturdays")])], by)
+    found = verdicts([item(0, None, [drawn(), media.inline(media.noise())])], by)
     (judged,) = [one for one in found[0]["categories"] if one["category"] == "sexual_content" and not one["flagged"]]
     assert judged["part"].startswith("image")
     assert "sexual_content" not in part_of(found[0], "image 2")["not_covered"]
