@@ -40,7 +40,7 @@ def follow(settings: StackSettings, wanted: Sequence[Declaration]) -> None:
     staging = file.with_suffix(".part")
     staging.write_text(declarations.text_of(wanted))
     os.replace(staging, file)
-    os.environ[catalogue.VARIABLE] = str(file)
+    catalogue.follow(file)
 
 
 def changed(before: Sequence[Declaration], wanted: Sequence[Declaration]) -> list[str]:

@@ -17,7 +17,7 @@ import typer
 
 from infra.run_module import INTERRUPTED
 from infra.settings import FOLLOWED, ROOT, StackSettings
-from schemas.catalogue import VARIABLE
+from schemas import catalogue
 from schemas.errors import BadSettings, BrokerUnavailable, InvalidRequest
 from streams.process.settings import load
 
@@ -43,10 +43,10 @@ def settings() -> StackSettings:
 
 
 def know_declared_tasks() -> None:
-    """Make this process, and the commands that it runs, know the declared tasks that this home's processes follow. An invalid setting is
-    left to the command that needs it."""
+    """Make this command, and those of other packages that it runs, know the declared tasks that this home's processes follow. An
+    invalid setting is left to the command that needs it."""
     with suppress(BadSettings):
-        os.environ.setdefault(VARIABLE, str(settings().run_folder.resolve() / FOLLOWED))
+        catalogue.follow(settings().run_folder.resolve() / FOLLOWED)
 
 
 def with_monitor(monitor: bool) -> StackSettings:
@@ -57,12 +57,17 @@ def with_monitor(monitor: bool) -> StackSettings:
 def python(module: str, *arguments: str, **env: str) -> int:
     """Run `python -m module`, wait for it, and return its exit code. Ctrl-C ends both, whichever of them receives it."""
     command = [sys.executable, "-m", "infra.run_module", module, *arguments]
-    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}) as child:
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **_tasks(module), **env}) as child:
         try:
             return child.wait()
         except KeyboardInterrupt:
             child.send_signal(signal.SIGINT)
             return _interrupted(child)
+
+
+def _tasks(module: str) -> dict[str, str]:
+    """The variable that names the declared tasks, for commands of other packages. Tests and benchmarks start stacks of their own."""
+    return {} if module.startswith("tests.") else {catalogue.VARIABLE: catalogue.followed()}
 
 
 def _interrupted(child: subprocess.Popen[bytes]) -> int:
@@ -80,7 +85,13 @@ def run_json(*words: str, limit_s: float, **env: str) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", *words[:end], "--json", *words[end:]]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=limit_s, check=False
+            command,
+            cwd=ROOT,
+            env={**os.environ, **_tasks(words[0]), **env},
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise BrokerUnavailable(f"no answer within {limit_s:.0f} s from `{' '.join(words[:2])}`") from error

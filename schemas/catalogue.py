@@ -1,7 +1,7 @@
 """All topics and consumer groups of this installation: those of `topics.py`, and those of the tasks that its people declared.
 
-A process finds the declared tasks in the file that MILLRACE_TASKS names. It is read again when it changes, so that a running
-process knows a task that was added. Without the variable or the file there are only the shipped tasks.
+A process finds the declared tasks in the file that MILLRACE_TASKS names, a command in that of its home (`follow`). The file is read
+again when it changes, so that a running process knows a task that was added. Without a file there are only the shipped tasks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from schemas.errors import BadSettings
 from schemas.topic_kinds import Consumption, Record, Topic
 
 VARIABLE = "MILLRACE_TASKS"
+_followed = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +43,21 @@ def with_declared(declared: tuple[Declaration, ...]) -> Catalogue:
     )
 
 
+def follow(file: Path) -> None:
+    """From now on this process finds the declared tasks in this file, unless the variable names another. The variable is not set:
+    processes of another home would inherit it."""
+    global _followed
+    _followed = str(file)
+
+
+def followed() -> str:
+    """The file of declared tasks; empty if there is none."""
+    return os.environ.get(VARIABLE) or _followed
+
+
 def catalogue() -> Catalogue:
     """Raises BadDeclaration if the file of declared tasks has an error."""
-    name = os.environ.get(VARIABLE, "")
+    name = followed()
     try:
         state = Path(name).stat() if name else None
     except (FileNotFoundError, NotADirectoryError):

@@ -11,6 +11,7 @@ import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra import subcommands
 from schemas import avro, catalogue
 from schemas.declared.declaration_file import parse
 from schemas.declared.declarations import BadDeclaration, Declaration, text_of
@@ -204,3 +205,17 @@ def test_records_that_cannot_be_used_are_refused_with_their_file(tmp_path: Path,
     with pytest.raises(BadDeclaration, match=words) as raised:
         own(tmp_path, result=result).consumption()
     assert "result.avsc" in str(raised.value)
+
+
+def test_a_command_follows_the_file_of_its_home_and_passes_it_on_to_no_stack_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable would be inherited: a test's stack once read the declared tasks of the home in which the tests ran."""
+    monkeypatch.setattr(catalogue, "_followed", "")
+    monkeypatch.setenv("MILLRACE_HOME", str(tmp_path))
+    monkeypatch.delenv(catalogue.VARIABLE, raising=False)
+    subcommands.know_declared_tasks()
+    assert catalogue.followed() == str(tmp_path / "run" / "tasks.toml")
+    assert catalogue.VARIABLE not in os.environ
+    monkeypatch.setenv(catalogue.VARIABLE, "/elsewhere.toml")
+    assert catalogue.followed() == "/elsewhere.toml"
