@@ -37,7 +37,7 @@ def process_environment(settings: StackSettings, running: run_state.State) -> di
         "MILLRACE_LAKE": str(settings.lake),
         "MILLRACE_RUNS_FOLDER": str(settings.home_folder.resolve() / "runs"),
         "MILLRACE_DATA": settings.data,
-        catalogue.VARIABLE: os.environ.get(catalogue.VARIABLE, str(declared.followed(settings))),
+        catalogue.VARIABLE: os.environ.get(catalogue.VARIABLE) or str(declared.followed(settings)),
     }
 
 

@@ -60,6 +60,7 @@ def listed(servers: Servers, server: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.timeout(600)  # beside a retraining story it takes twice the time
 def test_a_version_is_registered_promoted_loaded_and_rolled_back(
     servers: Servers, server: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
