@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from inference_workers.media.reader import MediaReader
-from inference_workers.models.addresses import open_for
 from inference_workers.settings import MediaSettings
-from inference_workers.task import Prediction, Task, Version, Versions, find_task, loaded
+from inference_workers.task import Prediction, Task, Versions, find_task, loaded
 from schemas import avro
 from schemas.catalogue import declaration
 from schemas.codec import Decoder, Encoder
@@ -159,8 +158,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     try:
         task = find_task(chosen.name)
-        folders = {model: open_for(model, source) for model, source in task.models.items()}
-        versions = {model: Version(folder, loaded(task, folder, model)) for model, folder in folders.items()}
+        versions = {model: loaded(task, model, source) for model, source in task.models.items()}
         return _report(task, versions, chosen.json)
     except MillraceError as error:
         print(f"{error.code}: {error}", file=sys.stderr)

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from inference_workers.media.reader import MediaReader
-from inference_workers.models.addresses import open_for
 from inference_workers.replayed import Replayed
 from inference_workers.settings import MediaSettings, WorkerSettings
 from inference_workers.task import Task, Version, Versions, find_task, loaded, optional_models, task_names
@@ -85,8 +84,7 @@ def replay(
 
 def _other_models(task: Task, model: str) -> Versions:
     """The task's other models, each at the version that is shipped. None of an optional model is, so it takes no part."""
-    folders = {name: open_for(name, source) for name, source in task.models.items() if name != model}
-    return {name: Version(folder, loaded(task, folder, name)) for name, folder in folders.items()}
+    return {name: loaded(task, name, source) for name, source in task.models.items() if name != model}
 
 
 def _decoded(decoder: Decoder, batch: Rows, served: RecordedFeatures | None) -> tuple[Columns, Rows]:
@@ -174,8 +172,7 @@ def main(arguments: Sequence[str]) -> int:
             window = json.loads(options.window.read_text())
             starts, ends = ({place: window[name][str(place[1])] for place in places} for name in ("from_offsets", "to_offsets"))
             options.limit = window["limit"]
-        folders = [open_for(options.model, source) for source in options.source]
-        versions = [Version(folder, loaded(task, folder, options.model)) for folder in folders]
+        versions = [loaded(task, options.model, source) for source in options.source]
         answers = replay(
             task,
             options.model,

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from inference_workers.backends.backend import Backend
 from inference_workers.media.reader import MediaReader
+from inference_workers.models.addresses import open_for
 from inference_workers.models.folder import ModelFolder
 from processors.features.enrich import Need
 from schemas.catalogue import catalogue, declaration
@@ -145,6 +146,8 @@ def find_task(name: str) -> Task:
         task: Task = import_module(f"inference_workers.tasks.{name.replace('-', '_')}").TASK
         return task
     declared = declaration(name)
+    if declared is None and name in catalogue().broken:
+        raise BadSettings(catalogue().broken[name])
     if declared is None:
         raise BadSettings(f"no task {name!r}; there are: {', '.join(task_names())}")
     if declared.kind is None:
@@ -154,15 +157,21 @@ def find_task(name: str) -> Task:
     return made
 
 
-def loaded(task: Task, folder: ModelFolder, model: str) -> Backend:
-    """A folder, loaded by a task. Raises ModelRefused, also for a library's own error about files that only look valid."""
+def loaded(
+    task: Task, model: str, address: str, digest: str | None = None, version: str | None = None, arm: str = "live"
+) -> Version:
+    """The version at an address, loaded by the task. digest, version: those that were announced; None if none was. Raises RetryLater if
+    a registry or a store does not answer, ModelRefused, also for a library's own error about files that only look valid."""
     try:
-        return task.load(folder, model)
+        folder = open_for(model, address, digest)
+        if version not in (None, folder.version):
+            raise ModelRefused(f"{address} is version {folder.version}; {model} {version} was announced")
+        return Version(folder, task.load(folder, model), arm)
     except MillraceError:
         raise
     except Exception as error:
         (reason, *_) = str(error).splitlines() or [""]
-        raise ModelRefused(f"{folder.path} cannot be loaded: {type(error).__name__}: {reason[:400]}") from error
+        raise ModelRefused(f"{address} cannot be loaded: {type(error).__name__}: {reason[:400]}") from error
 
 
 def own_task(declared: Declaration) -> Task:

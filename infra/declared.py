@@ -21,26 +21,32 @@ def followed(settings: StackSettings) -> Path:
     return settings.run_folder.resolve() / FOLLOWED
 
 
-def declared(settings: StackSettings) -> tuple[Declaration, ...]:
-    """The tasks in the file that people write; none if there is no file. Raises BadDeclaration."""
+def declared(settings: StackSettings, *, code_is_there: bool = True) -> tuple[Declaration, ...]:
+    """The tasks in the file that people write; none if there is no file. code_is_there: whether a missing file of code is an error.
+    Raises BadDeclaration."""
     file = Path(settings.declarations)
-    return declaration_file.read(file) if file.exists() else ()
+    return declaration_file.read(file, code_is_there=code_is_there) if file.exists() else ()
 
 
 def in_force(settings: StackSettings) -> tuple[Declaration, ...]:
-    """The tasks that processes follow. Raises BadDeclaration."""
+    """The tasks that processes follow, also if the code of one is gone by now. Raises BadDeclaration."""
     file = followed(settings)
-    return declaration_file.read(file) if file.exists() else ()
+    return declaration_file.read(file, code_is_there=False) if file.exists() else ()
 
 
 def follow(settings: StackSettings, wanted: Sequence[Declaration]) -> None:
-    """Replace the copy as a whole."""
+    """Replace the copy."""
     file = followed(settings)
     file.parent.mkdir(parents=True, exist_ok=True)
-    staging = file.with_suffix(".part")
-    staging.write_text(declarations.text_of(wanted))
-    os.replace(staging, file)
+    write(file, declarations.text_of(wanted))
     catalogue.follow(file)
+
+
+def write(file: Path, text: str) -> None:
+    """Replace a file as a whole."""
+    staging = file.with_name(f"{file.name}.part")
+    staging.write_text(text)
+    os.replace(staging, file)
 
 
 def changed(before: Sequence[Declaration], wanted: Sequence[Declaration]) -> list[str]:

@@ -59,7 +59,8 @@ def provision(
     *,
     check_only: bool = False,
 ) -> Provisioned:
-    """topics, consumptions: by default all of this installation. Raises SchemaRefused if a schema would break readers or writers of its topic; then no topic was created."""
+    """topics, consumptions: by default all of this installation. Raises SchemaRefused if a schema would break readers or writers of its
+    topic; then no topic was created."""
     done = Provisioned()
     topics = list(catalogue().topics if topics is None else topics)
     consumptions = list(catalogue().consumptions if consumptions is None else consumptions)

@@ -7,7 +7,8 @@ again when it changes, so that a running process knows a task that was added. Wi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,23 +24,45 @@ _followed = ""
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Compared by identity: a file that did not change gives the same object."""
+    """Compared by identity: a file that did not change gives the same object. broken: by name, why a declared task is left out: the
+    records of its code are gone or cannot be used."""
 
     declared: tuple[Declaration, ...]
     topics: tuple[Topic[Record], ...]
     tasks: tuple[Consumption, ...]
     consumptions: tuple[Consumption, ...]
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def task_names(self) -> frozenset[str]:
+        """Names of the tasks: those of the groups that answer requests."""
+        return frozenset(task.group for task in self.tasks)
 
 
-def with_declared(declared: tuple[Declaration, ...]) -> Catalogue:
+def with_declared(declared: Iterable[Declaration]) -> Catalogue:
     """Raises BadDeclaration if the records of a task's code cannot be used."""
-    added = [declaration.consumption() for declaration in declared]
-    results = [task.results for task in added if task.results is not None]
+    known = _without_broken(declared)
+    for cause in known.broken.values():
+        raise BadDeclaration(cause)
+    return known
+
+
+def _without_broken(declared: Iterable[Declaration]) -> Catalogue:
+    """A task whose code is gone must not take all others with it."""
+    added: dict[Declaration, Consumption] = {}
+    broken: dict[str, str] = {}
+    for task in declared:
+        try:
+            added[task] = task.consumption()
+        except BadDeclaration as error:
+            broken[task.name] = str(error)
+    own = [topic for task in added.values() for topic in (task.topic, task.results) if topic is not None]
     return Catalogue(
-        declared,
-        (*topics.CATALOGUE, *(topic for pair in zip((task.topic for task in added), results, strict=True) for topic in pair)),
-        (*topics.TASKS, *added),
-        (*topics.CONSUMPTIONS, *added),
+        tuple(added),
+        (*topics.CATALOGUE, *own),
+        (*topics.TASKS, *added.values()),
+        (*topics.CONSUMPTIONS, *added.values()),
+        broken,
     )
 
 
@@ -70,7 +93,7 @@ def catalogue() -> Catalogue:
 @lru_cache(maxsize=4)
 def _read(name: str, _mtime_ns: int, _bytes: int, _inode: int) -> Catalogue:
     """The last three say which content of the file was read."""
-    return with_declared(declaration_file.read(Path(name)) if name else ())
+    return _without_broken(declaration_file.read(Path(name), code_is_there=False) if name else ())
 
 
 def topic(name: str) -> Topic[Record]:
@@ -86,6 +109,8 @@ def consumption(task: str) -> Consumption:
     for candidate in catalogue().tasks:
         if candidate.group == task:
             return candidate
+    if task in catalogue().broken:
+        raise BadDeclaration(catalogue().broken[task])
     raise BadSettings(f"there is no task {task!r}; the tasks are {', '.join(known.group for known in catalogue().tasks)}")
 
 

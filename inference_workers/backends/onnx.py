@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -37,20 +36,11 @@ class OnnxNetwork:
     """One thread per worker process: throughput comes from more processes, as thread barriers stall on shared cores."""
 
     def __init__(self, folder: ModelFolder, file: str = "model.onnx", threads: int = 1) -> None:
-        self._open(folder.path / file, threads)
-
-    @classmethod
-    def of_file(cls, path: Path) -> OnnxNetwork:
-        """A network whose folder was not opened: a bare file."""
-        network = cls.__new__(cls)
-        network._open(path, 1)
-        return network
-
-    def _open(self, path: Path, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        path = folder.path / file
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime raises errors of kinds that it does not export

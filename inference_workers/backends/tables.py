@@ -23,9 +23,8 @@ TEXT_TYPE = "tensor(string)"
 class OnnxTable:
     def __init__(self, folder: ModelFolder, columns: Sequence[str] = (), labels: Sequence[str] = ()) -> None:
         """columns: names of the columns of a model with one matrix. labels: names of its classes, in its order. Raises ModelRefused."""
-        file = folder.path if folder.path.is_file() else folder.path / folder.config.get("file", "model.onnx")
-        self._network = OnnxNetwork(folder, file.name) if folder.path.is_dir() else OnnxNetwork.of_file(file)
-        self._path = file
+        file = str(folder.config.get("file", "model.onnx"))
+        self._network, self._path = OnnxNetwork(folder, file), folder.path / file
         self._matrix = _matrix_of(self._network.inputs)
         columns = tuple(columns) or tuple(folder.config.get("columns", ()))
         self.numbers, self.categories = self._columns(columns)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from inference_workers.networks.visible_text import visible
 from inference_workers.task import Prepared
@@ -32,12 +35,12 @@ class OneModel:
         self.models: Mapping[str, str] = {model: source}
 
 
-def texts_of(columns: Columns) -> Prepared:
-    """The texts of requests, without invisible characters. An empty text and one that is too long are refused."""
+def texts_of(columns: Columns, cleaned: Callable[[str], str] = visible) -> Prepared:
+    """The texts of requests, by default without invisible characters. An empty text and one that is too long are refused."""
     inputs: list[str] = []
     refused: dict[int, RecordError] = {}
     for row, raw in enumerate(columns.text("text")):
-        text = visible(raw or "")
+        text = cleaned(raw or "")
         if not text.strip():
             refused[row] = InvalidRequest("the text is empty")
         elif len(text) > MAX_CHARS:
@@ -45,3 +48,8 @@ def texts_of(columns: Columns) -> Prepared:
         else:
             inputs.append(text)
     return Prepared(inputs, refused)
+
+
+def text_chars(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """A drift signal of n texts: their lengths, float32 (n,)."""
+    return np.array([len(text) for text in texts], "<f4")

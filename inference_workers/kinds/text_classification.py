@@ -10,7 +10,7 @@ import numpy as np
 from inference_workers.backends.backend import Backend, Logits, Scores, TextClassifier
 from inference_workers.backends.choose import text_classifier
 from inference_workers.kinds.image_classification import softmax
-from inference_workers.kinds.one_model import OneModel, texts_of
+from inference_workers.kinds.one_model import OneModel, text_chars, texts_of
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from inference_workers.task import Prediction, Prepared, Use, Versions
@@ -47,7 +47,7 @@ class TextClassification(OneModel):
                     version,
                     probabilities.astype("<f4"),
                     compute_ms,
-                    signals={"text_chars": np.array([len(text) for text in inputs], "<f4")},
+                    signals={"text_chars": text_chars(inputs)},
                     thresholds=thresholds,
                     seen=inputs,
                     embedding=scores.embedding,

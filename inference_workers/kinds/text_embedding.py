@@ -8,7 +8,7 @@ import numpy as np
 
 from inference_workers.backends.backend import Backend, TextEncoder
 from inference_workers.backends.choose import text_encoder
-from inference_workers.kinds.one_model import OneModel, texts_of
+from inference_workers.kinds.one_model import OneModel, text_chars, texts_of
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from inference_workers.task import Prediction, Prepared, Use, Versions
@@ -40,7 +40,7 @@ class Embedding(OneModel):
                     version,
                     lengths[:, None],
                     compute_ms,
-                    signals={"text_chars": np.array([len(text) for text in inputs], "<f4")},
+                    signals={"text_chars": text_chars(inputs)},
                     seen=inputs,
                     embedding=embedded.vectors,
                 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from inference_workers.backends.backend import Backend, Translated, Translator
 from inference_workers.backends.choose import translator
-from inference_workers.kinds.one_model import OneModel
+from inference_workers.kinds.one_model import OneModel, text_chars
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from inference_workers.networks.visible_text import typed
@@ -72,7 +72,7 @@ class TextToText(OneModel):
                     version,
                     scores[:, None],
                     compute_ms,
-                    signals={"text_chars": np.array([len(request.text) for request in inputs], "<f4"), "score": scores},
+                    signals={"text_chars": text_chars([request.text for request in inputs]), "score": scores},
                 )
             ],
         )

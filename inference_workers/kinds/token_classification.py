@@ -8,16 +8,13 @@ import numpy as np
 
 from inference_workers.backends.backend import Backend, TokenClassifier
 from inference_workers.backends.choose import token_classifier
-from inference_workers.kinds.one_model import OneModel
+from inference_workers.kinds.one_model import OneModel, text_chars, texts_of
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from inference_workers.networks.entities import Entity
 from inference_workers.task import Prediction, Prepared, Use, Versions
 from schemas.columns import Columns
-from schemas.errors import InvalidRequest, RecordError
 from streams.clock import timed
-
-MAX_CHARS = 100_000
 
 
 class TokenClassification(OneModel):
@@ -29,16 +26,7 @@ class TokenClassification(OneModel):
         return classifier
 
     def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
-        inputs: list[str] = []
-        refused: dict[int, RecordError] = {}
-        for row, text in enumerate(columns.text("text")):
-            if not (text or "").strip():
-                refused[row] = InvalidRequest("the text is empty")
-            elif len(text or "") > MAX_CHARS:
-                refused[row] = InvalidRequest(f"the text has {len(text or '')} characters; at most {MAX_CHARS} are allowed")
-            else:
-                inputs.append(text or "")
-        return Prepared(inputs, refused)
+        return texts_of(columns, str)
 
     def predict(self, inputs: Sequence[str], versions: Versions) -> Prediction:
         version = versions[self.model]
@@ -53,7 +41,7 @@ class TokenClassification(OneModel):
                     version,
                     confidences[:, None],
                     compute_ms,
-                    signals={"text_chars": np.array([len(text) for text in inputs], "<f4"), "entities": counts},
+                    signals={"text_chars": text_chars(inputs), "entities": counts},
                     seen=inputs,
                 )
             ],

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import structlog
 
-from inference_workers.models.addresses import open_for
 from inference_workers.served.announcements import AnnouncedVersion
 from inference_workers.served.model_arm import Loaded
-from inference_workers.task import Task, Version, loaded
-from schemas.errors import MillraceError, ModelRefused
+from inference_workers.task import Task, loaded
+from schemas.errors import MillraceError
 from schemas.vocabulary import Arm
 from streams.clock import Clock
 
@@ -20,17 +19,7 @@ def load_version(task: Task, announced: AnnouncedVersion, clock: Clock) -> Loade
     """Raises ModelRefused if the source is not the announced version or does not fit the task, RetryLater if it does not
     answer."""
     started_s = clock.monotonic_s()
-    try:
-        folder = open_for(announced.model, announced.uri, announced.digest)
-        if folder.version != announced.version:
-            raise ModelRefused(
-                f"{announced.uri} is version {folder.version}; {announced.model} {announced.version} was announced"
-            )
-        version = Version(folder, loaded(task, folder, announced.model), announced.arm)
-    except MillraceError:
-        raise
-    except Exception as error:  # a library's own error, for files that only look valid
-        raise ModelRefused(f"{announced.uri} cannot be loaded: {type(error).__name__}: {error}") from error
+    version = loaded(task, announced.model, announced.uri, announced.digest, announced.version, announced.arm)
     return Loaded(announced, version, (clock.monotonic_s() - started_s) * 1000)
 
 
@@ -54,6 +43,7 @@ def newest_loadable(
 
 def configured(task: Task, model: str, source: str) -> Loaded:
     """The version that the worker was started with. Raises ModelRefused and RetryLater."""
-    folder = open_for(model, source)
+    version = loaded(task, model, source)
+    folder = version.folder
     announced = AnnouncedVersion(model, Arm.LIVE, folder.version, source, folder.digest, "configured at the start")
-    return Loaded(announced, Version(folder, loaded(task, folder, model)), 0.0, is_swap=False)
+    return Loaded(announced, version, 0.0, is_swap=False)

@@ -46,11 +46,7 @@ def copies(settings: StackSettings, names: str) -> int:
     task = catalogue.declaration(names)
     if task is not None:
         return declared.workers(settings, task)
-    return settings.workers if names.partition("+")[0].partition(":")[0] in task_names() else 1
-
-
-def task_names() -> set[str]:
-    return {task.group for task in catalogue.catalogue().tasks}
+    return settings.workers if names.partition("+")[0].partition(":")[0] in catalogue.catalogue().task_names else 1
 
 
 def start(settings: StackSettings, running: run_state.State, names: str, slot: int) -> Wait | None:
@@ -124,14 +120,14 @@ def _module_and_arguments(names: str) -> list[str]:
     parts = names.split("+")
     if all(part in feature_servers.LOOPS for part in parts):
         return ["feature_jobs", "serve", *parts]
-    if all(part.partition(":")[0] in task_names() for part in parts):
+    if all(part.partition(":")[0] in catalogue.catalogue().task_names for part in parts):
         return ["inference_workers", *(word for part in parts for word in ("--task", part))]
     if all(part in TRIGGERS for part in parts):
         return ["training_triggers", "serve", *parts]
     if all(part in PROCESSORS for part in parts):
         return ["processors", *parts]
     raise BadSettings(
-        f"MILLRACE_PROCESSES has {names!r}; a process runs tasks ({', '.join(sorted(task_names()))}) or processors "
+        f"MILLRACE_PROCESSES has {names!r}; a process runs tasks ({', '.join(sorted(catalogue.catalogue().task_names))}) or processors "
         f"({', '.join(sorted(PROCESSORS))}), joined by +, or views"
     )
 

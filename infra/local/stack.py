@@ -94,10 +94,9 @@ def _follow(settings: StackSettings, running: run_state.State, wanted: Sequence[
     declared.follow(settings, wanted)
 
 
-def topics(running: run_state.State, known: catalogue.Catalogue | None = None) -> Provisioned:
-    """known: by default the catalogue of this installation. Create missing topics and register missing schemas; print how the broker differs from the catalogue."""
+def topics(running: run_state.State, known: catalogue.Catalogue) -> Provisioned:
+    """Create missing topics and register missing schemas; print how the broker differs from the catalogue."""
     with console.step("topics and schemas") as remark:
-        known = known or catalogue.catalogue()
         admin, registry = KafkaAdmin(KafkaAddress(bootstrap=running.bootstrap)), Registry(running.registry)
         done = provision(admin, registry, known.topics, known.consumptions)
         remark(f"{len(done.created_topics)} topics created, {len(done.registered)} schemas registered")

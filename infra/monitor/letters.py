@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from infra.audit import Position
-from schemas.catalogue import catalogue
+from schemas.catalogue import Catalogue, catalogue
 from schemas.errors import InvalidRequest
 from schemas.topic_kinds import Consumption
 from streams import headers as h
@@ -20,7 +21,12 @@ LEFT_OUT = OURS - {h.ORIGIN_TOPIC, h.ORIGIN_PARTITION, h.ORIGIN_OFFSET} | {h.DEA
 
 def by_topic() -> Mapping[str, Consumption]:
     """The reader whose dead letters a topic holds, by the topic's name."""
-    return {taken.dead_letter_topic: taken for taken in catalogue().consumptions}
+    return _by_topic(catalogue())
+
+
+@lru_cache(maxsize=2)
+def _by_topic(known: Catalogue) -> Mapping[str, Consumption]:
+    return {taken.dead_letter_topic: taken for taken in known.consumptions}
 
 
 def reader_of(dead_letter_topic: str) -> Consumption:

@@ -66,13 +66,9 @@ class GraphEdge:
     group: str = ""
 
 
-def workers() -> frozenset[str]:
-    """The groups that answer requests."""
-    return frozenset(task.group for task in all_topics().tasks)
-
-
 def graph() -> tuple[list[GraphNode], list[GraphEdge]]:
-    known, answering = all_topics(), workers()
+    known = all_topics()
+    answering = known.task_names
     nodes: dict[str, GraphNode] = {}
     edges: dict[tuple[str, str], GraphEdge] = {}
 
@@ -111,7 +107,7 @@ def _nodes(word: str, topic: Topic[Record], owners: dict[str, str]) -> list[Grap
     if word in PEOPLE or word.endswith(" command"):
         kind = PEOPLE.get(word, "operator")
         return [GraphNode(f"person:{kind}", "person", kind, aside=kind == "operator")]
-    answering = workers()
+    answering = all_topics().task_names
     names = tuple(sorted(answering)) if word == "workers" else ALIASES.get(word, (word,))
     return [
         GraphNode(f"group:{name}", "worker" if name in answering else "processor", name, owners.get(name, topic.owner))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from infra import console
 from infra import declared as files
 from infra.local import loop_processes, run_state
 from infra.local.processes import ProcessFailed
-from infra.provision import provision
+from infra.provision import provision, specs
 from infra.settings import StackSettings
 from infra.tasks.checked import load
 from schemas import catalogue
@@ -35,29 +35,39 @@ def add(settings: StackSettings, name: str, table: Mapping[str, Any], options: S
     """Nothing is written unless the model answers. If the worker does not start, everything is taken back. Raises BadDeclaration,
     TaskNotAdded, SchemaRefused."""
     file = Path(settings.declarations)
-    document = tomlkit.parse(file.read_text()) if file.exists() else tomlkit.document()
-    before = files.declared(settings)
-    if name in [task.name for task in before]:
+    before = file.read_text() if file.exists() else ""
+    if name in [task.name for task in files.declared(settings)]:
         raise BadDeclaration(f"{file} declares {name} already: change it there and run `./millrace up`, or remove it first")
-    if "tasks" not in document:
-        document.add("tasks", tomlkit.table(is_super_table=True))
-    entry = tomlkit.table()
-    for key, value in {**_relative(table, file), **_options(table, options)}.items():
-        entry.add(key, value)
-    document["tasks"][name] = entry
-    text = tomlkit.dumps(document)
+    text = _with_task(before, name, {**_relative(table, file), **_options(table, options)})
     wanted = declaration_file.parse(text, file)
     catalogue.with_declared(wanted)  # its records can be read
     if load(wanted, name, as_json=False) != 0:
         raise TaskNotAdded(f"{name} was not added: its model does not answer. Nothing was changed")
+
+    def write() -> None:
+        if (file.read_text() if file.exists() else "") != before:
+            raise TaskNotAdded(f"{name} was not added: {file} was changed meanwhile. Run the command again")
+        files.write(file, text)
+
     running = run_state.read(settings.run_folder)
     if running.up:
-        _start(settings, wanted, name)
-    staging = file.with_suffix(".toml.part")
-    staging.write_text(text)
-    os.replace(staging, file)
+        _start(settings, next(task for task in wanted if task.name == name), write)
+    else:
+        write()
     console.out.print(f"{name} was added to {console.escape(str(file))}")
     console.out.print(f"  `./millrace send {name} …`" if running.up else "  `./millrace up` starts it")
+
+
+def _with_task(text: str, name: str, table: Mapping[str, Any]) -> str:
+    """The text of a file of declarations with one task more; all else stays as it was written."""
+    document = tomlkit.parse(text)
+    if "tasks" not in document:
+        document.add("tasks", tomlkit.table(is_super_table=True))
+    entry = tomlkit.table()
+    for key, value in table.items():
+        entry.add(key, value)
+    document["tasks"][name] = entry
+    return str(tomlkit.dumps(document))
 
 
 def _relative(table: Mapping[str, Any], file: Path) -> dict[str, Any]:
@@ -95,31 +105,31 @@ def _value(text: str, option: Option | None) -> Any:
     return {"true": True, "false": False}.get(text, text) if option is not None and option.type is bool else text
 
 
-def _start(settings: StackSettings, wanted: Sequence[Declaration], name: str) -> None:
-    """Make topics and schemas, and start the workers; take everything back if they do not start."""
+def _start(settings: StackSettings, task: Declaration, write: Callable[[], None]) -> None:
+    """Make topics and schemas, start the workers, then write the file. Whatever ends this, everything is taken back."""
     with run_state.locked(settings.run_folder):
-        running = run_state.require(settings.run_folder)
-        before = files.in_force(settings)
-        task = next(task for task in wanted if task.name == name)
+        running, before = run_state.require(settings.run_folder), files.in_force(settings)
         admin, registry = KafkaAdmin(KafkaAddress(bootstrap=running.bootstrap)), Registry(running.registry)
         own = task.consumption()
-        subjects = [
-            topic.subject for topic in (own.topic, own.results) if topic is not None and registry.latest(topic.subject) is None
-        ]
-        with console.step("topics and schemas") as remark:
-            known = catalogue.with_declared((*before, task))
-            done = provision(admin, registry, known.topics, known.consumptions)
-            remark(f"{len(done.created_topics)} topics created, {len(done.registered)} schemas registered")
-        files.follow(settings, (*before, task))
+        topics = [topic for topic in (own.topic, own.results) if topic is not None]
+        new_topics = {spec.name for spec in specs(topics, [own])} - admin.partitions().keys()
+        new_subjects = [topic.subject for topic in topics if registry.latest(topic.subject) is None]
         try:
+            with console.step("topics and schemas") as remark:
+                done = provision(admin, registry, topics, [own])
+                remark(f"{len(done.created_topics)} topics created, {len(done.registered)} schemas registered")
+            files.follow(settings, (*before, task))
             for slot in range(files.workers(settings, task)):
-                with console.step(f"{name} {slot}" if slot else name):
-                    wait = loop_processes.start(settings, running, name, slot)
+                with console.step(f"{task.name} {slot}" if slot else task.name):
+                    wait = loop_processes.start(settings, running, task.name, slot)
                     if wait is not None:
                         wait()
-        except ProcessFailed as error:
-            loop_processes.stop_workers(settings, running, [name])
+            write()
+        except BaseException as error:
+            loop_processes.stop_workers(settings, running, [task.name])
             files.follow(settings, before)
-            admin.delete(done.created_topics)
-            registry.delete_subjects(subjects)
-            raise TaskNotAdded(f"{name} was not added: {error}. Everything was taken back") from error
+            admin.delete(sorted(new_topics))
+            registry.delete_subjects(new_subjects)
+            if isinstance(error, ProcessFailed):
+                raise TaskNotAdded(f"{task.name} was not added: {error}. Everything was taken back") from error
+            raise

@@ -34,12 +34,14 @@ def show(settings: StackSettings, as_json: bool) -> None:
 
 
 def _rows(settings: StackSettings) -> list[dict[str, Any]]:
-    declared, in_force = files.declared(settings), files.in_force(settings)
+    declared, in_force = files.declared(settings, code_is_there=False), files.in_force(settings)
     running = run_state.read(settings.run_folder)
     known = {**{task.name: task for task in in_force}, **{task.name: task for task in declared}}
     alive = {loop for process in running.processes if process.alive() for loop in run_state.loops_of(process.name)}
+    tasks = catalogue.with_declared(known.values()).tasks
+    left = waiting(running, [t for t in tasks if t.group not in known or known[t.group] in in_force]) if running.up else {}
     rows = []
-    for task in catalogue.with_declared(tuple(known.values())).tasks:
+    for task in tasks:
         declaration = known.get(task.group)
         rows.append(
             {
@@ -47,7 +49,7 @@ def _rows(settings: StackSettings) -> list[dict[str, Any]]:
                 "kind": "shipped" if declaration is None else declaration.kind or f"code {declaration.code}",
                 "model": None if declaration is None else declaration.model,
                 "state": _state(task.group, alive, declaration, declared, in_force),
-                "waiting": waiting(running, task) if running.up and (declaration is None or declaration in in_force) else None,
+                "waiting": left.get(task.group),
                 "requests": task.topic.name,
                 "results": task.results.name if task.results else "",
             }
@@ -65,17 +67,20 @@ def _state(
     return "running" if any(loop.rpartition("-")[0] == name for loop in alive) else "not running"
 
 
-def waiting(running: run_state.State, task: Consumption) -> int:
-    """Requests that the task's group has not taken yet, on its topic and its retry topics."""
+def waiting(running: run_state.State, tasks: Sequence[Consumption]) -> dict[str, int]:
+    """By task: requests that its group has not taken yet, on its topic and its retry topics."""
     address = KafkaAddress(bootstrap=running.bootstrap)
     admin = KafkaAdmin(address)
     partitions = admin.partitions()
-    names = [task.topic.name, *task.retry_topics()]
-    places = [(name, number) for name in names for number in range(partitions.get(name, 0))]
-    behind = lags(address, [task.group], places)[task.group]
-    untouched = [place for place in places if place[0] not in {topic for topic, _ in behind}]
-    ends, firsts = admin.ends(untouched), admin.firsts(untouched)
-    return sum(behind.values()) + sum(ends[place] - firsts[place] for place in untouched)
+    places = {
+        task.group: [(name, n) for name in (task.topic.name, *task.retry_topics()) for n in range(partitions.get(name, 0))]
+        for task in tasks
+    }
+    every = [place for of_task in places.values() for place in of_task]
+    behind, ends, firsts = lags(address, places, every), admin.ends(every), admin.firsts(every)
+    return {
+        name: sum(behind[name].get(place, ends[place] - firsts[place]) for place in of_task) for name, of_task in places.items()
+    }
 
 
 def show_kinds(as_json: bool) -> None:

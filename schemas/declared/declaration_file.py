@@ -36,16 +36,16 @@ OF_CODE: Mapping[str, Option] = {
 }
 
 
-def read(file: Path) -> tuple[Declaration, ...]:
-    """The tasks of a file. Raises BadDeclaration."""
+def read(file: Path, *, code_is_there: bool = True) -> tuple[Declaration, ...]:
+    """The tasks of a file. code_is_there: whether a missing file of code is an error. Raises BadDeclaration."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise BadDeclaration(f"{file} cannot be read: {error}") from error
-    return parse(text, file)
+    return parse(text, file, code_is_there=code_is_there)
 
 
-def parse(text: str, file: Path) -> tuple[Declaration, ...]:
+def parse(text: str, file: Path, *, code_is_there: bool = True) -> tuple[Declaration, ...]:
     """The tasks that a text declares. file: named in errors; its folder is where relative paths start. Raises BadDeclaration."""
     try:
         content = tomllib.loads(text)
@@ -57,7 +57,11 @@ def parse(text: str, file: Path) -> tuple[Declaration, ...]:
     tasks = content.get("tasks", {})
     if not isinstance(tasks, dict):
         page.refuse("tasks must be tables: [tasks.NAME]", "tasks")
-    return tuple(_declaration(page, name, table) for name, table in tasks.items())
+    declared = tuple(_declaration(page, name, table) for name, table in tasks.items())
+    for task in declared:
+        if code_is_there and task.code is not None and not task.code.is_file():
+            page.refuse(f"code of task {task.name} is {task.code}; there is no such file", task.name, "code")
+    return declared
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,6 @@ def _declaration(page: _Page, name: str, table: Any) -> Declaration:
         options = {key: _plain(table[key]) for key in KINDS[kind].options.keys() & table.keys()}
         _check_features(page, name, options)
     code = (page.file.parent / table["code"]).resolve() if kind is None else None
-    if code is not None and not code.is_file():
-        page.refuse(f"code of task {name} is {table['code']!r}; there is no such file", name, "code")
     return Declaration(name=name, kind=kind, code=code, model=_model(page, name, table, kind), options=options, **common)
 
 

@@ -45,7 +45,7 @@ class Declaration:
     workers: int | None = None
     partitions: int = 4
     retention_days: int = 7
-    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    options: Mapping[str, OptionValue] = field(default_factory=dict, hash=False)
 
     def consumption(self) -> Consumption:
         """Its topics, and its worker's group. Raises BadDeclaration if the records of its code cannot be read."""
@@ -99,9 +99,3 @@ def text_of(declarations: Sequence[Declaration]) -> str:
         tasks.add(task.name, table)
     document.add("tasks", tasks)
     return str(tomlkit.dumps(document))
-
-
-def feature_names(declaration: Declaration) -> tuple[str, ...]:
-    names = declaration.options.get("features", ()) if declaration.kind is TaskKind.TABULAR else ()
-    assert isinstance(names, tuple)
-    return names

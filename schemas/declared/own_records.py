@@ -14,8 +14,6 @@ from schemas.errors import UndecodableRecord
 from schemas.topic_kinds import Record
 from schemas.writer_schemas import writer_of
 
-LAST_COMMON_FIELD = "features"
-
 
 def own_record(folder: Path, task: str, part: str) -> type[Record]:
     """The record type of a task's requests or results. part: request or result. Raises ValueError with the file and the reason."""
@@ -45,7 +43,7 @@ def common_fields() -> list[dict[str, Any]]:
     """The fields with which every result begins: request, status, origin, models, features."""
     fields: list[dict[str, Any]] = avro.schema("vision-result")["fields"]
     names = [field["name"] for field in fields]
-    return fields[: names.index(LAST_COMMON_FIELD) + 1]
+    return fields[: names.index("features") + 1]
 
 
 def _with_common_fields(file: Path, schema: dict[str, Any]) -> dict[str, Any]:

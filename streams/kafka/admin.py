@@ -80,8 +80,9 @@ class KafkaAdmin:
         return created
 
     def delete(self, names: Sequence[str]) -> None:
-        """Delete topics with all their records; returns when they are gone. Raises BrokerUnavailable."""
-        futures = self._admin.delete_topics(list(names), operation_timeout=LIMIT_S) if names else {}
+        """Delete those of these topics that exist, with all their records; returns when they are gone. Raises BrokerUnavailable."""
+        names = sorted(set(names) & self.partitions().keys())
+        futures = self._admin.delete_topics(names, operation_timeout=LIMIT_S) if names else {}
         for name, future in futures.items():
             try:
                 future.result(LIMIT_S)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,13 @@ SIZE: dict[str, Any] = {"hidden_size": 256, "num_hidden_layers": 4, "num_attenti
 
 def declarations(folder: Path) -> list[Declaration]:
     """A task of each kind; models that are not fetched are made in the folder."""
-    from tests.contract import test_huggingface, test_kinds  # importing transformers takes seconds
+    from tests.support import checkpoints  # importing transformers takes seconds
 
     made: dict[TaskKind, Callable[[Path], Any]] = {
-        TaskKind.TEXT_CLASSIFICATION: _classifier,
-        TaskKind.TOKEN_CLASSIFICATION: _tagger,
-        TaskKind.TRANSCRIPTION: test_huggingface.transcription,
-        TaskKind.TEXT_TO_TEXT: test_huggingface.translation,
+        TaskKind.TEXT_CLASSIFICATION: partial(checkpoints.texts, **SIZE),
+        TaskKind.TOKEN_CLASSIFICATION: partial(checkpoints.names, **SIZE),
+        TaskKind.TRANSCRIPTION: checkpoints.transcription,
+        TaskKind.TEXT_TO_TEXT: checkpoints.translation,
     }
     tasks = []
     for kind in TaskKind:
@@ -62,36 +63,12 @@ def declarations(folder: Path) -> list[Declaration]:
         if kind in FETCHED:
             address = f"package:{FETCHED[kind]}"
         elif kind is TaskKind.TABULAR:
-            address = test_kinds.table(place, ("amount", "hour"))
+            address = checkpoints.table(place, ("amount", "hour"))
         else:
             made[kind](place)
             address = f"folder:{place}"
         tasks.append(Declaration(name=f"bench-{kind}", kind=kind, model=address))
     return tasks
-
-
-def _classifier(folder: Path) -> None:
-    import transformers
-
-    _bert(folder, transformers.BertForSequenceClassification, {0: "negative", 1: "positive"})
-
-
-def _tagger(folder: Path) -> None:
-    import transformers
-
-    _bert(folder, transformers.BertForTokenClassification, {0: "O", 1: "B-PER", 2: "I-PER"})
-
-
-def _bert(folder: Path, kind: Any, labels: dict[int, str]) -> None:
-    import torch
-    import transformers
-
-    from tests.contract.test_huggingface import tokenizer
-
-    torch.manual_seed(1)
-    words = tokenizer(folder)
-    config = transformers.BertConfig(vocab_size=len(words), max_position_embeddings=64, pad_token_id=0, id2label=labels, **SIZE)
-    kind(config).save_pretrained(folder)
 
 
 def fetch(names: list[str]) -> None:

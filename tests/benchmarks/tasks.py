@@ -67,15 +67,13 @@ def _whole(value: Any) -> Any:
 
 def raw(task_name: str, seconds: float) -> None:
     from inference_workers.media.reader import MediaReader
-    from inference_workers.models.addresses import open_for
-    from inference_workers.task import Version, find_task
+    from inference_workers.task import find_task, loaded
     from schemas import avro
     from streams.claim_checks import ClaimChecks
     from streams.process.shell import spare_the_collector
 
     task = find_task(task_name)
-    folders = {model: open_for(model, source) for model, source in task.models.items()}
-    versions = {model: Version(folder, task.load(folder, model)) for model, folder in folders.items()}
+    versions = {model: loaded(task, model, source) for model, source in task.models.items()}
     record, ids = task.consumption.topic.record_name, MemoryRegistry()
     ids.register(task.consumption.topic.subject, avro.schema(record))
     values = encoded(task_name, ids)

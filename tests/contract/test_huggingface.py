@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.addresses import open_source
@@ -21,6 +18,7 @@ from schemas.errors import ModelRefused
 from streams.claim_checks import ClaimChecks
 from tests.contract.test_tasks import columns_of
 from tests.support import media as files
+from tests.support.checkpoints import texts, transcription, translation, vision
 
 
 @pytest.fixture(scope="module")
@@ -28,104 +26,6 @@ def media() -> Iterator[MediaReader]:
     reader = MediaReader(ClaimChecks(()))
     yield reader
     reader.close()
-
-
-def tokenizer(folder: Path) -> Any:
-    made = Tokenizer(models.WordLevel(unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = ["<pad>", "<s>", "</s>", "<unk>"]
-    made.train_from_iterator(["hello there how are you today my friend"], trainers.WordLevelTrainer(special_tokens=special))
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>", model_max_length=64
-    )
-    fast.save_pretrained(folder)
-    return fast
-
-
-def vision(folder: Path) -> None:
-    torch.manual_seed(1)
-    config = transformers.ViTConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        image_size=32,
-        patch_size=16,
-        id2label={0: "cat", 1: "dog", 2: "seal"},
-        label2id={"cat": 0, "dog": 1, "seal": 2},
-    )
-    transformers.ViTForImageClassification(config).save_pretrained(folder)
-    settings = {
-        "image_processor_type": "ViTImageProcessor",
-        "size": {"height": 32, "width": 32},
-        "do_resize": True,
-        "do_rescale": True,
-        "do_normalize": True,
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-
-
-def texts(folder: Path, seed: int = 1) -> None:
-    torch.manual_seed(seed)
-    words = tokenizer(folder)
-    labels = {0: "spam", 1: "violence"}
-    config = transformers.BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=64,
-        id2label=labels,
-        label2id={label: i for i, label in labels.items()},
-        pad_token_id=0,
-    )
-    transformers.BertForSequenceClassification(config).save_pretrained(folder)
-
-
-def translation(folder: Path) -> None:
-    torch.manual_seed(1)
-    words = tokenizer(folder)
-    config = transformers.BartConfig(
-        vocab_size=len(words),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        max_position_embeddings=64,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=2,
-        forced_eos_token_id=2,
-    )
-    transformers.BartForConditionalGeneration(config).save_pretrained(folder)
-
-
-def transcription(folder: Path) -> None:
-    torch.manual_seed(1)
-    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEF"]
-    (folder / "vocab.json").write_text(json.dumps({letter: i for i, letter in enumerate(letters)}))
-    words = transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
-    extractor = transformers.Wav2Vec2FeatureExtractor(sampling_rate=16_000)
-    transformers.Wav2Vec2Processor(feature_extractor=extractor, tokenizer=words).save_pretrained(folder)
-    config = transformers.Wav2Vec2Config(
-        vocab_size=len(letters),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(16, 16),
-        conv_stride=(5, 4),
-        conv_kernel=(10, 8),
-        num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2,
-        pad_token_id=0,
-    )
-    transformers.Wav2Vec2ForCTC(config).save_pretrained(folder)
 
 
 SEVEN = {"data": files.digit_seven()}

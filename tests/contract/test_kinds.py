@@ -6,25 +6,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-import torch
-import transformers
-from onnx import TensorProto, helper
 
 from inference_workers.check import CHECKS, CheckFailed, Subject, columns_of, examples, fitting, with_features
 from inference_workers.kinds.tabular import Tabular
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.addresses import open_for
-from inference_workers.task import KIND_MODULES, Task, Version, find_task, loaded
+from inference_workers.task import KIND_MODULES, Task, find_task, loaded
 from schemas import catalogue
 from schemas.declared.declarations import Declaration, text_of
 from schemas.declared.task_kinds import TaskKind
 from schemas.errors import ModelRefused
 from streams.claim_checks import ClaimChecks
-from tests.contract.test_huggingface import texts, tokenizer, translation, vision
-from tests.contract.test_huggingface import transcription as speech
+from tests.support.checkpoints import matrix, names, sentences, table, texts, transcription, translation, vision
 
 Make = Callable[[Path], str]  # writes a model into a folder and returns its address
 
@@ -36,30 +30,6 @@ def media() -> Iterator[MediaReader]:
     reader.close()
 
 
-def bert(folder: Path, kind: Any, **more: Any) -> None:
-    torch.manual_seed(1)
-    words = tokenizer(folder)
-    config = transformers.BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=64,
-        pad_token_id=0,
-        **more,
-    )
-    kind(config).save_pretrained(folder)
-
-
-def names(folder: Path) -> None:
-    bert(folder, transformers.BertForTokenClassification, id2label={0: "O", 1: "B-PER", 2: "I-PER"})
-
-
-def sentences(folder: Path) -> None:
-    bert(folder, transformers.BertModel)
-
-
 def in_layout(save: Callable[[Path], None]) -> Make:
     def make(folder: Path) -> str:
         save(folder)
@@ -68,45 +38,12 @@ def in_layout(save: Callable[[Path], None]) -> Make:
     return make
 
 
-def table(folder: Path, columns: tuple[str, ...] = ("amount", "user:total_purchases"), classes: int = 2) -> str:
-    """A linear model with one input per column, as scikit-learn's exporter writes them."""
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 1]) for name in columns]
-    weights = np.linspace(-1, 1, len(columns) * classes, dtype=np.float32).reshape(len(columns), classes)
-    nodes = [
-        helper.make_node("Concat", list(columns), ["row"], axis=1),
-        helper.make_node("MatMul", ["row", "weights"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-        helper.make_node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0),
-    ]
-    outputs = [
-        helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, classes]),
-    ]
-    constant = helper.make_tensor("weights", TensorProto.FLOAT, weights.shape, weights.ravel())
-    return saved(folder, helper.make_graph(nodes, "table", inputs, outputs, [constant]))
-
-
-def matrix(folder: Path) -> str:
-    """A regression with one input for all columns."""
-    inputs = [helper.make_tensor_value_info("float_input", TensorProto.FLOAT, [None, 3])]
-    nodes = [helper.make_node("MatMul", ["float_input", "weights"], ["variable"])]
-    constant = helper.make_tensor("weights", TensorProto.FLOAT, [3, 1], [1.0, 2.0, 3.0])
-    outputs = [helper.make_tensor_value_info("variable", TensorProto.FLOAT, [None, 1])]
-    return saved(folder, helper.make_graph(nodes, "matrix", inputs, outputs, [constant]))
-
-
-def saved(folder: Path, graph: Any) -> str:
-    file = folder / "model.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
-    return f"file:{file}"
-
-
 CASES: dict[TaskKind, tuple[Make, dict[str, Any]]] = {
     TaskKind.TEXT_CLASSIFICATION: (in_layout(texts), {}),
     TaskKind.TOKEN_CLASSIFICATION: (in_layout(names), {}),
     TaskKind.EMBEDDING: (in_layout(sentences), {"normalise": True}),
     TaskKind.IMAGE_CLASSIFICATION: (in_layout(vision), {}),
-    TaskKind.TRANSCRIPTION: (in_layout(speech), {}),
+    TaskKind.TRANSCRIPTION: (in_layout(transcription), {}),
     TaskKind.TEXT_TO_TEXT: (in_layout(translation), {}),
     TaskKind.TABULAR: (table, {"features": ("user:total_purchases",), "labels": ("fine", "fraud")}),
 }
@@ -122,8 +59,7 @@ def declared(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: TaskKind, make
 
 
 def subject(task: Task, media: MediaReader) -> Subject:
-    folders = {model: open_for(model, source) for model, source in task.models.items()}
-    versions = {model: Version(folder, task.load(folder, model)) for model, folder in folders.items()}
+    versions = {model: loaded(task, model, source) for model, source in task.models.items()}
     return Subject(task, versions, media, fitting(task, versions, examples(task)))
 
 
@@ -221,4 +157,4 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.
             made.consumption(), "mine", "hf:x", {}
         )
         with pytest.raises(ModelRefused):
-            loaded(task, open_for("mine", f"hf:{tmp_path}"), "mine")
+            loaded(task, "mine", f"hf:{tmp_path}")

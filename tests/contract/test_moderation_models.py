@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from inference_workers.models.addresses import open_for
 from inference_workers.models.packages import folder_of
-from inference_workers.task import Version, Versions, loaded
+from inference_workers.task import Versions, loaded
 from inference_workers.tasks.moderation import TASK
 from infra.settings import ROOT, StackSettings
 from streams.process.settings import load
@@ -59,8 +58,7 @@ def _fetch(names: Any, home: Path, patch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def by(home: None) -> Versions:
     sources = {**TASK.models, **{model: f"package:{name}" for model, name in PACKAGES.items()}}
-    folders = {model: open_for(model, source) for model, source in sources.items()}
-    return {model: Version(folder, loaded(TASK, folder, model)) for model, folder in folders.items()}
+    return {model: loaded(TASK, model, source) for model, source in sources.items()}
 
 
 def drawn(*lines: str) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from infra.settings import ROOT
 from schemas import catalogue
 from streams.client import connect
 from streams.kafka.admin import KafkaAdmin
-from tests.contract.test_kinds import table
 from tests.support import own_task
+from tests.support.checkpoints import table
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.real

@@ -14,7 +14,6 @@ import pytest
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
-from inference_workers.served import version_loading
 from inference_workers.served.served_models import ServedModels
 from inference_workers.task import Prediction, Prepared, Use, Versions
 from inference_workers.worker import TaskProcessor
@@ -82,7 +81,7 @@ class ModelVersions:
         self.broker.create(MODEL_UPDATES.name, 1)
         self.sink = MemorySink(self.broker, "", None)
         self.acks: list[SwapAck] = []
-        monkeypatch.setattr(version_loading, "open_for", self.opened)
+        monkeypatch.setattr("inference_workers.task.open_for", self.opened)
 
     def opened(self, model: str, uri: str, wanted: str | None = None) -> ModelFolder:
         version = uri.removeprefix("file:/")
