@@ -90,13 +90,20 @@ class HuggingFaceTextClassifier(_Loaded):
         super().__init__(folder, AutoModelForSequenceClassification)
         self.labels = folder.coverage
         self._tokenizer = _fast_tokenizer(folder)
+        self._longest = longest(self._tokenizer, folder)
 
     def classify(self, texts: Sequence[str]) -> Scores:
         """A text of more tokens than the model's limit is split into chunks that overlap; each label gets its largest logit of all
         chunks, and the embedding is that of the first."""
-        stride = min(OVERLAP_TOKENS, int(self._tokenizer.model_max_length) // 4)
+        stride = min(OVERLAP_TOKENS, self._longest // 4)
         inputs = self._tokenizer(
-            list(texts), padding=True, truncation=True, stride=stride, return_overflowing_tokens=True, return_tensors="pt"
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self._longest,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_tensors="pt",
         )
         first = np.flatnonzero(np.diff(inputs.pop("overflow_to_sample_mapping").numpy(), prepend=-1))
         n = len(inputs["input_ids"])
@@ -115,14 +122,20 @@ class HuggingFaceTokenClassifier(_Loaded):
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__(folder, AutoModelForTokenClassification)
         self._labels = folder.coverage
+        if len(self._labels) != self._model.config.num_labels:
+            raise ModelRefused(
+                f"{folder.name} has {self._model.config.num_labels} tags, and its config names {len(self._labels)}"
+            )
         self._tokenizer = _fast_tokenizer(folder)
+        self._longest = longest(self._tokenizer, folder)
 
     def entities(self, texts: Sequence[str]) -> list[list[Entity]]:
-        stride = min(OVERLAP_TOKENS, int(self._tokenizer.model_max_length) // 4)
+        stride = min(OVERLAP_TOKENS, self._longest // 4)
         inputs = self._tokenizer(
             list(texts),
             padding=True,
             truncation=True,
+            max_length=self._longest,
             stride=stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
@@ -165,14 +178,13 @@ class HuggingFaceTextEncoder(_Loaded):
     def __init__(self, folder: ModelFolder, pooling: str | None = None, normalise: bool | None = None) -> None:
         super().__init__(folder, AutoModel)
         self._tokenizer = _fast_tokenizer(folder)
-        self._longest = min(int(self._tokenizer.model_max_length), int(folder.config.get("max_position_embeddings", 10**9)))
-        said = pooling_of(folder.path)
-        self._pooling = pooling or said[0]
-        self._normalise = said[1] if normalise is None else normalise
+        self._longest = longest(self._tokenizer, folder)
+        self._pooling, own_normalise = pooling_of(folder.path, pooling)
+        self._normalise = own_normalise if normalise is None else normalise
 
     def embed(self, texts: Sequence[str]) -> Embedded:
-        lengths = [len(ids) for ids in self._tokenizer(list(texts)).input_ids]
         inputs = self._tokenizer(list(texts), padding=True, truncation=True, max_length=self._longest, return_tensors="pt")
+        truncated = [bool(encoding.overflowing) for encoding in inputs.encodings]
         hidden, mask = self._run(**inputs).last_hidden_state.float(), inputs["attention_mask"]
         if self._pooling == "cls":
             vectors = hidden[:, 0]
@@ -182,16 +194,21 @@ class HuggingFaceTextEncoder(_Loaded):
             vectors = torch.from_numpy(_mean(hidden, mask))
         if self._normalise:
             vectors = torch.nn.functional.normalize(vectors, dim=1)
-        return Embedded(vectors.cpu().numpy().astype(np.float32), np.array([length > self._longest for length in lengths]))
+        return Embedded(vectors.cpu().numpy().astype(np.float32), np.array(truncated))
 
 
-def pooling_of(path: Path) -> tuple[str, bool]:
-    """How a checkpoint of sentence-transformers pools tokens, and whether it scales the vector to length 1."""
+def pooling_of(path: Path, wanted: str | None = None) -> tuple[str, bool]:
+    """How a checkpoint of sentence-transformers pools tokens, unless another way is wanted, and whether it scales the vector to length 1.
+    Raises ModelRefused for a way that is not known here: other vectors than the model's own would look like its own."""
     settings = _json_in(path, "1_Pooling/config.json") or _json_in(path, "pooling.json") or {}
-    pooling = next((word for word, key in POOLING.items() if isinstance(settings, dict) and settings.get(key)), "mean")
-    modules = _json_in(path, "modules.json") or []
-    normalise = any("Normalize" in str(module.get("type", "")) for module in modules if isinstance(module, dict))
-    return pooling, normalise or bool(isinstance(settings, dict) and settings.get("normalise"))
+    chosen = [key for key, is_on in settings.items() if key.startswith("pooling_mode_") and is_on is True]
+    if wanted is None and (len(chosen) > 1 or not set(chosen) <= set(POOLING.values())):
+        raise ModelRefused(f"{path} pools its tokens by {' and '.join(chosen)}; known is one of {', '.join(POOLING.values())}")
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in _json_in(path, "modules.json") or []]
+    if unknown := sorted(set(kinds) - {"Transformer", "Pooling", "Normalize"}):
+        raise ModelRefused(f"{path} has a step {', '.join(unknown)} after its encoder, which is not known here")
+    pooling = next((word for word, key in POOLING.items() if key in chosen), "mean")
+    return wanted or pooling, "Normalize" in kinds or settings.get("normalise") is True
 
 
 def _json_in(path: Path, name: str) -> Any:
@@ -199,6 +216,14 @@ def _json_in(path: Path, name: str) -> Any:
         return json.loads((path / name).read_text())
     except (OSError, ValueError):
         return None
+
+
+def longest(tokenizer: Any, folder: ModelFolder) -> int:
+    """The most tokens of a text that the model reads. Some tokenizers do not say, and RoBERTa's first positions stand for no token."""
+    positions = int(folder.config.get("max_position_embeddings") or 10**9)
+    if folder.config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
+        positions -= int(folder.config.get("pad_token_id") or 0) + 1
+    return min(int(tokenizer.model_max_length), positions)
 
 
 def _fast_tokenizer(folder: ModelFolder) -> Any:

@@ -71,7 +71,7 @@ class Tabular(OneModel):
             positive = scores == scores.max(axis=1, keepdims=True)
             results = {"labels": ranked(table.labels, scores.astype(np.float64), positive)}
         signals = {name: np.array([row[name] for row in inputs], "<f4") for name in table.numbers}
-        return Prediction(results, [Use(version, scores, compute_ms, signals=signals)])
+        return Prediction(results, [Use(version, scores, compute_ms, signals=signals, labels=table.labels)])
 
 
 def needs_of(names: Sequence[str]) -> list[Need]:

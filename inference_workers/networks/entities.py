@@ -9,6 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# Thai and Lao, Myanmar, Khmer, Han and Kana, compatibility ideographs, further planes of Han.
+WITHOUT_SPACES = (
+    ("\u0e00", "\u0eff"),
+    ("\u1000", "\u109f"),
+    ("\u1780", "\u17ff"),
+    ("\u2e80", "\u9fff"),
+    ("\uf900", "\ufaff"),
+    ("\U00020000", "\U0003ffff"),
+)
 BEGIN, END = ("B", "S", "U"), ("E", "S", "L", "U")
 
 
@@ -29,7 +38,7 @@ def entities_of(text: str, tokens: Sequence[tuple[int, int, str, float]]) -> lis
     open_label, previous_end = "", -1
     for start, end, tag, probability in tokens:
         prefix, label = _parts(tag)
-        in_word = start == previous_end and start > 0 and text[start - 1].isalnum() and text[start].isalnum()
+        in_word = start == previous_end and start > 0 and _in_a_word(text[start - 1]) and _in_a_word(text[start])
         previous_end = end
         if in_word:
             if open_label:
@@ -42,6 +51,11 @@ def entities_of(text: str, tokens: Sequence[tuple[int, int, str, float]]) -> lis
             entities.append(Entity(label, start, end, probability))
         open_label = "" if prefix in END else label
     return entities
+
+
+def _in_a_word(character: str) -> bool:
+    """Whether neighbours of this kind belong to one word. In scripts that do not separate words they may be words of their own."""
+    return character.isalnum() and not any(first <= character <= last for first, last in WITHOUT_SPACES)
 
 
 def _longer(entity: Entity, end: int, probability: float) -> Entity:

@@ -67,6 +67,9 @@ def _from_arguments(task: str, given: Given, claim_checks: ClaimChecks) -> Itera
     def media(file: Path) -> dict[str, Any]:
         return split_media({"data": _bytes_of(file)}, claim_checks)
 
+    if given.json:
+        yield from (_with_files(_fields_of(text), claim_checks) for text in given.json)
+        return
     match consumption(task).topic.record_name:
         case "vision-request":
             for file in _at_least_one(given.images, "--image FILE"):
@@ -84,7 +87,7 @@ def _from_arguments(task: str, given: Given, claim_checks: ClaimChecks) -> Itera
             for text in _texts(given):
                 yield {"text": text}
         case record if record != "content":
-            yield from (_with_files(_fields_of(text), claim_checks) for text in _at_least_one(given.json, "--request JSON"))
+            raise InvalidRequest("nothing to send: pass --request JSON (may be repeated) or --jsonl FILE")
         case _ if given.images or given.video:
             item: dict[str, Any] = {"text": " ".join(_texts(given)) if given.texts or given.files else None}
             item |= {"author_id": given.author, "images": [media(file) for file in given.images]}

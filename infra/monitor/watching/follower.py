@@ -51,7 +51,8 @@ class Follower:
         statuses = [(WORKER_STATUS.name, number) for number in range(WORKER_STATUS.partitions)]
         starts: dict[Place, int] = dict(admin.offsets_at(statuses, self._clock.now_ms() - STATUSES_BACK_MS))
         # dead letters are kept for ever, and only the newest are held
-        dead = [(name, n) for name, taken in letters.by_topic().items() for n in range(taken.topic.partitions)]
+        there = admin.partitions()
+        dead = [(name, n) for name in self._dead_letter_topics for n in range(there.get(name, 0))]
         return starts | {place: max(0, end - MOST_LETTERS) for place, end in admin.ends(dead).items()}
 
     def _take(self, reader: KafkaBroadcast, wait_s: float) -> None:
