@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 TRIGGERS = "drift+accuracy+decide+launch+rollout-0"
 DATA = Path(load(StackSettings, os.environ).data)
 RATE_PER_S = 50
+# Requests come one at a time here. A transaction for each of them would be half of the story's processor time.
+BATCHED = {"MILLRACE_MAX_WAIT_MS": "100"}
 NO_MLFLOW = "http://127.0.0.1:9"  # nothing answers there: the loop closes all the same
 # At each of these events the named process dies with -9: the loops five times in different stages, a run in mid-training, a worker in its swap.
 KILLS = {
@@ -67,7 +69,7 @@ class Killer:
 
 
 def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Path) -> None:
-    stack = Stack(tmp_path, "moderation", **SETTINGS, MILLRACE_SESSION_TIMEOUT_MS="6000", MILLRACE_MLFLOW=NO_MLFLOW)
+    stack = Stack(tmp_path, "moderation", **SETTINGS, **BATCHED, MILLRACE_SESSION_TIMEOUT_MS="6000", MILLRACE_MLFLOW=NO_MLFLOW)
     try:
         up = stack.run("up", "--with", "training")
         assert up.returncode == 0, up.stdout + up.stderr
@@ -150,7 +152,7 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
     not (DATA / "mnist").exists(), reason=f"the story of digits needs the public data sets in {DATA} (MILLRACE_DATA)"
 )
 def test_turned_and_noisy_digits_are_learnt_from_the_pictures_that_were_asked(tmp_path: Path) -> None:
-    stack = Stack(tmp_path, "vision", **SETTINGS, MILLRACE_DATA=str(DATA))
+    stack = Stack(tmp_path, "vision", **SETTINGS, **BATCHED, MILLRACE_DATA=str(DATA))
     try:
         up = stack.run("up", "--with", "training")
         assert up.returncode == 0, up.stdout + up.stderr

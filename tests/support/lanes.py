@@ -22,23 +22,25 @@ from pathlib import Path
 import pytest
 
 HEAVY = "heavy"
-# What keeps both cores busy for a minute or more, longest first. A folder stays in one piece, as its tests share a stack.
+# What computes all the time. The first two leave a part of the machine to the first tests of LONG; the others keep both cores busy.
+# A folder stays in one piece, as its tests share a stack.
 STORIES = (
+    "tests/integration/test_recipes.py",
+    "tests/integration/test_monitor_pages.py",
     "tests/integration/test_retraining.py",
     "tests/integration/flink",
     "tests/training",
-    "tests/integration/test_recipes.py",
-    "tests/integration/test_monitor_pages.py",
     "tests/integration/test_hostile_topics.py",
 )
-# Of the rest, what takes longest: it comes first, because a long file that begins last is waited for.
+# Of the rest, what takes longest: it comes first, because a long file that begins last is waited for. The first three kill and
+# freeze processes within limits of time.
 LONG = (
     "tests/chaos",
     "tests/integration/test_exactly_once.py",
-    "tests/integration/test_monitor.py",
-    "tests/integration/test_model_registry.py",
-    "tests/integration/test_views.py",
     "tests/integration/test_membership.py",
+    "tests/integration/test_model_registry.py",
+    "tests/integration/test_monitor.py",
+    "tests/integration/test_views.py",
 )
 ORDER = STORIES + LONG
 _QUIET = ("-q", "--no-header", "-p", "no:cacheprovider")

@@ -89,7 +89,7 @@ def test_the_light_lane_leaves_the_stories_to_the_heavy_one(project: Path) -> No
     assert list(dict.fromkeys(file for _, file, _ in ran(project))) == names(OTHERS)
     assert start("heavy", project).wait(60) == 0
     after = [file for lane, file, _ in ran(project) if lane == lanes.HEAVY]
-    assert list(dict.fromkeys(after)) == ["test_retraining.py", "test_a.py", "test_b.py", "test_recipes.py"]
+    assert list(dict.fromkeys(after)) == ["test_recipes.py", "test_retraining.py", "test_a.py", "test_b.py"]
     told = (project / "told").read_text()
     assert told.count(" 3 passed ") == len(OTHERS) + len(STORIES) - 2  # one of six for the folder with two files
     assert "tests/integration/flink " in told and " 6 passed " in told
