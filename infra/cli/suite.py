@@ -41,7 +41,7 @@ def test(settings: StackSettings, arguments: list[str]) -> int:
         taken.mkdir()
         lane = [sys.executable, "-m", "infra.run_module", "tests.support.lanes"]
         commands = {CHECKS: [sys.executable, "-m", "infra", "check"]}
-        commands |= {name: [*lane, name, str(taken), str(sys.stdout.fileno())] for name in LANES}
+        commands |= {name: [*lane, name, str(taken)] for name in LANES}
         return beside(commands, Path(folder), env)
 
 
@@ -102,8 +102,7 @@ def _start(name: str, command: Sequence[str], folder: Path, env: Mapping[str, st
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=out,
-            stderr=out,
-            pass_fds=[sys.stdout.fileno()],
+            stderr=subprocess.STDOUT if name == CHECKS else None,  # a lane's standard error says how far it is
             process_group=0,
         )
     if name == CHECKS:  # they need a core for a minute: they get what the tests leave

@@ -1,11 +1,11 @@
-"""One of the two lanes in which `./millrace test` runs all tests: `python -m tests.support.lanes NAME FOLDER DESCRIPTOR …`.
+"""One of the two lanes in which `./millrace test` runs all tests: `python -m tests.support.lanes NAME FOLDER …`.
 
 Each lane is a pytest with servers of its own, and both know all tests. The heavy lane begins with the stories that keep both
 cores busy, one after the other, so two of them never meet. The light lane takes everything else, a file at a time. A lane that
 finds the stories done, or held by the other lane, takes the next file that nobody has: so both end at about the same time.
 
-A file is taken by creating its name in FOLDER. DESCRIPTOR is where a line is written for each file that is done; pytest's own
-report goes to standard output. Further arguments go to pytest.
+A file is taken by creating its name in FOLDER. Standard error gets a line for each file that is done, standard output pytest's
+report. Further arguments go to pytest.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class Lane:
             raise session.Interrupted(f"{session.testsfailed} errors during collection")
         for part, items in self._taken(session):
             begun = time.monotonic()
+            if part in ORDER:
+                self._tell(f"{self._name}  {part} …")
             # After its last test a part leaves the fixtures of the session, and no other: which part is next is not known yet.
             for item, following in pairwise([*items, session]):
                 session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -88,10 +90,10 @@ class Lane:
             self._counts[report.outcome] += 1
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """No dots: a line says what became of a file."""
+        """No letters: a line says what became of a file."""
         if hasattr(report, "wasxfail") or (report.failed and report.when != "call"):
             return None
-        return report.outcome if report.when == "call" or report.skipped else "", "", ""
+        return (report.outcome, "", report.outcome.upper()) if report.when == "call" or report.skipped else ("", "", "")
 
     def _taken(self, session: pytest.Session) -> Iterator[tuple[str, list[pytest.Item]]]:
         parts: dict[str, list[pytest.Item]] = {}
@@ -114,10 +116,11 @@ class Lane:
 
 
 def main() -> int:
-    name, folder, descriptor, *more = sys.argv[1:]
+    name, folder, *more = sys.argv[1:]
+    told = os.dup(sys.stderr.fileno())  # pytest captures the other
 
     def tell(line: str) -> None:
-        os.write(int(descriptor), f"{line}\n".encode())
+        os.write(told, f"{line}\n".encode())
 
     return pytest.main([*_QUIET, *more], plugins=[Lane(name, Path(folder), tell)])
 

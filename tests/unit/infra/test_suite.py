@@ -65,12 +65,12 @@ def start(name: str, project: Path, **env: str) -> subprocess.Popen[bytes]:
     own = {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "LANE": name, "LINES": str(project / "lines")}
     with (project / "told").open("ab") as out:
         return subprocess.Popen(
-            [*LANE, name, str(project / "taken"), str(out.fileno()), "--rootdir", str(project), str(project / "tests")],
+            [*LANE, name, str(project / "taken"), "--rootdir", str(project), str(project / "tests")],
             cwd=project,
             env={**os.environ, **own, **env},
             stdout=subprocess.DEVNULL,
+            stderr=out,
             stdin=subprocess.DEVNULL,
-            pass_fds=[out.fileno()],
         )
 
 
