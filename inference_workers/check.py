@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,10 +146,21 @@ def examples(task: Task) -> list[dict[str, Any]]:
         values = list(avro.examples(record).values())
     else:
         files = sorted((declared.code.parent / "examples").glob("*.json"))
-        values = [json.loads(file.read_text()) for file in files]
-        if not values:
+        if not files:
             raise CheckFailed(f"{declared.code.parent / 'examples'} has no request: put at least one there, as a JSON file")
+        return [_request_in(file, record) for file in files]
     return [avro.from_json(value, avro.schema(record)) for value in values]
+
+
+def _request_in(file: Path, record: str) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text())
+        if isinstance(value, dict):
+            request: dict[str, Any] = avro.from_json(value, avro.schema(record))
+            return request
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckFailed(f"{file} is not a request, {record}, as JSON: {error}") from error
+    raise CheckFailed(f"{file} is not a request: it must be a JSON object")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -171,7 +183,8 @@ def _report(task: Task, versions: Versions, as_json: bool) -> int:
     media = load(MediaSettings, os.environ, task.name).reader()
     try:
         subject = Subject(task, versions, media, fitting(task, versions, examples(task)))
-        rows = [(check.__name__.replace("_", " "), _cause(check, subject)) for check in CHECKS]
+        checks = CHECKS if _answers_examples(versions) else (failures_can_be_written,)
+        rows = [(check.__name__.replace("_", " "), _cause(check, subject)) for check in checks]
     finally:
         media.close()
     for name, cause in rows:
@@ -180,7 +193,13 @@ def _report(task: Task, versions: Versions, as_json: bool) -> int:
             if as_json
             else f"  {'✗' if cause else '✓'} {name}{cause and ': ' + cause}"
         )
+    if len(checks) < len(CHECKS):
+        print(f"  {task.name}: its model refuses categories that are made up, so its answers were not checked", file=sys.stderr)
     return 1 if any(cause for _, cause in rows) else 0
+
+
+def _answers_examples(versions: Versions) -> bool:
+    return all(getattr(version.backend, "answers_examples", True) for version in versions.values())
 
 
 def fitting(task: Task, versions: Versions, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,8 +6,10 @@ worker that starts again finds the task as it was set up, even if somebody is ed
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from infra.settings import FOLLOWED, StackSettings
@@ -25,7 +27,21 @@ def declared(settings: StackSettings, *, code_is_there: bool = True) -> tuple[De
     """The tasks in the file that people write; none if there is no file. code_is_there: whether a missing file of code is an error.
     Raises BadDeclaration."""
     file = Path(settings.declarations)
-    return declaration_file.read(file, code_is_there=code_is_there) if file.exists() else ()
+    tasks = declaration_file.read(file, code_is_there=code_is_there) if file.exists() else ()
+    return tuple(with_digest(task) for task in tasks)
+
+
+def with_digest(task: Declaration) -> Declaration:
+    """The task with the digest of its code as it is now."""
+    return replace(task, code_digest=_digest(task.code.parent)) if task.code else task
+
+
+def _digest(folder: Path) -> str:
+    """Of the code and the records in a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(file for pattern in ("*.py", "*.avsc") for file in folder.rglob(pattern)):
+        digest.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def in_force(settings: StackSettings) -> tuple[Declaration, ...]:
@@ -50,7 +66,7 @@ def write(file: Path, text: str) -> None:
 
 
 def changed(before: Sequence[Declaration], wanted: Sequence[Declaration]) -> list[str]:
-    """Names of tasks that are no longer declared, or not as they were."""
+    """Names of tasks that are no longer declared, or not as they were, code included."""
     return [task.name for task in before if task not in wanted]
 
 

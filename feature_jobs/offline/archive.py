@@ -48,6 +48,7 @@ class Archive(Step):
         self._decoder = Decoder.of(USER_EVENTS_VALID, ids)
         self._ends: dict[int, int] = {}  # the offset after the last archived one, for each partition of ours
         self._waiting: list[tuple[Rows, dict[str, Any]]] = []
+        self._waiting_places: set[Place] = set()
         self._n = self._flushes = 0
         self._since_s = 0.0
         self._done: list[Outcome] = []
@@ -59,6 +60,7 @@ class Archive(Step):
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         """Called also when the loop went back after an abort: rows that waited are read again."""
         self._waiting, self._n, self._done = [], 0, []
+        self._waiting_places.clear()
         ends = manifest_ends(self._folder)
         for _, partition in positions:
             self._ends[partition] = ends.get(partition, 0)
@@ -89,6 +91,7 @@ class Archive(Step):
         if not self._waiting:
             self._since_s = self._clock.monotonic_s()
         self._waiting.append((rows, _columns(columns.records())))
+        self._waiting_places.update(rows.places)
         self._n += len(rows)
 
     def completed(self, wait_s: float) -> list[Outcome]:
@@ -104,7 +107,7 @@ class Archive(Step):
     def keeps(self, place: Place) -> bool:
         """A flush may take a while after it is due, but not for ever: then the partition does stand still."""
         recent = self._clock.monotonic_s() - self._since_s < self._age_s + LATE_S
-        return recent and any(place in rows.spans() for rows, _ in self._waiting)
+        return recent and place in self._waiting_places
 
     def takes_long(self, batch: Rows) -> bool:
         return False
@@ -124,6 +127,7 @@ class Archive(Step):
         """Write the waiting rows, with one manifest per partition. Raises TransactionAborted if another writer archived them
         first."""
         waiting, self._waiting, self._n = self._waiting, [], 0
+        self._waiting_places.clear()
         table = pa.concat_tables([_table(rows, columns) for rows, columns in waiting])
         for partition in sorted(set(table["partition"].to_pylist())):
             mine = table.filter(pc.equal(table["partition"], partition))

@@ -76,10 +76,13 @@ class TextEncoder(Backend, Protocol):
 
 class TableModel(Backend, Protocol):
     """labels: names of the classes; empty if the model predicts a number. numbers, categories: names of its columns; a request may
-    have others too, which are ignored."""
+    have others too, which are ignored. number_types: the dtype of each numeric column. answers_examples: whether it answers rows with
+    categories that we make up."""
 
     labels: tuple[str, ...]
     numbers: tuple[str, ...]
+    number_types: Mapping[str, np.dtype[Any]]
+    answers_examples: bool
     categories: tuple[str, ...]
 
     def scores(self, rows: Sequence[Mapping[str, float | str]]) -> npt.NDArray[np.float32]:

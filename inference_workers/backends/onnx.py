@@ -45,13 +45,13 @@ class OnnxNetwork:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime raises errors of kinds that it does not export
             raise ModelRefused(f"{path} is not a model that ONNX Runtime can run: {error}") from error
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        self.outputs = [output.name for output in self._session.get_outputs()]
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.inputs = [OnnxInput(given.name, given.type, _width(given.shape)) for given in self._session.get_inputs()]
 
     def run(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Dtype and shape of each as in the version's signature."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        return dict(zip(self.outputs, self._session.run(self.outputs, dict(inputs)), strict=True))
 
     def close(self) -> None:
         return

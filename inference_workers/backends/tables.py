@@ -28,6 +28,7 @@ class OnnxTable:
         self._matrix = _matrix_of(self._network.inputs)
         columns = tuple(columns) or tuple(folder.config.get("columns", ()))
         self.numbers, self.categories = self._columns(columns)
+        self.number_types: Mapping[str, np.dtype[Any]] = self._number_types()
         self.labels = self._labels(tuple(labels) or folder.coverage)
 
     def _columns(self, columns: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -51,9 +52,21 @@ class OnnxTable:
             )
         return (columns, ()) if self._matrix.type != TEXT_TYPE else ((), columns)
 
+    def _number_types(self) -> dict[str, np.dtype[Any]]:
+        inputs = {given.name: given for given in self._network.inputs}
+        of_column = {name: self._matrix or inputs[name] for name in self.numbers}
+        return {name: np.dtype(_dtype(given)) for name, given in of_column.items()}
+
     def _labels(self, labels: tuple[str, ...]) -> tuple[str, ...]:
-        example: dict[str, float | str] = {**dict.fromkeys(self.numbers, 0.0), **dict.fromkeys(self.categories, "")}
-        outputs = self._network.run(self._inputs([example]))
+        outputs = self._example_outputs()
+        self.answers_examples = outputs is not None
+        if outputs is None:
+            if labels or len(self._network.outputs) == 1:
+                return labels
+            raise ModelRefused(
+                f"{self._path} answers no made-up row, because it refuses categories that it does not know, so its classes cannot "
+                'be asked: labels = ["first", "second", …] in the declaration names them'
+            )
         found = _classes(outputs)
         if found is None:
             if labels:
@@ -61,7 +74,18 @@ class OnnxTable:
             return ()
         if labels and len(labels) != len(found):
             raise ModelRefused(f"{self._path} has {len(found)} classes, and labels names {len(labels)}: {', '.join(labels)}")
-        return labels or found
+        # Exporters write classes as a map, whose keys come sorted: the same names in another order are a slip, not new names.
+        return found if not labels or set(labels) == set(found) else labels
+
+    def _example_outputs(self) -> dict[str, npt.NDArray[Any]] | None:
+        """The outputs for a row that we make up; None if the model refuses its categories. Raises ModelRefused."""
+        example: dict[str, float | str] = {**dict.fromkeys(self.numbers, 0.0), **dict.fromkeys(self.categories, "")}
+        try:
+            return self._network.run(self._inputs([example, example]))
+        except Exception as error:  # the runtime raises errors of kinds that it does not export
+            if self.categories:
+                return None
+            raise ModelRefused(f"{self._path} does not answer a row of zeros: {error}") from error
 
     def scores(self, rows: Sequence[Mapping[str, float | str]]) -> npt.NDArray[np.float32]:
         """Float32 (n, labels) probabilities, or float32 (n, 1) predicted numbers."""
@@ -70,8 +94,11 @@ class OnnxTable:
             return _numbers(outputs).reshape(len(rows), 1).astype(np.float32)
         probabilities = _probabilities(outputs)
         if isinstance(probabilities, list):
-            keys = list(probabilities[0])
-            return np.array([[row[key] for key in keys] for row in probabilities], np.float32)
+            keys = self.labels if set(self.labels) == probabilities[0].keys() else sorted(probabilities[0])
+            probabilities = np.array([[row[key] for key in keys] for row in probabilities])
+        if probabilities is None or probabilities.shape[1] != len(self.labels):
+            width = "no" if probabilities is None else probabilities.shape[1]
+            raise ModelRefused(f"{self._path} gives {width} probabilities for {len(self.labels)} classes")
         as_float32: npt.NDArray[np.float32] = probabilities.astype(np.float32)
         return as_float32
 
@@ -113,7 +140,7 @@ def _classes(outputs: Mapping[str, Any]) -> tuple[str, ...] | None:
     if probabilities is None:
         return None
     if isinstance(probabilities, list):
-        return tuple(str(key) for key in probabilities[0])
+        return tuple(str(key) for key in sorted(probabilities[0]))
     return tuple(str(number) for number in range(probabilities.shape[1]))
 
 

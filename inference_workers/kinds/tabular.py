@@ -43,10 +43,7 @@ class Tabular(OneModel):
         return names
 
     def load(self, folder: ModelFolder, model: str) -> Backend:
-        table = table_model(folder, self._names("columns"), self._names("labels"))
-        example: Row = {**dict.fromkeys(table.numbers, 0.0), **dict.fromkeys(table.categories, "")}
-        table.scores([example, example])
-        return table
+        return table_model(folder, self._names("columns"), self._names("labels"))
 
     def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
         table: TableModel = versions[self.model].backend
@@ -109,12 +106,24 @@ def misfit(cells: Mapping[str, float | str], table: TableModel) -> str:
         value = cells[name]
         if isinstance(value, str):
             return f"{name} is a text; the model takes a number: put it under numbers"
-        if not np.isfinite(value):
-            return f"{name} is {value}; it must be a finite number"
+        if problem := _number_problem(value, table.number_types[name]):
+            return f"{name} is {value}; it must be {problem}"
     for name in table.categories:
         if not isinstance(cells[name], str):
             return f"{name} is a number; the model takes a text: put it under categories"
     return ""
+
+
+def _number_problem(value: float, dtype: np.dtype[Any]) -> str:
+    """What a column of this dtype needs instead of the value; empty if the value fits."""
+    if not np.isfinite(value):
+        return "a finite number"
+    if dtype.kind == "i":
+        limits = np.iinfo(dtype)
+        whole = float(value).is_integer() and limits.min <= int(value) <= limits.max
+        return "" if whole else f"a whole number of {dtype.itemsize * 8} bits"
+    largest = float(np.finfo(dtype).max)
+    return "" if abs(value) <= largest else f"at most {largest:.3g} in size, since the model reads {dtype.name}"
 
 
 KIND = Tabular

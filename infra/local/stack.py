@@ -16,6 +16,7 @@ from infra.local import (
     run_state,
     web,
 )
+from infra.local.processes import ProcessFailed
 from infra.local.started import Started, of_folder, strays
 from infra.provision import Provisioned, provision
 from infra.settings import StackSettings
@@ -58,7 +59,8 @@ def up(
 ) -> run_state.State:
     """Start everything that is not running: all servers at the same time, then all loops at the same time.
 
-    One call at a time per home; a second one waits."""
+    One call at a time per home; a second one waits. Raises ProcessFailed; if only workers of declared tasks do not start, after
+    everything else was started."""
     wanted = declared.declared(settings)
     known = catalogue.with_declared(wanted)  # raises before anything starts
     home.mark(settings.home_folder)
@@ -74,13 +76,15 @@ def up(
             loop_processes.start_reconcile(settings, running)
         if with_features:
             feature_servers.servers(settings, running)
-        _loops(settings, running, with_features, with_training)
+        failures = _loops(settings, running, with_features, with_training)
         if with_features:
             feature_servers.jobs(settings, running, loop_processes.process_environment(settings, running))
         if with_connect:
             core_servers.kafka_connect(settings, running)
         if settings.monitor:
             monitor(settings, running)
+        if failures:
+            raise ProcessFailed("\n".join(failures))
         return running
 
 
@@ -105,23 +109,32 @@ def topics(running: run_state.State, known: catalogue.Catalogue) -> Provisioned:
     return done
 
 
-def _loops(settings: StackSettings, running: run_state.State, with_features: bool, with_training: bool) -> None:
-    """Start every process first, then wait for each."""
+def _loops(settings: StackSettings, running: run_state.State, with_features: bool, with_training: bool) -> list[str]:
+    """Start every process first, then wait for each. Returns why workers of declared tasks did not start; what other people declared
+    does not keep the rest from running. Raises ProcessFailed for any other process."""
     words = settings.processes.split()
     if with_features:
         words += [f"{VALIDATE.group}+{TIMELY.group}", "+".join(feature_servers.LOOPS)]
     words += [task.name for task in catalogue.catalogue().declared]
     if with_training:
         words.append("+".join(loop_processes.TRIGGERS))
-    waits = []
+    waits, failures = [], []
     for names in words:
         for slot in range(loop_processes.copies(settings, names)):
             title = names.replace("+", ", ")
-            waits.append((f"{title} {slot}" if slot else title, loop_processes.start(settings, running, names, slot)))
-    for title, wait in waits:
-        if wait is not None:
+            title = f"{title} {slot}" if slot else title
+            waits.append((names, title, loop_processes.start(settings, running, names, slot)))
+    for names, title, wait in waits:
+        if wait is None:
+            continue
+        try:
             with console.step(title):
                 wait()
+        except ProcessFailed as error:
+            if catalogue.declaration(names) is None:
+                raise
+            failures.append(f"{error}. Mend its declaration and run `./millrace up`, or run `./millrace tasks remove {names}`")
+    return failures
 
 
 def monitor(settings: StackSettings, running: run_state.State) -> Started:

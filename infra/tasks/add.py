@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-
 from infra import console
 from infra import declared as files
 from infra.local import loop_processes, run_state
@@ -19,6 +17,7 @@ from infra.tasks.checked import load
 from schemas import catalogue
 from schemas.declared import declaration_file
 from schemas.declared.declaration_file import COMMON
+from schemas.declared.declaration_text import with_task
 from schemas.declared.declarations import BadDeclaration, Declaration
 from schemas.declared.task_kinds import KINDS, Option, TaskKind
 from schemas.errors import BadSettings, Stop
@@ -38,7 +37,7 @@ def add(settings: StackSettings, name: str, table: Mapping[str, Any], options: S
     before = file.read_text() if file.exists() else ""
     if name in [task.name for task in files.declared(settings)]:
         raise BadDeclaration(f"{file} declares {name} already: change it there and run `./millrace up`, or remove it first")
-    text = _with_task(before, name, {**_relative(table, file), **_options(table, options)})
+    text = with_task(before, file, name, {**_relative(table, file), **_options(table, options)})
     wanted = declaration_file.parse(text, file)
     catalogue.with_declared(wanted)  # its records can be read
     if load(wanted, name, as_json=False) != 0:
@@ -51,23 +50,11 @@ def add(settings: StackSettings, name: str, table: Mapping[str, Any], options: S
 
     running = run_state.read(settings.run_folder)
     if running.up:
-        _start(settings, next(task for task in wanted if task.name == name), write)
+        _start(settings, files.with_digest(next(task for task in wanted if task.name == name)), write)
     else:
         write()
     console.out.print(f"{name} was added to {console.escape(str(file))}")
     console.out.print(f"  `./millrace send {name} …`" if running.up else "  `./millrace up` starts it")
-
-
-def _with_task(text: str, name: str, table: Mapping[str, Any]) -> str:
-    """The text of a file of declarations with one task more; all else stays as it was written."""
-    document = tomlkit.parse(text)
-    if "tasks" not in document:
-        document.add("tasks", tomlkit.table(is_super_table=True))
-    entry = tomlkit.table()
-    for key, value in table.items():
-        entry.add(key, value)
-    document["tasks"][name] = entry
-    return str(tomlkit.dumps(document))
 
 
 def _relative(table: Mapping[str, Any], file: Path) -> dict[str, Any]:
@@ -118,7 +105,7 @@ def _start(settings: StackSettings, task: Declaration, write: Callable[[], None]
             with console.step("topics and schemas") as remark:
                 done = provision(admin, registry, topics, [own])
                 remark(f"{len(done.created_topics)} topics created, {len(done.registered)} schemas registered")
-            files.follow(settings, (*before, task))
+            files.follow(settings, (*(other for other in before if other.name != task.name), task))
             for slot in range(files.workers(settings, task)):
                 with console.step(f"{task.name} {slot}" if slot else task.name):
                     wait = loop_processes.start(settings, running, task.name, slot)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import tomlkit
-
 from infra import console
 from infra import declared as files
 from infra.local import loop_processes, run_state
 from infra.settings import StackSettings
 from infra.tasks.task_table import waiting
 from schemas.declared.declaration_file import name_problem
+from schemas.declared.declaration_text import without_task
 from schemas.declared.declarations import BadDeclaration, Declaration
 from schemas.declared.task_kinds import TaskKind
 from schemas.errors import Stop
@@ -37,6 +36,9 @@ def remove(settings: StackSettings, name: str, delete_data: bool, force: bool) -
         if name not in known and (not delete_data or name_problem(name)):
             raise BadDeclaration(f"no declared task is called {name!r}; declared are {', '.join(known) or 'none'}")
         task = _topics_of(name)
+        if name not in known and not _existing(running, task):
+            raise BadDeclaration(f"no declared task is called {name!r}, and there are no topics of one. Nothing was deleted")
+        remaining = without_task(file.read_text(), file, name) if name in [task.name for task in declared] else ""
         if running.up and name in [task.name for task in in_force] and not force:
             (left,) = waiting(running, [task]).values()
             if left:
@@ -44,9 +46,7 @@ def remove(settings: StackSettings, name: str, delete_data: bool, force: bool) -
         loop_processes.stop_workers(settings, running, [name])
         files.follow(settings, [task for task in in_force if task.name != name])
         if name in [task.name for task in declared]:
-            document = tomlkit.parse(file.read_text())
-            del document["tasks"][name]
-            files.write(file, tomlkit.dumps(document))
+            files.write(file, remaining)
         if delete_data:
             _delete(running, task)
     console.out.print(
@@ -59,8 +59,16 @@ def _topics_of(name: str) -> Consumption:
     return Declaration(name=name, kind=TaskKind.TEXT_CLASSIFICATION).consumption()
 
 
+def _names(task: Consumption) -> list[str]:
+    assert task.results is not None
+    return [task.topic.name, task.results.name, *task.retry_topics(), task.dead_letter_topic]
+
+
+def _existing(running: run_state.State, task: Consumption) -> bool:
+    return not KafkaAdmin(KafkaAddress(bootstrap=running.bootstrap)).partitions().keys().isdisjoint(_names(task))
+
+
 def _delete(running: run_state.State, task: Consumption) -> None:
     assert task.results is not None
-    names = [task.topic.name, task.results.name, *task.retry_topics(), task.dead_letter_topic]
-    KafkaAdmin(KafkaAddress(bootstrap=running.bootstrap)).delete(names)
+    KafkaAdmin(KafkaAddress(bootstrap=running.bootstrap)).delete(_names(task))
     Registry(running.registry).delete_subjects([task.topic.subject, task.results.subject])

@@ -10,15 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from schemas.declared.declarations import BadDeclaration, Declaration
+from schemas.declared.declarations import CODE_DIGEST, BadDeclaration, Declaration
 from schemas.declared.task_kinds import KINDS, Option, OptionValue, TaskKind
 from schemas.errors import BadSettings
 from schemas.features import view_of
 from schemas.topics import CATALOGUE, CONSUMPTIONS
+from schemas.vocabulary import FlinkGroup
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 MAX_NAME_CHARS = 60
-RESERVED = frozenset({"views", "reconcile", "kafka", "registry", "monitor", "mlflow", "redis", "connect"})  # names of processes
+PROCESSES = frozenset({"views", "reconcile", "kafka", "registry", "monitor", "mlflow", "redis", "connect", "flink", "flink-jobs"})
+# Names under which model-updates-v1 and the prediction log have the shipped tasks' models. A task's model has the task's name.
+SHIPPED_MODELS = frozenset(
+    {
+        "moderation-text",
+        "moderation-image",
+        "moderation-ocr",
+        "moderation-nsfw",
+        "vision-digits",
+        "translation-en-fr",
+        "transcription-digits",
+    }
+)
 PATH_SCHEMES = ("file:", "folder:")
 
 COMMON: Mapping[str, Option] = {
@@ -98,6 +111,8 @@ def _declaration(page: _Page, name: str, table: Any) -> Declaration:
     kind = _kind_of(page, name, table)
     allowed = {**COMMON, **(KINDS[kind].options if kind is not None else OF_CODE)}
     for key, value in table.items():
+        if key == CODE_DIGEST and kind is None:
+            continue
         if key not in allowed:
             page.refuse(f"task {name} has no {key!r}; {_choice(key, allowed)}", name, key)
         if key != "options" and (problem := _misfit(value, allowed[key])):
@@ -111,7 +126,10 @@ def _declaration(page: _Page, name: str, table: Any) -> Declaration:
         options = {key: _plain(table[key]) for key in KINDS[kind].options.keys() & table.keys()}
         _check_features(page, name, options)
     code = (page.file.parent / table["code"]).resolve() if kind is None else None
-    return Declaration(name=name, kind=kind, code=code, model=_model(page, name, table, kind), options=options, **common)
+    digest = str(table.get(CODE_DIGEST, "")) if kind is None else ""
+    return Declaration(
+        name=name, kind=kind, code=code, code_digest=digest, model=_model(page, name, table, kind), options=options, **common
+    )
 
 
 def _kind_of(page: _Page, name: str, table: Mapping[str, Any]) -> TaskKind | None:
@@ -144,9 +162,13 @@ def name_problem(name: str) -> str:
             f"{name!r} cannot be the name of a task: it names topics, so it has lower-case letters and digits, words joined by single "
             f"hyphens, and at most {MAX_NAME_CHARS} characters"
         )
-    groups = {consumption.group for consumption in CONSUMPTIONS} | RESERVED
+    groups = {consumption.group for consumption in CONSUMPTIONS} | {str(group) for group in FlinkGroup}
+    readers_and_writers = {word for topic in CATALOGUE for word in (*topic.writers, *topic.readers)}
     topics = {topic.name for topic in CATALOGUE}
-    if name in groups or {f"{name}-requests-v1", f"{name}-results-v1"} & topics:
+    if (
+        name in groups | readers_and_writers | PROCESSES | SHIPPED_MODELS
+        or {f"{name}-requests-v1", f"{name}-results-v1"} & topics
+    ):
         return f"{name!r} is the name of a part of Millrace; choose another name for the task"
     return ""
 

@@ -24,6 +24,8 @@ from schemas.errors import BadSettings
 from schemas.topic_kinds import Consumption, Guarantee, Record, Topic
 from schemas.topics import RETRY_DELAYS_MS
 
+CODE_DIGEST = "code_digest"  # a key of the copy that processes follow, not of the file that people write
+
 
 class BadDeclaration(BadSettings):
     """The text names the file, the line, and what is allowed there."""
@@ -33,12 +35,14 @@ class BadDeclaration(BadSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """One declared task. kind: None if `code` answers. code: an absolute path. max_batch, max_wait_ms, workers: None where the usual
+    """One declared task. kind: None if `code` answers. code: an absolute path. code_digest: of the code and its records, where they were
+    read; two declarations with other code are not the same. max_batch, max_wait_ms, workers: None where the usual
     settings apply. options: those of the kind, or the table of the code."""
 
     name: str
     kind: TaskKind | None = None
     code: Path | None = None
+    code_digest: str = ""
     model: str = ""
     max_batch: int | None = None
     max_wait_ms: float | None = None
@@ -85,6 +89,7 @@ def text_of(declarations: Sequence[Declaration]) -> str:
         common: dict[str, Any] = {
             "kind": str(task.kind) if task.kind else None,
             "code": str(task.code) if task.code else None,
+            CODE_DIGEST: task.code_digest or None,
             "model": task.model or None,
             "max_batch": task.max_batch,
             "max_wait_ms": task.max_wait_ms,

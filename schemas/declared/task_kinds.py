@@ -80,7 +80,9 @@ KINDS: Mapping[TaskKind, KindOfTask] = {
                 type=tuple, help="features of the request's user or item from the online store, each as user:NAME or item:NAME"
             ),
             "columns": Option(type=tuple, help="names of the model's columns, in order, if it has one input for all of them"),
-            "labels": Option(type=tuple, help="names of the model's classes, in its order; by default as the model says"),
+            "labels": Option(
+                type=tuple, help="names of the model's classes, in the sorted order of its own class names; by default those"
+            ),
         },
     ),
 }

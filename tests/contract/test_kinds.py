@@ -18,7 +18,7 @@ from schemas.declared.declarations import Declaration, text_of
 from schemas.declared.task_kinds import TaskKind
 from schemas.errors import ModelRefused
 from streams.claim_checks import ClaimChecks
-from tests.support.checkpoints import matrix, names, sentences, table, texts, transcription, translation, vision
+from tests.support.checkpoints import matrix, names, sentences, strict, table, texts, transcription, translation, vision
 
 Make = Callable[[Path], str]  # writes a model into a folder and returns its address
 
@@ -144,6 +144,38 @@ def test_labels_must_be_as_many_as_the_model_has_classes(tmp_path: Path, monkeyp
     task = declared(monkeypatch, tmp_path, TaskKind.TABULAR, table, {"labels": ("a", "b", "c")})
     with pytest.raises(ModelRefused, match="has 2 classes, and labels names 3"):
         task.load(open_for("mine", task.models["mine"]), "mine")
+
+
+def test_a_model_that_refuses_categories_that_we_make_up_needs_the_names_of_its_classes(
+    tmp_path: Path, media: MediaReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = declared(monkeypatch, tmp_path, TaskKind.TABULAR, strict, {"labels": ("fraud", "fine")})
+    versions = {"mine": loaded(task, "mine", task.models["mine"])}
+    rows: list[dict[str, Any]] = [
+        {"numbers": {"amount": number}, "categories": {"country": "fr"}, "user_id": None, "item_id": None}
+        for number in (0.0, 1.9, 1e30, -3.0)
+    ]
+    prepared = task.prepare(columns_of(task, rows), versions, media)
+    assert [str(error) for error in prepared.refused.values()] == [
+        "amount is 1.9; it must be a whole number of 64 bits",
+        "amount is 1e+30; it must be a whole number of 64 bits",
+    ]
+    answers: Any = task.predict(prepared.inputs, versions).results["labels"]
+    assert [answer[0]["label"] for answer in answers] == ["fraud", "fraud"]  # its own names, although its map is sorted
+    with pytest.raises(ModelRefused, match=r"labels = "):
+        Tabular(task.consumption, "mine", "", {}).load(versions["mine"].folder, "mine")
+
+
+def test_a_number_that_the_models_type_cannot_hold_is_refused(
+    tmp_path: Path, media: MediaReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = declared(monkeypatch, tmp_path, TaskKind.TABULAR, matrix, {"columns": ("a", "b", "c")})
+    versions = {"mine": loaded(task, "mine", task.models["mine"])}
+    rows: list[dict[str, Any]] = [
+        {"numbers": {"a": 1e39, "b": 0.0, "c": 0.0}, "categories": {}, "user_id": None, "item_id": None}
+    ]
+    refused = task.prepare(columns_of(task, rows), versions, media).refused
+    assert str(refused[0]) == "a is 1e+39; it must be at most 3.4e+38 in size, since the model reads float32"
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

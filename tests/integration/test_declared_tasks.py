@@ -140,6 +140,29 @@ def test_a_task_whose_worker_does_not_start_leaves_nothing(stack: Stack, folder:
     assert "needs a default" in refused.stderr
 
 
+def test_one_task_that_does_not_start_keeps_nothing_else_from_starting(stack: Stack, folder: Path) -> None:
+    own_task.write(folder / "third")
+    code = folder / "third" / "mine" / "task.py"
+    file, before = folder / "millrace.toml", (folder / "millrace.toml").read_text()
+    added = stack.run("tasks", "add", "edited", "--code", str(code), "--model", f"folder:{folder / 'mine' / 'model'}")
+    assert added.returncode == 0, added.stderr
+    code.write_text(code.read_text().replace("def load(self, folder, model):", BREAKS))
+    stack.env["MILLRACE_MONITOR"] = "true"
+    try:
+        started = stack.run("up")  # the code was edited, so its worker starts again
+    finally:
+        stack.env["MILLRACE_MONITOR"] = "false"
+    assert started.returncode == 1
+    assert "only as a worker" in started.stderr
+    assert "./millrace tasks remove edited" in started.stderr
+    assert "✓ monitor" in started.stdout  # comes after the loops
+    assert stack.run("tasks", "remove", "edited", "--delete-data").returncode == 0
+    mistyped = stack.run("tasks", "remove", "editde", "--delete-data")
+    assert mistyped.returncode == 1
+    assert "no declared task is called 'editde'" in mistyped.stderr
+    assert file.read_text() == before
+
+
 # A process of the stack has this variable, the check before it does not.
 BREAKS = """def load(self, folder, model):
         import os

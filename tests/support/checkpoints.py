@@ -152,7 +152,36 @@ def matrix(folder: Path) -> str:
     return saved(folder, helper.make_graph(nodes, "matrix", inputs, outputs, [constant]))
 
 
+def strict(folder: Path) -> str:
+    """A classifier that refuses countries that it does not know, reads whole numbers, and gives its classes as a map."""
+    inputs = [
+        helper.make_tensor_value_info("amount", TensorProto.INT64, [None, 1]),
+        helper.make_tensor_value_info("country", TensorProto.STRING, [None, 1]),
+    ]
+    of_scikit_learn = "ai.onnx.ml"
+    nodes = [
+        helper.make_node("OneHotEncoder", ["country"], ["hot"], domain=of_scikit_learn, cats_strings=["de", "fr"], zeros=0),
+        helper.make_node("Reshape", ["hot", "two_wide"], ["countries"]),
+        helper.make_node("Cast", ["amount"], ["amounts"], to=TensorProto.FLOAT),
+        helper.make_node("Concat", ["amounts", "countries"], ["row"], axis=1),
+        helper.make_node("MatMul", ["row", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["scores"], axis=1),
+        helper.make_node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0),
+        helper.make_node("ZipMap", ["scores"], ["probabilities"], domain=of_scikit_learn, classlabels_strings=["fine", "fraud"]),
+    ]
+    a_map = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    )
+    outputs = [helper.make_tensor_value_info("label", TensorProto.INT64, [None]), helper.make_value_info("probabilities", a_map)]
+    constants = [
+        helper.make_tensor("weights", TensorProto.FLOAT, [3, 2], [0.0, 1.0, 3.0, 0.0, 0.0, 3.0]),
+        helper.make_tensor("two_wide", TensorProto.INT64, [2], [-1, 2]),
+    ]
+    return saved(folder, helper.make_graph(nodes, "strict", inputs, outputs, constants))
+
+
 def saved(folder: Path, graph: Any) -> str:
     file = folder / "model.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
+    versions = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    onnx.save(helper.make_model(graph, opset_imports=versions, ir_version=9), file)
     return f"file:{file}"

@@ -13,7 +13,10 @@ import pytest
 
 from infra.settings import ROOT
 
-PARTS = ("dev", "features", "fetch", "huggingface", "mlflow", "monitor", "node", "retrain", "s3", "train", "tune", "views")
+PARTS = (
+    "chat", "dev", "features", "fetch", "huggingface", "mlflow", "monitor", "node", "recommendation", "retrain", "s3", "train",
+    "tune", "views",
+)  # fmt: skip
 STUB = """
 import pathlib, sys
 env = pathlib.Path(sys.argv[2]).parent

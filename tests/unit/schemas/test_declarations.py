@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from infra import subcommands
 from schemas import avro, catalogue
 from schemas.declared.declaration_file import parse
+from schemas.declared.declaration_text import with_task, without_task
 from schemas.declared.declarations import BadDeclaration, Declaration, text_of
 from schemas.declared.task_kinds import KINDS, TaskKind
 from schemas.errors import BadSettings
@@ -83,7 +84,26 @@ def test_a_wrong_declaration_is_refused_with_file_line_and_what_is_allowed(lines
 
 @pytest.mark.parametrize(
     "name",
-    ["Mine", "a_b", "a--b", "-a", "a-", "ä", "a.b", "x" * 61, *(c.group for c in CONSUMPTIONS), "views", "kafka", "content"],
+    [
+        "Mine",
+        "a_b",
+        "a--b",
+        "-a",
+        "a-",
+        "ä",
+        "a.b",
+        "x" * 61,
+        *(c.group for c in CONSUMPTIONS),
+        "views",
+        "kafka",
+        "workers",
+        "producers",
+        "clients",
+        "sinks",
+        "flink-tiles",
+        "moderation-text",
+        "content",
+    ],
 )
 def test_a_name_that_kafka_or_millrace_could_not_use_is_refused(name: str) -> None:
     text = tomlkit.dumps({"tasks": {name: {"kind": "ocr", "model": "hf:x"}}})
@@ -107,6 +127,68 @@ def test_a_name_that_kafka_or_millrace_could_not_use_is_refused(name: str) -> No
 def test_a_file_of_another_form_is_refused(text: str, words: str) -> None:
     with pytest.raises(BadDeclaration, match=words.replace("?", r"\?")):
         parse(text, FILE)
+
+
+COMMENTED = """\
+# about the file
+[tasks.first]
+kind = "ocr"  # reads
+# within first
+model = "hf:x"
+
+# about the second
+[tasks.second]
+code = "two.py"
+options = { a = 1 }
+
+[tasks.second.more]
+b = 2
+
+# about the third
+[tasks.third]
+kind = "ocr"
+model = "hf:y"
+# at the end
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "gone", "stays"),
+    [
+        ("first", ["[tasks.first]", "# reads", "# within first"], ["# about the file", "# about the second", "# at the end"]),
+        ("third", ["[tasks.third]", "hf:y"], ["# about the third", "# at the end", "# within first"]),
+    ],
+)
+def test_a_task_is_taken_out_of_the_file_and_what_people_wrote_about_others_stays(
+    name: str, gone: list[str], stays: list[str]
+) -> None:
+    text = COMMENTED.replace("\n[tasks.second.more]\nb = 2\n", "")
+    left = without_task(text, FILE, name)
+    assert not [words for words in gone if words in left]
+    assert not [words for words in stays if words not in left]
+    assert tomlkit.parse(left)["tasks"].keys() == tomlkit.parse(text)["tasks"].keys() - {name}
+
+
+def test_all_tables_of_a_task_are_taken_out() -> None:
+    left = without_task(COMMENTED, FILE, "second")
+    assert list(tomlkit.parse(left)["tasks"]) == ["first", "third"]
+    assert "# about the third" in left
+
+
+def test_a_task_in_a_form_that_cannot_be_taken_out_is_refused_and_so_is_one_that_cannot_be_added() -> None:
+    inline = 'tasks = { mine = { kind = "ocr", model = "hf:x" } }\n'
+    with pytest.raises(BadDeclaration, match="delete it by hand"):
+        without_task(inline, FILE, "mine")
+    with pytest.raises(BadDeclaration, match=r"Write each as a table, \[tasks.NAME\]"):
+        with_task(inline, FILE, "other", {"kind": "ocr", "model": "hf:x"})
+    with pytest.raises(BadDeclaration, match="is not TOML"):
+        with_task("[tasks.mine\n", FILE, "other", {"kind": "ocr", "model": "hf:x"})
+
+
+def test_a_task_is_added_below_what_people_wrote() -> None:
+    text = with_task(GOOD, FILE, "mine", {"kind": "ocr", "model": 'hf:a"b', "workers": 2})
+    assert text.startswith(GOOD.rstrip())
+    assert parse(text, FILE)[-1] == Declaration(name="mine", kind=TaskKind.OCR, model='hf:a"b', workers=2)
 
 
 JSON = st.recursive(
