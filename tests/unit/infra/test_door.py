@@ -14,9 +14,21 @@ import pytest
 from infra.settings import ROOT
 
 PARTS = (
-    "chat", "dev", "features", "fetch", "huggingface", "mlflow", "monitor", "node", "recommendation", "retrain", "s3", "train",
-    "tune", "views",
-)  # fmt: skip
+    "chat",
+    "dev",
+    "features",
+    "fetch",
+    "huggingface",
+    "mlflow",
+    "monitor",
+    "node",
+    "recommendation",
+    "retrain",
+    "s3",
+    "train",
+    "tune",
+    "views",
+)
 STUB = """
 import pathlib, sys
 env = pathlib.Path(sys.argv[2]).parent

@@ -188,6 +188,7 @@ def test_a_task_in_a_form_that_cannot_be_taken_out_is_refused_and_so_is_one_that
 def test_a_task_is_added_below_what_people_wrote() -> None:
     text = with_task(GOOD, FILE, "mine", {"kind": "ocr", "model": 'hf:a"b', "workers": 2})
     assert text.startswith(GOOD.rstrip())
+    assert without_task(text, FILE, "mine") == GOOD
     assert parse(text, FILE)[-1] == Declaration(name="mine", kind=TaskKind.OCR, model='hf:a"b', workers=2)
 
 
