@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     serve = command("serve", _serve, "run sinks or the archive in one process")
-    serve.add_argument("names", nargs="+", choices=["user-sink", "item-sink", "archive"])
+    serve.add_argument("names", nargs="+", choices=["user-sink", "item-sink", "recent-sink", "archive"])
     serve.add_argument("--slot", type=whole(0), default=0)
     keep = command("supervise", _supervise, "keep Flink jobs running on a cluster")
     keep.add_argument("names", nargs="+")

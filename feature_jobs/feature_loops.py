@@ -1,19 +1,21 @@
-"""Wires the feature processes that our loop runs: `user-sink` and `item-sink` (tiles to the online store), and `archive` (events
-to Parquet)."""
+"""Wires the feature processes that our loop runs: `user-sink` and `item-sink` (tiles to the online store), `recent-sink` (each user's
+last events to the online store), and `archive` (events to Parquet)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from feature_jobs.offline.archive import EVENTS, Archive
 from feature_jobs.online.attributes import Attributes
-from feature_jobs.online.feature_sink import FeatureSink
+from feature_jobs.online.feature_sink import TILES, FeatureSink, StateKind
+from feature_jobs.online.recent import RecentEvents, read_event
 from feature_jobs.settings import FeatureSettings
 from processors.features.online_store import WRITE_LIMIT_S, RedisStore
-from schemas.features import ITEM, USER, View
-from schemas.topics import ARCHIVE, ITEM_SINK, USER_SINK
+from schemas.features import ITEM, RECENT, USER, View
+from schemas.topics import ARCHIVE, ITEM_SINK, RECENT_SINK, USER_SINK
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.readback import stretch
@@ -29,6 +31,7 @@ from streams.rows import Place, Polled
 SINK_LIMITS = LoopLimits(
     delivery=Delivery.AT_LEAST_ONCE, poll_records=2_000, idle_wait_ms=50, commit_interval_ms=500, look_ahead_records=20_000
 )
+RECENT_LIMITS = replace(SINK_LIMITS, idle_wait_ms=10)  # an event should change the next recommendation
 # Rows that wait for a file count as in flight: the limits allow as much as a file may hold, and some more.
 ARCHIVE_LIMITS = LoopLimits(
     delivery=Delivery.AT_LEAST_ONCE,
@@ -39,18 +42,26 @@ ARCHIVE_LIMITS = LoopLimits(
     look_ahead_bytes=128 * 1024 * 1024,
 )
 
+# A new owner reads this many events of each partition back, not the topic's whole month; what lies further back is in the store.
+RECENT_READ_BACK = 1_000_000
+RECENT_EVENTS = StateKind(read_event, RecentEvents, RecentEvents.take_stored)
 
-def sink(view: View, settings: FeatureSettings) -> Build:
+
+def sink(view: View, settings: FeatureSettings, kind: StateKind = TILES, read_back_records: int = 2**62) -> Build:
     def build(given: Surroundings) -> Step:
         address, clock = given.address, given.clock
         store = RedisStore(settings.redis, WRITE_LIMIT_S)
-        attributes = Attributes(view, KafkaBroadcast(address, view.attributes.name, clock), given.registry)
+        attributes = None
+        if view.attributes is not None:
+            attributes = Attributes(view, KafkaBroadcast(address, view.attributes.name, clock), given.registry)
 
         def read_back(ends: Mapping[Place, int]) -> Iterator[Polled]:
-            return stretch(address, view.tiles.name, KafkaAdmin(address).firsts(list(ends)), ends, clock)
+            firsts = KafkaAdmin(address).firsts(list(ends))
+            starts = {place: max(first, ends[place] - read_back_records) for place, first in firsts.items()}
+            return stretch(address, view.source.name, starts, ends, clock)
 
-        topic_id = KafkaAdmin(address).topic_id(view.tiles.name)
-        return given.step(FeatureSink(view, given.registry, store, attributes, read_back, clock, given.metrics, topic_id))
+        topic_id = KafkaAdmin(address).topic_id(view.source.name)
+        return given.step(FeatureSink(view, given.registry, store, attributes, read_back, clock, given.metrics, topic_id, kind))
 
     return build
 
@@ -63,6 +74,12 @@ def plans(settings: FeatureSettings) -> dict[str, LoopPlan]:
     return {
         "user-sink": LoopPlan(consumption=USER_SINK, build=sink(USER, settings), kind="sink", limits=SINK_LIMITS),
         "item-sink": LoopPlan(consumption=ITEM_SINK, build=sink(ITEM, settings), kind="sink", limits=SINK_LIMITS),
+        "recent-sink": LoopPlan(
+            consumption=RECENT_SINK,
+            build=sink(RECENT, settings, RECENT_EVENTS, RECENT_READ_BACK),
+            kind="sink",
+            limits=RECENT_LIMITS,
+        ),
         "archive": LoopPlan(consumption=ARCHIVE, build=archive(settings), kind="sink", limits=ARCHIVE_LIMITS),
     }
 

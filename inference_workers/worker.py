@@ -90,7 +90,7 @@ class TaskProcessor(Processor):
         if not len(rows):
             return outcomes
         started_ms = self._clock.now_ms()
-        enriched = self._enrich(columns)
+        enriched = self._enrich(columns, started_ms)
         outcomes += rejects(rows, enriched.refused, "enrich")
         outcomes += [Defer(rows.take([row]), error, "enrich") for row, error in enriched.held.items()]
         rows, enriched = _without(rows, enriched, {**enriched.refused, **enriched.held})

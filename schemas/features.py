@@ -11,13 +11,14 @@ from enum import Enum
 from schemas.durations import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.errors import BadSettings
 from schemas.topic_kinds import Record, Topic
-from schemas.topics import ITEM_FEATURES, ITEMS, USER_FEATURES, USER_PROFILES
+from schemas.topics import ITEM_FEATURES, ITEMS, USER_EVENTS_VALID, USER_FEATURES, USER_PROFILES
 
 TILE_MS = 5 * MINUTE_MS
 # By suffix. At time t a window contains the tiles that started after t - length; the newest of them is still being filled. An
 # event counts from its arrival on, even if its clock is ahead (by at most AHEAD_MS).
 WINDOWS: dict[str, int] = {"5m": TILE_MS, "1h": HOUR_MS, "24h": DAY_MS, "7d": 7 * DAY_MS}
 LATENESS_MS = 7 * DAY_MS  # validate sets older events aside
+MAX_ID_CHARS = 200  # of a user, an item, a visit, an event; validate refuses longer ones
 AHEAD_MS = HOUR_MS  # clocks differ; validate refuses an event further ahead of the broker
 
 
@@ -49,9 +50,9 @@ class View:
     entity: str
     features: tuple[Feature, ...]
     ttl_ms: int
-    tiles: Topic[Record]
-    attributes: Topic[Record]  # the compacted topic of attributes that do not come from events
-    attribute_fields: tuple[str, ...]
+    source: Topic[Record]  # what the sink reads: tiles, or events
+    attributes: Topic[Record] | None = None  # the compacted topic of attributes that do not come from events
+    attribute_fields: tuple[str, ...] = ()
 
     def feature(self, name: str) -> Feature:
         """Raises BadSettings if the view has no such feature."""
@@ -96,7 +97,7 @@ USER = View(
         *(Feature(f"sessions_{suffix}", Kind.INT, f"different visits in the last {suffix}", 0) for suffix in WINDOWS),
     ),
     ttl_ms=DAY_MS,
-    tiles=USER_FEATURES,
+    source=USER_FEATURES,
     attributes=USER_PROFILES,
     attribute_fields=("age", "country"),
 )
@@ -112,11 +113,25 @@ ITEM = View(
         *_windowed(),
     ),
     ttl_ms=DAY_MS,
-    tiles=ITEM_FEATURES,
+    source=ITEM_FEATURES,
     attributes=ITEMS,
     attribute_fields=("category", "price_cents"),
 )
 VIEWS: tuple[View, ...] = (USER, ITEM)
+
+MAX_RECENT = 200
+# Online only: training reads the events themselves, so it is none of the views that the offline store has too.
+RECENT = View(
+    name="user_recent",
+    entity="user",
+    features=(
+        Feature(
+            "events", Kind.TEXT, f"the last {MAX_RECENT} events with an item, oldest first: JSON, [item, kind, time in ms]", "[]"
+        ),
+    ),
+    ttl_ms=DAY_MS,
+    source=USER_EVENTS_VALID,
+)
 
 
 def view_of(entity: str) -> View:

@@ -130,7 +130,7 @@ USER_EVENTS_VALID = Topic(
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="features",
     writers=("validate",),
-    readers=("tiles job", "archive"),
+    readers=("tiles job", "archive", "recent-sink"),
 )
 LATE_EVENTS = Topic(
     name="late-events-v1",
@@ -344,6 +344,7 @@ VALIDATE = Consumption(topic=USER_EVENTS, group="validate", retry_delays_ms=RETR
 # Feature stores. No retries: a tile that cannot be decoded is set aside; all other records wait.
 USER_SINK = Consumption(topic=USER_FEATURES, group="user-sink", retry_delays_ms=())
 ITEM_SINK = Consumption(topic=ITEM_FEATURES, group="item-sink", retry_delays_ms=())
+RECENT_SINK = Consumption(topic=USER_EVENTS_VALID, group="recent-sink", retry_delays_ms=())
 ARCHIVE = Consumption(topic=USER_EVENTS_VALID, group="archive", retry_delays_ms=())
 
 # Drift detection and retraining. No retries: repeated records are recognized by their ids.
@@ -354,7 +355,8 @@ LAUNCH = Consumption(topic=TRAINING_REQUESTS, group="launch", retry_delays_ms=()
 ROLLOUT = Consumption(topic=TRAINING_EVENTS, group="rollout", retry_delays_ms=(), results=MODEL_UPDATES)
 
 CONSUMPTIONS: tuple[Consumption, ...] = (
-    *TASKS, POLICY, DECISIONS, TIMELY, VALIDATE, USER_SINK, ITEM_SINK, ARCHIVE, DRIFT, ACCURACY, DECIDE, LAUNCH, ROLLOUT,
+    *TASKS, POLICY, DECISIONS, TIMELY, VALIDATE, USER_SINK, ITEM_SINK, RECENT_SINK, ARCHIVE, DRIFT, ACCURACY, DECIDE, LAUNCH,
+    ROLLOUT,
 )  # fmt: skip
 
 

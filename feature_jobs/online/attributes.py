@@ -40,6 +40,7 @@ class Attributes:
     """All of a compacted topic, in memory."""
 
     def __init__(self, view: View, topic: Broadcast, ids: SchemaIds) -> None:
+        assert view.attributes is not None
         self._key, self._topic = f"{view.entity}_id", topic
         self._decoder = Decoder.of(view.attributes, ids)
         self._held: dict[str, _Held] = {}
@@ -91,6 +92,7 @@ class Attributes:
 
 def attributes_now(view: View, settings: FeatureSettings) -> dict[str, Mapping[str, Any]]:
     """The topic's current record of each entity. Raises BrokerUnavailable."""
+    assert view.attributes is not None
     topic = KafkaBroadcast(KafkaAddress(bootstrap=settings.bootstrap), view.attributes.name, SystemClock())
     try:
         return Attributes(view, topic, Registry(settings.registry)).everything()

@@ -1,6 +1,6 @@
-"""The feature sink: reads tiles and writes one blob per entity to the online store, corrected when a tile leaves a window.
+"""The feature sink: reads a view's topic and writes one blob per entity to the online store, corrected when a tile leaves a window.
 
-It keeps the tiles of the entities whose partitions it owns in memory, rebuilt from the topic when partitions are assigned. It
+Most views are sums of tiles (`rollup.py`); `recent.py` holds a user's last events. The sink keeps the state of the entities whose partitions it owns in memory, rebuilt from the topic when partitions are assigned. It
 writes each entity whose values changed, and every other entity before its view's ttl has passed: unchanged values stay fresh as
 long as a sink renews them. A write is repeated until the store accepts it, guarded by a rising version, so that a restart, a
 second sink or a store that lost everything leads to the same values. At least once throughout.
@@ -11,17 +11,18 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import structlog
 
 from feature_jobs.online.attributes import Attributes
-from feature_jobs.online.rollup import Entity, Tile
-from processors.features.feature_blob import EntityValues, pack
+from feature_jobs.online.rollup import Entity, tile_of
+from processors.features.feature_blob import GRACE_MS, EntityValues, Freshness, pack, unpack
 from processors.features.online_store import OnlineStore
 from schemas.codec import Decoder, SchemaIds
-from schemas.errors import ImpossibleEvent, RecordError, RetryLater
-from schemas.features import View
+from schemas.errors import RecordError, RetryLater
+from schemas.features import Value, View
 from streams.broker import Commit
 from streams.clock import Clock
 from streams.ids import uuid7
@@ -36,16 +37,50 @@ CHECK_EVERY_S = 1.0
 # that was ahead, which will pass.
 REFUSED_AGAIN_MS = 5_000
 
-ReadBack = Callable[[Mapping[Place, int]], Iterator[Polled]]  # committed tiles of some places up to these offsets
+ReadBack = Callable[[Mapping[Place, int]], Iterator[Polled]]  # committed records of some places up to these offsets
+
+
+class EntityState(Protocol):
+    """What a sink holds of one entity: `rollup.Entity`, `recent.RecentEvents`."""
+
+    @property
+    def last_ms(self) -> int:
+        """Time of the last event; 0 without any."""
+        ...
+
+    def put(self, update: Any, came_ms: int) -> bool:
+        """Take what a record says; whether anything changed. came_ms: the broker's time of the record."""
+        ...
+
+    def advance(self, now_ms: int) -> bool: ...
+
+    def next_change_ms(self) -> int | None:
+        """When values change without a record; None if they do not."""
+        ...
+
+    def values(self, view: View, attributes: Mapping[str, Any] | None) -> dict[str, Value]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StateKind:
+    """read: a record, its offset and the broker's time to an update of the entity's state; None if it changes nothing. Raises
+    RecordError. new: an empty state. take_stored: adds the values that the store has, if the topic may begin later than the state."""
+
+    read: Callable[[Mapping[str, Any], int, int], Any]
+    new: Callable[[], EntityState]
+    take_stored: Callable[[Any, Mapping[str, Value]], None] | None = None
+
+
+TILES = StateKind(tile_of, Entity)
 
 
 @dataclass(slots=True)
 class _Owned:
-    """One entity of ours. offset: the one after its last tile; 0 if it has attributes only. came_ms: when the oldest unwritten
-    tile arrived. written_ms: the second part of its last version. due_ms: when it must be written next. queued_ms: its entry in
+    """One entity of ours. offset: the one after its last record; 0 if it has attributes only. came_ms: when the oldest unwritten
+    record arrived. written_ms: the second part of its last version. due_ms: when it must be written next. queued_ms: its entry in
     the queue, never later than due_ms."""
 
-    entity: Entity = field(default_factory=Entity)
+    entity: EntityState
     offset: int = 0
     came_ms: int | None = None
     written_ms: int = 0
@@ -64,17 +99,18 @@ class FeatureSink(Processor):
         view: View,
         ids: SchemaIds,
         store: OnlineStore,
-        attributes: Attributes,
+        attributes: Attributes | None,
         read_back: ReadBack,
         clock: Clock,
         metrics: Metrics,
         source: str = "",
+        kind: StateKind = TILES,
     ) -> None:
-        """source: id of the tiles' topic, which distinguishes it from an earlier topic of the same name."""
+        """source: id of the view's topic, which distinguishes it from an earlier topic of the same name."""
         self._view, self._store, self._attributes, self._read_back = view, store, attributes, read_back
-        self._clock, self._metrics, self._source = clock, metrics, source
+        self._clock, self._metrics, self._source, self._kind = clock, metrics, source, kind
         self._key = f"{view.entity}_id"
-        self._decoder = Decoder.of(view.tiles, ids)
+        self._decoder = Decoder.of(view.source, ids)
         self._owned: dict[int, dict[str, _Owned]] = {}
         self._dirty: dict[Who, None] = {}  # in the order in which they changed
         self._due: list[tuple[int, int, str]] = []
@@ -87,18 +123,18 @@ class FeatureSink(Processor):
     # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
-        """Read the tiles of newly assigned partitions, up to the committed offsets; then write all of them once, because the last
-        owner's final writes are unknown. Partitions that this sink already holds need nothing: tiles only rise."""
+        """Read the records of newly assigned partitions, up to the committed offsets; then write all of them once, because the last
+        owner's final writes are unknown. Partitions that this sink already holds need nothing: a record that comes again changes nothing."""
         wanted = {place: commit.offset for place, commit in positions.items() if place[1] not in self._owned}
         for _, partition in wanted:
             self._owned[partition] = {}
         for part in self._read_back(wanted):
             for row, error in self._take(part.places, part.offsets, part.values, part.timestamps_ms).items():
-                self._log.warning("tile not read", place=part.places[row], offset=part.offsets[row], cause=str(error))
+                self._log.warning("record not read", place=part.places[row], offset=part.offsets[row], cause=str(error))
         for _, partition in wanted:
             self._dirty.update(dict.fromkeys(self._all_of(partition)))
         if wanted:
-            self._log.info("tiles restored", partitions=sorted(p for _, p in wanted), entities=self.entities)
+            self._log.info("features restored", partitions=sorted(p for _, p in wanted), entities=self.entities)
 
     def forget(self, places: Iterable[Place]) -> None:
         gone = {partition for _, partition in places}
@@ -121,21 +157,24 @@ class FeatureSink(Processor):
     def _take(
         self, places: list[Place], offsets: list[int], values: list[bytes | None], times_ms: list[int]
     ) -> dict[int, RecordError]:
-        """Take rows of tiles; the error of each row that was not taken."""
+        """Take rows of the view's topic; the error of each row that was not taken."""
         columns, undecodable = self._decoder.decode(values)
         errors: dict[int, RecordError] = {**undecodable}
         good = [row for row in range(len(values)) if row not in errors]
         for row, record in zip(good, columns.records(), strict=True):
-            tile, partition, entity = Tile.of(record), places[row][1], record[self._key]
-            cause = tile.impossible(times_ms[row])
-            if cause is not None:
-                errors[row] = ImpossibleEvent(cause)
+            partition, entity = places[row][1], record[self._key]
+            try:
+                update = self._kind.read(record, offsets[row], times_ms[row])
+            except RecordError as error:
+                errors[row] = error
+                continue
+            if update is None:
                 continue
             owned = self._owned.setdefault(partition, {}).get(entity)
             if owned is None:
-                owned = self._owned[partition][entity] = _Owned()
+                owned = self._owned[partition][entity] = _Owned(self._kind.new())
             owned.offset = max(owned.offset, offsets[row] + 1)
-            if owned.entity.put(tile, times_ms[row]):
+            if owned.entity.put(update, times_ms[row]):
                 if owned.came_ms is None:
                     owned.came_ms = times_ms[row]
                 self._dirty[partition, entity] = None
@@ -146,7 +185,7 @@ class FeatureSink(Processor):
     def tick(self) -> None:
         """Between batches: handle changed attributes, entities that are due, and pending writes."""
         now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
-        for partition, entity in self._attributes.poll():
+        for partition, entity in self._attributes.poll() if self._attributes is not None else ():
             holders = self._holders(entity)
             self._dirty.update(dict.fromkeys((holder, entity) for holder in holders))
             if not holders and partition in self._owned:
@@ -167,7 +206,8 @@ class FeatureSink(Processor):
         self._metrics.set("blobs_waiting", len(self._dirty))
 
     def _all_of(self, partition: int) -> list[Who]:
-        return [(partition, entity) for entity in (*self._owned[partition], *self._attributes.known(partition))]
+        known = self._attributes.known(partition) if self._attributes is not None else ()
+        return [(partition, entity) for entity in (*self._owned[partition], *known)]
 
     def _holders(self, entity: str) -> list[int]:
         """The partitions of ours in which the entity has tiles."""
@@ -209,10 +249,11 @@ class FeatureSink(Processor):
         if self._epoch is None:
             self._epoch = self._store.epoch(self._view, self._source)
         chosen = list(self._dirty)[:BLOBS_A_ROUND]
+        self._take_stored(chosen)
         blobs: dict[str, bytes] = {}
         written: dict[Who, _Owned] = {}
         for partition, entity in chosen:
-            owned = self._owned[partition].setdefault(entity, _Owned())
+            owned = self._owned[partition].setdefault(entity, _Owned(self._kind.new()))
             if not owned.offset and self._holders(entity):
                 del self._owned[partition][entity]  # its tiles are in another partition of ours, which writes it
                 continue
@@ -226,6 +267,19 @@ class FeatureSink(Processor):
         for who in chosen:
             del self._dirty[who]
         self._done(written, refused, now_ms)
+
+    def _take_stored(self, chosen: list[Who]) -> None:
+        """Before the first write of an entity."""
+        if self._kind.take_stored is None:
+            return
+        held = {entity: self._owned[partition].get(entity) for partition, entity in chosen}
+        new = [(entity, owned) for entity, owned in held.items() if owned is not None and not owned.written_ms]
+        names = [feature.name for feature in self._view.features]
+        stored = self._store.read(self._view, [entity for entity, _ in new])
+        served = unpack(self._view, stored, names, self._clock.now_ms(), GRACE_MS)
+        for row, (_, owned) in enumerate(new):
+            if served.state[row] != Freshness.MISSING:
+                self._kind.take_stored(owned.entity, {name: served.values[name][row] for name in names})
 
     def _done(self, written: Mapping[Who, _Owned], refused: set[str], now_ms: int) -> None:
         done_ms, waits_s, against = self._clock.now_ms(), list[float](), 0
@@ -251,6 +305,7 @@ class FeatureSink(Processor):
         until_ms, again_ms = owned.entity.next_change_ms(), self._look_again_ms(who[1], now_ms)
         self._schedule(who, owned, again_ms if until_ms is None else min(until_ms, again_ms))
         owned.written_ms = max(now_ms, owned.written_ms + 1)  # rises even if the clock does not
-        values = owned.entity.values(self._view, self._attributes.of(who[1]))
+        attributes = self._attributes.of(who[1]) if self._attributes is not None else None
+        values = owned.entity.values(self._view, attributes)
         version = owned.offset, owned.written_ms
         return pack(self._view, EntityValues(version, now_ms, until_ms, owned.entity.last_ms, values, epoch))

@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import Any
 
 from schemas.durations import DAY_MS
+from schemas.errors import ImpossibleEvent
 from schemas.features import AHEAD_MS, SUMS, TILE_MS, WINDOWS, Value, View
 from schemas.topics import USER_EVENTS_VALID
 
@@ -96,6 +97,15 @@ class Tile:
     @property
     def key(self) -> Key:
         return self.start_ms, self.session_id, self.item_id
+
+
+def tile_of(record: Mapping[str, Any], offset: int, appended_ms: int) -> Tile:
+    """Raises ImpossibleEvent if no valid events can have produced the tile. appended_ms: the broker's time of the record."""
+    tile = Tile.of(record)
+    cause = tile.impossible(appended_ms)
+    if cause is not None:
+        raise ImpossibleEvent(cause)
+    return tile
 
 
 @dataclass(slots=True)

@@ -9,10 +9,12 @@ from infra import console
 from infra.local import flink, processes, redis, run_state, tls
 from infra.local.java import java_env
 from infra.settings import StackSettings
-from schemas.topics import ARCHIVE, ITEM_SINK, USER_SINK
+from schemas.topics import ARCHIVE, ITEM_SINK, RECENT_SINK, USER_SINK
 from streams import local_http
 
-LOOPS = (USER_SINK.group, ITEM_SINK.group, ARCHIVE.group)
+LOOPS = (USER_SINK.group, ITEM_SINK.group, RECENT_SINK.group, ARCHIVE.group)
+# By process: recent events have one of their own, so that they are not behind whatever the others do.
+PROCESSES = (f"{USER_SINK.group}+{ITEM_SINK.group}+{ARCHIVE.group}", RECENT_SINK.group)
 JOBS = ("tiles", "outcomes")
 JOBS_LIMIT_S = 120.0
 

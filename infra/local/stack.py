@@ -114,7 +114,7 @@ def _loops(settings: StackSettings, running: run_state.State, with_features: boo
     does not keep the rest from running. Raises ProcessFailed for any other process."""
     words = settings.processes.split()
     if with_features:
-        words += [f"{VALIDATE.group}+{TIMELY.group}", "+".join(feature_servers.LOOPS)]
+        words += [f"{VALIDATE.group}+{TIMELY.group}", *feature_servers.PROCESSES]
     words += [task.name for task in catalogue.catalogue().declared]
     if with_training:
         words.append("+".join(loop_processes.TRIGGERS))

@@ -1,4 +1,4 @@
-"""Reads the features of the entities that requests name, in the request path: one MGET per view and batch.
+"""Reads the features of the entities that requests name, in the request path: one MGET per batch.
 
 A task declares the features that it needs, and what happens to a request whose features are missing, stale or unreachable: a
 default is used only if the task asks for it. The prediction log keeps the served values, with their event time and freshness.
@@ -18,10 +18,11 @@ from processors.features.feature_blob import GRACE_MS, Freshness, ServedFeatures
 from processors.features.online_store import OnlineStore
 from schemas.columns import Column, Columns, Slices
 from schemas.errors import FeaturesRefused, RetryLater
-from schemas.features import View
+from schemas.features import MAX_ID_CHARS, View
 from streams.clock import Clock
 from streams.metrics import Metrics
 
+READ_MS = "#read_ms"  # name of the column with the time at which features were read, int64
 ASK_AGAIN_S = 1.0  # pause after a store did not answer; otherwise batches would queue behind its timeout
 
 
@@ -53,11 +54,21 @@ class Need:
         """Name of the feature's column."""
         return f"{self.view.name}.{feature}"
 
+    @property
+    def state_column(self) -> str:
+        """Name of the column of Freshness, int8."""
+        return f"{self.view.name}#state"
+
+    @property
+    def event_ms_column(self) -> str:
+        """Name of the column of the features' event times, int64; 0 if they are missing."""
+        return f"{self.view.name}#event_ms"
+
 
 @dataclass(frozen=True, slots=True)
 class Enriched:
-    """A batch of n requests with their features. columns: the columns of the request, and one per feature, int64 (n,), float64
-    (n,) or texts, named by `Need.column`. served: one per need, with entry i for request i. refused, held: errors by row."""
+    """A batch of n requests with their features. columns: the columns of the request, one per feature, int64 (n,), float64 (n,) or
+    texts, named by `Need.column`, and those of states and times. served: one per need, with entry i for request i. refused, held: errors by row."""
 
     columns: Columns
     needs: Sequence[Need] = ()
@@ -77,14 +88,16 @@ class Enrich:
         self._needs, self._store, self._clock, self._metrics = needs, store, clock, metrics
         self._silent_until_s = float("-inf")
 
-    def __call__(self, columns: Columns) -> Enriched:
-        """Raises nothing: if the store does not answer, the features are UNREACHABLE."""
+    def __call__(self, columns: Columns, now_ms: int | None = None) -> Enriched:
+        """now_ms: the time by which values are fresh or stale, which the prediction log keeps. Raises nothing: if the store does not
+        answer, the features are UNREACHABLE."""
         if not self._needs:
             return Enriched(columns)
-        served = [self._read(need, columns) for need in self._needs]
+        now_ms = self._clock.now_ms() if now_ms is None else now_ms
+        served = self._read(columns, now_ms)
         refused: dict[int, FeaturesRefused] = {}
         held: dict[int, RetryLater] = {}
-        fields = dict(columns.fields)
+        fields = {**columns.fields, READ_MS: np.full(columns.n, now_ms, np.int64)}
         for need, features in zip(self._needs, served, strict=True):
             for state in (Freshness.STALE, Freshness.MISSING, Freshness.UNREACHABLE):
                 rows, fallback = np.flatnonzero(features.state == state).tolist(), need.fallback(state)
@@ -99,32 +112,43 @@ class Enrich:
                     else:
                         held[row] = RetryLater(message)
             fields |= {need.column(name): _column(column) for name, column in features.values.items()}
+            fields |= {need.state_column: features.state, need.event_ms_column: features.event_ms}
         held = {row: error for row, error in held.items() if row not in refused}
         return Enriched(Columns(columns.n, fields), self._needs, served, refused, held)
 
-    def _read(self, need: Need, columns: Columns) -> ServedFeatures:
-        entities = columns.text(need.key)
-        named = [row for row, entity in enumerate(entities) if entity]
-        blobs: list[bytes | None] = [None] * columns.n
-        reached = True
-        if named and self._clock.monotonic_s() < self._silent_until_s:
-            reached = False
-        elif named:
-            assert self._store is not None
-            try:
-                stored = self._store.read(need.view, [entities[row] or "" for row in named])
-            except RetryLater:
-                self._silent_until_s = self._clock.monotonic_s() + ASK_AGAIN_S
-                reached = False
-            else:
-                for row, blob in zip(named, stored, strict=True):
-                    blobs[row] = blob
-        served = unpack(need.view, blobs, need.features, self._clock.now_ms(), GRACE_MS)
-        if not reached:
-            served.state[named] = Freshness.UNREACHABLE
-        if need.stale is Fallback.DEFAULT:
-            return served.defaulted(need.view, served.state == Freshness.STALE)
-        return served
+    def _read(self, columns: Columns, now_ms: int) -> list[ServedFeatures]:
+        """The features of each need. An id that no entity can have is not looked up."""
+        entities = {need.key: columns.text(need.key) for need in self._needs}
+        named = {
+            key: [row for row, entity in enumerate(ids) if entity and len(entity) <= MAX_ID_CHARS]
+            for key, ids in entities.items()
+        }
+        stored = self._ask([(need.view, [entities[need.key][row] or "" for row in named[need.key]]) for need in self._needs])
+        found: list[ServedFeatures] = []
+        for number, need in enumerate(self._needs):
+            rows = named[need.key]
+            blobs: list[bytes | None] = [None] * columns.n
+            for row, blob in zip(rows, stored[number] if stored is not None else (), strict=stored is not None):
+                blobs[row] = blob
+            served = unpack(need.view, blobs, need.features, now_ms, GRACE_MS)
+            if stored is None:
+                served.state[rows] = Freshness.UNREACHABLE
+            defaulted = need.stale is Fallback.DEFAULT
+            found.append(served.defaulted(need.view, served.state == Freshness.STALE) if defaulted else served)
+        return found
+
+    def _ask(self, wanted: list[tuple[View, list[str]]]) -> list[list[bytes | None]] | None:
+        """One call of the store for all needs; None if it does not answer."""
+        if not any(ids for _, ids in wanted):
+            return [[] for _ in wanted]
+        if self._clock.monotonic_s() < self._silent_until_s:
+            return None
+        assert self._store is not None
+        try:
+            return self._store.read_views(wanted)
+        except RetryLater:
+            self._silent_until_s = self._clock.monotonic_s() + ASK_AGAIN_S
+            return None
 
 
 def _column(values: npt.NDArray[Any] | list[str]) -> Column:

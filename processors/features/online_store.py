@@ -5,7 +5,8 @@ The only module that imports redis. `MemoryStore` keeps the same contract (`test
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from processors.features.feature_blob import VERSION_BYTES
@@ -36,6 +37,10 @@ class OnlineStore(Protocol):
     """All calls wait a bounded time and raise RetryLater if the store does not answer."""
 
     def read(self, view: View, entities: Sequence[str]) -> list[bytes | None]: ...
+
+    def read_views(self, wanted: Sequence[tuple[View, Sequence[str]]]) -> list[list[bytes | None]]:
+        """The blobs of several views, in one call: for each view one blob per entity, in order."""
+        ...
 
     def write(self, view: View, blobs: Mapping[str, bytes]) -> list[str]:
         """Returns the entities whose blobs were refused, because the store has the same or a newer version."""
@@ -78,10 +83,12 @@ class RedisStore:
         self._url = url.rpartition("@")[2]
 
     def read(self, view: View, entities: Sequence[str]) -> list[bytes | None]:
-        if not entities:
-            return []
-        blobs: list[bytes | None] = self._call(lambda: self._client.mget([key_of(view, entity) for entity in entities]))
-        return blobs
+        return self.read_views([(view, entities)])[0]
+
+    def read_views(self, wanted: Sequence[tuple[View, Sequence[str]]]) -> list[list[bytes | None]]:
+        keys = [key_of(view, entity) for view, entities in wanted for entity in entities]
+        blobs: Iterator[bytes | None] = iter(self._call(lambda: self._client.mget(keys)) if keys else ())
+        return [list(islice(blobs, len(entities))) for _, entities in wanted]
 
     def write(self, view: View, blobs: Mapping[str, bytes]) -> list[str]:
         refused, items = list[str](), list(blobs.items())
@@ -132,7 +139,10 @@ class MemoryStore:
         self._epochs: dict[tuple[View, str], int] = {}
 
     def read(self, view: View, entities: Sequence[str]) -> list[bytes | None]:
-        return [self._blobs.get(key_of(view, entity)) for entity in entities]
+        return self.read_views([(view, entities)])[0]
+
+    def read_views(self, wanted: Sequence[tuple[View, Sequence[str]]]) -> list[list[bytes | None]]:
+        return [[self._blobs.get(key_of(view, entity)) for entity in entities] for view, entities in wanted]
 
     def write(self, view: View, blobs: Mapping[str, bytes]) -> list[str]:
         refused = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from processors.features.enrich import Need
+from processors.features.enrich import READ_MS, Need
 from schemas.columns import Column, Columns, Slices
 
 
@@ -15,12 +15,21 @@ class RecordedFeatures:
     """The features of each request, by request id. The first record of a request counts; later records are repeats."""
 
     def __init__(self, needs: Sequence[Need]) -> None:
+        self._needs = needs
         self._names = [need.column(feature) for need in needs for feature in need.features]
+        self._names += [name for need in needs for name in (need.state_column, need.event_ms_column)]
+        self._names += [READ_MS] if needs else []
         self._values: dict[str, dict[str, Any]] = {}
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Add the requests of one record of the prediction log; a record without these features adds none."""
         columns = {f"{feature['view']}.{feature['name']}": _values(feature) for feature in record["features"]}
+        for need in self._needs:
+            for feature in record["features"]:
+                if feature["view"] == need.view.name:
+                    columns[need.state_column] = np.frombuffer(feature["state"], np.int8)
+                    columns[need.event_ms_column] = np.frombuffer(feature["event_ms"], "<i8")
+        columns[READ_MS] = np.full(len(record["request_ids"]), record["started_ms"], np.int64)
         if not columns.keys() >= set(self._names):
             return
         for i, request_id in enumerate(record["request_ids"]):

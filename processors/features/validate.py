@@ -15,7 +15,7 @@ from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.columns import Columns
 from schemas.durations import DAY_MS
 from schemas.errors import ImpossibleEvent, RecordError, RepeatedEvent
-from schemas.features import AHEAD_MS, LATENESS_MS
+from schemas.features import AHEAD_MS, LATENESS_MS, MAX_ID_CHARS
 from schemas.generated import UserEvent
 from schemas.topics import LATE_EVENTS, USER_EVENTS, USER_EVENTS_VALID
 from streams import headers as h
@@ -27,7 +27,6 @@ from streams.process.record_processor import decoded
 from streams.rows import OutRecords, Place, Rows
 
 KINDS = ("view", "cart", "purchase", "rating", "search")
-MAX_ID_CHARS = 200
 MAX_QUANTITY = 1_000_000
 MAX_AMOUNT_CENTS = 10**12
 LONGEST_REPLAY_MS = 366 * DAY_MS

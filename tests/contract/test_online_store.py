@@ -43,6 +43,12 @@ def test_what_is_written_is_read_in_order_and_absent_is_none(store: OnlineStore)
     assert store.read(ITEM, ["b", "nobody", "a"]) == [blob(2, 5), None, blob(1, 5)]
     assert store.read(ITEM, []) == []
     assert store.read(USER, ["a"]) == [None]
+    store.write(USER, {"b": blob(3, 5)})
+    assert store.read_views([(ITEM, ["b", "a"]), (USER, []), (USER, ["a", "b"])]) == [
+        [blob(2, 5), blob(1, 5)],
+        [],
+        [None, blob(3, 5)],
+    ]
 
 
 def test_only_a_newer_version_replaces(store: OnlineStore) -> None:

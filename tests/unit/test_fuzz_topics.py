@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from feature_jobs.feature_loops import RECENT_EVENTS
 from feature_jobs.offline.archive import Archive
 from feature_jobs.online.attributes import Attributes
-from feature_jobs.online.feature_sink import FeatureSink
+from feature_jobs.online.feature_sink import TILES, FeatureSink, StateKind
 from processors.features.online_store import MemoryStore
 from processors.features.seen import Seen
 from processors.features.validate import Validation
@@ -23,7 +24,7 @@ from processors.moderation.policy import action_of, action_of_review
 from processors.moderation.timely_labels import is_timely
 from schemas import avro, generated
 from schemas.errors import Stop
-from schemas.features import ITEM, USER, View
+from schemas.features import ITEM, RECENT, USER, View
 from schemas.topic_kinds import Consumption
 from schemas.topics import (
     ACCURACY,
@@ -37,6 +38,7 @@ from schemas.topics import (
     LAUNCH,
     MODEL_UPDATES,
     POLICY,
+    RECENT_SINK,
     ROLLOUT,
     SWAP_ACKS,
     TIMELY,
@@ -108,10 +110,12 @@ def _validate(world: CatalogueInMemory) -> Step:
     return world.step(made)
 
 
-def _sink(view: View) -> Callable[[CatalogueInMemory], Step]:
+def _sink(view: View, kind: StateKind = TILES) -> Callable[[CatalogueInMemory], Step]:
     def build(world: CatalogueInMemory) -> Step:
-        attributes = Attributes(view, world.broadcast(view.attributes.name), world.ids)
-        made = FeatureSink(view, world.ids, MemoryStore(), attributes, lambda ends: iter(()), world.clock, world.metrics)
+        attributes = Attributes(view, world.broadcast(view.attributes.name), world.ids) if view.attributes else None
+        made = FeatureSink(
+            view, world.ids, MemoryStore(), attributes, lambda ends: iter(()), world.clock, world.metrics, "", kind
+        )
         return world.step(made)
 
     return build
@@ -206,6 +210,7 @@ LOOPS: dict[str, tuple[Consumption, Callable[[CatalogueInMemory], Step]]] = {
     "validate": (VALIDATE, _validate),
     "user-sink": (USER_SINK, _sink(USER)),
     "item-sink": (ITEM_SINK, _sink(ITEM)),
+    "recent-sink": (RECENT_SINK, _sink(RECENT, RECENT_EVENTS)),
     "archive": (ARCHIVE, _archive),
     "drift": (DRIFT, _detector("drift")),
     "accuracy": (ACCURACY, _detector("accuracy")),

@@ -14,9 +14,10 @@ from inference_workers.models.folder import ModelFolder
 from inference_workers.replay import newest, replay
 from inference_workers.task import Prediction, Prepared, Use, Version, Versions
 from inference_workers.worker import TaskProcessor
-from processors.features.enrich import ASK_AGAIN_S, Enrich, Enriched, Fallback, Need, logged
+from processors.features.enrich import ASK_AGAIN_S, READ_MS, Enrich, Enriched, Fallback, Need, logged
 from processors.features.feature_blob import EntityValues, pack
 from processors.features.online_store import MemoryStore
+from processors.features.recent_events import to_text
 from processors.features.recorded_features import RecordedFeatures
 from schemas import avro
 from schemas.catalogue import consumption
@@ -24,7 +25,7 @@ from schemas.codec import Encoder, read_any
 from schemas.columns import Columns
 from schemas.encoding import Constant
 from schemas.errors import BadSettings, FeaturesRefused, RetryLater
-from schemas.features import USER
+from schemas.features import RECENT, USER
 from schemas.topics import CONTENT, MODERATION_VERDICTS, PREDICTION_LOG
 from streams.claim_checks import ClaimChecks
 from streams.clock import ManualClock
@@ -46,11 +47,11 @@ class Unplugged(MemoryStore):
         super().__init__()
         self.down, self.asked = False, 0
 
-    def read(self, view: Any, entities: Sequence[str]) -> list[bytes | None]:
+    def read_views(self, wanted: Sequence[Any]) -> list[list[bytes | None]]:
         self.asked += 1
         if self.down:
             raise RetryLater("it does not answer")
-        return super().read(view, entities)
+        return super().read_views(wanted)
 
 
 class Bench:
@@ -106,6 +107,20 @@ def test_each_policy_in_each_state(state: str, author: str, down: bool) -> None:
             case Fallback.DEFAULT:
                 assert (values, found.refused, found.held) == ([0], {}, {})
         assert found.served[0].state.tolist() == [{"stale": 1, "missing": 2, "unreachable": 3}[state]], "never silently"
+
+
+def test_two_views_of_a_user_are_one_read() -> None:
+    bench = Bench()
+    recent = Need(RECENT, "author_id", ("events",))
+    text = to_text([(5, "i-1", "view")])
+    bench.store.write(RECENT, {"fresh": pack(RECENT, EntityValues((1, 1), bench.clock.now_ms(), None, 5, {"events": text}))})
+    enrich = Enrich([bench.need, recent], bench.store, bench.clock, bench.metrics)
+    found = enrich(columns("fresh", None, "x" * 1_000_000, "old"), 1234).columns
+    assert bench.store.asked == 1
+    assert found.text("user_recent.events") == [text, "[]", "[]", "[]"]
+    assert found.numbers("user_features.total_purchases") == [3, 0, 0, 5]
+    assert found.numbers("user_recent#event_ms") == [5, 0, 0, 0]
+    assert found.numbers(READ_MS) == [1234] * 4
 
 
 def test_a_silent_store_is_not_asked_again_by_each_batch() -> None:
@@ -234,12 +249,15 @@ def test_recorded_requests_are_answered_again_with_the_values_of_their_time() ->
 def test_texts_and_numbers_come_back_as_they_were_given() -> None:
     bench = Bench()
     found = bench("fresh", None, "old")
-    record = {"task": "moderation", "request_ids": ["a", "b", "c"], "features": logged(found, None)}
+    record = {"task": "moderation", "started_ms": 77, "request_ids": ["a", "b", "c"], "features": logged(found, None)}
     recorded = RecordedFeatures([bench.need])
     recorded.take(record)
     recorded.take({**record, "features": []})
     assert not recorded.knows("d")
     again = recorded.beside(columns("x", "y"), ["c", "a"])
+    assert again.numbers(READ_MS) == [77, 77]
+    for column in (bench.need.state_column, bench.need.event_ms_column):
+        assert again.numbers(column) == [found.columns.numbers(column)[row] for row in (2, 0)]
     for name in FEATURES:
         column = bench.need.column(name)
         if name == "country":

@@ -126,7 +126,8 @@ export default function Workers({ only }: { only: string }) {
       {!loops.length && !job && snapshot && (
         <Empty
           command={
-            only.startsWith("flink") || ["validate", "timely", "archive", "user-sink", "item-sink"].includes(only)
+            only.startsWith("flink") ||
+            ["validate", "timely", "archive", "user-sink", "item-sink", "recent-sink"].includes(only)
               ? "./millrace up --with features"
               : ["drift", "accuracy", "decide", "launch", "rollout"].includes(only)
                 ? "./millrace up --with training"

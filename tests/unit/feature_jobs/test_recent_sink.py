@@ -1,0 +1,137 @@
+"""A user's recent events in the online store: the last 200 in order, whatever the group, the store and senders do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from feature_jobs.feature_loops import RECENT_EVENTS
+from feature_jobs.online.feature_sink import FeatureSink
+from processors.features.feature_blob import Freshness, unpack
+from processors.features.online_store import MemoryStore
+from processors.features.recent_events import MAX_TEXT_BYTES, from_text, to_text
+from schemas import avro
+from schemas.codec import Encoder
+from schemas.features import MAX_RECENT, RECENT
+from schemas.generated import UserEvent
+from schemas.topics import USER_EVENTS_VALID
+from streams.broker import Commit
+from streams.clock import ManualClock
+from streams.metrics import Metrics
+from streams.rows import Place, Polled
+from streams.schema_registry import MemoryRegistry
+from tests.support.rows import rows_at
+
+PLACE = (USER_EVENTS_VALID.name, 0)
+
+
+class RecentSink:
+    """log: the events' topic, partition 0, whose first `dropped` records are gone."""
+
+    def __init__(self, store: MemoryStore | None = None, log: list[bytes] | None = None, dropped: int = 0) -> None:
+        self.clock, self.store, self.log, self.dropped = (
+            ManualClock(),
+            store or MemoryStore(),
+            log if log is not None else [],
+            dropped,
+        )
+        self.ids = MemoryRegistry()
+        self.ids.register(USER_EVENTS_VALID.subject, avro.schema("user-event"))
+        self.sink = FeatureSink(
+            RECENT, self.ids, self.store, None, self.read_back, self.clock, Metrics(), "topic-1", RECENT_EVENTS
+        )
+
+    def read_back(self, ends: Mapping[Place, int]) -> Iterator[Polled]:
+        offsets = list(range(self.dropped, ends.get(PLACE, 0)))
+        n = len(offsets)
+        yield Polled([PLACE] * n, offsets, [b"u"] * n, [self.log[at] for at in offsets], [None] * n, [self.clock.now_ms()] * n)
+
+    def own(self, offset: int = 0) -> RecentSink:
+        self.sink.restore({PLACE: Commit(offset)})
+        self.sink.tick()
+        return self
+
+    def event(self, item: str | None, at_ms: int, kind: str = "view", user: str = "u") -> None:
+        event = UserEvent(event_id=f"e-{len(self.log)}", user_id=user, kind=kind, item_id=item, event_ms=at_ms)
+        self.log.append(Encoder.of(USER_EVENTS_VALID, self.ids).encode_one(event))
+        self.again(len(self.log) - 1)
+        self.sink.tick()
+
+    def again(self, at: int) -> None:
+        self.sink.process(rows_at(PLACE, [self.log[at]], at, keys=[b"u"]))
+
+    def read(self, user: str = "u") -> list[tuple[Any, ...]]:
+        served = unpack(RECENT, self.store.read(RECENT, [user]), ("events",), self.clock.now_ms(), 0)
+        if served.state[0] == Freshness.MISSING:
+            return []
+        assert served.state[0] == Freshness.FRESH
+        return [(item, kind) for _, item, kind in from_text(served.values["events"][0])]
+
+
+def test_events_are_kept_in_the_order_of_their_own_times_and_those_without_an_item_are_not() -> None:
+    world = RecentSink().own()
+    world.event("i-1", 10)
+    world.event("i-2", 30, "purchase")
+    world.event(None, 40, "search")
+    world.event("i-3", 20)
+    world.event("i-9", 5, user="other")
+    assert world.read() == [("i-1", "view"), ("i-3", "view"), ("i-2", "purchase")]
+    assert world.read("other") == [("i-9", "view")]
+
+
+def test_an_event_that_is_read_again_counts_once() -> None:
+    world = RecentSink().own()
+    world.event("i-1", 10)
+    world.again(0)
+    world.sink.tick()
+    assert world.read() == [("i-1", "view")]
+
+
+def test_only_the_newest_are_kept() -> None:
+    world = RecentSink().own()
+    for at in range(MAX_RECENT + 7):
+        world.event(f"i-{at}", at)
+    world.event("late", 1)
+    assert world.read() == [(f"i-{at}", "view") for at in range(7, MAX_RECENT + 7)]
+
+
+def test_a_new_owner_writes_what_the_last_one_did_not() -> None:
+    first = RecentSink().own()
+    first.event("i-1", 10)
+    first.store = MemoryStore()  # what it wrote is gone, and so is the process
+    second = RecentSink(first.store, first.log).own(1)
+    assert second.read() == [("i-1", "view")]
+    second.event("i-2", 20)
+    assert second.read() == [("i-1", "view"), ("i-2", "view")]
+
+
+def test_a_history_that_is_longer_than_the_topic_is_read_from_the_store() -> None:
+    first = RecentSink().own()
+    for at, item in enumerate("abc"):
+        first.event(item, at)
+    second = RecentSink(first.store, first.log, dropped=2).own(3)
+    second.event("d", 9)
+    assert [item for item, _ in second.read()] == ["a", "b", "c", "d"]
+
+
+def test_a_late_owner_does_not_undo_its_successor() -> None:
+    first = RecentSink().own()
+    first.event("i-1", 10)
+    second = RecentSink(first.store, first.log).own(1)
+    second.event("i-2", 20)
+    first.sink.process(rows_at(PLACE, [first.log[0]], 0, keys=[b"u"]))
+    first.sink._dirty[0, "u"] = None
+    first.sink.tick()
+    assert [item for item, _ in second.read()] == ["i-1", "i-2"]
+
+
+def test_long_and_hostile_ids_fit_in_a_blob_by_leaving_out_the_oldest() -> None:
+    events = [(at, '\x00"\n\U0001f642' * 50, "view") for at in range(MAX_RECENT)]
+    text = to_text(events)
+    kept = from_text(text)
+    assert len(text.encode()) <= MAX_TEXT_BYTES
+    assert 20 < len(kept) < MAX_RECENT
+    assert kept == events[-len(kept) :]
+    for broken in ("", "x", "[1]", '[["i"]]', '{"a": 1}', json.dumps([["i", "view", "no"]]), text[:-5]):
+        assert from_text(broken) == []
