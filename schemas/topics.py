@@ -355,8 +355,8 @@ LAUNCH = Consumption(topic=TRAINING_REQUESTS, group="launch", retry_delays_ms=()
 ROLLOUT = Consumption(topic=TRAINING_EVENTS, group="rollout", retry_delays_ms=(), results=MODEL_UPDATES)
 
 CONSUMPTIONS: tuple[Consumption, ...] = (
-    *TASKS, POLICY, DECISIONS, TIMELY, VALIDATE, USER_SINK, ITEM_SINK, RECENT_SINK, ARCHIVE, DRIFT, ACCURACY, DECIDE, LAUNCH,
-    ROLLOUT,
+    *TASKS, POLICY, DECISIONS, TIMELY, VALIDATE, USER_SINK, ITEM_SINK, ARCHIVE, DRIFT, ACCURACY, DECIDE, LAUNCH, ROLLOUT,
+    RECENT_SINK,
 )  # fmt: skip
 
 
