@@ -278,7 +278,7 @@ def _generate(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
         sent += event_sources.fast(sender, world.events(now_ms - int(chosen.days * DAY_MS), now_ms, chosen.rate), clock, said)
     if chosen.seconds:
         sent += event_sources.live(
-            sender, World(chosen.users, chosen.items, chosen.seed + 1), chosen.rate, chosen.seconds, clock, said
+            sender, World(chosen.users, chosen.items, chosen.seed, visits=1), chosen.rate, chosen.seconds, clock, said
         )
     print(f"{sent} events of {chosen.users} people and {chosen.items} items")
     return 0

@@ -1,17 +1,18 @@
 """Generates realistic shop traffic: profiles, a catalogue, visits with views, carts and purchases.
 
 Popularity has a long tail (Zipf), activity differs between people (log-normal), days have a rhythm and the year a season, prices
-depend on the category. Deterministic for a seed; pure except for the clock that the caller passes in.
+depend on the category. Each person has a taste: some categories more than others, and dear or cheap things. Deterministic for a seed; pure except for the clock that the caller passes in.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.durations import DAY_MS, HOUR_MS
 from schemas.generated import Item, UserEvent, UserProfile
@@ -31,11 +32,12 @@ _SEASON = {"garden": 0.6, "toys": -0.5, "sport": 0.3}  # amplitude over the year
 
 @dataclass(frozen=True)
 class World:
-    """users, items: how many."""
+    """users, items: how many. visits: numbers streams of visits of the same people and items."""
 
     users: int = 2_000
     items: int = 500
     seed: int = 7
+    visits: int = 0
 
     def profiles(self, now_ms: int) -> list[UserProfile]:
         random = np.random.default_rng((self.seed, 1))
@@ -72,19 +74,39 @@ class World:
         yield from visits.between(from_ms, to_ms)
 
 
+class Tastes:
+    """What each person likes, of a catalogue."""
+
+    def __init__(self, world: World, items: Sequence[Item]) -> None:
+        names = list(_CATEGORIES)
+        random = np.random.default_rng((world.seed, 6))
+        self._categories = np.array([names.index(item.category) for item in items], np.int64)
+        medians = np.array([_CATEGORIES[item.category][2] for item in items])
+        self._dearness = np.log(np.array([item.price_cents or 1 for item in items]) / medians)
+        self._shares = random.dirichlet([0.4] * len(names), world.users) * len(names)
+        self._budgets = random.normal(0.0, 0.5, world.users)
+
+    def of(self, user: int) -> npt.NDArray[np.float64]:
+        """float64 (items,): how much more than an average person the user likes each item."""
+        fits = 1.6 * np.exp(-0.5 * ((self._dearness - self._budgets[user]) / 0.5) ** 2)
+        liked: npt.NDArray[np.float64] = (0.05 + 0.95 * self._shares[user][self._categories]) * (0.1 + fits)
+        return liked
+
+
 class _Visits:
     """Visits begin as a Poisson process; each is a short walk through the catalogue."""
 
     EVENTS_A_VISIT = 6.5  # on average, for the rate
 
     def __init__(self, world: World, items: list[Item], per_s: float) -> None:
-        self._random = np.random.default_rng((world.seed, 3))
+        self._random = np.random.default_rng((world.seed, 3, world.visits))
         self._items, self._per_s = items, per_s
         activity = np.random.default_rng((world.seed, 4)).lognormal(0.0, 1.2, world.users)
         self._users = np.cumsum(activity / activity.sum())
         popularity = 1.0 / np.arange(1, len(items) + 1) ** 1.05
         order = np.random.default_rng((world.seed, 5)).permutation(len(items))
         self._popularity = popularity[np.argsort(order)]
+        self._tastes = Tastes(world, items)
         self._number = 0
 
     def between(self, from_ms: int, to_ms: int) -> Iterator[UserEvent]:
@@ -104,9 +126,10 @@ class _Visits:
 
     def _visit(self, start_ms: int) -> list[UserEvent]:
         random, self._number = self._random, self._number + 1
-        user = f"u-{int(np.searchsorted(self._users, random.random()))}"
-        session = f"s-{start_ms}-{self._number}"
-        weights = self._popularity * np.array([season(item.category, start_ms) for item in self._items])
+        person = min(len(self._users) - 1, int(np.searchsorted(self._users, random.random())))
+        user, session = f"u-{person}", f"s-{start_ms}-{self._number}"
+        seasons = {category: season(category, start_ms) for category in _CATEGORIES}
+        weights = self._popularity * np.array([seasons[item.category] for item in self._items]) * self._tastes.of(person)
         chances = np.cumsum(weights / weights.sum())
         found: list[UserEvent] = []
         at_ms = start_ms
