@@ -1,0 +1,1 @@
+"""Answers of a language model, many at once: no topics here."""
