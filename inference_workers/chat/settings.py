@@ -12,13 +12,13 @@ class Weights(Enum):
     AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
     INT8 = "int8"
-    INT4 = "int4"
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    weights: Weights = setting(Weights.AUTO, "auto, float32, bfloat16, int8 or int4: how weights are kept in memory")
+    weights: Weights = setting(Weights.AUTO, "auto, float32, bfloat16, float16 or int8: how weights are kept in memory")
     torch_threads: int = setting(1, "threads of the model on a CPU", 1, 256)
     max_running: int = setting(32, "maximum number of answers that are made at once", 1, 4_096)
     max_waiting: int = setting(
