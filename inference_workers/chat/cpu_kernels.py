@@ -8,7 +8,7 @@ change no answer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,16 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 LOG2_E = np.float32(1.4426950408889634)
-# Sums may be vectorised; nothing may assume that there are no infinities.
-kernel: Callable[[F], F] = njit(fastmath={"contract", "reassoc", "nsz", "arcp"}, nogil=True, error_model="numpy", cache=True)
+SUMS_MAY_BE_VECTORISED = {"contract", "reassoc", "nsz", "arcp"}  # without the assumption that no number is infinite
+
+
+def kernel(function: F) -> F:
+    """Compiled at its first call, and kept on disk; runs without the interpreter's lock."""
+    return cast(F, njit(fastmath=SUMS_MAY_BE_VECTORISED, nogil=True, error_model="numpy", cache=True)(function))
 
 
 @kernel
-def exp_in_place(s: Floats, n: int, top: float, scale: float, powers: Ints, twos: Floats) -> None:
+def exp_in_place(s: Floats, n: int, top: Any, scale: Any, powers: Ints, twos: Floats) -> None:
     """s[j] = exp((s[j] - top) * scale) for j < n, all float32 (n,); twos is a view of powers. Relative error below 2e-7: a polynomial for the
     fraction of a power of two, exponent bits for the rest, so that it vectorises."""
     factor = np.float32(scale) * LOG2_E
@@ -161,14 +165,15 @@ def gate(gate_up: Floats, out: Floats) -> None:
 
 
 @kernel
-def quantize_rows(x: Floats, most: float, whole: Floats, scales: Floats) -> None:
-    """Each row of x as whole numbers from -most to most, kept as float32, and the scale that brings them back. x, whole: float32
-    (n, width); scales: (n, 1)."""
+def quantize_rows(x: Floats, inverse: Floats, most: float, whole: Floats, scales: Floats) -> None:
+    """Each row of x * inverse as whole numbers from -most to most, kept as float32, and the scale that brings them back. x, whole:
+    float32 (n, width); inverse: (width,); scales: (n, 1)."""
     for r in range(x.shape[0]):
         top = np.float32(1e-20)
         for d in range(x.shape[1]):
-            top = max(top, abs(x[r, d]))
+            whole[r, d] = x[r, d] * inverse[d]
+            top = max(top, abs(whole[r, d]))
         factor = np.float32(most) / top
         scales[r, 0] = top / np.float32(most)
         for d in range(x.shape[1]):
-            whole[r, d] = np.rint(x[r, d] * factor)
+            whole[r, d] = np.rint(whole[r, d] * factor)

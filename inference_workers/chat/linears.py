@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from inference_workers.chat import cpu_kernels
-from inference_workers.chat.settings import Weights
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
 
@@ -45,26 +44,25 @@ class Int8:
     two products overflow 16 bits; then activations take 7 bits.
     """
 
-    def __init__(self, weight: torch.Tensor) -> None:
-        weight = weight.float()
+    def __init__(self, weight: torch.Tensor, factors: torch.Tensor) -> None:
+        """weight: (outputs, inputs). factors: float32 (inputs,), what inputs are divided by before they are rounded."""
+        weight = weight.float() * factors
+        self._inverse = (1 / factors).numpy()
         scales = (weight.abs().amax(1) / 127).clamp_min(1e-12).double()
         zeros = torch.zeros(len(scales), dtype=torch.long)
         quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
         self._packed: Any = torch.ops.quantized.linear_prepack(quantized, None)
-        self._most = 127.0 if torch.cpu.get_capabilities().get("avx512_vnni", False) else 63.0
+        self._most = 127.0 if _has_vnni() else 63.0
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """x: float32 (n, inputs). Returns float32 (n, outputs)."""
         whole, scales = torch.empty_like(x), np.empty((len(x), 1), np.float32)
-        cpu_kernels.quantize_rows(x.numpy(), self._most, whole.numpy(), scales)
+        cpu_kernels.quantize_rows(x.numpy(), self._inverse, self._most, whole.numpy(), scales)
         multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
         made: torch.Tensor = multiply(whole, 1.0, 128, self._packed)
         return made.mul_(torch.from_numpy(scales))
 
 
-KINDS: dict[Weights, Callable[[torch.Tensor], Linear]] = {
-    Weights.FLOAT32: lambda weight: Dense(weight.float()),
-    Weights.BFLOAT16: lambda weight: Dense(weight.bfloat16()),
-    Weights.FLOAT16: Half,
-    Weights.INT8: Int8,
-}
+def _has_vnni() -> bool:
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_vnni") or able.get("avx_vnni"))

@@ -46,7 +46,9 @@ class LlamaConfig:
             "rope_scaling": rope.get("rope_type", rope.get("type", "default")) != "default",
         }
         if any(wrong.values()):
-            raise ModelRefused(f"a Llama variant that is not implemented: {', '.join(name for name, is_so in wrong.items() if is_so)}")
+            raise ModelRefused(
+                f"a Llama variant that is not implemented: {', '.join(name for name, is_so in wrong.items() if is_so)}"
+            )
         heads = int(config["num_attention_heads"])
         return cls(
             vocabulary=int(config["vocab_size"]),
@@ -143,7 +145,9 @@ class Llama:
         return made
 
 
-def _layer(weights: Mapping[str, torch.Tensor], name: str, linear: Callable[[torch.Tensor], Linear], dtype: torch.dtype) -> _Layer:
+def _layer(
+    weights: Mapping[str, torch.Tensor], name: str, linear: Callable[[torch.Tensor], Linear], dtype: torch.dtype
+) -> _Layer:
     def joined(*parts: str) -> Linear:
         return linear(torch.cat([weights[f"{name}{part}_proj.weight"] for part in parts]))
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from inference_workers.chat.calibration import TEXT, Recorder, smoothed
+from inference_workers.chat.constraint import Constraints
+from inference_workers.chat.continuous import ContinuousEngine
 from inference_workers.chat.conversation import ChatTemplate
 from inference_workers.chat.engine import Engine
-from inference_workers.chat.settings import EngineSettings
+from inference_workers.chat.linears import Dense, Half, Int8, Linear
+from inference_workers.chat.llama import Llama, LlamaConfig, Operations, StepRows
+from inference_workers.chat.operations import CpuOperations, TorchOperations
+from inference_workers.chat.settings import EngineSettings, Weights
+from inference_workers.chat.template import JinjaChatTemplate
 from schemas.errors import ModelRefused
 from streams.clock import Clock
 
@@ -23,4 +38,93 @@ class ChatModel:
 
 def load(folder: Path, settings: EngineSettings, clock: Clock) -> ChatModel:
     """Read a checkpoint in the Hugging Face layout. Raises ModelRefused if its architecture is not known, or a file is damaged."""
-    raise ModelRefused(f"{folder}: no engine yet")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(settings.torch_threads)
+    raw = _json(folder / "config.json")
+    config = LlamaConfig.read(raw)
+    template = JinjaChatTemplate(folder, settings.max_prompt_characters)
+    weights = _weights(folder, device)
+    ends = _ends(folder, raw, template.end)
+    network = _network(config, weights, settings, device, template)
+    engine = ContinuousEngine(
+        network,
+        settings,
+        clock,
+        context_tokens=config.context_tokens,
+        ends=ends,
+        decode=template.text,
+        constraints=lambda: Constraints(template.tokenizer, config.vocabulary, min(ends)),
+    )
+    return ChatModel(
+        engine, template, min(config.context_tokens, settings.kv_tokens // settings.block_tokens * settings.block_tokens)
+    )
+
+
+def _network(
+    config: LlamaConfig,
+    weights: Mapping[str, torch.Tensor],
+    settings: EngineSettings,
+    device: torch.device,
+    template: JinjaChatTemplate,
+) -> Llama:
+    kind = settings.weights
+    if kind is Weights.AUTO:
+        kind = Weights.BFLOAT16 if device.type == "cuda" else Weights.INT8
+    if device.type == "cuda" and kind in (Weights.INT8, Weights.FLOAT16):
+        raise ModelRefused(f"weights {kind.value} are for a CPU; a GPU takes bfloat16 or float32")
+    dtype = torch.bfloat16 if kind is Weights.BFLOAT16 else torch.float32
+    blocks, size = settings.kv_tokens // settings.block_tokens, settings.block_tokens
+    operations: Operations
+    if device.type == "cpu" and dtype is torch.float32:
+        operations = CpuOperations(config, blocks, size)
+    else:
+        operations = TorchOperations(config, blocks, size, dtype, device)
+    makers: dict[Weights, Callable[[], Callable[[torch.Tensor], Linear]]] = {
+        Weights.FLOAT32: lambda: lambda weight: Dense(weight.float()),
+        Weights.BFLOAT16: lambda: lambda weight: Dense(weight.bfloat16()),
+        Weights.FLOAT16: lambda: Half,
+        Weights.INT8: lambda: smoothed(Int8, _maxima(config, weights, template)),
+    }
+    return Llama(config, weights, makers[kind](), operations, dtype)
+
+
+def _maxima(config: LlamaConfig, weights: Mapping[str, torch.Tensor], template: JinjaChatTemplate) -> list[torch.Tensor]:
+    """The largest inputs of every linear, over a text."""
+    recorder = Recorder()
+    tokens = np.array(template.plain(TEXT)[: config.context_tokens], np.int64)
+    network = Llama(config, weights, recorder.linear, CpuOperations(config, len(tokens) // 16 + 1, 16), torch.float32)
+    rows = np.stack([np.zeros(len(tokens)), np.arange(len(tokens))], 1).astype(np.int32)
+    network.logits(StepRows(tokens, rows, np.arange(len(tokens) // 16 + 1, dtype=np.int32)[None], np.array([len(tokens) - 1])))
+    return recorder.maxima
+
+
+def _weights(folder: Path, device: torch.device) -> dict[str, torch.Tensor]:
+    """Raises ModelRefused if there are none, or a file is damaged."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelRefused(f"{folder} has no safetensors")
+    weights: dict[str, torch.Tensor] = {}
+    for file in files:
+        try:
+            weights |= load_file(file, device=str(device))
+        except (OSError, SafetensorError) as error:
+            raise ModelRefused(f"{file} cannot be read: {error}") from error
+    return weights
+
+
+def _ends(folder: Path, config: Mapping[str, Any], end: int | None) -> frozenset[int]:
+    """The tokens that end an answer. Raises ModelRefused if none is named."""
+    generation = _json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
+    named = [config.get("eos_token_id"), generation.get("eos_token_id"), end]
+    ends = frozenset(token for one in named if one is not None for token in (one if isinstance(one, list) else [one]))
+    if not ends:
+        raise ModelRefused(f"{folder} names no token that ends an answer")
+    return ends
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelRefused(f"{file} cannot be read: {error}") from error
+    return read if isinstance(read, dict) else {}

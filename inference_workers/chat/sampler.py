@@ -1,0 +1,68 @@
+"""The choice of a token. The random number of a position depends on the seed and the position alone (a counter-based generator), so
+an answer can be continued anywhere, by anybody, as if it had never been interrupted.
+
+Method: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011 (Philox).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from inference_workers.chat.engine import Sampling
+
+Floats = npt.NDArray[np.float32]
+WORD = 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    token: int
+    logprob: float | None = None
+    alternatives: tuple[tuple[int, float], ...] = ()
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1) for one position of one answer."""
+    (word,) = np.random.Philox(key=seed % WORD, counter=position).random_raw(1)
+    return float(word >> np.uint64(11)) / 2**53
+
+
+def choose(logits: Floats, allowed: npt.NDArray[np.bool_] | None, sampling: Sampling, position: int) -> Choice:
+    """logits: float32 (vocabulary,), as the model gave them. allowed: bool (vocabulary,), what a schema permits; None for all.
+    position: of the token in the answer, from 0."""
+    open_logits = logits if allowed is None else np.where(allowed, logits, np.float32(-np.inf))
+    if sampling.temperature == 0:
+        token = int(open_logits.argmax())
+    else:
+        token = _sample(open_logits, sampling, uniform(sampling.seed, position))
+    if not sampling.logprobs:
+        return Choice(token)
+    logprobs = _log_softmax(logits)
+    best = np.argpartition(-logprobs, sampling.logprobs - 1)[: sampling.logprobs]
+    best = best[np.argsort(-logprobs[best], kind="stable")]
+    return Choice(token, float(logprobs[token]), tuple((int(one), float(logprobs[one])) for one in best))
+
+
+def _log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - float(logits.max())
+    return shifted - float(np.log(np.exp(shifted).sum()))
+
+
+def _sample(logits: Floats, sampling: Sampling, number: float) -> int:
+    """By inversion: tokens in the order of the vocabulary, or by falling probability where top_p cuts the rest off."""
+    scaled = (logits.astype(np.float64) - float(logits.max())) / sampling.temperature
+    weights = np.exp(scaled)
+    if sampling.top_p >= 1:
+        return _inverted(weights, number)
+    order = np.argsort(-weights, kind="stable")
+    sums = np.cumsum(weights[order])
+    kept = int(np.searchsorted(sums, sampling.top_p * sums[-1])) + 1
+    return int(order[_inverted(weights[order[:kept]], number)])
+
+
+def _inverted(weights: npt.NDArray[np.float64], number: float) -> int:
+    sums = np.cumsum(weights)
+    return int(min(np.searchsorted(sums, number * sums[-1], side="right"), np.flatnonzero(weights)[-1]))
