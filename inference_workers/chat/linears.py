@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,9 @@ class Int8:
         self._inverse = (1 / factors).numpy()
         scales = (weight.abs().amax(1) / 127).clamp_min(1e-12).double()
         zeros = torch.zeros(len(scales), dtype=torch.long)
-        quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        with warnings.catch_warnings():  # PyTorch calls the constructor deprecated, and has no other way to FBGEMM's kernel
+            warnings.simplefilter("ignore", UserWarning)
+            quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
         self._packed: Any = torch.ops.quantized.linear_prepack(quantized, None)
         self._most = 127.0 if _has_vnni() else 63.0
 
