@@ -17,10 +17,10 @@ from inference_workers.chat.blocks import Blocks
 from inference_workers.chat.constraint import Constraints
 from inference_workers.chat.engine import EngineFigures, Finished, Full, Generation, Reason, Token
 from inference_workers.chat.llama import StepRows
-from inference_workers.chat.sampler import choose
 from inference_workers.chat.scheduler import Scheduler, Share
 from inference_workers.chat.sequence import Sequence
 from inference_workers.chat.settings import EngineSettings
+from inference_workers.chat.token_choice import choose
 from schemas.errors import InvalidRequest, RecordError
 from streams.clock import Clock
 
