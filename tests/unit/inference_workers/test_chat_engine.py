@@ -253,22 +253,26 @@ def test_numbers_that_are_not_finite_end_one_answer_alone(folder: Path, monkeypa
     assert [*first, *ids(run(engine))["r1"]] == expected["r1"]
 
 
+Plan = list[
+    tuple[int, int, int, int, bool]
+]  # of each request: prompt, max_tokens, priority, steps after it, and whether it is cancelled
+PLANS = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(1, 40), st.integers(0, 2), st.integers(0, 4), st.booleans()), max_size=12
+)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_the_token_budget_holds_and_every_answer_ends(folder: Path, data: st.DataObject) -> None:
+@given(plan=PLANS)
+def test_the_token_budget_holds_and_every_answer_ends(folder: Path, plan: Plan) -> None:
     engine: Any = _budget_engine(folder)
-    limit = 0
-    for number in range(data.draw(st.integers(2, 12))):
-        prompt = PROMPTS[data.draw(st.integers(0, 5))]
-        one = generation(number, prompt, max_tokens=data.draw(st.integers(1, 40)))
-        engine.add(dataclasses.replace(one, priority=data.draw(st.integers(0, 2))))
-        for _ in range(data.draw(st.integers(0, 4))):
+    for number, (prompt, most, priority, steps, cancelled) in enumerate(plan):
+        engine.add(dataclasses.replace(generation(number, PROMPTS[prompt], max_tokens=most), priority=priority))
+        for _ in range(steps):
             engine.step()
             figures = engine.figures()
-            limit = max(limit, figures.kv_tokens)
             assert figures.kv_tokens + figures.kv_cached_tokens <= figures.kv_limit == 128
-        if data.draw(st.booleans()):
-            engine.cancel(f"r{data.draw(st.integers(0, number))}")
+        if cancelled:
+            engine.cancel(f"r{number // 2}")
     run(engine)
     assert engine.figures().kv_tokens == 0
     assert sorted([*engine._blocks._empty, *engine._blocks._released]) == list(range(16))
