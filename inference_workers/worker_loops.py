@@ -7,6 +7,7 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 
+from inference_workers.chat_service.chat_loop import chat_plan
 from inference_workers.failpoints import kill_at, kill_on
 from inference_workers.served.served_models import ServedModels
 from inference_workers.settings import MediaSettings, WorkerSettings
@@ -17,7 +18,7 @@ from processors.features.online_store import RedisStore
 from schemas.catalogue import declaration
 from schemas.codec import SchemaIds
 from schemas.errors import BadSettings
-from schemas.topics import MODEL_UPDATES
+from schemas.topics import CHAT, MODEL_UPDATES
 from streams.clock import Clock, SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.loop.batching import BatchLimits, CostLine
@@ -75,6 +76,8 @@ def plan(
     task_name: str, settings: WorkerSettings, failpoint: Callable[[str], None], shares: Shares | None, slot: str
 ) -> LoopPlan:
     """The loop plan of one task. Building the plan's step raises BrokerUnavailable, SchemaRefused, ModelRefused."""
+    if task_name == CHAT.group:
+        return chat_plan(settings, failpoint)
     task = find_task(task_name)
 
     def around(process: Process) -> Process:

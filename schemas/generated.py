@@ -49,6 +49,322 @@ class AuditEntry:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChatControl:
+    """What becomes of a request that is under way.
+
+    action: cancel.
+    reason: For people.
+    """
+
+    RECORD: ClassVar[str] = "chat-control"
+
+    request_id: str
+    action: str
+    reason: str | None = None
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ChatControl:
+        return cls(
+            request_id=d["request_id"],
+            action=d["action"],
+            reason=d["reason"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage:
+    """A turn of a conversation.
+
+    role: system, user or assistant.
+    """
+
+    role: str
+    content: str
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ChatMessage:
+        return cls(
+            role=d["role"],
+            content=d["content"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """A conversation that a language model continues.
+
+    messages: The whole conversation, oldest first. Empty if there is a prompt.
+    prompt: A text that the model continues as it stands, without a chat template; instead of messages.
+    temperature: 0 takes the most probable token; up to 2.
+    top_p: Probability mass that tokens are chosen from, above 0 and at most 1.
+    max_tokens: Most tokens of the answer.
+    stop: Texts that end the answer and are no part of it; at most 16.
+    seed: Equal seeds give equal answers. Null: made from the request id.
+    logprobs: How many alternatives each token names, with log-probabilities; 0 for none, at most 20.
+    response_schema: A JSON schema, as JSON, that the answer obeys.
+    conversation_id: Names the conversation, for displays. The worker keeps no history: messages hold it.
+    """
+
+    RECORD: ClassVar[str] = "chat-request"
+
+    messages: tuple[ChatMessage, ...] = ()
+    prompt: str | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    logprobs: int = 0
+    response_schema: str | None = None
+    conversation_id: str | None = None
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ChatRequest:
+        return cls(
+            messages=tuple(ChatMessage.from_dict(item) for item in d["messages"]),
+            prompt=d["prompt"],
+            temperature=d["temperature"],
+            top_p=d["top_p"],
+            max_tokens=d["max_tokens"],
+            stop=tuple(d["stop"]),
+            seed=d["seed"],
+            logprobs=d["logprobs"],
+            response_schema=d["response_schema"],
+            conversation_id=d["conversation_id"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUse:
+    """A model that had a part in a result.
+
+    version: Version named in the model's folder.
+    arm: live, canary or shadow.
+    compute_ms: Time of the batch in this model, milliseconds.
+    """
+
+    name: str
+    version: str
+    arm: str
+    compute_ms: float
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ModelUse:
+        return cls(
+            name=d["name"],
+            version=d["version"],
+            arm=d["arm"],
+            compute_ms=d["compute_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureUse:
+    """A feature value that had a part in a result.
+
+    event_time_ms: Event time of the value, milliseconds since the epoch.
+    """
+
+    name: str
+    event_time_ms: int
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> FeatureUse:
+        return cls(
+            name=d["name"],
+            event_time_ms=d["event_time_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChatResult:
+    """The answer of a language model.
+
+    request_id: Id of the request: its ce_id header, or one made from topic, partition and offset.
+    status: ok, refused, expired, failed or busy.
+    error_code: Why there is no answer, as a short stable word.
+    error_message: Why there is no answer, for a person.
+    origin_topic: Topic of the request as it first came.
+    redrive: 0, or the number of the redrive whose answer this is; it supersedes lower ones.
+    batch_size: Number of requests computed together.
+    queue_ms: From the broker's timestamp to the start of the batch, milliseconds.
+    compute_ms: Time of the batch in the task, milliseconds.
+    models: Models that made the result.
+    features: Features that the models saw.
+    text: The whole answer; where it was cut short, what there was of it.
+    finish_reason: stop, length, cancelled, expired or content_filter.
+    prompt_tokens: Tokens of the prompt.
+    completion_tokens: Tokens of the answer, with the token that ends the turn.
+    cached_tokens: Tokens of the prompt that the prefix cache held.
+    truncated_messages: How many of the oldest messages were left out, because they did not fit.
+    time_to_first_token_ms: From the broker's timestamp of the request to the first token, milliseconds.
+    ms_per_token: Mean time between tokens, milliseconds.
+    attempt: The attempt on chat-tokens-v1 that ended the answer.
+    retry_after_ms: Where the status is busy: when room is likely, milliseconds from the answer.
+    conversation_id: As in the request.
+    """
+
+    RECORD: ClassVar[str] = "chat-result"
+
+    request_id: str
+    status: str
+    error_code: str | None = None
+    error_message: str | None = None
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    redrive: int = 0
+    batch_size: int = 0
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0
+    models: tuple[ModelUse, ...] = ()
+    features: tuple[FeatureUse, ...] = ()
+    text: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    truncated_messages: int = 0
+    time_to_first_token_ms: float = 0.0
+    ms_per_token: float = 0.0
+    attempt: int = 0
+    retry_after_ms: int = 0
+    conversation_id: str | None = None
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ChatResult:
+        return cls(
+            request_id=d["request_id"],
+            status=d["status"],
+            error_code=d["error_code"],
+            error_message=d["error_message"],
+            origin_topic=d["origin_topic"],
+            origin_partition=d["origin_partition"],
+            origin_offset=d["origin_offset"],
+            redrive=d["redrive"],
+            batch_size=d["batch_size"],
+            queue_ms=d["queue_ms"],
+            compute_ms=d["compute_ms"],
+            models=tuple(ModelUse.from_dict(item) for item in d["models"]),
+            features=tuple(FeatureUse.from_dict(item) for item in d["features"]),
+            text=d["text"],
+            finish_reason=d["finish_reason"],
+            prompt_tokens=d["prompt_tokens"],
+            completion_tokens=d["completion_tokens"],
+            cached_tokens=d["cached_tokens"],
+            truncated_messages=d["truncated_messages"],
+            time_to_first_token_ms=d["time_to_first_token_ms"],
+            ms_per_token=d["ms_per_token"],
+            attempt=d["attempt"],
+            retry_after_ms=d["retry_after_ms"],
+            conversation_id=d["conversation_id"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChatAlternative:
+    """A probable token at the same position."""
+
+    token: int
+    text: str
+    logprob: float
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ChatAlternative:
+        return cls(
+            token=d["token"],
+            text=d["text"],
+            logprob=d["logprob"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChatToken:
+    """A token of an answer.
+
+    token: Its id in the model's vocabulary.
+    text: What it adds to the answer: whole characters, empty while one is incomplete.
+    logprob: Natural logarithm of its probability.
+    """
+
+    token: int
+    text: str
+    logprob: float | None = None
+    alternatives: tuple[ChatAlternative, ...] = ()
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ChatToken:
+        return cls(
+            token=d["token"],
+            text=d["text"],
+            logprob=d["logprob"],
+            alternatives=tuple(ChatAlternative.from_dict(item) for item in d["alternatives"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChatTokens:
+    """A part of an answer as it is made: tokens in order, from a position on. Readers take the highest attempt, and drop what they have: docs/tasks/chat.md.
+
+    attempt: Rises with each worker that takes the answer over, not always by one. Once a record of an attempt was read, those of lower attempts count no more.
+    sequence: Position in the answer of the first token here, from 0; without tokens, of the next one.
+    tokens: Empty in the first record of an attempt.
+    last: Whether the answer ends here.
+    finish_reason: In the last record: stop, length, cancelled, expired, content_filter, failed or busy.
+    error_message: In the last record of an answer that failed: the cause.
+    model: Name of the model.
+    version: Version named in the model's folder.
+    prompt_tokens: Tokens of the prompt.
+    completion_tokens: Tokens of the answer, with the token that ends the turn.
+    cached_tokens: Tokens of the prompt that the prefix cache held.
+    truncated_messages: How many of the oldest messages were left out, because they did not fit.
+    time_to_first_token_ms: From the broker's timestamp of the request to the first token, milliseconds.
+    ms_per_token: Mean time between tokens, milliseconds.
+    made_ms: When the last token here was made, milliseconds since the epoch.
+    """
+
+    RECORD: ClassVar[str] = "chat-tokens"
+
+    request_id: str
+    attempt: int
+    sequence: int
+    tokens: tuple[ChatToken, ...] = ()
+    last: bool = False
+    finish_reason: str | None = None
+    error_message: str | None = None
+    model: str = ""
+    version: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    truncated_messages: int = 0
+    time_to_first_token_ms: float = 0.0
+    ms_per_token: float = 0.0
+    made_ms: int = 0
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> ChatTokens:
+        return cls(
+            request_id=d["request_id"],
+            attempt=d["attempt"],
+            sequence=d["sequence"],
+            tokens=tuple(ChatToken.from_dict(item) for item in d["tokens"]),
+            last=d["last"],
+            finish_reason=d["finish_reason"],
+            error_message=d["error_message"],
+            model=d["model"],
+            version=d["version"],
+            prompt_tokens=d["prompt_tokens"],
+            completion_tokens=d["completion_tokens"],
+            cached_tokens=d["cached_tokens"],
+            truncated_messages=d["truncated_messages"],
+            time_to_first_token_ms=d["time_to_first_token_ms"],
+            ms_per_token=d["ms_per_token"],
+            made_ms=d["made_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
     """An image, a video or a sound: inline up to 512 KiB, above that by reference (a claim check).
 
@@ -319,48 +635,6 @@ class DriftState:
             spread=d["spread"],
             ignored=tuple(d["ignored"]),
             note=d["note"],
-        )
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ModelUse:
-    """A model that had a part in a result.
-
-    version: Version named in the model's folder.
-    arm: live, canary or shadow.
-    compute_ms: Time of the batch in this model, milliseconds.
-    """
-
-    name: str
-    version: str
-    arm: str
-    compute_ms: float
-
-    @classmethod
-    def from_dict(cls, d: dict[str, Any]) -> ModelUse:
-        return cls(
-            name=d["name"],
-            version=d["version"],
-            arm=d["arm"],
-            compute_ms=d["compute_ms"],
-        )
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureUse:
-    """A feature value that had a part in a result.
-
-    event_time_ms: Event time of the value, milliseconds since the epoch.
-    """
-
-    name: str
-    event_time_ms: int
-
-    @classmethod
-    def from_dict(cls, d: dict[str, Any]) -> FeatureUse:
-        return cls(
-            name=d["name"],
-            event_time_ms=d["event_time_ms"],
         )
 
 

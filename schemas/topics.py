@@ -113,6 +113,45 @@ TRANSCRIPTION_RESULTS = Topic(
     writers=("transcription worker",),
     readers=("clients", "sinks"),
 )
+CHAT_REQUESTS = Topic(
+    name="chat-requests-v1",
+    record=records.ChatRequest,
+    key="the caller's",
+    guarantee=Guarantee.NONE,
+    owner="chat",
+    writers=("producers",),
+    readers=("chat worker",),
+)
+CHAT_RESULTS = Topic(
+    name="chat-results-v1",
+    record=records.ChatResult,
+    key="as the request's key",
+    guarantee=Guarantee.AT_LEAST_ONCE,
+    owner="chat",
+    writers=("chat worker",),
+    readers=("clients", "sinks"),
+)
+CHAT_TOKENS = Topic(
+    name="chat-tokens-v1",
+    record=records.ChatTokens,
+    key="request_id",  # so that all tokens of a request are in one partition, which its id tells
+    retention_ms=DAY_MS,
+    guarantee=Guarantee.AT_LEAST_ONCE,
+    owner="chat",
+    writers=("chat worker",),
+    readers=("clients", "chat worker", "openai door"),
+)
+CHAT_CONTROLS = Topic(
+    name="chat-controls-v1",
+    record=records.ChatControl,
+    key="request_id",
+    partitions=1,
+    retention_ms=DAY_MS,
+    guarantee=Guarantee.NONE,
+    owner="chat",
+    writers=("clients", "openai door"),
+    readers=("chat worker",),
+)
 USER_EVENTS = Topic(
     name="user-events-v1",
     record=records.UserEvent,
@@ -317,14 +356,16 @@ AUDIT = Topic(
 
 CATALOGUE: tuple[Topic[Record], ...] = (
     CONTENT, MODERATION_VERDICTS, CONTENT_ACTIONS, LABELS, LABELS_TIMELY, VISION_REQUESTS, VISION_RESULTS,
-    TRANSLATION_REQUESTS, TRANSLATION_RESULTS, TRANSCRIPTION_REQUESTS, TRANSCRIPTION_RESULTS, USER_EVENTS, USER_EVENTS_VALID,
-    LATE_EVENTS, USER_PROFILES, ITEMS, USER_FEATURES, ITEM_FEATURES, REPLIES, PREDICTION_LOG, PREDICTION_OUTCOMES,
+    TRANSLATION_REQUESTS, TRANSLATION_RESULTS, TRANSCRIPTION_REQUESTS, TRANSCRIPTION_RESULTS,
+    CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS, CHAT_CONTROLS, USER_EVENTS, USER_EVENTS_VALID, LATE_EVENTS, USER_PROFILES, ITEMS, USER_FEATURES, ITEM_FEATURES, REPLIES, PREDICTION_LOG, PREDICTION_OUTCOMES,
     DRIFT_STATE, DRIFT_EVENTS, TRAINING_REQUESTS, TRAINING_EVENTS, MODEL_UPDATES, SHADOW_RESULTS, SWAP_ACKS, WORKER_STATUS,
     AUDIT,
 )  # fmt: skip
 
 RETRY_DELAYS_MS = (1_000, 10_000)
 
+# No retries: a request that finds no room is answered `busy` at once.
+CHAT = Consumption(topic=CHAT_REQUESTS, group="chat", retry_delays_ms=(), results=CHAT_RESULTS)
 # Tasks: clients send requests, workers answer them.
 TASKS: tuple[Consumption, ...] = (
     Consumption(
@@ -335,6 +376,7 @@ TASKS: tuple[Consumption, ...] = (
     Consumption(
         topic=TRANSCRIPTION_REQUESTS, group="transcription", retry_delays_ms=RETRY_DELAYS_MS, results=TRANSCRIPTION_RESULTS
     ),
+    CHAT,
 )
 # Processors.
 POLICY = Consumption(topic=MODERATION_VERDICTS, group="policy", retry_delays_ms=RETRY_DELAYS_MS, results=CONTENT_ACTIONS)

@@ -44,6 +44,19 @@ class RunEvent(StrEnum):
     ROLLED_BACK = "rolled_back"
 
 
+class FinishReason(StrEnum):
+    """Why an answer of a language model ends. STOP: the model ended it, or a stop text came. LENGTH: max_tokens or the context. The last
+    two are on chat-tokens-v1 alone: their results have no text."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    CONTENT_FILTER = "content_filter"
+    FAILED = "failed"
+    BUSY = "busy"
+
+
 class FlinkGroup(StrEnum):
     """Consumer groups under which Flink jobs commit the positions of their last checkpoint."""
 

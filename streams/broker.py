@@ -37,6 +37,12 @@ class Source(Protocol):
         (classic eager protocol). In cooperative ones it is already new, and a commit would be refused."""
         ...
 
+    @property
+    def generation(self) -> int:
+        """Of the group (or member epoch), as far as this member knows: whoever owns a partition later has a higher one. -1 where it has
+        not joined."""
+        ...
+
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None: ...
 
     def rejoin(self) -> None:

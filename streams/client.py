@@ -138,6 +138,10 @@ class Client:
         finally:
             self._waiting.pop(request_id, None)
 
+    async def write(self, records: OutRecords) -> None:
+        """Send records that nobody answers, behind the requests of earlier calls. Returns when they are queued."""
+        await self._loop.run_in_executor(self._sender, self._sink.produce, records)
+
     def _send(self, taken: Consumption, fields: Mapping[str, Any], request_id: str, headers: h.HeaderList) -> None:
         record = self._encode(taken.group, fields)
         key = _encoded("the key", str(fields.get(taken.key_field, request_id)))

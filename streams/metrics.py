@@ -97,6 +97,27 @@ CATALOGUE: Final[dict[str, Metric]] = {
         "Time from the broker's timestamp of a request to the start of its batch.",
         buckets=_SECONDS,
     ),
+    "chat_running": Metric(Kind.GAUGE, "millrace_chat_running", "Answers that are being made."),
+    "chat_waiting": Metric(Kind.GAUGE, "millrace_chat_waiting", "Chat requests in the engine's queue."),
+    "chat_kv_tokens": Metric(Kind.GAUGE, "millrace_chat_kv_tokens", "Positions of the KV cache that answers hold."),
+    "chat_kv_cached_tokens": Metric(
+        Kind.GAUGE, "millrace_chat_kv_cached_tokens", "Positions of the KV cache kept for later prompts alone."
+    ),
+    "chat_kv_limit_tokens": Metric(Kind.GAUGE, "millrace_chat_kv_limit_tokens", "Positions of the KV cache, all."),
+    "chat_tokens": Metric(Kind.COUNTER, "millrace_chat_tokens_total", "Tokens that were made."),
+    "chat_prompt_tokens": Metric(Kind.COUNTER, "millrace_chat_prompt_tokens_total", "Tokens of prompts."),
+    "chat_prefix_hit_tokens": Metric(
+        Kind.COUNTER, "millrace_chat_prefix_hit_tokens_total", "Tokens of prompts that the prefix cache held."
+    ),
+    "chat_preemptions": Metric(
+        Kind.COUNTER, "millrace_chat_preemptions_total", "Answers that gave up their KV cache to others, and went on later."
+    ),
+    "chat_first_token_seconds": Metric(
+        Kind.HISTOGRAM,
+        "millrace_chat_first_token_seconds",
+        "Time from the broker's timestamp of a request to the first token of its answer.",
+        buckets=_SECONDS,
+    ),
     "held_partitions": Metric(
         Kind.GAUGE, "millrace_held_partitions", "Partitions that are paused by a failure, stopped, or stand still."
     ),

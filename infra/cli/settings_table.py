@@ -15,6 +15,7 @@ from streams.terminal_text import as_json as json_line
 # Title, package and class. Packages that infra does not import are loaded by name: only their settings are needed here.
 OTHER_SETTINGS = (
     ("worker", "inference_workers", "WorkerSettings"),
+    ("chat worker", "inference_workers.chat_service", "ChatSettings"),
     ("chat engine", "inference_workers.chat", "EngineSettings"),
     ("media", "inference_workers", "MediaSettings"),
     ("model versions", "inference_workers.models", "ModelSettings"),

@@ -46,6 +46,10 @@ class KafkaSource:
     def commits_on_revoke(self) -> bool:
         return self._address.protocol is GroupProtocol.CLASSIC
 
+    @property
+    def generation(self) -> int:
+        return generation_of(self._membership() or b"")
+
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
         self._listener, self._topics = listener, list(topics)
         self._consumer.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)

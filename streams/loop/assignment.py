@@ -45,6 +45,7 @@ class Assignment:
         # set by the loop: before partitions go, when work in flight was dropped, and for the step's state
         self.before_revoke: Callable[[bool], None] = lambda may_commit: None
         self.dropped: Callable[[], None] = lambda: None
+        self.joined_group: Callable[[int], None] = lambda generation: None
         self.restore_state: Callable[[Mapping[Place, Commit]], None] = lambda positions: None
         self.forget_state: Callable[[Iterable[Place]], None] = lambda places: None
 
@@ -157,6 +158,7 @@ class Assignment:
         self.offsets.update({place: position.offset for place, position in committed.items()})
         self._source.seek({place: position.offset for place, position in committed.items()})
         self.pauses.set_anew(committed)
+        self.joined_group(self._source.generation)
         self.restore_state(committed)
         return committed
 

@@ -72,6 +72,7 @@ class Loop:
         self.assignment = Assignment(source, clock, limits.look_ahead_records, metrics, self._log)
         self.assignment.before_revoke = self._before_revoke
         self.assignment.dropped = self._dropped
+        self.assignment.joined_group = step.joined
         self.assignment.restore_state, self.assignment.forget_state = step.restore, step.forget
         self.outbox = Outbox(
             source=source,
@@ -270,7 +271,7 @@ class Loop:
         """Run batches that are due, for at most a commit interval; then poll again, so that finished work is committed and the group
         is served while many records wait."""
         until_s = self._clock.monotonic_s() + self.limits.commit_interval_ms / 1000
-        while not self.step.busy() and self._clock.monotonic_s() <= until_s and not self._holds():
+        while self.step.takes_more() and self._clock.monotonic_s() <= until_s and not self._holds():
             trial = self.trials.breaker.reason != ""
             batch = (
                 self.trials.next(self._batcher) if trial else self._batcher.close(self._clock.monotonic_s(), self._clock.now_ms())

@@ -40,6 +40,10 @@ class Hooks(Protocol):
         """Records that tell the callers of these rows why they get no result; none where nobody waits for one."""
         return []
 
+    def joined(self, generation: int) -> None:
+        """The generation of the group in which the next rows are read; called before `restore`."""
+        return
+
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         """Become what these committed positions say. May wait, within the group's poll interval. Raises BrokerUnavailable."""
         return

@@ -39,6 +39,10 @@ class Step(Hooks, Protocol):
         """True while a submitted row has no outcome yet."""
         ...
 
+    def takes_more(self) -> bool:
+        """Whether it takes a batch now. A step that works on many rows at once takes more while it is busy."""
+        return not self.busy()
+
     def keeps(self, place: Place) -> bool:
         """Whether rows of this partition wait in the step on purpose, for company, and not longer than the step's own limit. Such a
         partition does not stand still, although its committed offset does not move."""

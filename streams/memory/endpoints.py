@@ -33,6 +33,10 @@ class MemorySource:
         self._positions: dict[Place, int] = {}
         self._paused: set[Place] = set()
 
+    @property
+    def generation(self) -> int:
+        return self._generation
+
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
         self._listener = listener
         self._topics = tuple(topics)

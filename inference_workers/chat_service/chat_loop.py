@@ -1,0 +1,70 @@
+"""The plan of the chat worker's loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from inference_workers.chat.load import load as load_model
+from inference_workers.chat.settings import EngineSettings
+from inference_workers.chat_service.cancels import Cancels
+from inference_workers.chat_service.chat_step import ChatStep, Served
+from inference_workers.chat_service.settings import ChatSettings
+from inference_workers.chat_service.takeover import KafkaLog
+from inference_workers.models.addresses import open_source
+from inference_workers.settings import WorkerSettings
+from schemas.topics import CHAT, CHAT_CONTROLS
+from streams.clock import Clock
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.loop.batching import BatchLimits
+from streams.loop.limits import Delivery, LoopLimits
+from streams.loop.step import Step
+from streams.process.settings import load
+from streams.process.wiring import LoopPlan, Surroundings
+
+CANCELS_SINCE_MS = 600_000  # cancellations of requests that the last owner did not end
+
+
+def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> LoopPlan:
+    """Building its step raises BrokerUnavailable, SchemaRefused, ModelRefused, RetryLater. The delivery is always at least once: tokens
+    are read before their request's offset is committed."""
+    chat = load(ChatSettings, os.environ, CHAT.group)
+    engine = load(EngineSettings, os.environ, CHAT.group)
+
+    def build(given: Surroundings) -> Step:
+        folder = open_source(chat.chat_model)
+        model = load_model(folder.path, engine, given.clock)
+        return ChatStep(
+            Served(model, folder.name, folder.version, folder.digest),
+            KafkaLog(given.address, given.registry, given.side, given.clock, given.metrics),
+            Cancels(_controls(given.address, given.clock), given.registry, given.clock, given.metrics),
+            given.registry,
+            given.clock,
+            given.worker,
+            given.metrics,
+            chat.span_records,
+            chat.max_answer_tokens,
+        )
+
+    return LoopPlan(
+        consumption=CHAT,
+        build=build,
+        kind="worker",
+        name=CHAT.group,
+        batches=BatchLimits(settings.max_batch_requests, settings.max_batch_kib * 1024, settings.max_wait_ms),
+        limits=LoopLimits(
+            delivery=Delivery.AT_LEAST_ONCE,
+            commit_interval_ms=settings.commit_interval_ms,
+            look_ahead_records=settings.look_ahead_records,
+            max_failures_in_a_row=settings.max_failures_in_a_row,
+        ),
+        failpoint=failpoint,
+    )
+
+
+def _controls(address: KafkaAddress, clock: Clock) -> KafkaBroadcast:
+    place = (CHAT_CONTROLS.name, 0)
+    starts = KafkaAdmin(address).offsets_at([place], max(0, clock.now_ms() - CANCELS_SINCE_MS))
+    return KafkaBroadcast(address, CHAT_CONTROLS.name, clock, starts)

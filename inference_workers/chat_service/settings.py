@@ -1,0 +1,19 @@
+"""Settings of the chat worker, beside those of its engine and of every worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streams.process.settings import setting
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    chat_model: str = setting("package:smollm2-135m-instruct", "address of the model that answers chats")
+    max_answer_tokens: int = setting(2_048, "most tokens of an answer that a chat request may ask for", 1, 1_000_000)
+    span_records: int = setting(
+        512,
+        "how far ahead of a partition's oldest unfinished chat others are taken; so many are read again after a crash",
+        1,
+        1_000_000,
+    )

@@ -1,0 +1,76 @@
+"""What earlier owners of a partition made already of the answers that this worker takes over: read back from `chat-tokens-v1`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from schemas.codec import SchemaIds
+from schemas.topics import CHAT_TOKENS
+from streams.broker import Sink
+from streams.clock import Clock
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.config import KafkaAddress
+from streams.kafka.readback import since
+from streams.metrics import Metrics
+from streams.readable import Readable
+from streams.rows import OutRecords, Place, Polled
+from streams.token_stream import StreamedToken, TokenStream
+
+WRITE_LIMIT_S = 10.0
+EARLIER_MS = 1_000  # brokers stamp requests and tokens by clocks of their own
+
+
+@dataclass(slots=True)
+class Begun:
+    """An answer as far as its topic has it."""
+
+    stream: TokenStream = field(default_factory=TokenStream)
+    tokens: list[StreamedToken] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
+
+
+class Log(Protocol):
+    """The topics of chat, as far as a worker reads them back."""
+
+    def ends(self, places: Collection[Place]) -> Mapping[Place, int]:
+        """The offsets behind the last records. Raises BrokerUnavailable."""
+        ...
+
+    def begun(self, marks: OutRecords, since_ms: int) -> Mapping[str, Begun]:
+        """Write the marks, one for each answer that is taken over, and read what lies before them: no reader counts what comes behind
+        a mark from a lower attempt, so this is what all readers have. By request id. Raises BrokerUnavailable, TransactionAborted."""
+        ...
+
+
+class KafkaLog:
+    def __init__(self, address: KafkaAddress, registry: SchemaIds, sink: Sink, clock: Clock, metrics: Metrics) -> None:
+        self._address, self._sink, self._clock = address, sink, clock
+        self._readable = Readable(CHAT_TOKENS, registry, dict, metrics)
+
+    def ends(self, places: Collection[Place]) -> Mapping[Place, int]:
+        return KafkaAdmin(self._address).ends(list(places)) if places else {}
+
+    def begun(self, marks: OutRecords, since_ms: int) -> Mapping[str, Begun]:
+        self._sink.produce(marks)
+        self._sink.flush(WRITE_LIMIT_S)
+        parts = since(self._address, CHAT_TOKENS.name, self._partitions(), max(0, since_ms - EARLIER_MS), self._clock)
+        return fold(parts, self._readable, marks.keys)
+
+    def _partitions(self) -> range:
+        return range(KafkaAdmin(self._address).partitions()[CHAT_TOKENS.name])
+
+
+def fold(parts: Iterable[Polled], readable: Readable[dict[str, object]], keys: Iterable[bytes | None]) -> dict[str, Begun]:
+    """The answers of these request ids, in the order of the log."""
+    found = {key: Begun() for key in keys if key is not None}
+    for part in parts:
+        mine = [row for row, key in enumerate(part.keys) if key in found]
+        for row, record in readable.rows(part.take(mine)):
+            begun = found[part.keys[mine[row]] or b""]
+            begun.tokens += begun.stream.take(record)
+    return {key.decode(): begun for key, begun in found.items()}

@@ -1,0 +1,216 @@
+"""Chat over topics: asks, follows the tokens as they are made, and goes on with a stream that was cut.
+
+async with connect_chat(bootstrap, registry) as chat:
+    stream = chat.ask({"messages": [{"role": "user", "content": "Hello"}]})
+    async for token in stream:
+        print(token.text, end="")
+    result = await stream.result
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock, Thread
+from typing import Any, Protocol
+
+from schemas.codec import SchemaIds
+from schemas.errors import MillraceError
+from schemas.generated import ChatControl
+from schemas.topics import CHAT, CHAT_CONTROLS, CHAT_TOKENS
+from streams.client import DEFAULT_DEADLINE_MS, Client, connect
+from streams.clock import Clock, SystemClock
+from streams.ids import uuid7
+from streams.readable import Readable
+from streams.record_writer import RecordWriter
+from streams.rows import Polled
+from streams.token_stream import StreamedToken, TokenStream
+
+KEPT_STREAMS, KEPT_S = 10_000, 900.0
+_LOG = logging.getLogger("millrace.chat")
+
+
+class TokensMissing(MillraceError):
+    """Tokens of an answer cannot be read any more: the result has its whole text."""
+
+    code = "tokens-missing"
+
+
+class Tail(Protocol):
+    def wait(self, wait_s: float) -> Polled: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(eq=False)
+class Stream:
+    """One answer as far as it was read, for any number of readers. seen_s: when something of it was last read."""
+
+    request_id: str
+    state: TokenStream = field(default_factory=TokenStream)
+    tokens: list[StreamedToken] = field(default_factory=list)
+    seen_s: float = 0.0
+    waiters: set[asyncio.Event] = field(default_factory=set)
+
+    @property
+    def known(self) -> bool:
+        """Whether anything of it was read."""
+        return bool(self.state.begun)
+
+
+class ChatStreams:
+    """Follows all of `chat-tokens-v1` on a thread, and keeps the answers of the last fifteen minutes, at most 10,000: a reader that was
+    cut off goes on at any position of them. Its methods are called on one event loop."""
+
+    def __init__(self, tail: Tail, registry: SchemaIds, clock: Clock) -> None:
+        self._tail, self._clock = tail, clock
+        self._readable = Readable(CHAT_TOKENS, registry, dict)
+        self._streams: OrderedDict[str, Stream] = OrderedDict()  # the one that was read last at the end
+        self._lock, self._stopping = Lock(), Event()
+        self._loop = asyncio.get_running_loop()
+        self._thread = Thread(target=self._follow, name="chat tokens", daemon=True)
+        self._thread.start()
+
+    def stream(self, request_id: str) -> Stream:
+        """The answer of a request, which need not have begun."""
+        with self._lock:
+            return self._of(request_id)
+
+    async def tokens(self, request_id: str, after: int = 0) -> AsyncIterator[StreamedToken]:
+        """The tokens from position `after` on, each once, to the end of the answer. Raises TokensMissing."""
+        stream, woken = self.stream(request_id), asyncio.Event()
+        stream.waiters.add(woken)
+        try:
+            while True:
+                woken.clear()
+                with self._lock:
+                    new, ended, gaps = stream.tokens[after:], stream.state.end is not None, stream.state.gaps
+                for token in new:
+                    yield token
+                after += len(new)
+                if gaps:
+                    raise TokensMissing(f"tokens of {request_id} are missing from position {stream.state.sequence} on")
+                if ended:
+                    return
+                await woken.wait()
+        finally:
+            stream.waiters.discard(woken)
+
+    def _of(self, request_id: str) -> Stream:
+        stream = self._streams.get(request_id)
+        if stream is None:
+            stream = self._streams[request_id] = Stream(request_id, seen_s=self._clock.monotonic_s())
+        return stream
+
+    def _follow(self) -> None:
+        """Survives all errors: readers would wait for ever if this thread ended."""
+        waiting = Polled()
+        while not self._stopping.is_set():
+            try:
+                waiting.extend(self._tail.wait(0.2))
+                if len(waiting):
+                    found = self._readable.of(waiting)
+                    waiting = Polled()
+                    self._take(found)
+            except Exception as error:
+                _LOG.warning("tokens cannot be read: %s: %s", type(error).__name__, error)
+                if self._stopping.wait(0.5):
+                    return
+
+    def _take(self, records: list[dict[str, Any]]) -> None:
+        now_s, changed = self._clock.monotonic_s(), set[Stream]()
+        with self._lock:
+            for record in records:
+                stream = self._of(record["request_id"])
+                stream.tokens += stream.state.take(record)
+                stream.seen_s = now_s
+                self._streams.move_to_end(stream.request_id)
+                changed.add(stream)
+            while self._streams and self._goes(next(iter(self._streams.values())), now_s):
+                self._streams.popitem(last=False)
+        self._loop.call_soon_threadsafe(_wake, changed)
+
+    def _goes(self, stream: Stream, now_s: float) -> bool:
+        return not stream.waiters and (now_s - stream.seen_s > KEPT_S or len(self._streams) > KEPT_STREAMS)
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._thread.join(5.0)
+        self._tail.close()
+
+
+def _wake(streams: set[Stream]) -> None:
+    for stream in streams:
+        for waiter in stream.waiters:
+            waiter.set()
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A request under way: iterate over its tokens; `result` is done when the result record came, or failed with NoAnswer."""
+
+    request_id: str
+    streams: ChatStreams
+    result: asyncio.Task[dict[str, Any]]
+
+    def __aiter__(self) -> AsyncIterator[StreamedToken]:
+        return self.tokens()
+
+    async def tokens(self) -> AsyncIterator[StreamedToken]:
+        """Ends with the answer, or when the result says that there is none. Raises TokensMissing, NoAnswer, InvalidRequest."""
+        tokens = self.streams.tokens(self.request_id)
+        while True:
+            following = asyncio.ensure_future(anext(tokens, None))
+            await asyncio.wait({following, self.result}, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done() and (self.result.cancelled() or self.result.exception() is not None):
+                following.cancel()
+                self.result.result()
+            token = await following
+            if token is None:
+                return
+            yield token
+
+
+class ChatClient:
+    def __init__(self, client: Client, streams: ChatStreams, registry: SchemaIds, clock: Clock, name: str) -> None:
+        self._client, self.streams, self._clock = client, streams, clock
+        self._controls = RecordWriter(CHAT_CONTROLS, registry, name)
+
+    def ask(self, fields: Mapping[str, Any], *, deadline_ms: int = DEFAULT_DEADLINE_MS, request_id: str | None = None) -> Asking:
+        """Send a chat request. fields: those of a `ChatRequest`."""
+        request_id = request_id or uuid7(self._clock.now_ms())
+        self.streams.stream(request_id)
+        answer = self._client.request(CHAT.group, fields, deadline_ms=deadline_ms, request_id=request_id)
+        return Asking(request_id, self.streams, asyncio.ensure_future(answer))
+
+    async def cancel(self, request_id: str, reason: str | None = None) -> None:
+        """End an answer; its result then says `cancelled`, and has the text so far."""
+        control = ChatControl(request_id=request_id, action="cancel", reason=reason)
+        await self._client.write(self._controls.of(control, request_id, uuid7(self._clock.now_ms())))
+
+
+@asynccontextmanager
+async def connect_chat(bootstrap: str, registry: str, name: str = "chat", since_s: float = 0.0) -> AsyncIterator[ChatClient]:
+    """Connect to real Kafka. since_s: how old the tokens may be that are read first, for streams that were cut. Raises
+    BrokerUnavailable."""
+    from streams.kafka.admin import KafkaAdmin
+    from streams.kafka.broadcast import KafkaBroadcast
+    from streams.kafka.config import KafkaAddress
+    from streams.schema_registry import Registry
+
+    address, clock, ids = KafkaAddress(bootstrap=bootstrap), SystemClock(), Registry(registry)
+    start: Any = "end"
+    if since_s:
+        admin = KafkaAdmin(address)
+        places = [(CHAT_TOKENS.name, number) for number in range(admin.partitions()[CHAT_TOKENS.name])]
+        start = admin.offsets_at(places, int(clock.now_ms() - since_s * 1000))
+    streams = ChatStreams(KafkaBroadcast(address, CHAT_TOKENS.name, clock, start), ids, clock)
+    try:
+        async with connect(bootstrap, registry, name) as client:
+            yield ChatClient(client, streams, ids, clock, name)
+    finally:
+        streams.close()

@@ -1,0 +1,122 @@
+"""The chat worker on the in-memory broker, with an engine without a model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any
+
+from inference_workers.chat_service.cancels import Cancels
+from inference_workers.chat_service.chat_step import ChatStep, Served
+from inference_workers.chat_service.takeover import Begun, fold
+from schemas import avro
+from schemas.codec import Encoder, read_any
+from schemas.generated import ChatControl, ChatMessage, ChatRequest
+from schemas.topics import CHAT, CHAT_CONTROLS, CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS
+from streams import headers as h
+from streams.clock import ManualClock
+from streams.loop.batching import Batcher, BatchLimits, CostLine
+from streams.loop.limits import Delivery, LoopLimits
+from streams.loop.loop import Loop
+from streams.memory.cluster import MemoryBroker
+from streams.memory.endpoints import MemoryBroadcast, MemorySink, MemorySource
+from streams.metrics import Metrics
+from streams.readable import Readable
+from streams.rows import OutRecords, Place
+from streams.schema_registry import MemoryRegistry
+from streams.sinks_in_turn import sink_of_loop
+from streams.token_stream import StreamedToken, TokenStream
+from tests.support.background import AtOnce
+from tests.support.chat_engine import ScriptedEngine, scripted_model
+
+TOPICS = (CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS, CHAT_CONTROLS)
+
+
+class ChatWorld:
+    def __init__(self, partitions: int = 2) -> None:
+        self.clock, self.ids = ManualClock(), MemoryRegistry()
+        self.broker = MemoryBroker(self.clock)
+        for topic in TOPICS:
+            self.broker.create(topic.name, 1 if topic is CHAT_CONTROLS else partitions)
+            self.ids.register(topic.subject, avro.schema(topic.record_name))
+        self.broker.create(CHAT.dead_letter_topic, partitions)
+        self.plain = MemorySink(self.broker, "", None)
+        self._readable = Readable(CHAT_TOKENS, self.ids, dict)
+
+    # --- the worker -----------------------------------------------------------------------------------------------
+
+    def loop(self, engine: ScriptedEngine, slot: int = 0, version: str = "1", span_records: int = 50) -> Loop:
+        metrics = Metrics()
+        controls = MemoryBroadcast(self.broker, CHAT_CONTROLS.name)
+        step = ChatStep(
+            Served(scripted_model(engine), "scripted", version, "d" * 64),
+            self,
+            Cancels(controls, self.ids, self.clock, metrics),
+            self.ids,
+            self.clock,
+            f"chat-{slot}",
+            metrics,
+            span_records,
+            max_tokens=256,
+        )
+        made = Loop(
+            consumption=CHAT,
+            source=MemorySource(self.broker, CHAT.group),
+            sink=sink_of_loop(partial(MemorySink, self.broker, CHAT.group), None),
+            step=step,
+            batcher=Batcher(BatchLimits(max_rows=8), CostLine()),
+            clock=self.clock,
+            limits=LoopLimits(delivery=Delivery.AT_LEAST_ONCE),
+            worker=f"chat-{slot}",
+            metrics=metrics,
+            background=AtOnce(),
+        )
+        made.source.subscribe((CHAT_REQUESTS.name,), made.assignment)
+        return made
+
+    def ends(self, places: Collection[Place]) -> Mapping[Place, int]:
+        return {place: len(self.broker.logs[place]) for place in places}
+
+    def begun(self, marks: OutRecords, since_ms: int) -> Mapping[str, Begun]:
+        self.plain.produce(marks)
+        return fold([MemoryBroadcast(self.broker, CHAT_TOKENS.name).poll()], self._readable, marks.keys)
+
+    # --- callers --------------------------------------------------------------------------------------------------
+
+    def ask(self, request_id: str, text: str = "hello", deadline_ms: int = 0, **fields: Any) -> None:
+        fields = {"messages": (ChatMessage(role="user", content=text),), "max_tokens": 12, **fields}
+        headers = [(h.CE_ID, request_id.encode())]
+        if deadline_ms:
+            headers.append((h.DEADLINE_MS, str(deadline_ms).encode()))
+        value = Encoder.of(CHAT_REQUESTS, self.ids).encode_one(ChatRequest(**fields))
+        self.plain.produce(OutRecords(CHAT_REQUESTS.name, [request_id.encode()], [value], [headers]))
+
+    def cancel(self, request_id: str, action: str = "cancel") -> None:
+        value = Encoder.of(CHAT_CONTROLS, self.ids).encode_one(ChatControl(request_id=request_id, action=action))
+        self.plain.produce(OutRecords(CHAT_CONTROLS.name, [request_id.encode()], [value], [[]]))
+
+    def records(self, topic: str) -> list[dict[str, Any]]:
+        polled = MemoryBroadcast(self.broker, topic).poll()
+        return [read_any(value, self.ids) for value in polled.values]
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """The first result of each request."""
+        found: dict[str, dict[str, Any]] = {}
+        for result in self.records(CHAT_RESULTS.name):
+            found.setdefault(result["request_id"], result)
+        return found
+
+    def streamed(self, request_id: str, stream: TokenStream | None = None) -> list[StreamedToken]:
+        stream = stream or TokenStream()
+        mine = [record for record in self.records(CHAT_TOKENS.name) if record["request_id"] == request_id]
+        return [token for record in mine for token in stream.take(record)]
+
+
+def run_until(loops: list[Loop], done: Callable[[], object], limit_s: float = 20.0) -> None:
+    """Run the loops in turn; the engines have threads of their own, so the limit is one of the machine's clock."""
+    until_s = time.monotonic() + limit_s
+    while not done():
+        assert time.monotonic() < until_s, "not done within the limit"
+        for loop in loops:
+            loop.run_once()
