@@ -25,6 +25,7 @@ class StackSettings:
         None, "root of claim checks: file:///folder or s3://bucket/prefix; a folder in MILLRACE_HOME if not set"
     )
     mlflow: str | None = setting(None, "address of a running MLflow server, or `local` to start one")
+    chat_model: str = setting("package:smollm2-135m-instruct", "address of the model that answers chats")
     redis: str | None = setting(None, "address of a running Redis server; none is started then")
     monitor: bool = setting(True, "whether `up` and `demo` start the monitor")
     connect: str | None = setting(None, "address of a running Kafka Connect, shown by the monitor")

@@ -31,6 +31,7 @@ from streams.rows import Polled
 from streams.token_stream import StreamedToken, TokenStream
 
 KEPT_STREAMS, KEPT_S = 10_000, 900.0
+LAST_TOKENS_S = 10.0  # so long a reader of tokens may be behind that of results
 _LOG = logging.getLogger("millrace.chat")
 
 
@@ -165,32 +166,46 @@ class Asking:
         tokens = self.streams.tokens(self.request_id)
         while True:
             following = asyncio.ensure_future(anext(tokens, None))
-            await asyncio.wait({following, self.result}, return_when=asyncio.FIRST_COMPLETED)
-            if not following.done() and (self.result.cancelled() or self.result.exception() is not None):
-                following.cancel()
-                self.result.result()
+            if not self.result.done():
+                await asyncio.wait({following, self.result}, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                await self._last_tokens(following)
             token = await following
             if token is None:
                 return
             yield token
 
+    async def _last_tokens(self, following: asyncio.Future[Any]) -> None:
+        """The result came first: its tokens are on their topic already. Raises what the result has for an error, TokensMissing."""
+        try:
+            self.result.result()
+            await asyncio.wait_for(asyncio.shield(following), LAST_TOKENS_S)
+        except TimeoutError:
+            raise TokensMissing(f"the answer {self.request_id} ended, and its last tokens did not come") from None
+        finally:
+            if not following.done():
+                following.cancel()
+
 
 class ChatClient:
     def __init__(self, client: Client, streams: ChatStreams, registry: SchemaIds, clock: Clock, name: str) -> None:
-        self._client, self.streams, self._clock = client, streams, clock
+        self.client, self.streams, self._clock = client, streams, clock
         self._controls = RecordWriter(CHAT_CONTROLS, registry, name)
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
 
     def ask(self, fields: Mapping[str, Any], *, deadline_ms: int = DEFAULT_DEADLINE_MS, request_id: str | None = None) -> Asking:
         """Send a chat request. fields: those of a `ChatRequest`."""
         request_id = request_id or uuid7(self._clock.now_ms())
         self.streams.stream(request_id)
-        answer = self._client.request(CHAT.group, fields, deadline_ms=deadline_ms, request_id=request_id)
+        answer = self.client.request(CHAT.group, fields, deadline_ms=deadline_ms, request_id=request_id)
         return Asking(request_id, self.streams, asyncio.ensure_future(answer))
 
     async def cancel(self, request_id: str, reason: str | None = None) -> None:
         """End an answer; its result then says `cancelled`, and has the text so far."""
         control = ChatControl(request_id=request_id, action="cancel", reason=reason)
-        await self._client.write(self._controls.of(control, request_id, uuid7(self._clock.now_ms())))
+        await self.client.write(self._controls.of(control, request_id, uuid7(self._clock.now_ms())))
 
 
 @asynccontextmanager

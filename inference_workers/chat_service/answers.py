@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inference_workers.chat.engine import Finished, Token
-from inference_workers.chat_service.requests import Asked
+from inference_workers.chat_service.requests import ChatInput
 from schemas.generated import ChatAlternative, ChatToken, ChatTokens
 from streams.rows import Rows
 
@@ -20,7 +20,7 @@ class Answer:
     first_ms: when the first token was made, also by an earlier owner; 0 before. emitted, begun_text: what an earlier owner made. resumed: whether one began it."""
 
     rows: Rows
-    asked: Asked
+    input: ChatInput
     key: str
     attempt: int
     started_ms: int
@@ -58,7 +58,7 @@ class Answer:
             "prompt_tokens": ended.prompt_tokens,
             "completion_tokens": ended.completion_tokens,
             "cached_tokens": ended.cached_tokens,
-            "truncated_messages": self.asked.truncated_messages,
+            "truncated_messages": self.input.truncated_messages,
             "time_to_first_token_ms": self.first_token_ms(),
             "ms_per_token": ended.ms_per_token,
         }

@@ -17,7 +17,7 @@ from inference_workers.chat_service.cancels import Cancels
 from inference_workers.chat_service.engine_thread import EngineThread, Refused
 from inference_workers.chat_service.figures import Figures
 from inference_workers.chat_service.records import ChatRecords, queue_ms
-from inference_workers.chat_service.requests import asked
+from inference_workers.chat_service.requests import parsed
 from inference_workers.chat_service.takeover import Begun, Log
 from schemas.codec import Decoder, SchemaIds
 from schemas.errors import InvalidRequest, PoisonRecord, RecordError
@@ -127,13 +127,13 @@ class ChatStep(Step):
         if taken_over:
             self._take_over(taken_over)
         if fresh:
-            self._say([answer.begun() for answer in fresh])
+            self._publish([answer.begun() for answer in fresh])
         for answer in fresh:
             self._start(answer)
 
     def _answer_of(self, row: Rows, fields: Mapping[str, object]) -> Answer:
         model = self._served.model
-        wanted = asked(fields, row.request_ids[0], model.template, model.context_tokens, self._max_tokens)
+        wanted = parsed(fields, row.request_ids[0], model.template, model.context_tokens, self._max_tokens)
         self._numbered += 1
         key = f"{row.request_ids[0]}#{self._numbered}"  # an id may come again while the engine ends its earlier generation
         answer = Answer(row, wanted, key, self.attempt, self._clock.now_ms())
@@ -164,7 +164,7 @@ class ChatStep(Step):
                 stream.end["cached_tokens"],
                 ms_per_token=stream.end["ms_per_token"],
             )
-            return self._end(answer, ended, said=True)
+            return self._end(answer, ended, published=True)
         version = stream.begun.get("version")
         if answer.resumed and version != self._served.version:
             words = f"version {version} began this answer, and {self._served.version} runs now: ask again"
@@ -173,11 +173,11 @@ class ChatStep(Step):
 
     def _start(self, answer: Answer) -> None:
         if answer.request_id in self._cancels:
-            ended = Finished(answer.key, "cancelled", answer.begun_text, len(answer.asked.prompt), answer.sequence)
+            ended = Finished(answer.key, "cancelled", answer.begun_text, len(answer.input.prompt), answer.sequence)
             self._end(answer, ended)
             return
         rows = answer.rows
-        self._thread.add(answer.asked.generation(answer.key, answer.emitted, rows.priorities[0], rows.deadlines_ms[0]))
+        self._thread.add(answer.input.generation(answer.key, answer.emitted, rows.priorities[0], rows.deadlines_ms[0]))
 
     # --- answers end ----------------------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ class ChatStep(Step):
         now_ms, text_of = self._clock.now_ms(), self._text_of
         for answer in made.values():
             self._figures.made(answer, now_ms)
-        self._say([answer.tokens(now_ms, text_of) for answer in made.values()])
+        self._publish([answer.tokens(now_ms, text_of) for answer in made.values()])
         for answer, event in ended:
             self._end(answer, event)
         done, self._done = self._done, []
@@ -218,8 +218,8 @@ class ChatStep(Step):
         self._done.append(Emit(answer.rows, records))
         return None
 
-    def _end(self, answer: Answer, ended: Finished, said: bool = False) -> None:
-        """said: whether the last record of its tokens is on the topic."""
+    def _end(self, answer: Answer, ended: Finished, published: bool = False) -> None:
+        """published: whether the last record of its tokens is on the topic."""
         self._drop(answer)
         if ended.reason == "failed":
             return self._fail(answer, PoisonRecord(ended.message))
@@ -227,7 +227,7 @@ class ChatStep(Step):
         if answer.waiting:
             self._figures.made(answer, now_ms)
         last = self._named(answer.tokens(now_ms, self._text_of) if answer.waiting else answer.begun(), answer.usage(ended))
-        records = [] if said else [self._records.tokens([last])]
+        records = [] if published else [self._records.tokens([last])]
         expired = ended.reason == "expired"
         compute_ms = float(now_ms - answer.started_ms)
         use = {"name": self._served.name, "version": self._served.version, "arm": Arm.LIVE.value, "compute_ms": compute_ms}
@@ -242,7 +242,7 @@ class ChatStep(Step):
             models=[use],
             text=ended.text,
             attempt=answer.attempt,
-            conversation_id=answer.asked.conversation_id,
+            conversation_id=answer.input.conversation_id,
             **answer.usage(ended),
         )
         self._done.append(Emit(answer.rows, records))
@@ -273,7 +273,7 @@ class ChatStep(Step):
         results = self._records.results(rows, status=status, error_code=code, error_message=message, **fields)
         return [self._records.tokens(ends), *results]
 
-    def _say(self, records: Sequence[ChatTokens]) -> None:
+    def _publish(self, records: Sequence[ChatTokens]) -> None:
         """Tokens do not wait for the offsets of their requests."""
         if records:
             named = [self._named(record) for record in records]

@@ -18,7 +18,7 @@ ALLOWED_CONTROLS = "\n\r\t"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ChatInput:
     """What a request asks for. truncated_messages: how many of the oldest were left out."""
 
     prompt: tuple[int, ...]
@@ -31,7 +31,7 @@ class Asked:
         return Generation(key, self.prompt, emitted, self.sampling, priority, deadline_ms or None)
 
 
-def asked(fields: Mapping[str, Any], request_id: str, template: ChatTemplate, context_tokens: int, max_tokens: int) -> Asked:
+def parsed(fields: Mapping[str, Any], request_id: str, template: ChatTemplate, context_tokens: int, max_tokens: int) -> ChatInput:
     """max_tokens: of an answer, at most. Raises InvalidRequest."""
     sampling = _sampling(fields, request_id, max_tokens)
     room = context_tokens - sampling.max_tokens
@@ -51,7 +51,7 @@ def asked(fields: Mapping[str, Any], request_id: str, template: ChatTemplate, co
     else:
         made = template.prompt(_messages(fields["messages"]), room)
         prompt, dropped = made.tokens, made.dropped_messages
-    return Asked(prompt, sampling, dropped, fields["conversation_id"])
+    return ChatInput(prompt, sampling, dropped, fields["conversation_id"])
 
 
 def _sampling(fields: Mapping[str, Any], request_id: str, max_tokens: int) -> Sampling:

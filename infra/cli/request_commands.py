@@ -49,6 +49,43 @@ def send(
 
 
 @app.command(rich_help_panel=PANEL)
+def chat(
+    system: Annotated[str | None, typer.Option(help="What the model is told first, such as how to answer.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 takes the most probable words; up to 2.", min=0.0, max=2.0)] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Probability mass that words are chosen from.", min=0.01, max=1.0)] = 1.0,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.", min=1, max=1_000_000)] = 256,
+    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal answers.")] = None,
+    deadline_ms: Annotated[
+        int, typer.Option(help="Milliseconds to wait for each answer, counted from sending.", min=1, max=86_400_000)
+    ] = 120_000,
+) -> None:
+    """Talk with the chat model, which `./millrace up --with chat` starts.
+
+    Piped, each line of standard input is a question, and the answers are all that is printed."""
+    from infra.sending import conversation
+
+    options = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
+    sys.exit(conversation.run(settings(), system, options, deadline_ms))
+
+
+@app.command(rich_help_panel=PANEL)
+def serve(
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65_535)] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this machine's need MILLRACE_DOOR_TOKEN.")
+    ] = "127.0.0.1",
+) -> None:
+    """Serve OpenAI's API over the topics: chat, completions, embeddings, models. Runs until Ctrl-C."""
+    from infra.running import command_environment
+    from infra.subcommands import python
+
+    current = settings()
+    environment = command_environment(current)
+    print(f"http://{host}:{port}/v1", file=sys.stderr)
+    sys.exit(python("infra.openai_door", "--port", str(port), "--host", host, **environment))
+
+
+@app.command(rich_help_panel=PANEL)
 def request(request_id: Annotated[str, typer.Argument(help="Id of the request.")], as_json: Json = False) -> None:
     """Follow one request through the topics, from input to result."""
     from infra.cli import record_lines

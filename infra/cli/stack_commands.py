@@ -10,7 +10,7 @@ import typer
 from infra.subcommands import Json, Monitored, settings, with_monitor
 
 PANEL = "Start and stop"
-PARTS = ("features", "training", "connect")
+PARTS = ("features", "training", "connect", "chat")
 
 app = typer.Typer()
 
@@ -42,7 +42,7 @@ def demo(
 def setup(
     groups: Annotated[
         list[str] | None,
-        typer.Argument(help="Optional parts to fetch too: features, mlflow, huggingface, views, s3, train."),
+        typer.Argument(help="Optional parts to fetch too: features, mlflow, huggingface, chat, views, s3, train."),
     ] = None,
 ) -> None:
     """Download what `up` and `demo` need, without starting it."""
@@ -69,7 +69,7 @@ def up(
         typer.Option(
             "--with",
             help="Optional part to start too: features (Redis, Flink, sinks, archive), training (drift detection and "
-            "retraining) or connect (Kafka Connect). May be repeated.",
+            "retraining), connect (Kafka Connect) or chat (a language model, and OpenAI's API). May be repeated.",
         ),
     ] = None,
     monitor: Monitored = True,
@@ -89,12 +89,13 @@ def up(
         with_features="features" in parts,
         with_training="training" in parts,
         with_connect="connect" in parts,
+        with_chat="chat" in parts,
     )
     addresses = [("Kafka", running.bootstrap), ("registry", running.registry)]
     if running.redis and "features" in parts:
         cluster = running.find("jobmanager")
         addresses += [("Redis", running.redis), ("Flink", cluster.address if cluster else "")]
-    for title, name in (("Kafka Connect", "connect"), ("monitor", "monitor")):
+    for title, name in (("Kafka Connect", "connect"), ("OpenAI's API", "openai"), ("monitor", "monitor")):
         server = running.find(name)
         if server is not None and server.alive():
             addresses.append((title, server.address))

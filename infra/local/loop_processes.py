@@ -14,12 +14,12 @@ from infra.local.processes import ProcessFailed
 from infra.settings import ROOT, StackSettings
 from schemas import catalogue
 from schemas.errors import BadSettings
-from schemas.topics import ACCURACY, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TIMELY, VALIDATE
+from schemas.topics import ACCURACY, CHAT, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TIMELY, VALIDATE
 from streams import local_http
 from streams.clock import SystemClock
 
 START_LIMIT_S = 60.0
-DECLARED_LIMIT_S = 300.0  # the model of a declared task may be large, and may have to be downloaded
+DECLARED_LIMIT_S = 300.0  # the model of a declared task, and that of chat, may be large, and may have to be downloaded
 PROCESSORS = {POLICY.group, DECISIONS.group, TIMELY.group, VALIDATE.group}
 TRIGGERS = (DRIFT.group, ACCURACY.group, DECIDE.group, LAUNCH.group, ROLLOUT.group)
 Wait = Callable[[], object]  # returns when the process is ready; raises ProcessFailed
@@ -67,7 +67,7 @@ def start(settings: StackSettings, running: run_state.State, names: str, slot: i
     running.put(started)
     run_state.write(settings.run_folder, running)
     loops = run_state.loops_of(name)
-    if catalogue.declaration(names) is None:
+    if catalogue.declaration(names) is None and names != CHAT.group:
         return lambda: processes.wait_until(lambda: _assigned(log, offset, loops), started, START_LIMIT_S)
 
     def ready() -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from infra import console, declared
 from infra.local import (
+    chat_servers,
     core_servers,
     feature_servers,
     flink,
@@ -22,7 +23,7 @@ from infra.provision import Provisioned, provision
 from infra.settings import StackSettings
 from schemas import catalogue
 from schemas.declared.declarations import Declaration
-from schemas.topics import TIMELY, VALIDATE
+from schemas.topics import CHAT, TIMELY, VALIDATE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.schema_registry import Registry
@@ -55,7 +56,12 @@ def fetch(settings: StackSettings, *, with_features: bool = False, with_connect:
 
 
 def up(
-    settings: StackSettings, *, with_features: bool = False, with_training: bool = False, with_connect: bool = False
+    settings: StackSettings,
+    *,
+    with_features: bool = False,
+    with_training: bool = False,
+    with_connect: bool = False,
+    with_chat: bool = False,
 ) -> run_state.State:
     """Start everything that is not running: all servers at the same time, then all loops at the same time.
 
@@ -66,6 +72,8 @@ def up(
     home.mark(settings.home_folder)
     with run_state.locked(settings.run_folder):
         fetch(settings, with_features=with_features, with_connect=with_connect)
+        if with_chat:
+            chat_servers.fetch_model(settings)
         running = run_state.read(settings.run_folder)
         if stopped := _stop_strays(settings, running):
             console.out.print(f"  stopped processes that a killed keeper had left: {', '.join(stopped)}")
@@ -76,11 +84,13 @@ def up(
             loop_processes.start_reconcile(settings, running)
         if with_features:
             feature_servers.servers(settings, running)
-        failures = _loops(settings, running, with_features, with_training)
+        failures = _loops(settings, running, with_features, with_training, with_chat)
         if with_features:
             feature_servers.jobs(settings, running, loop_processes.process_environment(settings, running))
         if with_connect:
             core_servers.kafka_connect(settings, running)
+        if with_chat:
+            chat_servers.door(settings, running, loop_processes.process_environment(settings, running))
         if settings.monitor:
             monitor(settings, running)
         if failures:
@@ -109,13 +119,17 @@ def topics(running: run_state.State, known: catalogue.Catalogue) -> Provisioned:
     return done
 
 
-def _loops(settings: StackSettings, running: run_state.State, with_features: bool, with_training: bool) -> list[str]:
+def _loops(
+    settings: StackSettings, running: run_state.State, with_features: bool, with_training: bool, with_chat: bool
+) -> list[str]:
     """Start every process first, then wait for each. Returns why workers of declared tasks did not start; what other people declared
     does not keep the rest from running. Raises ProcessFailed for any other process."""
     words = settings.processes.split()
     if with_features:
         words += [f"{VALIDATE.group}+{TIMELY.group}", *feature_servers.PROCESSES]
     words += [task.name for task in catalogue.catalogue().declared]
+    if with_chat:
+        words.append(CHAT.group)
     if with_training:
         words.append("+".join(loop_processes.TRIGGERS))
     waits, failures = [], []

@@ -86,6 +86,9 @@ def _from_arguments(task: str, given: Given, claim_checks: ClaimChecks) -> Itera
         case "text-request":
             for text in _texts(given):
                 yield {"text": text}
+        case "chat-request":
+            for text in _texts(given):
+                yield {"messages": [{"role": "user", "content": text}]}
         case record if record != "content":
             raise InvalidRequest("nothing to send: pass --request JSON (may be repeated) or --jsonl FILE")
         case _ if given.images or given.video:

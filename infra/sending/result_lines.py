@@ -7,6 +7,7 @@ from typing import Any
 
 from infra import console
 from infra.records import readable
+from infra.sending.conversation import summary
 from schemas.catalogue import consumption
 from schemas.declared.own_records import common_fields
 from streams.terminal_text import as_json as json_line
@@ -123,6 +124,11 @@ def _show_lines(result: dict[str, Any]) -> None:
         console.out.print(f"  {line['probability']:6.3f}  {console.escape(line['text'])}")
 
 
+def _show_answer(result: dict[str, Any]) -> None:
+    console.out.print(f"[bold]{console.escape(result['text'])}[/]")
+    console.out.print(f"[dim]{console.escape(summary(result))}[/]")
+
+
 def _show_fields(result: dict[str, Any]) -> None:
     """The own fields of a task whose code is somebody's own."""
     for name, value in result.items():
@@ -142,4 +148,5 @@ SHOW: dict[str, Callable[[dict[str, Any]], None]] = {
     "token-classification-result": _show_entities,
     "embedding-result": _show_embedding,
     "ocr-result": _show_lines,
+    "chat-result": _show_answer,
 }
