@@ -16,9 +16,10 @@ from inference_workers.worker import TaskProcessor
 from processors.features.enrich import Enrich
 from processors.features.online_store import RedisStore
 from schemas.catalogue import declaration
+from schemas.chat_topics import CHAT
 from schemas.codec import SchemaIds
 from schemas.errors import BadSettings
-from schemas.topics import CHAT, MODEL_UPDATES
+from schemas.topics import MODEL_UPDATES
 from streams.clock import Clock, SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.loop.batching import BatchLimits, CostLine

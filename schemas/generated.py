@@ -307,7 +307,7 @@ class ChatTokens:
     """A part of an answer as it is made: tokens in order, from a position on. Readers take the highest attempt, and drop what they have: docs/tasks/chat.md.
 
     attempt: Rises with each worker that takes the answer over, not always by one. Once a record of an attempt was read, those of lower attempts count no more.
-    sequence: Position in the answer of the first token here, from 0; without tokens, of the next one.
+    sequence: Position in the answer of the first token here, from 0. Without tokens it has no meaning.
     tokens: Empty in the first record of an attempt.
     last: Whether the answer ends here.
     finish_reason: In the last record: stop, length, cancelled, expired, content_filter, failed or busy.

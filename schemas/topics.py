@@ -8,6 +8,7 @@ topic is one block, added together with the code that writes and reads it.
 from __future__ import annotations
 
 from schemas import generated as records
+from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS
 from schemas.durations import DAY_MS, HOUR_MS
 from schemas.topic_kinds import FOREVER_MS, Compatibility, Consumption, Guarantee, Record, Topic
 from schemas.vocabulary import FlinkGroup
@@ -112,45 +113,6 @@ TRANSCRIPTION_RESULTS = Topic(
     owner="transcription",
     writers=("transcription worker",),
     readers=("clients", "sinks"),
-)
-CHAT_REQUESTS = Topic(
-    name="chat-requests-v1",
-    record=records.ChatRequest,
-    key="the caller's",
-    guarantee=Guarantee.NONE,
-    owner="chat",
-    writers=("producers",),
-    readers=("chat worker",),
-)
-CHAT_RESULTS = Topic(
-    name="chat-results-v1",
-    record=records.ChatResult,
-    key="as the request's key",
-    guarantee=Guarantee.AT_LEAST_ONCE,
-    owner="chat",
-    writers=("chat worker",),
-    readers=("clients", "sinks"),
-)
-CHAT_TOKENS = Topic(
-    name="chat-tokens-v1",
-    record=records.ChatTokens,
-    key="request_id",  # so that all tokens of a request are in one partition, which its id tells
-    retention_ms=DAY_MS,
-    guarantee=Guarantee.AT_LEAST_ONCE,
-    owner="chat",
-    writers=("chat worker",),
-    readers=("clients", "chat worker", "openai door"),
-)
-CHAT_CONTROLS = Topic(
-    name="chat-controls-v1",
-    record=records.ChatControl,
-    key="request_id",
-    partitions=1,
-    retention_ms=DAY_MS,
-    guarantee=Guarantee.NONE,
-    owner="chat",
-    writers=("clients", "openai door"),
-    readers=("chat worker",),
 )
 USER_EVENTS = Topic(
     name="user-events-v1",
@@ -364,8 +326,6 @@ CATALOGUE: tuple[Topic[Record], ...] = (
 
 RETRY_DELAYS_MS = (1_000, 10_000)
 
-# No retries: a request that finds no room is answered `busy` at once.
-CHAT = Consumption(topic=CHAT_REQUESTS, group="chat", retry_delays_ms=(), results=CHAT_RESULTS)
 # Tasks: clients send requests, workers answer them.
 TASKS: tuple[Consumption, ...] = (
     Consumption(

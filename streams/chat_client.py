@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import Any, Protocol
 
+from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_TOKENS
 from schemas.codec import SchemaIds
 from schemas.errors import MillraceError
 from schemas.generated import ChatControl
-from schemas.topics import CHAT, CHAT_CONTROLS, CHAT_TOKENS
 from streams.client import DEFAULT_DEADLINE_MS, Client, connect
 from streams.clock import Clock, SystemClock
 from streams.ids import uuid7

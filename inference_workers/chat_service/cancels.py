@@ -8,9 +8,9 @@ from typing import Any
 
 import structlog
 
+from schemas.chat_topics import CHAT_CONTROLS
 from schemas.codec import SchemaIds
 from schemas.errors import BrokerUnavailable
-from schemas.topics import CHAT_CONTROLS
 from streams.broker import Broadcast
 from streams.clock import Clock
 from streams.metrics import Metrics

@@ -13,7 +13,7 @@ from inference_workers.chat_service.settings import ChatSettings
 from inference_workers.chat_service.takeover import KafkaLog
 from inference_workers.models.addresses import open_source
 from inference_workers.settings import WorkerSettings
-from schemas.topics import CHAT, CHAT_CONTROLS
+from schemas.chat_topics import CHAT, CHAT_CONTROLS
 from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast

@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 
 from inference_workers.chat.engine import Finished, Full, Token
 from inference_workers.chat.load import ChatModel
-from inference_workers.chat_service.answers import Answer
 from inference_workers.chat_service.cancels import Cancels
+from inference_workers.chat_service.chat_answer import Answer
+from inference_workers.chat_service.chat_records import ChatRecords, queue_ms
 from inference_workers.chat_service.engine_thread import EngineThread, Refused
 from inference_workers.chat_service.figures import Figures
-from inference_workers.chat_service.records import ChatRecords, queue_ms
 from inference_workers.chat_service.requests import parsed
 from inference_workers.chat_service.takeover import Begun, Log
+from schemas.chat_topics import CHAT_REQUESTS
 from schemas.codec import Decoder, SchemaIds
 from schemas.errors import InvalidRequest, PoisonRecord, RecordError
 from schemas.generated import ChatTokens
-from schemas.topics import CHAT_REQUESTS
 from schemas.vocabulary import Arm, FinishReason
 from streams.broker import Commit
 from streams.clock import Clock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inference_workers.chat.engine import EngineFigures
-from inference_workers.chat_service.answers import Answer
+from inference_workers.chat_service.chat_answer import Answer
 from streams.clock import Clock
 from streams.metrics import Metrics
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from schemas.chat_topics import CHAT_TOKENS
 from schemas.codec import SchemaIds
-from schemas.topics import CHAT_TOKENS
 from streams.broker import Sink
 from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin

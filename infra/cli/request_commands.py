@@ -59,13 +59,13 @@ def chat(
         int, typer.Option(help="Milliseconds to wait for each answer, counted from sending.", min=1, max=86_400_000)
     ] = 120_000,
 ) -> None:
-    """Talk with the chat model, which `./millrace up --with chat` starts.
+    """Talk with the chat model, on the terminal.
 
-    Piped, each line of standard input is a question, and the answers are all that is printed."""
-    from infra.sending import conversation
+    `./millrace up --with chat` starts it. Piped, each line of standard input is a question, and the answers are all that is printed."""
+    from infra.sending import terminal_chat
 
     options = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
-    sys.exit(conversation.run(settings(), system, options, deadline_ms))
+    sys.exit(terminal_chat.run(settings(), system, options, deadline_ms))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -75,7 +75,9 @@ def serve(
         str, typer.Option(help="Address to listen on; others than this machine's need MILLRACE_DOOR_TOKEN.")
     ] = "127.0.0.1",
 ) -> None:
-    """Serve OpenAI's API over the topics: chat, completions, embeddings, models. Runs until Ctrl-C."""
+    """Serve OpenAI's API over the topics, until Ctrl-C.
+
+    It has chat, completions, embeddings and models."""
     from infra.running import command_environment
     from infra.subcommands import python
 

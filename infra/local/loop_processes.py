@@ -13,8 +13,9 @@ from infra.local import feature_servers, kept, processes, run_state
 from infra.local.processes import ProcessFailed
 from infra.settings import ROOT, StackSettings
 from schemas import catalogue
+from schemas.chat_topics import CHAT
 from schemas.errors import BadSettings
-from schemas.topics import ACCURACY, CHAT, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TIMELY, VALIDATE
+from schemas.topics import ACCURACY, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TIMELY, VALIDATE
 from streams import local_http
 from streams.clock import SystemClock
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from infra import console, declared
 from infra.local import (
-    chat_servers,
     core_servers,
     feature_servers,
     flink,
@@ -22,8 +21,9 @@ from infra.local.started import Started, of_folder, strays
 from infra.provision import Provisioned, provision
 from infra.settings import StackSettings
 from schemas import catalogue
+from schemas.chat_topics import CHAT
 from schemas.declared.declarations import Declaration
-from schemas.topics import CHAT, TIMELY, VALIDATE
+from schemas.topics import TIMELY, VALIDATE
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.schema_registry import Registry
@@ -73,7 +73,7 @@ def up(
     with run_state.locked(settings.run_folder):
         fetch(settings, with_features=with_features, with_connect=with_connect)
         if with_chat:
-            chat_servers.fetch_model(settings)
+            core_servers.fetch_model(settings)
         running = run_state.read(settings.run_folder)
         if stopped := _stop_strays(settings, running):
             console.out.print(f"  stopped processes that a killed keeper had left: {', '.join(stopped)}")
@@ -90,7 +90,7 @@ def up(
         if with_connect:
             core_servers.kafka_connect(settings, running)
         if with_chat:
-            chat_servers.door(settings, running, loop_processes.process_environment(settings, running))
+            core_servers.door(settings, running, loop_processes.process_environment(settings, running))
         if settings.monitor:
             monitor(settings, running)
         if failures:

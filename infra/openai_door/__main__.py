@@ -8,8 +8,8 @@ import sys
 
 import uvicorn
 
-from infra.openai_door.app import create
 from infra.openai_door.door import LOOPBACK
+from infra.openai_door.door_app import create
 from infra.openai_door.settings import DoorSettings
 from schemas.errors import MillraceError
 from streams.process.arguments import whole

@@ -11,8 +11,8 @@ from typing import Any
 from fastapi import Request
 
 from infra.openai_door.response_bodies import Refused
+from schemas.chat_topics import CHAT
 from schemas.errors import InvalidRequest, MillraceError
-from schemas.topics import CHAT
 from streams.chat_client import ChatClient
 from streams.client import Client
 from streams.clock import Clock

@@ -7,7 +7,7 @@ from typing import Any
 
 from infra import console
 from infra.records import readable
-from infra.sending.conversation import summary
+from infra.sending.terminal_chat import summary
 from schemas.catalogue import consumption
 from schemas.declared.own_records import common_fields
 from streams.terminal_text import as_json as json_line

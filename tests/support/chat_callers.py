@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.topics import CHAT_RESULTS
+from schemas.chat_topics import CHAT_RESULTS
 from streams.chat_client import ChatClient
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import records

@@ -11,9 +11,9 @@ from inference_workers.chat_service.cancels import Cancels
 from inference_workers.chat_service.chat_step import ChatStep, Served
 from inference_workers.chat_service.takeover import Begun, fold
 from schemas import avro
+from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS
 from schemas.codec import Encoder, read_any
 from schemas.generated import ChatControl, ChatMessage, ChatRequest
-from schemas.topics import CHAT, CHAT_CONTROLS, CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS
 from streams import headers as h
 from streams.clock import ManualClock
 from streams.loop.batching import Batcher, BatchLimits, CostLine

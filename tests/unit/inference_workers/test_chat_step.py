@@ -8,8 +8,8 @@ import pytest
 
 from inference_workers.chat.engine import Generation, Sampling
 from inference_workers.chat_service.requests import seed_of
+from schemas.chat_topics import CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS
 from schemas.generated import ChatMessage
-from schemas.topics import CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS
 from streams.token_stream import TokenStream
 from tests.support.chat_engine import END, ScriptedEngine, text_of, token_at
 from tests.support.chat_world import ChatWorld, run_until

@@ -85,6 +85,12 @@ def test_up_and_demo_need_what_they_are_asked_to_start(door: Path) -> None:
     ]
 
 
+def test_chat_needs_its_packages_and_those_of_its_http_server(door: Path) -> None:
+    assert groups(door, "up", "--with", "chat", node=True) == ["monitor", "chat"]
+    assert groups(door, "up", "--with", "chat", "--no-monitor", node=True) == ["monitor", "chat"]
+    assert groups(door, "serve", node=False) == ["monitor"]
+
+
 @pytest.mark.parametrize("name", ["drift", "retraining"])
 def test_benchmarks_of_retraining_have_its_packages(door: Path, name: str) -> None:
     assert groups(door, "bench", name, node=True) == ["retrain"]

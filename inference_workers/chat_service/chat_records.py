@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from inference_workers.result_records import MAX_TRACEPARENT_BYTES, origin_columns, reply_partition
+from schemas.chat_topics import CHAT_RESULTS, CHAT_TOKENS
 from schemas.codec import Encoder, SchemaIds
 from schemas.encoding import Constant, Input
 from schemas.generated import ChatTokens
-from schemas.topics import CHAT_RESULTS, CHAT_TOKENS, REPLIES
+from schemas.topics import REPLIES
 from streams import headers as h
 from streams.rows import OutRecords, Rows
 

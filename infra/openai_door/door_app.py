@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from infra.openai_door import answers, models
+from infra.openai_door import completions, models
 from infra.openai_door.door import Door
 from infra.openai_door.response_bodies import Refused
 from infra.openai_door.settings import DoorSettings
@@ -36,7 +36,7 @@ async def connected(app: FastAPI) -> AsyncIterator[None]:
 
 def create() -> FastAPI:
     app = FastAPI(title="Millrace", openapi_url=None, docs_url=None, redoc_url=None, lifespan=connected)
-    app.include_router(answers.router)
+    app.include_router(completions.router)
     app.include_router(models.router)
 
     @app.get("/health")
