@@ -7,7 +7,6 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 
-from inference_workers.chat_service.chat_loop import chat_plan
 from inference_workers.failpoints import kill_at, kill_on
 from inference_workers.served.served_models import ServedModels
 from inference_workers.settings import MediaSettings, WorkerSettings
@@ -78,6 +77,8 @@ def plan(
 ) -> LoopPlan:
     """The loop plan of one task. Building the plan's step raises BrokerUnavailable, SchemaRefused, ModelRefused."""
     if task_name == CHAT.group:
+        from inference_workers.chat_service.chat_loop import chat_plan  # torch takes seconds to import
+
         return chat_plan(settings, failpoint)
     task = find_task(task_name)
 

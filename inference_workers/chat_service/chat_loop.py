@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from inference_workers.chat.load import load as load_model
 from inference_workers.chat.settings import EngineSettings
@@ -12,6 +13,7 @@ from inference_workers.chat_service.chat_step import ChatStep, Served
 from inference_workers.chat_service.settings import ChatSettings
 from inference_workers.chat_service.takeover import KafkaLog
 from inference_workers.models.addresses import open_source
+from inference_workers.models.folder import ModelFolder
 from inference_workers.settings import WorkerSettings
 from schemas.chat_topics import CHAT, CHAT_CONTROLS
 from streams.clock import Clock
@@ -37,7 +39,7 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
         folder = open_source(chat.chat_model)
         model = load_model(folder.path, engine, given.clock)
         return ChatStep(
-            Served(model, folder.name, folder.version, folder.digest),
+            Served(model, _name(folder), folder.version, folder.digest),
             KafkaLog(given.address, given.registry, given.side, given.clock, given.metrics),
             Cancels(_controls(given.address, given.clock), given.registry, given.clock, given.metrics),
             given.registry,
@@ -62,6 +64,11 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
         ),
         failpoint=failpoint,
     )
+
+
+def _name(folder: ModelFolder) -> str:
+    """A local checkpoint is named after its folder: callers have no use for the path."""
+    return Path(folder.name).name if Path(folder.name).is_absolute() else folder.name
 
 
 def _controls(address: KafkaAddress, clock: Clock) -> KafkaBroadcast:

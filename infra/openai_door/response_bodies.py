@@ -16,14 +16,12 @@ STATUSES = {"busy": 429, "expired": 504, "failed": 500}  # of results, in HTTP
 REASONS = {"cancelled": "stop", "expired": "length"}  # where OpenAI's API has no word of its own
 
 
-@dataclass(frozen=True)
 class Refused(Exception):
-    """An error as OpenAI's API has it."""
+    """An error as OpenAI's API has it. status: of HTTP."""
 
-    status: int
-    message: str
-    code: str
-    retry_after_ms: int = 0
+    def __init__(self, status: int, message: str, code: str, retry_after_ms: int = 0) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.retry_after_ms = status, message, code, retry_after_ms
 
     def body(self) -> dict[str, Any]:
         kind = "invalid_request_error" if self.status < 429 else "rate_limit_error" if self.status == 429 else "server_error"
