@@ -17,7 +17,8 @@ TokenText = Callable[[int], str]
 @dataclass(slots=True)
 class Answer:
     """rows: the request, and repeats of it that came meanwhile. key: the engine's name for it. sequence: the position of the next token.
-    first_ms: when the first token was made, also by an earlier owner; 0 before. emitted, begun_text: what an earlier owner made. resumed: whether one began it."""
+    first_ms: when the first token was made, also by an earlier owner; 0 before. emitted: tokens that an
+    earlier owner made. text: of all tokens on the topic. resumed: whether one began it."""
 
     rows: Rows
     input: ChatInput
@@ -27,7 +28,7 @@ class Answer:
     sequence: int = 0
     first_ms: int = 0
     emitted: tuple[int, ...] = ()
-    begun_text: str = ""
+    text: str = ""
     resumed: bool = False
     waiting: list[Token] = field(default_factory=list)  # made, and not on the topic yet
 
@@ -43,6 +44,7 @@ class Answer:
         """The record of the tokens that wait."""
         waiting, self.waiting = self.waiting, []
         self.first_ms = self.first_ms or now_ms
+        self.text += "".join(token.text for token in waiting)
         record = self._record(now_ms, [_chat_token(token, text_of) for token in waiting])
         self.sequence += len(waiting)
         return record

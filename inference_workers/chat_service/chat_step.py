@@ -150,7 +150,7 @@ class ChatStep(Step):
         stream = begun.stream
         answer.resumed = bool(begun.tokens)
         answer.emitted = tuple(token.token for token in begun.tokens)
-        answer.begun_text, answer.sequence, answer.first_ms = begun.text, stream.sequence, stream.made_ms
+        answer.text, answer.sequence, answer.first_ms = begun.text, stream.sequence, stream.made_ms
         if stream.reason in ENDS_WITHOUT:
             assert stream.end is not None
             return self._fail(answer, PoisonRecord(stream.end["error_message"] or "an earlier owner gave it up"))
@@ -173,7 +173,7 @@ class ChatStep(Step):
 
     def _start(self, answer: Answer) -> None:
         if answer.request_id in self._cancels:
-            ended = Finished(answer.key, "cancelled", answer.begun_text, len(answer.input.prompt), answer.sequence)
+            ended = Finished(answer.key, "cancelled", answer.text, len(answer.input.prompt), answer.sequence)
             self._end(answer, ended)
             return
         rows = answer.rows
@@ -240,7 +240,7 @@ class ChatStep(Step):
             queue_ms=queue_ms(answer.rows, answer.started_ms),
             compute_ms=compute_ms,
             models=[use],
-            text=ended.text,
+            text=answer.text,
             attempt=answer.attempt,
             conversation_id=answer.input.conversation_id,
             **answer.usage(ended),

@@ -23,11 +23,11 @@ from streams.schema_registry import Registry
 from tests.chaos.stage import Worker
 from tests.conftest import Servers
 from tests.support.chat_callers import Read, conversation, converse, result_counts
-from tests.support.checkpoints import chat as chat_checkpoint
+from tests.support.tiny_llama import tiny_llama
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.real
-CALLERS, TOKENS = 8, 200
+CALLERS, TOKENS, CONTEXT_TOKENS = 8, 200, 4_096
 
 
 class Workers:
@@ -35,7 +35,7 @@ class Workers:
 
     def __init__(self, servers: Servers) -> None:
         self._servers, self._model = servers, servers.folder / "chat-model"
-        chat_checkpoint(self._model)
+        tiny_llama(self._model, max_position_embeddings=CONTEXT_TOKENS)
         self.all: list[Worker] = []
 
     def start(self, **env: str) -> Worker:

@@ -11,7 +11,7 @@ import onnx
 import torch
 import transformers
 from onnx import TensorProto, helper
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 
 def tokenizer(folder: Path) -> Any:
@@ -185,38 +185,3 @@ def saved(folder: Path, graph: Any) -> str:
     versions = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
     onnx.save(helper.make_model(graph, opset_imports=versions, ir_version=9), file)
     return f"file:{file}"
-
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def chat(folder: Path, seed: int = 1) -> None:
-    """A Llama that knows bytes, and the marks of turns."""
-    torch.manual_seed(seed)
-    special = ["<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made = Tokenizer(models.BPE(vocab={sign: number for number, sign in enumerate([*special, *sorted(alphabet)])}, merges=[]))
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token=special[0], eos_token=special[1], pad_token=special[1], model_max_length=4_096
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    fast.save_pretrained(folder)
-    config = transformers.LlamaConfig(
-        vocab_size=len(fast),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=4_096,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-        tie_word_embeddings=True,
-        initializer_range=0.2,  # so that some tokens are far more probable than others
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
