@@ -54,7 +54,7 @@ class Workers:
 def workers(servers: Servers) -> Iterator[Workers]:
     made = Workers(servers)
     try:
-        made.start().wait_assigned(60)
+        made.start().wait_assigned(180)
         yield made
     finally:
         for worker in made.all:

@@ -8,7 +8,7 @@ import { ago, bytes, compact, millis, oneLine, perSecond, seconds } from "./form
 import { drawn, labelAt, rounded, topicOf, visible } from "./graph";
 import { pretend } from "./live";
 import { mediaType, ownFirst, withoutBytes } from "./media";
-import Requests, { step } from "./pages/requests";
+import Requests, { lanes, step, streamed } from "./pages/requests";
 import { difference } from "./pages/schemas";
 import { curves } from "./pages/training";
 import { leftOut } from "./parts/left_out";
@@ -484,6 +484,24 @@ describe("parts", () => {
         record("moderation-verdicts-v1", { queue_ms: 1 }),
       ].map(step),
     ).toEqual(["came in", "set aside", "put off", "computed", "answered"]);
+  });
+
+  it("puts the tokens of an answer in one lane, and reads them as their readers do", () => {
+    const tokens = (attempt: number, sequence: number, texts: string[], at = 0) => ({
+      topic: "chat-tokens-v1",
+      partition: 0,
+      offset: at,
+      timestamp_ms: at,
+      key: "",
+      headers: {},
+      value: { attempt, sequence, tokens: texts.map((text) => ({ token: 1, text })) },
+      bytes: 0,
+    });
+    const other = { ...tokens(0, 0, []), topic: "chat-results-v1", value: { queue_ms: 1 } };
+    const records = [tokens(1, 0, ["a", "b"]), tokens(2, 0, []), tokens(1, 2, ["lost"]), tokens(2, 1, ["b", "c"])];
+    expect(streamed(records)).toEqual({ text: "abc", tokens: 3, attempts: 2 });
+    expect(lanes([...records, other]).map((lane) => lane.length)).toEqual([4, 1]);
+    expect(streamed([{ ...other, value: null }])).toEqual({ text: "", tokens: 0, attempts: 0 });
   });
 
   it("reads curves from what a run says", () => {

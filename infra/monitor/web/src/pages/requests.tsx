@@ -13,6 +13,8 @@ const recordAt = ({ topic, partition, offset }: ReadRecord): string =>
 
 const values = ({ value }: ReadRecord): Fields => (isObject(value) ? value : {});
 
+const TOKENS = "tokens";
+
 /** What kind of step a record is. Pure. */
 export function step(record: ReadRecord): string {
   if (record.topic.endsWith("-dlq")) return "set aside";
@@ -20,8 +22,36 @@ export function step(record: ReadRecord): string {
   if (record.topic.startsWith("prediction-log")) return "computed";
   if (record.topic.startsWith("prediction-outcomes")) return "met its label";
   if (record.topic.startsWith("labels")) return "labelled";
+  if (record.topic.startsWith("chat-tokens")) return TOKENS;
+  if (record.topic.startsWith("chat-controls")) return "cancelled";
   if ("queue_ms" in values(record)) return "answered";
   return values(record)["action"] !== undefined ? "acted on" : "came in";
+}
+
+/** The records by lane: each of its own, but all tokens of an answer together, where the first of them lies. Pure. */
+export function lanes(records: ReadRecord[]): ReadRecord[][] {
+  const tokens = records.filter((record) => step(record) === TOKENS);
+  return records
+    .filter((record) => step(record) !== TOKENS || record === tokens[0])
+    .map((record) => (record === tokens[0] ? tokens : [record]));
+}
+
+/** The text of tokens as their readers see it: the highest attempt so far, each position once. Pure. */
+export function streamed(records: ReadRecord[]): { text: string; tokens: number; attempts: number } {
+  let [attempt, next, text] = [0, 0, ""];
+  const attempts = new Set<number>();
+  for (const said of records.map(values)) {
+    const own = Number(said["attempt"]);
+    if (own < attempt) continue;
+    attempt = own;
+    attempts.add(own);
+    const known = next - Number(said["sequence"]);
+    const tokens = listOf(said["tokens"]).filter(isObject);
+    if (!tokens.length || known < 0) continue;
+    for (const token of tokens.slice(known)) text += String(token["text"]);
+    next += Math.max(0, tokens.length - known);
+  }
+  return { text, tokens: next, attempts: attempts.size };
 }
 
 export default function Requests({ id }: { id: string }) {
@@ -96,24 +126,24 @@ export default function Requests({ id }: { id: string }) {
             )}
           </dl>
           <TimeLine records={records} first={first} last={last} />
-          {records.map((record, i) => (
+          {lanes(records).map(([record, ...more], i) => (
             <Section
               key={i}
               title={
                 <>
-                  <Badge kind={step(record) === "set aside" ? "bad" : ""}>{step(record)}</Badge>{" "}
-                  <Link to={recordAt(record)}>
-                    {record.topic} {record.partition}@{record.offset}
+                  <Badge kind={step(record!) === "set aside" ? "bad" : ""}>{step(record!)}</Badge>{" "}
+                  <Link to={recordAt(record!)}>
+                    {record!.topic} {record!.partition}@{record!.offset}
                   </Link>
                 </>
               }
               side={
-                <time title={exact(record.timestamp_ms)}>
-                  {clock(record.timestamp_ms)} · +{millis(record.timestamp_ms - first)}
+                <time title={exact(record!.timestamp_ms)}>
+                  {clock(record!.timestamp_ms)} · +{millis(record!.timestamp_ms - first)}
                 </time>
               }
             >
-              <RecordFacts record={record} />
+              {step(record!) === TOKENS ? <Tokens records={[record!, ...more]} /> : <RecordFacts record={record!} />}
             </Section>
           ))}
         </>
@@ -129,13 +159,15 @@ function TimeLine({ records, first, last }: { records: ReadRecord[]; first: numb
     <div
       className="axis way"
       role="img"
-      aria-label={records.map((record) => `${step(record)} after ${record.timestamp_ms - first} ms`).join(", ")}
+      aria-label={lanes(records)
+        .map(([record]) => `${step(record!)} after ${record!.timestamp_ms - first} ms`)
+        .join(", ")}
     >
-      {records.map((record, i) => {
+      {lanes(records).map((lane, i) => {
+        const record = lane[0]!;
         const said = values(record);
         const compute = Number(said["compute_ms"] ?? 0);
         const queue = Number(said["queue_ms"] ?? 0);
-        const at_ = (100 * (record.timestamp_ms - first)) / wide;
         const spans =
           step(record) === "answered"
             ? ([
@@ -158,16 +190,32 @@ function TimeLine({ records, first, last }: { records: ReadRecord[]; first: numb
                   title={`${name} ${millis(ms)}`}
                 />
               ))}
-              <i
-                className="tick"
-                style={{ left: `${Math.min(99.5, at_)}%` }}
-                title={`+${record.timestamp_ms - first} ms`}
-              />
+              {lane.map((one, n) => (
+                <i
+                  key={n}
+                  className="tick"
+                  style={{ left: `${Math.min(99.5, (100 * (one.timestamp_ms - first)) / wide)}%` }}
+                  title={`+${one.timestamp_ms - first} ms`}
+                />
+              ))}
             </div>
           </div>
         );
       })}
     </div>
+  );
+}
+
+function Tokens({ records }: { records: ReadRecord[] }) {
+  const { text, tokens, attempts } = streamed(records);
+  return (
+    <>
+      <p className="hint">
+        {tokens} tokens in {records.length} records
+        {attempts > 1 && `, by ${attempts} owners: a later one went on where the earlier had stopped`}
+      </p>
+      <pre>{text}</pre>
+    </>
   );
 }
 
