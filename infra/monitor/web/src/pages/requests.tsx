@@ -42,7 +42,7 @@ export function streamed(records: ReadRecord[]): { text: string; tokens: number;
   const attempts = new Set<number>();
   for (const said of records.map(values)) {
     const own = Number(said["attempt"]);
-    if (own < attempt) continue;
+    if (!(own >= attempt)) continue; // not a number, either
     attempt = own;
     attempts.add(own);
     const known = next - Number(said["sequence"]);
