@@ -129,7 +129,7 @@ def test_the_graph_holds_every_topic_and_every_group_and_joins_what_it_names() -
 
 
 def test_every_word_of_the_catalogue_names_a_process_that_there_is() -> None:
-    known = {taken.group for taken in CONSUMPTIONS} | {"views", "reconcile"}
+    known = {taken.group for taken in CONSUMPTIONS} | {"views", "reconcile", "openai door"}
     assert {node.name for node in pipeline.graph()[0] if node.kind in ("worker", "processor")} == known
 
 
