@@ -28,12 +28,13 @@ from streams.kafka.broadcast import KafkaBroadcast
 from tests.support import hostile
 from tests.support.hostile import Sent
 from tests.support.stack import Stack
+from tests.support.tiny_llama import tiny_llama
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 SEED = 15
 RECORDS = 40  # of each topic; as many again lie on retry and dead-letter topics
-PROCESSES = "moderation vision+translation+transcription policy+decisions validate+timely user-sink+item-sink+archive"
+PROCESSES = "moderation vision+translation+transcription chat policy+decisions validate+timely user-sink+item-sink+archive"
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("status",),
     ("topics",),
@@ -50,6 +51,7 @@ TIMES_MS = (0, 1, NOW_MS - 10 * DAY_MS, NOW_MS + 30 * MINUTE_MS, NOW_MS + 4_000 
 FIELDS = {
     "moderation": {"content_id": "c", "text": "a good text"},
     "translation": {"text": "Where is the station?", "source": "en", "target": "fr"},
+    "chat": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8},
 }
 
 
@@ -125,7 +127,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """All of `up --with features --with training` but Flink, so that its topics are tried, too."""
     folder = tmp_path_factory.mktemp("hostile")
     store = redis.start_redis(folder / "redis", folder / "redis.log")
-    made = Stack(folder, PROCESSES, MILLRACE_MLFLOW="http://127.0.0.1:9", MILLRACE_REDIS=store.address)
+    model = f"file:{tiny_llama(folder / 'chat')}"
+    made = Stack(folder, PROCESSES, MILLRACE_MLFLOW="http://127.0.0.1:9", MILLRACE_REDIS=store.address, MILLRACE_CHAT_MODEL=model)
     try:
         up = made.run("up", "--with", "training", limit_s=400)
         assert up.returncode == 0, up.stdout + up.stderr
