@@ -9,6 +9,7 @@ from typing import Any
 from inference_workers.chat.engine import Finished, Token
 from inference_workers.chat_service.requests import ChatInput
 from schemas.generated import ChatAlternative, ChatToken, ChatTokens
+from schemas.vocabulary import FinishReason
 from streams.rows import Rows
 
 TokenText = Callable[[int], str]
@@ -18,7 +19,8 @@ TokenText = Callable[[int], str]
 class Answer:
     """rows: the request, and repeats of it that came meanwhile. key: the engine's name for it. sequence: the position of the next token.
     first_ms: when the first token was made, also by an earlier owner; 0 before. emitted: tokens that an
-    earlier owner made. text: of all tokens on the topic. resumed: whether one began it."""
+    earlier owner made. text: of all tokens on the topic. resumed: whether one began it. passed: whether moderation lets the prompt pass.
+    judged_to: so many tokens were given to moderation. cut: why moderation ends the answer; empty if it does not."""
 
     rows: Rows
     input: ChatInput
@@ -30,6 +32,9 @@ class Answer:
     emitted: tuple[int, ...] = ()
     text: str = ""
     resumed: bool = False
+    passed: bool = False
+    judged_to: int = 0
+    cut: str = ""
     waiting: list[Token] = field(default_factory=list)  # made, and not on the topic yet
 
     @property
@@ -56,7 +61,7 @@ class Answer:
     def usage(self, ended: Finished) -> dict[str, Any]:
         """Fields that the last record of tokens and the result share."""
         return {
-            "finish_reason": ended.reason,
+            "finish_reason": FinishReason.CONTENT_FILTER.value if self.cut else ended.reason,
             "prompt_tokens": ended.prompt_tokens,
             "completion_tokens": ended.completion_tokens,
             "cached_tokens": ended.cached_tokens,

@@ -10,6 +10,7 @@ from inference_workers.chat.load import load as load_model
 from inference_workers.chat.settings import EngineSettings
 from inference_workers.chat_service.cancels import Cancels
 from inference_workers.chat_service.chat_step import ChatStep, Served
+from inference_workers.chat_service.moderation import Moderation
 from inference_workers.chat_service.settings import ChatSettings
 from inference_workers.chat_service.takeover import KafkaLog
 from inference_workers.models.addresses import open_source
@@ -48,6 +49,8 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
             given.metrics,
             chat.span_records,
             chat.max_answer_tokens,
+            Moderation(settings.bootstrap, settings.registry, given.worker) if chat.chat_moderation else None,
+            chat.judge_every_tokens,
         )
 
     return LoopPlan(

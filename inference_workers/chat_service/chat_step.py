@@ -17,6 +17,7 @@ from inference_workers.chat_service.chat_answer import Answer
 from inference_workers.chat_service.chat_records import ChatRecords, queue_ms
 from inference_workers.chat_service.engine_thread import EngineThread, Refused
 from inference_workers.chat_service.figures import Figures
+from inference_workers.chat_service.moderation import Judge, Judged
 from inference_workers.chat_service.requests import parsed
 from inference_workers.chat_service.takeover import Begun, Log
 from schemas.chat_topics import CHAT_REQUESTS
@@ -49,7 +50,7 @@ class Served:
 
 class ChatStep(Step):
     """span_records: how far ahead of a partition's oldest unfinished request others may be taken: so many are read again after a crash.
-    max_tokens: of an answer."""
+    max_tokens: of an answer. judge: what prompts and answers must pass, if anything."""
 
     def __init__(
         self,
@@ -62,9 +63,12 @@ class ChatStep(Step):
         metrics: Metrics,
         span_records: int,
         max_tokens: int,
+        judge: Judge | None = None,
+        judge_every_tokens: int = 32,
     ) -> None:
         self._served, self._log, self._cancels, self._clock = served, log, cancels, clock
         self._span_records, self._max_tokens = span_records, max_tokens
+        self._judge, self._judge_every_tokens = judge, judge_every_tokens
         self._decoder = Decoder.of(CHAT_REQUESTS, registry, MAX_VALUES)
         self._records = ChatRecords(registry, worker)
         self._thread = EngineThread(served.model.engine, clock)
@@ -148,7 +152,7 @@ class ChatStep(Step):
 
     def _continue(self, answer: Answer, begun: Begun) -> None:
         stream = begun.stream
-        answer.resumed = bool(begun.tokens)
+        answer.resumed = answer.passed = bool(begun.tokens)
         answer.emitted = tuple(token.token for token in begun.tokens)
         answer.text, answer.sequence, answer.first_ms = begun.text, stream.sequence, stream.made_ms
         if stream.reason in ENDS_WITHOUT:
@@ -164,6 +168,7 @@ class ChatStep(Step):
                 stream.end["cached_tokens"],
                 ms_per_token=stream.end["ms_per_token"],
             )
+            answer.cut = (stream.end["error_message"] or "") if stream.reason == FinishReason.CONTENT_FILTER else ""
             return self._end(answer, ended, published=True)
         version = stream.begun.get("version")
         if answer.resumed and version != self._served.version:
@@ -175,6 +180,9 @@ class ChatStep(Step):
         if answer.request_id in self._cancels:
             ended = Finished(answer.key, "cancelled", answer.text, len(answer.input.prompt), answer.sequence)
             self._end(answer, ended)
+            return
+        if self._judge is not None and not answer.passed:
+            self._judge.judge(answer.key, answer.input.question)
             return
         rows = answer.rows
         self._thread.add(answer.input.generation(answer.key, answer.emitted, rows.priorities[0], rows.deadlines_ms[0]))
@@ -201,10 +209,33 @@ class ChatStep(Step):
         for answer in made.values():
             self._figures.made(answer, now_ms)
         self._publish([answer.tokens(now_ms, text_of) for answer in made.values()])
+        for answer in made.values():
+            self._let_judge(answer)
         for answer, event in ended:
             self._end(answer, event)
         done, self._done = self._done, []
         return done
+
+    def _let_judge(self, answer: Answer) -> None:
+        if self._judge is not None and answer.sequence - answer.judged_to >= self._judge_every_tokens:
+            answer.judged_to = answer.sequence
+            self._judge.judge(answer.key, answer.text)
+
+    def _judged(self, judged: Judged) -> None:
+        """Without a verdict nothing goes on: whoever turns moderation on wants no text that nobody judged."""
+        answer = self._answers.get(judged.key)
+        if answer is None or answer.cut:
+            return
+        if not judged.flagged and not judged.error:
+            if not answer.passed:
+                answer.passed = True
+                self._start(answer)
+            return
+        answer.cut = f"moderation flags it: {', '.join(judged.flagged)}" if judged.flagged else f"no verdict: {judged.error}"
+        if answer.passed:
+            self._thread.cancel(answer.key)
+            return
+        self._end(answer, Finished(answer.key, "cancelled", "", len(answer.input.prompt), 0))
 
     def _refused(self, answer: Answer, refused: Refused) -> None:
         error = refused.error
@@ -227,6 +258,7 @@ class ChatStep(Step):
         if answer.waiting:
             self._figures.made(answer, now_ms)
         last = self._named(answer.tokens(now_ms, self._text_of) if answer.waiting else answer.begun(), answer.usage(ended))
+        last = replace(last, error_message=answer.cut or None)
         records = [] if published else [self._records.tokens([last])]
         expired = ended.reason == "expired"
         compute_ms = float(now_ms - answer.started_ms)
@@ -234,8 +266,8 @@ class ChatStep(Step):
         records += self._records.results(
             answer.rows,
             status="expired" if expired else "ok",
-            error_code="deadline" if expired else None,
-            error_message=(ended.message or "the deadline passed while it was answered") if expired else None,
+            error_code="deadline" if expired else "flagged" if answer.cut else None,
+            error_message=(ended.message or "the deadline passed while it was answered") if expired else answer.cut or None,
             batch_size=max(1, self._thread.figures.running),
             queue_ms=queue_ms(answer.rows, answer.started_ms),
             compute_ms=compute_ms,
@@ -313,6 +345,8 @@ class ChatStep(Step):
     def tick(self) -> None:
         self._cancels.follow(self._cancel)
         self._figures.tick(self._thread.figures)
+        for judged in self._judge.judged() if self._judge is not None else ():
+            self._judged(judged)
 
     def _cancel(self, request_id: str) -> None:
         if (key := self._keys.get(request_id)) is not None:
@@ -326,3 +360,5 @@ class ChatStep(Step):
     def close(self) -> None:
         self._thread.close()
         self._cancels.close()
+        if self._judge is not None:
+            self._judge.close()

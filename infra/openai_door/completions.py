@@ -17,6 +17,7 @@ from infra.openai_door.door import Door, of_error
 from infra.openai_door.request_bodies import Body
 from infra.openai_door.response_bodies import PREFIX, AnswerForm, Form, Refused, event, refused
 from schemas.errors import InvalidRequest, MillraceError
+from schemas.vocabulary import FinishReason
 from streams.chat_client import Asking
 from streams.headers import whole
 from streams.ids import time_ms_of
@@ -124,7 +125,7 @@ async def _events(
     end = stream.state.end
     if end is None:
         return
-    if end["error_message"]:
+    if end["error_message"] and end["finish_reason"] != FinishReason.CONTENT_FILTER:
         yield event(Refused(500, end["error_message"], end["finish_reason"]).body())
         return
     yield event(answer_form.last(stream.state.reason), stream.state.sequence)

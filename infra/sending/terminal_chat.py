@@ -104,7 +104,7 @@ def summary(result: dict[str, Any]) -> str:
     if result["truncated_messages"]:
         words.append(f"the {result['truncated_messages']} oldest messages did not fit")
     if result["finish_reason"] != FinishReason.STOP:
-        words.append(f"ended by {result['finish_reason']}")
+        words.append(f"ended by {result['finish_reason']}" + (f", {why}" if (why := result["error_message"]) else ""))
     return "  " + " · ".join(words)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from inference_workers.chat_service.cancels import Cancels
 from inference_workers.chat_service.chat_step import ChatStep, Served
+from inference_workers.chat_service.moderation import Judge
 from inference_workers.chat_service.takeover import Begun, fold
 from schemas import avro
 from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS
@@ -46,7 +47,9 @@ class ChatWorld:
 
     # --- the worker -----------------------------------------------------------------------------------------------
 
-    def loop(self, engine: ScriptedEngine, slot: int = 0, version: str = "1", span_records: int = 50) -> Loop:
+    def loop(
+        self, engine: ScriptedEngine, slot: int = 0, version: str = "1", span_records: int = 50, judge: Judge | None = None
+    ) -> Loop:
         metrics = Metrics()
         controls = MemoryBroadcast(self.broker, CHAT_CONTROLS.name)
         step = ChatStep(
@@ -59,6 +62,8 @@ class ChatWorld:
             metrics,
             span_records,
             max_tokens=256,
+            judge=judge,
+            judge_every_tokens=4,
         )
         made = Loop(
             consumption=CHAT,
