@@ -48,7 +48,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 )
 NOW_MS = SystemClock().now_ms()
 TIMES_MS = (0, 1, NOW_MS - 10 * DAY_MS, NOW_MS + 30 * MINUTE_MS, NOW_MS + 4_000 * DAY_MS)  # 0: the client's own
-FIELDS = {
+FIELDS: dict[str, dict[str, Any]] = {
     "moderation": {"content_id": "c", "text": "a good text"},
     "translation": {"text": "Where is the station?", "source": "en", "target": "fr"},
     "chat": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8},
