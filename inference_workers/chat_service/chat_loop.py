@@ -9,8 +9,8 @@ from pathlib import Path
 from inference_workers.chat.load import load as load_model
 from inference_workers.chat.settings import EngineSettings
 from inference_workers.chat_service.cancels import Cancels
+from inference_workers.chat_service.chat_judge import Moderation
 from inference_workers.chat_service.chat_step import ChatStep, Served
-from inference_workers.chat_service.moderation import Moderation
 from inference_workers.chat_service.settings import ChatSettings
 from inference_workers.chat_service.takeover import KafkaLog
 from inference_workers.models.addresses import open_source

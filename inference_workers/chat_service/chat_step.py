@@ -14,10 +14,10 @@ from inference_workers.chat.engine import Finished, Full, Token
 from inference_workers.chat.load import ChatModel
 from inference_workers.chat_service.cancels import Cancels
 from inference_workers.chat_service.chat_answer import Answer
+from inference_workers.chat_service.chat_judge import Judge, Judged
 from inference_workers.chat_service.chat_records import ChatRecords, queue_ms
 from inference_workers.chat_service.engine_thread import EngineThread, Refused
 from inference_workers.chat_service.figures import Figures
-from inference_workers.chat_service.moderation import Judge, Judged
 from inference_workers.chat_service.requests import parsed
 from inference_workers.chat_service.takeover import Begun, Log
 from schemas.chat_topics import CHAT_REQUESTS

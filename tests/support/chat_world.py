@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from inference_workers.chat_service.cancels import Cancels
+from inference_workers.chat_service.chat_judge import Judge
 from inference_workers.chat_service.chat_step import ChatStep, Served
-from inference_workers.chat_service.moderation import Judge
 from inference_workers.chat_service.takeover import Begun, fold
 from schemas import avro
 from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS

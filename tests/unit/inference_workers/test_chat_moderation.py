@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inference_workers.chat_service.moderation import Judged
+from inference_workers.chat_service.chat_judge import Judged
 from schemas.chat_topics import CHAT_TOKENS
 from tests.support.chat_engine import ScriptedEngine
 from tests.support.chat_world import ChatWorld, run_until
