@@ -63,7 +63,7 @@ def bench(
 def chaos(context: typer.Context) -> None:
     """Kill and freeze processes at random, then check the ledger.
 
-    Options: --seconds, --seed, --seeds, --scale."""
+    Options: --seconds, --seed, --seeds, --scale, --chat."""
     from infra.local import stack
 
     stack.fetch(settings())

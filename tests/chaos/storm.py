@@ -1,5 +1,6 @@
 """`./millrace chaos`: workers and broker killed, frozen and restarted at random from a printed seed; then the ledger.
 
+With `--chat`: conversations whose workers are killed and frozen in mid-answer (tests/chaos/chat_storm.py).
 With `--scale`: a backlog that workers share while they come and go (tests/chaos/scale.py), in each of the group protocols.
 """
 
@@ -17,11 +18,13 @@ from typing import Literal
 from streams.kafka.config import GroupProtocol
 from streams.process.arguments import real, whole
 from streams.process.shell import configure_logging
+from tests.chaos.chat_storm import chat_storm
 from tests.chaos.crowd import Crowd, Harm
 from tests.chaos.scale import scale
 from tests.chaos.stage import Stage, staged
 from tests.conftest import Servers, start_servers
 
+ROUNDS = 5  # with --chat
 CHANCES: dict[Harm | Literal["broker"] | None, float] = {None: 6, "killed": 3, "stopped": 2, "frozen": 2, "broker": 0.4}
 
 
@@ -56,6 +59,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=whole(1), default=1, help="so many, one after the other")
     parser.add_argument("--scale", action="store_true", help="a backlog that workers share while they come and go")
     parser.add_argument("--backlog", type=whole(1), default=40_000, help="requests, with --scale")
+    parser.add_argument("--chat", action="store_true", help="conversations whose workers are killed and frozen in mid-answer")
+    parser.add_argument("--conversations", type=whole(1), default=32, help="at once, with --chat")
     chosen = parser.parse_args()
     configure_logging(json_lines=True)
     failed = 0
@@ -68,6 +73,12 @@ def main() -> int:
 
 def _round(servers: Servers, seed: int, chosen: argparse.Namespace) -> bool:
     """Run one seed; returns whether every request was answered exactly once."""
+    if chosen.chat:
+        print(f"seed {seed}, {chosen.conversations} conversations, {ROUNDS} rounds", flush=True)
+        harms, wrong = chat_storm(servers, chosen.conversations, ROUNDS, seed)
+        print("  " + ", ".join(f"{what} {n} times" for what, n in harms.items()) + f"; {len(wrong)} problems", flush=True)
+        print(*wrong[:20], sep="\n", end="\n" if wrong else "", flush=True)
+        return not wrong
     with tempfile.TemporaryDirectory() as folder, staged(servers.bootstrap, servers.registry, Path(folder)) as stage:
         try:
             if chosen.scale:

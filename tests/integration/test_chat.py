@@ -20,49 +20,27 @@ from infra.settings import ROOT
 from streams import local_http
 from streams.chat_client import ChatClient, connect_chat
 from streams.schema_registry import Registry
-from tests.chaos.stage import Worker
+from tests.chaos.chat_workers import ChatWorkers
 from tests.conftest import Servers
 from tests.support.chat_callers import Read, conversation, converse, result_counts
-from tests.support.tiny_llama import tiny_llama
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.real
-CALLERS, TOKENS, CONTEXT_TOKENS = 8, 200, 4_096
-
-
-class Workers:
-    """Chat workers of a tiny model with random weights; the newest answers after the others are gone."""
-
-    def __init__(self, servers: Servers) -> None:
-        self._servers, self._model = servers, servers.folder / "chat-model"
-        tiny_llama(self._model, max_position_embeddings=CONTEXT_TOKENS)
-        self.all: list[Worker] = []
-
-    def start(self, **env: str) -> Worker:
-        slot = len(self.all)
-        settings = {"MILLRACE_CHAT_MODEL": f"file:{self._model}", "MILLRACE_CHAT__MAX_WAITING": "24", **env}
-        log = self._servers.folder / f"chat-{slot}.log"
-        self.all.append(Worker(self._servers.bootstrap, self._servers.registry, log, slot, ("chat",), **settings))
-        return self.all[-1]
-
-    @property
-    def newest(self) -> Worker:
-        return self.all[-1]
+CALLERS, TOKENS = 8, 200
 
 
 @pytest.fixture(scope="module")
-def workers(servers: Servers) -> Iterator[Workers]:
-    made = Workers(servers)
+def workers(servers: Servers) -> Iterator[ChatWorkers]:
+    made = ChatWorkers(servers, MILLRACE_CHAT__MAX_WAITING="24")
     try:
         made.start().wait_assigned(180)
         yield made
     finally:
-        for worker in made.all:
-            worker.stop()
+        made.stop()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(servers: Servers, workers: Workers) -> list[Read]:
+def undisturbed(servers: Servers, workers: ChatWorkers) -> list[Read]:
     read: list[Read] = run(servers, lambda chat: converse(chat, REQUESTS))
     return read
 
@@ -92,7 +70,7 @@ def check(servers: Servers, read: list[Read], undisturbed: list[Read]) -> None:
     assert set(counts.values()) == {1}, counts
 
 
-def test_answers_go_on_where_a_killed_worker_left_them(servers: Servers, workers: Workers, undisturbed: list[Read]) -> None:
+def test_answers_go_on_where_a_killed_worker_left_them(servers: Servers, workers: ChatWorkers, undisturbed: list[Read]) -> None:
     killed = workers.newest
 
     def kill(read: list[Read]) -> None:
@@ -106,7 +84,7 @@ def test_answers_go_on_where_a_killed_worker_left_them(servers: Servers, workers
 
 
 def test_a_worker_that_slept_longer_than_its_session_harms_nobody(
-    servers: Servers, workers: Workers, undisturbed: list[Read]
+    servers: Servers, workers: ChatWorkers, undisturbed: list[Read]
 ) -> None:
     asleep = workers.newest
 
@@ -124,7 +102,7 @@ def test_a_worker_that_slept_longer_than_its_session_harms_nobody(
     check(servers, again, undisturbed)
 
 
-def test_cancel_busy_and_deadline_are_answered(servers: Servers, workers: Workers) -> None:
+def test_cancel_busy_and_deadline_are_answered(servers: Servers, workers: ChatWorkers) -> None:
     async def work(chat: ChatClient) -> None:
         ended = await asyncio.gather(*(_cancelled(chat, number) for number in range(CALLERS)))
         assert {result["status"] for result in ended} == {"ok"}
@@ -157,7 +135,7 @@ async def _cancelled(chat: ChatClient, number: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def door(servers: Servers, workers: Workers) -> Iterator[str]:
+def door(servers: Servers, workers: ChatWorkers) -> Iterator[str]:
     port = processes.free_port()
     env = {"MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry, "PYTHONPATH": str(ROOT)}
     with (servers.folder / "door.log").open("ab") as log:

@@ -34,7 +34,9 @@ from tests.support.waiting import until
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 SEED = 15
 RECORDS = 40  # of each topic; as many again lie on retry and dead-letter topics
-PROCESSES = "moderation vision+translation+transcription chat policy+decisions validate+timely user-sink+item-sink+recent-sink+archive"
+PROCESSES = (
+    "moderation vision+translation+transcription chat policy+decisions validate+timely user-sink+item-sink+recent-sink+archive"
+)
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("status",),
     ("topics",),
