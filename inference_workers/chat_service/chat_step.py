@@ -253,7 +253,8 @@ class ChatStep(Step):
         """published: whether the last record of its tokens is on the topic."""
         self._drop(answer)
         if ended.reason == "failed":
-            return self._fail(answer, PoisonRecord(ended.message))
+            self._fail(answer, PoisonRecord(ended.message))
+            return self._try_again()
         now_ms = self._clock.now_ms()
         if answer.waiting:
             self._figures.made(answer, now_ms)
@@ -289,6 +290,7 @@ class ChatStep(Step):
         self._keys.pop(answer.request_id, None)
 
     def _try_again(self) -> None:
+        """The engine may have room now."""
         waiting, self._for_room = self._for_room, []
         for answer in waiting:
             self._start(answer)
