@@ -15,7 +15,14 @@ WINDOW = 5  # number of samples for quantiles
 SHAPE = 30  # number of samples for the histogram of batch sizes
 QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 COUNTED = ("records_in", "records_out", "batches", "dead_letters")
-TIMED = {"queue_seconds": "queue", "step_seconds": "compute", "commit_seconds": "commit"}
+TIMED = {
+    "queue_seconds": "queue",
+    "step_seconds": "compute",
+    "commit_seconds": "commit",
+    "chat_first_token_seconds": "chat_first_token",
+}
+CHAT_COUNTED = ("chat_tokens", "chat_prompt_tokens", "chat_prefix_hit_tokens")  # of the chat worker alone
+CHAT_GAUGES = ("chat_running", "chat_waiting", "chat_kv_tokens", "chat_kv_limit_tokens")
 
 
 @dataclass
@@ -39,6 +46,8 @@ class LoopFigures:
         rates = metrics_page.rates(before, page, now_s - then_s)
         old = self.pages[max(0, len(self.pages) - 1 - WINDOW)][1]
         self.now = {f"{counter}_per_s": rates.get(counter, 0.0) for counter in COUNTED} | _times(old, page)
+        self.now |= {f"{counter}_per_s": rates[counter] for counter in CHAT_COUNTED if counter in rates}
+        self.now |= {gauge: page.numbers[gauge] for gauge in CHAT_GAUGES if gauge in page.numbers}
         self.batch_rows = metrics_page.between(self.pages[0][1], page, "batch_size")
         return rebalanced
 

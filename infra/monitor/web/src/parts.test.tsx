@@ -11,6 +11,7 @@ import { mediaType, ownFirst, withoutBytes } from "./media";
 import Requests, { lanes, step, streamed } from "./pages/requests";
 import { difference } from "./pages/schemas";
 import { curves } from "./pages/training";
+import { ChatFigures } from "./pages/workers";
 import { leftOut } from "./parts/left_out";
 import { MediaList } from "./parts/media";
 import { Messages } from "./parts/messages";
@@ -502,6 +503,13 @@ describe("parts", () => {
     expect(streamed(records)).toEqual({ text: "abc", tokens: 3, attempts: 2 });
     expect(lanes([...records, other]).map((lane) => lane.length)).toEqual([4, 1]);
     expect(streamed([{ ...other, value: null }])).toEqual({ text: "", tokens: 0, attempts: 0 });
+  });
+
+  it("shows what a chat worker's engine does", () => {
+    const now = { chat_running: 3, chat_kv_tokens: 512, chat_kv_limit_tokens: 1024, chat_prompt_tokens_per_s: 10 };
+    render(<ChatFigures now={{ ...now, chat_prefix_hit_tokens_per_s: 4 }} />);
+    expect(screen.getByText("50 %")).toBeTruthy();
+    expect(screen.getByText("40 %")).toBeTruthy();
   });
 
   it("reads curves from what a run says", () => {

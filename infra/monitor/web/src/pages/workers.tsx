@@ -19,6 +19,8 @@ const SHOWN = [
   "cpu_share",
   "memory_bytes",
   "dead_letters_per_s",
+  "chat_tokens_per_s",
+  "chat_running",
 ];
 
 const READS: Column<[string, EdgeNow]>[] = [
@@ -131,7 +133,9 @@ export default function Workers({ only }: { only: string }) {
               ? "./millrace up --with features"
               : ["drift", "accuracy", "decide", "launch", "rollout"].includes(only)
                 ? "./millrace up --with training"
-                : "./millrace up"
+                : only === "chat"
+                  ? "./millrace up --with chat"
+                  : "./millrace up"
           }
         >
           {only ? `No loop of ${only} runs.` : "No worker runs."}
@@ -164,6 +168,8 @@ function LoopSection({ name, loop, history }: { name: string; loop: LoopNow; his
       ],
       busy: [line("busy_share", "in the step"), line("cpu_share", "processor, of a core")],
       memory: [line("memory_bytes", "resident")],
+      tokens: [line("chat_tokens_per_s", "tokens per second")],
+      answers: [line("chat_running", "answers at once")],
     }),
     [name],
   );
@@ -195,6 +201,7 @@ function LoopSection({ name, loop, history }: { name: string; loop: LoopNow; his
           </Figure>
         ))}
       </dl>
+      {"chat_running" in loop.now && <ChatFigures now={loop.now} />}
       {loop.notes.length > 0 && (
         <ul className="notes" aria-label={`Notes of ${name}`}>
           {loop.notes.map((words) => (
@@ -230,6 +237,28 @@ function LoopSection({ name, loop, history }: { name: string; loop: LoopNow; his
         />
         <Chart title="Busy" unit="share" lines={charts.busy} data={history} of={name} height={120} format={share} />
         <Chart title="Memory" unit="" lines={charts.memory} data={history} of={name} height={120} format={bytes} />
+        {"chat_running" in loop.now && (
+          <>
+            <Chart
+              title="Tokens"
+              unit="tokens/s"
+              lines={charts.tokens}
+              data={history}
+              of={name}
+              height={120}
+              format={perSecond}
+            />
+            <Chart
+              title="Answers"
+              unit=""
+              lines={charts.answers}
+              data={history}
+              of={name}
+              height={120}
+              format={count}
+            />
+          </>
+        )}
       </div>
       <MarkKey />
       <h3>Batch sizes of the last minute</h3>
@@ -239,6 +268,28 @@ function LoopSection({ name, loop, history }: { name: string; loop: LoopNow; his
         <p className="dim">no batch in the last minute</p>
       )}
     </Section>
+  );
+}
+
+/** What a chat worker's engine does: answers at once, tokens, its KV cache, its prefix cache. */
+export function ChatFigures({ now }: { now: Record<string, number> }) {
+  const of = (key: string) => now[key] ?? 0;
+  const prompts = of("chat_prompt_tokens_per_s");
+  return (
+    <dl className="figures">
+      <Figure name="answers at once">{count(of("chat_running"))}</Figure>
+      <Figure name="waiting">{count(of("chat_waiting"))}</Figure>
+      <Figure name="tokens">{perSecond(of("chat_tokens_per_s"))}</Figure>
+      <Figure name="KV cache in use">{share(of("chat_kv_tokens") / Math.max(1, of("chat_kv_limit_tokens")))}</Figure>
+      <Figure name="first token p50 / p99">
+        {"chat_first_token_p50_ms" in now
+          ? `${millis(of("chat_first_token_p50_ms"))} / ${millis(of("chat_first_token_p99_ms"))}`
+          : "–"}
+      </Figure>
+      <Figure name="prompt tokens from the prefix cache">
+        {prompts ? share(of("chat_prefix_hit_tokens_per_s") / prompts) : "–"}
+      </Figure>
+    </dl>
   );
 }
 
