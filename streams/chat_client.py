@@ -31,6 +31,7 @@ from streams.rows import Polled
 from streams.token_stream import StreamedToken, TokenStream
 
 KEPT_STREAMS, KEPT_S = 10_000, 900.0
+SWEEP_S = 10.0
 LAST_TOKENS_S = 10.0  # so long a reader of tokens may be behind that of results
 _LOG = logging.getLogger("millrace.chat")
 
@@ -72,6 +73,7 @@ class ChatStreams:
         self._readable = Readable(CHAT_TOKENS, registry, dict)
         self._streams: OrderedDict[str, Stream] = OrderedDict()  # the one that was read last at the end
         self._lock, self._stopping = Lock(), Event()
+        self._swept_s = clock.monotonic_s()
         self._loop = asyncio.get_running_loop()
         self._thread = Thread(target=self._follow, name="chat tokens", daemon=True)
         self._thread.start()
@@ -79,6 +81,7 @@ class ChatStreams:
     def stream(self, request_id: str) -> Stream:
         """The answer of a request, which need not have begun."""
         with self._lock:
+            self._give_up(self._clock.monotonic_s())
             return self._of(request_id)
 
     async def tokens(self, request_id: str, after: int = 0) -> AsyncIterator[StreamedToken]:
@@ -131,12 +134,19 @@ class ChatStreams:
                 stream.seen_s = now_s
                 self._streams.move_to_end(stream.request_id)
                 changed.add(stream)
-            while self._streams and self._goes(next(iter(self._streams.values())), now_s):
-                self._streams.popitem(last=False)
+            self._give_up(now_s)
         self._loop.call_soon_threadsafe(_wake, changed)
 
-    def _goes(self, stream: Stream, now_s: float) -> bool:
-        return not stream.waiters and (now_s - stream.seen_s > KEPT_S or len(self._streams) > KEPT_STREAMS)
+    def _give_up(self, now_s: float) -> None:
+        """Forget old streams, a tenth of all at a time when there are too many; never one that somebody reads."""
+        if len(self._streams) <= KEPT_STREAMS and now_s - self._swept_s < SWEEP_S:
+            return
+        self._swept_s = now_s
+        over = len(self._streams) - KEPT_STREAMS * 9 // 10 if len(self._streams) > KEPT_STREAMS else 0
+        for request_id, stream in list(self._streams.items()):
+            if not stream.waiters and (over > 0 or now_s - stream.seen_s > KEPT_S):
+                del self._streams[request_id]
+                over -= 1
 
     def close(self) -> None:
         self._stopping.set()

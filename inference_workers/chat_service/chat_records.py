@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from inference_workers.result_records import MAX_TRACEPARENT_BYTES, origin_colum
 from schemas.chat_topics import CHAT_RESULTS, CHAT_TOKENS
 from schemas.codec import Encoder, SchemaIds
 from schemas.encoding import Constant, Input
-from schemas.generated import ChatTokens
+from schemas.generated import ChatToken, ChatTokens
 from schemas.topics import REPLIES
 from streams import headers as h
 from streams.rows import OutRecords, Rows
+
+TOKEN_FIELDS = [field.name for field in fields(ChatTokens)]
 
 
 class ChatRecords:
@@ -28,9 +31,10 @@ class ChatRecords:
         """Keyed by request, which chooses the partition: all parts of an answer are in one, in order."""
         ids = [record.request_id for record in records]
         headers = h.cloud_event(ids, CHAT_TOKENS.record_name, self._worker)
-        return OutRecords(
-            CHAT_TOKENS.name, [one.encode() for one in ids], [self._tokens.encode_one(record) for record in records], headers
-        )
+        columns: dict[str, Input] = {name: [getattr(record, name) for record in records] for name in TOKEN_FIELDS}
+        columns["tokens"] = [[_token(token) for token in record.tokens] for record in records]
+        values = self._tokens.encode(columns, len(records))
+        return OutRecords(CHAT_TOKENS.name, [one.encode() for one in ids], values, headers)
 
     def results(self, rows: Rows, **fields: Any) -> list[OutRecords]:
         """The same answer for all rows: results, and a copy of each for a caller who named a partition of its own."""
@@ -57,6 +61,11 @@ class ChatRecords:
                 )
             )
         return records
+
+
+def _token(token: ChatToken) -> dict[str, Any]:
+    alternatives = [asdict(one) for one in token.alternatives]
+    return {"token": token.token, "text": token.text, "logprob": token.logprob, "alternatives": alternatives}
 
 
 def queue_ms(rows: Rows, started_ms: int) -> float:

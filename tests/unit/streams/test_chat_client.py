@@ -1,0 +1,116 @@
+"""A client's streams of tokens: many readers, each at a position of its own, of what a topic brought so far."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import pytest
+
+from schemas import avro
+from schemas.chat_topics import CHAT_TOKENS
+from schemas.codec import Encoder
+from schemas.errors import MillraceError
+from schemas.generated import ChatToken, ChatTokens
+from streams import chat_client
+from streams.chat_client import Asking, ChatStreams, TokensMissing
+from streams.clock import ManualClock
+from streams.rows import Polled
+from streams.schema_registry import MemoryRegistry
+
+IDS = MemoryRegistry()
+IDS.register(CHAT_TOKENS.subject, avro.schema(CHAT_TOKENS.record_name))
+
+
+class Tail:
+    def __init__(self) -> None:
+        self._parts: SimpleQueue[Polled] = SimpleQueue()
+
+    def put(self, request_id: str, sequence: int, *tokens: int, last: bool = False) -> None:
+        made = tuple(ChatToken(token=token, text=str(token)) for token in tokens)
+        record = ChatTokens(request_id=request_id, attempt=1, sequence=sequence, tokens=made, last=last, finish_reason="stop")
+        self.put_value(Encoder.of(CHAT_TOKENS, IDS).encode_one(record), request_id)
+
+    def put_value(self, value: bytes, key: str = "k") -> None:
+        self._parts.put(Polled([(CHAT_TOKENS.name, 0)], [0], [key.encode()], [value], [None], [0]))
+
+    def wait(self, wait_s: float) -> Polled:
+        try:
+            return self._parts.get(timeout=0.01)
+        except Empty:
+            return Polled()
+
+    def close(self) -> None:
+        return
+
+
+def run(work: Callable[[Tail, ChatStreams], Coroutine[Any, Any, None]], clock: ManualClock | None = None) -> None:
+    async def connected() -> None:
+        tail = Tail()
+        streams = ChatStreams(tail, IDS, clock or ManualClock())
+        try:
+            await asyncio.wait_for(work(tail, streams), 20)
+        finally:
+            streams.close()
+
+    asyncio.run(connected())
+
+
+async def read(streams: ChatStreams, request_id: str, after: int = 0) -> list[int]:
+    return [token.token async for token in streams.tokens(request_id, after)]
+
+
+def test_readers_at_different_positions_read_to_the_end() -> None:
+    async def work(tail: Tail, streams: ChatStreams) -> None:
+        early = asyncio.create_task(read(streams, "r"))
+        tail.put("r", 0, 1, 2)
+        tail.put("other", 0, 9, last=True)
+        tail.put_value(b"no record")
+        tail.put("r", 2, 3)
+        tail.put("r", 3, 4, last=True)
+        assert await early == [1, 2, 3, 4]
+        assert await read(streams, "r", after=3) == [4]
+        assert await read(streams, "other") == [9]
+
+    run(work)
+
+
+def test_a_gap_is_an_error_and_not_a_text_with_a_hole() -> None:
+    async def work(tail: Tail, streams: ChatStreams) -> None:
+        tail.put("r", 2, 3, last=True)
+        with pytest.raises(TokensMissing, match="from position 0"):
+            await read(streams, "r")
+
+    run(work)
+
+
+def test_old_streams_are_given_up_but_those_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_client, "KEPT_STREAMS", 2)
+
+    async def work(tail: Tail, streams: ChatStreams) -> None:
+        reading = asyncio.create_task(read(streams, "a"))
+        await asyncio.sleep(0)
+        for name in ("a", "b", "c", "d"):
+            tail.put(name, 0, 1)
+        tail.put("last", 0, last=True)
+        assert await read(streams, "last") == []
+        assert streams.stream("a").known and streams.stream("last").known
+        assert not streams.stream("b").known
+        tail.put("a", 1, 2, last=True)
+        assert await reading == [1, 2]
+
+    run(work)
+
+
+def test_a_result_without_tokens_ends_its_stream_with_its_error() -> None:
+    async def work(tail: Tail, streams: ChatStreams) -> None:
+        async def fails() -> dict[str, Any]:
+            raise MillraceError("nobody answers")
+
+        asking = Asking("r", streams, asyncio.ensure_future(fails()))
+        with pytest.raises(MillraceError, match="nobody answers"):
+            [token async for token in asking]
+
+    run(work)
