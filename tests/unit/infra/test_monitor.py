@@ -18,7 +18,6 @@ from infra.monitor import app, grafana, letters, pipeline, prometheus, safety, t
 from infra.monitor.reading.tails import Hub, Listener
 from infra.monitor.watching import drift_watches, model_timeline
 from infra.monitor.watching.figures_history import Ends, History, Samples
-from infra.monitor.watching.loop_figures import LoopFigures
 from infra.monitor.watching.snapshot import EdgeNow, GroupNow, Snapshot
 from infra.monitor.watching.story import Story
 from infra.records import topics_of_requests
@@ -77,21 +76,6 @@ def _page(metrics: Metrics) -> metrics_page.Page:
     registry = CollectorRegistry()
     registry.register(metrics)
     return metrics_page.parse(generate_latest(registry).decode())
-
-
-def test_a_chat_worker_has_the_figures_of_its_engine() -> None:
-    metrics, figures = Metrics(worker="w", task="chat"), LoopFigures()
-    metrics.add("chat_tokens", 10)
-    metrics.set("chat_running", 3)
-    figures.look(_page(metrics), 1, 0.0)
-    metrics.add("chat_tokens", 40)
-    metrics.observe("chat_first_token_seconds", 0.2)
-    figures.look(_page(metrics), 1, 2.0)
-    assert (figures.now["chat_running"], figures.now["chat_tokens_per_s"]) == (3, 20)
-    assert 100 <= figures.now["chat_first_token_p50_ms"] <= 250
-    plain = LoopFigures()
-    plain.look(_page(Metrics(worker="w", task="t")), 1, 0.0)
-    assert not [name for name in plain.now if name.startswith("chat")]
 
 
 def test_a_page_is_read_as_it_was_written() -> None:
