@@ -26,7 +26,6 @@ from infra.settings import ROOT
 from schemas.catalogue import consumption
 from schemas.codec import Decoder, Encoder, read_any
 from schemas.encoding import Constant
-from schemas.topics import TASKS
 from streams import headers as h
 from streams.client import connect
 from streams.clock import SystemClock
@@ -266,7 +265,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=whole(), default=3)
     parser.add_argument("--seconds", type=real(above=True), default=5.0)
-    parser.add_argument("--only", choices=[taken.group for taken in TASKS])
+    parser.add_argument("--only", choices=list(COUNT))
     parser.add_argument("--raw", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.raw:
@@ -276,9 +275,9 @@ def main() -> None:
     figures: list[dict[str, Any]] = []
     with servers() as (bootstrap, registry):
         provision(KafkaAdmin(KafkaAddress(bootstrap=bootstrap)), Registry(registry))
-        for taken in TASKS:
-            if chosen.only in (None, taken.group):
-                figures += bench(bootstrap, registry, taken.group, chosen.rounds, chosen.seconds, load_before, COUNT[taken.group])
+        for task, count in COUNT.items():
+            if chosen.only in (None, task):
+                figures += bench(bootstrap, registry, task, chosen.rounds, chosen.seconds, load_before, count)
     report("tasks", figures, load_before, chosen.json)
 
 
