@@ -122,7 +122,10 @@ class Llama:
         """weights: by the names of the Hugging Face layout, on the device of the model. Raises ModelRefused if one is missing."""
         self._operations = operations
         try:
-            self._embedding = weights["model.embed_tokens.weight"].to(dtype)
+            self._embedding, self._dtype = (
+                weights["model.embed_tokens.weight"].clone(),
+                dtype,
+            )  # of its own: not a view of the file
             self._layers = [_layer(weights, f"model.layers.{n}.", linear, dtype) for n in range(config.layers)]
             self._norm = weights["model.norm.weight"].to(dtype)
             self._head = linear(weights["model.embed_tokens.weight" if config.tied else "lm_head.weight"])
@@ -133,7 +136,7 @@ class Llama:
     def logits(self, step: StepRows) -> npt.NDArray[np.float32]:
         """Logits of the wanted rows, float32 (m, vocabulary). Writes keys and values of all rows to the cache."""
         operations, device = self._operations, self._embedding.device
-        x = self._embedding[torch.from_numpy(step.tokens).to(device)]
+        x = self._embedding[torch.from_numpy(step.tokens).to(device)].to(self._dtype)
         for number, layer in enumerate(self._layers):
             attended = operations.attend(number, layer.qkv(operations.norm(x, layer.norm_in)), step)
             x += layer.out(attended)

@@ -18,6 +18,7 @@ from inference_workers.chat.constraint import Constraints
 from inference_workers.chat.continuous import ContinuousEngine
 from inference_workers.chat.conversation import ChatTemplate
 from inference_workers.chat.engine import Engine
+from inference_workers.chat.large_pages import use_large_pages
 from inference_workers.chat.linears import Dense, Half, Int8, Linear
 from inference_workers.chat.llama import Llama, LlamaConfig, Operations, StepRows
 from inference_workers.chat.operations import CpuOperations, TorchOperations
@@ -43,9 +44,10 @@ def load(folder: Path, settings: EngineSettings, clock: Clock) -> ChatModel:
     raw = _json(folder / "config.json")
     config = LlamaConfig.read(raw)
     template = JinjaChatTemplate(folder, settings.max_prompt_characters)
-    weights = _weights(folder, device)
     ends = _ends(folder, raw, template.end)
-    network = _network(config, weights, settings, device, template)
+    network = _network(config, _weights(folder, device), settings, device, template)
+    if device.type == "cpu":
+        use_large_pages()
     engine = ContinuousEngine(
         network,
         settings,

@@ -10,11 +10,9 @@ from inference_workers.chat import cpu_kernels
 from inference_workers.chat.llama import LlamaConfig, StepRows
 
 
-def empty_cache(config: LlamaConfig, blocks: int, block_tokens: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Keys and values of all blocks, zeros (2, layers, blocks, kv_heads, block_tokens, head_width). On Linux memory is taken as blocks
-    are first used."""
-    shape = (2, config.layers, blocks, config.kv_heads, block_tokens, config.head_width)
-    return torch.zeros(shape, dtype=dtype, device=device)
+def cache_shape(config: LlamaConfig, blocks: int, block_tokens: int) -> tuple[int, ...]:
+    """Of keys and values of all blocks: (2, layers, blocks, kv_heads, block_tokens, head_width)."""
+    return (2, config.layers, blocks, config.kv_heads, block_tokens, config.head_width)
 
 
 class CpuOperations:
@@ -22,7 +20,8 @@ class CpuOperations:
 
     def __init__(self, config: LlamaConfig, blocks: int, block_tokens: int) -> None:
         self._config = config
-        self._keys, self._values = empty_cache(config, blocks, block_tokens, torch.float32, torch.device("cpu")).numpy()
+        # NumPy asks Linux for large pages, and memory is taken as blocks are first used.
+        self._keys, self._values = np.zeros(cache_shape(config, blocks, block_tokens), np.float32)
         self._cosine, self._sine = (part.numpy() for part in config.rotations())
 
     def norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -52,7 +51,7 @@ class TorchOperations:
 
     def __init__(self, config: LlamaConfig, blocks: int, block_tokens: int, dtype: torch.dtype, device: torch.device) -> None:
         self._config, self._size = config, block_tokens
-        self._keys, self._values = empty_cache(config, blocks, block_tokens, dtype, device)
+        self._keys, self._values = torch.zeros(cache_shape(config, blocks, block_tokens), dtype=dtype, device=device)
         self._cosine, self._sine = (torch.cat([part, part], 1).to(device, dtype) for part in config.rotations())
 
     def norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
