@@ -78,7 +78,7 @@ def _network(
     blocks, size = settings.kv_tokens // settings.block_tokens, settings.block_tokens
     operations: Operations
     if device.type == "cpu" and dtype is torch.float32:
-        operations = CpuOperations(config, blocks, size)
+        operations = CpuOperations(config, blocks, size, settings.torch_threads)
     else:
         operations = TorchOperations(config, blocks, size, dtype, device)
     makers: dict[Weights, Callable[[], Callable[[torch.Tensor], Linear]]] = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,8 +21,9 @@ def cache_shape(config: LlamaConfig, blocks: int, block_tokens: int) -> tuple[in
 class CpuOperations:
     """float32. Every row is computed alone: see cpu_kernels."""
 
-    def __init__(self, config: LlamaConfig, blocks: int, block_tokens: int) -> None:
-        self._config = config
+    def __init__(self, config: LlamaConfig, blocks: int, block_tokens: int, threads: int = 1) -> None:
+        self._config, self._threads = config, threads
+        self._pool = ThreadPoolExecutor(threads - 1, "attention") if threads > 1 else None
         # NumPy asks Linux for large pages, and memory is taken as blocks are first used.
         self._keys, self._values = np.zeros(cache_shape(config, blocks, block_tokens), np.float32)
         self._cosine, self._sine = (part.numpy() for part in config.rotations())
@@ -36,7 +40,15 @@ class CpuOperations:
         parts = qkv.numpy().reshape(len(qkv), -1, config.head_width)
         out = np.empty((len(qkv), config.heads, config.head_width), np.float32)
         cpu_kernels.store(parts, self._cosine, self._sine, step.rows, step.tables, keys, values)
-        cpu_kernels.attend(parts, step.rows, step.tables, keys, values, out, 0, len(qkv))
+        first, *others = _equal_work(step.rows, self._threads)
+        waits = [
+            self._pool.submit(cpu_kernels.attend, parts, step.rows, step.tables, keys, values, out, *span)
+            for span in others
+            if self._pool
+        ]
+        cpu_kernels.attend(parts, step.rows, step.tables, keys, values, out, *first)
+        for wait in waits:
+            wait.result()
         return torch.from_numpy(out.reshape(len(qkv), -1))
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
@@ -85,6 +97,15 @@ class TorchOperations:
         """(n, 2 * inner) to (n, inner)."""
         left, right = gate_up.chunk(2, 1)
         return torch.nn.functional.silu(left) * right
+
+
+def _equal_work(rows: npt.NDArray[np.int32], parts: int) -> list[tuple[int, int]]:
+    """First and last row (exclusive) of each part: a row's work is its position. rows: int32 (n, 2)."""
+    if parts == 1 or len(rows) < 2 * parts:
+        return [(0, len(rows))]
+    work = np.cumsum(rows[:, 1] + 1)
+    cuts = [0, *(int(np.searchsorted(work, work[-1] * part / parts)) for part in range(1, parts)), len(rows)]
+    return list(pairwise(cuts))
 
 
 def _turn(x: torch.Tensor) -> torch.Tensor:

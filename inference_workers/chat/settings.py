@@ -19,7 +19,7 @@ class Weights(Enum):
 @dataclass(frozen=True)
 class EngineSettings:
     weights: Weights = setting(Weights.AUTO, "auto, float32, bfloat16, float16 or int8: how weights are kept in memory")
-    torch_threads: int = setting(1, "threads of the model on a CPU", 1, 256)
+    torch_threads: int = setting(1, "threads of the model on a CPU; answers do not depend on it", 1, 256)
     max_running: int = setting(32, "maximum number of answers that are made at once", 1, 4_096)
     max_waiting: int = setting(
         256, "maximum number of requests in the queue; more are refused with a time to retry", 1, 1_000_000
