@@ -58,6 +58,8 @@ def run(which: str, asked: Program) -> dict[str, Any]:
     if done.returncode != 0:
         raise SystemExit(f"{which} failed: {done.stderr.strip()[-2000:]}")
     printed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if printed["tokens"] != sum(job["tokens"] for job in asked["jobs"]):
+        raise SystemExit(f"{which} made {printed['tokens']} tokens, and was asked for others")
     printed["tokens_s"] = printed["tokens"] / printed["seconds"]
     printed["load"] = os.getloadavg()[0]
     say(f"  {which:<10} {asked.get('weights', ''):<8} {printed['tokens_s']:8.1f} tokens/s, load {printed['load']:.1f}")

@@ -285,3 +285,20 @@ def _budget_engine(folder: Path) -> Any:
     if folder not in _ENGINES:
         _ENGINES[folder] = chat_model(folder, kv_tokens=128).engine
     return _ENGINES[folder]
+
+
+def test_equal_blocks_after_different_beginnings_are_not_shared(folder: Path) -> None:
+    shared = PROMPTS[5]
+    asked = [generation(number, (*PROMPTS[6][number * 8 : number * 8 + 8], *shared)) for number in range(3)]
+    engine = chat_model(folder).engine
+    assert [ids(run(engine, one)) for one in asked] == [alone(folder, [one]) for one in asked]
+    assert engine.figures().prefix_hit_tokens == 0
+
+
+def test_an_urgent_long_prompt_takes_what_the_others_leave(folder: Path) -> None:
+    """Its priority counts for its admission; once admitted, it does not keep others from their tokens."""
+    engine = chat_model(folder, step_tokens=16).engine
+    engine.add(generation(0, PROMPTS[0], max_tokens=30))
+    engine.step()
+    engine.add(dataclasses.replace(generation(1, PROMPTS[7]), priority=5))
+    assert [[event.request_id for event in engine.step()] for _ in range(8)] == [["r0"]] * 8
