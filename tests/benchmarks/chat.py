@@ -201,7 +201,7 @@ def main() -> None:
     chosen = parser.parse_args()
     home = Path(os.environ.get("MILLRACE_HOME", ".millrace"))
     load_before = os.getloadavg()[0]
-    done = subprocess.run([sys.executable, "-m", "inference_workers", "fetch", MODEL], cwd=ROOT, check=False)
+    done = subprocess.run([sys.executable, "-m", "inference_workers", "fetch", MODEL], cwd=ROOT, check=False, stdout=sys.stderr)
     if done.returncode != 0:
         raise SystemExit(f"{MODEL} could not be fetched")
     folder = home / "models" / "packages" / MODEL
