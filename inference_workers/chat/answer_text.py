@@ -50,10 +50,11 @@ class AnswerText:
     def _given(self, new: str) -> str:
         """What of the text so far is certain."""
         open_text = self._held + new
-        ends = [at for stop in self._stops if (at := open_text.find(stop)) >= 0]
+        # (end, start) of each: the one that is whole first counts, however the text is cut into tokens
+        ends = [(at + len(stop), at) for stop in self._stops if (at := open_text.find(stop)) >= 0]
         if ends:
             self.stopped = True
-            given, self._held = open_text[: min(ends)], ""
+            given, self._held = open_text[: min(ends)[1]], ""
         else:
             keep = max((_overlap(open_text, stop) for stop in self._stops), default=0)
             given, self._held = open_text[: len(open_text) - keep], open_text[len(open_text) - keep :]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -129,8 +129,11 @@ def test_bytes_that_are_no_character_do_not_hold_back_the_rest(template: JinjaCh
 @given(
     text=st.text(alphabet="abé漢🎉", max_size=30), stops=st.lists(st.text(alphabet="abé漢", min_size=1, max_size=4), max_size=3)
 )
-def test_the_answer_is_the_text_before_the_first_stop(template: JinjaChatTemplate, text: str, stops: list[str]) -> None:
+@example(text="aba", stops=["b", "aba"])
+def test_the_answer_is_the_text_before_the_stop_that_is_whole_first(
+    template: JinjaChatTemplate, text: str, stops: list[str]
+) -> None:
     _, answer = pieces(template, template.plain(text), *stops)
-    first = min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
-    assert answer.text == text[:first]
-    assert answer.stopped == (first is not None)
+    ends = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
+    assert answer.text == (text[: min(ends)[1]] if ends else text)
+    assert answer.stopped == bool(ends)
