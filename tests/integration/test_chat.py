@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -134,8 +135,8 @@ async def _cancelled(chat: ChatClient, number: int) -> dict[str, Any]:
 # --- the door ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def door(servers: Servers, workers: ChatWorkers) -> Iterator[str]:
+@contextmanager
+def open_door(servers: Servers) -> Iterator[str]:
     port = processes.free_port()
     env = {"MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry, "PYTHONPATH": str(ROOT)}
     with (servers.folder / "door.log").open("ab") as log:
@@ -150,8 +151,14 @@ def door(servers: Servers, workers: ChatWorkers) -> Iterator[str]:
         until(lambda: local_http.page_answers(f"http://127.0.0.1:{port}/health"), 30, "the door")
         yield f"http://127.0.0.1:{port}"
     finally:
-        child.terminate()
+        child.kill()  # a door keeps nothing that another could not read
         child.wait(10)
+
+
+@pytest.fixture(scope="module")
+def door(servers: Servers, workers: ChatWorkers) -> Iterator[str]:
+    with open_door(servers) as address:
+        yield address
 
 
 ASKED: dict[str, Any] = {
@@ -190,7 +197,7 @@ def test_openais_client_talks_with_the_door(door: str) -> None:
         client.embeddings.create(model="none", input="x")
 
 
-def test_a_stream_that_was_cut_is_picked_up_again_by_its_id(door: str) -> None:
+def test_a_stream_that_was_cut_is_picked_up_again_by_its_id_at_any_door(servers: Servers, door: str) -> None:
     def events(lines: Iterator[str], most: int = 10_000) -> list[tuple[int, dict[str, Any]]]:
         found, position = [], 0
         for line in lines:
@@ -217,6 +224,11 @@ def test_a_stream_that_was_cut_is_picked_up_again_by_its_id(door: str) -> None:
     assert text(first) + text(rest) == text(complete)
     assert [one["choices"][0]["finish_reason"] for _, one in rest if one["choices"]][-1] is not None
     assert httpx.get(f"{door}/v1/chat/completions/none/events").status_code == 404
+    with open_door(servers) as another:
+        path = f"{another}/v1/chat/completions/{chunk['id']}/events?after={position}"
+        until(lambda: httpx.get(path, timeout=60).status_code == 200, 30, "a door that read what was there before it")
+        with httpx.stream("GET", path, timeout=60) as answer:
+            assert text(first) + text(events(answer.iter_lines())) == text(complete)
 
 
 def test_the_door_refuses_other_hosts_and_what_is_no_request(door: str) -> None:
