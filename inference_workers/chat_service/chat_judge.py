@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from schemas.errors import MillraceError
 from streams.client import Client, connect
+from streams.clock import SystemClock
 from streams.ids import uuid7
 
 TASK = "moderation"
@@ -58,7 +59,9 @@ class Moderation:
 
     async def _judge(self, key: str, text: str) -> None:
         try:
-            verdict = await self._client.request(TASK, {"content_id": f"chat-{uuid7(0)}", "text": text}, deadline_ms=LIMIT_MS)
+            verdict = await self._client.request(
+                TASK, {"content_id": f"chat-{uuid7(SystemClock().now_ms())}", "text": text}, deadline_ms=LIMIT_MS
+            )
             self._judged.append(_of(key, verdict))
         except MillraceError as error:
             self._judged.append(Judged(key, error=f"{error.code}: {error}"))

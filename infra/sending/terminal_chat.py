@@ -17,6 +17,7 @@ from infra.settings import StackSettings
 from schemas.errors import MillraceError
 from schemas.vocabulary import FinishReason
 from streams.chat_client import ChatClient, connect_chat
+from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.terminal_text import visible
 
@@ -41,7 +42,7 @@ class Conversation:
 def run(settings: StackSettings, system: str | None, options: dict[str, Any], deadline_ms: int) -> int:
     """0 if every question was answered. Ends at the end of standard input, and at Ctrl-C while no answer is made."""
     address, registry = addresses(settings)
-    options = {**options, "conversation_id": uuid7(0)}
+    options = {**options, "conversation_id": uuid7(SystemClock().now_ms())}
     talk = Conversation(options, [{"role": "system", "content": system}] if system else [])
     with _background(lambda: _connected(address.bootstrap, registry.url)) as (chat, call):
         if console.out.is_terminal:
