@@ -10,15 +10,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from feature_jobs.settings import FeatureSettings
 from schemas.durations import DAY_MS
 from schemas.errors import BadSettings, MillraceError
-from schemas.features import VIEWS, Kind, view_of
+from schemas.features import RECENT, USER, VIEWS, Kind, view_of
 from streams.clock import SystemClock
 from streams.process.arguments import real, whole
 from streams.process.settings import load
+
+if TYPE_CHECKING:
+    from processors.features.online_store import OnlineStore
+    from processors.features.recent_events import Event
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--seconds", type=real(), default=60.0)
     make.add_argument("--days", type=real(0.0, 6.9), default=0.0, help="send this many past days first, at once; at most 6.9")
     make.add_argument("--seed", type=whole(0), default=7)
+    shop = command("shop", _shop, "shop traffic until it is stopped; its people ask for recommendations and react to them")
+    shop.add_argument("--users", type=whole(), default=2_000)
+    shop.add_argument("--items", type=whole(), default=500)
+    shop.add_argument("--rate", type=real(above=True), default=5.0, help="events per second, on average over a day")
+    shop.add_argument("--past-events", type=whole(0), default=40_000, help="events of the last two days, if there are none yet")
+    shop.add_argument("--ask-share", type=real(0.0, 1.0), default=0.5, help="share of visits that ask for recommendations")
+    shop.add_argument("--seed", type=whole(0), default=7)
     again = command("replay", _replay, "MovieLens 100k on user-events-v1, in event time")
     again.add_argument("--data", required=True, type=Path)
     again.add_argument("--speed", type=real(above=True), default=1_000_000.0)
@@ -113,18 +124,23 @@ def _get(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
     store = RedisStore(settings.redis, 5.0)
     names = [feature.name for feature in view.features]
     served = unpack(view, store.read(view, chosen.ids), names, now_ms, GRACE_MS)
+    recents = _recent(store, chosen.ids) if view is USER else [[] for _ in chosen.ids]
     for row, entity in enumerate(chosen.ids):
         state = Freshness(int(served.state[row])).name.lower()
         values = {name: _plain(served.values[name][row]) for name in names}
         age_s = None if not served.event_ms[row] else (now_ms - int(served.event_ms[row])) / 1000
         if chosen.json:
             said = {"entity": entity, "view": view.name, "state": state, "event_age_s": age_s, "values": values}
+            said["recent"] = [{"item": item, "kind": kind, "at_ms": at_ms} for at_ms, item, kind in recents[row]]
             print(
                 json.dumps(said | {"changed_ms": int(served.changed_ms[row]), "valid_until_ms": int(served.valid_until_ms[row])})
             )
             continue
+        if recents[row]:
+            newest = ", ".join(f"{kind} {item} {(now_ms - at_ms) / 1000:.0f} s ago" for at_ms, item, kind in recents[row][:5])
+            print(f"{view.entity} {entity}  {len(recents[row])} recent events: {newest}")
         if state == "missing":
-            print(f"{view.entity} {entity}: nothing is known")
+            print(f"{view.entity} {entity}: {'no other feature' if recents[row] else 'nothing'} is known")
             continue
         until_s = (int(served.valid_until_ms[row]) - now_ms) / 1000
         ends = f"a tile leaves a window in {until_s:.0f} s" if until_s < 30 * 86_400 else "no tile in any window"
@@ -133,6 +149,16 @@ def _get(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
         print(f"{view.entity} {entity}  {state}  {last}, written {written_s:.1f} s ago, {ends}")
         _print_values(view.features, values)
     return 0 if all(state != Freshness.MISSING for state in served.state.tolist()) else 1
+
+
+def _recent(store: OnlineStore, users: Sequence[str]) -> list[list[Event]]:
+    """The last events of each user, newest first."""
+    from processors.features.feature_blob import unpack
+    from processors.features.recent_events import from_text
+
+    (name,) = (feature.name for feature in RECENT.features)
+    texts = unpack(RECENT, store.read(RECENT, users), [name], 0, 0).values[name]
+    return [from_text(str(text))[::-1] for text in texts]
 
 
 def _clear(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
@@ -281,6 +307,24 @@ def _generate(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
             sender, World(chosen.users, chosen.items, chosen.seed, visits=1), chosen.rate, chosen.seconds, clock, said
         )
     print(f"{sent} events of {chosen.users} people and {chosen.items} items")
+    return 0
+
+
+def _shop(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
+    from feature_jobs.traffic.generator import World
+    from feature_jobs.traffic.shop import Shop
+    from schemas.topics import RECOMMENDATION_RESULTS, USER_EVENTS
+    from streams.kafka.admin import KafkaAdmin
+    from streams.kafka.broadcast import KafkaBroadcast
+    from streams.schema_registry import Registry
+
+    clock, address = SystemClock(), settings.address()
+    results = KafkaBroadcast(address, RECOMMENDATION_RESULTS.name, clock, "end")
+    world, visits = World(chosen.users, chosen.items, chosen.seed), clock.now_ms() // 1000
+    shop = Shop(world, _sender(settings, "shop"), results, Registry(settings.registry), clock, chosen.ask_share, visits)
+    ends = KafkaAdmin(address).ends([(USER_EVENTS.name, number) for number in range(USER_EVENTS.partitions)])
+    shop.open(0 if any(ends.values()) else chosen.past_events)
+    shop.run(World(chosen.users, chosen.items, chosen.seed, visits), chosen.rate)
     return 0
 
 

@@ -7,12 +7,12 @@ A declared task is made by its kind, a file in `kinds/`, or by code of somebody'
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
@@ -90,7 +90,7 @@ class Prepared:
 
 
 class Task(Protocol):
-    """A task may also have `optional_models`, names of models: see the function of that name."""
+    """A task may also have `optional_models` and `take_items`: see the functions of these names."""
 
     name: str
     consumption: Consumption
@@ -116,6 +116,24 @@ def optional_models(task: Task) -> Sequence[str]:
     """The models that a task does without until a setting or an update names a version of them."""
     names: Sequence[str] = getattr(task, "optional_models", ())
     return names
+
+
+class ItemChange(NamedTuple):
+    """The newest record of an item in `items-v1`. title, category: None if the item was removed."""
+
+    item_id: str
+    title: str | None = None
+    category: str | None = None
+    price_cents: int | None = None
+
+
+TakeItems = Callable[[Any, Sequence[ItemChange]], None]
+
+
+def take_items(task: Task) -> TakeItems | None:
+    """How a task gives a backend of its own the items that came, changed or were removed; None if it does not know items."""
+    take: TakeItems | None = getattr(task, "take_items", None)
+    return take
 
 
 KIND_MODULES: Mapping[TaskKind, str] = {

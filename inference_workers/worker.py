@@ -6,7 +6,7 @@ The loop (`streams/loop/loop.py`) passes batches in and commits the outcomes; th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -62,6 +62,18 @@ class Models(Protocol):
     def report(self) -> Report: ...
 
 
+class Items(Protocol):
+    """The items that a task knows: `served/followed_items.py` follows them from their topic."""
+
+    def poll(self) -> None: ...
+
+    def bring_up(self, versions: Iterable[Version]) -> None:
+        """Give each version the changes that it lacks. Called between batches only."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class TaskProcessor(Processor):
     """Runs a task in the loop. Pure except for models, media, features, clock and metrics."""
 
@@ -75,8 +87,9 @@ class TaskProcessor(Processor):
         clock: Clock,
         worker: str,
         metrics: Metrics,
+        items: Items | None = None,
     ) -> None:
-        self._task, self._models, self._media, self._enrich = task, models, media, enrich
+        self._task, self._models, self._media, self._enrich, self._items = task, models, media, enrich, items
         self._clock, self._metrics = clock, metrics
         self._decoder = Decoder.of(task.consumption.topic, registry, MAX_VALUES)
         self._records = ResultRecords(task, registry, worker)
@@ -98,6 +111,8 @@ class TaskProcessor(Processor):
             return outcomes
         requests = Requests(rows, enriched, started_ms)
         with self._models.batch() as batch:
+            if self._items is not None:
+                self._items.bring_up(batch.versions())
             for which, versions in batch.arms(rows.keys, rows.request_ids):
                 outcomes += self._by_arm(batch, requests.take(which), batch.without_failed(versions))
         return outcomes
@@ -183,12 +198,16 @@ class TaskProcessor(Processor):
 
     def tick(self) -> None:
         self._models.follow()
+        if self._items is not None:
+            self._items.poll()
 
     def report(self) -> Report:
         return self._models.report()
 
     def close(self) -> None:
         self._media.close()
+        if self._items is not None:
+            self._items.close()
 
 
 def finite(prediction: Prediction) -> Prediction:

@@ -8,9 +8,10 @@ import os
 from collections.abc import Callable, Sequence
 
 from inference_workers.failpoints import kill_at, kill_on
+from inference_workers.served.followed_items import FollowedItems
 from inference_workers.served.served_models import ServedModels
 from inference_workers.settings import MediaSettings, WorkerSettings
-from inference_workers.task import Task, find_task
+from inference_workers.task import Task, Version, find_task, take_items
 from inference_workers.worker import TaskProcessor
 from processors.features.enrich import Enrich
 from processors.features.online_store import RedisStore
@@ -18,9 +19,10 @@ from schemas.catalogue import declaration
 from schemas.chat_topics import CHAT
 from schemas.codec import SchemaIds
 from schemas.errors import BadSettings
-from schemas.topics import MODEL_UPDATES
+from schemas.topics import ITEMS, MODEL_UPDATES
 from streams.clock import Clock, SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
 from streams.loop.batching import BatchLimits, CostLine
 from streams.loop.limits import LoopLimits
 from streams.loop.loop import Loop
@@ -44,8 +46,7 @@ def suspect_step(task_name: str, settings: WorkerSettings, worker: str) -> Batch
     follows the updates of models itself, before each record."""
     configure_logging(settings.log_json)
     task, registry, clock, metrics = find_task(task_name), Registry(settings.registry), SystemClock(), Metrics()
-    updates = KafkaBroadcast(settings.address(), MODEL_UPDATES.name, clock)
-    models = ServedModels(task, updates, registry, clock, worker, metrics, _drop, settings.sources())
+    models, items = _models_and_items(task, settings, settings.address(), registry, clock, worker, metrics, _drop)
 
     def by_announced_versions(process: Process) -> Process:
         def caught_up(rows: Rows) -> list[Outcome]:
@@ -54,7 +55,7 @@ def suspect_step(task_name: str, settings: WorkerSettings, worker: str) -> Batch
 
         return caught_up
 
-    processor = _processor(task, models, settings.redis, registry, clock, worker, metrics)
+    processor = _processor(task, models, items, settings.redis, registry, clock, worker, metrics)
     return BatchStep(processor, clock, CostLine(), around=lambda process: kill_on(os.environ, by_announced_versions(process)))
 
 
@@ -62,14 +63,40 @@ def _drop(records: OutRecords) -> None:
     """A quarantine child writes no acknowledgements; its parent does."""
 
 
+def _models_and_items(
+    task: Task,
+    settings: WorkerSettings,
+    address: KafkaAddress,
+    registry: SchemaIds,
+    clock: Clock,
+    worker: str,
+    metrics: Metrics,
+    report: Callable[[OutRecords], None],
+) -> tuple[ServedModels, FollowedItems | None]:
+    """The items first: a version gets them before it answers."""
+    take, items = take_items(task), None
+    if take is not None:
+        items = FollowedItems(KafkaBroadcast(address, ITEMS.name, clock), registry, clock, metrics, take)
+    updates = KafkaBroadcast(address, MODEL_UPDATES.name, clock)
+    complete: Callable[[Version], None] = (lambda version: None) if items is None else lambda version: items.bring_up([version])
+    return ServedModels(task, updates, registry, clock, worker, metrics, report, settings.sources(), complete), items
+
+
 def _processor(
-    task: Task, models: ServedModels, redis: str, registry: SchemaIds, clock: Clock, worker: str, metrics: Metrics
+    task: Task,
+    models: ServedModels,
+    items: FollowedItems | None,
+    redis: str,
+    registry: SchemaIds,
+    clock: Clock,
+    worker: str,
+    metrics: Metrics,
 ) -> TaskProcessor:
     media = load(MediaSettings, os.environ, task.name).reader()
     if task.reads_media:
         media.start()
     enrich = Enrich(task.needs, RedisStore(redis) if task.needs else None, clock, metrics)
-    return TaskProcessor(task, models, media, enrich, registry, clock, worker, metrics)
+    return TaskProcessor(task, models, media, enrich, registry, clock, worker, metrics, items)
 
 
 def plan(
@@ -87,11 +114,9 @@ def plan(
         return shares.shared(task.name, guarded) if shares is not None else guarded
 
     def build(given: Surroundings) -> Step:
-        updates = KafkaBroadcast(given.address, MODEL_UPDATES.name, given.clock)
-        models = ServedModels(
-            task, updates, given.registry, given.clock, given.worker, given.metrics, given.side.produce, settings.sources()
-        )
-        processor = _processor(task, models, settings.redis, given.registry, given.clock, given.worker, given.metrics)
+        parts = given.registry, given.clock, given.worker, given.metrics
+        models, items = _models_and_items(task, settings, given.address, *parts, given.side.produce)
+        processor = _processor(task, models, items, settings.redis, *parts)
         return BatchStep(processor, given.clock, given.line, around=around)
 
     return LoopPlan(

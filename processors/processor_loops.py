@@ -1,5 +1,5 @@
 """Wires the processors: `policy` (verdicts to actions), `decisions` (reviewers' labels to actions), `timely` (labels that are in
-time for the join with predictions) and `validate` (events to valid events)."""
+time for the join with predictions), `validate` (events to valid events) and `attribution` (labels of recommendations)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from processors.features.validate import Validation
 from processors.moderation.cleaner import Cleaner
 from processors.moderation.policy import Rules, action_of, action_of_review
 from processors.moderation.timely_labels import is_timely
+from processors.recommendation.attribution_step import AttributionStep
 from processors.settings import ProcessorSettings
 from schemas.durations import DAY_MS
 from schemas.topic_kinds import Consumption
-from schemas.topics import DECISIONS, POLICY, TIMELY, USER_EVENTS, USER_EVENTS_VALID, VALIDATE
+from schemas.topics import ATTRIBUTION, DECISIONS, POLICY, TIMELY, USER_EVENTS, USER_EVENTS_VALID, VALIDATE
 from streams.claim_checks import ClaimChecks
 from streams.clock import SystemClock
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.readback import first_times, since
 from streams.loop.limits import LoopLimits
 from streams.loop.loop import Loop
@@ -29,6 +32,7 @@ from streams.process.record_processor import Function, RecordProcessor
 from streams.process.settings import load
 from streams.process.shell import configure_logging, serve, slot_name
 from streams.process.wiring import Build, LoopPlan, Surroundings, make_loop
+from streams.rows import Place
 
 
 def plans(settings: ProcessorSettings) -> dict[str, LoopPlan]:
@@ -46,6 +50,12 @@ def plans(settings: ProcessorSettings) -> dict[str, LoopPlan]:
         "decisions": _plan(DECISIONS, _function(DECISIONS, decisions)),
         "timely": _plan(TIMELY, _timely),
         "validate": _plan(VALIDATE, lambda given: _validation(settings, given)),
+        "attribution": LoopPlan(
+            consumption=ATTRIBUTION,
+            build=lambda given: _attribution(settings, given),
+            kind="processor",
+            limits=LoopLimits(look_ahead_records=60_000, look_ahead_bytes=256 * 1024 * 1024),  # answers wait for their window
+        ),
     }
 
 
@@ -84,9 +94,21 @@ def _validation(settings: ProcessorSettings, given: Surroundings) -> Step:
     return given.step(Validation(given.registry, given.worker, given.metrics, seen, read_back, settings.max_replay_days * DAY_MS))
 
 
+def _attribution(settings: ProcessorSettings, given: Surroundings) -> Step:
+    address, clock, topic = given.address, given.clock, USER_EVENTS_VALID
+    admin, window_ms = KafkaAdmin(address), int(settings.attribution_window_s * 1000)
+
+    def read_events(offsets: Mapping[Place, int]) -> KafkaBroadcast:
+        first_ms = min(first_times(address, offsets, clock).values(), default=clock.now_ms())
+        starts = admin.offsets_at([(topic.name, number) for number in range(topic.partitions)], first_ms)
+        return KafkaBroadcast(address, topic.name, clock, starts)
+
+    return AttributionStep(given.registry, given.worker, clock, read_events, window_ms)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="processors", description="Run processors.")
-    parser.add_argument("names", nargs="+", choices=["policy", "decisions", "timely", "validate"])
+    parser.add_argument("names", nargs="+", choices=["policy", "decisions", "timely", "validate", "attribution"])
     parser.add_argument(
         "--slot", type=whole(0), help="number of this process, which names its transactional ids; else the host does"
     )

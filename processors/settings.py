@@ -15,6 +15,9 @@ class ProcessorSettings(GroupSettings):
         "probability from which a flagged item is removed without a review, by category",
     )
     review_unjudged: bool = setting(True, "whether an item is reviewed if a part of it could not be judged")
+    attribution_window_s: float = setting(
+        300.0, "how long after a recommendation an event of its user counts as its effect, seconds", 1, 86_400
+    )
     blob_roots: str = setting(
         "", "stores of media, file:///folder or s3://bucket/prefix; expired objects are removed from the first"
     )

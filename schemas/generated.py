@@ -1332,6 +1332,175 @@ class PredictionOutcome:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendationRequest:
+    """Items for a user.
+
+    user_id: Who; also the key. A user of whom nothing is known gets popular items.
+    limit: How many items to return, 1 to 500.
+    categories: Only items of these categories; empty for all.
+    exclude: Ids of items to leave out, for example those that the page shows already.
+    surface: Where they are shown: home, cart, mail.
+    explain: Whether reasons name the features that raised each item most. It costs time.
+    """
+
+    RECORD: ClassVar[str] = "recommendation-request"
+
+    user_id: str
+    limit: int = 20
+    categories: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    surface: str | None = None
+    explain: bool = False
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> RecommendationRequest:
+        return cls(
+            user_id=d["user_id"],
+            limit=d["limit"],
+            categories=tuple(d["categories"]),
+            exclude=tuple(d["exclude"]),
+            surface=d["surface"],
+            explain=d["explain"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendedItem:
+    """One item of a recommendation.
+
+    score: The ranker's: larger is better.
+    retrieval_score: Similarity of user and item in the first stage.
+    reason: Why it is here, in words.
+    propensity: Probability of this item at this position, given those above it: 1 where nothing was left to chance.
+    explored: Whether it was chosen by chance, to learn whether it fits.
+    """
+
+    item_id: str
+    title: str
+    category: str | None = None
+    score: float
+    retrieval_score: float = 0.0
+    reason: str = ""
+    propensity: float = 1.0
+    explored: bool = False
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> RecommendedItem:
+        return cls(
+            item_id=d["item_id"],
+            title=d["title"],
+            category=d["category"],
+            score=d["score"],
+            retrieval_score=d["retrieval_score"],
+            reason=d["reason"],
+            propensity=d["propensity"],
+            explored=d["explored"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureValue:
+    """A feature as it was read for the request.
+
+    state: fresh, stale, missing or unreachable.
+    event_time_ms: Time of the last event in it, milliseconds since the epoch; 0 where it has none.
+    """
+
+    name: str
+    value: str
+    state: str
+    event_time_ms: int = 0
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> FeatureValue:
+        return cls(
+            name=d["name"],
+            value=d["value"],
+            state=d["state"],
+            event_time_ms=d["event_time_ms"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendationResult:
+    """Items for a user, best first.
+
+    request_id: Id of the request: its ce_id header, or one made from topic, partition and offset.
+    status: ok, refused, expired, failed or busy.
+    error_code: Why there is no answer, as a short stable word.
+    error_message: Why there is no answer, for a person.
+    origin_topic: Topic of the request as it first came.
+    redrive: 0, or the number of the redrive whose answer this is; it supersedes lower ones.
+    batch_size: Number of requests computed together.
+    queue_ms: From the broker's timestamp to the start of the batch, milliseconds.
+    compute_ms: Time of the batch in the task, milliseconds.
+    models: Models that made the result.
+    features: Features that the models saw.
+    user_id: The request's; empty where it could not be read.
+    basis: What the answer rests on: history (items of the user that the model knows), profile (the user's features alone) or popular (neither).
+    items: Best first.
+    candidates: How many items were ranked.
+    seen: How many items were left out because the user has seen them.
+    index_version: The index of items that was searched, which belongs to the model's version.
+    index_items: Items in it, with those that came since it was built and without those that were removed.
+    feature_values: Those of the user that the models were given; user_recent.events as the number of events.
+    notes: What was missing or done otherwise, in words; empty where nothing was.
+    """
+
+    RECORD: ClassVar[str] = "recommendation-result"
+
+    request_id: str
+    status: str
+    error_code: str | None = None
+    error_message: str | None = None
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    redrive: int = 0
+    batch_size: int = 0
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0
+    models: tuple[ModelUse, ...] = ()
+    features: tuple[FeatureUse, ...] = ()
+    user_id: str = ""
+    basis: str | None = None
+    items: tuple[RecommendedItem, ...] = ()
+    candidates: int = 0
+    seen: int = 0
+    index_version: str = ""
+    index_items: int = 0
+    feature_values: tuple[FeatureValue, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> RecommendationResult:
+        return cls(
+            request_id=d["request_id"],
+            status=d["status"],
+            error_code=d["error_code"],
+            error_message=d["error_message"],
+            origin_topic=d["origin_topic"],
+            origin_partition=d["origin_partition"],
+            origin_offset=d["origin_offset"],
+            redrive=d["redrive"],
+            batch_size=d["batch_size"],
+            queue_ms=d["queue_ms"],
+            compute_ms=d["compute_ms"],
+            models=tuple(ModelUse.from_dict(item) for item in d["models"]),
+            features=tuple(FeatureUse.from_dict(item) for item in d["features"]),
+            user_id=d["user_id"],
+            basis=d["basis"],
+            items=tuple(RecommendedItem.from_dict(item) for item in d["items"]),
+            candidates=d["candidates"],
+            seen=d["seen"],
+            index_version=d["index_version"],
+            index_items=d["index_items"],
+            feature_values=tuple(FeatureValue.from_dict(item) for item in d["feature_values"]),
+            notes=tuple(d["notes"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FirstOffset:
     """First offset of a partition that the new version answers."""
 

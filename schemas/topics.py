@@ -50,7 +50,7 @@ LABELS = Topic(
     retention_ms=90 * DAY_MS,
     guarantee=Guarantee.AT_LEAST_ONCE,
     owner="moderation",
-    writers=("producers", "review command"),
+    writers=("producers", "review command", "attribution"),
     readers=("decisions", "timely"),
 )
 LABELS_TIMELY = Topic(
@@ -114,6 +114,23 @@ TRANSCRIPTION_RESULTS = Topic(
     writers=("transcription worker",),
     readers=("clients", "sinks"),
 )
+RECOMMENDATION_REQUESTS = Topic(
+    name="recommendation-requests-v1",
+    record=records.RecommendationRequest,
+    key="user_id",
+    guarantee=Guarantee.NONE,
+    owner="recommendation",
+    writers=("producers",),
+    readers=("recommendation worker",),
+)
+RECOMMENDATION_RESULTS = Topic(
+    name="recommendation-results-v1",
+    record=records.RecommendationResult,
+    key="as the request's key",
+    owner="recommendation",
+    writers=("recommendation worker",),
+    readers=("clients", "attribution", "sinks"),
+)
 USER_EVENTS = Topic(
     name="user-events-v1",
     record=records.UserEvent,
@@ -131,7 +148,7 @@ USER_EVENTS_VALID = Topic(
     compatibility=Compatibility.BACKWARD_TRANSITIVE,
     owner="features",
     writers=("validate",),
-    readers=("tiles job", "archive", "recent-sink"),
+    readers=("tiles job", "archive", "recent-sink", "attribution"),
 )
 LATE_EVENTS = Topic(
     name="late-events-v1",
@@ -162,7 +179,7 @@ ITEMS = Topic(
     guarantee=Guarantee.NONE,
     owner="features",
     writers=("producers", "generator", "replay command"),
-    readers=("item-sink",),
+    readers=("item-sink", "recommendation worker"),
     compacted=True,
 )
 USER_FEATURES = Topic(
@@ -319,6 +336,7 @@ AUDIT = Topic(
 CATALOGUE: tuple[Topic[Record], ...] = (
     CONTENT, MODERATION_VERDICTS, CONTENT_ACTIONS, LABELS, LABELS_TIMELY, VISION_REQUESTS, VISION_RESULTS,
     TRANSLATION_REQUESTS, TRANSLATION_RESULTS, TRANSCRIPTION_REQUESTS, TRANSCRIPTION_RESULTS,
+    RECOMMENDATION_REQUESTS, RECOMMENDATION_RESULTS,
     CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS, CHAT_CONTROLS, USER_EVENTS, USER_EVENTS_VALID, LATE_EVENTS, USER_PROFILES, ITEMS, USER_FEATURES, ITEM_FEATURES, REPLIES, PREDICTION_LOG, PREDICTION_OUTCOMES,
     DRIFT_STATE, DRIFT_EVENTS, TRAINING_REQUESTS, TRAINING_EVENTS, MODEL_UPDATES, SHADOW_RESULTS, SWAP_ACKS, WORKER_STATUS,
     AUDIT,
@@ -336,6 +354,13 @@ TASKS: tuple[Consumption, ...] = (
     Consumption(
         topic=TRANSCRIPTION_REQUESTS, group="transcription", retry_delays_ms=RETRY_DELAYS_MS, results=TRANSCRIPTION_RESULTS
     ),
+    Consumption(
+        topic=RECOMMENDATION_REQUESTS,
+        group="recommendation",
+        retry_delays_ms=RETRY_DELAYS_MS,
+        results=RECOMMENDATION_RESULTS,
+        key_field="user_id",
+    ),
     CHAT,
 )
 # Processors.
@@ -343,6 +368,8 @@ POLICY = Consumption(topic=MODERATION_VERDICTS, group="policy", retry_delays_ms=
 DECISIONS = Consumption(topic=LABELS, group="decisions", retry_delays_ms=RETRY_DELAYS_MS, results=CONTENT_ACTIONS)
 TIMELY = Consumption(topic=LABELS, group="timely", retry_delays_ms=RETRY_DELAYS_MS, results=LABELS_TIMELY)
 VALIDATE = Consumption(topic=USER_EVENTS, group="validate", retry_delays_ms=RETRY_DELAYS_MS, results=USER_EVENTS_VALID)
+# What came of recommendations. No retries: an answer that cannot be read is set aside.
+ATTRIBUTION = Consumption(topic=RECOMMENDATION_RESULTS, group="attribution", retry_delays_ms=(), results=LABELS)
 # Feature stores. No retries: a tile that cannot be decoded is set aside; all other records wait.
 USER_SINK = Consumption(topic=USER_FEATURES, group="user-sink", retry_delays_ms=())
 ITEM_SINK = Consumption(topic=ITEM_FEATURES, group="item-sink", retry_delays_ms=())
@@ -358,7 +385,7 @@ ROLLOUT = Consumption(topic=TRAINING_EVENTS, group="rollout", retry_delays_ms=()
 
 CONSUMPTIONS: tuple[Consumption, ...] = (
     *TASKS, POLICY, DECISIONS, TIMELY, VALIDATE, USER_SINK, ITEM_SINK, ARCHIVE, DRIFT, ACCURACY, DECIDE, LAUNCH, ROLLOUT,
-    RECENT_SINK,
+    RECENT_SINK, ATTRIBUTION,
 )  # fmt: skip
 
 

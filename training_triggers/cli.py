@@ -17,7 +17,7 @@ from streams.process.arguments import real, whole
 from streams.terminal_text import moment, moment_ms
 from training_triggers.settings import TriggerSettings
 
-NAMES = ("moderation-text", "moderation-image", "vision-digits", "translation-en-fr", "transcription-digits")
+NAMES = ("moderation-text", "moderation-image", "vision-digits", "translation-en-fr", "transcription-digits", "recommendation")
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def _add(commands: Any, name: str, help_: str, *, as_json: bool = False, as_acto
 def _add_training(commands: Any) -> None:
     train = _add(commands, "train", "train a model, write its folder, and register it if MILLRACE_MLFLOW names a server")
     train.add_argument("name", choices=NAMES)
-    train.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    train.add_argument("--data", type=Path, required=True, help="folder of the data sets; for recommendation, `generated` too")
     train.add_argument("--out", type=Path, required=True, help="model folder to write")
     train.add_argument("--version", default="1", help="version of the model; default: 1")
     serve = _add(commands, "serve", "run loops of this package in one process")

@@ -16,7 +16,7 @@ from typing import Any
 from schemas.errors import ModelRefused
 
 MANIFEST = "manifest.json"
-ALLOWED = {".safetensors", ".onnx", ".json", ".md", ".png", ".txt"}
+ALLOWED = {".safetensors", ".onnx", ".json", ".md", ".png", ".txt", ".faiss"}
 MAX_FILE_BYTES = 20 * 1024**3
 ONNX_TABLE = "onnx-table"  # the network of a bare ONNX file
 SHIPPED = Path(__file__).parents[1] / "shipped"

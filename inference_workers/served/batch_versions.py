@@ -32,6 +32,10 @@ class Batch:
     failures: dict[str, Exception] = field(default_factory=dict)
     marks: dict[tuple[str, str], dict[Place, Mark]] = field(default_factory=dict)
 
+    def versions(self) -> list[Version]:
+        """All of them, whatever they answer for."""
+        return [*self.live.values(), *(one.version for one in (*self.canaries, *self.shadows))]
+
     def arms(self, keys: Sequence[bytes | None], request_ids: Sequence[str]) -> list[tuple[list[int] | None, Versions]]:
         """The rows that each set of versions answers; None stands for all rows."""
         if not self.canaries:

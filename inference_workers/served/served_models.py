@@ -22,7 +22,7 @@ from inference_workers.served.announcements import AnnouncedVersion, Updates, ve
 from inference_workers.served.batch_versions import Batch
 from inference_workers.served.model_arm import Ended, Loaded, ModelArm
 from inference_workers.served.version_loading import configured, load_version, newest_loadable
-from inference_workers.task import Task, Versions, optional_models
+from inference_workers.task import Task, Version, Versions, optional_models
 from schemas.codec import SchemaIds
 from schemas.errors import MillraceError, ModelRefused, RetryLater
 from schemas.generated import ModelUpdate, SwapAck
@@ -54,11 +54,14 @@ class ServedModels:
         metrics: Metrics,
         report: Callable[[OutRecords], None],
         sources: Mapping[str, str] | None = None,
+        complete: Callable[[Version], None] = lambda version: None,
     ) -> None:
         """sources: addresses of the versions to start with, by model, instead of those of the task. An optional model without an address
-        has no version until one is announced; with OFF it never has. report: writes acknowledgements of refused versions. Raises
+        has no version until one is announced; with OFF it never has. report: writes acknowledgements of refused versions. complete: gives a version that was
+        loaded what a folder cannot hold, before it answers; it may run on another thread. Raises
         ModelRefused if no version of a model can be loaded, BrokerUnavailable if the updates cannot be read."""
         self._task, self._clock, self._worker, self._metrics, self._report = task, clock, worker, metrics, report
+        self._complete = complete
         self._acks = RecordWriter(SWAP_ACKS, registry, worker)
         self._log = structlog.get_logger().bind(worker=worker)
         self._between_batches = Lock()
@@ -203,7 +206,9 @@ class ServedModels:
             )
 
     def _load(self, announced: AnnouncedVersion) -> Loaded:
-        return load_version(self._task, announced, self._clock)
+        loaded = load_version(self._task, announced, self._clock)
+        self._complete(loaded.version)
+        return loaded
 
     def _start(self, model: str, updates: Sequence[ModelUpdate], source: str) -> None:
         """Create all arms of a model, in the state that follows from the history of its updates. source: empty if the model is
@@ -228,6 +233,7 @@ class ServedModels:
         loaded, failed = newest_loadable(history, self._load)
         if loaded is None and source:
             loaded = configured(self._task, model, source)
+            self._complete(loaded.version)
         arm = ModelArm(model, Arm.LIVE, self._load, self._clock, loaded)
         if failed:
             newest, error = failed[0]

@@ -18,7 +18,9 @@ review_app = typer.Typer(no_args_is_help=True, help="List content items that wai
 
 @app.command(rich_help_panel=PANEL)
 def send(
-    task: Annotated[str, typer.Argument(help="moderation, vision, translation, transcription, or a declared task.")],
+    task: Annotated[
+        str, typer.Argument(help="moderation, vision, translation, transcription, recommendation, or a declared task.")
+    ],
     text: Annotated[list[str] | None, typer.Option(help="A text to send. May be repeated.")] = None,
     file: Annotated[list[Path] | None, typer.Option(help="A file whose content is sent as one text. May be repeated.")] = None,
     image: Annotated[list[Path] | None, typer.Option(help="An image file. May be repeated.")] = None,
@@ -28,6 +30,8 @@ def send(
     target: Annotated[str, typer.Option(help="Language to translate into.")] = "fr",
     top: Annotated[int, typer.Option(help="Number of classes to return, for vision.", min=1, max=10_000)] = 5,
     author: Annotated[str | None, typer.Option(help="Author of the item, for moderation.")] = None,
+    user: Annotated[list[str] | None, typer.Option(help="Id of a user, for recommendation. May be repeated.")] = None,
+    limit: Annotated[int, typer.Option(help="Number of items to return, for recommendation.")] = 20,
     jsonl: Annotated[
         Path | None,
         typer.Option(help='File with one JSON request per line; {"file": "path"} stands for media; - reads standard input.'),
@@ -44,7 +48,21 @@ def send(
     from infra.sending import send as run
     from infra.sending.request_input import Given
 
-    given = Given(text or [], file or [], image or [], video, audio or [], source, target, top, author, jsonl, request or [])
+    given = Given(
+        text or [],
+        file or [],
+        image or [],
+        video,
+        audio or [],
+        source,
+        target,
+        top,
+        author,
+        user or [],
+        limit,
+        jsonl,
+        request or [],
+    )
     sys.exit(run.run(settings(), task, given, deadline_ms, as_json))
 
 

@@ -19,6 +19,7 @@ OTHER_SETTINGS = (
     ("chat engine", "inference_workers.chat", "EngineSettings"),
     ("OpenAI door", "infra.openai_door", "DoorSettings"),
     ("media", "inference_workers", "MediaSettings"),
+    ("recommendation", "inference_workers.recommending", "RecommendationSettings"),
     ("model versions", "inference_workers.models", "ModelSettings"),
     ("processors", "processors", "ProcessorSettings"),
     ("views", "processors", "ViewSettings"),

@@ -10,7 +10,7 @@ import typer
 from infra.subcommands import Json, Monitored, settings, with_monitor
 
 PANEL = "Start and stop"
-PARTS = ("features", "training", "connect", "chat")
+PARTS = ("features", "recommendation", "training", "connect", "chat")
 
 app = typer.Typer()
 
@@ -68,8 +68,9 @@ def up(
         list[str] | None,
         typer.Option(
             "--with",
-            help="Optional part to start too: features (Redis, Flink, sinks, archive), training (drift detection and "
-            "retraining), connect (Kafka Connect) or chat (a language model, and OpenAI's API). May be repeated.",
+            help="Optional part to start too: features (Redis, Flink, sinks, archive), recommendation (features, the task and a "
+            "shop's generated traffic), training (drift detection and retraining), connect (Kafka Connect) or chat (a language "
+            "model, and OpenAI's API). May be repeated.",
         ),
     ] = None,
     monitor: Monitored = True,
@@ -86,13 +87,14 @@ def up(
     current = with_monitor(monitor)
     running = stack.up(
         current,
-        with_features="features" in parts,
+        with_features=bool(parts & {"features", "recommendation"}),
+        with_recommendation="recommendation" in parts,
         with_training="training" in parts,
         with_connect="connect" in parts,
         with_chat="chat" in parts,
     )
     addresses = [("Kafka", running.bootstrap), ("registry", running.registry)]
-    if running.redis and "features" in parts:
+    if running.redis and parts & {"features", "recommendation"}:
         cluster = running.find("jobmanager")
         addresses += [("Redis", running.redis), ("Flink", cluster.address if cluster else "")]
     for title, name in (("Kafka Connect", "connect"), ("OpenAI's API", "openai"), ("monitor", "monitor")):
@@ -103,6 +105,8 @@ def up(
     for title, address in addresses:
         console.out.print(f"  {title} {address}")
     console.out.print("  `./millrace down` stops them")
+    if "recommendation" in parts:
+        console.out.print("  `./millrace send recommendation --user u-42` asks for recommendations")
     if line := better_models.fetch_line(current):
         console.out.print(f"  [dim]{line}[/]")
 

@@ -15,14 +15,17 @@ from infra.settings import ROOT, StackSettings
 from schemas import catalogue
 from schemas.chat_topics import CHAT
 from schemas.errors import BadSettings
-from schemas.topics import ACCURACY, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TIMELY, VALIDATE
+from schemas.topics import ACCURACY, ATTRIBUTION, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TIMELY, VALIDATE
 from streams import local_http
 from streams.clock import SystemClock
 
 START_LIMIT_S = 60.0
 DECLARED_LIMIT_S = 300.0  # the model of a declared task, and that of chat, may be large, and may have to be downloaded
-PROCESSORS = {POLICY.group, DECISIONS.group, TIMELY.group, VALIDATE.group}
+PROCESSORS = {POLICY.group, DECISIONS.group, TIMELY.group, VALIDATE.group, ATTRIBUTION.group}
 TRIGGERS = (DRIFT.group, ACCURACY.group, DECIDE.group, LAUNCH.group, ROLLOUT.group)
+RECOMMENDATION = ("recommendation", ATTRIBUTION.group)
+TRAINING = ("+".join(TRIGGERS),)
+SHOP = "shop"
 Wait = Callable[[], object]  # returns when the process is ready; raises ProcessFailed
 
 
@@ -96,6 +99,21 @@ def _start_views(settings: StackSettings, running: run_state.State, slot: int) -
     running.put(started)
     run_state.write(settings.run_folder, running)
     return lambda: processes.wait_until(lambda: local_http.page_answers(f"{page}/strikes/nobody"), started, START_LIMIT_S)
+
+
+def named(names: str, words: Sequence[str]) -> bool:
+    """Whether one of the entries of MILLRACE_PROCESSES runs this already, perhaps beside others."""
+    parts = {part.partition(":")[0] for word in words for part in word.split("+")}
+    return set(names.split("+")) <= parts
+
+
+def start_shop(settings: StackSettings, running: run_state.State) -> None:
+    """The generated shop: people who look at things and buy them, until the stack stops."""
+    old = running.find(SHOP)
+    if old is None or not old.alive():
+        command = [sys.executable, "-m", "feature_jobs", "shop"]
+        running.put(processes.start_kept(settings.run_folder, SHOP, command, process_environment(settings, running)))
+        run_state.write(settings.run_folder, running)
 
 
 def stop_workers(settings: StackSettings, running: run_state.State, tasks: Sequence[str]) -> None:

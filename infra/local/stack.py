@@ -59,6 +59,7 @@ def up(
     settings: StackSettings,
     *,
     with_features: bool = False,
+    with_recommendation: bool = False,
     with_training: bool = False,
     with_connect: bool = False,
     with_chat: bool = False,
@@ -84,9 +85,16 @@ def up(
             loop_processes.start_reconcile(settings, running)
         if with_features:
             feature_servers.servers(settings, running)
-        failures = _loops(settings, running, with_features, with_training, with_chat)
+        more = [
+            *((CHAT.group,) if with_chat else ()),
+            *(loop_processes.RECOMMENDATION if with_recommendation else ()),
+            *(loop_processes.TRAINING if with_training else ()),
+        ]
+        failures = _loops(settings, running, with_features, more)
         if with_features:
             feature_servers.jobs(settings, running, loop_processes.process_environment(settings, running))
+        if with_recommendation:
+            loop_processes.start_shop(settings, running)
         if with_connect:
             core_servers.kafka_connect(settings, running)
         if with_chat:
@@ -119,19 +127,15 @@ def topics(running: run_state.State, known: catalogue.Catalogue) -> Provisioned:
     return done
 
 
-def _loops(
-    settings: StackSettings, running: run_state.State, with_features: bool, with_training: bool, with_chat: bool
-) -> list[str]:
+def _loops(settings: StackSettings, running: run_state.State, with_features: bool, more: Sequence[str]) -> list[str]:
     """Start every process first, then wait for each. Returns why workers of declared tasks did not start; what other people declared
-    does not keep the rest from running. Raises ProcessFailed for any other process."""
+    does not keep the rest from running. Raises ProcessFailed for any other process. more: entries beside those of
+    MILLRACE_PROCESSES."""
     words = settings.processes.split()
     if with_features:
         words += [f"{VALIDATE.group}+{TIMELY.group}", *feature_servers.PROCESSES]
     words += [task.name for task in catalogue.catalogue().declared]
-    if with_chat:
-        words.append(CHAT.group)
-    if with_training:
-        words.append("+".join(loop_processes.TRIGGERS))
+    words += [names for names in more if not loop_processes.named(names, words)]
     waits, failures = [], []
     for names in words:
         for slot in range(loop_processes.copies(settings, names)):

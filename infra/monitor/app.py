@@ -24,6 +24,7 @@ from infra.monitor.routes import (
     record_routes,
     schema_routes,
     topic_routes,
+    user_routes,
 )
 from infra.monitor.routes.shared_parts import Shown
 from infra.monitor.services import Monitor
@@ -46,6 +47,7 @@ ROUTES = (
     model_routes,
     learning_routes,
     feature_routes,
+    user_routes,
     schema_routes,
     connector_routes,
     audit_routes,

@@ -60,8 +60,16 @@ class Blindness:
 
 
 @dataclass(frozen=True)
+class RecentEvent:
+    item: str
+    kind: str
+    at_ms: int
+
+
+@dataclass(frozen=True)
 class EntityFeatures:
-    """What the online store holds of an entity. state: fresh, stale or missing."""
+    """What the online store holds of an entity. state: fresh, stale or missing. recent: a user's last events with an item, newest
+    first."""
 
     view: str
     entity: str
@@ -70,6 +78,7 @@ class EntityFeatures:
     changed_ms: int
     valid_until_ms: int
     values: dict[str, Any]
+    recent: list[RecentEvent]
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ def blindness(settings: StackSettings) -> list[Blindness]:
 
 def values(settings: StackSettings, entity: str, entity_id: str) -> EntityFeatures:
     (found,) = run_json("feature_jobs", "get", entity, "--", entity_id, limit_s=LIMIT_S, **_with_store(settings))
-    return picked(EntityFeatures, found)
+    return picked(EntityFeatures, found | {"recent": [picked(RecentEvent, one) for one in found["recent"]]})
 
 
 def parity(settings: StackSettings, sample: int) -> list[ViewParity]:

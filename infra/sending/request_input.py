@@ -32,6 +32,8 @@ class Given:
     target: str = "fr"
     top: int = 5
     author: str | None = None
+    user: list[str] = field(default_factory=list)
+    limit: int = 20
     jsonl: Path | None = None
     json: list[str] = field(default_factory=list)
 
@@ -86,6 +88,9 @@ def _from_arguments(task: str, given: Given, claim_checks: ClaimChecks) -> Itera
         case "text-request":
             for text in _texts(given):
                 yield {"text": text}
+        case "recommendation-request":
+            for user in _at_least_one(given.user, "--user ID"):
+                yield {"user_id": user, "limit": given.limit, "explain": True}
         case "chat-request":
             for text in _texts(given):
                 yield {"messages": [{"role": "user", "content": text}]}

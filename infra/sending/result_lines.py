@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from infra import console
@@ -10,6 +10,7 @@ from infra.records import readable
 from infra.sending.terminal_chat import summary
 from schemas.catalogue import consumption
 from schemas.declared.own_records import common_fields
+from streams.clock import SystemClock
 from streams.terminal_text import as_json as json_line
 
 
@@ -124,6 +125,34 @@ def _show_lines(result: dict[str, Any]) -> None:
         console.out.print(f"  {line['probability']:6.3f}  {console.escape(line['text'])}")
 
 
+def _show_recommendation(result: dict[str, Any]) -> None:
+    console.out.print(
+        f"[bold]{len(result['items'])} items[/] for {console.escape(result['user_id']) or 'nobody'}  [dim]by {result['basis']} · "
+        f"{result['candidates']} candidates of {result['index_items']} · {result['seen']} seen · index "
+        f"{console.escape(result['index_version'])}[/]"
+    )
+    for note in result["notes"]:
+        console.out.print(f"  [yellow]{console.escape(note)}[/]")
+    rows = [
+        (str(rank), item["item_id"], item["title"], f"{item['score']:.3f}", item["reason"])
+        for rank, item in enumerate(result["items"], 1)
+    ]
+    if rows:
+        console.table("", ("rank", "item", "title", "score", "why"), rows, right=("rank", "score"))
+    for view in dict.fromkeys(feature["name"].partition(".")[0] for feature in result["feature_values"]):
+        console.out.print(f"  [dim]{console.escape(_view_line(view, result['feature_values']))}[/]")
+
+
+def _view_line(view: str, features: Sequence[dict[str, Any]]) -> str:
+    """The features of a view with their age; those that are 0 are left out."""
+    mine = [feature for feature in features if feature["name"].startswith(f"{view}.")]
+    state, event_ms = mine[0]["state"], mine[0]["event_time_ms"]
+    age = f", last event {(SystemClock().now_ms() - event_ms) / 1000:.0f} s ago" if event_ms else ""
+    named = [(feature["name"].partition(".")[2], feature["value"]) for feature in mine if feature["value"] not in ("0", "")]
+    values = [value if value.endswith(name) else f"{name} {value}" for name, value in named]
+    return f"{view} {state}{age}: {' · '.join(values)}" if state in ("fresh", "stale") else f"{view} {state}"
+
+
 def _show_answer(result: dict[str, Any]) -> None:
     console.out.print(f"[bold]{console.escape(result['text'])}[/]")
     console.out.print(f"[dim]{console.escape(summary(result))}[/]")
@@ -148,5 +177,6 @@ SHOW: dict[str, Callable[[dict[str, Any]], None]] = {
     "token-classification-result": _show_entities,
     "embedding-result": _show_embedding,
     "ocr-result": _show_lines,
+    "recommendation-result": _show_recommendation,
     "chat-result": _show_answer,
 }

@@ -217,7 +217,11 @@ def report(name: str, figures: list[dict[str, Any]], load_before: float, as_json
         return
     for one in figures:
         mark = {True: "met", False: "MISSED", None: ""}[one["met"]]
-        beside = f"  {one['ratio']:.2f} x {one['reference_value']:.0f}" if "ratio" in one else ""
+        beside = (
+            f"  {one['ratio']:.2f} x {one['reference_value']:.{0 if one['reference_value'] >= 10 else 3}f}"
+            if "ratio" in one
+            else ""
+        )
         print(f"{one['name']:<42}{one['value']:>12.2f} {one['unit']:<14}{beside:<22} {one['goal']}  {mark}")
 
 

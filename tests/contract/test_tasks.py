@@ -11,12 +11,16 @@ import pytest
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.addresses import open_source
 from inference_workers.task import Prediction, Task, Version, Versions, find_task, task_names
+from processors.features.enrich import Enrich
+from processors.features.online_store import MemoryStore
 from schemas import avro
 from schemas.codec import Decoder, Encoder
 from schemas.columns import Columns
 from schemas.encoding import Constant
 from schemas.errors import BadSettings
 from streams.claim_checks import ClaimChecks
+from streams.clock import ManualClock
+from streams.metrics import Metrics
 from streams.schema_registry import MemoryRegistry
 
 
@@ -43,7 +47,8 @@ def columns_of(task: Task, values: list[dict[str, Any]]) -> Columns:
     ids = MemoryRegistry()
     ids.register("s", avro.schema(record))
     made = [Encoder(record, "s", ids).encode({k: Constant(v) for k, v in value.items()}, 1)[0] for value in values]
-    return Decoder(record, ids).decode(made)[0]
+    columns = Decoder(record, ids).decode(made)[0]
+    return Enrich(task.needs, MemoryStore(), ManualClock(), Metrics())(columns).columns
 
 
 def examples(task: Task) -> list[dict[str, Any]]:

@@ -35,7 +35,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 SEED = 15
 RECORDS = 40  # of each topic; as many again lie on retry and dead-letter topics
 PROCESSES = (
-    "moderation vision+translation+transcription chat policy+decisions validate+timely user-sink+item-sink+recent-sink+archive"
+    "moderation vision+translation+transcription+recommendation chat policy+decisions validate+timely+attribution "
+    "user-sink+item-sink+recent-sink+archive"
 )
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("status",),
@@ -52,6 +53,7 @@ NOW_MS = SystemClock().now_ms()
 TIMES_MS = (0, 1, NOW_MS - 10 * DAY_MS, NOW_MS + 30 * MINUTE_MS, NOW_MS + 4_000 * DAY_MS)  # 0: the client's own
 FIELDS: dict[str, dict[str, Any]] = {
     "moderation": {"content_id": "c", "text": "a good text"},
+    "recommendation": {"user_id": "u-1"},
     "translation": {"text": "Where is the station?", "source": "en", "target": "fr"},
     "chat": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8},
 }
@@ -130,7 +132,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("hostile")
     store = redis.start_redis(folder / "redis", folder / "redis.log")
     model = f"file:{tiny_llama(folder / 'chat')}"
-    made = Stack(folder, PROCESSES, MILLRACE_MLFLOW="http://127.0.0.1:9", MILLRACE_REDIS=store.address, MILLRACE_CHAT_MODEL=model)
+    env = {"MILLRACE_REDIS": store.address, "MILLRACE_CHAT_MODEL": model, "MILLRACE_ATTRIBUTION_WINDOW_S": "5"}
+    made = Stack(folder, PROCESSES, MILLRACE_MLFLOW="http://127.0.0.1:9", **env)
     try:
         up = made.run("up", "--with", "training", limit_s=400)
         assert up.returncode == 0, up.stdout + up.stderr

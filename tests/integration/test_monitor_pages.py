@@ -42,6 +42,8 @@ PAGES = (
     "drift",
     "training",
     "features",
+    "users",
+    "users/u-1",
     "schemas",
     "connectors",
     "audit",

@@ -22,6 +22,7 @@ from processors.features.validate import Validation
 from processors.moderation.policy import Rules as PolicyRules
 from processors.moderation.policy import action_of, action_of_review
 from processors.moderation.timely_labels import is_timely
+from processors.recommendation.attribution_step import AttributionStep
 from schemas import avro, generated
 from schemas.errors import Stop
 from schemas.features import ITEM, RECENT, USER, View
@@ -29,6 +30,7 @@ from schemas.topic_kinds import Consumption
 from schemas.topics import (
     ACCURACY,
     ARCHIVE,
+    ATTRIBUTION,
     CATALOGUE,
     DECIDE,
     DECISIONS,
@@ -119,6 +121,10 @@ def _sink(view: View, kind: StateKind = TILES) -> Callable[[CatalogueInMemory], 
         return world.step(made)
 
     return build
+
+
+def _attribution(world: CatalogueInMemory) -> Step:
+    return AttributionStep(world.ids, "w", world.clock, lambda offsets: world.broadcast("user-events-valid-v1"), window_ms=1_000)
 
 
 def _archive(world: CatalogueInMemory) -> Step:
@@ -212,6 +218,7 @@ LOOPS: dict[str, tuple[Consumption, Callable[[CatalogueInMemory], Step]]] = {
     "item-sink": (ITEM_SINK, _sink(ITEM)),
     "recent-sink": (RECENT_SINK, _sink(RECENT, RECENT_EVENTS)),
     "archive": (ARCHIVE, _archive),
+    "attribution": (ATTRIBUTION, _attribution),
     "drift": (DRIFT, _detector("drift")),
     "accuracy": (ACCURACY, _detector("accuracy")),
     "decide": (DECIDE, _decide),

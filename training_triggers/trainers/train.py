@@ -88,10 +88,21 @@ def _transcription(data_folder: Path, out: Path, version: str, say: Say) -> Trai
     return TrainedVersion(digest, {f"word_error_rate_{errors.speaker}": errors.word_error_rate for errors in measured})
 
 
+def _recommendation(data_folder: Path, out: Path, version: str, say: Say) -> TrainedVersion:
+    from training_triggers.trainers.recommending import event_readers, measured_version, train_recommender
+
+    data = event_readers.read(data_folder)
+    say(f"{data.name}: {len(data.user)} events of {len(data.profiles)} users with {len(data.items.ids)} items")
+    made = measured_version.train_and_write(data, train_recommender.RecommendationSettings(), out, version, say)
+    say(f"held out: NDCG@20 {made.model.ndcg:.3f}; most popular first, {made.popular.ndcg:.3f}")
+    return TrainedVersion(made.digest, made.model.named(), made.losses)
+
+
 TRAIN: dict[str, Callable[[Path, Path, str, Say], TrainedVersion]] = {
     "moderation-text": _moderation_text,
     "moderation-image": _moderation_image,
     "vision-digits": _vision_digits,
     "translation-en-fr": _translation,
     "transcription-digits": _transcription,
+    "recommendation": _recommendation,
 }

@@ -40,6 +40,7 @@ OPEN = {
     "vision-requests-v1",
     "translation-requests-v1",
     "transcription-requests-v1",
+    "recommendation-requests-v1",
     "chat-requests-v1",
     "chat-controls-v1",
     "user-events-v1",

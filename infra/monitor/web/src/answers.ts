@@ -161,7 +161,11 @@ export interface EdgeNow {
   lag_s: number;
 }
 
-/** What the online store holds of an entity. state: fresh, stale or missing. */
+/**
+ * What the online store holds of an entity. state: fresh, stale or missing. recent: a user's last events with an item,
+ * newest
+ * first.
+ */
 export interface EntityFeatures {
   view: string;
   entity: string;
@@ -170,6 +174,7 @@ export interface EntityFeatures {
   changed_ms: number;
   valid_until_ms: number;
   values: Record<string, Json>;
+  recent: RecentEvent[];
 }
 
 export interface Error {
@@ -492,6 +497,12 @@ export interface Reasoned {
   reason: string;
 }
 
+export interface RecentEvent {
+  item: string;
+  kind: string;
+  at_ms: number;
+}
+
 /**
  * scanned: how many records were looked at. next: by partition, where the following page begins (backwards: where it
  * ends), so that
@@ -603,6 +614,17 @@ export interface Session {
 export interface ShippedModel {
   name: string;
   version: string;
+}
+
+/** followed: whether the user did anything with it within the window; null before the window has ended. */
+export interface ShownItem {
+  item_id: string;
+  title: string;
+  score: Json;
+  reason: string;
+  propensity: Json;
+  explored: boolean;
+  followed: boolean | null;
 }
 
 /**
@@ -782,6 +804,29 @@ export interface TrainingRun {
   state: string;
   passed_over: number;
   events: TrainingEvent[];
+}
+
+/** engaged: what its label says of the answer; null before there is one. note: what the user did, in words. */
+export interface UserAnswer {
+  request_id: string;
+  at_ms: number;
+  status: string;
+  error: string;
+  basis: string;
+  model: string;
+  index_version: string;
+  candidates: number;
+  seen: number;
+  notes: string[];
+  items: ShownItem[];
+  engaged: boolean | null;
+  note: string;
+}
+
+/** answers: newest first. cut: why there may be more, or empty. */
+export interface UserAnswers {
+  answers: UserAnswer[];
+  cut: string;
 }
 
 /**

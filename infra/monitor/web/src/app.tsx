@@ -15,6 +15,7 @@ const Models = lazy(() => import("./pages/models"));
 const Drift = lazy(() => import("./pages/drift"));
 const Training = lazy(() => import("./pages/training"));
 const Features = lazy(() => import("./pages/features"));
+const Users = lazy(() => import("./pages/users"));
 const Schemas = lazy(() => import("./pages/schemas"));
 const Connectors = lazy(() => import("./pages/connectors"));
 const Audit = lazy(() => import("./pages/audit"));
@@ -45,6 +46,7 @@ export const PAGES: Page[] = [
     key: "f",
     page: ([entity, id]) => <Features entity={entity ?? ""} id={id ?? ""} />,
   },
+  { path: "users", name: "Users", key: "u", page: ([id]) => <Users key={id} id={id ?? ""} /> },
   { path: "schemas", name: "Schemas", key: "s", page: ([subject]) => <Schemas subject={subject ?? ""} /> },
   { path: "connectors", name: "Connectors", key: "c", page: () => <Connectors /> },
   { path: "audit", name: "Audit", key: "a", page: () => <Audit /> },

@@ -1,0 +1,76 @@
+"""Chooses an answer from ranked candidates: diversity, business rules and exploration. Pure.
+
+Diversity is maximal marginal relevance (Carbonell and Goldstein 1998): place by place the candidate with the largest difference of
+relevance and likeness to what was chosen before. Exploration fills a share of the places with a candidate drawn uniformly; the
+probability of each choice is returned, so that off-policy estimates from the log are unbiased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionRules:
+    """diversity, explore_share: 0 to 1. max_per_category: 0 for no limit."""
+
+    diversity: float = 0.0
+    max_per_category: int = 0
+    explore_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """One place of an answer. candidate: its number among the candidates. propensity: probability of this choice, given the places
+    before."""
+
+    candidate: int
+    propensity: float
+    explored: bool
+
+
+def select(
+    scores: Floats,
+    embeddings: Floats,
+    categories: Sequence[str],
+    limit: int,
+    rules: SelectionRules,
+    random: np.random.Generator,
+) -> list[Selected]:
+    """At most `limit` candidates, in the order of the answer; fewer if the rules leave no more. scores: (n,). embeddings: (n, width),
+    unit length. categories: of each candidate; read only if the rules have a limit of categories."""
+    n = len(scores)
+    relevance = _scaled(scores)
+    likeness = np.zeros(n, np.float32)  # to the most similar item that was chosen
+    open_ = np.ones(n, np.bool_)
+    kinds = np.unique(np.asarray(categories, dtype=np.str_), return_inverse=True)[1] if rules.max_per_category else None
+    chosen: list[Selected] = []
+    for _ in range(min(limit, n)):
+        left = np.flatnonzero(open_)
+        if not len(left):
+            break
+        best = int(left[np.argmax((1 - rules.diversity) * relevance[left] - rules.diversity * likeness[left])])
+        drawn = rules.explore_share > 0 and random.random() < rules.explore_share
+        taken = int(random.choice(left)) if drawn else best
+        propensity = rules.explore_share / len(left) + (1 - rules.explore_share) * (taken == best)
+        chosen.append(Selected(taken, propensity, taken != best))
+        open_[taken] = False
+        if rules.diversity:
+            np.maximum(likeness, embeddings @ embeddings[taken], out=likeness)
+        if kinds is not None and sum(kinds[one.candidate] == kinds[taken] for one in chosen) >= rules.max_per_category:
+            open_ &= kinds != kinds[taken]
+    return chosen
+
+
+def _scaled(scores: Floats) -> Floats:
+    """To 0 … 1, so that relevance and cosine are of one size."""
+    if not len(scores):
+        return scores
+    low, high = float(scores.min()), float(scores.max())
+    return (scores - low) / (high - low) if high > low else np.ones_like(scores)

@@ -1,0 +1,154 @@
+"""Labels of recommendations: what counts as engagement, when, and what a restart leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from processors.recommendation.attribution import MAX_EVENTS_A_USER, Attribution, label_of
+from processors.recommendation.attribution_step import GRACE_MS, AttributionStep
+from schemas import avro
+from schemas.codec import Encoder, read_any
+from schemas.encoding import Constant
+from schemas.generated import UserEvent
+from schemas.topics import LABELS, RECOMMENDATION_RESULTS, USER_EVENTS_VALID
+from streams.broker import Commit
+from streams.clock import ManualClock
+from streams.loop.outcome import Emit, Reject
+from streams.memory.cluster import MemoryBroker
+from streams.memory.endpoints import MemoryBroadcast
+from streams.rows import OutRecords
+from streams.schema_registry import MemoryRegistry
+from tests.support.rows import rows_at
+
+WINDOW_MS = 60_000
+PLACE = (RECOMMENDATION_RESULTS.name, 0)
+
+
+class Loop:
+    def __init__(self) -> None:
+        self.clock, self.ids = ManualClock(), MemoryRegistry()
+        for topic in (RECOMMENDATION_RESULTS, USER_EVENTS_VALID, LABELS):
+            assert topic.record is not None
+            self.ids.register(topic.subject, avro.schema(topic.record.RECORD))
+        self.broker = MemoryBroker(self.clock)
+        self.broker.create(USER_EVENTS_VALID.name, 1)
+        self.step = self.started()
+
+    def started(self) -> AttributionStep:
+        made = AttributionStep(
+            self.ids, "w", self.clock, lambda offsets: MemoryBroadcast(self.broker, USER_EVENTS_VALID.name), WINDOW_MS
+        )
+        made.restore({PLACE: Commit(0)})
+        return made
+
+    def answer(self, user: str, *items: str, at: int = 0, status: str = "ok") -> None:
+        fields: dict[str, Any] = {
+            "request_id": f"r-{at}",
+            "status": status,
+            "origin_topic": "t",
+            "origin_partition": 0,
+            "origin_offset": at,
+            "user_id": user,
+            "items": [{"item_id": item, "title": item, "score": 1.0} for item in items],
+        }
+        encoder = Encoder.of(RECOMMENDATION_RESULTS, self.ids)
+        value = encoder.encode({name: Constant(content) for name, content in fields.items()}, 1)
+        self.step.submit(rows_at(PLACE, value, at, keys=[user.encode()], timestamps_ms=[self.clock.now_ms()]))
+
+    def event(self, user: str, item: str | None, kind: str = "view") -> None:
+        event = UserEvent(event_id="e", user_id=user, kind=kind, item_id=item, event_ms=self.clock.now_ms())
+        value = Encoder.of(USER_EVENTS_VALID, self.ids).encode_one(event)
+        self.broker.append(OutRecords(USER_EVENTS_VALID.name, [user.encode()], [value], [[]], [0]), None)
+
+    def labels(self) -> list[dict[str, Any]]:
+        outcomes = self.step.completed(0) + self.step.completed(0)  # events are read by one call, and known to be all by the next
+        assert all(isinstance(outcome, Emit) for outcome in outcomes)
+        return [read_any(value, self.ids) for outcome in outcomes for out in outcome.records for value in out.values]  # type: ignore[union-attr]
+
+    def wait(self, ms: int) -> None:
+        self.clock.sleep(ms / 1000)
+
+
+def test_what_a_user_does_with_shown_items_within_the_window_is_the_label() -> None:
+    loop = Loop()
+    loop.event("u", "a")  # before the answer
+    loop.wait(1_000)
+    loop.answer("u", "a", "b", "c")
+    loop.wait(5_000)
+    loop.event("u", "b")
+    loop.event("u", "b", "purchase")
+    loop.event("u", "z")  # was not shown
+    loop.event("v", "c")  # another user
+    loop.event("u", None, "search")
+    assert loop.labels() == [], "the window has not ended"
+    loop.wait(WINDOW_MS)
+    loop.event("u", "c")  # too late
+    loop.wait(GRACE_MS)
+    (label,) = loop.labels()
+    assert (label["request_id"], label["source"], label["task"]) == ("r-0", "user events", "recommendation")
+    assert label["truth"] == {"engaged": True}
+    assert label["parts"] == {"b": {"engaged": True, "purchased": True}}
+    assert label["note"] == "b: view, purchase"
+
+
+def test_an_answer_that_nobody_followed_is_labelled_too() -> None:
+    loop = Loop()
+    loop.answer("u", "a")
+    loop.wait(WINDOW_MS + GRACE_MS)
+    (label,) = loop.labels()
+    assert (label["truth"], label["parts"], label["note"]) == ({"engaged": False}, {}, None)
+
+
+def test_answers_without_items_get_no_label_and_are_done_at_once() -> None:
+    loop = Loop()
+    loop.answer("u")
+    loop.answer("", "a", at=1)
+    loop.answer("u", "a", at=2, status="failed")
+    outcomes = loop.step.completed(0)
+    assert [(type(outcome), len(outcome.rows)) for outcome in outcomes] == [(Emit, 1)] * 3
+    loop.step.submit(rows_at(PLACE, [b"junk"], 3))
+    (outcome,) = loop.step.completed(0)
+    assert isinstance(outcome, Reject)
+
+
+def test_a_restart_gives_the_labels_that_were_not_written() -> None:
+    loop = Loop()
+    loop.answer("u", "a")
+    loop.event("u", "a")
+    loop.wait(10_000)
+    loop.labels()
+    answered_ms = loop.clock.now_ms() - 10_000
+    loop.step = loop.started()
+    loop.wait(WINDOW_MS)
+    loop.clock._now_ms = answered_ms  # the same record is read again, with its own time
+    loop.answer("u", "a")
+    loop.wait(WINDOW_MS + GRACE_MS)
+    (label,) = loop.labels()
+    assert label["truth"] == {"engaged": True}
+
+
+def test_a_partition_whose_answers_wait_does_not_stand_still() -> None:
+    loop = Loop()
+    assert not loop.step.keeps(PLACE)
+    loop.answer("u", "a")
+    assert loop.step.keeps(PLACE) and not loop.step.keeps(("other", 0)) and not loop.step.busy()
+    loop.wait(10 * WINDOW_MS)
+    assert not loop.step.keeps(PLACE), "it waits in vain: that does count"
+
+
+def test_memory_is_bounded_by_the_window() -> None:
+    made = Attribution(WINDOW_MS)
+    for at in range(2 * MAX_EVENTS_A_USER):
+        made.add({"user_id": "u", "item_id": f"i-{at}", "kind": "view"}, at)
+    made.add({"user_id": "v", "item_id": "i", "kind": "cart"}, 10**6)
+    made.add({"user_id": "w", "item_id": "i", "kind": "rating"}, 10**6)
+    assert {user: len(actions) for user, actions in made._actions.items()} == {"u": MAX_EVENTS_A_USER, "v": 1}
+    made.forget_before(1_990)
+    assert {user: len(actions) for user, actions in made._actions.items()} == {"u": 10, "v": 1}
+    made.forget_before(10**7)
+    assert made._actions == {}
+
+
+def test_a_long_list_of_events_is_cut_in_the_note() -> None:
+    label = label_of({"request_id": "r"}, {f"item-{i}": ["view"] for i in range(500)}, 7)
+    assert len(label["note"]) == 1_000 and len(label["parts"]) == 500

@@ -1,0 +1,85 @@
+"""What recommendation learns from: events of users with items, in arrays. `event_readers.py` reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from inference_workers.networks.recommendation.histories import KIND_NUMBERS, VIEW, last_of_each
+from inference_workers.networks.recommendation.item_tokens import Attributes
+from schemas.errors import BadSettings
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Profile = Mapping[str, float | str]
+KIND_WEIGHTS = {"view": 1.0, "click": 1.0, "cart": 2.0, "purchase": 3.0, "rating": 1.0}
+
+
+@dataclass(frozen=True)
+class Items:
+    ids: list[str]
+    titles: list[str]
+    attributes: list[Attributes]
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Events ordered by user, then by time. user, item: numbers, int64 (n,). kind: of histories.KINDS. time_s: float64 (n,), epoch.
+    profiles: what is known of each user besides events."""
+
+    name: str
+    items: Items
+    profiles: list[Profile]
+    user: Ints
+    item: Ints
+    kind: Ints
+    time_s: npt.NDArray[np.float64]
+
+    @property
+    def starts(self) -> Ints:
+        """int64 (users + 1,): where each user's events begin."""
+        return np.searchsorted(self.user, np.arange(len(self.profiles) + 1))
+
+    def take(self, rows: Flags) -> Interactions:
+        """The events of these rows; users and items keep their numbers."""
+        return replace(self, user=self.user[rows], item=self.item[rows], kind=self.kind[rows], time_s=self.time_s[rows])
+
+    def split(self, last: float) -> tuple[Interactions, Interactions]:
+        """Without the last share of each user's events, and those, rounded down."""
+        starts = self.starts
+        sizes = np.diff(starts)
+        place = np.arange(len(self.user)) - np.repeat(starts[:-1], sizes)
+        late = place >= np.repeat(sizes - (sizes * last).astype(np.int64), sizes)
+        return self.take(~late), self.take(late)
+
+    def popularity(self) -> npt.NDArray[np.float32]:
+        """float32 (items,): events of each, weighted by kind."""
+        weights = np.array([KIND_WEIGHTS.get(name, 0.0) for name in KIND_NUMBERS])[self.kind]
+        return np.bincount(self.item, weights, len(self.items.ids)).astype(np.float32)
+
+    def merged(self) -> Interactions:
+        """As histories.last_of_each."""
+        return self.take(last_of_each(self.user * len(self.items.ids) + self.item))
+
+
+def in_order(
+    name: str, items: Items, profiles: Mapping[str, Profile], events: Iterable[tuple[str, str, str, float]]
+) -> Interactions:
+    """events: user, item, kind, epoch seconds. Events of unknown items are passed over; unknown kinds count as views."""
+    rows = {item: row for row, item in enumerate(items.ids)}
+    numbers = {user: number for number, user in enumerate(profiles)}
+    kept = [
+        (numbers[user], rows[item], KIND_NUMBERS.get(kind, VIEW), time_s)
+        for user, item, kind, time_s in events
+        if item in rows and user in numbers
+    ]
+    if not kept:
+        raise BadSettings(f"{name} has no event of a known user with a known item")
+    numbered = np.array([event[:3] for event in kept], np.int64)
+    time_s = np.array([event[3] for event in kept], np.float64)
+    order = np.lexsort((np.arange(len(kept)), time_s, numbered[:, 0]))
+    user, item, kind = numbered[order].T
+    return Interactions(name, items, list(profiles.values()), user, item, kind, time_s[order])
