@@ -120,6 +120,8 @@ class Service:
             ("feature_jobs", ["serve", "recent-sink"]),
         )
         self.started = [self._start(module, words) for module, words in modules]
+
+    def wait_assigned(self) -> None:
         for one in self.started:
             processes.wait_until(lambda one=one: b'"event": "assigned"' in Path(one.log).read_bytes(), one, 180)  # type: ignore[misc]
 
@@ -211,6 +213,7 @@ def service(base: str, items: int) -> Iterator[Service]:
             provision(KafkaAdmin(KafkaAddress(bootstrap=bootstrap)), Registry(registry))
             made = Service(bootstrap, registry, model, items, logs)
             try:
+                made.wait_assigned()
                 yield made
             finally:
                 made.close()
