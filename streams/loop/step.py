@@ -58,6 +58,7 @@ class Step(Hooks, Protocol):
 
 
 Process = Callable[[Rows], list[Outcome]]
+HandOff = Callable[[Rows], None]
 SEARCH_LIMIT_S = 60.0  # so long the culprits of a failing batch are looked for
 HAND_OFF_MS = 1_000.0
 INLINE = float("inf")  # never handed to a thread
@@ -68,7 +69,8 @@ class BatchStep(Step):
 
     A batch that fails is split in halves until the culprit is alone, so its neighbours are answered (`bisect`).
     Inline work keeps the loop from polling; past `hand_off_ms` a thread takes it, so that the group's poll interval,
-    heartbeats of the process and revocations are served meanwhile. The thread is a daemon: one that hangs keeps no process alive.
+    heartbeats of the process and revocations are served meanwhile. A batch that turns out to be too large goes there too, whatever
+    was predicted. The thread is a daemon: one that hangs keeps no process alive.
     A processor with state beside its offsets is never run on a thread (`keeps_state`).
     """
 
@@ -91,13 +93,15 @@ class BatchStep(Step):
         self._call_began_s: float | None = None
 
     def submit(self, batch: Rows) -> None:
-        cost = batch.bytes()
-        if self._line.predict_ms(cost) <= self.hand_off_ms and not self._running:
-            self._done.extend(self._timed(batch, cost))
-            return
+        if self._line.predict_ms(batch.bytes()) <= self.hand_off_ms and not self._running:
+            self._done.extend(self._timed(batch, None if self.hand_off_ms == INLINE else self._hand_off))
+        else:
+            self._hand_off(batch)
+
+    def _hand_off(self, batch: Rows) -> None:
         if self._thread is None:
             self._thread = DaemonThread("step")
-        self._running.add(self._thread.submit(lambda: self._timed(batch, cost)))
+        self._running.add(self._thread.submit(lambda: self._timed(batch)))
 
     def completed(self, wait_s: float) -> list[Outcome]:
         if self._running:
@@ -139,10 +143,11 @@ class BatchStep(Step):
     def report(self) -> Report:
         return self.processor.report()
 
-    def _timed(self, batch: Rows, cost: float) -> list[Outcome]:
+    def _timed(self, batch: Rows, hand_off: HandOff | None = None) -> list[Outcome]:
         started_s = self._clock.monotonic_s()
-        outcomes = bisect(self._call, batch, lambda: self._clock.monotonic_s() - started_s > SEARCH_LIMIT_S)
-        self._line.observe(cost, (self._clock.monotonic_s() - started_s) * 1000)
+        outcomes = bisect(self._call, batch, lambda: self._clock.monotonic_s() - started_s > SEARCH_LIMIT_S, hand_off)
+        if hand_off is None or not self._running:  # else the halves that were handed off are observed where they run
+            self._line.observe(batch.bytes(), (self._clock.monotonic_s() - started_s) * 1000)
         return outcomes
 
     def _call(self, rows: Rows) -> list[Outcome]:
@@ -153,11 +158,14 @@ class BatchStep(Step):
             self._call_began_s = None
 
 
-def bisect(process: Process, batch: Rows, out_of_time: Callable[[], bool] = lambda: False) -> list[Outcome]:
+def bisect(
+    process: Process, batch: Rows, out_of_time: Callable[[], bool] = lambda: False, hand_off: HandOff | None = None
+) -> list[Outcome]:
     """Outcomes of a batch whose bad rows are found by halving: log2(n) more calls for one bad row.
 
     What the whole batch lacks (`DependencyUnavailable`) is not looked for in its halves. Nor is anything once there is no time left:
-    those rows are tried again later, in other company. A batch that is too large (`BatchTooLarge`) is halved whatever the time.
+    those rows are tried again later, in other company. A batch that is too large (`BatchTooLarge`) is halved whatever the time; where
+    `hand_off` is given it takes the halves, and their outcomes are not among those returned.
     """
     try:
         return process(batch)
@@ -168,12 +176,17 @@ def bisect(process: Process, batch: Rows, out_of_time: Callable[[], bool] = lamb
     except Exception as error:  # anything a model or its preprocessing may raise: the record's fate, not the loop's
         if len(batch) == 1:
             return [_fate(batch, error)]
-        if out_of_time() and not isinstance(error, BatchTooLarge):
+        is_too_large = isinstance(error, BatchTooLarge)
+        if out_of_time() and not is_too_large:
             words = f"no time was left to find which of {len(batch)} records fails with: {type(error).__name__}: {error}"
             return [Defer(batch, RetryLater(words), "task")]
         middle = len(batch) // 2
         halves = batch.slice(0, middle), batch.slice(middle, len(batch))
-        return [outcome for half in halves for outcome in bisect(process, half, out_of_time)]
+        if is_too_large and hand_off is not None:
+            for half in halves:
+                hand_off(half)
+            return []
+        return [outcome for half in halves for outcome in bisect(process, half, out_of_time, hand_off)]
 
 
 def _fate(row: Rows, error: Exception) -> Outcome:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from threading import Event, current_thread, main_thread
 from typing import Any
 
 import pytest
@@ -13,11 +15,12 @@ from schemas.codec import Decoder, Encoder, read_any, schema_id_of
 from schemas.encoding import Constant
 from schemas.errors import BatchTooLarge, DependencyUnavailable, RetryLater, Stop, UndecodableRecord
 from schemas.topics import REPLIES
+from streams.broker import Commit
 from streams.clock import ManualClock, SystemClock
 from streams.loop.batching import CostLine
 from streams.loop.outcome import Defer, Emit, Outcome
-from streams.loop.step import BatchStep, bisect
-from streams.rows import Rows
+from streams.loop.step import INLINE, BatchStep, bisect
+from streams.rows import Place, Rows
 from streams.schema_registry import MemoryRegistry, Registry
 from tests.support.echo import Function
 from tests.support.rows import rows_of
@@ -84,10 +87,51 @@ def test_a_batch_that_is_too_large_is_halved_whatever_the_time() -> None:
         clock.sleep(15.0)
         return [Emit(rows)]
 
-    step = BatchStep(Function(process), clock, CostLine())
+    step = BatchStep(Function(process), clock, CostLine(), hand_off_ms=INLINE)
     step.submit(_rows(64))
     outcomes = step.completed(0.0)
     assert [(type(outcome), len(outcome.rows)) for outcome in outcomes] == [(Emit, 4)] * 16
+
+
+def test_a_batch_that_turns_out_to_be_too_large_goes_to_the_thread_and_the_caller_goes_on() -> None:
+    may_work = Event()
+
+    def process(rows: Rows) -> list[Outcome]:
+        if len(rows) > 4:
+            raise BatchTooLarge(f"{len(rows)} at once")
+        assert current_thread() is not main_thread()
+        assert may_work.wait(30.0)
+        return [Emit(rows)]
+
+    line = CostLine()
+    step = BatchStep(Function(process), SystemClock(), line)
+    step.submit(_rows(64))
+    assert step.busy() and step.completed(0.0) == []
+    assert not line.knows, "the refusal, which took no time, says nothing about the work"
+    may_work.set()
+    outcomes: list[Outcome] = []
+    while step.busy():
+        outcomes += step.completed(30.0)
+    assert [(type(outcome), len(outcome.rows)) for outcome in outcomes] == [(Emit, 4)] * 16
+    assert sorted(offset for outcome in outcomes for offset in outcome.rows.offsets) == list(range(64))
+    step.close()
+
+
+class Stateful(Function):
+    """keeps_state tells it by `restore`."""
+
+    def restore(self, positions: Mapping[Place, Commit]) -> None: ...
+
+
+def test_a_batch_of_a_processor_with_state_is_halved_inline() -> None:
+    def process(rows: Rows) -> list[Outcome]:
+        if len(rows) > 4:
+            raise BatchTooLarge(f"{len(rows)} at once")
+        return [Emit(rows)]
+
+    step = BatchStep(Stateful(process), SystemClock(), CostLine())
+    step.submit(_rows(8))
+    assert not step.busy() and len(step.completed(0.0)) == 2
 
 
 def test_what_the_whole_batch_lacks_is_asked_for_once() -> None:
