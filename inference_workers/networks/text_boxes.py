@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Box:
 @dataclass(frozen=True)
 class Limits:
     """pixel: the probability from which a pixel is text. box: mean probability of a box. least_side: shortest side, in pixels of the
-    map. growth: see `Box.grown`."""
+    map. growth: see `Box.grown`. most: parts of the map of which boxes are made."""
 
     pixel: float = 0.3
     box: float = 0.5
@@ -59,13 +60,19 @@ class Limits:
 
 
 def boxes(probabilities: npt.NDArray[Any], limits: Limits) -> list[Box]:
-    """The boxes of a map, float (height, width)."""
+    """The boxes of a map, float (height, width). Of very many parts the largest are looked at."""
     kept = []
-    for points in list(components(probabilities > limits.pixel))[: limits.most]:
+    large = [points for points in components(probabilities > limits.pixel) if _extent(points) >= limits.least_side**2]
+    for points in nlargest(limits.most, large, key=_extent):
         box = smallest_box(points)
         if 2 * box.halves.min() >= limits.least_side and box.mean(probabilities) >= limits.box:
             kept.append(box.grown(limits.growth))
     return kept
+
+
+def _extent(points: Floats) -> float:
+    """Area of the upright rectangle around points (n, 2): no less than that of the smallest box."""
+    return float(np.ptp(points, axis=0).prod())
 
 
 def components(mask: npt.NDArray[np.bool_]) -> Iterator[Floats]:

@@ -55,6 +55,22 @@ def test_parts_that_touch_by_a_corner_are_one_and_others_are_not() -> None:
     assert any({(3, 3), (7, 3)} <= part for part in found)
 
 
+def test_specks_leave_room_for_lines() -> None:
+    specks = np.zeros((200, 400), np.float32)
+    specks[:150:3, ::3] = 1.0
+    specks[160:180, 100:300] = 1.0
+    (box,) = boxes(specks, Limits(growth=0.0, most=100))
+    np.testing.assert_allclose(box.centre, (199.5, 169.5))
+
+
+def test_of_very_many_lines_the_largest_are_kept() -> None:
+    many = np.zeros((200, 400), np.float32)
+    for top in range(0, 200, 10):
+        many[top : top + 6, : 100 + top] = 1.0
+    kept = boxes(many, Limits(growth=0.0, most=3))
+    assert sorted(float(box.centre[1]) for box in kept) == [172.5, 182.5, 192.5]
+
+
 def test_faint_and_tiny_parts_are_no_text() -> None:
     faint = a_map(turned((200, 100), 160, 20, 0), level=0.4)
     assert boxes(faint, Limits()) == []
