@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import re
 from pathlib import Path
 
-from inference_workers.models.folder import ModelFolder
+from inference_workers.models.folder import ModelFolder, read_fields
 from schemas.errors import ModelRefused, RetryLater
 
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja"]
 HUB_LIMIT_S = 10.0  # for each question to the hub; its library limits each read of a download too
 TOO_MANY = 429
+PART = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 
 
 def open_checkpoint(name: str) -> ModelFolder:
@@ -22,10 +23,7 @@ def open_checkpoint(name: str) -> ModelFolder:
     files = sorted(file for pattern in PATTERNS for file in path.glob(pattern))
     if not any(file.suffix == ".safetensors" for file in files):
         raise ModelRefused(f"{name} has no safetensors: weights of other kinds can run code and are never loaded")
-    try:
-        config = json.loads((path / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelRefused(f"{name}: config.json cannot be read: {error}") from error
+    config = read_fields(path / "config.json")
     if "auto_map" in config:
         raise ModelRefused(f"{name} wants to run code of its own: that is never done")
     whole = hashlib.sha256()
@@ -33,7 +31,10 @@ def open_checkpoint(name: str) -> ModelFolder:
         with file.open("rb") as stream:
             whole.update(f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     digest = whole.hexdigest()
-    labels = [config["id2label"][key] for key in sorted(config.get("id2label", {}), key=int)]
+    try:
+        labels = [config["id2label"][key] for key in sorted(config.get("id2label", {}), key=int)]
+    except (TypeError, ValueError) as error:
+        raise ModelRefused(f"{path / 'config.json'}: id2label must have a number for each label: {error}") from error
     return ModelFolder(
         path=path,
         name=name,
@@ -46,20 +47,34 @@ def open_checkpoint(name: str) -> ModelFolder:
 
 
 def _downloaded(name: str) -> Path:
-    """The newest files of the hub; if it does not answer, those that it gave before. Raises ModelRefused if it has no such model,
-    RetryLater if it does not answer and this machine has no copy."""
+    """The newest files of the hub; if it does not answer, those that it gave before. Raises ModelRefused if it has no such model or
+    does not give it, RetryLater if it does not answer and this machine has no whole copy."""
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import HfApi, snapshot_download
     except ImportError as error:
         raise ModelRefused(f"{name} is no folder, and the hub's client is not here: `./millrace setup huggingface`") from error
     try:
+        HfApi().model_info(name, timeout=HUB_LIMIT_S)  # snapshot_download takes a copy for an answer, whatever the hub says
         return Path(snapshot_download(name, allow_patterns=PATTERNS, etag_timeout=HUB_LIMIT_S))
     except Exception as error:  # errors of the hub's library and of its HTTP client
+        if not _may_pass(error):
+            raise ModelRefused(f"{name} is neither a folder nor a model that the Hugging Face hub gives: {error}") from error
         with contextlib.suppress(Exception):
-            return Path(snapshot_download(name, allow_patterns=PATTERNS, local_files_only=True))
-        if _may_pass(error):
-            raise RetryLater(f"hf:{name}: the hub does not answer, and this machine has no copy: {error}") from error
-        raise ModelRefused(f"{name} is neither a folder nor a model that the Hugging Face hub gives: {error}") from error
+            copy = Path(snapshot_download(name, allow_patterns=PATTERNS, local_files_only=True))
+            if _is_whole(copy):
+                return copy
+        raise RetryLater(f"hf:{name}: the hub does not answer, and this machine has no whole copy: {error}") from error
+
+
+def _is_whole(copy: Path) -> bool:
+    """Whether the config and every part of the weights are there: a download that was cut leaves a folder too."""
+    weights = {file.name for file in copy.glob("*.safetensors") if file.exists()}  # links to files, which may be gone
+    parts = {
+        f"{m[1]}-{i:05}-of-{m[2]}.safetensors" for name in weights if (m := PART.fullmatch(name)) for i in range(1, int(m[2]) + 1)
+    }
+    for index in copy.glob("*.safetensors.index.json"):
+        parts |= set(read_fields(index)["weight_map"].values())
+    return bool(weights) and parts <= weights and (copy / "config.json").exists()
 
 
 def _may_pass(error: Exception) -> bool:

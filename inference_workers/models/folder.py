@@ -57,7 +57,7 @@ def open_folder(path: Path, digest: str | None = None) -> ModelFolder:
     found = hashlib.sha256(raw).hexdigest()
     if digest is not None and digest != found:
         raise ModelRefused(f"{manifest_file} has sha256 {found}; {digest} was announced")
-    manifest = _json(manifest_file, raw)
+    manifest = read_fields(manifest_file, raw)
     files = manifest.get("files")
     if not isinstance(files, dict) or not files:
         raise ModelRefused(f"{manifest_file} names no files")
@@ -71,8 +71,8 @@ def open_folder(path: Path, digest: str | None = None) -> ModelFolder:
         name=str(manifest["name"]),
         version=str(manifest["version"]),
         digest=found,
-        config=_json(path / "config.json"),
-        signature=_json(path / "signature.json"),
+        config=read_fields(path / "config.json"),
+        signature=read_fields(path / "signature.json"),
     )
 
 
@@ -105,12 +105,24 @@ def _check_file(path: Path, name: str, expected: str) -> None:
         raise ModelRefused(f"{file} has sha256 {found}; the manifest says {expected}: it was changed or cut")
 
 
-def _json(file: Path, raw: bytes | None = None) -> dict[str, Any]:
+class Fields(dict[str, Any]):
+    """An object of a JSON file. Asking for a key that it does not have raises ModelRefused with the file and the key."""
+
+    def __init__(self, fields: dict[str, Any], file: Path) -> None:
+        super().__init__(fields)
+        self._file = file
+
+    def __missing__(self, key: str) -> Any:
+        raise ModelRefused(f"{self._file} has no {key!r}")
+
+
+def read_fields(file: Path, raw: bytes | None = None) -> Fields:
+    """The object that a JSON file holds, those within it too. raw: its content, if it was read. Raises ModelRefused."""
     try:
-        read = json.loads(file.read_bytes() if raw is None else raw)
+        read = json.loads(file.read_bytes() if raw is None else raw, object_hook=lambda fields: Fields(fields, file))
     except (OSError, ValueError) as error:
         raise ModelRefused(f"{file} cannot be read: {error}") from error
-    if not isinstance(read, dict):
+    if not isinstance(read, Fields):
         raise ModelRefused(f"{file} does not hold an object")
     return read
 

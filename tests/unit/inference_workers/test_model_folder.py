@@ -8,12 +8,14 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from inference_workers.backends.choose import ocr_reader
 from inference_workers.models.addresses import ModelAddress, open_source
 from inference_workers.models.folder import SHIPPED, open_folder, write_manifest
 from inference_workers.tasks.moderation import TASK
@@ -193,22 +195,94 @@ def _cached(cache: Path) -> None:
     (cache / "models--org--known" / "refs" / "main").write_text("c0ffee")
 
 
-def test_a_hub_that_does_not_answer_is_asked_later_unless_its_model_is_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub = pytest.importorskip("huggingface_hub")
-    asked: list[bool] = []
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The hub's client with a cache in tmp_path. `answer` is what a question raises."""
+    client = pytest.importorskip("huggingface_hub")
+    original = client.snapshot_download
+
+    def info(_api: Any, name: str, timeout: float) -> None:
+        assert timeout <= 10
+        raise client.answer
 
     def snapshot(name: str, local_files_only: bool = False, **options: Any) -> str:
-        asked.append(local_files_only)
         if not local_files_only:
-            assert options["etag_timeout"] <= 10
-            raise ConnectionError("no route to the hub")
-        return str(hub._snapshot_download.snapshot_download(name, cache_dir=tmp_path, local_files_only=True))
+            raise client.answer
+        return str(original(name, cache_dir=tmp_path, local_files_only=True))
 
-    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(client, "answer", ConnectionError("no route to the hub"), raising=False)
+    monkeypatch.setattr(client, "snapshot_download", snapshot)
+    monkeypatch.setattr(client.HfApi, "model_info", info)
     _cached(tmp_path)
+    return client
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_hub_that_does_not_answer_is_asked_later_unless_its_model_is_here() -> None:
     assert open_source("hf:org/known").coverage == ("a",)
-    assert asked == [False, True]
-    with pytest.raises(RetryLater, match="hf:org/unknown: the hub does not answer, and this machine has no copy"):
+    with pytest.raises(RetryLater, match="hf:org/unknown: the hub does not answer, and this machine has no whole copy"):
         open_source("hf:org/unknown")
+
+
+def test_a_model_that_the_hub_does_not_give_any_more_is_refused_although_a_copy_is_here(hub: Any) -> None:
+    hub.answer = HubError(404)
+    with pytest.raises(ModelRefused, match="nor a model that the Hugging Face hub gives"):
+        open_source("hf:org/known")
+    hub.answer = HubError(503)
+    assert open_source("hf:org/known").coverage == ("a",)
+
+
+class HubError(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.response = SimpleNamespace(status_code=status)
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("lost", ["config", "part", "part without an index", "weights"])
+def test_a_copy_that_was_cut_is_no_answer(tmp_path: Path, lost: str) -> None:
+    snapshot = tmp_path / "models--org--known" / "snapshots" / "c0ffee"
+    match lost:
+        case "config":
+            (snapshot / "config.json").unlink()
+        case "part":
+            index = {"weight_map": {"weight": "model.safetensors", "bias": "more.safetensors"}}
+            (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
+        case "part without an index":
+            (snapshot / "model.safetensors").rename(snapshot / "model-00002-of-00002.safetensors")
+        case "weights":
+            (snapshot / "model.safetensors").unlink()
+    with pytest.raises(RetryLater, match="no whole copy"):
+        open_source("hf:org/known")
+
+
+@pytest.mark.parametrize("key", ["name", "version"])
+def test_a_manifest_without_a_field_is_refused_by_file_and_key(tmp_path: Path, key: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(SHIPPED / "vision-digits", folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest[key]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelRefused, match=rf"model/manifest.json has no '{key}'"):
+        open_source(f"file:{folder}")
+
+
+def test_a_config_without_a_field_is_refused_by_file_and_key_when_it_is_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"network": "pp-ocr", "boxes": {"pixel": 0.3}}))
+    (folder / "signature.json").write_text("{}")
+    write_manifest(folder, "model", "1")
+    found = open_source(f"file:{folder}")
+    with pytest.raises(ModelRefused, match=r"model/config.json has no 'enlarged'"):
+        ocr_reader(found)
+    with pytest.raises(ModelRefused, match=r"model/config.json has no 'growth'"):
+        found.config["boxes"]["growth"]
+
+
+@pytest.mark.parametrize("labels", [{"a": "first"}, ["first"], 3])
+def test_labels_without_numbers_are_refused(tmp_path: Path, labels: Any) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": labels}))
+    save_file({"weight": np.ones(4, np.float32)}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelRefused, match=r"config\.json: id2label must have a number for each label"):
+        open_source(f"file:{tmp_path}")
