@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from schemas.errors import BadSettings, MediaRefused, RetryLater
 from streams.backoff import Backoff
-from streams.buckets import s3, store_errors
+from streams.buckets import CALL_LIMIT_S, s3, store_errors
 from streams.clock import Clock, SystemClock
 
 INLINE_BYTES = 512 * 1024  # a file of at most this size is sent inside its record
@@ -84,7 +84,7 @@ class ClaimChecks:
         uri = f"{self.roots[0]}/{digest[:2]}/{digest}"
         if uri.startswith("s3://"):
             with store_errors(uri):
-                s3().pipe_file(uri, data)
+                s3().pipe_file(uri, data, timeout=CALL_LIMIT_S)
             return Reference(uri, digest, len(data))
         file = _path(uri)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ class ClaimChecks:
             raise RetryLater(f"{uri}: the store did not answer a moment ago, and is not asked again yet")
         try:
             with store_errors(uri):
-                found: bytes = s3().cat_file(uri, start=0, end=reference.size + 1)
+                found: bytes = s3().cat_file(uri, start=0, end=reference.size + 1, timeout=CALL_LIMIT_S)
         except RetryLater as error:
             self._backoff.begin(started_s, str(error))
             raise

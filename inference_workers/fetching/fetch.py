@@ -6,21 +6,20 @@ The folder is made in a scratch folder beside its place, checked, and moved ther
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from inference_workers.fetching.registries import Say, unpacked
 from inference_workers.models.addresses import open_local
+from inference_workers.models.one_at_a_time import alone
 from inference_workers.models.packages import ORIGIN, Package, folder_of, named, packages
 from schemas.errors import MillraceError, ModelRefused
 from streams.clock import timed
@@ -74,7 +73,7 @@ def fetch(name: str, say: Say) -> Fetched:
     package = named(name)
     target = folder_of(name).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(target):
+    with alone(target):
         already = _is_made_of(target, package)
         took_ms = 0.0 if already else timed(lambda: _make(package, target, say))[1]
     size = sum(file.stat().st_size for file in target.iterdir())
@@ -119,14 +118,3 @@ def _convert(package: Package, source: Path, made: Path) -> None:
     if child.returncode or not made.is_dir():
         reason = child.stderr.strip()[-1_500:] or f"exit code {child.returncode}"
         raise ModelRefused(f"{package} cannot be converted: {reason}")
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """One process at a time makes this folder. The lock ends with its process."""
-    with (target.parent / f".{target.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ModelRefused(f"{target.name} is being fetched by another process; try again when it is done") from error
-        yield

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from inference_workers.models import bucket_reader
 from inference_workers.models.addresses import open_source
+from inference_workers.models.one_at_a_time import alone
 from infra.local.processes import free_port
 from schemas.errors import MediaRefused, ModelRefused, RetryLater
+from streams import buckets
 from streams.claim_checks import ClaimChecks, Reference
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore")]
@@ -69,6 +74,23 @@ def test_a_store_that_does_not_answer_is_asked_again_later(bucket: str, monkeypa
         ClaimChecks([bucket]).fetch(Reference(f"{bucket}/x", "0" * 64, 3), 100)
 
 
+def test_a_silent_store_is_asked_twice_and_given_up(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    monkeypatch.setattr(buckets, "READ_LIMIT_S", 0.2)
+    monkeypatch.delenv("AWS_MAX_ATTEMPTS")
+    asked: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        Thread(target=lambda: asked.extend(silent.accept()[0] for _ in range(99)), daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        with pytest.raises(RetryLater, match="does not answer"):
+            ClaimChecks([bucket]).fetch(Reference(f"{bucket}/x", "0" * 64, 3), 100)
+        assert len(asked) == buckets.TRIES
+    for connection in asked:
+        connection.close()
+
+
 def put(folder: Path, prefix: str) -> None:
     import fsspec
 
@@ -105,6 +127,33 @@ def test_a_model_folder_is_copied_once_and_opened_without_the_store_by_its_diges
     with pytest.raises(RetryLater, match="does not answer"):
         open_source(uri)
     assert not list((tmp_path / "models" / "s3").glob(".part-*"))
+
+
+def test_one_process_copies_and_what_a_killed_one_left_is_removed(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLRACE_HOME", str(tmp_path))
+    shipped = open_source("shipped:vision-digits")
+    put(shipped.path, "media/models/digits")
+    copies = tmp_path / "models" / "s3"
+    (copies / ".part-killed" / "copy").mkdir(parents=True)
+    monkeypatch.setattr(bucket_reader, "WAIT_LIMIT_S", 0.0)
+    with alone(copies), pytest.raises(RetryLater, match="by another process"):
+        open_source("s3://media/models/digits")
+    assert open_source("s3://media/models/digits").digest == shipped.digest
+    assert not list(copies.glob(".part-*"))
+    (seen,) = copies.glob("*.txt")
+    seen.write_text("")  # cut by a crash of the machine
+    assert open_source("s3://media/models/digits").digest == shipped.digest == seen.read_text()
+
+
+def test_a_prefix_of_many_objects_is_refused_after_one_page(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_HOME", str(tmp_path))
+    monkeypatch.setattr(bucket_reader, "MAX_OBJECTS", 3)
+    put(open_source("shipped:vision-digits").path, "media/models/digits")
+    with pytest.raises(ModelRefused, match="holds more than 3 objects"):
+        open_source("s3://media/models/digits")
+    assert open_source("s3://media/models/digits/model.onnx").config["network"] == "onnx-table"
 
 
 def put_changed(uri: str) -> None:

@@ -157,7 +157,7 @@ def test_two_processes_do_not_fetch_the_same_model(home: Path) -> None:
     packages_folder.mkdir(parents=True)
     with (packages_folder / f".{NAME}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ModelRefused, match="being fetched by another process"):
+        with pytest.raises(RetryLater, match="being fetched by another process"):
             fetch.fetch(NAME, nothing)
 
 

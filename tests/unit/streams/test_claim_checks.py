@@ -21,7 +21,7 @@ class Store:
     def __init__(self, clock: ManualClock, answers_s: float, limit_s: float = 20.0) -> None:
         self.clock, self.answers_s, self.limit_s, self.calls = clock, answers_s, limit_s, 0
 
-    def cat_file(self, uri: str, start: int, end: int) -> bytes:
+    def cat_file(self, uri: str, start: int, end: int, timeout: float) -> bytes:
         self.calls += 1
         if self.clock.monotonic_s() >= self.answers_s:
             return DATA
@@ -47,7 +47,7 @@ def test_a_store_that_does_not_answer_is_asked_again_only_after_a_while(monkeypa
 
 def test_what_the_store_says_of_one_object_silences_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Missing:
-        def cat_file(self, uri: str, start: int, end: int) -> bytes:
+        def cat_file(self, uri: str, start: int, end: int, timeout: float) -> bytes:
             if uri.endswith("missing"):
                 raise FileNotFoundError(uri)
             return DATA
