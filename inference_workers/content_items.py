@@ -52,11 +52,11 @@ class ContentItem:
         texts = (self.text is not None) + len(self.windows) + sum(bool(reading.text) for reading in self.readings)
         return texts + len(dict(self.pictures) | dict(self.scenes)) + len(self.unread) == 1
 
-    def add(self, part: str, named: list[tuple[str, Pixels]], unseen: str | None) -> None:
-        """Pictures of one file, by name. unseen: what of the file, which is reported as `part`, they do not show."""
+    def add(self, named: list[tuple[str, Pixels]], unseen: str | None) -> None:
+        """Pictures of one file, by name. unseen: what of the file they do not show; it is reported with the first of them."""
         self.pictures += named
         if unseen:
-            self.unseen[part] = unseen
+            self.unseen[named[0][0]] = unseen
 
     def leave_out(self, part: str, sentence: str) -> None:
         """Report what of a part is not judged, after what is reported already."""
@@ -90,36 +90,27 @@ def is_stretch(part: str) -> bool:
     return " from " in part
 
 
-def read_images(items: list[ContentItem], images: list[tuple[int, Any]], fit: Fit, media: MediaReader) -> None:
-    """Add the images of a whole batch to their items. images: an item's row, and its media fields. Raises RetryLater."""
-    for row, part, views in _images(items, images, fit, media):
+Images = list[tuple[int, Any]]  # an item's row, and the media fields of its images
+Videos = list[tuple[int, Any]]  # an item's row, and the media fields of its video
+
+
+def read_media(items: list[ContentItem], images: Images, videos: Videos, fit: Fit, media: MediaReader) -> None:
+    """Add the images and the sampled frames of a whole batch to their items. Raises RetryLater."""
+    for row, file, views in _decoded(items, images, videos, fit, media):
         if isinstance(views, MediaRefused):
-            items[row].unread.append((part, views))
+            items[row].unread.append((file, views))
         else:
-            items[row].add(part, named_views(part, views), views.unseen)
+            items[row].add(named_views(file, views), views.unseen)
 
 
-def read_videos(items: list[ContentItem], videos: list[tuple[int, Any]], fit: Fit, media: MediaReader) -> None:
-    """Add sampled frames of the videos of a whole batch to their items. videos: an item's row, and its media fields. Raises
-    RetryLater."""
-    for row, part, views in _videos(items, videos, fit, media):
-        if isinstance(views, MediaRefused):
-            items[row].unread.append((part, views))
-        else:
-            named = named_views(part, views)
-            items[row].add(named[0][0], named, views.unseen)
-
-
-def read_scenes(
-    items: list[ContentItem], images: list[tuple[int, Any]], videos: list[tuple[int, Any]], fit: Fit, media: MediaReader, of: str
-) -> None:
+def read_scenes(items: list[ContentItem], images: Images, videos: Videos, fit: Fit, media: MediaReader, of: str) -> None:
     """Add the pictures and frames that the items have once more, for another model. of: what it looks for, as reports name it. Raises
     RetryLater."""
-    for row, part, views in [*_images(items, images, fit, media), *_videos(items, videos, fit, media)]:
+    for row, file, views in _decoded(items, images, videos, fit, media):
         if isinstance(views, MediaRefused):
-            items[row].leave_out(items[row].first_of(part), f"{of} was not looked for: {views}")
+            items[row].leave_out(items[row].first_of(file), f"{of} was not looked for: {views}")
         else:
-            items[row].scenes += named_views(part, views)
+            items[row].scenes += named_views(file, views)
 
 
 Decoded = tuple[int, str, Views | MediaRefused]  # an item's row, the name of an image or of the video, and what it shows
@@ -136,7 +127,11 @@ def is_video_readable(item: ContentItem) -> bool:
     return all(part != "video" for part, _ in item.unread)
 
 
-def _images(items: list[ContentItem], images: list[tuple[int, Any]], fit: Fit, media: MediaReader) -> list[Decoded]:
+def _decoded(items: list[ContentItem], images: Images, videos: Videos, fit: Fit, media: MediaReader) -> list[Decoded]:
+    return [*_images(items, images, fit, media), *_videos(items, videos, fit, media)]
+
+
+def _images(items: list[ContentItem], images: Images, fit: Fit, media: MediaReader) -> list[Decoded]:
     flat = [
         (row, part, fields, MAX_VIEWS // len(of_item))
         for row, of_item in images
@@ -148,7 +143,7 @@ def _images(items: list[ContentItem], images: list[tuple[int, Any]], fit: Fit, m
     return [(row, part, views) for (row, part, _, _), views in zip(flat, decoded, strict=True)]
 
 
-def _videos(items: list[ContentItem], videos: list[tuple[int, Any]], fit: Fit, media: MediaReader) -> list[Decoded]:
+def _videos(items: list[ContentItem], videos: Videos, fit: Fit, media: MediaReader) -> list[Decoded]:
     readable = [(row, fields) for row, fields in videos if is_video_readable(items[row])]
     if not readable:
         return []

@@ -21,6 +21,7 @@ from inference_workers.networks.pictures import Fit, Pixels
 from inference_workers.networks.visible_text import folded
 from inference_workers.task import Use, Version
 from schemas.errors import BatchTooLarge, MediaRefused, RetryLater, Stop
+from schemas.vocabulary import Arm
 from streams.clock import timed
 
 READ_SIDE = 1_280  # pixels of the longer side: reading takes a time that grows with the area
@@ -31,25 +32,26 @@ Images = Mapping[int, Sequence[Media]]  # media fields, by an item's row
 Videos = Mapping[int, Media]
 
 
-def check_number(images: Images, videos: Videos, media: MediaReader) -> None:
-    """Raises BatchTooLarge if several items together have so many pictures and frames to read that reading takes too long."""
-    most = media.caps.read
-    counts = [min(most, len(images.get(row, ())) + (media.caps.frames if row in videos else 0)) for row in {*images, *videos}]
+def check_number(items: Sequence[ContentItem], most: int) -> None:
+    """items: with their pictures and frames, of which at most `most` each are read. Raises BatchTooLarge if several items together have
+    so many to read that reading takes too long."""
+    counts = [min(most, len(item.pictures)) for item in items if item.pictures]
     if len(counts) > 1 and sum(counts) > MOST_AT_ONCE:
         raise BatchTooLarge(f"{sum(counts)} pictures and frames are to be read; at most {MOST_AT_ONCE} are read at once")
 
 
-def read_pictures(items: Sequence[ContentItem], images: Images, videos: Videos, reader: OcrReader, media: MediaReader) -> None:
+def read_pictures(items: Sequence[ContentItem], images: Images, videos: Videos, version: Version, media: MediaReader) -> None:
     """Add the readings of pictures and frames to their items: of each item at most `media.caps.read`, images first. A picture that
-    cannot be read is reported, and loses nothing else. Raises RetryLater."""
-    fit = replace(reader.fit, max_side=min(READ_SIDE, reader.fit.max_side))
+    cannot be read is reported, and loses nothing else; of a challenger the error is raised, so that the live version answers instead.
+    Raises RetryLater."""
+    fit = replace(version.backend.fit, max_side=min(READ_SIDE, version.backend.fit.max_side))
     for row, of_item in images.items():
-        _read_images(items[row], of_item, fit, reader, media)
+        _read_images(items[row], of_item, fit, version, media)
     for row, video in videos.items():
-        _read_video(items[row], video, fit, reader, media)
+        _read_video(items[row], video, fit, version, media)
 
 
-def _read_images(item: ContentItem, images: Sequence[Media], fit: Fit, reader: OcrReader, media: MediaReader) -> None:
+def _read_images(item: ContentItem, images: Sequence[Media], fit: Fit, version: Version, media: MediaReader) -> None:
     most, readable = media.caps.read, readable_images(item, images)
     chosen, left = readable[:most], readable[most:]
     if left:
@@ -59,10 +61,10 @@ def _read_images(item: ContentItem, images: Sequence[Media], fit: Fit, reader: O
         return
     decoded = media.pictures([fields for _, fields in chosen], fit, [most // len(chosen)] * len(chosen))
     for (file, _), views in zip(chosen, decoded, strict=True):
-        _read(item, file, views, reader)
+        _read(item, file, views, version)
 
 
-def _read_video(item: ContentItem, video: Media, fit: Fit, reader: OcrReader, media: MediaReader) -> None:
+def _read_video(item: ContentItem, video: Media, fit: Fit, version: Version, media: MediaReader) -> None:
     if not is_video_readable(item):
         return
     left = media.caps.read - len(item.readings)
@@ -75,26 +77,29 @@ def _read_video(item: ContentItem, video: Media, fit: Fit, reader: OcrReader, me
         words = f"the text in {len(views.views) - left} of its frames was not read: {_limit(media.caps.read)}"
         item.leave_out(item.first_of("video"), words)
         views = Views([views.views[i] for i in chosen], views.unseen)
-    _read(item, "video", views, reader)
+    _read(item, "video", views, version)
 
 
 def _limit(most: int) -> str:
     return f"at most {most} pictures and frames of an item are read"
 
 
-def _read(item: ContentItem, file: str, views: Views | MediaRefused, reader: OcrReader) -> None:
+def _read(item: ContentItem, file: str, views: Views | MediaRefused, version: Version) -> None:
     """file: an image or the video."""
     if isinstance(views, MediaRefused):
         item.unread.append((f"text in {file}", views))
         return
     if views.unseen and item.first_of(file) not in item.unseen:
         item.unseen[item.first_of(file)] = f"of the text in it: {views.unseen}"
+    reader: OcrReader = version.backend
     for part, pixels in named_views(file, views):
         try:
             (lines,), compute_ms = timed(partial(reader.read, [pixels]))
         except (RetryLater, Stop):
             raise
         except Exception as error:  # whatever a network or the steps around it raise: the other parts are judged
+            if version.arm != Arm.LIVE:
+                raise
             item.unread.append((f"text in {part}", MediaRefused(f"it cannot be read: {type(error).__name__}: {error}")))
             continue
         _keep(item, _reading(part, lines, pixels, compute_ms))

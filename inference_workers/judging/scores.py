@@ -58,29 +58,45 @@ def _read(item: ContentItem) -> list[tuple[str, str]]:
 
 
 def score_pictures(items: Sequence[ContentItem], version: Version) -> list[Scored]:
-    parts = [(row, part, pixels) for row, item in enumerate(items) for part, pixels in item.pictures]
-    if not parts:
+    looked_at = _looked_at([(row, part, pixels) for row, item in enumerate(items) for part, pixels in item.pictures], version)
+    if looked_at is None:
         return []
-    classifier, pictures = version.backend, [pixels for _, _, pixels in parts]
-    scores, compute_ms = _classified(classifier, pictures)
-    return [_scored(version, classifier.labels, scores, compute_ms, parts, items, brightness(pictures))]
+    return [
+        _scored(
+            version, version.backend.labels, looked_at.scores, looked_at.compute_ms, looked_at.parts, items, looked_at.signals
+        )
+    ]
 
 
 def score_scenes(items: Sequence[ContentItem], version: Version) -> list[Scored]:
     """Sexual content of pictures. The probability of each class of the model is a signal."""
-    parts = [(row, part, pixels) for row, item in enumerate(items) for part, pixels in item.scenes]
-    if not parts:
+    looked_at = _looked_at([(row, part, pixels) for row, item in enumerate(items) for part, pixels in item.scenes], version)
+    if looked_at is None:
         return []
-    classifier, pictures = version.backend, [pixels for _, _, pixels in parts]
-    scores, compute_ms = _classified(classifier, pictures)
-    shares = dict(zip(classifier.labels, softmax(scores.logits).astype("<f4").T, strict=True))
-    merged = sexual_content.merged(classifier.labels, scores)
-    labels = (sexual_content.CATEGORY,)
-    return [_scored(version, labels, merged, compute_ms, parts, items, {**brightness(pictures), **shares})]
+    classes = version.backend.labels
+    shares = dict(zip(classes, softmax(looked_at.scores.logits).astype("<f4").T, strict=True))
+    merged, labels = sexual_content.merged(classes, looked_at.scores), (sexual_content.CATEGORY,)
+    return [_scored(version, labels, merged, looked_at.compute_ms, looked_at.parts, items, {**looked_at.signals, **shares})]
 
 
-def _classified(classifier: ImageClassifier, pictures: Sequence[Any]) -> tuple[Scores, float]:
-    return timed(lambda: classifier.classify(pictures))
+@dataclass(frozen=True, slots=True)
+class _LookedAt:
+    """Pictures that a model looked at, and its scores of them. signals: of the pictures."""
+
+    parts: list[Named]
+    scores: Scores
+    compute_ms: float
+    signals: Signals
+
+
+def _looked_at(parts: list[Named], version: Version) -> _LookedAt | None:
+    """None if there are no pictures."""
+    if not parts:
+        return None
+    classifier: ImageClassifier = version.backend
+    pictures = [pixels for _, _, pixels in parts]
+    scores, compute_ms = timed(lambda: classifier.classify(pictures))
+    return _LookedAt(parts, scores, compute_ms, brightness(pictures))
 
 
 def _scored(

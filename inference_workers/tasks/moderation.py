@@ -17,14 +17,7 @@ import numpy as np
 
 from inference_workers.backends.backend import Backend
 from inference_workers.backends.choose import image_classifier, ocr_reader, text_classifier
-from inference_workers.content_items import (
-    ContentItem,
-    content_item,
-    read_images,
-    read_scenes,
-    read_videos,
-    unreadable,
-)
+from inference_workers.content_items import ContentItem, content_item, read_media, read_scenes, unreadable
 from inference_workers.judging import reading, sexual_content
 from inference_workers.judging.scores import score_pictures, score_scenes, score_texts
 from inference_workers.judging.verdicts import places, verdict
@@ -84,17 +77,16 @@ class Moderation:
         valid = [row for row in range(len(items)) if row not in refused]
         with_images = {row: images[row] for row in valid if images[row]}
         with_video = {row: videos[row] for row in valid if videos[row] is not None}
-        if OCR in versions:
-            reading.check_number(with_images, with_video, media)
         fit = versions[IMAGE].backend.fit
-        read_images(items, [*with_images.items()], fit, media)
-        read_videos(items, [*with_video.items()], fit, media)
+        read_media(items, [*with_images.items()], [*with_video.items()], fit, media)
         refused |= unreadable(items, valid)
+        if OCR in versions:
+            reading.check_number(items, media.caps.read)
         if NSFW in versions:
             fit = versions[NSFW].backend.fit
             read_scenes(items, [*with_images.items()], [*with_video.items()], fit, media, sexual_content.CATEGORY)
         if OCR in versions:
-            reading.read_pictures(items, with_images, with_video, versions[OCR].backend, media)
+            reading.read_pictures(items, with_images, with_video, versions[OCR], media)
         return Prepared([item for row, item in enumerate(items) if row not in refused], refused)
 
     def predict(self, inputs: Sequence[ContentItem], versions: Versions) -> Prediction:

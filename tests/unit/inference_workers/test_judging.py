@@ -114,6 +114,13 @@ def test_a_picture_that_cannot_be_read_loses_nothing_else() -> None:
     assert part_of(verdict, "image 1")["category"] == "spam"
 
 
+def test_a_reader_on_trial_that_fails_is_not_taken_for_a_picture_that_cannot_be_read() -> None:
+    """The worker drops a challenger that raises, and the live version answers."""
+    on_trial = {**versions(), OCR: version(OCR, Reader(broken_at=100), arm="canary")}
+    with pytest.raises(RuntimeError, match="no memory"):
+        prepared([item(0, None, [grey(100), grey(150)])], on_trial)
+
+
 def test_a_server_that_does_not_answer_is_no_fault_of_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = Reader()
     monkeypatch.setattr(reader, "read", lambda _pictures: (_ for _ in ()).throw(RetryLater("away")))
@@ -163,13 +170,24 @@ def test_a_long_text_in_a_picture_is_judged_in_stretches_too() -> None:
     assert len(named) < 5, "stretches of which there is nothing to tell are not listed"
 
 
-def test_a_batch_with_too_many_pictures_to_read_is_refused_before_anything_is_decoded() -> None:
+def test_a_batch_with_too_many_pictures_to_read_is_refused_before_any_is_read() -> None:
     reader = Reader()
     with pytest.raises(BatchTooLarge, match="80 pictures and frames"):
         prepared([item(i, None, [grey(250)] * 9) for i in range(10)], versions(ocr=reader))
     prepared([item(i, None, [grey(250)] * 9) for i in range(10)], versions())
+    assert reader.read_shapes == []
     prepared([item(0, None, [grey(250)] * 64)], versions(ocr=reader), Caps(read=64))
     assert len(reader.read_shapes) == 64
+
+
+def test_what_is_to_be_read_is_counted_in_decoded_pictures() -> None:
+    """A picture that moves is several, and one that cannot be decoded none."""
+    reader, moving = Reader(), media.inline(animation("GIF", list(range(0, 200, 20)), [20] * 10))
+    with pytest.raises(BatchTooLarge, match="72 pictures and frames"):
+        prepared([item(i, None, [moving]) for i in range(9)], versions(ocr=reader))
+    broken = media.inline(media.noise()[:4000])
+    prepared([item(i, "hello", [broken] * 9) for i in range(9)], versions(ocr=reader))
+    assert reader.read_shapes == []
 
 
 def test_the_log_has_an_entry_for_each_picture_that_was_read() -> None:
