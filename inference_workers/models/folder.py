@@ -79,8 +79,7 @@ def open_folder(path: Path, digest: str | None = None) -> ModelFolder:
 def open_onnx_file(file: Path, digest: str | None = None) -> ModelFolder:
     """A bare ONNX file as a model: its digest is the file's sha256, and `config["file"]` its name. Raises ModelRefused."""
     try:
-        with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = sha256_of(file)
     except OSError as error:
         raise ModelRefused(f"{file} cannot be read: {error.strerror}") from error
     if digest is not None and digest != found:
@@ -99,10 +98,14 @@ def _check_file(path: Path, name: str, expected: str) -> None:
         raise ModelRefused(f"{file} is missing: the folder was not written whole")
     if file.stat().st_size > MAX_FILE_BYTES:
         raise ModelRefused(f"{file} is larger than {MAX_FILE_BYTES} bytes")
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = sha256_of(file)
     if found != expected:
         raise ModelRefused(f"{file} has sha256 {found}; the manifest says {expected}: it was changed or cut")
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Fields(dict[str, Any]):

@@ -21,8 +21,8 @@ ORIGIN = "package.json"  # in each fetched folder: the package that it was made 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A model and the package that holds it. registry: pypi or npm. sha256, bytes: of the archive. well, badly, use: sentences for
-    the model's card."""
+    """A model and the package that holds it. registry: pypi or npm. sha256, bytes: of the archive. conversion_number: rises when
+    the conversion writes something else. well, badly, use: sentences for the model's card."""
 
     name: str
     what: str
@@ -33,12 +33,13 @@ class Package:
     bytes: int
     licence: str
     conversion: str
+    conversion_number: int
     well: str
     badly: str
     use: str
 
     @property
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> dict[str, str | int]:
         """What the folder keeps of its package."""
         return {
             "registry": self.registry,
@@ -46,6 +47,7 @@ class Package:
             "version": self.version,
             "sha256": self.sha256,
             "licence": self.licence,
+            "conversion_number": self.conversion_number,
         }
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ import re
 import shutil
 import tarfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,37 @@ def test_a_folder_of_another_archive_is_made_again(home: Path) -> None:
     assert json.loads((folder / ORIGIN).read_text())["sha256"] == named(NAME).sha256
 
 
+def _cut(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1])
+
+
+def _lost(folder: Path) -> None:
+    (folder / "vocab.txt").unlink()
+
+
+def _no_object(folder: Path) -> None:
+    (folder / ORIGIN).write_text("[]")
+
+
+def _older(folder: Path) -> None:
+    origin = json.loads((folder / ORIGIN).read_text())
+    (folder / ORIGIN).write_text(json.dumps({**origin, "conversion_number": 0}))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("damage", [_cut, _lost, _no_object, _older])
+def test_a_damaged_folder_and_one_of_an_older_conversion_are_made_anew(home: Path, damage: Callable[[Path], None]) -> None:
+    first = fetch.fetch(NAME, nothing)
+    damage(Path(first.folder))
+    assert replace(fetch.fetch(NAME, nothing), seconds=first.seconds) == first
+
+
+@pytest.mark.usefixtures("small")
+def test_the_command_says_how_the_model_is_used(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fetch.main([NAME]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [named(NAME).use]
+
+
 @pytest.mark.parametrize("lost", ["modules.json", "model.safetensors", "config.json"])
 def test_a_conversion_that_dies_leaves_nothing(home: Path, lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_package: Package, into: Path, _say: Any) -> Path:
@@ -224,6 +256,26 @@ def test_a_tarball_cannot_write_outside_of_its_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelRefused, match="is not unpacked"):
         registries.unpack(tarball(tmp_path / "bad.tgz", "../outside.txt"), tmp_path / "in")
     assert not (tmp_path / "outside.txt").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_a_tarball_of_other_things_than_files_is_refused(tmp_path: Path, kind: bytes) -> None:
+    with tarfile.open(tmp_path / "bad.tgz", "w:gz") as tar:
+        for name, of in (("package/weights.txt", tarfile.REGTYPE), ("package/other.txt", kind)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = of, "package/weights.txt"
+            tar.addfile(member)
+    with pytest.raises(ModelRefused, match=r"package/other\.txt is no plain file"):
+        registries.unpack(tmp_path / "bad.tgz", tmp_path / "in")
+    assert not (tmp_path / "in").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 20, 60])
+def test_a_file_that_is_no_tarball_or_was_cut_is_refused(tmp_path: Path, keep: int) -> None:
+    archive = tarball(tmp_path / "cut.tgz", "package/weights.txt")
+    archive.write_bytes(archive.read_bytes()[:keep])
+    with pytest.raises(ModelRefused, match="is not unpacked"):
+        registries.unpack(archive, tmp_path / "in")
 
 
 # --- promotion ----------------------------------------------------------------------------------------------------
