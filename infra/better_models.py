@@ -11,7 +11,8 @@ def fetch_line(settings: StackSettings) -> str:
     """Names what is not on this machine yet; empty if all is, or if nothing here moderates."""
     fetched = settings.home_folder / "models" / "packages"
     missing = [name for name in PICTURE_MODELS if not (fetched / name).is_dir()]
-    if not missing or "moderation" not in settings.processes:
+    started = {name for word in settings.processes.split() for name in word.split("+")}
+    if not missing or "moderation" not in started:
         return ""
     what = ", ".join(f"`./millrace models fetch {name}` {PICTURE_MODELS[name]}" for name in missing)
     return f"for pictures in moderation: {what} (docs/tasks/moderation.md)"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from inference_workers.models.packages import packages
 from infra.better_models import PICTURE_MODELS, fetch_line
 from infra.settings import StackSettings
@@ -21,8 +23,9 @@ def test_the_line_names_what_is_missing_and_goes_when_nothing_is(tmp_path: Path)
     assert fetch_line(settings) == ""
 
 
-def test_a_stack_that_does_not_moderate_needs_no_line(tmp_path: Path) -> None:
-    assert fetch_line(StackSettings(home=str(tmp_path), processes="vision")) == ""
+@pytest.mark.parametrize(("processes", "moderates"), [("vision", False), ("my-moderation", False), ("vision+moderation", True)])
+def test_a_stack_that_does_not_moderate_needs_no_line(tmp_path: Path, processes: str, moderates: bool) -> None:
+    assert bool(fetch_line(StackSettings(home=str(tmp_path), processes=processes))) == moderates
 
 
 def test_the_models_are_in_the_list_of_packages() -> None:
