@@ -1,8 +1,8 @@
 """One of the two lanes in which `./millrace test` runs all tests: `python -m tests.support.lanes NAME FOLDER …`.
 
-Each lane is a pytest with servers of its own, and both know all tests. The heavy lane begins with the stories that keep both
-cores busy, one after the other, so two of them never meet. The light lane takes everything else, a file at a time. A lane that
-finds the stories done, or held by the other lane, takes the next file that nobody has: so both end at about the same time.
+Each lane is a pytest with servers of its own, and both know all tests. The heavy lane alone takes the stories, which keep both cores
+busy, one after the other, so two of them never meet. Everything else is taken a file at a time, by the light lane from its
+beginning and by the heavy lane once its stories are done: so both end at about the same time.
 
 A file is taken by creating its name in FOLDER. Standard error gets a line for each file that is done, standard output pytest's
 report. Further arguments go to pytest.
@@ -79,6 +79,8 @@ class Lane:
                 session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 if os.getppid() != self._parent:
                     session.shouldstop = "the command that started this lane is gone"
+                if session.shouldfail:  # by -x or --maxfail
+                    raise session.Failed(session.shouldfail)
                 if session.shouldstop:
                     raise session.Interrupted(session.shouldstop)
             self._done(part, time.monotonic() - begun)

@@ -60,12 +60,12 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(name: str, project: Path, **env: str) -> subprocess.Popen[bytes]:
+def start(name: str, project: Path, *more: str, **env: str) -> subprocess.Popen[bytes]:
     """A lane over the project. What it tells comes to the file `told`."""
     own = {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "LANE": name, "LINES": str(project / "lines")}
     with (project / "told").open("ab") as out:
         return subprocess.Popen(
-            [*LANE, name, str(project / "taken"), "--rootdir", str(project), str(project / "tests")],
+            [*LANE, name, str(project / "taken"), "--rootdir", str(project), *more, str(project / "tests")],
             cwd=project,
             env={**os.environ, **own, **env},
             stdout=subprocess.DEVNULL,
@@ -104,6 +104,12 @@ def test_each_test_runs_once_and_a_failure_is_told_and_ends_its_lane_with_1(proj
     told = (project / "told").read_text()
     assert "FAILED tests/integration/test_recipes.py::test_one[1]\n" in told
     assert "1 failed, 2 passed" in told
+
+
+def test_a_lane_that_may_not_fail_often_ends_with_the_test_that_failed(project: Path) -> None:
+    lane = start("heavy", project, "--maxfail=1", FAILS="test_retraining.py 1")
+    assert lane.wait(60) == 1
+    assert [(file, n) for _, file, n in ran(project)] == [("test_retraining.py", "0"), ("test_retraining.py", "1")]
 
 
 def test_what_has_a_place_in_the_order_is_there() -> None:
