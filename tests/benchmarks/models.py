@@ -2,6 +2,8 @@
 
 Fetched models: MiniLM (embedding), EfficientNet-Lite0 (pictures), PP-OCRv4 (text in pictures). The others have the size of a small
 real model and random weights: what is compared is the way to the model, not what it answers.
+
+Then the word error rates of the shipped transcription (`speech.py`).
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from infra.provision import provision
-from infra.settings import ROOT
+from infra.settings import ROOT, StackSettings
 from schemas import catalogue
 from schemas.declared.declarations import Declaration, text_of
 from schemas.declared.task_kinds import TaskKind
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.process.arguments import real, whole
+from streams.process.settings import load
 from streams.schema_registry import Registry
+from tests.benchmarks import speech
 from tests.benchmarks.tasks import bench
 from tests.benchmarks.worker import report, say, servers
 
@@ -43,6 +47,7 @@ COUNT = {
     TaskKind.TEXT_TO_TEXT: 400,
     TaskKind.TABULAR: 20_000,
 }
+SPEECH = "speech"
 SIZE: dict[str, Any] = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
 
 
@@ -83,11 +88,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=whole(), default=3)
     parser.add_argument("--seconds", type=real(above=True), default=5.0)
-    parser.add_argument("--only", choices=[str(kind) for kind in TaskKind])
+    parser.add_argument("--only", choices=[*(str(kind) for kind in TaskKind), SPEECH])
     chosen = parser.parse_args()
     kinds = [kind for kind in TaskKind if chosen.only in (None, str(kind))]
     fetch([FETCHED[kind] for kind in kinds if kind in FETCHED])
     load_before = os.getloadavg()[0]
+    figures = through_topics(kinds, chosen.rounds, chosen.seconds, load_before) if kinds else []
+    if chosen.only in (None, SPEECH):
+        figures += speech.figures(Path(load(StackSettings, os.environ).data))
+    report("models", figures, load_before, chosen.json)
+
+
+def through_topics(kinds: list[TaskKind], rounds: int, seconds: float, load_before: float) -> list[dict[str, Any]]:
     figures: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, servers() as (bootstrap, registry):
         file = Path(folder) / "tasks.toml"
@@ -96,8 +108,8 @@ def main() -> None:
         provision(KafkaAdmin(KafkaAddress(bootstrap=bootstrap)), Registry(registry))
         for kind in kinds:
             say(f"{kind}: {FETCHED.get(kind, 'random weights')}")
-            figures += bench(bootstrap, registry, f"bench-{kind}", chosen.rounds, chosen.seconds, load_before, COUNT[kind])
-    report("models", figures, load_before, chosen.json)
+            figures += bench(bootstrap, registry, f"bench-{kind}", rounds, seconds, load_before, COUNT[kind])
+    return figures
 
 
 if __name__ == "__main__":
