@@ -107,9 +107,9 @@ def test_each_test_runs_once_and_a_failure_is_told_and_ends_its_lane_with_1(proj
 
 
 def test_a_lane_that_may_not_fail_often_ends_with_the_test_that_failed(project: Path) -> None:
-    lane = start("heavy", project, "--maxfail=1", FAILS="test_retraining.py 1")
+    lane = start("heavy", project, "--maxfail=1", FAILS="test_recipes.py 1")
     assert lane.wait(60) == 1
-    assert [(file, n) for _, file, n in ran(project)] == [("test_retraining.py", "0"), ("test_retraining.py", "1")]
+    assert [(file, n) for _, file, n in ran(project)] == [("test_recipes.py", "0"), ("test_recipes.py", "1")]
 
 
 def test_what_has_a_place_in_the_order_is_there() -> None:
