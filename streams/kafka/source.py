@@ -22,6 +22,8 @@ from streams.rows import Place, Polled
 CALL_LIMIT_S = 10.0
 RESTART_S = 30.0
 CLOSE_LIMIT_S = 40.0  # more than the two commits that a revocation may wait for
+LEAVE_LIMIT_S = 30.0
+LEAVE_POLL_S = 0.1
 UNDECIDED = "committed offsets (if the broker is up, a transaction holds them back: kafka-transactions.sh find-hanging, KIP-664)"
 
 
@@ -196,19 +198,32 @@ class KafkaSource:
         self._consumer.resume([TopicPartition(*place) for place in places])
 
     def close(self) -> None:
-        """The client's own close has hung forever: it asked a thread that had ended what to do with a rebalance. Such a client is
-        abandoned with its thread, and the group notices by the session."""
+        """A client that does not leave is abandoned with its thread, and the group notices by the session."""
         if self._closed:
             return
         self._ends.close()
         thread = DaemonThread("leave")
         try:
-            thread.submit(self._consumer.close).result(CLOSE_LIMIT_S)
+            thread.submit(self._leave).result(CLOSE_LIMIT_S)
         except TimeoutError:
             self._log.warning("the client did not leave its group", limit_s=CLOSE_LIMIT_S)
         finally:
             thread.close()
             self._closed = True
+
+    def _leave(self) -> None:
+        """Leave the group, and then close. In the client's own close a change of the group may be told after its thread has ended; the
+        client then asks that thread what to do, for ever, and holds Python's lock meanwhile: the whole process stands still. A client
+        that has left has no changes to tell. A static member must not leave: it would lose its partitions over a restart."""
+        if not self._address.instance:
+            try:
+                self._consumer.unsubscribe()
+                until_s = self._clock.monotonic_s() + LEAVE_LIMIT_S
+                while (self._consumer.poll(LEAVE_POLL_S) is not None or self._held) and self._clock.monotonic_s() < until_s:
+                    pass  # records of before: their next owner reads them
+            except (KafkaException, RuntimeError) as error:
+                self._log.info("left without a word to the group", cause=str(error))
+        self._consumer.close()
 
     # --- the group's changes, called inside poll and close ------------------------------------------------------
 

@@ -6,12 +6,16 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from streams.kafka.config import GroupProtocol
+from streams.kafka.source import KafkaSource
 from streams.loop.loop import Loop
+from streams.rows import Place
 from tests.conftest import Servers
 from tests.integration.test_exactly_once import answered
 from tests.support.echo import Echo
@@ -81,3 +85,46 @@ def test_all_is_answered_once_in_the_end(servers: Servers, protocol: GroupProtoc
         for member in members.values():
             member.leave()
     assert world.problems() == []
+
+
+class Closing:
+    """A client that writes down when it is closed."""
+
+    def __init__(self, consumer: Any, told: list[str]) -> None:
+        self._consumer, self._told = consumer, told
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    def close(self) -> None:
+        self._told.append("closed")
+        self._consumer.close()
+
+
+@pytest.mark.parametrize("protocol", GroupProtocol)
+def test_a_member_has_left_before_its_client_closes(
+    servers: Servers, protocol: GroupProtocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client may tell a change of the group after its own thread has ended, and waits for it then with Python's lock."""
+    world = RealEchoGroup(replace(servers.address, protocol=protocol))
+    loop = world.loop(Echo())
+    source = loop.source
+    assert isinstance(source, KafkaSource)
+    told: list[str] = []
+    revoked = loop.assignment.revoked
+
+    def noted(places: Sequence[Place], *, lost: bool) -> None:
+        told.append("revoked")
+        revoked(places, lost=lost)
+
+    monkeypatch.setattr(loop.assignment, "revoked", noted)
+
+    def joined() -> bool:
+        loop.run_once()
+        return bool(source.assignment())
+
+    until(joined, 60)
+    monkeypatch.setattr(source, "_consumer", Closing(source._consumer, told))
+    loop.run(lambda: True)
+    assert told[-1] == "closed"
+    assert "revoked" in told
