@@ -19,6 +19,12 @@ class NeverCloses:
     def close(self) -> None:
         self.ended.wait()
 
+    def unsubscribe(self) -> None:
+        return
+
+    def poll(self, timeout_s: float) -> None:
+        return
+
 
 def test_a_client_that_does_not_leave_its_group_does_not_hold_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_module, "CLOSE_LIMIT_S", 0.2)
