@@ -59,7 +59,10 @@ class TorchNetwork:
     """The network of an ONNX graph in the folder, `file`, with the same inputs and outputs. Raises ModelRefused."""
 
     def __init__(self, folder: ModelFolder, file: str = "model.onnx", device: str = "cpu") -> None:
-        network = BUILD[folder.config["network"]](folder.config)
+        name = folder.config["network"]
+        if name not in BUILD:
+            raise ModelRefused(f"there is no network {name} in torch; its version at {folder.path} runs on ONNX Runtime")
+        network = BUILD[name](folder.config)
         state = load_file(str(folder.path / "model.safetensors"))
         expected = network.state_dict()
         try:

@@ -18,7 +18,7 @@ from inference_workers.networks.embedding import WIDTH, reduced
 from schemas.errors import ModelRefused
 
 FOLDERS = sorted(folder.name for folder in SHIPPED.iterdir() if folder.is_dir())
-NUMBERS = {"n": 5, "length": 7, "width": 9, "frames": 40}
+NUMBERS = {"n": 5, "length": 7, "width": 9, "frames": 40, "candidates": 6}
 
 
 def graphs(folder: ModelFolder) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def inputs_of(signature: dict[str, Any]) -> dict[str, Any]:
         elif about["dtype"] == "float32":
             made[name] = random.random(shape, np.float32)
         else:
-            made[name] = random.integers(4, 200, shape).astype(about["dtype"])
+            made[name] = random.integers(4, about.get("below", 200), shape).astype(about["dtype"])
     return made
 
 
@@ -49,8 +49,14 @@ def test_both_backends_agree_and_give_what_the_signature_says(name: str, device:
     folder = open_folder(SHIPPED / name)
     for file, signature in graphs(folder).items():
         inputs = inputs_of(signature)
-        by_onnx, by_torch = OnnxNetwork(folder, file).run(inputs), TorchNetwork(folder, file, device).run(inputs)
-        assert list(by_onnx) == list(by_torch) == list(signature["outputs"])
+        by_onnx = OnnxNetwork(folder, file).run(inputs)
+        assert list(by_onnx) == list(signature["outputs"])
+        if folder.config["network"] == "two-tower":  # served by ONNX Runtime alone; its trainer compares it with torch
+            with pytest.raises(ModelRefused, match="no network two-tower in torch"):
+                TorchNetwork(folder, file, device)
+            continue
+        by_torch = TorchNetwork(folder, file, device).run(inputs)
+        assert list(by_torch) == list(by_onnx)
         for output in by_onnx:
             np.testing.assert_allclose(by_onnx[output], by_torch[output], atol=2e-4)
             assert str(by_torch[output].dtype) == signature["outputs"][output]["dtype"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -81,7 +82,13 @@ def test_a_silent_store_is_asked_twice_and_given_up(bucket: str, monkeypatch: py
     monkeypatch.delenv("AWS_MAX_ATTEMPTS")
     asked: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        Thread(target=lambda: asked.extend(silent.accept()[0] for _ in range(99)), daemon=True).start()
+
+        def accept() -> None:
+            with suppress(OSError):  # the socket is closed below
+                while True:
+                    asked.append(silent.accept()[0])
+
+        Thread(target=accept, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         fsspec.get_filesystem_class("s3").clear_instance_cache()
         with pytest.raises(RetryLater, match="does not answer"):

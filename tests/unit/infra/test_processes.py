@@ -30,10 +30,11 @@ SLEEP = "import time; time.sleep(120)"
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[StackSettings]:
     settings = StackSettings(home=str(tmp_path), monitor=False)
+    others = set(processes._children)  # servers of the session, which go on
     yield settings
     for pid in started.of_folder(settings.run_folder):
         os.kill(pid, signal.SIGKILL)
-    for child in list(processes._children):
+    for child in processes._children.keys() - others:
         processes._reap(child)
 
 

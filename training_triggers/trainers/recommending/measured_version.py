@@ -92,10 +92,11 @@ Ranks items for a user from the user's recent events and features. Candidates co
 ranker orders them. A user without events gets what fits the profile; one of whom nothing is known, what is popular. New items are
 embedded from their attributes and title.
 
-## Data
+## Data and licence
 
 {data.name}: {len(data.user)} events of {len(data.profiles)} users with {len(data.items.ids)} items, and {len(test.user)} later events to
 measure, the last fifth of each user's. Events that follow each other with the same item count as one.
+Weights of the generated shop are under the project's licence (Apache-2.0); weights of other events follow the licence of those.
 
 ## Measured on the later events of {model.users} users
 

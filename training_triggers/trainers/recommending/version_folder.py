@@ -146,11 +146,14 @@ def _graphs(trained: TrainedRecommender) -> list[export.Graph]:
 
 
 def _signature(trained: TrainedRecommender) -> dict[str, object]:
-    width, whole = trained.towers.users.width, {"dtype": "int64", "shape": ["n", "length"]}
+    width = trained.towers.users.width
     user = {"dtype": "float32", "shape": ["n", width]}
     inputs = {
         "history": {"dtype": "float32", "shape": ["n", "length", width]},
-        **dict.fromkeys(("kinds", "ages", "places"), whole),
+        **{
+            name: {"dtype": "int64", "shape": ["n", "length"], "below": below}
+            for name, below in (("kinds", len(KINDS)), ("ages", AGES), ("places", PLACES))
+        },
         "features": {"dtype": "float32", "shape": ["n", trained.columns.width]},
     }
     more = {
