@@ -12,12 +12,14 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.replayed import Replayed
 from inference_workers.settings import MediaSettings, WorkerSettings
-from inference_workers.task import Task, Version, Versions, find_task, loaded, optional_models, task_names
+from inference_workers.task import Task, Use, Version, Versions, find_task, loaded, optional_models, task_names
 from processors.features.recorded_features import RecordedFeatures
 from schemas.codec import Decoder, SchemaIds
 from schemas.columns import Columns
@@ -35,9 +37,9 @@ from streams.rows import Place, Rows
 from streams.schema_registry import Registry
 
 BATCH = 64
-# The first batches are timed several times, and the shortest time counts: a first call is slow, and few batches must do for a
-# comparison.
-WELL_TIMED, TIMES = 10, 3
+# The first batches are timed several times, the versions in turn, and the shortest time of each counts: a first call is slow, few
+# batches must do for a comparison, and what disturbs the machine for a moment must not disturb all the times of one version.
+WELL_TIMED, TIMES = 6, 5
 
 
 def task_of(model: str) -> Task:
@@ -73,10 +75,19 @@ def replay(
     try:
         for number, batch in enumerate(batches):
             columns, rows = _decoded(decoder, batch, served)
-            for replayed in answers if number % 2 == 0 else reversed(answers):
+            for replayed in answers:
                 replayed.refused += len(batch) - len(rows)
-                if len(rows):
-                    _answer(replayed, task, {**others, model: replayed.version}, columns, rows, media, with_seen)
+            if not len(rows):
+                continue
+            questions = [
+                question
+                for replayed in (answers if number % 2 == 0 else answers[::-1])
+                if (question := _question(replayed, task, {**others, model: replayed.version}, columns, rows, media))
+            ]
+            turns = [[question.answer(task) for question in questions] for _ in range(TIMES if number < WELL_TIMED else 1)]
+            for question, uses in zip(questions, zip(*turns, strict=True), strict=True):
+                for same in zip(*uses, strict=True):  # one use of the model, in each turn
+                    question.replayed.add(min(same, key=lambda use: use.compute_ms), question.rows, with_seen)
     finally:
         media.close()
     return answers
@@ -98,19 +109,28 @@ def _decoded(decoder: Decoder, batch: Rows, served: RecordedFeatures | None) -> 
     return served.beside(columns.take(known), rows.request_ids), rows
 
 
-def _answer(
-    replayed: Replayed, task: Task, versions: Versions, columns: Columns, rows: Rows, media: MediaReader, with_seen: bool
-) -> None:
+@dataclass(frozen=True)
+class _Question:
+    """A batch as one version is asked: what the task prepared of it, and the requests that are left."""
+
+    replayed: Replayed
+    versions: Versions
+    inputs: Any
+    rows: Rows
+
+    def answer(self, task: Task) -> list[Use]:
+        """The uses of the version that is compared."""
+        return [use for use in task.predict(self.inputs, self.versions).uses if use.version is self.replayed.version]
+
+
+def _question(
+    replayed: Replayed, task: Task, versions: Versions, columns: Columns, rows: Rows, media: MediaReader
+) -> _Question | None:
+    """None where the task refuses each of the requests."""
     prepared = task.prepare(columns, versions, media)
     replayed.refused += len(prepared.refused)
     rows = rows.without(prepared.refused)
-    if not len(rows):
-        return
-    times = 1 if len(replayed.paces_ms) >= WELL_TIMED else TIMES
-    predictions = [task.predict(prepared.inputs, versions) for _ in range(times)]
-    for uses in zip(*(prediction.uses for prediction in predictions), strict=True):
-        if uses[0].version is replayed.version:
-            replayed.add(min(uses, key=lambda use: use.compute_ms), rows, with_seen)
+    return _Question(replayed, versions, prepared.inputs, rows) if len(rows) else None
 
 
 def recorded(address: KafkaAddress, task: Task, starts: dict[Place, int], ends: dict[Place, int], limit: int) -> Iterator[Rows]:

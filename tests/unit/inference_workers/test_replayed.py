@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
-from inference_workers.replay import _other_models, task_of
+from inference_workers.replay import _other_models, replay, task_of
 from inference_workers.replayed import Replayed
-from inference_workers.task import Use, Version
-from tests.support.rows import rows_of
+from inference_workers.task import Prediction, Prepared, Use, Version, Versions
+from schemas import avro
+from schemas.catalogue import consumption
+from schemas.codec import Encoder
+from schemas.columns import Columns
+from schemas.encoding import Constant
+from schemas.topics import CONTENT, MODERATION_VERDICTS
+from streams.schema_registry import MemoryRegistry
+from tests.support.rows import rows_at, rows_of
 from training_triggers.recorded.comparison import read
 
 VERSION = Version(ModelFolder(Path("."), "purchases", "9", "", {"coverage": ["spam"]}, {}), None)
@@ -46,3 +56,39 @@ def test_an_optional_model_is_of_its_task_and_takes_no_part_in_the_replay_of_ano
     assert task.name == "moderation"
     assert set(_other_models(task, "moderation-text")) == {"moderation-image"}
     assert set(_other_models(task, "moderation-nsfw")) == {"moderation-image", "moderation-text"}
+
+
+class Timed:
+    """A task on a machine whose processor is busy with other work at some of the calls. Its model has no names but one."""
+
+    name, results, reads_media = "moderation", MODERATION_VERDICTS, False
+    consumption = consumption("moderation")
+    needs: Sequence[Any] = ()
+
+    def __init__(self, busy: set[int]) -> None:
+        self.models: Mapping[str, str] = {"purchases": "none"}
+        self.busy, self.asked = busy, list[str]()
+
+    def load(self, folder: ModelFolder, model: str) -> Any: ...
+
+    def prepare(self, columns: Columns, versions: Versions, media: MediaReader) -> Prepared:
+        return Prepared(columns.text("text"), {})
+
+    def predict(self, inputs: Sequence[Any], versions: Versions) -> Prediction:
+        compute_ms = 900.0 if len(self.asked) in self.busy else 3.0
+        self.asked.append(versions["purchases"].folder.version)
+        return Prediction({}, [Use(versions["purchases"], np.zeros((len(inputs), 1), "<f4"), compute_ms)])
+
+
+def test_a_busy_moment_does_not_make_the_version_that_ran_then_seem_slow() -> None:
+    ids = MemoryRegistry()
+    ids.register(CONTENT.subject, avro.schema("content"))
+    value = Encoder.of(CONTENT, ids).encode({"content_id": Constant("c"), "text": Constant("hello")}, 1)[0]
+    asked = rows_at((CONTENT.name, 0), [value] * 3, keys=[b"k"] * 3)
+    other = Version(ModelFolder(Path("."), "purchases", "10", "", {"coverage": ["spam"]}, {}), None)
+    for first in range(6):
+        task = Timed(busy=set(range(first, first + 4)))
+        old, new = replay(task, "purchases", [VERSION, other], iter([asked]), ids)
+        assert [old.compute_ms, new.compute_ms] == pytest.approx([3.0, 3.0])
+        assert sorted(task.asked) == sorted(["9", "10"] * 5), "as often as each other"
+        assert (len(old.request_ids), len(new.request_ids)) == (3, 3), "each answer is kept once"
