@@ -110,7 +110,7 @@ class Columns:
                     values[name] = column
                 case _:
                     values[name] = column.tolist()
-        return [{name: found[row] for name, found in values.items()} for row in range(self.n)]
+        return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
     def take(self, rows: Sequence[int]) -> Columns:
         picked = np.asarray(rows, np.int64)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 from schemas.durations import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.errors import BadSettings
@@ -54,12 +55,21 @@ class View:
     attributes: Topic[Record] | None = None  # the compacted topic of attributes that do not come from events
     attribute_fields: tuple[str, ...] = ()
 
+    def defaults(self) -> dict[str, Value]:
+        """The default of each feature, by name; a dictionary of the caller's own."""
+        return _defaults(self).copy()
+
     def feature(self, name: str) -> Feature:
         """Raises BadSettings if the view has no such feature."""
         for feature in self.features:
             if feature.name == name:
                 return feature
         raise BadSettings(f"{self.name} has no feature {name}; it has {', '.join(f.name for f in self.features)}")
+
+
+@cache
+def _defaults(view: View) -> dict[str, Value]:
+    return {feature.name: feature.default for feature in view.features}
 
 
 # Sums of a tile that are added up over windows: field of the tile, name of the feature without the window's suffix.

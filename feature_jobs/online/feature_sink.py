@@ -253,7 +253,9 @@ class FeatureSink(Processor):
         blobs: dict[str, bytes] = {}
         written: dict[Who, _Owned] = {}
         for partition, entity in chosen:
-            owned = self._owned[partition].setdefault(entity, _Owned(self._kind.new()))
+            owned = self._owned[partition].get(entity)
+            if owned is None:
+                owned = self._owned[partition][entity] = _Owned(self._kind.new())
             if not owned.offset and self._holders(entity):
                 del self._owned[partition][entity]  # its tiles are in another partition of ours, which writes it
                 continue

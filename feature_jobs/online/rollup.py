@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
+from feature_jobs.online.lanes import Lanes, lanes_of
 from schemas.durations import DAY_MS
 from schemas.errors import ImpossibleEvent
 from schemas.features import AHEAD_MS, SUMS, TILE_MS, WINDOWS, Value, View
@@ -26,7 +27,8 @@ REMEMBERED_MS = USER_EVENTS_VALID.retention_ms + 10 * DAY_MS
 _FIELDS = tuple(SUMS)
 _SETTLED = struct.Struct(f"<q{len(_FIELDS)}q")  # when the tile last arrived, and its sums
 _WEEK_MS = max(WINDOWS.values())
-_ZERO = (0,) * len(_FIELDS)
+_LANES = Lanes(len(_FIELDS))
+_sums_of_record = itemgetter(*_FIELDS)
 _RATED, _STARS = _FIELDS.index("rated"), _FIELDS.index("stars")
 _BOUGHT, _REVENUE_CENTS = _FIELDS.index("bought"), _FIELDS.index("revenue_cents")
 # By window: the features that are sums over it, and those that are not.
@@ -42,8 +44,7 @@ _NAMES = tuple(
 Key = tuple[int, str, str]  # tile_start_ms, session_id, item_id
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """sums: in the order of SUMS; the first is n, which rises with each version of the tile. arrived_ms: for a tile from the
     archive, when its last event arrived. appended_ms: the broker's time of that event, which differs for a replay."""
 
@@ -64,7 +65,7 @@ class Tile:
             record.get("session_id", ""),
             record["first_ms"],
             record["last_ms"],
-            tuple(record[name] for name in _FIELDS),
+            _sums_of_record(record),
             record["item_id"] if "user_id" in record else "",
             record.get("arrived_ms", record["last_ms"]),
             record.get("appended_ms", 0),
@@ -110,36 +111,35 @@ def tile_of(record: Mapping[str, Any], offset: int, appended_ms: int) -> Tile:
 
 @dataclass(slots=True)
 class _Window:
-    """Sums over the tiles that started after `edge_ms`: those of `keys[first:]`."""
+    """Sums over the tiles that started after `edge_ms`: those of `keys[first:]`. sums: as lanes. items, sessions: number of tiles
+    of each."""
 
     length_ms: int
     edge_ms: int = -(2**62)
     first: int = 0
-    sums: list[int] = field(default_factory=lambda: list(_ZERO))
-    items: Counter[str] = field(default_factory=Counter)
-    sessions: Counter[str] = field(default_factory=Counter)
+    sums: int = 0
+    items: dict[str, int] = field(default_factory=dict)
+    sessions: dict[str, int] = field(default_factory=dict)
 
-    def change(self, sums: tuple[int, ...]) -> None:
-        """Add the change of a newer version of a tile that is already in the window."""
-        self.sums = list(map(int.__add__, self.sums, sums))
-
-    def enter(self, tile: Tile) -> None:
-        self.change(tile.sums)
-        _count(self.items, tile.item_id, 1)
-        _count(self.sessions, tile.session_id, 1)
+    def enter(self, tile: Tile, sums: int) -> None:
+        self.sums += sums
+        if tile.item_id:
+            self.items[tile.item_id] = self.items.get(tile.item_id, 0) + 1
+        if tile.session_id:
+            self.sessions[tile.session_id] = self.sessions.get(tile.session_id, 0) + 1
 
     def leave(self, tile: Tile) -> None:
-        self.change(tuple(map(int.__neg__, tile.sums)))
-        _count(self.items, tile.item_id, -1)
-        _count(self.sessions, tile.session_id, -1)
+        self.sums -= lanes_of(tile.sums)
+        _take_away(self.items, tile.item_id)
+        _take_away(self.sessions, tile.session_id)
 
 
-def _count(counter: Counter[str], name: str, sign: int) -> None:
+def _take_away(counts: dict[str, int], name: str) -> None:
     if not name:
         return
-    counter[name] += sign
-    if not counter[name]:
-        del counter[name]
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]
 
 
 class Entity:
@@ -155,11 +155,11 @@ class Entity:
         "_sessions",
         "_settled",
         "_tiles",
+        "_totals",
         "_windows",
         "last_ms",
         "session_count",
         "session_ms",
-        "totals",
     )
 
     def __init__(self) -> None:
@@ -169,7 +169,7 @@ class Entity:
         self._settled: dict[bytes, bytes] = {}  # by hash of the key, oldest first
         self._windows = [_Window(length_ms) for length_ms in WINDOWS.values()]
         self._sessions: dict[str, tuple[int, int, int]] = {}  # first and last event, and when it last arrived
-        self.totals = list(_ZERO)
+        self._totals = 0  # as lanes
         self.session_ms = self.session_count = 0
         self.last_ms = 0
 
@@ -180,18 +180,24 @@ class Entity:
         held = old.sums if old is not None else self._settled_sums(key)
         if held is not None and held[0] >= tile.sums[0]:
             return False
-        change = tile.sums if held is None else tuple(map(int.__sub__, tile.sums, held))
+        change = lanes_of(tile.sums) - (lanes_of(held) if held is not None else 0)
         if old is None and held is not None:
             self._settle_one(tile, came_ms)  # it is in no window
         else:
             self._hold(tile, old, change, came_ms)
-        self.totals = list(map(int.__add__, self.totals, change))
+        self._totals += change
         self.last_ms = max(self.last_ms, tile.last_ms)
         self._visit(tile, came_ms)
         self._settle(came_ms)
         return True
 
-    def _hold(self, tile: Tile, old: Tile | None, change: tuple[int, ...], came_ms: int) -> None:
+    @property
+    def totals(self) -> tuple[int, ...]:
+        """Sums of all time, in the order of SUMS."""
+        return _LANES.sums(self._totals)
+
+    def _hold(self, tile: Tile, old: Tile | None, change: int, came_ms: int) -> None:
+        """change: what the tile adds to the sums, as lanes; only the difference if an earlier version of it is held."""
         key = tile.key
         if old is None:
             self._insert(key)
@@ -200,9 +206,9 @@ class Entity:
             if tile.start_ms <= window.edge_ms:
                 continue
             if old is None:
-                window.enter(tile)
+                window.enter(tile, change)
             else:
-                window.change(change)
+                window.sums += change
         self._seen_ms.pop(key, None)
         self._seen_ms[key] = came_ms
 
@@ -228,15 +234,17 @@ class Entity:
 
     def values(self, view: View, attributes: Mapping[str, Any] | None) -> dict[str, Value]:
         """Values by feature name, as of the last `advance`. attributes: the record of the compacted topic, if there is one."""
-        found: dict[str, Value] = {feature.name: feature.default for feature in view.features}
+        found = view.defaults()
         for name in view.attribute_fields:
             if attributes is not None and attributes[name] is not None:
                 found[name] = attributes[name]
-        found["total_purchases"], found["lifetime_value"] = self.totals[_BOUGHT], self.totals[_REVENUE_CENTS] / 100
+        totals = self.totals
+        found["total_purchases"], found["lifetime_value"] = totals[_BOUGHT], totals[_REVENUE_CENTS] / 100
         found["last_seen_ms"] = self.last_ms
         for (sums, mean_stars, distinct_items, sessions), window in zip(_NAMES, self._windows, strict=True):
-            found.update(zip(sums, window.sums, strict=True))
-            found[mean_stars] = window.sums[_STARS] / window.sums[_RATED] if window.sums[_RATED] else 0.0
+            values = _LANES.sums(window.sums)
+            found.update(zip(sums, values, strict=True))
+            found[mean_stars] = values[_STARS] / values[_RATED] if values[_RATED] else 0.0
             if view.entity == "user":
                 found[distinct_items], found[sessions] = len(window.items), len(window.sessions)
         if view.entity == "user":

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,12 @@ def _layout(view: View) -> tuple[int, np.dtype[Any], tuple[str, ...]]:
 
 
 @cache
-def _numbers(view: View) -> tuple[struct.Struct, tuple[str, ...]]:
+def _numbers(view: View) -> tuple[struct.Struct, Callable[[Mapping[str, Value]], tuple[Value, ...]]]:
+    """The format of a view's numbers, and what picks them out of its values in that order."""
     _, dtype, _ = _layout(view)
     names = dtype.names or ()
-    return struct.Struct("<" + "".join("q" if dtype[name].kind == "i" else "d" for name in names)), names
+    packed = struct.Struct("<" + "".join("q" if dtype[name].kind == "i" else "d" for name in names))
+    return packed, itemgetter(*names) if len(names) > 1 else lambda values: tuple(values[name] for name in names)
 
 
 def pack(view: View, written: EntityValues) -> bytes:
@@ -81,7 +84,7 @@ def pack(view: View, written: EntityValues) -> bytes:
         pieces = [
             f"{written.epoch:04d}{offset:020d}{at_ms:014d}".encode(),
             _HEAD.pack(layout, written.changed_ms, until_ms, written.event_ms),
-            numbers.pack(*(written.values[name] for name in names)),
+            numbers.pack(*names(written.values)),
         ]
     except struct.error as error:
         raise ValueError(f"a value of {view.name} is not a number of 64 bits: {error}") from error
