@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from feature_jobs.offline.archive import EVENTS, Archive
+from feature_jobs.offline import archive as events
+from feature_jobs.offline.archive import EVENTS
 from feature_jobs.online.attributes import Attributes
 from feature_jobs.online.feature_sink import TILES, FeatureSink, StateKind
 from feature_jobs.online.recent import RecentEvents, read_event
@@ -67,7 +68,7 @@ def sink(view: View, settings: FeatureSettings, kind: StateKind = TILES, read_ba
 
 
 def archive(settings: FeatureSettings) -> Build:
-    return lambda given: Archive(Path(settings.lake) / EVENTS, given.registry, given.clock, settings.archive_flush_s)
+    return lambda given: events.archive(Path(settings.lake) / EVENTS, given.registry, given.clock, settings.archive_flush_s)
 
 
 def plans(settings: FeatureSettings) -> dict[str, LoopPlan]:

@@ -19,12 +19,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from feature_jobs.flink.aggregates import item_tiles, user_tiles
-from feature_jobs.offline.archive import EVENTS
-from feature_jobs.offline.manifests import SCHEMA, event_files
+from feature_jobs.offline.archive import EVENTS, SCHEMA
 from feature_jobs.online.rollup import Entity, Key, Tile
 from schemas.durations import DAY_MS
 from schemas.errors import BadSettings
 from schemas.features import AHEAD_MS, Kind, Value, View
+from streams.archived.manifests import committed_files
 
 _ARROW = {Kind.INT: pa.int64(), Kind.FLOAT: pa.float64(), Kind.TEXT: pa.string()}
 _VIEWS = {"user": user_tiles, "item": item_tiles}
@@ -39,7 +39,7 @@ def _events(lake: Path, key: str, until_ms: int, entities: Sequence[str] | None)
     that an earlier version archived and validate would reject today are left out. Raises BadSettings if nothing is archived."""
     import duckdb
 
-    files = event_files(lake / EVENTS)
+    files = committed_files(lake / EVENTS)
     if not files:
         raise BadSettings(f"no events are archived under {lake}: `./millrace up --with features` archives what flows")
     with duckdb.connect() as connection:

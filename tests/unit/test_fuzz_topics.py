@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from feature_jobs.feature_loops import RECENT_EVENTS
-from feature_jobs.offline.archive import Archive
+from feature_jobs.offline import archive as events
 from feature_jobs.online.attributes import Attributes
 from feature_jobs.online.feature_sink import TILES, FeatureSink, StateKind
 from processors.features.online_store import MemoryStore
@@ -128,7 +128,7 @@ def _attribution(world: CatalogueInMemory) -> Step:
 
 
 def _archive(world: CatalogueInMemory) -> Step:
-    return Archive(world.folder, world.ids, world.clock, age_s=1, rows=50)
+    return events.archive(world.folder, world.ids, world.clock, age_s=1, rows=50)
 
 
 def _decide(world: CatalogueInMemory) -> Step:

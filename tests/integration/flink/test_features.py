@@ -182,7 +182,7 @@ def counted(stack: Stack) -> int:
 
 def archived(stack: Stack) -> int:
     from feature_jobs.offline.archive import EVENTS
-    from feature_jobs.offline.manifests import manifests
+    from streams.archived.manifests import manifests
 
     return sum(manifest["rows"] for manifest in manifests(stack.lake / EVENTS))
 

@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_jobs.offline import manifests as m
-from feature_jobs.offline.archive import Archive
-from feature_jobs.offline.manifests import MERGE_AFTER_S, event_files, manifest_ends, manifests, merge
+from feature_jobs.offline import archive as events
+from feature_jobs.offline.archive import SCHEMA
 from schemas import avro
 from schemas.codec import Encoder
 from schemas.durations import DAY_MS
@@ -22,6 +21,9 @@ from schemas.encoding import Constant
 from schemas.errors import TransactionAborted
 from schemas.generated import UserEvent
 from schemas.topics import USER_EVENTS_VALID
+from streams.archived import manifests as m
+from streams.archived.manifests import MERGE_AFTER_S, committed_files, manifest_ends, manifests, merge
+from streams.archived.parquet_step import ParquetStep
 from streams.broker import Commit
 from streams.clock import SystemClock
 from streams.loop.outcome import Emit
@@ -45,20 +47,20 @@ def rows(first: int, n: int, headers: dict[str, bytes] | None = None) -> Rows:
     return made
 
 
-def owner(folder: Path) -> Archive:
-    made = Archive(folder, IDS, SystemClock(), age_s=3600, rows=8)
+def owner(folder: Path) -> ParquetStep:
+    made = events.archive(folder, IDS, SystemClock(), age_s=3600, rows=8)
     made.restore({PLACE: Commit(0)})
     return made
 
 
 def offsets(folder: Path) -> list[int]:
     found: list[int] = []
-    for file in event_files(folder):
+    for file in committed_files(folder):
         found += pq.read_table(file)["offset"].to_pylist()
     return sorted(found)
 
 
-def ended(archive: Archive) -> list[int]:
+def ended(archive: ParquetStep) -> list[int]:
     return [offset for outcome in archive.completed(0) if isinstance(outcome, Emit) for offset in outcome.rows.offsets]
 
 
@@ -70,7 +72,7 @@ def test_rows_wait_for_company_and_end_when_their_file_is_committed(tmp_path: Pa
     archive.submit(rows(7, 3))
     assert ended(archive) == list(range(10))
     assert offsets(tmp_path) == list(range(10))
-    assert {Path(file).parent.name for file in event_files(tmp_path)} == {"dt=2026-11-18", "dt=2026-11-19", "dt=2026-11-20"}
+    assert {Path(file).parent.name for file in committed_files(tmp_path)} == {"dt=2026-11-18", "dt=2026-11-19", "dt=2026-11-20"}
     assert manifest_ends(tmp_path) == {1: 10}
 
 
@@ -119,7 +121,7 @@ def test_a_replayed_event_keeps_how_far_its_clock_was_behind(tmp_path: Path) -> 
     for offset, said in enumerate([b"7", b"-1", b"junk", None]):
         archive.submit(rows(offset, 1, {} if said is None else {"replay-offset-ms": said}))
     archive.flush()
-    found = pa.concat_tables(pq.read_table(file) for file in event_files(tmp_path)).sort_by("offset")
+    found = pa.concat_tables(pq.read_table(file) for file in committed_files(tmp_path)).sort_by("offset")
     assert found["replay_offset_ms"].to_pylist() == [7, 0, 0, 0]
 
 
@@ -138,7 +140,7 @@ def aged(folder: Path, seconds: float) -> None:
         os.utime(file, (then_s, then_s))
 
 
-def grown(folder: Path, flushes: int, first: int = 0) -> Archive:
+def grown(folder: Path, flushes: int, first: int = 0) -> ParquetStep:
     archive = owner(folder)
     for number in range(first, first + flushes):
         archive.submit(rows(2 * number, 2))
@@ -150,16 +152,16 @@ def grown(folder: Path, flushes: int, first: int = 0) -> Archive:
 def test_small_manifests_and_files_become_one_and_go_an_hour_later(tmp_path: Path) -> None:
     grown(tmp_path, FEW)
     everything = list(range(2 * FEW))
-    assert merge(tmp_path, 1, time.time()) == 0, "too young"
+    assert merge(tmp_path, SCHEMA, 1, time.time()) == 0, "too young"
     aged(tmp_path, MERGE_AFTER_S)
-    files = event_files(tmp_path)
-    assert merge(tmp_path, 1, time.time()) == FEW
+    files = committed_files(tmp_path)
+    assert merge(tmp_path, SCHEMA, 1, time.time()) == FEW
     assert offsets(tmp_path) == everything
     assert len(manifests(tmp_path)) == 1
-    assert len(event_files(tmp_path)) == len({Path(file).parent for file in files}), "a file a day"
+    assert len(committed_files(tmp_path)) == len({Path(file).parent for file in files}), "a file a day"
     assert all(Path(file).exists() for file in files), "whoever lists them may still read them"
     aged(tmp_path, MERGE_AFTER_S)
-    merge(tmp_path, 1, time.time())
+    merge(tmp_path, SCHEMA, 1, time.time())
     assert (offsets(tmp_path), manifest_ends(tmp_path)) == (everything, {1: 2 * FEW})
     assert not any(Path(file).exists() for file in files)
     assert len(list((tmp_path / m.MANIFESTS).iterdir())) == 1
@@ -177,7 +179,7 @@ def test_the_number_of_manifests_stays_bounded_and_a_large_one_is_left_as_it_is(
     for number in range(30):
         grown(tmp_path, 1, number)
         aged(tmp_path, MERGE_AFTER_S)
-        merge(tmp_path, 1, time.time())
+        merge(tmp_path, SCHEMA, 1, time.time())
     assert offsets(tmp_path) == list(range(60))
     assert len(manifests(tmp_path)) <= 60 / 20 + 2 * FEW
     assert len(list((tmp_path / m.MANIFESTS).iterdir())) <= 60 / 20 + 3 * FEW
@@ -191,13 +193,13 @@ def test_a_merge_that_dies_at_any_write_changes_nothing(tmp_path: Path, monkeypa
         with monkeypatch.context() as patch:
             patch.setattr(m, name, lambda *given: (_ for _ in ()).throw(OSError("killed here")))
             with pytest.raises(OSError, match="killed here"):
-                merge(tmp_path, 1, time.time())
+                merge(tmp_path, SCHEMA, 1, time.time())
         assert offsets(tmp_path) == list(range(2 * FEW))
     aged(tmp_path, MERGE_AFTER_S)
-    named = set(event_files(tmp_path))
-    merge(tmp_path, 1, time.time())
+    named = set(committed_files(tmp_path))
+    merge(tmp_path, SCHEMA, 1, time.time())
     assert offsets(tmp_path) == list(range(2 * FEW))
-    left = {str(file) for file in tmp_path.glob("dt=*/*")} - set(event_files(tmp_path)) - named
+    left = {str(file) for file in tmp_path.glob("dt=*/*")} - set(committed_files(tmp_path)) - named
     assert left == set(), "what the dead merge left is swept"
 
 
@@ -208,7 +210,7 @@ def test_a_writer_that_slept_through_a_merge_goes_back(tmp_path: Path) -> None:
     grown(tmp_path, FEW)
     for _ in range(2):
         aged(tmp_path, MERGE_AFTER_S)
-        merge(tmp_path, 1, time.time())
+        merge(tmp_path, SCHEMA, 1, time.time())
     with pytest.raises(TransactionAborted, match="another writer"):
         zombie.flush()
     assert offsets(tmp_path) == list(range(2 * FEW))

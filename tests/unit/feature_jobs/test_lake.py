@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_jobs.offline.archive import EVENTS
+from feature_jobs.offline.archive import EVENTS, SCHEMA
 from feature_jobs.offline.lake import backfill, covered, entities_of, tiles, values_at
-from feature_jobs.offline.manifests import MANIFESTS, SCHEMA, link, write_parquet
+from streams.archived.manifests import MANIFESTS, link, write_parquet
 from feature_jobs.offline.training_set import training_set
 from schemas.durations import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.features import ITEM, TILE_MS, USER

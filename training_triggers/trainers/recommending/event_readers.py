@@ -65,10 +65,10 @@ def archive(folder: Path) -> Interactions:
     items have ids only. `profiles.jsonl`, records of `user-profiles-v1`, likewise. Raises BadSettings."""
     import pyarrow.parquet as pq
 
-    from feature_jobs.offline.manifests import event_files
+    from streams.archived.manifests import committed_files
 
     rows: list[tuple[str, str, str, float]] = []
-    for file in event_files(folder / "events"):
+    for file in committed_files(folder / "events"):
         columns = pq.read_table(file, columns=["user_id", "item_id", "kind", "event_ms"]).to_pydict()
         rows += [
             (user, item, kind, at_ms / 1000)

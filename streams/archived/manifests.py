@@ -1,8 +1,8 @@
-"""The archive's manifests: they list the files of events, and keep them few. Only files that a manifest names count.
+"""The manifests of an archive: they list its files, and keep them few. Only files that a manifest names count.
 
 A manifest whose offsets are part of another's was merged into it and no longer counts. Manifests and files are merged when they
 are an hour old, and removed an hour later. So a reader that lists them has an hour to read the listed files, and a writer that
-was suspended for an hour checks before it links (`Archive`).
+was suspended for an hour checks before it links (`ParquetStep`).
 """
 
 from __future__ import annotations
@@ -20,23 +20,6 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 MANIFESTS = "_manifests"
-SCHEMA = pa.schema(
-    [
-        ("event_id", pa.string()),
-        ("user_id", pa.string()),
-        ("kind", pa.string()),
-        ("item_id", pa.string()),
-        ("session_id", pa.string()),
-        ("quantity", pa.int32()),
-        ("amount_cents", pa.int64()),
-        ("rating", pa.int32()),
-        ("event_ms", pa.int64()),
-        ("appended_ms", pa.int64()),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("replay_offset_ms", pa.int64()),
-    ]
-)
 MERGE_AFTER_S = 3_600.0
 MERGE_FROM = 64  # this many small ones become one
 WHOLE_ROWS = 500_000  # a manifest with this many rows is not merged further
@@ -65,8 +48,7 @@ def manifest_ends(folder: Path) -> dict[int, int]:
     return ends
 
 
-def event_files(folder: Path) -> list[str]:
-    """The committed files of events."""
+def committed_files(folder: Path) -> list[str]:
     return [str(folder / name) for manifest in manifests(folder) for name in manifest["files"]]
 
 
@@ -114,7 +96,7 @@ def sync(path: Path) -> None:
 # --- merging ----------------------------------------------------------------------------------------------------------
 
 
-def merge(folder: Path, partition: int, now_s: float) -> int:
+def merge(folder: Path, schema: pa.Schema, partition: int, now_s: float) -> int:
     """Merge many small manifests of a partition into one, and their files too, and remove those that were merged earlier. Returns
     how many were merged."""
     _sweep(folder, partition, now_s)
@@ -129,20 +111,20 @@ def merge(folder: Path, partition: int, now_s: float) -> int:
     if len(run) < MERGE_FROM:
         return 0
     enough = next((i for i, rows in enumerate(accumulate(m["rows"] for m in run), 1) if rows >= WHOLE_ROWS), len(run))
-    _merge(folder, run[: max(2, enough)])
+    _merge(folder, schema, run[: max(2, enough)])
     return max(2, enough)
 
 
-def _merge(folder: Path, run: Sequence[Manifest]) -> None:
+def _merge(folder: Path, schema: pa.Schema, run: Sequence[Manifest]) -> None:
     partition, first, end = run[0]["partition"], run[0]["first"], run[-1]["end"]
-    by_day: dict[Path, list[str]] = {}
+    by_folder: dict[Path, list[str]] = {}
     for manifest in run:
         for name in manifest["files"]:
-            by_day.setdefault((folder / name).parent, []).append(str(folder / name))
+            by_folder.setdefault((folder / name).parent, []).append(str(folder / name))
     files = []
-    for day, parts in sorted(by_day.items()):
-        file = day / f"p{partition}-{first:020d}-{end:020d}-{secrets.token_hex(4)}.parquet"
-        table = ds.dataset(parts, schema=SCHEMA, format="parquet", partitioning=None).to_table()
+    for place, parts in sorted(by_folder.items()):
+        file = place / f"p{partition}-{first:020d}-{end:020d}-{secrets.token_hex(4)}.parquet"
+        table = ds.dataset(parts, schema=schema, format="parquet", partitioning=None).to_table()
         write_parquet(file, table.sort_by("offset"))
         files.append(str(file.relative_to(folder)))
     whole = {"partition": partition, "first": first, "end": end, "rows": sum(m["rows"] for m in run), "files": files}
@@ -163,7 +145,7 @@ def _sweep(folder: Path, partition: int, now_s: float) -> None:
         if now_s - merged_s[whole["name"]] >= MERGE_AFTER_S:
             (folder / MANIFESTS / old["name"]).unlink()
     named = {str(folder / name) for m in _all(folder) for name in m["files"]}
-    for file in folder.glob(f"dt=*/p{partition}-*"):
+    for file in folder.glob(f"*=*/p{partition}-*"):
         if str(file) not in named and now_s - _written_s(file) >= MERGE_AFTER_S:
             file.unlink()
 
