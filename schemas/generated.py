@@ -655,6 +655,7 @@ class EmbeddingResult:
     features: Features that the models saw.
     embedding: The vector; its length is the model's.
     truncated: Whether the text was longer than the model's limit, so that its end was left out.
+    space: What made the vector: 16 hexadecimal digits of the digest of the model's files and of the options that change vectors. Only vectors of one space can be compared.
     """
 
     RECORD: ClassVar[str] = "embedding-result"
@@ -674,6 +675,7 @@ class EmbeddingResult:
     features: tuple[FeatureUse, ...] = ()
     embedding: tuple[float, ...] = ()
     truncated: bool = False
+    space: str = ""
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> EmbeddingResult:
@@ -693,6 +695,7 @@ class EmbeddingResult:
             features=tuple(FeatureUse.from_dict(item) for item in d["features"]),
             embedding=tuple(d["embedding"]),
             truncated=d["truncated"],
+            space=d["space"],
         )
 
 

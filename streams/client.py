@@ -104,10 +104,12 @@ class Client:
         deadline_ms: int = DEFAULT_DEADLINE_MS,
         request_id: str | None = None,
         priority: int | None = None,
+        key: str | None = None,
         traceparent: str | None = None,
     ) -> dict[str, Any]:
         """The result record of the task. `deadline_ms` counts from now; work is not started after it. `priority`, 0 to 9, orders
-        the requests that wait in one worker; under exactly once it does not make an answer visible sooner.
+        the requests that wait in one worker; under exactly once it does not make an answer visible sooner. `key`: of the request's
+        record and of its result; by default a field of the request or its id, and none if it is empty.
 
         If an id is sent again with a given `traceparent`, the answer to an earlier try may be returned; otherwise each try gets
         its own traceparent, which distinguishes the answers. Raises InvalidRequest for fields that the record does not have and
@@ -128,7 +130,7 @@ class Client:
             headers.append((h.PRIORITY, str(priority).encode()))
         waiting = self._waiting[request_id] = _Waiting(self._loop.create_future(), trace.encode())
         try:
-            await self._loop.run_in_executor(self._sender, self._send, taken, fields, request_id, headers)
+            await self._loop.run_in_executor(self._sender, self._send, taken, fields, key, request_id, headers)
             return await asyncio.wait_for(waiting.answer, (deadline_ms + GRACE_MS) / 1000)
         except TimeoutError:
             raise NoAnswer(
@@ -142,10 +144,13 @@ class Client:
         """Send records that nobody answers, behind the requests of earlier calls. Returns when they are queued."""
         await self._loop.run_in_executor(self._sender, self._sink.produce, records)
 
-    def _send(self, taken: Consumption, fields: Mapping[str, Any], request_id: str, headers: h.HeaderList) -> None:
+    def _send(
+        self, taken: Consumption, fields: Mapping[str, Any], key: str | None, request_id: str, headers: h.HeaderList
+    ) -> None:
         record = self._encode(taken.group, fields)
-        key = _encoded("the key", str(fields.get(taken.key_field, request_id)))
-        self._sink.produce(OutRecords(taken.topic.name, [key], [record], [headers]))
+        chosen = str(fields.get(taken.key_field, request_id)) if key is None else key
+        keys = [None if chosen == "" else _encoded("the key", chosen)]
+        self._sink.produce(OutRecords(taken.topic.name, keys, [record], [headers]))
 
     def _encode(self, task: str, fields: Mapping[str, Any]) -> bytes:
         topic = consumption(task).topic

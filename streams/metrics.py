@@ -48,6 +48,9 @@ CATALOGUE: Final[dict[str, Metric]] = {
         "Records of internal topics that were skipped because they cannot be read.",
         ("topic",),
     ),
+    "no_vector": Metric(
+        Kind.COUNTER, "millrace_no_vector_total", "Results that the sink of an embedding task passed over, by cause.", ("cause",)
+    ),
     "late_labels": Metric(Kind.COUNTER, "millrace_late_labels_total", "Labels that came too late for the join with predictions."),
     "late_events": Metric(Kind.COUNTER, "millrace_late_events_total", "Events older than the allowed lateness."),
     "features_amiss": Metric(

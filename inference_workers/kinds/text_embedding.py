@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
 from inference_workers.task import Prediction, Prepared, Use, Versions
 from schemas.columns import Columns
+from schemas.declared.task_kinds import OptionValue
+from schemas.encoding import Constant
 from streams.clock import timed
 
 
@@ -34,7 +38,11 @@ class Embedding(OneModel):
         embedded, compute_ms = timed(lambda: encoder.embed(inputs))
         lengths = np.linalg.norm(embedded.vectors, axis=1).astype("<f4")
         return Prediction(
-            results={"embedding": embedded.vectors, "truncated": embedded.truncated},
+            results={
+                "embedding": embedded.vectors,
+                "truncated": embedded.truncated,
+                "space": Constant(space_of(version.folder.digest, self.options)),
+            },
             uses=[
                 Use(
                     version,
@@ -46,6 +54,12 @@ class Embedding(OneModel):
                 )
             ],
         )
+
+
+def space_of(digest: str, options: Mapping[str, OptionValue]) -> str:
+    """16 hexadecimal digits that differ for models, and for options, whose vectors cannot be compared."""
+    changing = json.dumps([digest, options.get("pooling"), options.get("normalise")])
+    return hashlib.sha256(changing.encode()).hexdigest()[:16]
 
 
 KIND = Embedding

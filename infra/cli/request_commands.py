@@ -37,6 +37,12 @@ def send(
         typer.Option(help='File with one JSON request per line; {"file": "path"} stands for media; - reads standard input.'),
     ] = None,
     request: Annotated[list[str] | None, typer.Option(help="A request as JSON, for any task. May be repeated.")] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help="Key of each request, in their order; its result has it too. Its id if left out.")
+    ] = None,
+    key_field: Annotated[
+        str, typer.Option(help="Field of each line of --jsonl that is the request's key; it is not sent otherwise.")
+    ] = "",
     deadline_ms: Annotated[
         int, typer.Option(help="Milliseconds to wait for each answer, counted from sending.", min=1, max=86_400_000)
     ] = 10_000,
@@ -62,8 +68,27 @@ def send(
         limit,
         jsonl,
         request or [],
+        key or [],
+        key_field,
     )
     sys.exit(run.run(settings(), task, given, deadline_ms, as_json))
+
+
+@app.command(rich_help_panel=PANEL)
+def nearest(
+    task: Annotated[str, typer.Argument(help="A declared task of kind embedding with a sink.")],
+    text: Annotated[str, typer.Option(help="The text to compare with.")],
+    limit: Annotated[int, typer.Option(help="Maximum number of keys to print.", min=1, max=10_000)] = 10,
+    deadline_ms: Annotated[int, typer.Option(help="Milliseconds to wait for the text's vector.", min=1, max=86_400_000)] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Print the keys whose vectors are nearest to a text's, with their cosines."""
+    from infra.running import command_environment
+    from infra.subcommands import python
+
+    current = settings()
+    words = [f"--text={text}", "--limit", str(limit), "--deadline-ms", str(deadline_ms), *(["--json"] if as_json else [])]
+    sys.exit(python("inference_workers", "nearest", *words, "--", task, **command_environment(current)))
 
 
 @app.command(rich_help_panel=PANEL)

@@ -20,6 +20,7 @@ OTHER_SETTINGS = (
     ("OpenAI door", "infra.openai_door", "DoorSettings"),
     ("media", "inference_workers", "MediaSettings"),
     ("recommendation", "inference_workers.recommending", "RecommendationSettings"),
+    ("vectors", "inference_workers.vectors", "VectorSettings"),
     ("model versions", "inference_workers.models", "ModelSettings"),
     ("processors", "processors", "ProcessorSettings"),
     ("views", "processors", "ViewSettings"),

@@ -42,7 +42,7 @@ def demo(
 def setup(
     groups: Annotated[
         list[str] | None,
-        typer.Argument(help="Optional parts to fetch too: features, mlflow, huggingface, chat, views, s3, train."),
+        typer.Argument(help="Optional parts to fetch too: features, mlflow, huggingface, chat, vectors, views, s3, train."),
     ] = None,
 ) -> None:
     """Download what `up` and `demo` need, without starting it."""

@@ -26,6 +26,7 @@ OURS = (
     "run",
     "runs",
     "uv",
+    "vectors",
 )  # every entry that is ever written there
 
 

@@ -14,6 +14,7 @@ from infra.local.processes import ProcessFailed
 from infra.settings import ROOT, StackSettings
 from schemas import catalogue
 from schemas.chat_topics import CHAT
+from schemas.declared.declarations import sink_of
 from schemas.errors import BadSettings
 from schemas.topics import ACCURACY, ATTRIBUTION, DECIDE, DECISIONS, DRIFT, LAUNCH, POLICY, ROLLOUT, TIMELY, VALIDATE
 from streams import local_http
@@ -39,6 +40,7 @@ def process_environment(settings: StackSettings, running: run_state.State) -> di
         "MILLRACE_MLFLOW": running.mlflow,
         "MILLRACE_REDIS": settings.redis or running.redis,
         "MILLRACE_LAKE": str(settings.lake),
+        "MILLRACE_VECTORS": str(settings.vectors),
         "MILLRACE_RUNS_FOLDER": str(settings.home_folder.resolve() / "runs"),
         "MILLRACE_DATA": settings.data,
         catalogue.VARIABLE: os.environ.get(catalogue.VARIABLE) or str(declared.followed(settings)),
@@ -71,7 +73,7 @@ def start(settings: StackSettings, running: run_state.State, names: str, slot: i
     running.put(started)
     run_state.write(settings.run_folder, running)
     loops = run_state.loops_of(name)
-    if catalogue.declaration(names) is None and names != CHAT.group:
+    if not declared.owner(names) and names != CHAT.group:
         return lambda: processes.wait_until(lambda: _assigned(log, offset, loops), started, START_LIMIT_S)
 
     def ready() -> bool:
@@ -117,8 +119,9 @@ def start_shop(settings: StackSettings, running: run_state.State) -> None:
 
 
 def stop_workers(settings: StackSettings, running: run_state.State, tasks: Sequence[str]) -> None:
-    """Stop the workers of these tasks, which have processes of their own."""
-    for process in [process for process in running.processes if process.name.rpartition("-")[0] in tasks]:
+    """Stop the workers of these tasks, which have processes of their own, and what keeps their vectors."""
+    wanted = {name for task in tasks for name in (task, sink_of(task))}
+    for process in [process for process in running.processes if process.name.rpartition("-")[0] in wanted]:
         with console.step(f"stop {process.name}"):
             processes.stop(process)
         running.processes.remove(process)
@@ -137,6 +140,8 @@ def start_reconcile(settings: StackSettings, running: run_state.State) -> None:
 
 def _module_and_arguments(names: str) -> list[str]:
     parts = names.split("+")
+    if (task := declared.owner(names)) and names != task:
+        return ["inference_workers", "vectors", task]
     if all(part in feature_servers.LOOPS for part in parts):
         return ["feature_jobs", "serve", *parts]
     if all(part.partition(":")[0] in catalogue.catalogue().task_names for part in parts):

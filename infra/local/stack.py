@@ -134,7 +134,7 @@ def _loops(settings: StackSettings, running: run_state.State, with_features: boo
     words = settings.processes.split()
     if with_features:
         words += [f"{VALIDATE.group}+{TIMELY.group}", *feature_servers.PROCESSES]
-    words += [task.name for task in catalogue.catalogue().declared]
+    words += [name for task in catalogue.catalogue().declared for name in declared.processes(task)]
     words += [names for names in more if not loop_processes.named(names, words)]
     waits, failures = [], []
     for names in words:
@@ -149,9 +149,9 @@ def _loops(settings: StackSettings, running: run_state.State, with_features: boo
             with console.step(title):
                 wait()
         except ProcessFailed as error:
-            if catalogue.declaration(names) is None:
+            if not (task := declared.owner(names)):
                 raise
-            failures.append(f"{error}. Mend its declaration and run `./millrace up`, or run `./millrace tasks remove {names}`")
+            failures.append(f"{error}. Mend its declaration and run `./millrace up`, or run `./millrace tasks remove {task}`")
     return failures
 
 

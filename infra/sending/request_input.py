@@ -36,6 +36,8 @@ class Given:
     limit: int = 20
     jsonl: Path | None = None
     json: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    key_field: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Line:
 
     fields: dict[str, Any]
     error: InvalidRequest | None = None
+    key: str | None = None  # of the record, if it is not that of the task
 
 
 def requests(task: str, given: Given, claim_checks: ClaimChecks) -> Iterator[Line]:
@@ -55,14 +58,38 @@ def requests(task: str, given: Given, claim_checks: ClaimChecks) -> Iterator[Lin
         return fields if not key or key in fields else {key: uuid7(SystemClock().now_ms()), **fields}
 
     if given.jsonl is None:
-        yield from (Line(with_key(fields)) for fields in _from_arguments(task, given, claim_checks))
+        yield from _keyed((with_key(fields) for fields in _from_arguments(task, given, claim_checks)), given)
         return
+    if given.keys:
+        raise InvalidRequest("--key names the keys of texts and files; --key-field names the key of each line of --jsonl")
     for number, text in _lines(given.jsonl):
         try:
-            yield Line(with_key(_with_files(_fields_of(text), claim_checks)))
+            fields = _fields_of(text)
+            record_key = _key_of(fields, given.key_field) if given.key_field else None
+            yield Line(with_key(_with_files(fields, claim_checks)), None, record_key)
         except (InvalidRequest, ValueError, RecursionError) as error:
             reason = ": it is nested too deeply" if isinstance(error, RecursionError) else f" {error}"
             yield Line({}, InvalidRequest(f"{given.jsonl}, line {number}{reason}"))
+
+
+def _keyed(requests: Iterator[dict[str, Any]], given: Given) -> Iterator[Line]:
+    if given.key_field:
+        raise InvalidRequest("--key-field is for --jsonl; --key gives the keys of texts and files")
+    if not given.keys:
+        yield from map(Line, requests)  # standard input may go on for ever
+        return
+    every = list(requests)
+    if len(given.keys) != len(every) or not all(given.keys):
+        raise InvalidRequest(f"{len(every)} requests need as many --key, none of them empty; there are {len(given.keys)}")
+    yield from (Line(fields, None, key) for fields, key in zip(every, given.keys, strict=True))
+
+
+def _key_of(fields: dict[str, Any], name: str) -> str:
+    """Takes the key out of a line's fields. Raises InvalidRequest."""
+    key = fields.pop(name, None)
+    if not isinstance(key, str) or not key:
+        raise InvalidRequest(f"has no text {name}, which --key-field names")
+    return key
 
 
 def _from_arguments(task: str, given: Given, claim_checks: ClaimChecks) -> Iterator[dict[str, Any]]:

@@ -50,7 +50,7 @@ async def _answer(client: Client, task: str, line: Line, deadline_ms: int, windo
         return _failure("invalid", line.error)
     begun_s = time.monotonic()
     try:
-        result = await client.request(task, line.fields, deadline_ms=deadline_ms)
+        result = await client.request(task, line.fields, deadline_ms=deadline_ms, key=line.key)
     except InvalidRequest as error:
         return _failure("invalid", error)
     except MillraceError as error:

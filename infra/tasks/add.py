@@ -97,20 +97,21 @@ def _start(settings: StackSettings, task: Declaration, write: Callable[[], None]
     with run_state.locked(settings.run_folder):
         running, before = run_state.require(settings.run_folder), files.in_force(settings)
         admin, registry = KafkaAdmin(KafkaAddress(bootstrap=running.bootstrap)), Registry(running.registry)
-        own = task.consumption()
+        (own, *sinks) = task.consumptions()
         topics = [topic for topic in (own.topic, own.results) if topic is not None]
-        new_topics = {spec.name for spec in specs(topics, [own])} - admin.partitions().keys()
+        new_topics = {spec.name for spec in specs(topics, [own, *sinks])} - admin.partitions().keys()
         new_subjects = [topic.subject for topic in topics if registry.latest(topic.subject) is None]
         try:
             with console.step("topics and schemas") as remark:
-                done = provision(admin, registry, topics, [own])
+                done = provision(admin, registry, topics, [own, *sinks])
                 remark(f"{len(done.created_topics)} topics created, {len(done.registered)} schemas registered")
             files.follow(settings, (*(other for other in before if other.name != task.name), task))
-            for slot in range(files.workers(settings, task)):
-                with console.step(f"{task.name} {slot}" if slot else task.name):
-                    wait = loop_processes.start(settings, running, task.name, slot)
-                    if wait is not None:
-                        wait()
+            for name in files.processes(task):
+                for slot in range(loop_processes.copies(settings, name)):
+                    with console.step(f"{name} {slot}" if slot else name):
+                        wait = loop_processes.start(settings, running, name, slot)
+                        if wait is not None:
+                            wait()
             write()
         except BaseException as error:
             loop_processes.stop_workers(settings, running, [task.name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from infra import console
@@ -11,10 +12,10 @@ from infra.settings import StackSettings
 from infra.tasks.task_table import waiting
 from schemas.declared.declaration_file import name_problem
 from schemas.declared.declaration_text import without_task
-from schemas.declared.declarations import BadDeclaration, Declaration
+from schemas.declared.declarations import BadDeclaration, Declaration, sink_of
 from schemas.declared.task_kinds import TaskKind
 from schemas.errors import Stop
-from schemas.topic_kinds import Consumption
+from schemas.topic_kinds import Consumption, dead_letter_name
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.schema_registry import Registry
@@ -49,6 +50,7 @@ def remove(settings: StackSettings, name: str, delete_data: bool, force: bool) -
             files.write(file, remaining)
         if delete_data:
             _delete(running, task)
+            shutil.rmtree(settings.vectors / name, ignore_errors=True)
     console.out.print(
         f"{name} was removed, with its topics and schemas" if delete_data else f"{name} was removed; its topics are kept"
     )
@@ -61,7 +63,8 @@ def _topics_of(name: str) -> Consumption:
 
 def _names(task: Consumption) -> list[str]:
     assert task.results is not None
-    return [task.topic.name, task.results.name, *task.retry_topics(), task.dead_letter_topic]
+    sink_letters = dead_letter_name(task.results.name, sink_of(task.group))
+    return [task.topic.name, task.results.name, *task.retry_topics(), task.dead_letter_topic, sink_letters]
 
 
 def _existing(running: run_state.State, task: Consumption) -> bool:

@@ -18,13 +18,18 @@ from typing import Any
 import tomlkit
 
 from schemas.declared.own_records import own_record
-from schemas.declared.task_kinds import KINDS, OptionValue, TaskKind
+from schemas.declared.task_kinds import KINDS, OptionValue, TaskKind, VectorSink
 from schemas.durations import DAY_MS
 from schemas.errors import BadSettings
 from schemas.topic_kinds import Consumption, Guarantee, Record, Topic
 from schemas.topics import RETRY_DELAYS_MS
 
 CODE_DIGEST = "code_digest"  # a key of the copy that processes follow, not of the file that people write
+
+
+def sink_of(task: str) -> str:
+    """The group and the process that keep a task's vectors. No task has this name: theirs have no dot."""
+    return f"{task}.vectors"
 
 
 class BadDeclaration(BadSettings):
@@ -69,6 +74,22 @@ class Declaration:
             for what, record in (("requests", request), ("results", result))
         ]
         return Consumption(topic=topics[0], group=self.name, retry_delays_ms=RETRY_DELAYS_MS, results=topics[1])
+
+    @property
+    def sink(self) -> VectorSink | None:
+        """Where its vectors are kept; None if nowhere, or if it makes none."""
+        named = self.options.get("sink") if self.kind is TaskKind.EMBEDDING else None
+        return None if named is None else VectorSink(str(named))
+
+    def sink_consumption(self) -> Consumption:
+        """How the process that keeps its vectors reads its results."""
+        results = self.consumption().results
+        assert results is not None
+        return Consumption(topic=results, group=sink_of(self.name), retry_delays_ms=())
+
+    def consumptions(self) -> tuple[Consumption, ...]:
+        """Its worker's, and that of its sink."""
+        return (self.consumption(), *((self.sink_consumption(),) if self.sink is not None else ()))
 
     def _records(self) -> tuple[type[Record], type[Record]]:
         if self.kind is not None:

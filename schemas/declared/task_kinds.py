@@ -24,6 +24,11 @@ class TaskKind(StrEnum):
     TABULAR = "tabular"
 
 
+class VectorSink(StrEnum):
+    PARQUET = "parquet"
+    FAISS = "faiss"
+
+
 OptionValue = bool | int | float | str | tuple[str, ...]
 
 
@@ -66,6 +71,9 @@ KINDS: Mapping[TaskKind, KindOfTask] = {
                 type=str, choices=("mean", "cls", "max"), help="how token vectors become one; by default as the model says"
             ),
             "normalise": Option(type=bool, help="whether the vector gets length 1; by default as the model says"),
+            "sink": Option(
+                type=str, choices=tuple(VectorSink), help="where its vectors are kept: parquet files, or those and a faiss index"
+            ),
         },
     ),
     TaskKind.IMAGE_CLASSIFICATION: KindOfTask(records.VisionRequest, records.VisionResult),

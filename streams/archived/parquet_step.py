@@ -21,6 +21,7 @@ from streams.archived.manifests import MANIFESTS, link, manifest_ends, merge, ne
 from streams.broker import Commit
 from streams.clock import Clock
 from streams.loop.outcome import Emit, Outcome
+from streams.loop.processor import Hooks, Report
 from streams.loop.step import Step
 from streams.rows import Place, Rows
 
@@ -52,9 +53,17 @@ class ParquetStep(Step):
     are added here. rows, age_s: a flush is due when this many rows wait, or when the oldest row has waited this long."""
 
     def __init__(
-        self, folder: Path, schema: pa.Schema, read: Callable[[Rows], Read], clock: Clock, age_s: float, rows: int = 40_000
+        self,
+        folder: Path,
+        schema: pa.Schema,
+        read: Callable[[Rows], Read],
+        clock: Clock,
+        age_s: float,
+        rows: int = 40_000,
+        beside: Hooks | None = None,
     ) -> None:
-        self._folder, self._schema, self._read = folder, schema, read
+        """beside: work on the files, with a tick between batches and a part in the status."""
+        self._folder, self._schema, self._read, self._beside = folder, schema, read, beside
         self._clock, self._rows, self._age_s = clock, rows, age_s
         self._writer = secrets.token_hex(4)  # distinguishes our files from those of another writer of the same offsets
         self._ends: dict[int, int] = {}  # the offset after the last archived one, for each partition of ours
@@ -126,8 +135,17 @@ class ParquetStep(Step):
     def working_since_s(self) -> float | None:
         return None
 
+    def tick(self) -> None:
+        if self._beside is not None:
+            self._beside.tick()
+
+    def report(self) -> Report:
+        return Report() if self._beside is None else self._beside.report()
+
     def close(self) -> None:
-        return  # rows that wait were not committed, and are read again
+        """Rows that wait were not committed, and are read again."""
+        if self._beside is not None:
+            self._beside.close()
 
     def _end(self, place: Place) -> int:
         return self._ends.get(place[1], 0)

@@ -16,6 +16,9 @@ from feature_jobs.feature_loops import RECENT_EVENTS
 from feature_jobs.offline import archive as events
 from feature_jobs.online.attributes import Attributes
 from feature_jobs.online.feature_sink import TILES, FeatureSink, StateKind
+from inference_workers.vectors.index_builder import IndexBuilder
+from inference_workers.vectors.result_vectors import SCHEMA as VECTOR_SCHEMA
+from inference_workers.vectors.result_vectors import ResultVectors
 from processors.features.online_store import MemoryStore
 from processors.features.seen import Seen
 from processors.features.validate import Validation
@@ -24,6 +27,8 @@ from processors.moderation.policy import action_of, action_of_review
 from processors.moderation.timely_labels import is_timely
 from processors.recommendation.attribution_step import AttributionStep
 from schemas import avro, generated
+from schemas.declared.declarations import Declaration
+from schemas.declared.task_kinds import TaskKind
 from schemas.errors import Stop
 from schemas.features import ITEM, RECENT, USER, View
 from schemas.topic_kinds import Consumption
@@ -49,6 +54,7 @@ from schemas.topics import (
     VALIDATE,
 )
 from streams import headers as h
+from streams.archived.parquet_step import ParquetStep
 from streams.clock import ManualClock
 from streams.loop.batching import Batcher, BatchLimits, CostLine
 from streams.loop.limits import LoopLimits
@@ -73,6 +79,8 @@ from training_triggers.rollout.decisions import RolloutPolicy
 from training_triggers.runs.launch import Launch
 
 SEED = 15
+SENTENCES = Declaration(name="sentences", kind=TaskKind.EMBEDDING, model="hf:x", options={"sink": "faiss"})
+TOPICS = (*CATALOGUE, SENTENCES.sink_consumption().topic)
 RECORDS = 250
 
 
@@ -84,13 +92,13 @@ class CatalogueInMemory:
         self.clock, self.metrics, self.ids = ManualClock(), Metrics(), MemoryRegistry()
         self.broker = MemoryBroker(self.clock)
         self.schema_ids: dict[str, dict[str, int]] = {}  # by topic, then by record
-        for topic in CATALOGUE:
+        for topic in TOPICS:
             self.broker.create(topic.name, topic.partitions)
             if topic.record is not None:
                 name = topic.record.RECORD
                 self.schema_ids[topic.name] = {name: self.ids.register(topic.subject, avro.schema(name))}
-        for topic in CATALOGUE:
-            for other in CATALOGUE:
+        for topic in TOPICS:
+            for other in TOPICS:
                 if topic.record is not None and other.record is not None:
                     name = other.record.RECORD
                     self.schema_ids[topic.name].setdefault(name, self.schema_ids[other.name][name])
@@ -129,6 +137,12 @@ def _attribution(world: CatalogueInMemory) -> Step:
 
 def _archive(world: CatalogueInMemory) -> Step:
     return events.archive(world.folder, world.ids, world.clock, age_s=1, rows=50)
+
+
+def _vectors(world: CatalogueInMemory) -> Step:
+    reader = ResultVectors(SENTENCES.sink_consumption().topic, world.ids, world.metrics)
+    index = IndexBuilder(world.folder, world.clock, 1.0, AtOnce())
+    return ParquetStep(world.folder, VECTOR_SCHEMA, reader.read, world.clock, age_s=1, rows=50, beside=index)
 
 
 def _decide(world: CatalogueInMemory) -> Step:
@@ -218,6 +232,7 @@ LOOPS: dict[str, tuple[Consumption, Callable[[CatalogueInMemory], Step]]] = {
     "item-sink": (ITEM_SINK, _sink(ITEM)),
     "recent-sink": (RECENT_SINK, _sink(RECENT, RECENT_EVENTS)),
     "archive": (ARCHIVE, _archive),
+    "vectors": (SENTENCES.sink_consumption(), _vectors),
     "attribution": (ATTRIBUTION, _attribution),
     "drift": (DRIFT, _detector("drift")),
     "accuracy": (ACCURACY, _detector("accuracy")),
@@ -228,7 +243,7 @@ LOOPS: dict[str, tuple[Consumption, Callable[[CatalogueInMemory], Step]]] = {
 
 
 def _fill(world: CatalogueInMemory, name: str, random: Random, n: int = RECORDS, onto: str = "") -> None:
-    topic = next(topic for topic in CATALOGUE if topic.name == name)
+    topic = next(topic for topic in TOPICS if topic.name == name)
     for _ in range(n):
         one = hostile.sent(topic, world.schema_ids[name], random)
         out = OutRecords(onto or name, [one.key], [one.value], [one.headers], [random.randrange(topic.partitions)])  # type: ignore[list-item]
@@ -272,10 +287,11 @@ def test_whatever_lies_on_its_topic_a_loop_ends_each_record_once_and_none_of_the
         dict(letter.headers)[h.ERROR_CODE].decode() for _, _, letter in world.broker.records(consumption.dead_letter_topic)
     )
     assert "poison" not in codes, codes
+    assert not [note for note in step.report().notes if "Error" in note]
     assert codes["undecodable"] > 20
 
 
-@pytest.mark.parametrize("topic", [topic for topic in CATALOGUE if topic.record is not None], ids=lambda topic: topic.name)
+@pytest.mark.parametrize("topic", [topic for topic in TOPICS if topic.record is not None], ids=lambda topic: topic.name)
 def test_whatever_lies_on_it_a_topic_is_read_record_by_record(topic: Any, tmp_path: Path) -> None:
     world, random = CatalogueInMemory(tmp_path), Random(f"{SEED} {topic.name}")
     _fill(world, topic.name, random)

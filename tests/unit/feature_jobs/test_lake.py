@@ -13,11 +13,11 @@ import pytest
 
 from feature_jobs.offline.archive import EVENTS, SCHEMA
 from feature_jobs.offline.lake import backfill, covered, entities_of, tiles, values_at
-from streams.archived.manifests import MANIFESTS, link, write_parquet
 from feature_jobs.offline.training_set import training_set
 from schemas.durations import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.features import ITEM, TILE_MS, USER
 from schemas.generated import UserEvent
+from streams.archived.manifests import MANIFESTS, link, write_parquet
 from tests.support.brute_features import differences, tiles_of, user_values
 from tests.unit.feature_jobs.test_feature_sink import SinkUnderTest
 
