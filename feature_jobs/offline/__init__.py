@@ -1,6 +1,6 @@
 """The offline store: archived events in Parquet, history by the same SQL, training sets, parity of both stores.
 
-`archive.py` and `manifests.py` write each event to one committed file; `lake.py` (DuckDB) makes tiles and history;
+`archive.py` writes each event to one committed file (`streams/archived/`); `lake.py` (DuckDB) makes tiles and history;
 `training_set.py` and `feast_store.py` join labels with features; `parity.py` compares both stores.
 
 May import: `online/`, `flink/`, and `processors` and below.

@@ -25,8 +25,8 @@ class OnnxTable:
         """columns: names of the columns of a model with one matrix. labels: names of its classes, in its order. Raises ModelRefused."""
         file = str(folder.config.get("file", "model.onnx"))
         self._network, self._path = OnnxNetwork(folder, file), folder.path / file
-        self._matrix = _matrix_of(self._network.inputs)
         columns = tuple(columns) or tuple(folder.config.get("columns", ()))
+        self._matrix = _matrix_of(self._network.inputs, columns)
         self.numbers, self.categories = self._columns(columns)
         self.number_types: Mapping[str, np.dtype[Any]] = self._number_types()
         self.labels = self._labels(tuple(labels) or folder.coverage)
@@ -69,13 +69,31 @@ class OnnxTable:
             )
         found = _classes(outputs)
         if found is None:
+            if (shape := _numbers(outputs).shape) not in ((2,), (2, 1)) or _numbers(outputs).dtype.kind not in "fiu":
+                raise ModelRefused(f"{self._path} predicts {shape[1:]} values of {_numbers(outputs).dtype} a row; one number is taken")
             if labels:
                 raise ModelRefused(f"{self._path} predicts numbers; it has no classes to be named {', '.join(labels)}")
             return ()
         if labels and len(labels) != len(found):
             raise ModelRefused(f"{self._path} has {len(found)} classes, and labels names {len(labels)}: {', '.join(labels)}")
+        if (own := _own_labels(outputs)) is not None and not isinstance(_probabilities(outputs), list):
+            self._check_names(own, _probabilities(outputs), labels)
         # Exporters write classes as a map, whose keys come sorted: the same names in another order are a slip, not new names.
         return found if not labels or set(labels) == set(found) else labels
+
+    def _check_names(self, own: Sequence[str], probabilities: npt.NDArray[Any], labels: tuple[str, ...]) -> None:
+        """Names that the model gives its answers must be those of the largest probability. Raises ModelRefused."""
+        if not labels:
+            raise ModelRefused(
+                f"{self._path} calls an answer {own[0]!r}, but not which of its {probabilities.shape[1]} probabilities that is: "
+                'labels = ["first", "second", …] in the declaration names them, in the sorted order of its own class names'
+            )
+        largest = [labels[at] for at in probabilities.argmax(axis=1)]
+        if list(own) != largest and len(set(probabilities[0].tolist())) > 1:
+            raise ModelRefused(
+                f"{self._path} calls an answer {own[0]!r}, and labels calls it {largest[0]!r}: labels names its classes in the sorted "
+                "order of its own class names"
+            )
 
     def _example_outputs(self) -> dict[str, npt.NDArray[Any]] | None:
         """The outputs for a row that we make up; None if the model refuses its categories. Raises ModelRefused."""
@@ -119,9 +137,13 @@ def _dtype(given: OnnxInput) -> Any:
     return object if given.type == TEXT_TYPE else NUMBER_TYPES[given.type]
 
 
-def _matrix_of(inputs: Sequence[OnnxInput]) -> OnnxInput | None:
-    """The only input, if it has several columns, or any number of them."""
-    return inputs[0] if len(inputs) == 1 and (inputs[0].width > 1 or inputs[0].width == ANY) else None
+def _matrix_of(inputs: Sequence[OnnxInput], columns: tuple[str, ...]) -> OnnxInput | None:
+    """The only input, if it has several columns, any number of them, or one that the declaration calls otherwise."""
+    if len(inputs) != 1:
+        return None
+    (given,) = inputs
+    renamed = given.width == 1 and len(columns) == 1 and columns[0] != given.name
+    return given if given.width > 1 or given.width == ANY or renamed else None
 
 
 def _probabilities(outputs: Mapping[str, Any]) -> Any:
@@ -129,9 +151,10 @@ def _probabilities(outputs: Mapping[str, Any]) -> Any:
     for value in outputs.values():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             return value
-    floats = [
-        value for value in outputs.values() if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2
-    ]
+    arrays = [value for value in outputs.values() if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
+    if len(arrays) > 1 and all(value.ndim == 1 or value.shape[1] == 1 for value in arrays) and len(outputs) == len(arrays) + 1:
+        return np.stack([value.reshape(-1) for value in arrays], 1)  # skl2onnx, zipmap="columns": one output a class
+    floats = [value for value in arrays if value.ndim == 2]
     return floats[0] if len(outputs) > 1 and floats and floats[0].shape[1] > 1 else None
 
 
@@ -141,7 +164,17 @@ def _classes(outputs: Mapping[str, Any]) -> tuple[str, ...] | None:
         return None
     if isinstance(probabilities, list):
         return tuple(str(key) for key in sorted(probabilities[0]))
+    names = [name for name, value in outputs.items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
+    if len(names) == probabilities.shape[1]:  # i0, i1 for the classes 0 and 1, sfine and sfraud for fine and fraud
+        return tuple(name[1:] for name in names)
     return tuple(str(number) for number in range(probabilities.shape[1]))
+
+
+def _own_labels(outputs: Mapping[str, Any]) -> list[str] | None:
+    """The classes that a model answers with by name; None if it answers with numbers, or with probabilities of named outputs."""
+    texts = [value for value in outputs.values() if isinstance(value, np.ndarray) and value.dtype.kind in "OU"]
+    floats = [value for value in outputs.values() if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
+    return [str(name) for name in texts[0].reshape(-1)] if texts and len(floats) == 1 else None
 
 
 def _numbers(outputs: Mapping[str, Any]) -> npt.NDArray[Any]:

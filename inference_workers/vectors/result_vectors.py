@@ -41,7 +41,7 @@ MOST_WIDTH = 65_536
 
 def folder_of(root: Path, task: str, topic_id: str) -> Path:
     """The files of one topic of results. topic_id: a topic that is made again counts its offsets from 0 again, so its files lie apart."""
-    return root / task / topic_id
+    return root / task / topic_id.replace("/", "_")  # it is base64
 
 
 def space_folder(space: str, width: int) -> str:

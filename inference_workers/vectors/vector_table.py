@@ -53,7 +53,8 @@ def batches(files: Sequence[Path], ends: Mapping[int, int]) -> Iterator[tuple[pa
 
 def _unit(column: pa.ChunkedArray) -> Floats:
     values = column.combine_chunks().flatten().to_numpy().reshape(len(column), -1).astype(np.float64)
-    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    unit: Floats = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def last_rows(keys: pa.Table) -> Rows:

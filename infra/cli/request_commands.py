@@ -82,7 +82,7 @@ def nearest(
     deadline_ms: Annotated[int, typer.Option(help="Milliseconds to wait for the text's vector.", min=1, max=86_400_000)] = 10_000,
     as_json: Json = False,
 ) -> None:
-    """Print the keys whose vectors are nearest to a text's, with their cosines."""
+    """Find the keys whose vectors are nearest to a text's."""
     from infra.running import command_environment
     from infra.subcommands import python
 

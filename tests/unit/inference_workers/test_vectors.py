@@ -14,7 +14,7 @@ from inference_workers.kinds.text_embedding import space_of
 from inference_workers.vectors import index_builder, index_files
 from inference_workers.vectors.index_builder import IndexBuilder, refresh
 from inference_workers.vectors.index_files import INDEXES, generations
-from inference_workers.vectors.result_vectors import SCHEMA, ResultVectors, space_folder
+from inference_workers.vectors.result_vectors import SCHEMA, ResultVectors, folder_of, space_folder
 from inference_workers.vectors.vector_search import Found, nearest
 from schemas import avro
 from schemas.codec import Encoder
@@ -43,7 +43,8 @@ SPACE = space_folder(FIRST, WIDTH)
 
 
 def vector(number: int) -> list[float]:
-    return np.random.default_rng(number).standard_normal(WIDTH).astype(np.float32).tolist()
+    found: list[float] = np.random.default_rng(number).standard_normal(WIDTH).astype(np.float32).tolist()
+    return found
 
 
 def value(vector: list[float], **fields: Any) -> bytes:
@@ -53,8 +54,8 @@ def value(vector: list[float], **fields: Any) -> bytes:
         origin_topic="t",
         origin_partition=0,
         origin_offset=0,
-        models=[ModelUse(name="sentences", version="1", arm="live", compute_ms=1.0)],
-        embedding=vector,
+        models=(ModelUse(name="sentences", version="1", arm="live", compute_ms=1.0),),
+        embedding=tuple(vector),
         space=FIRST,
     )
     return ENCODER.encode({name: Constant(held) for name, held in {**asdict(result), **fields}.items()}, 1)[0]
@@ -87,6 +88,11 @@ def keys(found: Found) -> list[str]:
 
 def search(folder: Path, number: int, limit: int = 3, space: str = SPACE) -> Found:
     return nearest(folder, space, np.array(vector(number), np.float32), limit)
+
+
+def test_a_topic_that_is_made_again_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    assert folder_of(tmp_path, "sentences", "a/b+c") == tmp_path / "sentences" / "a_b+c"
+    assert folder_of(tmp_path, "sentences", "a/b+c") != folder_of(tmp_path, "sentences", "d")
 
 
 def test_what_has_no_vector_is_counted_and_what_cannot_be_one_is_refused(tmp_path: Path) -> None:

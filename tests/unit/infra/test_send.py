@@ -198,6 +198,23 @@ def test_a_window_is_cut_once_for_what_was_under_way_together() -> None:
     assert Window(1.0).size == FIRST
 
 
+def test_requests_have_the_keys_that_are_named(tmp_path: Path) -> None:
+    lines = list(requests("moderation", Given(["a", "b"], keys=["k1", "k2"]), ClaimChecks([])))
+    assert [(line.fields["text"], line.key) for line in lines] == [("a", "k1"), ("b", "k2")]
+    assert [line.key for line in requests("moderation", Given(["a"]), ClaimChecks([]))] == [None]
+    for keys in (["k1"], ["k1", ""]):
+        with pytest.raises(InvalidRequest, match="2 requests need as many --key"):
+            list(requests("moderation", Given(["a", "b"], keys=keys), ClaimChecks([])))
+    file = tmp_path / "lines.jsonl"
+    file.write_text('{"id": "k1", "text": "a"}\n{"text": "b"}\n{"id": 5, "text": "c"}\n{"id": "", "text": "d"}\n')
+    (first, *others) = requests("moderation", Given(jsonl=file, key_field="id"), ClaimChecks([]))
+    assert (first.key, "id" in first.fields, first.fields["text"]) == ("k1", False, "a")
+    assert ["has no text id" in str(line.error) for line in others] == [True] * 3
+    for wrong in (Given(jsonl=file, keys=["k"]), Given(["a"], key_field="id")):
+        with pytest.raises(InvalidRequest):
+            list(requests("moderation", wrong, ClaimChecks([])))
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
@@ -207,7 +224,7 @@ class Answering:
     def __init__(self) -> None:
         self.sent = deque[str]()
 
-    async def request(self, task: str, fields: dict[str, Any], deadline_ms: int) -> dict[str, Any]:
+    async def request(self, task: str, fields: dict[str, Any], deadline_ms: int, key: str | None) -> dict[str, Any]:
         self.sent.append(fields["text"])
         match fields["text"]:
             case "silence":
