@@ -217,6 +217,6 @@ def _cause(check: Callable[[Subject], None], subject: Subject) -> str:
         check(subject)
     except (CheckFailed, MillraceError) as error:
         return str(error)
-    except Exception as error:  # a task of somebody's own may raise anything
+    except (Exception, SystemExit) as error:  # a task of somebody's own may raise anything
         return f"{type(error).__name__}: {error}"
     return ""

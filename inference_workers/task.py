@@ -187,7 +187,7 @@ def loaded(
         return Version(folder, task.load(folder, model), arm)
     except MillraceError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         (reason, *_) = str(error).splitlines() or [""]
         raise ModelRefused(f"{address} cannot be loaded: {type(error).__name__}: {reason[:400]}") from error
 
@@ -204,7 +204,7 @@ def own_task(declared: Declaration) -> Task:
     try:
         spec.loader.exec_module(module)
         task: Task = module.TASK(declared)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadSettings(f"{declared.code} cannot be used as task {declared.name}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(declared.code.parent))

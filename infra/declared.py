@@ -15,7 +15,7 @@ from pathlib import Path
 from infra.settings import FOLLOWED, StackSettings
 from schemas import catalogue
 from schemas.declared import declaration_file, declarations
-from schemas.declared.declarations import Declaration, sink_of
+from schemas.declared.declarations import BadDeclaration, Declaration, sink_of
 
 
 def followed(settings: StackSettings) -> Path:
@@ -37,11 +37,21 @@ def with_digest(task: Declaration) -> Declaration:
 
 
 def _digest(folder: Path) -> str:
-    """Of the code and the records in a folder."""
+    """Of the code and the records in a folder and the folders in it, without environments, hidden folders and node_modules. Raises
+    BadDeclaration."""
     digest = hashlib.sha256()
-    for file in sorted(file for pattern in ("*.py", "*.avsc") for file in folder.rglob(pattern)):
-        digest.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
+    try:
+        for place, folders, names in os.walk(folder):
+            folders[:] = sorted(name for name in folders if _may_hold_code(Path(place) / name))
+            for file in sorted(Path(place) / name for name in names if name.endswith((".py", ".avsc"))):
+                digest.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
+    except OSError as error:
+        raise BadDeclaration(f"{error.filename or folder} cannot be read: {error.strerror}") from error
     return digest.hexdigest()
+
+
+def _may_hold_code(folder: Path) -> bool:
+    return not folder.name.startswith(".") and folder.name != "node_modules" and not (folder / "pyvenv.cfg").exists()
 
 
 def in_force(settings: StackSettings) -> tuple[Declaration, ...]:

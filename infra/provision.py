@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from schemas import avro
@@ -74,6 +74,7 @@ def provision(
             done.differences.append(
                 f"{spec.name} has {there[spec.name]} partitions instead of {spec.partitions} as in the catalogue"
             )
+    done.differences += other_retention([spec for spec in wanted if spec.name in there], admin)
     for topic in topics:
         if topic.record is not None:
             _schema(registry, topic, done, check_only)
@@ -85,6 +86,18 @@ def provision(
         done.created_topics = admin.create(missing)
         admin.grow(too_few)
     return done
+
+
+def other_retention(specs: Sequence[TopicSpec], admin: KafkaAdmin) -> list[str]:
+    """How long topics that were there keep their records, where the catalogue or a declaration says otherwise by now. It is not changed
+    here: a shorter time deletes records."""
+    found = admin.config_of([spec.name for spec in specs]) if specs else {}
+    return [
+        f"{spec.name} has retention.ms {found[spec.name]['retention.ms']} instead of {spec.config['retention.ms']} as in the catalogue: "
+        "change it on the broker"
+        for spec in specs
+        if found[spec.name]["retention.ms"] != spec.config["retention.ms"]
+    ]
 
 
 def forgetful(offsets_retention_minutes: int, topics: Iterable[Topic[Record]]) -> list[str]:

@@ -70,7 +70,9 @@ class OnnxTable:
         found = _classes(outputs)
         if found is None:
             if (shape := _numbers(outputs).shape) not in ((2,), (2, 1)) or _numbers(outputs).dtype.kind not in "fiu":
-                raise ModelRefused(f"{self._path} predicts {shape[1:]} values of {_numbers(outputs).dtype} a row; one number is taken")
+                raise ModelRefused(
+                    f"{self._path} predicts {shape[1:]} values of {_numbers(outputs).dtype} a row; one number is taken"
+                )
             if labels:
                 raise ModelRefused(f"{self._path} predicts numbers; it has no classes to be named {', '.join(labels)}")
             return ()

@@ -52,7 +52,8 @@ def add(settings: StackSettings, name: str, table: Mapping[str, Any], options: S
     if running.up:
         _start(settings, files.with_digest(next(task for task in wanted if task.name == name)), write)
     else:
-        write()
+        with run_state.locked(settings.run_folder):  # two commands at a time would each lose what the other wrote
+            write()
     console.out.print(f"{name} was added to {console.escape(str(file))}")
     console.out.print(f"  `./millrace send {name} …`" if running.up else "  `./millrace up` starts it")
 

@@ -39,7 +39,8 @@ def remove(settings: StackSettings, name: str, delete_data: bool, force: bool) -
         task = _topics_of(name)
         if name not in known and not _existing(running, task):
             raise BadDeclaration(f"no declared task is called {name!r}, and there are no topics of one. Nothing was deleted")
-        remaining = without_task(file.read_text(), file, name) if name in [task.name for task in declared] else ""
+        if name in [task.name for task in declared]:
+            without_task(file.read_text(), file, name)  # raises before anything is stopped
         if running.up and name in [task.name for task in in_force] and not force:
             (left,) = waiting(running, [task]).values()
             if left:
@@ -47,13 +48,25 @@ def remove(settings: StackSettings, name: str, delete_data: bool, force: bool) -
         loop_processes.stop_workers(settings, running, [name])
         files.follow(settings, [task for task in in_force if task.name != name])
         if name in [task.name for task in declared]:
-            files.write(file, remaining)
+            files.write(file, without_task(file.read_text(), file, name))  # as it is now: somebody may have written to it
         if delete_data:
+            if name in [task.name for task in in_force] and not force:
+                _refuse_waiting(running, name, task)
             _delete(running, task)
             shutil.rmtree(settings.vectors / name, ignore_errors=True)
     console.out.print(
         f"{name} was removed, with its topics and schemas" if delete_data else f"{name} was removed; its topics are kept"
     )
+
+
+def _refuse_waiting(running: run_state.State, name: str, task: Consumption) -> None:
+    """Raises RequestsWait if requests came after the first look, while the worker was stopped."""
+    (left,) = waiting(running, [task]).values()
+    if left:
+        raise RequestsWait(
+            f"{name} was removed, but {left} requests came meanwhile, so its data are kept. `./millrace tasks remove {name} "
+            "--delete-data --force` deletes them"
+        )
 
 
 def _topics_of(name: str) -> Consumption:

@@ -33,6 +33,16 @@ SHIPPED_MODELS = frozenset(
     }
 )
 PATH_SCHEMES = ("file:", "folder:")
+ADDRESS_WORDS = (
+    "hf",
+    "folder",
+    "file",
+    "package",
+    "shipped",
+    "models",
+    "mlflow",
+    "s3",
+)  # `inference_workers/models/addresses.py`
 
 COMMON: Mapping[str, Option] = {
     "kind": Option(type=str, choices=tuple(TaskKind), help="what the task does"),
@@ -62,7 +72,7 @@ def parse(text: str, file: Path, *, code_is_there: bool = True) -> tuple[Declara
     """The tasks that a text declares. file: named in errors; its folder is where relative paths start. Raises BadDeclaration."""
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadDeclaration(f"{file} is not TOML: {error}") from error
     page = _Page(text, file)
     for key in content.keys() - {"tasks"}:
@@ -149,10 +159,20 @@ def _model(page: _Page, name: str, table: Mapping[str, Any], kind: TaskKind | No
     model = table.get("model", "")
     if kind is not None and not model:
         page.refuse(f'task {name} has no model: model = "hf:ORGANISATION/NAME", for instance', name, "model")
+    if model and (problem := _address_problem(str(model))):
+        page.refuse(f"model of task {name} is {model!r}; {problem}", name, "model")
     for scheme in PATH_SCHEMES:
         if isinstance(model, str) and model.startswith(scheme):
             return f"{scheme}{(page.file.parent / model.removeprefix(scheme)).resolve()}"
     return str(model)
+
+
+def _address_problem(model: str) -> str:
+    """What keeps a text from being the address of a model, as far as its first word says; empty if nothing does."""
+    word, colon, rest = model.partition(":")
+    if colon and rest and word in ADDRESS_WORDS:
+        return ""
+    return f"that is not the address of a model. {_choice(f'{word}:', [f'{known}:' for known in ADDRESS_WORDS])}"
 
 
 def name_problem(name: str) -> str:
@@ -189,8 +209,9 @@ def _check_features(page: _Page, name: str, options: Mapping[str, OptionValue]) 
 def _misfit(value: Any, option: Option) -> str:
     """What the value must be; empty if it fits."""
     if option.type is tuple:
-        fits = isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
-        return "" if fits else "it must be a list of texts"
+        if not (isinstance(value, list) and value and all(isinstance(item, str) for item in value)):
+            return "it must be a list of texts"
+        return "" if all(value) and len(set(value)) == len(value) else "write each of them once, and none of them empty"
     if option.type in (int, float):
         number = isinstance(value, int) or (option.type is float and isinstance(value, float))
         if number and not isinstance(value, bool) and option.minimum <= value <= option.maximum:

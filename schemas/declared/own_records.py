@@ -34,7 +34,7 @@ def own_record(folder: Path, task: str, part: str) -> type[Record]:
         writer_of(schema)
     except UndecodableRecord as error:
         raise ValueError(f"{file}: {error}") from error
-    name = f"{task}-{part}"
+    name = f"{task}.{part}"  # with a dot: a task called text would take the place of the record text-request
     avro.add(name, schema)
     return type(name, (), {"RECORD": name})
 

@@ -126,11 +126,15 @@ class KafkaAdmin:
                 self._admin = self._client()
 
     def config_of(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Raises BrokerUnavailable."""
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         found: dict[str, dict[str, str]] = {}
-        for resource, future in self._admin.describe_configs(resources).items():
-            entries = future.result(LIMIT_S)
-            found[resource.name] = {name: entry.value for name, entry in entries.items()}
+        try:
+            for resource, future in self._admin.describe_configs(resources).items():
+                entries = future.result(LIMIT_S)
+                found[resource.name] = {name: entry.value for name, entry in entries.items()}
+        except KafkaException as raised:
+            raise client_errors.of_read(raised, "settings of topics") from raised
         return found
 
     def topic_id(self, name: str) -> str:

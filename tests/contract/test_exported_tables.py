@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ REFUSED = {
 }
 
 
-def subject(name: str, options: dict[str, tuple[str, ...]], media: MediaReader) -> Subject:
+def subject(name: str, options: Mapping[str, tuple[str, ...]], media: MediaReader) -> Subject:
     made = Declaration(name="mine", kind=TaskKind.TABULAR, model=f"file:{FOLDER / name}.onnx", options=options)
     task = Tabular(made.consumption(), "mine", made.model, options)
     versions = {"mine": loaded(task, "mine", made.model)}
@@ -75,7 +75,7 @@ def test_an_exported_model_answers_as_its_library_does(name: str, media: MediaRe
     prediction = tried.task.predict(prepared.inputs, tried.versions)
     np.testing.assert_allclose(prediction.uses[0].outputs, GIVEN["expected"][name], rtol=1e-4, atol=1e-5)
     if labels:
-        best = [answer[0]["label"] for answer in prediction.results["labels"]]  # type: ignore[union-attr,index]
+        best = [answer[0]["label"] for answer in prediction.results["labels"]]  # type: ignore[union-attr]
         assert best == [labels[int(np.argmax(row))] for row in GIVEN["expected"][name]]
 
 

@@ -55,6 +55,13 @@ def test_a_difference_in_partitions_is_told(servers: Servers) -> None:
     assert found.differences == ["content-v1 has 4 partitions instead of 8 as in the catalogue"]
 
 
+def test_another_retention_is_told(servers: Servers) -> None:
+    longer = replace(CONTENT, retention_ms=CONTENT.retention_ms * 2)
+    found = provision(KafkaAdmin(servers.address), Registry(servers.registry), [longer], [], check_only=True)
+    (said,) = found.differences
+    assert said.startswith(f"content-v1 has retention.ms {CONTENT.retention_ms} instead of {longer.retention_ms}")
+
+
 def test_retry_and_dead_letter_topics_get_as_many_partitions_as_their_source(servers: Servers) -> None:
     admin, registry = KafkaAdmin(servers.address), Registry(servers.registry)
     topic = replace(CONTENT, name=f"grown-{uuid.uuid4().hex[:8]}-v1", record=None)

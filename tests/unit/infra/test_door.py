@@ -27,6 +27,7 @@ PARTS = (
     "s3",
     "train",
     "tune",
+    "vectors",
     "views",
 )
 STUB = """

@@ -11,9 +11,10 @@ import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference_workers.models.addresses import SPELLINGS, Scheme
 from infra import subcommands
 from schemas import avro, catalogue
-from schemas.declared.declaration_file import parse
+from schemas.declared.declaration_file import ADDRESS_WORDS, parse
 from schemas.declared.declaration_text import with_task, without_task
 from schemas.declared.declarations import BadDeclaration, Declaration, text_of
 from schemas.declared.task_kinds import KINDS, TaskKind
@@ -71,6 +72,10 @@ BAD = [
     ('kind = "embedding"\nmodel = "hf:x"\npooling = "men"', 5, "did you mean mean?"),
     ('code = "no/such/file.py"', 3, "no such file"),
     ("code = 7", 3, "path of a Python file"),
+    ('kind = "ocr"\nmodel = "hff:org/x"', 4, "did you mean hf:?"),
+    ('kind = "ocr"\nmodel = "org/x"', 4, "is not the address of a model"),
+    ('kind = "tabular"\nmodel = "file:x"\nlabels = ["a", "b", "a"]', 5, "each of them once"),
+    ('kind = "tabular"\nmodel = "file:x"\ncolumns = ["a", ""]', 5, "none of them empty"),
 ]
 
 
@@ -121,6 +126,7 @@ def test_a_name_that_kafka_or_millrace_could_not_use_is_refused(name: str) -> No
         ("tasks = 3\n", "tasks must be tables"),
         ("[task.a]\nkind = 'ocr'\n", "did you mean tasks?"),
         ("[tasks]\na = 3\n", "a task is a table"),
+        (f"a = {'[' * 5_000}", "is not TOML"),
         ("[tasks.a]\nkind='ocr'\nmodel='x'\n[tasks.a]\nkind='ocr'\nmodel='x'\n", "is not TOML"),
     ],
 )
@@ -257,11 +263,11 @@ REQUEST = {"type": "record", "name": "Request", "fields": [{"name": "n", "type":
 RESULT = {"type": "record", "name": "Result", "fields": [{"name": "twice", "type": "long", "default": 0}]}
 
 
-def own(folder: Path, request: object = REQUEST, result: object = RESULT) -> Declaration:
+def own(folder: Path, request: object = REQUEST, result: object = RESULT, name: str = "own") -> Declaration:
     (folder / "task.py").write_text("TASK = None\n")
     (folder / "request.avsc").write_text(json.dumps(request))
     (folder / "result.avsc").write_text(json.dumps(result))
-    (declared,) = parse('[tasks.own]\ncode = "task.py"\n', folder / "millrace.toml")
+    (declared,) = parse(f'[tasks.{name}]\ncode = "task.py"\n', folder / "millrace.toml")
     return declared
 
 
@@ -272,6 +278,18 @@ def test_a_result_of_code_of_ones_own_begins_with_the_fields_of_every_result(tmp
     assert names[0] == "request_id"
     assert names[-2:] == ["features", "twice"]
     assert [field["name"] for field in avro.schema(taken.topic.record_name)["fields"]] == ["n"]
+
+
+@pytest.mark.parametrize("name", ["text", "embedding", "vision-x"])
+def test_records_of_ones_own_take_the_place_of_no_others(tmp_path: Path, name: str) -> None:
+    """A task called text had text-request as its record, and so had every text task of the process from then on."""
+    shipped = avro.schema("text-request"), avro.schema("embedding-result")
+    own(tmp_path, name=name).consumption()
+    assert (avro.schema("text-request"), avro.schema("embedding-result")) == shipped
+
+
+def test_a_list_of_the_addresses_schemes_is_whole() -> None:
+    assert {*map(str, Scheme), *SPELLINGS, "mlflow"} == set(ADDRESS_WORDS)
 
 
 @pytest.mark.parametrize(
