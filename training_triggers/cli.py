@@ -49,12 +49,24 @@ def _add(commands: Any, name: str, help_: str, *, as_json: bool = False, as_acto
     return parser
 
 
+def _add_options(parser: argparse.ArgumentParser, help_: str) -> None:
+    parser.add_argument("--option", action="append", default=[], help=help_)
+
+
+def _options(chosen: argparse.Namespace) -> dict[str, str]:
+    """Raises BadSettings."""
+    if wrong := [one for one in chosen.option if "=" not in one]:
+        raise BadSettings(f"--option takes NAME=VALUE, not {', '.join(wrong)}")
+    return dict(one.split("=", 1) for one in chosen.option)
+
+
 def _add_training(commands: Any) -> None:
     train = _add(commands, "train", "train a model, write its folder, and register it if MILLRACE_MLFLOW names a server")
     train.add_argument("name", choices=NAMES)
     train.add_argument("--data", type=Path, required=True, help="folder of the data sets; for recommendation, `generated` too")
     train.add_argument("--out", type=Path, required=True, help="model folder to write")
     train.add_argument("--version", default="1", help="version of the model; default: 1")
+    _add_options(train, "NAME=VALUE, such as towers.epochs=12; only recommendation has them; repeatable")
     serve = _add(commands, "serve", "run loops of this package in one process")
     serve.add_argument("names", nargs="+", choices=["drift", "accuracy", "decide", "launch", "rollout"])
     serve.add_argument("--slot", type=whole(0), default=0, help="number of the process; must be 0")
@@ -109,7 +121,7 @@ def _add_runs(commands: Any) -> None:
     request.add_argument("model")
     request.add_argument("--reason", required=True)
     request.add_argument("--from", dest="from_", default="", help="start time of the recorded requests to train on")
-    request.add_argument("--option", action="append", default=[], help="NAME=VALUE for the trainer, such as epochs=8; repeatable")
+    _add_options(request, "NAME=VALUE for the trainer, such as epochs=8; repeatable")
     compare = _add(commands, "replay-compare", "compare champion and candidate on the same recorded requests", as_json=True)
     compare.add_argument("model")
     compare.add_argument("--candidate", required=True, help="a version, in the form that promote takes")
@@ -132,7 +144,7 @@ def _train(chosen: argparse.Namespace) -> None:
     def say(line: str) -> None:
         print(line, flush=True)
 
-    made = train.TRAIN[chosen.name](chosen.data, chosen.out, chosen.version, say)
+    made = train.TRAIN[chosen.name](chosen.data, chosen.out, chosen.version, say, _options(chosen))
     say(f"wrote {chosen.out}, digest {made.digest}")
     if _settings().mlflow not in ("", "local"):
         from training_triggers.versions.mlflow_registry import ModelRegistry
@@ -300,9 +312,7 @@ def _run(chosen: argparse.Namespace) -> None:
 def _request(chosen: argparse.Namespace) -> None:
     from training_triggers.runs import manual_request
 
-    options = dict(one.split("=", 1) for one in chosen.option if "=" in one)
-    if len(options) < len(chosen.option):
-        raise BadSettings(f"--option takes NAME=VALUE, not {', '.join(one for one in chosen.option if '=' not in one)}")
+    options = _options(chosen)
     if chosen.from_:
         options["from_ms"] = str(_time_ms(chosen.from_, 0))
     made = manual_request.ask(_settings(), chosen.model, chosen.reason, options, chosen.actor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from inference_workers.recommending.selection import Selected, SelectionRules, s
 from inference_workers.recommending.settings import RecommendationSettings
 
 WIDER = 5  # so many times more candidates are retrieved if only some categories are wanted
+_NONE = np.zeros(0, np.int32)
 EXPLAINED = 20  # at most so many items of an answer get a reason by the model's own inputs
 
 
@@ -43,20 +44,28 @@ class AnswerMaker:
 
     def _candidates(self, inputs: Sequence[Asked], embeddings: Floats) -> tuple[list[Rows], list[list[str]]]:
         """Rows of the item table for each request, and what was done otherwise than asked."""
-        limit = self._settings.max_candidates * (WIDER if any(asked.categories for asked in inputs) else 1)
         hidden = [self._blocked | set(asked.excluded) for asked in inputs]
-        found = self._recommender.candidates(
-            embeddings, limit, [out | set(asked.seen) for out, asked in zip(hidden, inputs, strict=True)]
-        )
+        found = self._searched(inputs, embeddings, [out | set(asked.seen) for out, asked in zip(hidden, inputs, strict=True)])
         notes: list[list[str]] = [list(asked.notes) for asked in inputs]
         for row, asked in enumerate(inputs):
             found[row] = self._wanted(asked, found[row])
             if not len(found[row]) and asked.seen:
-                again = self._recommender.candidates(embeddings[row : row + 1], limit, [hidden[row]])[0]
+                again = self._searched([asked], embeddings[row : row + 1], [hidden[row]])[0]
                 found[row] = self._wanted(asked, again)
                 if len(found[row]):
                     notes[row].append("the user has seen every item that could be recommended: items are shown again")
         return found, notes
+
+    def _searched(self, inputs: Sequence[Asked], embeddings: Floats, without: Sequence[Collection[str]]) -> list[Rows]:
+        """Requests that want some categories are searched by themselves: they look at more items, and others need not."""
+        found: list[Rows] = [_NONE] * len(inputs)
+        for wider in (False, True):
+            rows = [row for row, asked in enumerate(inputs) if bool(asked.categories) is wider]
+            limit = self._settings.max_candidates * (WIDER if wider else 1)
+            searched = self._recommender.candidates(embeddings[rows], limit, [without[row] for row in rows]) if rows else []
+            for row, some in zip(rows, searched, strict=True):
+                found[row] = some
+        return found
 
     def _wanted(self, asked: Asked, rows: Rows) -> Rows:
         if asked.categories:
@@ -95,8 +104,9 @@ class AnswerMaker:
 
     def _reasons(self, asked: Asked, shown: Rows) -> list[str]:
         texts = reason_texts(self._recommender.items, asked.history, Basis(self._recommender.basis(asked.history)), shown)
-        for place, row in enumerate(shown.tolist()[: EXPLAINED if asked.explain else 0]):
-            texts[place] = explained(self._recommender.items, self._recommender.reasons(asked.history, row)) or texts[place]
+        if asked.explain:
+            for place, reasons in enumerate(self._recommender.reasons(asked.history, shown[:EXPLAINED])):
+                texts[place] = explained(self._recommender.items, reasons) or texts[place]
         return texts
 
 

@@ -17,6 +17,7 @@ from schemas.errors import InvalidRequest, RecordError
 from schemas.features import MAX_ID_CHARS, RECENT, USER
 
 MAX_LIMIT = 500
+MAX_EXCLUDED, MAX_CATEGORIES = 1_000, 100
 FEATURES = (
     "age",
     "country",
@@ -64,7 +65,7 @@ def requests_of(columns: Columns, seen_kinds: Collection[str]) -> list[Asked | R
     categories, excluded = columns.nested("categories"), columns.nested("exclude")
     found: list[Asked | RecordError] = []
     for row, user_id in enumerate(users):
-        error = _impossible(user_id or "", limits[row])
+        error = _impossible(user_id or "", limits[row], len(excluded[row]), len(categories[row]))
         if error is not None:
             found.append(error)
             continue
@@ -86,11 +87,15 @@ def requests_of(columns: Columns, seen_kinds: Collection[str]) -> list[Asked | R
     return found
 
 
-def _impossible(user_id: str, limit: int) -> RecordError | None:
+def _impossible(user_id: str, limit: int, excluded: int, categories: int) -> RecordError | None:
     if len(user_id) > MAX_ID_CHARS:
         return InvalidRequest(f"user_id has {len(user_id)} characters; at most {MAX_ID_CHARS} are allowed")
     if not 1 <= limit <= MAX_LIMIT:
         return InvalidRequest(f"limit is {limit}; it must be from 1 to {MAX_LIMIT}")
+    if excluded > MAX_EXCLUDED:
+        return InvalidRequest(f"exclude has {excluded} items; at most {MAX_EXCLUDED} are allowed")
+    if categories > MAX_CATEGORIES:
+        return InvalidRequest(f"categories has {categories} names; at most {MAX_CATEGORIES} are allowed")
     return None
 
 

@@ -31,8 +31,16 @@ def nearest(table: ItemTable, index: ItemIndex, users: Floats, limit: int, exclu
         near = np.concatenate([scores[i][rows[i] >= 0], fresh_scores[i]])
         allowed = ~np.isin(ours, without[i])
         ours, near = ours[allowed], near[allowed]
-        found.append(ours[np.argsort(-near, kind="stable")[:limit]])
+        found.append(ours[_best(near, limit)])
     return found
+
+
+def _best(near: Floats, limit: int) -> npt.NDArray[np.intp]:
+    """Places of the `limit` highest, highest first; only these are sorted."""
+    if len(near) <= limit:
+        return np.argsort(-near, kind="stable")
+    best = np.sort(np.argpartition(-near, limit - 1)[:limit]) if limit else np.zeros(0, np.intp)
+    return best[np.argsort(-near[best], kind="stable")]
 
 
 def _rows(table: ItemTable, ids: Collection[str]) -> Rows:

@@ -80,6 +80,9 @@ class ItemTable:
         """A new item, a removed one again, or new attributes of a known one; embedded from its attributes, and from what was learned of
         its id. Returns its row. Raises RecordTooLarge if MAX_FRESH others came or changed before."""
         row = self._every_row.get(item_id, len(self.ids))
+        if row < len(self.ids) and self._is_like_before(row, title, attributes):
+            self.titles[row], self.attributes[row], self.rows[item_id] = title, attributes, row
+            return row
         self.fresh.check_room(row)
         vector = self._embedded(row, title, attributes)
         if row == len(self.ids):
@@ -92,6 +95,16 @@ class ItemTable:
         self.rows[item_id] = self._every_row[item_id] = row
         self.fresh.put(row, vector)
         return row
+
+    def _is_like_before(self, row: int, title: str, attributes: Attributes) -> bool:
+        """Whether the row's vector is that of these attributes; one of the version that was removed is then in its index again."""
+        if item_tokens.tokens(title, attributes) != item_tokens.tokens(self.titles[row], self.attributes[row]):
+            return False
+        if self.ids[row] in self.rows:
+            return True
+        if as_trained := row < self.versioned and row not in self._id_parts:
+            self.hidden[row] = False
+        return as_trained
 
     def _embedded(self, row: int, title: str, attributes: Attributes) -> Floats:
         vector = self._of_tokens(title, attributes)

@@ -147,23 +147,29 @@ class Recommender:
                     scores[i] = self.items.popularity[rows[i]]
         return [_ordered(rows[i, : len(some)], scores[i], retrieval[i]) for i, some in enumerate(candidates)]
 
-    def reasons(self, user: UserHistory, item_row: int, limit: int = 3) -> Reasons:
+    def reasons(self, user: UserHistory, rows: Rows, limit: int = 3) -> list[Reasons]:
+        """Of each item in rows, int32 (k,), in one forward pass: each as it is, and again without each dense feature."""
+        if not len(rows):
+            return []
         with self._lock:
             arrays, embedding = self._arrays([user]), self.embed([user])
-            vector = self.items.vectors(np.array([[item_row]]))
-            dense = self._dense(arrays, np.array([[item_row]], np.int32), vector @ embedding[0])[0, 0]
-            without = np.tile(dense, (len(dense) + 1, 1))
-            np.fill_diagonal(without, 0)  # the last row keeps them all
-            candidates = vector.repeat(len(without), axis=1)
-            inputs = {**self._inputs(arrays, [user]), "user": embedding, "candidates": candidates, "dense": without[None]}
-            scores = self._ranker.run(inputs)["scores"][0]
-            rows = np.unique(arrays.rows[arrays.rows >= 0])
-            rows = rows[rows != item_row]
-            near = self.items.vectors(rows) @ vector[0, 0] if len(rows) else np.zeros(0)
-            liked = [(self.items.ids[rows[at]], float(near[at])) for at in np.argsort(-near)[:limit] if near[at] > 0]
-        falls = scores[-1] - scores[:-1]
-        best = [at for at in np.argsort(-falls)[:limit] if falls[at] > 0]
-        return Reasons(liked, [(ranking_features.NAMES[at], float(falls[at])) for at in best])
+            vectors = self.items.vectors(rows)
+            dense = self._dense(arrays, rows[None], vectors[None] @ embedding[0])[0]
+            width = dense.shape[1]
+            without = np.repeat(dense[:, None], width + 1, axis=1)
+            without[:, np.arange(width), np.arange(width)] = 0  # the last one of each item keeps them all
+            candidates = vectors.repeat(width + 1, axis=0)[None]
+            inputs = {**self._inputs(arrays, [user]), "user": embedding, "candidates": candidates}
+            scores = self._ranker.run({**inputs, "dense": without.reshape(1, -1, width)})["scores"].reshape(len(rows), width + 1)
+            history = np.unique(arrays.rows[arrays.rows >= 0])
+            near = vectors @ self.items.vectors(history).T
+            near[rows[:, None] == history] = -np.inf  # an item is no reason for itself
+            liked = [[(self.items.ids[history[at]], float(one[at])) for at in _highest(one, limit)] for one in near]
+        raised = [
+            [(ranking_features.NAMES[at], float(one[at])) for at in _highest(one, limit)]
+            for one in scores[:, -1:] - scores[:, :-1]
+        ]
+        return [Reasons(*one) for one in zip(liked, raised, strict=True)]
 
     def add(self, item_id: str, title: str, attributes: Attributes) -> int:
         """A new item, or new attributes of a known one: embedded from its attributes, found by the next search. Returns its row. Raises
@@ -207,6 +213,11 @@ class Recommender:
                 for history, some, near in zip(arrays.rows, rows, retrieval, strict=True)
             ]
         )
+
+
+def _highest(values: Floats, limit: int) -> list[int]:
+    """Places of the highest values above 0, highest first."""
+    return [at for at in np.argsort(-values, kind="stable")[:limit].tolist() if values[at] > 0]
 
 
 def _nothing() -> Ranked:

@@ -86,6 +86,9 @@ def models_train(
     data: Annotated[Path | None, typer.Option(help="Folder of the public data sets.")] = None,
     out: Annotated[Path | None, typer.Option(help="Model folder to write; the shipped one if left out.")] = None,
     version: Annotated[str, typer.Option(help="Version to write into the folder.")] = "1",
+    option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of the trainer, such as towers.epochs=12; repeatable.")
+    ] = None,
 ) -> None:
     """Train a model on public data and write its folder.
 
@@ -95,6 +98,7 @@ def models_train(
     current = settings()
     target = out or ROOT / "inference_workers" / "shipped" / name
     words = ("train", name, "--data", str(data or current.data), "--out", str(target), "--version", version)
+    words += tuple(word for one in option or () for word in ("--option", one))
     sys.exit(python("training_triggers", *words, MILLRACE_MLFLOW=mlflow_address(current)))
 
 

@@ -76,8 +76,8 @@ class PlainRecommender(Recommender):
             found.append(Ranked(rows[order], scores[order].astype(np.float32), cosines[order].astype(np.float32)))
         return found
 
-    def reasons(self, user: UserHistory, item_row: int, limit: int = 3) -> Reasons:
-        return Reasons([(item, 0.9) for item in user.items[:1]], [("age", 0.1)])
+    def reasons(self, user: UserHistory, rows: Rows, limit: int = 3) -> list[Reasons]:
+        return [Reasons([(item, 0.9) for item in user.items[:1]], [("age", 0.1)])] * len(rows)
 
     def add(self, item_id: str, title: str, attributes: Attributes) -> int:
         if item_id == "broken":

@@ -7,7 +7,7 @@ import numpy as np
 from training_triggers.trainers.recommending.interactions import Interactions, Items, Profile, in_order
 from training_triggers.trainers.recommending.ranker_training import RankerSettings
 from training_triggers.trainers.recommending.tower_training import TowerSettings
-from training_triggers.trainers.recommending.train_recommender import RecommendationSettings
+from training_triggers.trainers.recommending.training_options import RecommendationSettings
 
 GROUPS = ("kitchen", "garden", "books", "audio", "toys")
 FAST = RecommendationSettings(

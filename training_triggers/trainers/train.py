@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from schemas.errors import BadSettings
+
 Say = Callable[[str], None]
 
 
@@ -17,6 +19,9 @@ class TrainedVersion:
     digest: str
     metrics: Mapping[str, float]
     losses: Sequence[float] = field(default_factory=list)
+
+
+Train = Callable[[Path, Path, str, Say, Mapping[str, str]], TrainedVersion]  # data, out, version, say, options
 
 
 def _moderation_text(data_folder: Path, out: Path, version: str, say: Say) -> TrainedVersion:
@@ -88,21 +93,32 @@ def _transcription(data_folder: Path, out: Path, version: str, say: Say) -> Trai
     return TrainedVersion(digest, {f"word_error_rate_{errors.speaker}": errors.word_error_rate for errors in measured})
 
 
-def _recommendation(data_folder: Path, out: Path, version: str, say: Say) -> TrainedVersion:
-    from training_triggers.trainers.recommending import event_readers, measured_version, train_recommender
+def _recommendation(data_folder: Path, out: Path, version: str, say: Say, options: Mapping[str, str]) -> TrainedVersion:
+    from training_triggers.trainers.recommending import event_readers, measured_version, training_options
+
+    settings = training_options.with_options(training_options.RecommendationSettings(), options)
 
     data = event_readers.read(data_folder)
     say(f"{data.name}: {len(data.user)} events of {len(data.profiles)} users with {len(data.items.ids)} items")
-    made = measured_version.train_and_write(data, train_recommender.RecommendationSettings(), out, version, say)
+    made = measured_version.train_and_write(data, settings, out, version, say)
     say(f"held out: NDCG@20 {made.model.ndcg:.3f}; most popular first, {made.popular.ndcg:.3f}")
     return TrainedVersion(made.digest, made.model.named(), made.losses)
 
 
-TRAIN: dict[str, Callable[[Path, Path, str, Say], TrainedVersion]] = {
-    "moderation-text": _moderation_text,
-    "moderation-image": _moderation_image,
-    "vision-digits": _vision_digits,
-    "translation-en-fr": _translation,
-    "transcription-digits": _transcription,
+def _without_options(train: Callable[[Path, Path, str, Say], TrainedVersion]) -> Train:
+    def trained(data_folder: Path, out: Path, version: str, say: Say, options: Mapping[str, str]) -> TrainedVersion:
+        if options:
+            raise BadSettings(f"the trainer of this model has no options: {', '.join(options)}")
+        return train(data_folder, out, version, say)
+
+    return trained
+
+
+TRAIN: dict[str, Train] = {
+    "moderation-text": _without_options(_moderation_text),
+    "moderation-image": _without_options(_moderation_image),
+    "vision-digits": _without_options(_vision_digits),
+    "translation-en-fr": _without_options(_translation),
+    "transcription-digits": _without_options(_transcription),
     "recommendation": _recommendation,
 }

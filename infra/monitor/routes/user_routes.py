@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic import TypeAdapter, ValidationError
 
 from infra.monitor.reading import browse
 from infra.monitor.reading.record_filter import Message
@@ -58,21 +59,43 @@ class UserAnswers:
     cut: str
 
 
+_ANSWER = TypeAdapter(UserAnswer)
+
+
 @router.get("/api/users/{user_id}/recommendations")
 def recommendations(monitor: TheMonitor, user_id: EntityId) -> UserAnswers:
     """The newest answers to a user, each with its label."""
     results = monitor.bounds(RECOMMENDATION_RESULTS.name)
     labels = monitor.bounds(LABELS.name)
     with monitor.reads.turn():
-        page = browse.page(monitor.address, monitor.ids, results, None, ANSWERS, lambda record: _of(record, "user_id") == user_id)
+        page = browse.page(monitor.address, monitor.ids, results, None, ANSWERS, lambda record: _is_answer(record, user_id))
         asked = {str(_of(record, "request_id")) for record in page.records}
-        told = browse.page(monitor.address, monitor.ids, labels, None, ANSWERS, lambda record: record.key in asked)
-    by_request = {record.key: record.value for record in reversed(told.records) if isinstance(record.value, dict)}
+        told = browse.page(
+            monitor.address, monitor.ids, labels, None, ANSWERS, lambda record: record.key in asked and _is_label(record)
+        )
+    by_request = {record.key: record.value for record in reversed(told.records)}
     return UserAnswers([_answer(record, by_request.get(str(_of(record, "request_id")))) for record in page.records], page.cut)
 
 
 def _of(record: Message, name: str) -> Any:
     return record.value.get(name) if isinstance(record.value, dict) else None
+
+
+def _is_answer(record: Message, user_id: str) -> bool:
+    """Whoever may write to the topic can write records of other schemas, which may have a field of this name."""
+    if _of(record, "user_id") != user_id:
+        return False
+    try:
+        _ANSWER.validate_python(asdict(_answer(record, None)))
+    except (KeyError, TypeError, AttributeError, ValidationError):
+        return False
+    return True
+
+
+def _is_label(record: Message) -> bool:
+    parts, note = _of(record, "parts"), _of(record, "note")
+    known = isinstance(_of(record, "truth"), dict) and isinstance(parts, dict | None) and isinstance(note, str | None)
+    return known and _of(record, "task") == "recommendation"
 
 
 def _answer(record: Message, label: dict[str, Any] | None) -> UserAnswer:

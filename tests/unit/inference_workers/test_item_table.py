@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from inference_workers.recommending import fresh_items, item_index
-from inference_workers.recommending.candidate_search import nearest
+from inference_workers.recommending.candidate_search import _best, nearest
 from inference_workers.recommending.item_table import ItemTable
 from inference_workers.recommending.mapped_tensors import mapped
 from schemas.errors import ModelRefused, RecordTooLarge
@@ -87,6 +87,27 @@ def test_a_removed_item_is_never_found_and_comes_back_as_it_was(table: ItemTable
     assert "i0" not in found(table, BOOKS) and "i0" not in found(table, 0 * BOOKS)
     assert table.put("i0", "", {"category": "books"}) == 0
     assert found(table, BOOKS) == before
+
+
+def test_what_changes_no_vector_takes_no_place_among_the_fresh_items(table: ItemTable) -> None:
+    table.put("new", "A kettle", {"category": "books", "price_cents": 2_000.0})
+    assert len(table.fresh) == 1
+    table.put("i0", "", {"category": "books"})
+    table.put("i1", "", {"category": "garden", "price_cents": 999.0})
+    assert len(table.fresh) == 2, "the price is new: it may be in the vocabulary"
+    table.put("i1", "", {"category": "garden", "price_cents": 1_001.0})
+    table.put("new", "a KETTLE!", {"category": "books", "price_cents": 2_001.0})
+    assert len(table.fresh) == 2 and not table.hidden[0]
+    assert (table.titles[6], table.attributes[6]["price_cents"]) == ("a KETTLE!", 2_001.0)
+    table.take_away("i0")
+    table.put("i0", "", {"category": "books"})
+    assert len(table.fresh) == 2 and not table.hidden[0], "it is in the version's index again"
+
+
+def test_the_nearest_are_those_of_a_whole_sort() -> None:
+    near = np.random.default_rng(1).permutation(5_000).astype(np.float32)
+    for limit in (0, 1, 40, 4_999, 5_000, 6_000):
+        assert _best(near, limit).tolist() == np.argsort(-near)[:limit].tolist()
 
 
 def test_an_item_that_came_and_went_leaves_the_others(table: ItemTable) -> None:

@@ -181,6 +181,23 @@ def test_blocked_items_and_rules_are_settings() -> None:
     assert "b-3" in ids(shop.ask(limit=30)) and "b-4" not in ids(shop.ask(limit=30))
 
 
+def test_a_request_for_categories_does_not_widen_the_search_of_others() -> None:
+    shop, searched = (
+        Shop(settings=RecommendationSettings(diversity=0, explore_share=0, max_candidates=4)),
+        list[tuple[int, int]](),
+    )
+    search = shop.recommender.candidates
+
+    def counted(embeddings: Any, limit: int, excluded: Any) -> Any:
+        searched.append((len(embeddings), limit))
+        return search(embeddings, limit, excluded)
+
+    shop.recommender.candidates = counted  # type: ignore[method-assign]
+    some = RecommendationRequest(user_id="u", categories=("garden",)), RecommendationRequest(user_id="v")
+    shop.records(shop.rows(some[1], some[0], some[1]), RECOMMENDATION_RESULTS.name)
+    assert searched == [(2, 4), (1, 20)]
+
+
 def test_places_filled_by_chance_are_named_with_their_probability() -> None:
     shop = Shop(settings=RecommendationSettings(diversity=0, explore_share=0.5))
     items = shop.ask(limit=10)["items"]
@@ -195,6 +212,10 @@ def test_a_request_that_cannot_be_answered_says_why() -> None:
     assert shop.refused(user_id="u", limit=0) == "limit is 0; it must be from 1 to 500"
     assert shop.refused(user_id="u", limit=10_000) == "limit is 10000; it must be from 1 to 500"
     assert "1000000 characters" in shop.refused(user_id="x" * 1_000_000)
+    many = [f"i-{number}" for number in range(1_001)]
+    assert shop.refused(user_id="u", exclude=many) == "exclude has 1001 items; at most 1000 are allowed"
+    assert shop.refused(user_id="u", categories=many) == "categories has 1001 names; at most 100 are allowed"
+    assert shop.ask("u", exclude=many[:1_000])["status"] == "ok"
 
 
 def test_an_empty_index_is_said() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,19 @@ import torch
 
 from inference_workers.models.folder import ModelFolder, open_folder, write_manifest
 from inference_workers.recommending.recommender import Basis, Recommender, UserHistory
-from schemas.errors import ModelRefused
+from schemas.errors import BadSettings, ModelRefused
 from tests.support.toy_shop import FAST, GROUPS, toy_shop
-from training_triggers.trainers.recommending import tower_training, train_recommender, version_folder
+from training_triggers.trainers.recommending import (
+    measured_version,
+    tower_training,
+    train_recommender,
+    training_options,
+    version_folder,
+)
 from training_triggers.trainers.recommending.interactions import Interactions
 from training_triggers.trainers.recommending.measured_version import by_popularity
 from training_triggers.trainers.recommending.offline_measures import measure, scores
+from training_triggers.trainers.recommending.training_options import RecommendationSettings
 from training_triggers.trainers.recommending.version_folder import TrainedRecommender
 
 TRAIN, TEST = toy_shop().merged().split(0.25)
@@ -129,10 +137,47 @@ def test_odd_histories_are_answered(recommender: Recommender) -> None:
 
 
 def test_reasons_name_the_nearest_items_and_the_strongest_features(recommender: Recommender) -> None:
-    reasons = recommender.reasons(READER, recommender.items.rows["books-1"])
-    assert {item for item, _ in reasons.liked} <= set(READER.items) and reasons.liked[0][1] > 0.3
-    assert reasons.features and all(fall > 0 for _, fall in reasons.features)
-    assert recommender.reasons(STRANGER, 0).liked == []
+    rows = np.array([recommender.items.rows[item] for item in ("books-1", "toys-2", "books-0")], np.int32)
+    books, toys, seen = recommender.reasons(READER, rows)
+    assert {item for item, _ in books.liked} <= set(READER.items) and books.liked[0][1] > 0.3
+    assert books.features and all(fall > 0 for _, fall in books.features)
+    assert books.liked[0][1] > max([near for _, near in toys.liked], default=0)
+    assert "books-0" not in dict(seen.liked), "an item is no reason for itself"
+    assert recommender.reasons(STRANGER, rows[:1])[0].liked == [] and recommender.reasons(READER, rows[:0]) == []
+
+
+def test_reasons_of_many_items_are_those_of_each_alone_in_one_pass(recommender: Recommender) -> None:
+    rows, runs = np.arange(20, dtype=np.int32), list[int]()
+    run = recommender._ranker.run
+    recommender._ranker.run = lambda inputs: (runs.append(1), run(inputs))[1]  # type: ignore[method-assign,func-returns-value]
+    together = recommender.reasons(READER, rows)
+    assert len(runs) == 1
+    for row, reasons in zip(rows, together, strict=True):
+        (alone,) = recommender.reasons(READER, np.array([row], np.int32))
+        assert [item for item, _ in alone.liked] == [item for item, _ in reasons.liked]
+        assert dict(alone.features).keys() == dict(reasons.features).keys()
+
+
+def test_the_card_names_the_command_with_the_settings_that_were_used(trained: TrainedRecommender, folder: ModelFolder) -> None:
+    card = measured_version._card(trained, by_popularity(TRAIN, TEST), by_popularity(TRAIN, TEST), TEST, "3", 0.0)
+    command = card.partition("## Made again")[2].split("`")[1].split()
+    options = dict(word.split("=") for word in command if "=" in word)
+    assert options["towers.epochs"] == "8" and options["ranker.candidates"] == "80" and "towers.batch" not in options
+    assert training_options.with_options(RecommendationSettings(), options) == FAST
+    assert folder.config["training"] == json.loads(json.dumps({**asdict(FAST), "seed": 0}))
+
+
+def test_too_few_events_are_an_error_and_no_version() -> None:
+    with pytest.raises(BadSettings, match="toy shop has too few events"):
+        train_recommender.train(toy_shop(3, events=3), FAST, 0, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "options", [{"epochs": "3"}, {"towers.epochs": "many"}, {"times": "0.1"}, {"towers": "1"}, {"again": "-1"}]
+)
+def test_options_that_do_not_exist_are_refused(options: dict[str, str]) -> None:
+    with pytest.raises(BadSettings, match="option"):
+        training_options.with_options(RecommendationSettings(), options)
 
 
 def test_items_come_and_go_while_others_ask(recommender: Recommender) -> None:

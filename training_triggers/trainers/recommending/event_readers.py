@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def shop(world: World, days: float = SHOP_DAYS, per_s: float = SHOP_PER_S) -> In
         person.user_id: {"age": float(person.age or 0), "country": person.country or ""}
         for person in world.profiles(SHOP_ENDS_MS)
     }
-    return in_order("the generated shop", items, profiles, events)
+    return replace(in_order("the generated shop", items, profiles, events), option=GENERATED)
 
 
 def _of_shop(item: dict[str, Any]) -> Attributes:

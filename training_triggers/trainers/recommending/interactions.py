@@ -28,7 +28,7 @@ class Items:
 @dataclass(frozen=True)
 class Interactions:
     """Events ordered by user, then by time. user, item: numbers, int64 (n,). kind: of histories.KINDS. time_s: float64 (n,), epoch.
-    profiles: what is known of each user besides events."""
+    profiles: what is known of each user besides events. option: what the command that trains calls these events."""
 
     name: str
     items: Items
@@ -37,6 +37,7 @@ class Interactions:
     item: Ints
     kind: Ints
     time_s: npt.NDArray[np.float64]
+    option: str = "DIR"
 
     @property
     def starts(self) -> Ints:

@@ -14,7 +14,8 @@ from inference_workers.recommending.recommender import Recommender
 from training_triggers.trainers.recommending import train_recommender, version_folder
 from training_triggers.trainers.recommending.interactions import Interactions
 from training_triggers.trainers.recommending.offline_measures import RecommendationScores, measure, scores, taken_later
-from training_triggers.trainers.recommending.train_recommender import NAME, Progress, RecommendationSettings
+from training_triggers.trainers.recommending.train_recommender import NAME, Progress
+from training_triggers.trainers.recommending.training_options import RecommendationSettings, options_of
 from training_triggers.trainers.recommending.version_folder import TrainedRecommender
 
 HELD_OUT = 0.2  # the last events of each user
@@ -112,9 +113,15 @@ loaded; the figures are theirs. ONNX against torch: largest difference of an out
 ## Limits
 
 It repeats what users did: what was never shown was never taken. Ages and countries are used where profiles have them. It knows a user's
-newest {trained.history} events.
+newest {trained.settings.towers.history} events.
 
 ## Made again
 
-`./millrace models train {NAME} --data DIR`. Deterministic on one machine.
+`{_command(trained)}`, seed {trained.seed}. Deterministic on one machine. Every setting is under `training` in `config.json`.
 """
+
+
+def _command(trained: TrainedRecommender) -> str:
+    """With the settings that were used, whatever the defaults are by then named."""
+    options = "".join(f" --option {name}={value}" for name, value in options_of(trained.settings).items())
+    return f"./millrace models train {NAME} --data {trained.data.option} --out DIR{options}"

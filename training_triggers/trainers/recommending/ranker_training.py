@@ -87,6 +87,11 @@ def gathered(vectors: Floats, rows: Ints) -> Floats:
     return found
 
 
+def askable(before: Interactions, after: Interactions) -> Ints:
+    """int64 (n,): the users of whom a list can be made: they have events in both."""
+    return np.flatnonzero((np.diff(before.starts) > 0) & (np.diff(after.starts) > 0))
+
+
 def lists(
     towers: Towers,
     vectors: Floats,
@@ -98,9 +103,9 @@ def lists(
     settings: RankerSettings,
     random: np.random.Generator,
 ) -> Lists:
-    """before: what the features know. after: the labels. vectors: of all items, float32 (items, width)."""
-    counts, later = np.diff(before.starts), np.diff(after.starts)
-    users = random.permutation(np.flatnonzero((counts > 0) & (later > 0)))[: settings.most_lists]
+    """before: what the features know. after: the labels; at least one user is askable. vectors: of all items, float32 (items,
+    width)."""
+    users = random.permutation(askable(before, after))[: settings.most_lists]
     strangers = users[: round(len(users) * settings.unknown)]
     both = np.concatenate([users, strangers])
     arrays = user_arrays(before, both, length)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from inference_workers.networks.recommendation import item_tokens
 from inference_workers.networks.recommendation.histories import FeatureColumns
+from schemas.errors import BadSettings
 from training_triggers.trainers import export
 from training_triggers.trainers.recommending import neighbour_counts, ranker_training, tower_training
 from training_triggers.trainers.recommending.interactions import Interactions
-from training_triggers.trainers.recommending.ranker_training import RankerSettings
-from training_triggers.trainers.recommending.tower_training import TowerSettings
+from training_triggers.trainers.recommending.training_options import RecommendationSettings
 from training_triggers.trainers.recommending.version_folder import TrainedRecommender, item_vectors
 
 NAME = "recommendation"
@@ -28,22 +28,14 @@ MOST_VALUES = 64  # of a feature that is a text
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class RecommendationSettings:
-    """last: share of each user's events that the ranker learns from. times: in it, from 0 to 1, at which lists are made. again: epochs
-    of the towers with all events. neighbours: of each item."""
-
-    towers: TowerSettings = field(default_factory=TowerSettings)
-    ranker: RankerSettings = field(default_factory=RankerSettings)
-    last: float = 0.2
-    times: tuple[float, ...] = (0.0, 0.3, 0.6)
-    again: int = 3
-    again_rate: float = 1e-3
-    neighbours: int = 128
-
-
 def train(data: Interactions, settings: RecommendationSettings, seed: int, say: Progress) -> TrainedRecommender:
+    """Raises BadSettings if there are too few events."""
     data = data.merged()
+    times = [time for time in settings.times if len(ranker_training.askable(*data.split(settings.last * (1 - time))))]
+    if not times:
+        raise BadSettings(
+            f"{data.name} has too few events: nobody has {round(1 / settings.last)}, of which the last can be a label"
+        )
     columns = feature_columns(data)
     vocabulary = vocabulary_of(data)
     tokens = item_tokens.numbered(_tokens(data), {token: number for number, token in enumerate(vocabulary, 1)})
@@ -63,7 +55,7 @@ def train(data: Interactions, settings: RecommendationSettings, seed: int, say: 
                 settings.ranker if time == 0 else replace(settings.ranker, unknown=0.0),
                 np.random.default_rng(seed),
             )
-            for time in settings.times
+            for time in times
         ]
     )
     say(f"ranker: {len(lists.rows)} lists")
@@ -77,7 +69,7 @@ def train(data: Interactions, settings: RecommendationSettings, seed: int, say: 
     arrays = ranker_training.user_arrays(data, some, settings.towers.history)
     users = ranker_training.embed(towers, vectors, arrays, columns.encode([data.profiles[user] for user in some]))
     neighbours = neighbour_counts.count(data, settings.neighbours)
-    return TrainedRecommender(towers, ranker, neighbours, columns, tokens, vocabulary, settings.towers.history, data, users)
+    return TrainedRecommender(towers, ranker, neighbours, columns, tokens, vocabulary, settings, seed, data, users)
 
 
 def _tokens(data: Interactions) -> list[list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,15 @@ from inference_workers.recommending.recommender import INDEX_FILE, ITEM_ARRAYS, 
 from training_triggers.trainers import export
 from training_triggers.trainers.recommending.interactions import Interactions
 from training_triggers.trainers.recommending.tower_training import Towers
+from training_triggers.trainers.recommending.training_options import RecommendationSettings
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class TrainedRecommender:
-    """tokens: int64 (items, MAX_TOKENS), numbers of the vocabulary. history: events that the networks see. users: embeddings to measure
-    the index with, float32 (n, width)."""
+    """tokens: int64 (items, MAX_TOKENS), numbers of the vocabulary. settings, seed: of its training. users: embeddings to measure the
+    index with, float32 (n, width)."""
 
     towers: Towers
     ranker: CandidateRanker
@@ -38,7 +39,8 @@ class TrainedRecommender:
     columns: FeatureColumns
     tokens: Ints
     vocabulary: tuple[str, ...]
-    history: int
+    settings: RecommendationSettings
+    seed: int
     data: Interactions
     users: npt.NDArray[np.float32]
 
@@ -61,11 +63,12 @@ def write(trained: TrainedRecommender, folder: Path, version: str, name: str, ca
     config = {
         "task": "recommendation",
         "network": NETWORK,
-        "history": trained.history,
+        "history": trained.settings.towers.history,
         "user_features": trained.columns.as_config(),
         "dense_features": list(ranking_features.NAMES),
         "index": index.plan.as_config(),
         "trained_on": {"data": trained.data.name, "events": len(trained.data.user), "users": len(trained.data.profiles)},
+        "training": {**asdict(trained.settings), "seed": trained.seed},
     }
     artifact = export.Artifact(
         name, weights, _graphs(trained), config, _signature(trained), card, _files(trained, embeddings, lengths, index)
@@ -116,7 +119,7 @@ def _example(n: int, length: int, width: int, features: int) -> dict[str, Tensor
 
 def _graphs(trained: TrainedRecommender) -> list[export.Graph]:
     width, features, dense = trained.towers.users.width, trained.columns.width, len(ranking_features.NAMES)
-    users = [_example(n, length, width, features) for n, length in ((3, 7), (1, 1), (16, trained.history))]
+    users = [_example(n, length, width, features) for n, length in ((3, 7), (1, 1), (16, trained.settings.towers.history))]
     ranked = []
     for some, c in zip(users, (11, 1, 200), strict=True):
         n = len(some["kinds"])
