@@ -15,14 +15,13 @@ from processors.moderation.cleaner import Cleaner
 from processors.moderation.policy import Rules, action_of, action_of_review
 from processors.moderation.timely_labels import is_timely
 from processors.recommendation.attribution_step import AttributionStep
+from processors.recommendation.attribution_topics import KafkaAttributionTopics
 from processors.settings import ProcessorSettings
 from schemas.durations import DAY_MS
 from schemas.topic_kinds import Consumption
 from schemas.topics import ATTRIBUTION, DECISIONS, POLICY, TIMELY, USER_EVENTS, USER_EVENTS_VALID, VALIDATE
 from streams.claim_checks import ClaimChecks
 from streams.clock import SystemClock
-from streams.kafka.admin import KafkaAdmin
-from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.readback import first_times, since
 from streams.loop.limits import LoopLimits
 from streams.loop.loop import Loop
@@ -32,7 +31,6 @@ from streams.process.record_processor import Function, RecordProcessor
 from streams.process.settings import load
 from streams.process.shell import configure_logging, serve, slot_name
 from streams.process.wiring import Build, LoopPlan, Surroundings, make_loop
-from streams.rows import Place
 
 
 def plans(settings: ProcessorSettings) -> dict[str, LoopPlan]:
@@ -95,15 +93,8 @@ def _validation(settings: ProcessorSettings, given: Surroundings) -> Step:
 
 
 def _attribution(settings: ProcessorSettings, given: Surroundings) -> Step:
-    address, clock, topic = given.address, given.clock, USER_EVENTS_VALID
-    admin, window_ms = KafkaAdmin(address), int(settings.attribution_window_s * 1000)
-
-    def read_events(offsets: Mapping[Place, int]) -> KafkaBroadcast:
-        first_ms = min(first_times(address, offsets, clock).values(), default=clock.now_ms())
-        starts = admin.offsets_at([(topic.name, number) for number in range(topic.partitions)], first_ms)
-        return KafkaBroadcast(address, topic.name, clock, starts)
-
-    return AttributionStep(given.registry, given.worker, clock, read_events, window_ms)
+    topics = KafkaAttributionTopics(given.address, given.clock)
+    return AttributionStep(given.registry, given.worker, given.clock, topics, int(settings.attribution_window_s * 1000))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,6 +5,7 @@ An event counts for each answer that showed its item to its user less than a win
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -27,12 +28,16 @@ class Attribution:
     def __init__(self, window_ms: int) -> None:
         self.window_ms = window_ms
         self._actions: dict[str, deque[UserAction]] = {}
+        self._oldest: list[tuple[int, str]] = []  # a heap: for each user a time that none of the user's events is before
 
     def add(self, event: Mapping[str, Any], at_ms: int) -> None:
         """An event of `user-events-valid-v1`. at_ms: the broker's time of it."""
         if event["item_id"] is not None and event["kind"] in ENGAGED:
-            actions = self._actions.setdefault(event["user_id"], deque(maxlen=MAX_EVENTS_A_USER))
-            actions.append(UserAction(at_ms, event["item_id"], event["kind"]))
+            user = event["user_id"]
+            if user not in self._actions:
+                self._actions[user] = deque(maxlen=MAX_EVENTS_A_USER)
+                heapq.heappush(self._oldest, (at_ms, user))
+            self._actions[user].append(UserAction(at_ms, event["item_id"], event["kind"]))
 
     def kinds(self, user: str, shown: Collection[str], from_ms: int) -> dict[str, list[str]]:
         """By item that was shown to the user at from_ms, the kinds of events that followed within the window."""
@@ -43,12 +48,16 @@ class Attribution:
         return found
 
     def forget_before(self, at_ms: int) -> None:
-        """Drop events that no answer from at_ms on can have caused."""
-        for user in [user for user, actions in self._actions.items() if actions[-1].at_ms < at_ms]:
-            del self._actions[user]
-        for actions in self._actions.values():
-            while actions[0].at_ms < at_ms:
+        """Drop events that no answer from at_ms on can have caused. Looks only at users who have such events."""
+        while self._oldest and self._oldest[0][0] < at_ms:
+            _, user = heapq.heappop(self._oldest)
+            actions = self._actions[user]
+            while actions and actions[0].at_ms < at_ms:
                 actions.popleft()
+            if actions:
+                heapq.heappush(self._oldest, (actions[0].at_ms, user))
+            else:
+                del self._actions[user]
 
 
 def label_of(result: Mapping[str, Any], followed: Mapping[str, list[str]], now_ms: int) -> dict[str, Any]:

@@ -1,45 +1,67 @@
 """The loop's part of attribution: an answer waits in flight until its window has ended, then it gets its label.
 
 Its offset is committed together with its label. So a process that dies leaves nothing behind: the next one reads the answers that
-have no label yet, and the events since the first of them.
+have no label yet, and the events since the first of them. However far both lie back, an answer is labelled only when all events that
+were there after its window are read.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from processors.recommendation.attribution import Attribution, label_of
+from processors.recommendation.attribution_topics import AttributionTopics, Events
 from schemas.codec import Decoder, Encoder, SchemaIds
 from schemas.encoding import Constant
-from schemas.errors import RetryLater
+from schemas.errors import BrokerUnavailable, RetryLater
 from schemas.topics import LABELS, RECOMMENDATION_RESULTS, USER_EVENTS_VALID
 from streams import headers as h
-from streams.broker import Broadcast, Commit
+from streams.broker import Commit
 from streams.clock import Clock
 from streams.loop.outcome import Emit, Outcome, rejects
 from streams.loop.step import Step
 from streams.readable import Readable
 from streams.rows import OutRecords, Place, Polled, Rows
 
-GRACE_MS = 3_000  # from an event's arrival to when it is valid
+# Answers and events have the times of the brokers that took them, and the end of a window is told by this process's clock: an
+# answer waits so much longer than its window, in case the clocks differ.
+GRACE_MS = 3_000
 LATE_MS = 60_000  # past its window an answer may wait so long before its partition counts as standing still
-FORGET_EVERY_MS = 10_000
-# Opens the events since the first answer that has no label yet, whose offset is given for each place. Raises BrokerUnavailable.
-ReadEvents = Callable[[Mapping[Place, int]], Broadcast]
+CHECK_EVERY_MS = 1_000  # the broker is asked at most so often where its events end
+FORGET_EVERY_MS = 60_000
+
+
+@dataclass(order=True, slots=True)
+class _Waiting:
+    """due_ms: when its window has ended."""
+
+    due_ms: int
+    number: int
+    row: Rows = field(compare=False)
+    result: dict[str, Any] = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Where the events ended at a time: whoever has read them up to there has all events before that time."""
+
+    at_ms: int
+    ends: Mapping[Place, int]
 
 
 class AttributionStep(Step):
     """window_ms: how long after an answer an event counts."""
 
-    def __init__(self, ids: SchemaIds, worker: str, clock: Clock, read_events: ReadEvents, window_ms: int) -> None:
-        self._clock, self._worker, self._read_events, self._window_ms = clock, worker, read_events, window_ms
+    def __init__(self, ids: SchemaIds, worker: str, clock: Clock, topics: AttributionTopics, window_ms: int) -> None:
+        self._clock, self._worker, self._topics, self._window_ms = clock, worker, topics, window_ms
         self._results, self._labels = Decoder.of(RECOMMENDATION_RESULTS, ids), Encoder.of(LABELS, ids)
         self._readable = Readable(USER_EVENTS_VALID, ids, dict)
-        self._events: Broadcast | None = None
+        self._events: Events | None = None
         self._log = structlog.get_logger()
         self.forget(())
 
@@ -47,16 +69,22 @@ class AttributionStep(Step):
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         self.forget(())
-        self._events = self._read_events({place: commit.offset for place, commit in positions.items()})
+        self._next = {place: commit.offset for place, commit in positions.items()}
+        oldest_ms = self._topics.oldest_ms(self._next)
+        from_ms = self._clock.now_ms() if oldest_ms is None else oldest_ms
+        self._events = self._topics.open_events(from_ms - GRACE_MS)
 
     def forget(self, places: Iterable[Place]) -> None:
         """Everything: what was in flight is read again, whichever partitions left."""
         self.close()
         self._attribution = Attribution(self._window_ms)
-        self._waiting: deque[tuple[Rows, dict[str, Any]]] = deque()
+        self._waiting: dict[Place, list[_Waiting]] = {}  # heaps
+        self._next: dict[Place, int] = {}  # offset of the next answer of each place that is ours
+        self._number = 0
         self._done: list[Outcome] = []
         self._unread = Polled()  # events that wait for the registry
-        self._forgot_ms = 0
+        self._mark: _Mark | None = None
+        self._checked_ms, self._forgot_ms = 0, self._clock.now_ms()
 
     def close(self) -> None:
         if self._events is not None:
@@ -66,19 +94,25 @@ class AttributionStep(Step):
     # --- batches -------------------------------------------------------------------------------------------------------
 
     def submit(self, batch: Rows) -> None:
+        for place, offset in zip(batch.places, batch.offsets, strict=True):
+            self._next[place] = max(offset + 1, self._next.get(place, 0))
         columns, errors = self._results.decode(batch.values)
         self._done += rejects(batch, errors, "decode")
         rows = batch.without(errors)
         for number, result in enumerate(columns.records()):
             row = rows.slice(number, number + 1)
             if result["status"] == "ok" and result["user_id"] and result["items"]:
-                self._waiting.append((row, result))
+                self._number += 1
+                due_ms = row.timestamps_ms[0] + self._window_ms + GRACE_MS
+                heapq.heappush(self._waiting.setdefault(row.places[0], []), _Waiting(due_ms, self._number, row, result))
             else:
                 self._done.append(Emit(row))
 
     def completed(self, wait_s: float) -> list[Outcome]:
-        if self._caught_up():
-            self._label()
+        if self._events is not None:
+            self._take(self._events)
+            self._label(self._events)
+            self._forget_old()
         done, self._done = self._done, []
         return done
 
@@ -87,9 +121,8 @@ class AttributionStep(Step):
         return False
 
     def keeps(self, place: Place) -> bool:
-        now_ms = self._clock.now_ms()
-        oldest_ms = min((row.timestamps_ms[0] for row, _ in self._waiting if row.places[0] == place), default=None)
-        return oldest_ms is not None and now_ms < oldest_ms + self._window_ms + GRACE_MS + LATE_MS
+        waiting = self._waiting.get(place, [])
+        return len(waiting) > 0 and self._clock.now_ms() < waiting[0].due_ms + LATE_MS
 
     def takes_long(self, batch: Rows) -> bool:
         return False
@@ -97,37 +130,60 @@ class AttributionStep(Step):
     def working_since_s(self) -> float | None:
         return None
 
-    # --- labels -------------------------------------------------------------------------------------------------
+    # --- events -------------------------------------------------------------------------------------------------
 
-    def _caught_up(self) -> bool:
-        """Take new events; whether there are no more."""
-        if self._events is None:
-            return False
-        polled = self._events.poll()
-        self._unread.extend(polled)
+    def _take(self, events: Events) -> None:
+        """Take new events. While the registry does not answer, no more are read."""
+        if not len(self._unread):
+            self._unread.extend(events.poll())
         try:
             for row, event in self._readable.rows(self._unread) if len(self._unread) else ():
                 self._attribution.add(event, self._unread.timestamps_ms[row])
         except RetryLater as error:
             self._log.warning("events wait for the registry", cause=str(error))
-            return False
+            return
         self._unread = Polled()
-        return not len(polled)
 
-    def _label(self) -> None:
+    def _forget_old(self) -> None:
+        """Events that no answer can have caused, neither one that waits nor one that is still to be read."""
         now_ms = self._clock.now_ms()
-        due: list[tuple[Rows, dict[str, Any]]] = []
-        waiting: deque[tuple[Rows, dict[str, Any]]] = deque()
-        for row, result in self._waiting:  # partitions take turns, so their times do not rise throughout
-            is_due = now_ms >= row.timestamps_ms[0] + self._window_ms + GRACE_MS
-            (due if is_due else waiting).append((row, result))
-        if due:
-            self._waiting = waiting
-            self._done += [Emit(row, [self._record(row, result, now_ms)]) for row, result in due]
-        if now_ms - self._forgot_ms >= FORGET_EVERY_MS:
-            self._forgot_ms = now_ms
-            oldest_ms = min((row.timestamps_ms[0] for row, _ in waiting), default=now_ms)
-            self._attribution.forget_before(min(oldest_ms, now_ms - self._window_ms - GRACE_MS))
+        if now_ms - self._forgot_ms < FORGET_EVERY_MS:
+            return
+        self._forgot_ms = now_ms
+        try:
+            unread_ms = self._topics.oldest_ms(self._next)
+        except BrokerUnavailable as error:
+            self._log.warning("events are kept for longer", cause=str(error))
+            return
+        answered_ms = [heap[0].due_ms - GRACE_MS - self._window_ms for heap in self._waiting.values() if heap]
+        oldest_ms = min([*answered_ms, now_ms - self._window_ms, *([] if unread_ms is None else [unread_ms])])
+        self._attribution.forget_before(oldest_ms - GRACE_MS)
+
+    # --- labels -------------------------------------------------------------------------------------------------
+
+    def _label(self, events: Events) -> None:
+        now_ms = self._clock.now_ms()
+        if self._mark is None:
+            self._mark = self._marked(events, now_ms)
+        if self._mark is None or len(self._unread) or not events.has_read(self._mark.ends):
+            return
+        read_until_ms, self._mark = self._mark.at_ms, None
+        for heap in self._waiting.values():
+            while heap and heap[0].due_ms <= read_until_ms:
+                due = heapq.heappop(heap)
+                self._done.append(Emit(due.row, [self._record(due.row, due.result, now_ms)]))
+
+    def _marked(self, events: Events, now_ms: int) -> _Mark | None:
+        """None while nothing is due."""
+        is_due = any(heap and heap[0].due_ms <= now_ms for heap in self._waiting.values())
+        if not is_due or now_ms - self._checked_ms < CHECK_EVERY_MS:
+            return None
+        self._checked_ms = now_ms
+        try:
+            return _Mark(now_ms, events.present_ends())
+        except BrokerUnavailable as error:
+            self._log.warning("labels wait for the broker", cause=str(error))
+            return None
 
     def _record(self, row: Rows, result: Mapping[str, Any], now_ms: int) -> OutRecords:
         shown = {item["item_id"] for item in result["items"]}

@@ -72,7 +72,11 @@ class KafkaBroadcast:
 
     def at_end(self) -> bool:
         """Whether all records up to the ends were read."""
-        return all(self._positions[place] >= end for place, end in self._ends.items())
+        return self.has_read(self._ends)
+
+    def has_read(self, ends: Mapping[Place, int]) -> bool:
+        """Whether all records before these offsets of its places were returned, or belong to transactions that were aborted."""
+        return all(self._positions[place] >= end for place, end in ends.items())
 
     def poll(self) -> Polled:
         return self._take(0.0)

@@ -69,6 +69,7 @@ from streams.readable import Readable
 from streams.rows import OutRecords
 from streams.schema_registry import MemoryRegistry
 from tests.support import hostile
+from tests.support.attribution_in_memory import MemoryAttributionTopics
 from tests.support.background import AtOnce
 from training_triggers.drift.decide import Decide, RetrainPolicy
 from training_triggers.drift.detect import DETECTORS, Detector
@@ -132,7 +133,7 @@ def _sink(view: View, kind: StateKind = TILES) -> Callable[[CatalogueInMemory], 
 
 
 def _attribution(world: CatalogueInMemory) -> Step:
-    return AttributionStep(world.ids, "w", world.clock, lambda offsets: world.broadcast("user-events-valid-v1"), window_ms=1_000)
+    return AttributionStep(world.ids, "w", world.clock, MemoryAttributionTopics(world.broker), window_ms=1_000)
 
 
 def _archive(world: CatalogueInMemory) -> Step:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from processors.recommendation import attribution_step
 from processors.recommendation.attribution import MAX_EVENTS_A_USER, Attribution, label_of
-from processors.recommendation.attribution_step import GRACE_MS, AttributionStep
+from processors.recommendation.attribution_step import FORGET_EVERY_MS, GRACE_MS, AttributionStep
 from schemas import avro
 from schemas.codec import Encoder, read_any
 from schemas.encoding import Constant
@@ -14,10 +17,10 @@ from schemas.topics import LABELS, RECOMMENDATION_RESULTS, USER_EVENTS_VALID
 from streams.broker import Commit
 from streams.clock import ManualClock
 from streams.loop.outcome import Emit, Reject
-from streams.memory.cluster import MemoryBroker
-from streams.memory.endpoints import MemoryBroadcast
+from streams.memory.cluster import MemoryBroker, Transaction
 from streams.rows import OutRecords
 from streams.schema_registry import MemoryRegistry
+from tests.support.attribution_in_memory import MemoryAttributionTopics
 from tests.support.rows import rows_at
 
 WINDOW_MS = 60_000
@@ -32,16 +35,15 @@ class Loop:
             self.ids.register(topic.subject, avro.schema(topic.record.RECORD))
         self.broker = MemoryBroker(self.clock)
         self.broker.create(USER_EVENTS_VALID.name, 1)
+        self.topics = MemoryAttributionTopics(self.broker)
         self.step = self.started()
 
     def started(self) -> AttributionStep:
-        made = AttributionStep(
-            self.ids, "w", self.clock, lambda offsets: MemoryBroadcast(self.broker, USER_EVENTS_VALID.name), WINDOW_MS
-        )
+        made = AttributionStep(self.ids, "w", self.clock, self.topics, WINDOW_MS)
         made.restore({PLACE: Commit(0)})
         return made
 
-    def answer(self, user: str, *items: str, at: int = 0, status: str = "ok") -> None:
+    def answer(self, user: str, *items: str, at: int = 0, status: str = "ok", at_ms: int | None = None) -> None:
         fields: dict[str, Any] = {
             "request_id": f"r-{at}",
             "status": status,
@@ -53,15 +55,15 @@ class Loop:
         }
         encoder = Encoder.of(RECOMMENDATION_RESULTS, self.ids)
         value = encoder.encode({name: Constant(content) for name, content in fields.items()}, 1)
-        self.step.submit(rows_at(PLACE, value, at, keys=[user.encode()], timestamps_ms=[self.clock.now_ms()]))
+        self.step.submit(rows_at(PLACE, value, at, keys=[user.encode()], timestamps_ms=[at_ms or self.clock.now_ms()]))
 
-    def event(self, user: str, item: str | None, kind: str = "view") -> None:
+    def event(self, user: str, item: str | None, kind: str = "view", transaction: Transaction | None = None) -> None:
         event = UserEvent(event_id="e", user_id=user, kind=kind, item_id=item, event_ms=self.clock.now_ms())
         value = Encoder.of(USER_EVENTS_VALID, self.ids).encode_one(event)
-        self.broker.append(OutRecords(USER_EVENTS_VALID.name, [user.encode()], [value], [[]], [0]), None)
+        self.broker.append(OutRecords(USER_EVENTS_VALID.name, [user.encode()], [value], [[]], [0]), transaction)
 
     def labels(self) -> list[dict[str, Any]]:
-        outcomes = self.step.completed(0) + self.step.completed(0)  # events are read by one call, and known to be all by the next
+        outcomes = self.step.completed(0) + self.step.completed(0)  # the end is marked by one call, and read up to by the next
         assert all(isinstance(outcome, Emit) for outcome in outcomes)
         return [read_any(value, self.ids) for outcome in outcomes for out in outcome.records for value in out.values]  # type: ignore[union-attr]
 
@@ -125,6 +127,75 @@ def test_a_restart_gives_the_labels_that_were_not_written() -> None:
     loop.wait(WINDOW_MS + GRACE_MS)
     (label,) = loop.labels()
     assert label["truth"] == {"engaged": True}
+
+
+def test_no_answer_is_labelled_before_all_events_of_its_window_are_read() -> None:
+    loop = Loop()
+    answered_ms = loop.clock.now_ms()
+    loop.event("u", "a")
+    loop.wait(10 * WINDOW_MS)
+    loop.topics.empty_polls = 5  # the client has fetched nothing yet: the events are there all the same
+    loop.step = loop.started()
+    loop.answer("u", "a", at_ms=answered_ms)
+    assert [loop.labels() for _ in range(2)] == [[], []]
+    loop.wait(1_000)
+    (label,) = loop.labels() + loop.labels()
+    assert label["truth"] == {"engaged": True}
+
+
+def test_an_open_transaction_of_events_holds_labels_back() -> None:
+    loop = Loop()
+    loop.answer("u", "a")
+    loop.wait(WINDOW_MS - 1_000)
+    open_ = loop.broker.begin("validate", loop.broker.fence("validate"))
+    loop.event("u", "a", transaction=open_)
+    loop.wait(1_000 + GRACE_MS)
+    assert loop.labels() == []
+    loop.broker.commit_records(open_)
+    (label,) = loop.labels()
+    assert label["truth"] == {"engaged": True}
+
+
+def test_events_are_kept_while_answers_before_them_are_unread() -> None:
+    loop = Loop()
+    answered_ms = loop.topics.oldest = loop.clock.now_ms()
+    loop.event("u", "a")
+    for _ in range(4):  # the answer stands far back in a backlog
+        loop.wait(FORGET_EVERY_MS)
+        assert loop.labels() == []
+    assert loop.topics.asked == 5
+    loop.answer("u", "a", at_ms=answered_ms)
+    (label,) = loop.labels()
+    assert label["truth"] == {"engaged": True}
+    loop.topics.oldest, loop.topics.down = None, True
+    loop.wait(10 * WINDOW_MS)
+    loop.labels()
+    assert loop.step._attribution._actions, "the broker does not say what is unread"
+    loop.topics.down = False
+    loop.wait(FORGET_EVERY_MS)
+    loop.labels()
+    assert loop.step._attribution._actions == {}
+
+
+def test_what_is_not_due_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+
+    class Counted(attribution_step._Waiting):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "due_ms":
+                looks.append(name)
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr(attribution_step, "_Waiting", Counted)
+    loop = Loop()
+    for number in range(300):
+        loop.answer("u", "a", at=number)
+        loop.wait(100)
+    looks.clear()
+    assert loop.labels() == [] and len(looks) < 10
+    loop.wait(WINDOW_MS + GRACE_MS - 30_000 + 450)
+    assert [label["request_id"] for label in loop.labels()] == [f"r-{number}" for number in range(5)]
+    assert len(looks) < 200, "of each due one, about twice the depth of the heap"
 
 
 def test_a_partition_whose_answers_wait_does_not_stand_still() -> None:
