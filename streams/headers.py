@@ -36,6 +36,7 @@ ERROR_WORKER: Final = "error-worker"
 HEADERS_DROPPED: Final = "headers-dropped"
 HEADERS_UNREADABLE: Final = "headers-unreadable"
 REPLAY_OFFSET_MS: Final = "replay-offset-ms"
+ARRIVED_MS: Final = "arrived-ms"
 KIP_1034: Final = "__streams.errors."
 
 
@@ -79,6 +80,12 @@ CATALOGUE: Final[tuple[Header, ...]] = (
         "why a record's headers cannot be read; replaces them",
         ("whoever reads the record",),
         ("loop",),
+    ),
+    Header(
+        ARRIVED_MS,
+        "on a valid event: the broker's time at which it came, before it was validated, milliseconds since the epoch",
+        ("validate",),
+        ("attribution",),
     ),
     Header(
         REPLAY_OFFSET_MS,

@@ -184,6 +184,7 @@ class Validation(Processor):
         values = self._encoders[topic].encode(picked.fields, len(which))
         headers = h.cloud_event(chosen.request_ids, RECORD, self._worker)
         for row, header in zip(which, headers, strict=True):
+            header.append((h.ARRIVED_MS, str(rows.timestamps_ms[row]).encode()))
             if offsets_ms[row]:
                 header.append((h.REPLAY_OFFSET_MS, str(offsets_ms[row]).encode()))
         return [OutRecords(topic, chosen.keys, values, headers, [partition for _, partition in chosen.places])]

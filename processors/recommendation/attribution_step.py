@@ -8,6 +8,7 @@ were there after its window are read.
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,8 +33,9 @@ from streams.rows import OutRecords, Place, Polled, Rows
 # answer waits so much longer than its window, in case the clocks differ.
 GRACE_MS = 3_000
 LATE_MS = 60_000  # past its window an answer may wait so long before its partition counts as standing still
-CHECK_EVERY_MS = 1_000  # the broker is asked at most so often where its events end
+CHECK_EVERY_MS = 5_000  # the broker is asked at most so often where its events end
 FORGET_EVERY_MS = 60_000
+_DIGITS = re.compile(rb"[0-9]{1,15}")
 
 
 @dataclass(order=True, slots=True)
@@ -48,7 +50,7 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """Where the events ended at a time: whoever has read them up to there has all events before that time."""
+    """Where the valid events ended. Whoever has read them up to there has all events that came before at_ms."""
 
     at_ms: int
     ends: Mapping[Place, int]
@@ -84,6 +86,7 @@ class AttributionStep(Step):
         self._done: list[Outcome] = []
         self._unread = Polled()  # events that wait for the registry
         self._mark: _Mark | None = None
+        self._unvalidated_ms: int | None = None
         self._checked_ms, self._forgot_ms = 0, self._clock.now_ms()
 
     def close(self) -> None:
@@ -122,7 +125,10 @@ class AttributionStep(Step):
 
     def keeps(self, place: Place) -> bool:
         waiting = self._waiting.get(place, [])
-        return len(waiting) > 0 and self._clock.now_ms() < waiting[0].due_ms + LATE_MS
+        if not waiting:
+            return False
+        on_time = self._clock.now_ms() < waiting[0].due_ms + LATE_MS
+        return on_time or (self._unvalidated_ms is not None and waiting[0].due_ms > self._unvalidated_ms + GRACE_MS)
 
     def takes_long(self, batch: Rows) -> bool:
         return False
@@ -138,7 +144,7 @@ class AttributionStep(Step):
             self._unread.extend(events.poll())
         try:
             for row, event in self._readable.rows(self._unread) if len(self._unread) else ():
-                self._attribution.add(event, self._unread.timestamps_ms[row])
+                self._attribution.add(event, _arrived_ms(self._unread, row))
         except RetryLater as error:
             self._log.warning("events wait for the registry", cause=str(error))
             return
@@ -180,7 +186,11 @@ class AttributionStep(Step):
             return None
         self._checked_ms = now_ms
         try:
-            return _Mark(now_ms, events.present_ends())
+            self._unvalidated_ms = self._topics.unvalidated_ms()
+            behind_ms = 0 if self._unvalidated_ms is None else now_ms - self._unvalidated_ms
+            if behind_ms > LATE_MS:
+                self._log.warning("labels wait for events that are not validated", behind_s=behind_ms // 1000)
+            return _Mark(min(now_ms, now_ms - behind_ms + GRACE_MS), events.present_ends())
         except BrokerUnavailable as error:
             self._log.warning("labels wait for the broker", cause=str(error))
             return None
@@ -192,3 +202,10 @@ class AttributionStep(Step):
         value = self._labels.encode({name: Constant(content) for name, content in label.items()}, 1)
         headers = h.cloud_event([label["request_id"]], LABELS.record_name, self._worker)
         return OutRecords(LABELS.name, [label["request_id"].encode()], value, headers)
+
+
+def _arrived_ms(polled: Polled, row: int) -> int:
+    """When the event came, by the broker. Its record here is younger: validation may have waited."""
+    appended_ms = polled.timestamps_ms[row]
+    raw = dict(polled.headers[row] or ()).get(h.ARRIVED_MS) or b""
+    return min(int(raw), appended_ms) if _DIGITS.fullmatch(raw) else appended_ms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from schemas.topics import USER_EVENTS_VALID
+from schemas.topics import USER_EVENTS, USER_EVENTS_VALID, VALIDATE
 from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
@@ -41,6 +41,10 @@ class AttributionTopics(Protocol):
         """The broker's time of the oldest answer at or after these offsets; None if there is none. Raises BrokerUnavailable."""
         ...
 
+    def unvalidated_ms(self) -> int | None:
+        """When the oldest event came that the loop `validate` has not taken yet; None if it has taken all. Raises BrokerUnavailable."""
+        ...
+
 
 class KafkaEvents:
     def __init__(self, address: KafkaAddress, clock: Clock, from_ms: int) -> None:
@@ -64,10 +68,15 @@ class KafkaEvents:
 
 class KafkaAttributionTopics:
     def __init__(self, address: KafkaAddress, clock: Clock) -> None:
-        self._address, self._clock = address, clock
+        self._address, self._clock, self._admin = address, clock, KafkaAdmin(address)
 
     def open_events(self, from_ms: int) -> KafkaEvents:
         return KafkaEvents(self._address, self._clock, from_ms)
 
     def oldest_ms(self, positions: Mapping[Place, int]) -> int | None:
         return min(first_times(self._address, positions, self._clock).values(), default=None)
+
+    def unvalidated_ms(self) -> int | None:
+        taken = self._admin.committed(VALIDATE.group)
+        ends = self._admin.ends([(USER_EVENTS.name, number) for number in range(self._admin.partitions()[USER_EVENTS.name])])
+        return self.oldest_ms({place: taken.get(place, 0) for place, end in ends.items() if taken.get(place, 0) < end})

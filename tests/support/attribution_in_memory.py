@@ -32,7 +32,7 @@ class MemoryEvents:
                             offsets=[offset],
                             keys=[entry.key],
                             values=[entry.value],
-                            headers=[[]],
+                            headers=[entry.headers],
                             timestamps_ms=[entry.timestamp_ms],
                         )
                     )
@@ -48,11 +48,13 @@ class MemoryEvents:
 
 
 class MemoryAttributionTopics:
-    """oldest: the broker's time of the first unread answer. asked: how often it was asked for."""
+    """oldest: the broker's time of the first unread answer. asked: how often it was asked for. unvalidated: that of the oldest event
+    that was not validated."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self.broker, self.empty_polls, self.asked = broker, 0, 0
         self.oldest: int | None = 0
+        self.unvalidated: int | None = None
         self.down = False
         self.events: MemoryEvents | None = None
 
@@ -65,3 +67,6 @@ class MemoryAttributionTopics:
         if self.down:
             raise BrokerUnavailable("down")
         return self.oldest
+
+    def unvalidated_ms(self) -> int | None:
+        return self.unvalidated

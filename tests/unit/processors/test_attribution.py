@@ -8,12 +8,13 @@ import pytest
 
 from processors.recommendation import attribution_step
 from processors.recommendation.attribution import MAX_EVENTS_A_USER, Attribution, label_of
-from processors.recommendation.attribution_step import FORGET_EVERY_MS, GRACE_MS, AttributionStep
+from processors.recommendation.attribution_step import CHECK_EVERY_MS, FORGET_EVERY_MS, GRACE_MS, AttributionStep
 from schemas import avro
 from schemas.codec import Encoder, read_any
 from schemas.encoding import Constant
 from schemas.generated import UserEvent
 from schemas.topics import LABELS, RECOMMENDATION_RESULTS, USER_EVENTS_VALID
+from streams import headers as h
 from streams.broker import Commit
 from streams.clock import ManualClock
 from streams.loop.outcome import Emit, Reject
@@ -57,10 +58,18 @@ class Loop:
         value = encoder.encode({name: Constant(content) for name, content in fields.items()}, 1)
         self.step.submit(rows_at(PLACE, value, at, keys=[user.encode()], timestamps_ms=[at_ms or self.clock.now_ms()]))
 
-    def event(self, user: str, item: str | None, kind: str = "view", transaction: Transaction | None = None) -> None:
+    def event(
+        self,
+        user: str,
+        item: str | None,
+        kind: str = "view",
+        transaction: Transaction | None = None,
+        arrived_ms: bytes | None = None,
+    ) -> None:
         event = UserEvent(event_id="e", user_id=user, kind=kind, item_id=item, event_ms=self.clock.now_ms())
         value = Encoder.of(USER_EVENTS_VALID, self.ids).encode_one(event)
-        self.broker.append(OutRecords(USER_EVENTS_VALID.name, [user.encode()], [value], [[]], [0]), transaction)
+        headers = [] if arrived_ms is None else [(h.ARRIVED_MS, arrived_ms)]
+        self.broker.append(OutRecords(USER_EVENTS_VALID.name, [user.encode()], [value], [headers], [0]), transaction)
 
     def labels(self) -> list[dict[str, Any]]:
         outcomes = self.step.completed(0) + self.step.completed(0)  # the end is marked by one call, and read up to by the next
@@ -138,7 +147,7 @@ def test_no_answer_is_labelled_before_all_events_of_its_window_are_read() -> Non
     loop.step = loop.started()
     loop.answer("u", "a", at_ms=answered_ms)
     assert [loop.labels() for _ in range(2)] == [[], []]
-    loop.wait(1_000)
+    loop.wait(CHECK_EVERY_MS)
     (label,) = loop.labels() + loop.labels()
     assert label["truth"] == {"engaged": True}
 
@@ -154,6 +163,22 @@ def test_an_open_transaction_of_events_holds_labels_back() -> None:
     loop.broker.commit_records(open_)
     (label,) = loop.labels()
     assert label["truth"] == {"engaged": True}
+
+
+def test_an_event_counts_when_it_came_however_late_it_was_validated() -> None:
+    loop = Loop()
+    answered_ms = loop.clock.now_ms()
+    loop.answer("u", "a", "b", "c")
+    loop.topics.unvalidated = answered_ms + 100
+    loop.wait(3 * WINDOW_MS)
+    assert loop.labels() == [] and loop.step.keeps(PLACE), "it waits for the loop that validates, and does not stand still"
+    loop.event("u", "a", arrived_ms=str(answered_ms + 100).encode())
+    loop.event("u", "b", arrived_ms=str(answered_ms + WINDOW_MS).encode())
+    loop.event("u", "c", arrived_ms="٣".encode())
+    loop.topics.unvalidated = None
+    loop.wait(CHECK_EVERY_MS)
+    (label,) = loop.labels()
+    assert label["parts"].keys() == {"a"}
 
 
 def test_events_are_kept_while_answers_before_them_are_unread() -> None:
