@@ -10,7 +10,7 @@ from pathlib import Path
 
 from feature_jobs.offline import archive as events
 from feature_jobs.offline.archive import EVENTS
-from feature_jobs.online.attributes import Attributes
+from feature_jobs.online.attributes import attributes_of
 from feature_jobs.online.feature_sink import TILES, FeatureSink, StateKind
 from feature_jobs.online.recent import RecentEvents, read_event
 from feature_jobs.settings import FeatureSettings
@@ -45,7 +45,7 @@ ARCHIVE_LIMITS = LoopLimits(
 
 # A new owner reads this many events of each partition back, not the topic's whole month; what lies further back is in the store.
 RECENT_READ_BACK = 1_000_000
-RECENT_EVENTS = StateKind(read_event, RecentEvents, RecentEvents.take_stored)
+RECENT_EVENTS = StateKind(read_event, RecentEvents, RecentEvents.take_stored, most=200_000)
 
 
 def sink(view: View, settings: FeatureSettings, kind: StateKind = TILES, read_back_records: int = 2**62) -> Build:
@@ -54,7 +54,7 @@ def sink(view: View, settings: FeatureSettings, kind: StateKind = TILES, read_ba
         store = RedisStore(settings.redis, WRITE_LIMIT_S)
         attributes = None
         if view.attributes is not None:
-            attributes = Attributes(view, KafkaBroadcast(address, view.attributes.name, clock), given.registry)
+            attributes = attributes_of(view, KafkaBroadcast(address, view.attributes.name, clock), given.registry)
 
         def read_back(ends: Mapping[Place, int]) -> Iterator[Polled]:
             firsts = KafkaAdmin(address).firsts(list(ends))

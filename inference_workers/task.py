@@ -7,7 +7,7 @@ A declared task is made by its kind, a file in `kinds/`, or by code of somebody'
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -127,7 +127,8 @@ class ItemChange(NamedTuple):
     price_cents: int | None = None
 
 
-TakeItems = Callable[[Any, Sequence[ItemChange]], None]
+# Of a backend: the changes since the last call, and the ids of all items if those that are not among them must go.
+TakeItems = Callable[[Any, Sequence[ItemChange], Collection[str] | None], None]
 
 
 def take_items(task: Task) -> TakeItems | None:

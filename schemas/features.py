@@ -54,6 +54,7 @@ class View:
     source: Topic[Record]  # what the sink reads: tiles, or events
     attributes: Topic[Record] | None = None  # the compacted topic of attributes that do not come from events
     attribute_fields: tuple[str, ...] = ()
+    kept_ms: int | None = None  # an entity that had no record for so long is forgotten, and its blob goes; None for never
 
     def defaults(self) -> dict[str, Value]:
         """The default of each feature, by name; a dictionary of the caller's own."""
@@ -141,6 +142,7 @@ RECENT = View(
     ),
     ttl_ms=DAY_MS,
     source=USER_EVENTS_VALID,
+    kept_ms=30 * DAY_MS,
 )
 
 

@@ -64,11 +64,14 @@ class EntityState(Protocol):
 @dataclass(frozen=True, slots=True)
 class StateKind:
     """read: a record, its offset and the broker's time to an update of the entity's state; None if it changes nothing. Raises
-    RecordError. new: an empty state. take_stored: adds the values that the store has, if the topic may begin later than the state."""
+    RecordError. new: an empty state. take_stored: adds the values that the store has, if the topic may begin later than the state.
+    most: entities that a sink holds of a kind with take_stored; beyond that, those whose last record is the oldest are left to the
+    store."""
 
     read: Callable[[Mapping[str, Any], int, int], Any]
     new: Callable[[], EntityState]
     take_stored: Callable[[Any, Mapping[str, Value]], None] | None = None
+    most: int | None = None
 
 
 TILES = StateKind(tile_of, Entity)
@@ -76,12 +79,13 @@ TILES = StateKind(tile_of, Entity)
 
 @dataclass(slots=True)
 class _Owned:
-    """One entity of ours. offset: the one after its last record; 0 if it has attributes only. came_ms: when the oldest unwritten
+    """One entity of ours. offset: the one after its last record; 0 if it has attributes only. last_came_ms: when that came. came_ms: when the oldest unwritten
     record arrived. written_ms: the second part of its last version. due_ms: when it must be written next. queued_ms: its entry in
     the queue, never later than due_ms."""
 
     entity: EntityState
     offset: int = 0
+    last_came_ms: int = 0
     came_ms: int | None = None
     written_ms: int = 0
     due_ms: int = 0
@@ -131,6 +135,7 @@ class FeatureSink(Processor):
         for part in self._read_back(wanted):
             for row, error in self._take(part.places, part.offsets, part.values, part.timestamps_ms).items():
                 self._log.warning("record not read", place=part.places[row], offset=part.offsets[row], cause=str(error))
+            self._leave_to_the_store(although_dirty=True)
         for _, partition in wanted:
             self._dirty.update(dict.fromkeys(self._all_of(partition)))
         if wanted:
@@ -174,6 +179,9 @@ class FeatureSink(Processor):
             if owned is None:
                 owned = self._owned[partition][entity] = _Owned(self._kind.new())
             owned.offset = max(owned.offset, offsets[row] + 1)
+            owned.last_came_ms = max(owned.last_came_ms, times_ms[row])
+            if self._kind.most is not None:
+                self._owned[partition][entity] = self._owned[partition].pop(entity)  # the last of them
             if owned.entity.put(update, times_ms[row]):
                 if owned.came_ms is None:
                     owned.came_ms = times_ms[row]
@@ -198,6 +206,7 @@ class FeatureSink(Processor):
                 self._look_for_loss()
             if self._dirty:
                 self._write(now_ms)
+                self._leave_to_the_store()
             self._failing = False
         except RetryLater as error:
             if not self._failing:
@@ -234,10 +243,22 @@ class FeatureSink(Processor):
         if owned is None or owned.queued_ms != queued_ms:
             return
         owned.queued_ms = None
-        if owned.due_ms <= now_ms:
+        if self._view.kept_ms is not None and owned.came_ms is None and owned.last_came_ms + self._view.kept_ms < now_ms:
+            del self._owned[partition][entity]
+        elif owned.due_ms <= now_ms:
             self._dirty[partition, entity] = None
         else:
             self._schedule((partition, entity), owned, owned.due_ms)
+
+    def _leave_to_the_store(self, although_dirty: bool = False) -> None:
+        """Where there are more entities than may be held. although_dirty: their last owner wrote them, as far as can be known."""
+        while self._kind.most is not None and self.entities > self._kind.most:
+            partition, held = max(self._owned.items(), key=lambda owned: len(owned[1]))
+            entity = next(iter(held))
+            if (partition, entity) in self._dirty and not although_dirty:
+                return
+            self._dirty.pop((partition, entity), None)
+            del held[entity]
 
     def _look_again_ms(self, entity: str, now_ms: int) -> int:
         """A time between a quarter and half of the ttl from now, spread over the entities."""

@@ -182,6 +182,12 @@ class Recommender:
         with self._lock:
             return self.items.take_away(item_id)
 
+    def keep_only(self, catalogue: Collection[str]) -> int:
+        """Remove all items that are not in the catalogue. Returns how many."""
+        with self._lock:
+            gone = [item for item in self.items.rows if item not in catalogue]
+            return sum(map(self.items.take_away, gone))
+
     def _arrays(self, users: Sequence[UserHistory]) -> HistoryArrays:
         rows, kinds, ages = [], [], []
         for user in users:

@@ -8,7 +8,7 @@ answers. Nothing is fetched per item: items are in memory, followed from `items-
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -70,13 +70,15 @@ class Recommendation:
         embeddings = recommender.embed(users)
         return embeddings, recommender.candidates(embeddings, self.settings.max_candidates, [()] * len(users))
 
-    def take_items(self, backend: RecommenderBackend, changes: Sequence[ItemChange]) -> None:
-        """An item that cannot be embedded is left out, as it was before."""
+    def take_items(self, backend: RecommenderBackend, changes: Sequence[ItemChange], catalogue: Collection[str] | None) -> None:
+        """An item that cannot be embedded is left out, as it was before. catalogue: see `TakeItems`."""
         for change in changes:
             try:
                 _take_item(backend.recommender, change)
             except Exception as error:
                 structlog.get_logger().warning("item not taken", item=change.item_id, cause=f"{type(error).__name__}: {error}")
+        if catalogue is not None and (gone := backend.recommender.keep_only(catalogue)):
+            structlog.get_logger().info("items that the catalogue lacks are left out", items=gone)
 
     # --- requests ------------------------------------------------------------------------------------------------
 

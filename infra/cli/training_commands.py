@@ -98,8 +98,8 @@ def models_train(
     current = settings()
     target = out or ROOT / "inference_workers" / "shipped" / name
     words = ("train", name, "--data", str(data or current.data), "--out", str(target), "--version", version)
-    words += tuple(word for one in option or () for word in ("--option", one))
-    sys.exit(python("training_triggers", *words, MILLRACE_MLFLOW=mlflow_address(current)))
+    options = [word for one in option or () for word in ("--option", one)]
+    sys.exit(python("training_triggers", *words, *options, MILLRACE_MLFLOW=mlflow_address(current)))
 
 
 @models_app.command("seal")

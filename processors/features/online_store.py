@@ -24,7 +24,11 @@ local refused = {{}}
 for i = 1, #KEYS do
   local held = redis.call('GETRANGE', KEYS[i], 0, {VERSION_BYTES - 1})
   if held < string.sub(ARGV[i], 1, {VERSION_BYTES}) then
-    redis.call('SET', KEYS[i], ARGV[i])
+    if ARGV[#KEYS + 1] == '0' then
+      redis.call('SET', KEYS[i], ARGV[i])
+    else
+      redis.call('SET', KEYS[i], ARGV[i], 'PX', ARGV[#KEYS + 1])
+    end
   else
     refused[#refused + 1] = i
   end
@@ -43,7 +47,8 @@ class OnlineStore(Protocol):
         ...
 
     def write(self, view: View, blobs: Mapping[str, bytes]) -> list[str]:
-        """Returns the entities whose blobs were refused, because the store has the same or a newer version."""
+        """Returns the entities whose blobs were refused, because the store has the same or a newer version. A blob of a view with
+        `kept_ms` goes if it was not written for so long."""
         ...
 
     def epoch(self, view: View, source: str) -> int:
@@ -95,7 +100,7 @@ class RedisStore:
         for at in range(0, len(items), 500):
             part = items[at : at + 500]
             keys, values = [key_of(view, entity) for entity, _ in part], [blob for _, blob in part]
-            places = self._call(lambda keys=keys, values=values: self._write(keys, values))
+            places = self._call(lambda keys=keys, values=values: self._write(keys, [*values, view.kept_ms or 0]))
             refused += [part[place - 1][0] for place in places]
         return refused
 

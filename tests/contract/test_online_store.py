@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from infra.local import processes, redis
 from processors.features.feature_blob import EntityValues, pack
 from processors.features.online_store import MemoryStore, OnlineStore, RedisStore
 from schemas.errors import RetryLater
-from schemas.features import ITEM, USER
+from schemas.features import ITEM, RECENT, USER
+from tests.support.waiting import until
 
 VALUES = {f.name: f.default for f in ITEM.features}
 
@@ -70,6 +72,25 @@ def test_writers_side_by_side_end_with_the_newest(store: OnlineStore) -> None:
     for thread in threads:
         thread.join()
     assert store.read(ITEM, ["a"]) == [blob(399, 3)]
+
+
+@pytest.mark.real
+def test_a_blob_of_a_view_that_forgets_goes_by_itself_and_others_stay(tmp_path: Path) -> None:
+    started = redis.start_redis(tmp_path, tmp_path / "redis.log")
+    try:
+        processes.wait_until(lambda: redis.answers(started.address), started, redis.START_LIMIT_S)
+        store = RedisStore(started.address)
+        brief = replace(ITEM, kept_ms=300)
+        store.write(brief, {"a": blob(1, 5)})
+        assert store.read(brief, ["a"]) == [blob(1, 5)]
+        until(lambda: store.read(brief, ["a"]) == [None], 10)
+        store.write(ITEM, {"a": blob(1, 5)})
+        assert store._client.pttl("item_features:a") == -1
+        store.write(RECENT, {"a": blob(1, 5)})
+        assert RECENT.kept_ms is not None and 0 < store._client.pttl("user_recent:a") <= RECENT.kept_ms
+        store.close()
+    finally:
+        processes.stop(started)
 
 
 def test_many_at_once(store: OnlineStore) -> None:

@@ -56,6 +56,8 @@ class Shop:
             "MILLRACE_RECOMMENDATION__EXPLORE_SHARE": "0",
             "MILLRACE_ATTRIBUTION_WINDOW_S": "2",
         }
+        self.sender.send(ITEMS, CATALOGUE, "item_id")  # as the generator does: the topic is the catalogue
+        self.sender.flush()
         self.loops: list[Started] = []
         self.worker = self.start_worker()
         for name, words in (("processors", ["validate", "attribution"]), ("feature_jobs", ["serve", "recent-sink"])):

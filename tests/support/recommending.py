@@ -98,4 +98,7 @@ class PlainRecommender(Recommender):
             self.items.ids[row] = ""
         return row is not None
 
+    def keep_only(self, catalogue: Collection[str]) -> int:
+        return sum(map(self.remove, [item for item in self.items.rows if item not in catalogue]))
+
     def close(self) -> None: ...

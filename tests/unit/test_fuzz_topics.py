@@ -14,7 +14,7 @@ import pytest
 
 from feature_jobs.feature_loops import RECENT_EVENTS
 from feature_jobs.offline import archive as events
-from feature_jobs.online.attributes import Attributes
+from feature_jobs.online.attributes import attributes_of
 from feature_jobs.online.feature_sink import TILES, FeatureSink, StateKind
 from inference_workers.vectors.index_builder import IndexBuilder
 from inference_workers.vectors.result_vectors import SCHEMA as VECTOR_SCHEMA
@@ -123,7 +123,7 @@ def _validate(world: CatalogueInMemory) -> Step:
 
 def _sink(view: View, kind: StateKind = TILES) -> Callable[[CatalogueInMemory], Step]:
     def build(world: CatalogueInMemory) -> Step:
-        attributes = Attributes(view, world.broadcast(view.attributes.name), world.ids) if view.attributes else None
+        attributes = attributes_of(view, world.broadcast(view.attributes.name), world.ids) if view.attributes else None
         made = FeatureSink(
             view, world.ids, MemoryStore(), attributes, lambda ends: iter(()), world.clock, world.metrics, "", kind
         )

@@ -14,7 +14,7 @@ from inference_workers.models.folder import open_folder
 from inference_workers.recommending.recommender import Recommender
 from tests.benchmarks.recommending import baselines
 from tests.benchmarks.worker import figure, say
-from training_triggers.trainers.recommending import train_recommender, version_folder
+from training_triggers.trainers.recommending import train_recommender, training_options, version_folder
 from training_triggers.trainers.recommending.event_readers import movielens
 from training_triggers.trainers.recommending.interactions import Interactions
 from training_triggers.trainers.recommending.offline_measures import (
@@ -44,7 +44,7 @@ def of_method(name: str, train: Interactions, test: Interactions, seed: int) -> 
 
 def of_ours(train: Interactions, test: Interactions, seed: int) -> RecommendationScores:
     """The folder that would be deployed, loaded and asked as a worker does."""
-    trained = train_recommender.train(train, train_recommender.RecommendationSettings(), seed, lambda _: None)
+    trained = train_recommender.train(train, training_options.RecommendationSettings(), seed, lambda _: None)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "model"
         version_folder.write(trained, folder, str(seed), train_recommender.NAME, lambda _: "# measured\n")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from feature_jobs.online.attributes import Attributes
+from feature_jobs.online.attributes import attributes_of
 from feature_jobs.online.feature_sink import FeatureSink
 from processors.features.feature_blob import Freshness, unpack
 from processors.features.online_store import MemoryStore
@@ -77,7 +77,7 @@ class SinkUnderTest:
             self.ids.register(topic.subject, avro.schema(record))
         self.profiles, self.log = Profiles(), [] if log is None else log  # log: the tiles' topic, partition 0
         self.metrics = Metrics()
-        attributes = Attributes(USER, self.profiles, self.ids)
+        attributes = attributes_of(USER, self.profiles, self.ids)
         self.sink = FeatureSink(USER, self.ids, self.store, attributes, self.read_back, self.clock, self.metrics, source)
 
     def read_back(self, ends: Mapping[Place, int]) -> Iterator[Polled]:

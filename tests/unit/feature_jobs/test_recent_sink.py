@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from feature_jobs.feature_loops import RECENT_EVENTS
@@ -13,6 +14,7 @@ from processors.features.online_store import MemoryStore
 from processors.features.recent_events import MAX_TEXT_BYTES, from_text, to_text
 from schemas import avro
 from schemas.codec import Encoder
+from schemas.durations import DAY_MS
 from schemas.features import MAX_RECENT, RECENT
 from schemas.generated import UserEvent
 from schemas.topics import USER_EVENTS_VALID
@@ -29,7 +31,9 @@ PLACE = (USER_EVENTS_VALID.name, 0)
 class RecentSink:
     """log: the events' topic, partition 0, whose first `dropped` records are gone."""
 
-    def __init__(self, store: MemoryStore | None = None, log: list[bytes] | None = None, dropped: int = 0) -> None:
+    def __init__(
+        self, store: MemoryStore | None = None, log: list[bytes] | None = None, dropped: int = 0, most: int = 1_000
+    ) -> None:
         self.clock, self.store, self.log, self.dropped = (
             ManualClock(),
             store or MemoryStore(),
@@ -39,7 +43,15 @@ class RecentSink:
         self.ids = MemoryRegistry()
         self.ids.register(USER_EVENTS_VALID.subject, avro.schema("user-event"))
         self.sink = FeatureSink(
-            RECENT, self.ids, self.store, None, self.read_back, self.clock, Metrics(), "topic-1", RECENT_EVENTS
+            RECENT,
+            self.ids,
+            self.store,
+            None,
+            self.read_back,
+            self.clock,
+            Metrics(),
+            "topic-1",
+            replace(RECENT_EVENTS, most=most),
         )
 
     def read_back(self, ends: Mapping[Place, int]) -> Iterator[Polled]:
@@ -59,7 +71,7 @@ class RecentSink:
         self.sink.tick()
 
     def again(self, at: int) -> None:
-        self.sink.process(rows_at(PLACE, [self.log[at]], at, keys=[b"u"]))
+        self.sink.process(rows_at(PLACE, [self.log[at]], at, keys=[b"u"], timestamps_ms=[self.clock.now_ms()]))
 
     def read(self, user: str = "u") -> list[tuple[Any, ...]]:
         served = unpack(RECENT, self.store.read(RECENT, [user]), ("events",), self.clock.now_ms(), 0)
@@ -113,6 +125,36 @@ def test_a_history_that_is_longer_than_the_topic_is_read_from_the_store() -> Non
     second = RecentSink(first.store, first.log, dropped=2).own(3)
     second.event("d", 9)
     assert [item for item, _ in second.read()] == ["a", "b", "c", "d"]
+
+
+def test_a_user_who_does_nothing_for_long_is_forgotten() -> None:
+    assert RECENT.kept_ms is not None
+    world = RecentSink().own()
+    world.event("i-1", 10)
+    world.event("i-2", 10, user="other")
+    for _ in range(RECENT.kept_ms // DAY_MS):
+        world.clock.sleep(DAY_MS / 1000)
+        world.event("i-3", 20, user="other")
+    assert world.sink.entities == 2
+    for _ in range(2):
+        world.clock.sleep(DAY_MS / 1000)
+        world.event("i-4", 20, user="other")
+    assert world.sink.entities == 1, "and no longer written: the store forgets it too"
+    world.event("i-5", 30)
+    assert world.read() == [("i-1", "view"), ("i-5", "view")], "the store has not, yet"
+
+
+def test_so_many_users_are_held_and_the_others_left_to_the_store() -> None:
+    world = RecentSink(most=3).own()
+    for number in range(5):
+        world.event(f"i-{number}", number, user=f"u-{number}")
+        world.event(f"i-{number}", 100 + number, user="u-0")
+    assert world.sink.entities == 3 and len(world.read("u-0")) == 6
+    assert [len(world.read(f"u-{number}")) for number in range(1, 5)] == [1, 1, 1, 1]
+    world.event("i-9", 200, user="u-1")
+    assert world.read("u-1") == [("i-1", "view"), ("i-9", "view")] and world.sink.entities == 3
+    again = RecentSink(world.store, world.log, most=3).own(len(world.log))
+    assert again.sink.entities == 3 and len(again.read("u-0")) == 6
 
 
 def test_a_late_owner_does_not_undo_its_successor() -> None:

@@ -28,6 +28,7 @@ from schemas.errors import RetryLater
 from schemas.features import RECENT, USER
 from schemas.generated import Item, RecommendationRequest
 from schemas.topics import ITEMS, PREDICTION_LOG, RECOMMENDATION_REQUESTS, RECOMMENDATION_RESULTS
+from streams import newest_records
 from streams.claim_checks import ClaimChecks
 from streams.clock import ManualClock
 from streams.loop.outcome import Emit, Reject
@@ -54,7 +55,10 @@ class Store(MemoryStore):
 
 
 class Shop:
-    def __init__(self, items: Sequence[tuple[str, str]] = ITEMS_OF_SHOP, settings: RecommendationSettings = PLAIN) -> None:
+    def __init__(
+        self, items: Sequence[tuple[str, str]] = ITEMS_OF_SHOP, settings: RecommendationSettings = PLAIN, in_topic: bool = True
+    ) -> None:
+        """in_topic: whether the items are in their topic, too."""
         self.clock, self.store, self.ids, self.metrics = ManualClock(), Store(), MemoryRegistry(), Metrics()
         for topic in (RECOMMENDATION_REQUESTS, RECOMMENDATION_RESULTS, PREDICTION_LOG, ITEMS):
             assert topic.record is not None
@@ -66,6 +70,8 @@ class Shop:
         self.version = Version(folder, RecommenderBackend(self.recommender))
         self.broker = MemoryBroker(self.clock)
         self.broker.create(ITEMS.name, 2)
+        for item_id, category in items if in_topic else ():
+            self.write(item_id, Item(item_id=item_id, title=f"Title of {item_id}", category=category, updated_ms=1))
         self.items = FollowedItems(
             MemoryBroadcast(self.broker, ITEMS.name), self.ids, self.clock, self.metrics, self.task.take_items
         )
@@ -118,10 +124,13 @@ class Shop:
         return str(outcome.error)
 
     def item(self, item_id: str, record: Item | None, partition: int = 0) -> None:
-        value = None if record is None else Encoder.of(ITEMS, self.ids).encode_one(record)
-        self.broker.append(OutRecords(ITEMS.name, [item_id.encode()], [value], [[]], [partition]), None)
+        self.write(item_id, record, partition)
         self.clock.sleep(2 * POLL_EVERY_S)
         self.step.tick()
+
+    def write(self, item_id: str, record: Item | None, partition: int = 0) -> None:
+        value = None if record is None else Encoder.of(ITEMS, self.ids).encode_one(record)
+        self.broker.append(OutRecords(ITEMS.name, [item_id.encode()], [value], [[]], [partition]), None)
 
 
 def ids(result: dict[str, Any]) -> list[str]:
@@ -275,9 +284,40 @@ def test_a_version_that_is_loaded_gets_the_items_that_came_before_it() -> None:
     rows = newer.backend.recommender.items.rows
     assert "b-99" in rows and "b-1" not in rows
     taken: list[ItemChange] = []
-    shop.items._take = lambda backend, changes: taken.extend(changes)
+    shop.items._take = lambda backend, changes, catalogue: taken.extend(changes)
     shop.items.bring_up([newer, shop.version])
     assert taken == [], "nothing is taken twice"
+
+
+def test_an_older_version_does_not_bring_back_what_the_catalogue_lacks() -> None:
+    shop = Shop()
+    shop.ask()
+    older = Version(shop.version.folder, RecommenderBackend(PlainRecommender([*ITEMS_OF_SHOP, ("gone", "books")])))
+    shop.items.bring_up([older])
+    rows = older.backend.recommender.items.rows
+    assert "gone" not in rows and len(rows) == len(ITEMS_OF_SHOP), "its removal is no longer in the topic"
+    shop.item("gone", Item(item_id="gone", title="Back again", category="books", updated_ms=1))
+    shop.items.bring_up([older])
+    assert "gone" in rows
+
+
+def test_an_empty_topic_says_nothing_about_the_items_of_a_version_and_its_first_item_does() -> None:
+    shop = Shop(in_topic=False)
+    assert shop.ask(limit=30)["index_items"] == len(ITEMS_OF_SHOP)
+    shop.item("b-99", Item(item_id="b-99", title="New book", category="books", updated_ms=1))
+    assert ids(shop.ask(limit=30)) == ["b-99"]
+    shop.item("b-99", None)
+    assert ids(shop.ask(limit=30)) == []
+
+
+def test_a_version_that_missed_forgotten_removals_is_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newest_records, "MAX_REMOVED", 3)
+    shop = Shop()
+    shop.ask()
+    for item_id, _ in ITEMS_OF_SHOP[:8]:
+        shop.write(item_id, None)
+    shop.item("b-99", Item(item_id="b-99", title="New book", category="books", updated_ms=1))
+    assert shop.ask(limit=40)["index_items"] == len(ITEMS_OF_SHOP) - 8 + 1
 
 
 def test_the_log_holds_what_a_replay_needs_to_answer_the_same() -> None:
