@@ -71,7 +71,7 @@ class AttributionStep(Step):
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
         self.forget(())
-        self._next = {place: commit.offset for place, commit in positions.items()}
+        self._next.update({place: commit.offset for place, commit in positions.items()})
         oldest_ms = self._topics.oldest_ms(self._next)
         from_ms = self._clock.now_ms() if oldest_ms is None else oldest_ms
         self._events = self._topics.open_events(from_ms - GRACE_MS)
