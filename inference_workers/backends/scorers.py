@@ -9,6 +9,7 @@ import numpy as np
 
 from inference_workers.backends.backend import Logits, Network, Scores, Translated
 from inference_workers.models.folder import ModelFolder
+from inference_workers.models.known_words import known_words, plain
 from inference_workers.networks import speech
 from inference_workers.networks.beam_search import beam_search
 from inference_workers.networks.ngrams import words_and_chars
@@ -25,10 +26,11 @@ SOUNDS_AT_ONCE = 32
 class HashedTextClassifier:
     def __init__(self, folder: ModelFolder, make: MakeNetwork) -> None:
         self.labels = folder.coverage
+        self._known = known_words(folder)
         self._network = make(folder, "model.onnx")
 
     def classify(self, texts: Sequence[str]) -> Scores:
-        words, chars = words_and_chars(texts)
+        words, chars = words_and_chars(plain(texts, self._known))
         return Scores(
             _finite(
                 self._network.run(

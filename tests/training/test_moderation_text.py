@@ -19,8 +19,8 @@ from inference_workers.tasks.moderation import TASK
 from infra.demo.moderation_demo import texts
 from infra.settings import StackSettings
 from streams.process.settings import load
-from training_triggers.trainers import moderation_text, moderation_text_data
 from training_triggers.trainers.evaluation import CrossValidation, average_precision, measure, threshold_for
+from training_triggers.trainers.moderating import moderation_text, moderation_text_data
 
 DATA = Path(load(StackSettings, os.environ).data)
 needs_data = pytest.mark.skipif(

@@ -16,7 +16,8 @@ from inference_workers.models.folder import SHIPPED, open_folder
 from infra.settings import ROOT
 from schemas.errors import BadSettings
 from tests.unit.training_triggers.test_runs import examples
-from training_triggers.trainers import moderation_text_retrain, settings_search
+from training_triggers.trainers import settings_search
+from training_triggers.trainers.moderating import moderation_text_retrain
 from training_triggers.trainers.retrain import Job
 
 SAMPLES = 20

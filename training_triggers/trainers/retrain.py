@@ -78,7 +78,7 @@ def _lazily(module: str, group: str) -> Retrain:
 
 
 RETRAIN: Mapping[str, Retrain] = {
-    "moderation-text": _lazily("moderation_text_retrain", "retrain"),
+    "moderation-text": _lazily("moderating.moderation_text_retrain", "retrain"),
     "vision-digits": _lazily("vision_digits_retrain", "train"),
 }
 

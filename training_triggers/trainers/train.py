@@ -25,7 +25,7 @@ Train = Callable[[Path, Path, str, Say, Mapping[str, str]], TrainedVersion]  # d
 
 
 def _moderation_text(data_folder: Path, out: Path, version: str, say: Say) -> TrainedVersion:
-    from training_triggers.trainers import moderation_text, moderation_text_data
+    from training_triggers.trainers.moderating import moderation_text, moderation_text_data
 
     data = moderation_text_data.load(data_folder)
     say(f"{len(data.texts)} texts")

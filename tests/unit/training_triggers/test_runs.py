@@ -425,7 +425,7 @@ def test_a_text_model_learns_what_is_new_and_keeps_the_rest(tmp_path: Path) -> N
 def test_a_weight_that_is_no_number_and_an_option_that_is_none_are_refused(tmp_path: Path) -> None:
     import scipy.sparse as sparse
 
-    from training_triggers.trainers import moderation_text_retrain
+    from training_triggers.trainers.moderating import moderation_text_retrain
 
     features = sparse.csr_matrix(np.eye(4))
     with pytest.raises(TrainingFailed, match="is NaN"):

@@ -21,7 +21,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from inference_workers.networks.ngrams import CHAR_BITS, WORD_BITS
-from training_triggers.trainers.card import moderation_card
 from training_triggers.trainers.evaluation import (
     FOLDS,
     TARGET_PRECISION,
@@ -32,8 +31,9 @@ from training_triggers.trainers.evaluation import (
     measure,
     threshold_for,
 )
-from training_triggers.trainers.moderation_text_bags import Matrix, counts_of, idf_of, weighted
-from training_triggers.trainers.moderation_text_data import CATEGORIES, SOURCES, Labelled
+from training_triggers.trainers.moderating.card import moderation_card
+from training_triggers.trainers.moderating.moderation_text_bags import Matrix, counts_of, idf_of, weighted
+from training_triggers.trainers.moderating.moderation_text_data import CATEGORIES, SOURCES, Labelled
 
 NAME = "moderation-text"
 SEED = 7

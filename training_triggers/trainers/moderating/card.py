@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from training_triggers.trainers.evaluation import FOLDS, TARGET_PRECISION, CategoryScores, CrossValidation
-from training_triggers.trainers.moderation_text_data import ASSUMED, MAPPING, SOURCES
+from training_triggers.trainers.moderating.moderation_text_data import ASSUMED, MAPPING, SOURCES
 
 
 def _share(value: float | None) -> str:

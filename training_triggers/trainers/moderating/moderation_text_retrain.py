@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +24,12 @@ from safetensors.numpy import load_file, save_file
 from scipy.optimize import minimize
 
 from inference_workers.models.folder import ModelFolder, write_manifest
+from inference_workers.models.known_words import known_words, plain
 from inference_workers.networks.ngrams import WORD_BITS, words_and_chars
 from schemas.errors import ModelRefused
 from training_triggers.recorded.training_window import Examples
-from training_triggers.trainers import moderation_text_bags, settings_search
+from training_triggers.trainers import settings_search
+from training_triggers.trainers.moderating import moderation_text_bags
 from training_triggers.trainers.retrain import Job, Retrained, TrainingFailed
 from training_triggers.trainers.train import Say, TrainedVersion
 
@@ -42,7 +44,8 @@ Tables = dict[str, npt.NDArray[np.generic]]
 def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Retrained:
     """Raises TrainingFailed if a loss is NaN, ModelRefused if the written graph does not give the scores of the new weights."""
     tables: Tables = load_file(champion.path / "model.safetensors")
-    words, chars = moderation_text_bags.counts_of(examples.seen)
+    texts = plain(examples.seen, known_words(champion))
+    words, chars = moderation_text_bags.counts_of(texts)
     features = sparse.hstack(
         [
             moderation_text_bags.weighted(words, tables["word_idf"].astype(np.float32)),
@@ -78,7 +81,7 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
         "char_weights": weights[split:].astype(np.float16),
         "bias": bias.astype(np.float32),
     }
-    digest = write(champion, tables, new, job, examples)
+    digest = write(champion, tables, new, job, texts)
     return Retrained(TrainedVersion(digest, losses))
 
 
@@ -150,9 +153,9 @@ def adapted(
     return move[:-1], float(move[-1]), first / len(truth), float(after)
 
 
-def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, examples: Examples) -> str:
-    """Write the champion's folder with new tables (by name, each of the shape of that in `old`) and return the digest. The folder
-    is written next to the target and then moved, so that no reader sees half of it. Raises ModelRefused if the graph does not
+def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, texts: Sequence[str]) -> str:
+    """Write the champion's folder with new tables (by name, each of the shape of that in `old`) and return the digest. texts: as the
+    model judges them. The folder is written next to the target and then moved, so that no reader sees half of it. Raises ModelRefused if the graph does not
     contain the tables."""
     job.out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix="version-", dir=job.out.parent))
@@ -170,11 +173,12 @@ def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, examples: E
     onnx.save(graph, str(staging / "model.onnx"))
     config = {**champion.config, "made_from": {"version": champion.version, "digest": champion.digest, "window": job.about}}
     (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    shutil.copy(champion.path / "signature.json", staging)
-    worst = _difference(staging / "model.onnx", new, examples.seen[:32])
+    for kept in ["signature.json", *filter(None, [champion.config.get("known_words")])]:
+        shutil.copy(champion.path / kept, staging)
+    worst = _difference(staging / "model.onnx", new, texts[:32])
     if worst > ATOL:
         raise ModelRefused(f"{staging}: outputs of graph and weights differ by {worst:.2e}; at most {ATOL} is allowed")
-    (staging / "MODEL_CARD.md").write_text(_card(champion, job, len(examples), worst))
+    (staging / "MODEL_CARD.md").write_text(_card(champion, job, len(texts), worst))
     digest = write_manifest(staging, champion.name, job.version)
     shutil.rmtree(job.out, ignore_errors=True)
     staging.chmod(0o755)
@@ -182,7 +186,7 @@ def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, examples: E
     return digest
 
 
-def _difference(file: Path, tables: Tables, texts: list[str]) -> float:
+def _difference(file: Path, tables: Tables, texts: Sequence[str]) -> float:
     words, chars = words_and_chars(texts)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     (logits,) = session.run(

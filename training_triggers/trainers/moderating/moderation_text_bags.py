@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from inference_workers.networks.ngrams import CHAR_BITS, WORD_BITS, words_and_ch
 Matrix = Any  # scipy.sparse.csr_matrix, which has no types
 
 
-def counts_of(texts: list[str]) -> tuple[Matrix, Matrix]:
+def counts_of(texts: Sequence[str]) -> tuple[Matrix, Matrix]:
     """Counts of hashed n-grams: one csr matrix per bag, shape (n, buckets)."""
     parts: tuple[list[Matrix], list[Matrix]] = ([], [])
     for at in range(0, len(texts), 256):
