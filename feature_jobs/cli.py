@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--seconds", type=real(), default=60.0)
     make.add_argument("--days", type=real(0.0, 6.9), default=0.0, help="send this many past days first, at once; at most 6.9")
     make.add_argument("--seed", type=whole(0), default=7)
+    make.add_argument("--user", default="", help="visits of this person alone, such as u-42")
     shop = command("shop", _shop, "shop traffic until it is stopped; its people ask for recommendations and react to them")
     shop.add_argument("--users", type=whole(), default=2_000)
     shop.add_argument("--items", type=whole(), default=500)
@@ -295,6 +296,9 @@ def _generate(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
     from feature_jobs.traffic.generator import World
 
     world, clock = World(chosen.users, chosen.items, chosen.seed), SystemClock()
+    only = world.number_of(chosen.user) if chosen.user else None
+    if chosen.user and only is None:
+        raise BadSettings(f"--user takes one of u-0 to u-{chosen.users - 1}, not {chosen.user!r}")
     sender, said = _sender(settings, "generator"), _progress()
     sent, now_ms = 0, clock.now_ms()
     if chosen.days:
@@ -304,9 +308,9 @@ def _generate(chosen: argparse.Namespace, settings: FeatureSettings) -> int:
         sent += event_sources.fast(sender, world.events(now_ms - int(chosen.days * DAY_MS), now_ms, chosen.rate), clock, said)
     if chosen.seconds:
         sent += event_sources.live(
-            sender, World(chosen.users, chosen.items, chosen.seed, visits=1), chosen.rate, chosen.seconds, clock, said
+            sender, World(chosen.users, chosen.items, chosen.seed, 1, only), chosen.rate, chosen.seconds, clock, said
         )
-    print(f"{sent} events of {chosen.users} people and {chosen.items} items")
+    print(f"{sent} events of {chosen.user or f'{chosen.users} people'} and {chosen.items} items")
     return 0
 
 

@@ -144,6 +144,7 @@ RECENT = View(
     source=USER_EVENTS_VALID,
     kept_ms=30 * DAY_MS,
 )
+ONLINE_VIEWS = (*VIEWS, RECENT)  # all that a sink writes
 
 
 def view_of(entity: str) -> View:

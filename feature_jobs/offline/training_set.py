@@ -44,7 +44,7 @@ def training_set(labels: Path, out: Path, lake: Path, redis_url: str) -> Joined:
     anywhere = pd.Series(False, index=joined.index)
     outside = pd.Series(False, index=joined.index)
     for view in views:
-        gone = _outside(at_ms, lake, view)
+        gone = outside_of(at_ms, lake, view)
         outside |= gone
         of_view = [name for name in joined.columns if str(name).startswith(f"{view.name}__")]
         joined.loc[gone, of_view] = None
@@ -56,7 +56,7 @@ def training_set(labels: Path, out: Path, lake: Path, redis_url: str) -> Joined:
     return Joined(len(joined), int(anywhere.sum()), int(outside.sum()))
 
 
-def _outside(at_ms: Any, lake: Path, view: View) -> Any:
+def outside_of(at_ms: Any, lake: Path, view: View) -> Any:
     """Which labels are on no backfilled day, or later than the time up to which that day's file is complete."""
     days = covered(lake, view)
     return at_ms > (at_ms // DAY_MS).map(days).fillna(-1)

@@ -32,12 +32,20 @@ _SEASON = {"garden": 0.6, "toys": -0.5, "sport": 0.3}  # amplitude over the year
 
 @dataclass(frozen=True)
 class World:
-    """users, items: how many. visits: numbers streams of visits of the same people and items."""
+    """users, items: how many. visits: numbers streams of visits of the same people and items. only: the number of the person whose
+    visits they are; None for everybody's."""
 
     users: int = 2_000
     items: int = 500
     seed: int = 7
     visits: int = 0
+    only: int | None = None
+
+    def number_of(self, user_id: str) -> int | None:
+        """None for somebody who is not of this world."""
+        word, _, number = user_id.partition("-")
+        known = word == "u" and number.isascii() and number.isdecimal() and len(number) < 9 and int(number) < self.users
+        return int(number) if known else None
 
     def profiles(self, now_ms: int) -> list[UserProfile]:
         random = np.random.default_rng((self.seed, 1))
@@ -107,7 +115,7 @@ class _Visits:
         order = np.random.default_rng((world.seed, 5)).permutation(len(items))
         self._popularity = popularity[np.argsort(order)]
         self._tastes = Tastes(world, items)
-        self._number = 0
+        self._only, self._number = world.only, 0
 
     def between(self, from_ms: int, to_ms: int) -> Iterator[UserEvent]:
         open_visits: list[tuple[int, int, UserEvent]] = []
@@ -126,7 +134,8 @@ class _Visits:
 
     def _visit(self, start_ms: int) -> list[UserEvent]:
         random, self._number = self._random, self._number + 1
-        person = min(len(self._users) - 1, int(np.searchsorted(self._users, random.random())))
+        drawn = min(len(self._users) - 1, int(np.searchsorted(self._users, random.random())))
+        person = drawn if self._only is None else self._only
         user, session = f"u-{person}", f"s-{start_ms}-{self._number}"
         seasons = {category: season(category, start_ms) for category in _CATEGORIES}
         weights = self._popularity * np.array([seasons[item.category] for item in self._items]) * self._tastes.of(person)

@@ -101,7 +101,7 @@ class Shop:
         events = [
             event
             for result in results
-            if (user := self._number(result["user_id"])) is not None
+            if (user := self._world.number_of(result["user_id"])) is not None
             for event in self._of(result, user)
         ]
         self._sender.send(USER_EVENTS, events, "user_id")
@@ -109,9 +109,3 @@ class Shop:
     def _of(self, result: Mapping[str, Any], user: int) -> list[UserEvent]:
         likes = dict(zip(self._items, self._tastes.of(user).tolist(), strict=True))
         return reactions(result, likes, self._random, self._clock.now_ms())
-
-    def _number(self, user_id: str) -> int | None:
-        """None for somebody who is not of this shop."""
-        word, _, number = user_id.partition("-")
-        known = word == "u" and number.isascii() and number.isdecimal() and len(number) < 9 and int(number) < self._world.users
-        return int(number) if known else None

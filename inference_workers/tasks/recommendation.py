@@ -22,6 +22,7 @@ from inference_workers.recommending.answers import AnswerMaker
 from inference_workers.recommending.asked import NEEDS, Asked, requests_of
 from inference_workers.recommending.recommender import Floats, Recommender, UserHistory
 from inference_workers.recommending.recommender import Rows as ItemRows
+from inference_workers.recommending.served_requests import served_text
 from inference_workers.recommending.settings import RecommendationSettings
 from inference_workers.task import ItemChange, Prediction, Prepared, Use, Versions
 from processors.features.enrich import Need
@@ -63,6 +64,7 @@ class Recommendation:
         backend = RecommenderBackend(Recommender.load(folder))
         someone = UserHistory(backend.recommender.items.ids[:1], ["view"] * len(backend.recommender.items.ids[:1]), [1.0])
         backend.recommender.rank([someone], *self._retrieved(backend.recommender, [someone]))  # warm, and of the right shapes
+        backend.recommender.reasons(someone, np.zeros(min(1, len(backend.recommender.items)), np.int32))
         _ = self.settings  # a bad one stops the start
         return backend
 
@@ -117,6 +119,7 @@ class Recommendation:
             # Each answer says that the user will engage with one of its items: a label says whether that was so.
             thresholds=np.array([np.finfo(np.float32).min], "<f4"),
             labels=("engaged",),
+            seen=[served_text(asked) for asked in inputs],
             embedding=np.ascontiguousarray(embeddings, np.float32),
         )
         live = len(recommender.items.rows)

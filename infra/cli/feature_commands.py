@@ -71,7 +71,7 @@ app.add_typer(features_app, name="features", rich_help_panel=PANEL)
 def generate(context: typer.Context) -> None:
     """Generate shop traffic on user-events-v1.
 
-    Options: --rate (events per second), --seconds, --days (of history first), --users, --items, --seed."""
+    Options: --rate (events per second), --seconds, --days (of history first), --users, --items, --seed, --user (u-42: visits of this person alone)."""
     _feature_job("generate", *context.args)
 
 

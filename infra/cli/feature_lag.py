@@ -11,14 +11,16 @@ from infra.cli.process_table import last_statuses
 from infra.feature_steps import STEPS
 from infra.running import addresses
 from infra.settings import StackSettings
-from schemas.features import VIEWS
+from schemas.features import ONLINE_VIEWS
 from schemas.topic_kinds import Record, Topic
-from schemas.topics import ITEM_SINK, USER_SINK
+from schemas.topics import ITEM_SINK, RECENT_SINK, USER_SINK
 from streams.kafka.config import KafkaAddress
+
+SINKS = (USER_SINK.group, ITEM_SINK.group, RECENT_SINK.group)
 
 
 def show(as_json: bool) -> None:
-    rows = [(view, feature) for view in VIEWS for feature in view.features]
+    rows = [(view, feature) for view in ONLINE_VIEWS for feature in view.features]
     if as_json:
         for view, feature in rows:
             about = {"view": view.name, "entity": view.entity, "feature": feature.name, "type": feature.kind.value}
@@ -37,7 +39,7 @@ def freshness(settings: StackSettings, as_json: bool) -> None:
     ages = [
         {"sink": name, **(quantiles(status["metrics_address"]) or {})}
         for name, status in sorted(last_statuses(settings).items())
-        if status["task"] in (USER_SINK.group, ITEM_SINK.group)
+        if status["task"] in SINKS
     ]
     if as_json:
         print(json.dumps({"steps": steps, "sinks": ages}))
@@ -57,7 +59,7 @@ def freshness(settings: StackSettings, as_json: bool) -> None:
     )
     columns = ("sink", "p50 at most", "p99 at most", "values", "refused", "not storable")
     console.table(
-        "time from writing a tile to its value in the store",
+        "time from a tile, or a recent event, to its value in the store",
         columns,
         [
             (

@@ -15,6 +15,7 @@ from schemas.topics import (
     AUDIT,
     DRIFT_STATE,
     ITEM_SINK,
+    RECENT_SINK,
     REPLIES,
     SWAP_ACKS,
     USER_SINK,
@@ -26,7 +27,13 @@ from schemas.vocabulary import FlinkGroup
 ASIDE = frozenset(topic.name for topic in (REPLIES, WORKER_STATUS, SWAP_ACKS, DRIFT_STATE, AUDIT))
 JOBS = {"tiles job": "tiles", "outcomes job": "outcomes"}
 JOB_GROUPS = {"tiles": FlinkGroup.TILES, "outcomes": FlinkGroup.OUTCOMES}
-STORES = {USER_SINK.group: "Redis", ITEM_SINK.group: "Redis", ARCHIVE.group: "Parquet lake", "reconcile": "MLflow"}
+STORES = {
+    USER_SINK.group: "Redis",
+    ITEM_SINK.group: "Redis",
+    RECENT_SINK.group: "Redis",
+    ARCHIVE.group: "Parquet lake",
+    "reconcile": "MLflow",
+}
 # Writers and readers in the catalogue that are not processes of Millrace.
 PEOPLE = {
     "producers": "producers",

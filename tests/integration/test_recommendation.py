@@ -23,8 +23,8 @@ from infra.local import processes, redis
 from infra.local.started import Started
 from infra.settings import ROOT, StackSettings
 from schemas.codec import Encoder, read_any
-from schemas.generated import Item, RecommendationRequest, UserEvent
-from schemas.topics import ITEMS, LABELS, RECOMMENDATION_REQUESTS, RECOMMENDATION_RESULTS, USER_EVENTS
+from schemas.generated import Item, RecommendationRequest, UserEvent, UserProfile
+from schemas.topics import ITEMS, LABELS, RECOMMENDATION_REQUESTS, RECOMMENDATION_RESULTS, USER_EVENTS, USER_PROFILES
 from streams import headers as h
 from streams.client import connect
 from streams.clock import SystemClock
@@ -36,6 +36,7 @@ from tests.chaos.stage import Worker
 from tests.conftest import Servers
 from tests.support.monitors import monitor
 from tests.support.waiting import until
+from training_triggers.trainers.recommending.event_log import read_log
 
 pytestmark = pytest.mark.real
 CLOCK = SystemClock()
@@ -220,6 +221,19 @@ def test_what_comes_of_a_recommendation_is_its_label_and_on_the_users_page(shop:
         assert site.get(f"/api/users/{quote('<b>', safe='')}/recommendations") == {"answers": [], "cut": ""}
     assert (seen["request_id"], seen["engaged"], seen["note"]) == (answer["request_id"], True, f"{shown[1]}: view")
     assert [item["item_id"] for item in seen["items"] if item["followed"]] == [shown[1]]
+
+
+def test_a_trainer_reads_the_log_with_catalogue_and_profiles(shop: Shop) -> None:
+    shop.sender.send(USER_PROFILES, [UserProfile(user_id="dora", age=33, country="PT", updated_ms=CLOCK.now_ms())], "user_id")
+    shop.did("dora", "i-7", "i-no-longer-there")
+    shop.did("dora", "i-8", kind="cart")
+    shop.until_answer("dora", lambda answer: answer["seen"] == 3)
+    found = read_log(shop.servers.address, shop.ids)
+    number = found.users.index("dora")
+    part = slice(found.starts[number], found.starts[number + 1])
+    assert [found.items.ids[row] for row in found.item[part]] == ["i-7", "i-8"], "the catalogue does not have the other one"
+    assert found.profiles[number] == {"age": 33, "country": "PT"} and len(found.items.ids) >= len(CATALOGUE)
+    assert abs(found.time_s[part][-1] - CLOCK.now_ms() / 1000) < 120
 
 
 def test_requests_that_cannot_be_answered_say_why(shop: Shop) -> None:

@@ -80,6 +80,7 @@ def _lazily(module: str, group: str) -> Retrain:
 RETRAIN: Mapping[str, Retrain] = {
     "moderation-text": _lazily("moderating.moderation_text_retrain", "retrain"),
     "vision-digits": _lazily("vision_digits_retrain", "train"),
+    "recommendation": _lazily("recommending.recommendation_retrain", "features recommendation train"),
 }
 
 

@@ -66,13 +66,13 @@ class UserTower(nn.Module):
 
     def at(self, history: Tensor, kinds: Tensor, ages: Tensor, places: Tensor, features: Tensor, at: Tensor) -> Tensor:
         """The user after each of several events of one history: (n, p, width). ages, places: (n, p, length), seen from that event;
-        place 0 hides an event. at: (n, p), the columns of the events."""
+        place 0 hides an event. at: (n, p), the columns of the events. features: (n, columns), or of each event (n, p or 1, columns)."""
         n, width = history.shape[0], history.shape[2]
         steps = at.shape[1]
         there = (kinds > 0)[..., None]
         events = self.dropout((self.item(history) * math.sqrt(width) + self.kind(kinds)) * there)
         newest = events.gather(1, at[..., None].expand(n, steps, width))
-        profile = (self.features(features) + self.nobody)[:, None]
+        profile = self.features(features if features.dim() == 3 else features[:, None]) + self.nobody
         query = self._heads(self.query(newest) + profile)
         key, value = self._heads(self.key(events)), self._heads(self.value(events))
         bias = (self.place(places) + self.age(ages)).permute(0, 3, 1, 2)

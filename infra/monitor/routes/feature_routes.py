@@ -13,7 +13,7 @@ from infra.monitor import package_commands
 from infra.monitor.package_commands import EntityFeatures, ViewParity
 from infra.monitor.routes.shared_parts import Shown, TheMonitor
 from infra.monitor.watching.snapshot import Snapshot
-from schemas.features import VIEWS
+from schemas.features import ONLINE_VIEWS
 
 router = APIRouter(default_response_class=Shown)
 EntityId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
@@ -59,7 +59,7 @@ def features(monitor: TheMonitor) -> Features:
     """Every feature, and how far behind each step on its way is."""
     found = [
         FeatureAbout(view.name, view.entity, one.name, one.kind.value, one.default, one.meaning)
-        for view in VIEWS
+        for view in ONLINE_VIEWS
         for one in view.features
     ]
     return Features(found, _steps(monitor.watch.latest()))

@@ -52,3 +52,10 @@ def test_people_follow_recommendations_that_fit_their_taste() -> None:
     assert all(impossible(event, b"u-1", NOW_MS) is None for event in events)
     at = Counter(event.item_id for event in events if event.kind == "view")
     assert set(at) == {"i-0", "i-9"} and at["i-0"] > 2 * at["i-9"]
+
+
+def test_the_visits_may_be_those_of_one_person() -> None:
+    world = World(only=42)
+    events = list(world.events(NOW_MS, NOW_MS + 24 * HOUR_MS, 0.01))
+    assert len(events) > 100 and {event.user_id for event in events} == {"u-42"}
+    assert [World().number_of(name) for name in ("u-42", "u-1999", "u-2000", "v-1", "u-٣", "u-", "")] == [42, 1999, *[None] * 5]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from feature_jobs.traffic.generator import World
 from inference_workers.networks.recommendation.item_tokens import Attributes
 from schemas.durations import DAY_MS
 from schemas.errors import BadSettings
+from training_triggers.trainers.recommending import point_in_time
 from training_triggers.trainers.recommending.interactions import Interactions, Items, Profile, in_order
 
 GENERATED = "generated"  # instead of a folder
@@ -52,7 +53,7 @@ def shop(world: World, days: float = SHOP_DAYS, per_s: float = SHOP_PER_S) -> In
     return replace(in_order("the generated shop", items, profiles, events), option=GENERATED)
 
 
-def _of_shop(item: dict[str, Any]) -> Attributes:
+def _of_shop(item: Mapping[str, Any]) -> Attributes:
     """As the task reads them from `items-v1`."""
     made: dict[str, str | float | Sequence[str]] = {"category": str(item.get("category") or "")}
     if item.get("price_cents") is not None:
@@ -62,7 +63,8 @@ def _of_shop(item: dict[str, Any]) -> Attributes:
 
 def archive(folder: Path) -> Interactions:
     """The validated events under `events/`. `items.jsonl` beside them, records of `items-v1`, gives titles and attributes; without it,
-    items have ids only. `profiles.jsonl`, records of `user-profiles-v1`, likewise. Raises BadSettings."""
+    items have ids only. `profiles.jsonl`, records of `user-profiles-v1`, likewise. If the folder has the history of users' features,
+    each event has those of its time. Raises BadSettings."""
     import pyarrow.parquet as pq
 
     from streams.archived.manifests import committed_files
@@ -80,24 +82,42 @@ def archive(folder: Path) -> Interactions:
     if not rows:
         raise BadSettings(f"no events are archived under {folder}")
     items = {item: {"title": "", "category": ""} for item in sorted({item for _, item, _, _ in rows})}
-    items |= {record["item_id"]: record for record in _records(folder / "items.jsonl")}
-    profiles: dict[str, Profile] = {user: {} for user in sorted({user for user, _, _, _ in rows})}
-    for record in _records(folder / "profiles.jsonl"):
-        if record["user_id"] in profiles:
-            profiles[record["user_id"]] = {name: record[name] for name in ("age", "country") if record.get(name) is not None}
+    items |= {record["item_id"]: record for record in _records(folder / "items.jsonl", ("item_id", "title"))}
+    profiles = {record["user_id"]: record for record in _records(folder / "profiles.jsonl", ("user_id",))}
+    found = of_shop(f"events archived under {folder.name}", items, profiles, rows)
+    return point_in_time.with_user_features(found, folder) if point_in_time.has_history(folder) else found
+
+
+def of_shop(
+    name: str,
+    items: Mapping[str, Mapping[str, Any]],
+    profiles: Mapping[str, Mapping[str, Any]],
+    events: Sequence[tuple[str, str, str, float]],
+) -> Interactions:
+    """items, profiles: records of `items-v1` and `user-profiles-v1` by id. events: user, item, kind, epoch seconds; those of other
+    items are passed over. Raises BadSettings if none is left."""
+    known: dict[str, Profile] = {user: {} for user in sorted({user for user, _, _, _ in events})}
+    for user, record in profiles.items():
+        if user in known:
+            known[user] = {field: record[field] for field in ("age", "country") if record.get(field) is not None}
     named = Items(list(items), [str(item["title"]) for item in items.values()], [_of_shop(item) for item in items.values()])
-    return in_order(f"events archived under {folder.name}", named, profiles, rows)
+    return in_order(name, named, known, events)
 
 
-def _records(file: Path) -> Iterator[dict[str, Any]]:
-    """Raises BadSettings with the line that is not a record."""
+def _records(file: Path, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """texts: the fields that each record must have, as texts. Raises BadSettings with the line that is not a record."""
     if not file.exists():
         return
     for number, line in enumerate(file.read_text().splitlines(), 1):
+        if not line.strip():
+            continue
         try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise BadSettings(f"{file}, line {number}: {error}") from error
+            record = json.loads(line)
+            if missing := [name for name in texts if not isinstance(record[name], str)]:
+                raise TypeError(f"{', '.join(missing)} must be a text")
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise BadSettings(f"{file}, line {number}: {error!r}") from error
+        yield record
 
 
 def movielens(folder: Path) -> Interactions:

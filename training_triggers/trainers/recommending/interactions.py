@@ -28,7 +28,9 @@ class Items:
 @dataclass(frozen=True)
 class Interactions:
     """Events ordered by user, then by time. user, item: numbers, int64 (n,). kind: of histories.KINDS. time_s: float64 (n,), epoch.
-    profiles: what is known of each user besides events. option: what the command that trains calls these events."""
+    profiles: what is known of each user besides events. option: what the command that trains calls these events.
+    users: the id of each user; empty if nobody asks for them. at_events: features of the event's user as the feature store knew them
+    at its time, float32 (n, feature_names); NaN where it knew none."""
 
     name: str
     items: Items
@@ -38,6 +40,9 @@ class Interactions:
     kind: Ints
     time_s: npt.NDArray[np.float64]
     option: str = "DIR"
+    users: tuple[str, ...] = ()
+    at_events: npt.NDArray[np.float32] | None = None
+    feature_names: tuple[str, ...] = ()
 
     @property
     def starts(self) -> Ints:
@@ -46,7 +51,21 @@ class Interactions:
 
     def take(self, rows: Flags) -> Interactions:
         """The events of these rows; users and items keep their numbers."""
-        return replace(self, user=self.user[rows], item=self.item[rows], kind=self.kind[rows], time_s=self.time_s[rows])
+        known = None if self.at_events is None else self.at_events[rows]
+        user, item, kind, time_s = self.user[rows], self.item[rows], self.kind[rows], self.time_s[rows]
+        return replace(self, user=user, item=item, kind=kind, time_s=time_s, at_events=known)
+
+    def known_at(self, event: int) -> Profile:
+        """What was known of an event's user at its time: the profile, and the features of the store."""
+        profile = self.profiles[int(self.user[event])]
+        if self.at_events is None:
+            return profile
+        return {**profile, **dict(zip(self.feature_names, self.at_events[event].tolist(), strict=True))}
+
+    def known_last(self, user: int) -> Profile:
+        """The same at the newest event of a user, by number; the profile alone if there is none."""
+        start, end = self.starts[user : user + 2].tolist()
+        return self.known_at(end - 1) if end > start else self.profiles[user]
 
     def split(self, last: float) -> tuple[Interactions, Interactions]:
         """Without the last share of each user's events, and those, rounded down."""
@@ -83,4 +102,4 @@ def in_order(
     time_s = np.array([event[3] for event in kept], np.float64)
     order = np.lexsort((np.arange(len(kept)), time_s, numbered[:, 0]))
     user, item, kind = numbered[order].T
-    return Interactions(name, items, list(profiles.values()), user, item, kind, time_s[order])
+    return Interactions(name, items, list(profiles.values()), user, item, kind, time_s[order], users=tuple(profiles))

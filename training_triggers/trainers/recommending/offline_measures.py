@@ -77,12 +77,12 @@ def scores(
 def histories(data: Interactions, users: Sequence[int]) -> Iterator[tuple[UserHistory, set[str]]]:
     """What a request would carry right after the user's last event, and the items that the user had."""
     starts, ids = data.starts, data.items.ids
-    for user in users:
+    for user in users:  # with the features of the last event, not of now
         part = slice(starts[user], starts[user + 1])
         items = [ids[row] for row in data.item[part]]
         ages = (data.time_s[part][-1:] - data.time_s[part])[-MAX_HISTORY:].tolist()
         kinds = [KINDS[kind] for kind in data.kind[part][-MAX_HISTORY:]]
-        yield UserHistory(items[-MAX_HISTORY:], kinds, ages, data.profiles[user]), set(items)
+        yield UserHistory(items[-MAX_HISTORY:], kinds, ages, data.known_last(user)), set(items)
 
 
 def measure(

@@ -21,7 +21,7 @@ from inference_workers.networks.recommendation.histories import FeatureColumns, 
 from inference_workers.networks.recommendation.neighbours import Neighbours
 from training_triggers.trainers.recommending.interactions import KIND_WEIGHTS, Interactions
 from training_triggers.trainers.recommending.softmax_losses import FAR
-from training_triggers.trainers.recommending.tower_training import Progress, Towers
+from training_triggers.trainers.recommending.tower_training import LEAST_STEPS, Progress, Towers
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -112,7 +112,8 @@ def lists(
     arrays.rows[len(users) :] = -1
     for some in (arrays.kinds, arrays.ages, arrays.places):
         some[len(users) :] = 0
-    features = columns.encode([before.profiles[user] for user in both])
+    known = [before.known_last(user) for user in users.tolist()]  # strangers are known by their profiles alone
+    features = columns.encode([*known, *(before.profiles[user] for user in strangers.tolist())])
     embedded = embed(towers, vectors, arrays, features)
     popularity = ranking_features.popularity_scores(before.popularity())
     made = [
@@ -208,7 +209,7 @@ def train(ranked: Lists, vectors: Floats, settings: RankerSettings, seed: int, s
     useful = np.flatnonzero((ranked.weights > 0).any(axis=1))
     optimizer = torch.optim.AdamW(ranker.parameters(), lr=settings.rate, weight_decay=0.01)
     steps = settings.epochs * (len(useful) // settings.batch + 1)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, max(2, steps), pct_start=0.1)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, max(LEAST_STEPS, steps), pct_start=0.1)
     ranker.train()
     for epoch in range(settings.epochs):
         order, total, parts = random.permutation(useful), 0.0, 0

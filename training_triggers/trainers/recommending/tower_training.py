@@ -24,6 +24,7 @@ Progress = Callable[[str], None]
 Ints = npt.NDArray[np.int64]
 FULL_ITEMS = 20_000  # up to so many, the softmax is over all of them
 SAMPLED = 2_000
+LEAST_STEPS = 11  # of a schedule: its first tenth must be a step long
 _WEIGHTS = torch.tensor(
     [0.0, *(KIND_WEIGHTS.get(kind, 1.0) for kind in ("view", "click", "cart", "purchase", "rating", "search"))]
 )
@@ -56,13 +57,14 @@ class Towers(nn.Module):
 
 @dataclass(frozen=True)
 class _Batch:
-    """Windows of histories with a padding column in front. rows, kinds: (n, length + 1). at: (n, p), columns after which is asked.
-    ages, places: (n, p, length + 1). targets, weights: (n, p, horizon)."""
+    """Windows of histories with a padding column in front. rows, kinds: (n, length + 1). at: (n, p), columns after which is asked, and
+    events: (n, p), numbers of their events, -1 for the column in front. ages, places: (n, p, length + 1). targets, weights: (n, p, horizon)."""
 
     user: Tensor
     rows: Tensor
     kinds: Tensor
     at: Tensor
+    events: Tensor
     ages: Tensor
     places: Tensor
     targets: Tensor
@@ -83,12 +85,12 @@ def train(
     torch.set_num_threads(1)
     random = np.random.default_rng(seed)
     towers = start or Towers(len(data.items.ids), tokens, columns.width, settings)
-    features, token_table = torch.from_numpy(columns.encode(data.profiles)), torch.from_numpy(tokens)
+    features, token_table = _user_features(data, columns), torch.from_numpy(tokens)
     sampler = losses.sampling(torch.from_numpy(data.popularity()))
     users = np.flatnonzero(np.diff(data.starts) >= 2)
     steps = settings.epochs * math.ceil(len(users) / settings.batch)
     optimizer = torch.optim.Adam(towers.parameters(), lr=settings.rate)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, max(2, steps), pct_start=0.1)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, max(LEAST_STEPS, steps), pct_start=0.1)
     towers.train()
     for epoch in range(settings.epochs):
         total, batches = 0.0, _batches(users, np.diff(data.starts), settings.batch, random)
@@ -105,6 +107,29 @@ def train(
     return towers.eval()
 
 
+@dataclass(frozen=True)
+class _UserFeatures:
+    """of_profiles: (users, width). of_events: (events, width), what was known at each event and not later; None if that is the
+    profile."""
+
+    of_profiles: Tensor
+    of_events: Tensor | None
+
+    def at(self, batch: _Batch) -> Tensor:
+        """(n, 1, width), or of each place (n, p, width)."""
+        profiles = self.of_profiles[batch.user][:, None]
+        if self.of_events is None:
+            return profiles
+        return torch.where((batch.events >= 0)[..., None], self.of_events[batch.events.clamp(min=0)], profiles)
+
+
+def _user_features(data: Interactions, columns: FeatureColumns) -> _UserFeatures:
+    profiles = torch.from_numpy(columns.encode(data.profiles))
+    if data.at_events is None:
+        return _UserFeatures(profiles, None)
+    return _UserFeatures(profiles, torch.from_numpy(columns.encode([data.known_at(event) for event in range(len(data.user))])))
+
+
 def _batches(users: Ints, sizes: Ints, batch: int, random: np.random.Generator) -> list[Ints]:
     """Users with histories of like length together, so that little is padded."""
     order = users[np.argsort(sizes[users] + random.random(len(users)) * 20)]
@@ -119,6 +144,7 @@ def _windows(data: Interactions, users: Ints, settings: TowerSettings, random: n
     length = int(min(longest, max(starts[u + 1] - starts[u] for u in users)))
     n, p, k = len(users), min(settings.places, length), settings.horizon
     rows, kinds, at = (np.zeros((n, size), np.int64) for size in (length + 1, length + 1, p))
+    events = np.full((n, p), -1)
     times = np.zeros((n, length + 1))
     for i, user in enumerate(users):
         size = int(starts[user + 1] - starts[user])
@@ -129,6 +155,7 @@ def _windows(data: Interactions, users: Ints, settings: TowerSettings, random: n
         first = length + 1 - count
         chosen = random.permutation(np.arange(first, length))[: p - 1]
         at[i, 1 : 1 + len(chosen)] = chosen  # column 0 stands for a user of whom no event is known
+        events[i, 1 : 1 + len(chosen)] = inside.start + chosen - first
     column = np.arange(length + 1)
     back = at[:, :, None] - column
     visible = (back >= 0) & (kinds[:, None] > 0) & (at[:, :, None] > 0)
@@ -141,11 +168,13 @@ def _windows(data: Interactions, users: Ints, settings: TowerSettings, random: n
     targets, target_kinds = (np.take_along_axis(some[:, None].repeat(p, 1), inside_window, 2) for some in (rows, kinds))
     weights = _WEIGHTS.numpy()[target_kinds] * there
     return _Batch(
-        *(torch.from_numpy(some) for some in (users, rows, kinds, at, ages, places, targets, weights.astype(np.float32)))
+        *(torch.from_numpy(some) for some in (users, rows, kinds, at, events, ages, places, targets, weights.astype(np.float32)))
     )
 
 
-def _loss(towers: Towers, batch: _Batch, features: Tensor, tokens: Tensor, sampler: Tensor, settings: TowerSettings) -> Tensor:
+def _loss(
+    towers: Towers, batch: _Batch, features: _UserFeatures, tokens: Tensor, sampler: Tensor, settings: TowerSettings
+) -> Tensor:
     few = len(tokens) <= FULL_ITEMS
     sample = torch.arange(len(tokens)) if few else torch.multinomial(sampler, SAMPLED, replacement=True)
     used = sample if few else torch.cat([sample, batch.rows.flatten(), batch.targets.flatten()]).unique()
@@ -153,7 +182,7 @@ def _loss(towers: Towers, batch: _Batch, features: Tensor, tokens: Tensor, sampl
     place = (
         torch.arange(len(tokens)) if few else torch.zeros(len(tokens), dtype=torch.long).scatter(0, used, torch.arange(len(used)))
     )
-    known = features[batch.user] * (torch.rand(len(batch.user), 1) >= settings.without_features)
+    known = features.at(batch) * (torch.rand(len(batch.user), 1, 1) >= settings.without_features)
     user = towers.users.at(vectors[place[batch.rows]], batch.kinds, batch.ages, batch.places, known, batch.at)
     n, p, k = batch.targets.shape
     fresh = batch.weights * ~_repeats(batch)

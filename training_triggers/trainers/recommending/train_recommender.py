@@ -67,7 +67,7 @@ def train(data: Interactions, settings: RecommendationSettings, seed: int, say: 
     vectors, _ = item_vectors(towers, tokens)
     some = np.flatnonzero(np.diff(data.starts) > 0)[:500]
     arrays = ranker_training.user_arrays(data, some, settings.towers.history)
-    users = ranker_training.embed(towers, vectors, arrays, columns.encode([data.profiles[user] for user in some]))
+    users = ranker_training.embed(towers, vectors, arrays, columns.encode([data.known_last(user) for user in some.tolist()]))
     neighbours = neighbour_counts.count(data, settings.neighbours)
     return TrainedRecommender(towers, ranker, neighbours, columns, tokens, vocabulary, settings, seed, data, users)
 
@@ -83,7 +83,7 @@ def vocabulary_of(data: Interactions) -> tuple[str, ...]:
 
 
 def feature_columns(data: Interactions) -> FeatureColumns:
-    """Of everything that profiles hold."""
+    """Of everything that profiles and the feature store hold."""
     numbers, texts = dict[str, tuple[float, float]](), dict[str, tuple[str, ...]]()
     for name in sorted({name for profile in data.profiles for name in profile}):
         values = [profile[name] for profile in data.profiles if name in profile]
@@ -92,4 +92,8 @@ def feature_columns(data: Interactions) -> FeatureColumns:
             numbers[name] = (float(there.mean()), max(1e-6, float(there.std())))
         else:
             texts[name] = tuple(sorted(value for value, _ in Counter(map(str, values)).most_common(MOST_VALUES)))
+    for name, known in zip(data.feature_names, () if data.at_events is None else data.at_events.T, strict=True):
+        there = known[known >= 0].astype(np.float64)  # NaN is not
+        if len(there):
+            numbers[name] = (float(there.mean()), max(1e-6, float(there.std())))
     return FeatureColumns(numbers, texts)

@@ -27,6 +27,17 @@ class RecommendationSettings:
     neighbours: int = 128
 
 
+def settings_of(config: Mapping[str, Any]) -> RecommendationSettings:
+    """The settings that a version was trained with, from its config; the default ones if it does not say. Raises BadSettings."""
+    said = {name: value for name, value in config.get("training", {}).items() if name != "seed"}
+    try:
+        towers, ranker = TowerSettings(**said.pop("towers", {})), RankerSettings(**said.pop("ranker", {}))
+        more: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+        return RecommendationSettings(towers, ranker, **more)
+    except TypeError as error:
+        raise BadSettings(f"the config's settings of training are none of this trainer: {error}") from error
+
+
 def with_options(settings: RecommendationSettings, options: Mapping[str, str]) -> RecommendationSettings:
     """options: by name, such as `towers.epochs` or `again`; every setting that is one number has one. Raises BadSettings."""
     for name, text in options.items():

@@ -1,0 +1,94 @@
+"""Events that recommendation learns from, out of the topics: valid events, the catalogue, profiles. A run keeps what it read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schemas.codec import SchemaIds
+from schemas.topic_kinds import Record, Topic
+from schemas.topics import ITEMS, USER_EVENTS_VALID, USER_PROFILES
+from streams.clock import SystemClock
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.broadcast import KafkaBroadcast
+from streams.kafka.config import KafkaAddress
+from streams.kafka.readback import stretch
+from streams.newest_records import NewestRecords
+from streams.readable import Readable, every
+from training_triggers.trainers.recommending.event_readers import of_shop
+from training_triggers.trainers.recommending.interactions import Interactions, Items
+
+MAX_EVENTS = 1_000_000  # the newest, shared among the partitions
+Rows = list[tuple[str, str, str, float]]  # user, item, kind, epoch seconds
+
+
+def read_log(address: KafkaAddress, ids: SchemaIds) -> Interactions:
+    """Of all users, up to the present end. Items are those of the catalogue. Raises BrokerUnavailable, RetryLater, BadSettings."""
+    topic, admin = USER_EVENTS_VALID.name, KafkaAdmin(address)
+    places = [(topic, number) for number in range(admin.partitions()[topic])]
+    ends = admin.ends(places)
+    starts = {place: max(first, ends[place] - MAX_EVENTS // len(places)) for place, first in admin.firsts(places).items()}
+    parts = stretch(address, topic, starts, ends, SystemClock())
+    rows: Rows = [row for row in every(Readable(USER_EVENTS_VALID, ids, _row), parts) if row is not None]
+    return of_shop(
+        "users' events of the log", _newest(address, ids, ITEMS, "item_id"), _newest(address, ids, USER_PROFILES, "user_id"), rows
+    )
+
+
+def _row(event: Mapping[str, Any]) -> tuple[str, str, str, float] | None:
+    item = event["item_id"]
+    return None if item is None else (event["user_id"], item, event["kind"], event["event_ms"] / 1000)
+
+
+def _newest(address: KafkaAddress, ids: SchemaIds, topic: Topic[Record], key: str) -> dict[str, Mapping[str, Any]]:
+    records: NewestRecords[Mapping[str, Any]]
+    broadcast = KafkaBroadcast(address, topic.name, SystemClock())
+    try:
+        records = NewestRecords(topic, broadcast, ids, lambda record: (record[key], record))
+        return records.everything()
+    finally:
+        broadcast.close()
+
+
+def save(data: Interactions, folder: Path) -> None:
+    """Both files, or none that `kept` takes."""
+    names = {
+        "name": data.name,
+        "items": asdict(data.items),
+        "profiles": data.profiles,
+        "option": data.option,
+        "users": data.users,
+        "feature_names": data.feature_names,
+    }
+    (folder / "events.json").write_text(json.dumps(names))
+    part = folder / "events.part.npz"
+    known = np.zeros((0, 0), np.float32) if data.at_events is None else data.at_events
+    np.savez(part, user=data.user, item=data.item, kind=data.kind, time_s=data.time_s, at_events=known)
+    part.rename(folder / "events.npz")
+
+
+def kept(folder: Path) -> Interactions | None:
+    """What an earlier attempt of the run read; None if there was none."""
+    if not (folder / "events.npz").exists():
+        return None
+    names = json.loads((folder / "events.json").read_text())
+    with np.load(folder / "events.npz", allow_pickle=False) as arrays:
+        user, item, kind, time_s, known = (arrays[name] for name in ("user", "item", "kind", "time_s", "at_events"))
+    return Interactions(
+        names["name"],
+        Items(**names["items"]),
+        names["profiles"],
+        user,
+        item,
+        kind,
+        time_s,
+        names["option"],
+        tuple(names["users"]),
+        known if names["feature_names"] else None,
+        tuple(names["feature_names"]),
+    )
