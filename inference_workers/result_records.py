@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from processors.features.enrich import Enriched, logged, named
 from schemas.codec import Encoder, SchemaIds
 from schemas.encoding import Constant, Input
 from schemas.errors import RecordError, RecordTooLarge
+from schemas.topic_kinds import Topic
 from schemas.topics import PREDICTION_LOG, REPLIES, SHADOW_RESULTS
 from streams import headers as h
 from streams.rows import OutRecords, Rows
@@ -35,28 +37,7 @@ class ResultRecords:
 
     def results(self, rows: Rows, values: list[bytes]) -> list[OutRecords]:
         """The results, and a copy of each for a caller who named a partition of its own."""
-        headers = h.cloud_event(rows.request_ids, self._record, self._worker)
-        replies: list[tuple[int, int]] = []
-        for i in [i for i, names in enumerate(rows.headers) if h.REPLY_TO in names or h.TRACEPARENT in names]:
-            request_headers = rows.headers[i]
-            if len(request_headers.get(h.TRACEPARENT, b"")) in range(1, MAX_TRACEPARENT_BYTES):
-                headers[i].append((h.TRACEPARENT, request_headers[h.TRACEPARENT]))
-            partition = reply_partition(request_headers.get(h.REPLY_TO, b""))
-            if partition is not None:
-                replies.append((i, partition))
-        records = [OutRecords(self._task.results.name, rows.keys, values, headers)]
-        if replies:
-            answered = [i for i, _ in replies]
-            records.append(
-                OutRecords(
-                    REPLIES.name,
-                    [rows.keys[i] for i in answered],
-                    [values[i] for i in answered],
-                    [headers[i] for i in answered],
-                    [partition for _, partition in replies],
-                )
-            )
-        return records
+        return with_replies(self._task.results, rows, values, self._worker)
 
     def shadow_results(self, rows: Rows, values: list[bytes]) -> OutRecords:
         """Results of a shadow, keyed by request: on a topic of their own, never for a caller."""
@@ -101,6 +82,32 @@ class ResultRecords:
         value = self._log_encoder.encode(columns, 1)
         headers = h.cloud_event(request_ids[:1], PREDICTION_LOG.record_name, self._worker)
         return OutRecords(PREDICTION_LOG.name, [self._worker.encode()], [value[0]], headers)
+
+
+def with_replies(topic: Topic[Any], rows: Rows, values: list[bytes], worker: str) -> list[OutRecords]:
+    """The results, one for each row, and a copy of each for a caller who named a partition of its own."""
+    headers = h.cloud_event(rows.request_ids, topic.record_name, worker)
+    replies: list[tuple[int, int]] = []
+    for i in [i for i, names in enumerate(rows.headers) if h.REPLY_TO in names or h.TRACEPARENT in names]:
+        request_headers = rows.headers[i]
+        if len(request_headers.get(h.TRACEPARENT, b"")) in range(1, MAX_TRACEPARENT_BYTES):
+            headers[i].append((h.TRACEPARENT, request_headers[h.TRACEPARENT]))
+        partition = reply_partition(request_headers.get(h.REPLY_TO, b""))
+        if partition is not None:
+            replies.append((i, partition))
+    records = [OutRecords(topic.name, rows.keys, values, headers)]
+    if replies:
+        answered = [i for i, _ in replies]
+        records.append(
+            OutRecords(
+                REPLIES.name,
+                [rows.keys[i] for i in answered],
+                [values[i] for i in answered],
+                [headers[i] for i in answered],
+                [partition for _, partition in replies],
+            )
+        )
+    return records
 
 
 def origin_columns(rows: Rows) -> dict[str, Input]:

@@ -9,7 +9,8 @@ from inference_workers.media.formats import Caps
 from inference_workers.media.reader import MediaReader
 from schemas.errors import BadSettings
 from streams.claim_checks import ClaimChecks
-from streams.loop.limits import Delivery
+from streams.loop.batching import BatchLimits
+from streams.loop.limits import Delivery, LoopLimits
 from streams.process.group_settings import GroupSettings
 from streams.process.settings import setting
 
@@ -32,6 +33,19 @@ class WorkerSettings(GroupSettings):
         "",
         "model versions to start with instead of the task's own: NAME=URI, or NAME=off for an optional model, separated by commas",
     )
+
+    def batches(self, most_requests: int = 10_000, most_bytes: int = 2**30) -> BatchLimits:
+        """most_requests, most_bytes: of a batch of a task that takes no larger ones, whatever the settings say."""
+        size = min(self.max_batch_kib * 1024, most_bytes)
+        return BatchLimits(min(self.max_batch_requests, most_requests), size, self.max_wait_ms)
+
+    def limits(self, delivery: Delivery) -> LoopLimits:
+        return LoopLimits(
+            delivery=delivery,
+            commit_interval_ms=self.commit_interval_ms,
+            look_ahead_records=self.look_ahead_records,
+            max_failures_in_a_row=self.max_failures_in_a_row,
+        )
 
     def sources(self) -> dict[str, str]:
         """The address of each model that `models` names. Raises BadSettings."""

@@ -23,8 +23,7 @@ from schemas.topics import ITEMS, MODEL_UPDATES
 from streams.clock import Clock, SystemClock
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
-from streams.loop.batching import BatchLimits, CostLine
-from streams.loop.limits import LoopLimits
+from streams.loop.batching import CostLine
 from streams.loop.loop import Loop
 from streams.loop.outcome import Outcome
 from streams.loop.quarantine import Quarantine
@@ -124,13 +123,8 @@ def plan(
         build=build,
         kind="worker",
         name=task_name,
-        batches=BatchLimits(settings.max_batch_requests, settings.max_batch_kib * 1024, settings.max_wait_ms),
-        limits=LoopLimits(
-            delivery=settings.delivery,
-            commit_interval_ms=settings.commit_interval_ms,
-            look_ahead_records=settings.look_ahead_records,
-            max_failures_in_a_row=settings.max_failures_in_a_row,
-        ),
+        batches=settings.batches(),
+        limits=settings.limits(settings.delivery),
         quarantine=Quarantine(functools.partial(suspect_step, task_name, settings, f"{task_name}-{slot}")),
         failpoint=failpoint,
     )

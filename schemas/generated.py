@@ -312,6 +312,8 @@ class ChatTokens:
     last: Whether the answer ends here.
     finish_reason: In the last record: stop, length, cancelled, expired, content_filter, failed or busy.
     error_message: In the last record of an answer that failed: the cause.
+    error_code: In the last record of an answer without a text: the code of its result.
+    retry_after_ms: In the last record of an answer that is busy: as in its result.
     model: Name of the model.
     version: Version named in the model's folder.
     prompt_tokens: Tokens of the prompt.
@@ -332,6 +334,8 @@ class ChatTokens:
     last: bool = False
     finish_reason: str | None = None
     error_message: str | None = None
+    error_code: str | None = None
+    retry_after_ms: int = 0
     model: str = ""
     version: str = ""
     prompt_tokens: int = 0
@@ -352,6 +356,8 @@ class ChatTokens:
             last=d["last"],
             finish_reason=d["finish_reason"],
             error_message=d["error_message"],
+            error_code=d["error_code"],
+            retry_after_ms=d["retry_after_ms"],
             model=d["model"],
             version=d["version"],
             prompt_tokens=d["prompt_tokens"],

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import math
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import Any
+
 import llguidance
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from schemas.errors import InvalidRequest
+
+# A number's multiples are read by an automaton with a state for each remainder, and several `multipleOf` by one for their least
+# common multiple. The library has no bound of its own for it: with 1,000,003 it computes for seconds, with more until memory ends.
+MOST_REMAINDERS = 10_000
+MOST_EXPONENT = 20
 
 
 class Constraints:
@@ -19,7 +30,8 @@ class Constraints:
         self._tokens = llguidance.LLTokenizer(tokenizer.to_str(), n_vocab=vocabulary, eos_token=end)
 
     def of(self, schema: str) -> Constraint:
-        """Raises InvalidRequest if the schema is none, has what is not supported, or cannot be met."""
+        """Raises InvalidRequest if the schema is none, has what is not supported, or cannot be met. Computes for at most some seconds."""
+        _refuse_many_remainders(schema)
         try:
             grammar = llguidance.LLMatcher.grammar_from_json_schema(schema)
         except ValueError as error:
@@ -56,3 +68,37 @@ class Constraint:
     def _refuse_errors(self) -> None:
         if self._matcher.is_error():
             raise InvalidRequest(f"the schema cannot be used: {self._matcher.get_error()[:400]}")
+
+
+def _refuse_many_remainders(schema: str) -> None:
+    """Raises InvalidRequest. Counts each `multipleOf`, wherever it stands: `allOf` and references combine them."""
+    multiples: set[Decimal] = set()
+
+    def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        multiples.update(value for name, value in pairs if name == "multipleOf" and isinstance(value, Decimal))
+        return dict(pairs)
+
+    try:
+        json.loads(schema, object_pairs_hook=note, parse_int=Decimal, parse_float=Decimal)
+    except (ValueError, RecursionError, InvalidOperation) as error:
+        raise InvalidRequest(f"the schema is no JSON: {error}") from error
+    for number in multiples:
+        if not 10**-MOST_EXPONENT <= abs(number) <= 10**MOST_EXPONENT:
+            raise InvalidRequest(
+                f"the schema has the multipleOf {number:.3g}; it must be between 1e-{MOST_EXPONENT} and 1e{MOST_EXPONENT}"
+            )
+    remainders = 1
+    for number in multiples:
+        remainders = math.lcm(remainders, _without_zeros(int(Fraction(abs(number)) * 10**MOST_EXPONENT)))
+        if remainders > MOST_REMAINDERS:
+            raise InvalidRequest(
+                f"the schema's multipleOf have a least common multiple of more than {MOST_REMAINDERS}, decimal places left out: "
+                "an answer cannot be held to that"
+            )
+
+
+def _without_zeros(number: int) -> int:
+    """A decimal place or a final zero is one more state, not ten times as many."""
+    while number and number % 10 == 0:
+        number //= 10
+    return number or 1

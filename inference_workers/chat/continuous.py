@@ -181,9 +181,10 @@ class ContinuousEngine:
         for share, row in zip(choosing, logits, strict=True):
             try:
                 events.append(self._chosen(share.sequence, row, now_s))
-            except RecordError as error:
-                self._scheduler.remove(share.sequence)
-                self._end(share.sequence, "failed", str(error))
+            except Exception as error:  # whatever it is, it is this sequence's
+                if all(share.sequence is not ended for ended, _, _ in self._ended):
+                    self._scheduler.remove(share.sequence)
+                    self._end(share.sequence, "failed", str(error) if isinstance(error, RecordError) else repr(error))
         return events
 
     def _chosen(self, sequence: Sequence, logits: npt.NDArray[np.float32], now_s: float) -> Token:

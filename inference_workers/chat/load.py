@@ -30,11 +30,13 @@ from streams.clock import Clock
 
 @dataclass(frozen=True)
 class ChatModel:
-    """engine: driven by one thread. context_tokens: the most tokens that prompt and answer may have together."""
+    """engine: driven by one thread. context_tokens: the most tokens that prompt and answer may have together. vocabulary: how many
+    token ids there are."""
 
     engine: Engine
     template: ChatTemplate
     context_tokens: int
+    vocabulary: int
 
 
 def load(folder: Path, settings: EngineSettings, clock: Clock) -> ChatModel:
@@ -57,9 +59,8 @@ def load(folder: Path, settings: EngineSettings, clock: Clock) -> ChatModel:
         decode=template.text,
         constraints=lambda: Constraints(template.tokenizer, config.vocabulary, min(ends)),
     )
-    return ChatModel(
-        engine, template, min(config.context_tokens, settings.kv_tokens // settings.block_tokens * settings.block_tokens)
-    )
+    positions = settings.kv_tokens // settings.block_tokens * settings.block_tokens
+    return ChatModel(engine, template, min(config.context_tokens, positions), config.vocabulary)
 
 
 def _network(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from inference_workers.chat.engine import Sampling
+from inference_workers.chat.engine import MIN_TEMPERATURE, Sampling
 
 Floats = npt.NDArray[np.float32]
 WORD = 2**64
@@ -34,7 +34,7 @@ def choose(logits: Floats, allowed: npt.NDArray[np.bool_] | None, sampling: Samp
     """logits: float32 (vocabulary,), as the model gave them. allowed: bool (vocabulary,), what a schema permits; None for all.
     position: of the token in the answer, from 0."""
     open_logits = logits if allowed is None else np.where(allowed, logits, np.float32(-np.inf))
-    if sampling.temperature == 0:
+    if sampling.temperature < MIN_TEMPERATURE:
         token = int(open_logits.argmax())
     else:
         token = _sample(open_logits, sampling, uniform(sampling.seed, position))

@@ -7,23 +7,50 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inference_workers.chat.engine import Finished, Token
+from inference_workers.chat.load import ChatModel
 from inference_workers.chat_service.requests import ChatInput
 from schemas.generated import ChatAlternative, ChatToken, ChatTokens
 from schemas.vocabulary import FinishReason
 from streams.rows import Rows
 
-TokenText = Callable[[int], str]
+
+@dataclass(frozen=True)
+class Served:
+    """A version that answers."""
+
+    model: ChatModel
+    name: str
+    version: str
+    digest: str
+
+    def text_of(self, token: int) -> str:
+        return self.model.template.text([token])
+
+
+MOST_IN_A_RECORD = 256  # tokens; with 20 alternatives each they are far from the limit of a record
+
+
+@dataclass(slots=True)
+class Review:
+    """passed: whether moderation lets the prompt pass. cleared: so many tokens of the answer pass. asked: how many the verdict will
+    cover that is awaited; None if none is. cut: why moderation ends the answer; empty if it does not."""
+
+    passed: bool = False
+    cleared: int = 0
+    asked: int | None = None
+    cut: str = ""
 
 
 @dataclass(slots=True)
 class Answer:
     """rows: the request, and repeats of it that came meanwhile. key: the engine's name for it. sequence: the position of the next token.
     first_ms: when the first token was made, also by an earlier owner; 0 before. emitted: tokens that an
-    earlier owner made. text: of all tokens on the topic. resumed: whether one began it. passed: whether moderation lets the prompt pass.
-    judged_to: so many tokens were given to moderation. cut: why moderation ends the answer; empty if it does not."""
+    earlier owner made. text: of all tokens on the topic. resumed: whether one began it. ended: what the engine said at its end.
+    review: what moderation says of it."""
 
     rows: Rows
     input: ChatInput
+    served: Served
     key: str
     attempt: int
     started_ms: int
@@ -32,9 +59,8 @@ class Answer:
     emitted: tuple[int, ...] = ()
     text: str = ""
     resumed: bool = False
-    passed: bool = False
-    judged_to: int = 0
-    cut: str = ""
+    ended: Finished | None = None
+    review: Review = field(default_factory=Review)
     waiting: list[Token] = field(default_factory=list)  # made, and not on the topic yet
 
     @property
@@ -45,14 +71,27 @@ class Answer:
         """The record that begins an attempt: whoever reads it knows which model answers, and that lower attempts ended."""
         return self._record(self.started_ms, ())
 
-    def tokens(self, now_ms: int, text_of: TokenText) -> ChatTokens:
-        """The record of the tokens that wait."""
-        waiting, self.waiting = self.waiting, []
+    @property
+    def made(self) -> int:
+        """Tokens of the answer so far, also those that are not on the topic yet."""
+        return self.sequence + len(self.waiting)
+
+    @property
+    def made_text(self) -> str:
+        return self.text + "".join(token.text for token in self.waiting)
+
+    def tokens(self, now_ms: int, count: int = MOST_IN_A_RECORD) -> ChatTokens:
+        """The record of the first `count` tokens that wait."""
+        taken, self.waiting = self.waiting[:count], self.waiting[count:]
         self.first_ms = self.first_ms or now_ms
-        self.text += "".join(token.text for token in waiting)
-        record = self._record(now_ms, [_chat_token(token, text_of) for token in waiting])
-        self.sequence += len(waiting)
+        self.text += "".join(token.text for token in taken)
+        record = self._record(now_ms, [_chat_token(token, self.served.text_of) for token in taken])
+        self.sequence += len(taken)
         return record
+
+    def cancelled(self) -> Finished:
+        """The end of an answer that the engine does not have, or will not get."""
+        return Finished(self.key, "cancelled", self.text, len(self.input.prompt), self.sequence)
 
     def first_token_ms(self) -> float:
         """From the broker's timestamp of the request to the first token."""
@@ -61,9 +100,9 @@ class Answer:
     def usage(self, ended: Finished) -> dict[str, Any]:
         """Fields that the last record of tokens and the result share."""
         return {
-            "finish_reason": FinishReason.CONTENT_FILTER.value if self.cut else ended.reason,
+            "finish_reason": FinishReason.CONTENT_FILTER.value if self.review.cut else ended.reason,
             "prompt_tokens": ended.prompt_tokens,
-            "completion_tokens": ended.completion_tokens,
+            "completion_tokens": self.made if self.review.cut else ended.completion_tokens,
             "cached_tokens": ended.cached_tokens,
             "truncated_messages": self.input.truncated_messages,
             "time_to_first_token_ms": self.first_token_ms(),
@@ -72,10 +111,16 @@ class Answer:
 
     def _record(self, now_ms: int, tokens: Sequence[ChatToken]) -> ChatTokens:
         return ChatTokens(
-            request_id=self.request_id, attempt=self.attempt, sequence=self.sequence, tokens=tuple(tokens), made_ms=now_ms
+            request_id=self.request_id,
+            attempt=self.attempt,
+            sequence=self.sequence,
+            tokens=tuple(tokens),
+            made_ms=now_ms,
+            model=self.served.name,
+            version=self.served.version,
         )
 
 
-def _chat_token(token: Token, text_of: TokenText) -> ChatToken:
+def _chat_token(token: Token, text_of: Callable[[int], str]) -> ChatToken:
     named = tuple(ChatAlternative(token=one, text=text_of(one), logprob=logprob) for one, logprob in token.alternatives)
     return ChatToken(token=token.token, text=token.text, logprob=token.logprob, alternatives=named)

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any, Protocol
 
-from schemas.errors import MillraceError
 from streams.client import Client, connect
 from streams.clock import SystemClock
 from streams.ids import uuid7
 
 TASK = "moderation"
 START_LIMIT_S, LIMIT_MS = 30.0, 15_000
-MOST_CHARACTERS = 20_000  # of a text: its end is judged, the beginning of an answer was
+PIECE_CHARACTERS, OVERLAP_CHARACTERS = 20_000, 500  # moderation judges this much of a text in windows that leave nothing out
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """flagged: the categories, empty if the text passes. error: why there is no verdict; then nothing is known."""
+    """The verdict on a whole text. flagged: the categories, empty if it passes. error: why there is no verdict; then nothing is known."""
 
     key: str
     flagged: tuple[str, ...] = ()
@@ -52,26 +51,37 @@ class Moderation:
         self._client: Client = entered.result(START_LIMIT_S)
 
     def judge(self, key: str, text: str) -> None:
-        asyncio.run_coroutine_threadsafe(self._judge(key, text[-MOST_CHARACTERS:]), self._loop)
+        asyncio.run_coroutine_threadsafe(self._judge(key, text), self._loop)
 
     def judged(self) -> list[Judged]:
         return [self._judged.popleft() for _ in range(len(self._judged))]
 
     async def _judge(self, key: str, text: str) -> None:
         try:
-            verdict = await self._client.request(
-                TASK, {"content_id": f"chat-{uuid7(SystemClock().now_ms())}", "text": text}, deadline_ms=LIMIT_MS
-            )
-            self._judged.append(_of(key, verdict))
-        except MillraceError as error:
-            self._judged.append(Judged(key, error=f"{error.code}: {error}"))
+            verdicts = await asyncio.gather(*(self._verdict(piece) for piece in pieces(text)))
+            self._judged.append(_of(key, verdicts))
+        except Exception as error:  # an answer would wait for its verdict for ever
+            self._judged.append(Judged(key, error=f"{getattr(error, 'code', type(error).__name__)}: {error}"))
+
+    async def _verdict(self, text: str) -> Mapping[str, Any]:
+        content = {"content_id": f"chat-{uuid7(SystemClock().now_ms())}", "text": text}
+        return await self._client.request(TASK, content, deadline_ms=LIMIT_MS)
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._context.__aexit__(None, None, None), self._loop).result(START_LIMIT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
 
-def _of(key: str, verdict: Mapping[str, Any]) -> Judged:
-    if verdict["status"] != "ok":
-        return Judged(key, error=f"{verdict['status']}: {verdict['error_message'] or verdict['error_code']}")
-    return Judged(key, tuple(one["category"] for one in verdict["categories"] if one["flagged"]))
+def pieces(text: str) -> list[str]:
+    """The whole text, in pieces that overlap. Pure."""
+    step = PIECE_CHARACTERS - OVERLAP_CHARACTERS
+    return [text[at : at + PIECE_CHARACTERS] for at in range(0, max(1, len(text) - OVERLAP_CHARACTERS), step)]
+
+
+def _of(key: str, verdicts: Sequence[Mapping[str, Any]]) -> Judged:
+    for verdict in verdicts:
+        if verdict["status"] != "ok":
+            return Judged(key, error=f"{verdict['status']}: {verdict['error_message'] or verdict['error_code']}")
+    return Judged(
+        key, tuple(sorted({one["category"] for verdict in verdicts for one in verdict["categories"] if one["flagged"]}))
+    )

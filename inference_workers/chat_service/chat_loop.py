@@ -9,8 +9,9 @@ from pathlib import Path
 from inference_workers.chat.load import load as load_model
 from inference_workers.chat.settings import EngineSettings
 from inference_workers.chat_service.cancels import Cancels
+from inference_workers.chat_service.chat_answer import Served
 from inference_workers.chat_service.chat_judge import Moderation
-from inference_workers.chat_service.chat_step import ChatStep, Served
+from inference_workers.chat_service.chat_step import ChatStep
 from inference_workers.chat_service.settings import ChatSettings
 from inference_workers.chat_service.takeover import KafkaLog
 from inference_workers.models.addresses import open_source
@@ -21,12 +22,12 @@ from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
-from streams.loop.batching import BatchLimits
-from streams.loop.limits import Delivery, LoopLimits
+from streams.loop.limits import Delivery
 from streams.loop.step import Step
 from streams.process.settings import load
 from streams.process.wiring import LoopPlan, Surroundings
 
+MOST_ROWS, MOST_BYTES = 8, 256 * 1024  # of a batch: tokenising a prompt takes its time, and tokens of others wait for it
 CANCELS_SINCE_MS = 600_000  # cancellations of requests that the last owner did not end
 
 
@@ -41,7 +42,7 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
         model = load_model(folder.path, engine, given.clock)
         return ChatStep(
             Served(model, _name(folder), folder.version, folder.digest),
-            KafkaLog(given.address, given.registry, given.side, given.clock, given.metrics),
+            KafkaLog(given.address, given.registry, given.side, given.clock, given.metrics, chat.max_answer_tokens),
             Cancels(_controls(given.address, given.clock), given.registry, given.clock, given.metrics),
             given.registry,
             given.clock,
@@ -58,13 +59,8 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
         build=build,
         kind="worker",
         name=CHAT.group,
-        batches=BatchLimits(settings.max_batch_requests, settings.max_batch_kib * 1024, settings.max_wait_ms),
-        limits=LoopLimits(
-            delivery=Delivery.AT_LEAST_ONCE,
-            commit_interval_ms=settings.commit_interval_ms,
-            look_ahead_records=settings.look_ahead_records,
-            max_failures_in_a_row=settings.max_failures_in_a_row,
-        ),
+        batches=settings.batches(MOST_ROWS, MOST_BYTES),
+        limits=settings.limits(Delivery.AT_LEAST_ONCE),
         failpoint=failpoint,
     )
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
 
-from inference_workers.result_records import MAX_TRACEPARENT_BYTES, origin_columns, reply_partition
+from inference_workers.chat.engine import Finished
+from inference_workers.chat_service.chat_answer import MOST_IN_A_RECORD, Answer
+from inference_workers.result_records import origin_columns, with_replies
 from schemas.chat_topics import CHAT_RESULTS, CHAT_TOKENS
 from schemas.codec import Encoder, SchemaIds
 from schemas.encoding import Constant, Input
 from schemas.generated import ChatToken, ChatTokens
-from schemas.topics import REPLIES
+from schemas.vocabulary import Arm
 from streams import headers as h
 from streams.rows import OutRecords, Rows
 
@@ -37,36 +39,54 @@ class ChatRecords:
         return OutRecords(CHAT_TOKENS.name, [one.encode() for one in ids], values, headers)
 
     def results(self, rows: Rows, **fields: Any) -> list[OutRecords]:
-        """The same answer for all rows: results, and a copy of each for a caller who named a partition of its own."""
+        """The same answer for all rows, with copies for their callers."""
         columns: dict[str, Input] = {**origin_columns(rows), **{name: Constant(value) for name, value in fields.items()}}
-        values = self._results.encode(columns, len(rows))
-        headers = h.cloud_event(rows.request_ids, CHAT_RESULTS.record_name, self._worker)
-        replies: list[tuple[int, int]] = []
-        for i, named in enumerate(rows.headers):
-            if len(named.get(h.TRACEPARENT, b"")) in range(1, MAX_TRACEPARENT_BYTES):
-                headers[i].append((h.TRACEPARENT, named[h.TRACEPARENT]))
-            partition = reply_partition(named.get(h.REPLY_TO, b""))
-            if partition is not None:
-                replies.append((i, partition))
-        records = [OutRecords(CHAT_RESULTS.name, rows.keys, values, headers)]
-        if replies:
-            at = [i for i, _ in replies]
-            records.append(
-                OutRecords(
-                    REPLIES.name,
-                    [rows.keys[i] for i in at],
-                    [values[i] for i in at],
-                    [headers[i] for i in at],
-                    [partition for _, partition in replies],
-                )
-            )
-        return records
+        return with_replies(CHAT_RESULTS, rows, self._results.encode(columns, len(rows)), self._worker)
+
+    def ended(self, answer: Answer, ended: Finished, now_ms: int, running: int, published: bool) -> list[OutRecords]:
+        """The last record of its tokens, with those that wait, and the results. running: how many were answered together. published:
+        whether the last record is on the topic already."""
+        records: list[OutRecords] = []
+        while len(answer.waiting) > MOST_IN_A_RECORD:
+            records.append(self.tokens([answer.tokens(now_ms)]))
+        record, served, cut = answer.tokens(now_ms) if answer.waiting else answer.begun(), answer.served, answer.review.cut
+        if not published:
+            records.append(self.tokens([last(record, cut or None, "flagged" if cut else None, **answer.usage(ended))]))
+        expired = ended.reason == "expired" and not cut
+        compute_ms = float(now_ms - answer.started_ms)
+        use = {"name": served.name, "version": served.version, "arm": Arm.LIVE.value, "compute_ms": compute_ms}
+        return records + self.results(
+            answer.rows,
+            status="expired" if expired else "ok",
+            error_code="deadline" if expired else "flagged" if cut else None,
+            error_message=(ended.message or "the deadline passed while it was answered") if expired else cut or None,
+            batch_size=max(1, running),
+            queue_ms=float(np.maximum(0, answer.started_ms - answer.rows.timestamps_ms[0])),
+            compute_ms=compute_ms,
+            models=[use],
+            text=answer.text,
+            attempt=answer.attempt,
+            conversation_id=answer.input.conversation_id,
+            **answer.usage(ended),
+        )
+
+    def without_answer(
+        self, rows: Rows, attempt: int, status: str, code: str, message: str, retry_after_ms: int = 0
+    ) -> list[OutRecords]:
+        """Results without an answer, and the ends of their tokens: whoever follows them waits no longer."""
+        empty = [ChatTokens(request_id=request_id, attempt=attempt, sequence=0) for request_id in rows.request_ids]
+        ends = [last(one, message, code, finish_reason=status, retry_after_ms=retry_after_ms) for one in empty]
+        results = self.results(
+            rows, status=status, error_code=code, error_message=message, retry_after_ms=retry_after_ms, attempt=attempt
+        )
+        return [self.tokens(ends), *results]
+
+
+def last(record: ChatTokens, message: str | None, code: str | None, **usage: Any) -> ChatTokens:
+    """The record as the last of its answer."""
+    return replace(record, last=True, error_message=message, error_code=code, **usage)
 
 
 def _token(token: ChatToken) -> dict[str, Any]:
     alternatives = [asdict(one) for one in token.alternatives]
     return {"token": token.token, "text": token.text, "logprob": token.logprob, "alternatives": alternatives}
-
-
-def queue_ms(rows: Rows, started_ms: int) -> float:
-    return float(np.maximum(0, started_ms - rows.timestamps_ms[0]))

@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from threading import Condition, Thread
 
 from inference_workers.chat.engine import Engine, EngineFigures, Finished, Generation, Token
-from schemas.errors import MillraceError, Stop
+from schemas.errors import Stop
 from streams.clock import Clock
 
 CLOSE_LIMIT_S = 5.0
@@ -25,7 +25,7 @@ class Refused:
     """The engine did not take a generation."""
 
     request_id: str
-    error: MillraceError
+    error: Exception
 
 
 Event = Token | Finished | Refused
@@ -94,7 +94,7 @@ class EngineThread:
             else:
                 try:
                     self._engine.add(command)
-                except MillraceError as error:
+                except Exception as error:  # nothing of it is kept: the fate of this request, not of the others
                     self._give([Refused(command.request_id, error)])
             command = self._next(wait=False)
 

@@ -19,14 +19,14 @@ ALLOWED_CONTROLS = "\n\r\t"
 
 @dataclass(frozen=True, slots=True)
 class ChatInput:
-    """What a request asks for. truncated_messages: how many of the oldest were left out. question: the last message,
-    or the prompt, as moderation reads it."""
+    """What a request asks for. truncated_messages: how many of the oldest were left out. written: all texts of the request, as
+    moderation reads them."""
 
     prompt: tuple[int, ...]
     sampling: Sampling
     truncated_messages: int
     conversation_id: str | None
-    question: str
+    written: str
 
     def generation(self, key: str, emitted: tuple[int, ...], priority: int, deadline_ms: int) -> Generation:
         """key: the engine's name for it. deadline_ms: 0 for none."""
@@ -45,15 +45,16 @@ def parsed(fields: Mapping[str, Any], request_id: str, template: ChatTemplate, c
         if fields["messages"]:
             raise InvalidRequest("messages and prompt are both given: it must be one of them")
         _checked("prompt", fields["prompt"])
-        prompt, dropped, question = template.plain(fields["prompt"]), 0, fields["prompt"]
+        prompt, dropped, written = template.plain(fields["prompt"]), 0, fields["prompt"]
         if not prompt:
             raise InvalidRequest("prompt is empty")
         if len(prompt) > room:
             raise InvalidRequest(f"prompt has {len(prompt)} tokens; {room} fit beside max_tokens {sampling.max_tokens}")
     else:
         made = template.prompt(_messages(fields["messages"]), room)
-        prompt, dropped, question = made.tokens, made.dropped_messages, fields["messages"][-1]["content"]
-    return ChatInput(prompt, sampling, dropped, fields["conversation_id"], question)
+        prompt, dropped = made.tokens, made.dropped_messages
+        written = "\n\n".join(message["content"] for message in fields["messages"])
+    return ChatInput(prompt, sampling, dropped, fields["conversation_id"], written)
 
 
 def _sampling(fields: Mapping[str, Any], request_id: str, max_tokens: int) -> Sampling:

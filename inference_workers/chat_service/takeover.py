@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from schemas.chat_topics import CHAT_TOKENS
 from schemas.codec import SchemaIds
+from schemas.errors import BrokerUnavailable, RetryLater
 from streams.broker import Sink
 from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.kafka.readback import since
 from streams.metrics import Metrics
+from streams.murmur2 import partition_of
 from streams.readable import Readable
 from streams.rows import OutRecords, Place, Polled
 from streams.token_stream import StreamedToken, TokenStream
@@ -43,14 +45,21 @@ class Log(Protocol):
 
     def begun(self, marks: OutRecords, since_ms: int) -> Mapping[str, Begun]:
         """Write the marks, one for each answer that is taken over, and read what lies before them: no reader counts what comes behind
-        a mark from a lower attempt, so this is what all readers have. By request id. Raises BrokerUnavailable, TransactionAborted."""
+        a mark from a lower attempt, so this is what all readers have. By request id. Raises BrokerUnavailable, TransactionAborted.
+
+        Reads the partitions of these requests alone. since_ms: the time of the oldest of them."""
         ...
 
 
 class KafkaLog:
-    def __init__(self, address: KafkaAddress, registry: SchemaIds, sink: Sink, clock: Clock, metrics: Metrics) -> None:
-        self._address, self._sink, self._clock = address, sink, clock
+    """most_tokens: of an answer that is read back; behind them it cannot be one of ours, and no more is kept."""
+
+    def __init__(
+        self, address: KafkaAddress, registry: SchemaIds, sink: Sink, clock: Clock, metrics: Metrics, most_tokens: int
+    ) -> None:
+        self._address, self._sink, self._clock, self._most_tokens = address, sink, clock, most_tokens
         self._readable = Readable(CHAT_TOKENS, registry, dict, metrics)
+        self._count = 0
 
     def ends(self, places: Collection[Place]) -> Mapping[Place, int]:
         return KafkaAdmin(self._address).ends(list(places)) if places else {}
@@ -58,19 +67,25 @@ class KafkaLog:
     def begun(self, marks: OutRecords, since_ms: int) -> Mapping[str, Begun]:
         self._sink.produce(marks)
         self._sink.flush(WRITE_LIMIT_S)
-        parts = since(self._address, CHAT_TOKENS.name, self._partitions(), max(0, since_ms - EARLIER_MS), self._clock)
-        return fold(parts, self._readable, marks.keys)
+        self._count = self._count or KafkaAdmin(self._address).partitions()[CHAT_TOKENS.name]
+        partitions = {partition_of(key, self._count) for key in marks.keys}
+        parts = since(self._address, CHAT_TOKENS.name, sorted(partitions), max(0, since_ms - EARLIER_MS), self._clock)
+        try:
+            return fold(parts, self._readable, marks.keys, self._most_tokens)
+        except RetryLater as error:
+            raise BrokerUnavailable(f"{CHAT_TOKENS.name} cannot be read back: {error}") from error
 
-    def _partitions(self) -> range:
-        return range(KafkaAdmin(self._address).partitions()[CHAT_TOKENS.name])
 
-
-def fold(parts: Iterable[Polled], readable: Readable[dict[str, object]], keys: Iterable[bytes | None]) -> dict[str, Begun]:
-    """The answers of these request ids, in the order of the log."""
+def fold(
+    parts: Iterable[Polled], readable: Readable[dict[str, Any]], keys: Iterable[bytes | None], most_tokens: int
+) -> dict[str, Begun]:
+    """The answers of these request ids, in the order of the log. Records under the key of another request do not count."""
     found = {key: Begun() for key in keys if key is not None}
     for part in parts:
         mine = [row for row, key in enumerate(part.keys) if key in found]
         for row, record in readable.rows(part.take(mine)):
-            begun = found[part.keys[mine[row]] or b""]
-            begun.tokens += begun.stream.take(record)
+            key = part.keys[mine[row]] or b""
+            begun = found[key]
+            if record["request_id"].encode() == key and len(begun.tokens) <= most_tokens:
+                begun.tokens += begun.stream.take(record)
     return {key.decode(): begun for key, begun in found.items()}

@@ -10,7 +10,7 @@ from schemas.errors import Fenced, TransactionAborted
 from streams.broker import Commit
 from streams.clock import Clock
 from streams.headers import HeaderList
-from streams.memory.murmur2 import partition_of
+from streams.murmur2 import partition_of
 from streams.rows import OutRecords, Place
 
 

@@ -20,8 +20,8 @@ from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource
 from streams.memory.cluster import MemoryBroker
 from streams.memory.endpoints import MemoryBroadcast, MemorySink, MemorySource
-from streams.memory.murmur2 import partition_of
 from streams.metrics import Metrics
+from streams.murmur2 import partition_of
 from streams.rows import OutRecords, Place, Polled
 from tests.conftest import Servers
 

@@ -27,12 +27,13 @@ def text_of(token: int) -> str:
 
 @dataclass
 class ScriptedEngine:
-    """failing: a prompt that holds this token ends as failed. stuck: makes no tokens while true.
+    """failing: a prompt that holds this token ends as failed. refusing: one that holds this is not taken. stuck: makes no tokens while true.
     steps_left: after so many steps it is stuck."""
 
     max_running: int = 4
     max_waiting: int = 100
     failing: int = -1
+    refusing: int = -1
     stuck: bool = False
     steps_left: int = 1_000_000
     added: list[Generation] = field(default_factory=list)
@@ -48,6 +49,8 @@ class ScriptedEngine:
         return bool(self.ending) or (not self.stuck and bool(self.waiting or self.running))
 
     def add(self, generation: Generation) -> None:
+        if self.refusing in generation.prompt:
+            raise InvalidRequest("it never fits")
         if len(self.waiting) >= self.max_waiting:
             raise Full(f"{self.max_waiting} requests wait already", 700)
         self.added.append(generation)
@@ -119,4 +122,4 @@ class WordTemplate:
 
 
 def scripted_model(engine: ScriptedEngine, context_tokens: int = 512) -> ChatModel:
-    return ChatModel(engine, WordTemplate(), context_tokens)
+    return ChatModel(engine, WordTemplate(), context_tokens, WORDS)

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from inference_workers.chat_service.cancels import Cancels
+from inference_workers.chat_service.chat_answer import Served
 from inference_workers.chat_service.chat_judge import Judge
-from inference_workers.chat_service.chat_step import ChatStep, Served
+from inference_workers.chat_service.chat_step import ChatStep
 from inference_workers.chat_service.takeover import Begun, fold
 from schemas import avro
 from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS
@@ -42,6 +43,7 @@ class ChatWorld:
             self.broker.create(topic.name, 1 if topic is CHAT_CONTROLS else partitions)
             self.ids.register(topic.subject, avro.schema(topic.record_name))
         self.broker.create(CHAT.dead_letter_topic, partitions)
+        self.read_back = 0  # how often tokens were read back
         self.plain = MemorySink(self.broker, "", None)
         self._readable = Readable(CHAT_TOKENS, self.ids, dict)
 
@@ -85,7 +87,8 @@ class ChatWorld:
 
     def begun(self, marks: OutRecords, since_ms: int) -> Mapping[str, Begun]:
         self.plain.produce(marks)
-        return fold([MemoryBroadcast(self.broker, CHAT_TOKENS.name).poll()], self._readable, marks.keys)
+        self.read_back += 1
+        return fold([MemoryBroadcast(self.broker, CHAT_TOKENS.name).poll()], self._readable, marks.keys, most_tokens=256)
 
     # --- callers --------------------------------------------------------------------------------------------------
 
@@ -114,8 +117,8 @@ class ChatWorld:
 
     def streamed(self, request_id: str, stream: TokenStream | None = None) -> list[StreamedToken]:
         stream = stream or TokenStream()
-        mine = [record for record in self.records(CHAT_TOKENS.name) if record["request_id"] == request_id]
-        return [token for record in mine for token in stream.take(record)]
+        records = self._readable.of(MemoryBroadcast(self.broker, CHAT_TOKENS.name).poll())
+        return [token for record in records if record["request_id"] == request_id for token in stream.take(record)]
 
 
 def run_until(loops: list[Loop], done: Callable[[], object], limit_s: float = 20.0) -> None:

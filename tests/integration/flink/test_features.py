@@ -43,8 +43,8 @@ from streams.kafka.readback import first_times
 from streams.kafka.sink import KafkaSink
 from streams.loop.batching import CostLine
 from streams.loop.step import BatchStep
-from streams.memory.murmur2 import partition_of
 from streams.metrics import Metrics
+from streams.murmur2 import partition_of
 from streams.process.wiring import Surroundings
 from streams.rows import OutRecords
 from tests.support.brute_features import differences, item_values, user_values

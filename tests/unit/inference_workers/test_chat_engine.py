@@ -106,6 +106,13 @@ def test_equal_seeds_give_equal_answers_and_others_do_not(folder: Path) -> None:
     assert len({tuple(answer) for answer in answers}) == 3
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-5])
+def test_a_temperature_that_would_overflow_takes_the_most_probable_token(folder: Path, temperature: float) -> None:
+    greedy = ids(run(chat_model(folder).engine, generation(0, PROMPTS[3])))
+    assert ids(run(chat_model(folder).engine, generation(0, PROMPTS[3], temperature=temperature, seed=9, top_p=0.9))) == greedy
+
+
 def test_tokens_are_numbered_and_their_texts_are_the_answer(folder: Path) -> None:
     for tokens, end in run(chat_model(folder).engine, *mixed(temperature=1.5, max_tokens=40)).values():
         assert [token.sequence for token in tokens] == list(range(len(tokens)))
@@ -217,6 +224,7 @@ def test_what_never_fits_is_refused_and_leaves_nothing(folder: Path, one: Genera
     [
         ({"temperature": -1}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
         ({"top_p": 2}, "top_p"),
         ({"top_p": 0}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),

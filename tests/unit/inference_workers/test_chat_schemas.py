@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from decimal import Decimal
 from typing import Any
 
 import jsonschema_rs
@@ -11,6 +12,7 @@ import pytest
 
 from inference_workers.chat.engine import Engine, Finished, Generation, Sampling
 from inference_workers.chat.load import ChatModel
+from schemas.errors import InvalidRequest
 from tests.support.generating import PROMPTS, chat_model, resumed, run
 from tests.support.tiny_llama import tiny_llama
 
@@ -69,3 +71,37 @@ def text_of(engine: Engine, one: Generation) -> str:
     (_, end) = run(engine, one)[one.request_id]
     assert isinstance(end, Finished)
     return end.text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"type": "integer", "multipleOf": 1_000_003}, "multipleOf"),
+        ({"type": "integer", "allOf": [{"multipleOf": 97}, {"multipleOf": 89}, {"multipleOf": 83}]}, "least common multiple"),
+        (
+            {"type": "object", "properties": {f"p{i}": {"type": "integer", "multipleOf": 9_000 + i} for i in range(50)}},
+            "multipleOf",
+        ),
+        ({"type": "number", "multipleOf": 1e300}, "multipleOf 1"),
+        ({"type": "number", "multipleOf": 1e-300}, "multipleOf 1"),
+        ({"type": "number", "multipleOf": 0}, "multipleOf 0"),
+        ({"type": "number", "multipleOf": float("inf")}, "schema"),
+    ],
+)
+def test_a_schema_whose_numbers_would_take_all_time_and_memory_is_refused(
+    model: ChatModel, wanted: dict[str, Any], words: str
+) -> None:
+    text = json.dumps(wanted)
+    for given in (text, text.replace('{"type"', '{"multipleOf": 2, "type"', 1)):  # a name that comes twice does not hide one
+        with pytest.raises(InvalidRequest, match=words):
+            model.engine.add(Generation("r", (5,), sampling=Sampling(schema=given)))
+    assert not model.engine.busy
+
+
+@pytest.mark.parametrize("multiple", [7, 9_973, 0.5, 0.01])
+def test_usual_multiples_are_obeyed(model: ChatModel, multiple: float) -> None:
+    wanted = json.dumps({"type": "number", "multipleOf": multiple, "minimum": 0, "maximum": 99_999})
+    one = Generation("r", (5,), sampling=Sampling(max_tokens=200, temperature=1.0, seed=1, schema=wanted))
+    (_, end) = run(model.engine, one)["r"]
+    assert end.reason == "stop"
+    assert Decimal(end.text) % Decimal(str(multiple)) == 0

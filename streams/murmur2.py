@@ -1,4 +1,4 @@
-"""murmur2 as Kafka's Java client uses it for keys (`murmur2_random` in librdkafka), for the in-memory broker."""
+"""murmur2 as Kafka's Java client uses it for keys (`murmur2_random` in librdkafka): which partition the records of a key are in."""
 
 from __future__ import annotations
 
