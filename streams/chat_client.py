@@ -22,7 +22,7 @@ from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_TOKENS
 from schemas.codec import SchemaIds
 from schemas.errors import MillraceError
 from schemas.generated import ChatControl
-from streams.client import DEFAULT_DEADLINE_MS, Client, connect
+from streams.client import DEFAULT_DEADLINE_MS, MOST_DEADLINE_MS, Client, connect
 from streams.clock import Clock, SystemClock
 from streams.ids import uuid7
 from streams.readable import Readable
@@ -30,7 +30,9 @@ from streams.record_writer import RecordWriter
 from streams.rows import Polled
 from streams.token_stream import StreamedToken, TokenStream
 
-KEPT_STREAMS, KEPT_S = 10_000, 900.0
+KEPT_BYTES, KEPT_S = 256 * 2**20, 900.0
+MOST_STREAM_BYTES = 64 * 2**20  # of one answer: whoever may write to the topic can write tokens without end
+STREAM_BYTES, TOKEN_BYTES = 1_500, 250  # about what Python takes for one, beside its texts
 SWEEP_S = 10.0
 LAST_TOKENS_S = 10.0  # so long a reader of tokens may be behind that of results
 _LOG = logging.getLogger("millrace.chat")
@@ -50,12 +52,14 @@ class Tail(Protocol):
 
 @dataclass(eq=False)
 class Stream:
-    """One answer as far as it was read, for any number of readers. seen_s: when something of it was last read."""
+    """One answer as far as it was read, for any number of readers. seen_s: when something of it was last read. size: in memory,
+    bytes, about."""
 
     request_id: str
     state: TokenStream = field(default_factory=TokenStream)
     tokens: list[StreamedToken] = field(default_factory=list)
     seen_s: float = 0.0
+    size: int = STREAM_BYTES
     waiters: set[asyncio.Event] = field(default_factory=set)
 
     @property
@@ -63,16 +67,32 @@ class Stream:
         """Whether anything of it was read."""
         return bool(self.state.begun)
 
+    def take(self, record: Mapping[str, Any]) -> int:
+        """Take a record of it. Returns how many bytes it has grown."""
+        if self.size > MOST_STREAM_BYTES:
+            self.state.gaps += 1
+            return 0
+        new = self.state.take(record)
+        grown = sum(_bytes(token) for token in new)
+        self.tokens += new
+        self.size += grown
+        return grown
+
+
+def _bytes(token: StreamedToken) -> int:
+    return TOKEN_BYTES * (1 + len(token.alternatives)) + len(token.text) + sum(len(one["text"]) for one in token.alternatives)
+
 
 class ChatStreams:
-    """Follows all of `chat-tokens-v1` on a thread, and keeps the answers of the last fifteen minutes, at most 10,000: a reader that was
-    cut off goes on at any position of them. Its methods are called on one event loop."""
+    """Follows all of `chat-tokens-v1` on a thread, and keeps the answers of the last fifteen minutes, as many as fit KEPT_BYTES: a reader
+    that was cut off goes on at any position of them. Its methods are called on one event loop."""
 
     def __init__(self, tail: Tail, registry: SchemaIds, clock: Clock) -> None:
         self._tail, self._clock = tail, clock
         self._readable = Readable(CHAT_TOKENS, registry, dict)
         self._streams: OrderedDict[str, Stream] = OrderedDict()  # the one that was read last at the end
         self._lock, self._stopping = Lock(), Event()
+        self._bytes = 0
         self._swept_s = clock.monotonic_s()
         self._loop = asyncio.get_running_loop()
         self._thread = Thread(target=self._follow, name="chat tokens", daemon=True)
@@ -84,10 +104,12 @@ class ChatStreams:
             self._give_up(self._clock.monotonic_s())
             return self._of(request_id)
 
-    async def tokens(self, request_id: str, after: int = 0) -> AsyncIterator[StreamedToken]:
-        """The tokens from position `after` on, each once, to the end of the answer. Raises TokensMissing."""
-        stream, woken = self.stream(request_id), asyncio.Event()
+    async def tokens(self, request_id: str, after: int = 0, silence_s: float = KEPT_S) -> AsyncIterator[StreamedToken]:
+        """The tokens from position `after` on, each once, to the end of the answer. silence_s: how long to wait for a next one.
+        Raises TokensMissing."""
+        stream, woken, loop = self.stream(request_id), asyncio.Event(), asyncio.get_running_loop()
         stream.waiters.add(woken)
+        until_s = loop.time() + silence_s
         try:
             while True:
                 woken.clear()
@@ -100,7 +122,14 @@ class ChatStreams:
                     raise TokensMissing(f"tokens of {request_id} are missing from position {stream.state.sequence} on")
                 if ended:
                     return
-                await woken.wait()
+                if self._stopping.is_set():
+                    raise TokensMissing(f"the reader was closed before {request_id} ended: go on at position {after}")
+                until_s = loop.time() + silence_s if new else until_s
+                try:
+                    await asyncio.wait_for(woken.wait(), until_s - loop.time())
+                except TimeoutError:
+                    words = f"nothing of {request_id} came for {silence_s:g} s behind position {after}: it has no owner, or was not asked"
+                    raise TokensMissing(words) from None
         finally:
             stream.waiters.discard(woken)
 
@@ -108,6 +137,7 @@ class ChatStreams:
         stream = self._streams.get(request_id)
         if stream is None:
             stream = self._streams[request_id] = Stream(request_id, seen_s=self._clock.monotonic_s())
+            self._bytes += stream.size
         return stream
 
     def _follow(self) -> None:
@@ -115,7 +145,8 @@ class ChatStreams:
         waiting = Polled()
         while not self._stopping.is_set():
             try:
-                waiting.extend(self._tail.wait(0.2))
+                if not len(waiting):  # else the registry did not answer: they are tried again, and no more are held
+                    waiting = self._tail.wait(0.2)
                 if len(waiting):
                     found = self._readable.of(waiting)
                     waiting = Polled()
@@ -130,7 +161,7 @@ class ChatStreams:
         with self._lock:
             for record in records:
                 stream = self._of(record["request_id"])
-                stream.tokens += stream.state.take(record)
+                self._bytes += stream.take(record)
                 stream.seen_s = now_s
                 self._streams.move_to_end(stream.request_id)
                 changed.add(stream)
@@ -138,18 +169,23 @@ class ChatStreams:
         self._loop.call_soon_threadsafe(_wake, changed)
 
     def _give_up(self, now_s: float) -> None:
-        """Forget old streams, a tenth of all at a time when there are too many; never one that somebody reads."""
-        if len(self._streams) <= KEPT_STREAMS and now_s - self._swept_s < SWEEP_S:
+        """Forget old streams, a tenth of all bytes at a time when there are too many; never one that somebody reads."""
+        if self._bytes <= KEPT_BYTES and now_s - self._swept_s < SWEEP_S:
             return
         self._swept_s = now_s
-        over = len(self._streams) - KEPT_STREAMS * 9 // 10 if len(self._streams) > KEPT_STREAMS else 0
+        over = self._bytes - KEPT_BYTES * 9 // 10 if self._bytes > KEPT_BYTES else 0
         for request_id, stream in list(self._streams.items()):
             if not stream.waiters and (over > 0 or now_s - stream.seen_s > KEPT_S):
                 del self._streams[request_id]
-                over -= 1
+                self._bytes -= stream.size
+                over -= stream.size
 
     def close(self) -> None:
+        """Readers that wait end with TokensMissing."""
         self._stopping.set()
+        with self._lock:
+            waited_for = {stream for stream in self._streams.values() if stream.waiters}
+        self._loop.call_soon_threadsafe(_wake, waited_for)
         self._thread.join(5.0)
         self._tail.close()
 
@@ -173,7 +209,7 @@ class Asking:
 
     async def tokens(self) -> AsyncIterator[StreamedToken]:
         """Ends with the answer, or when the result says that there is none. Raises TokensMissing, NoAnswer, InvalidRequest."""
-        tokens = self.streams.tokens(self.request_id)
+        tokens = self.streams.tokens(self.request_id, silence_s=MOST_DEADLINE_MS / 1000)  # the result has a nearer limit
         while True:
             following = asyncio.ensure_future(anext(tokens, None))
             if not self.result.done():

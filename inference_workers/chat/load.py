@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from inference_workers.chat.llama import Llama, LlamaConfig, Operations, StepRow
 from inference_workers.chat.operations import CpuOperations, TorchOperations
 from inference_workers.chat.settings import EngineSettings, Weights
 from inference_workers.chat.template import JinjaChatTemplate
+from inference_workers.models.folder import read_fields
 from schemas.errors import ModelRefused
 from streams.clock import Clock
 
@@ -43,7 +43,7 @@ def load(folder: Path, settings: EngineSettings, clock: Clock) -> ChatModel:
     """Read a checkpoint in the Hugging Face layout. Raises ModelRefused if its architecture is not known, or a file is damaged."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(settings.torch_threads)
-    raw = _json(folder / "config.json")
+    raw = read_fields(folder / "config.json")
     config = LlamaConfig.read(raw)
     template = JinjaChatTemplate(folder, settings.max_prompt_characters)
     ends = _ends(folder, raw, template.end)
@@ -117,17 +117,9 @@ def _weights(folder: Path, device: torch.device) -> dict[str, torch.Tensor]:
 
 def _ends(folder: Path, config: Mapping[str, Any], end: int | None) -> frozenset[int]:
     """The tokens that end an answer. Raises ModelRefused if none is named."""
-    generation = _json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
+    generation = read_fields(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
     named = [config.get("eos_token_id"), generation.get("eos_token_id"), end]
     ends = frozenset(token for one in named if one is not None for token in (one if isinstance(one, list) else [one]))
     if not ends:
         raise ModelRefused(f"{folder} names no token that ends an answer")
     return ends
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelRefused(f"{file} cannot be read: {error}") from error
-    return read if isinstance(read, dict) else {}

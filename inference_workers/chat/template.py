@@ -6,7 +6,6 @@ The only module that imports jinja2.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from inference_workers.chat.conversation import ROLES, Message, Prompt
+from inference_workers.models.folder import read_fields
 from schemas.errors import InvalidRequest, ModelRefused
 
 TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
@@ -30,7 +30,7 @@ class JinjaChatTemplate:
     def __init__(self, folder: Path, max_characters: int) -> None:
         """Raises ModelRefused if the folder has no tokenizer or no chat template."""
         self.tokenizer = _tokenizer(folder / TOKENIZER)
-        config = _read_json(folder / CONFIG)
+        config = read_fields(folder / CONFIG)
         source = (folder / TEMPLATE).read_text() if (folder / TEMPLATE).is_file() else config.get("chat_template")
         if not isinstance(source, str):
             raise ModelRefused(f"{folder} has no chat template: its model was not trained to chat")
@@ -56,16 +56,17 @@ class JinjaChatTemplate:
         system = next((n for n, message in enumerate(messages) if message.role != "system"), len(messages))
         starts = [n for n, message in enumerate(messages) if n >= system and message.role == "user"] or [system]
         fewest, most = 0, len(starts) - 1  # how many of the oldest turns are dropped
-        tokens = self._tokens(messages)
+        known: dict[str, list[int]] = {}  # each turn is tokenised once, however often the rest is cut shorter
+        tokens = self._tokens(messages, known)
         if len(tokens) <= max_tokens:
             return Prompt(tokens, 0)
         while fewest < most:
             middle = (fewest + most) // 2
-            if len(self._tokens([*messages[:system], *messages[starts[middle] :]])) <= max_tokens:
+            if len(self._tokens([*messages[:system], *messages[starts[middle] :]], known)) <= max_tokens:
                 most = middle
             else:
                 fewest = middle + 1
-        tokens = self._tokens([*messages[:system], *messages[starts[fewest] :]])
+        tokens = self._tokens([*messages[:system], *messages[starts[fewest] :]], known)
         if len(tokens) > max_tokens:
             raise InvalidRequest(f"the last turn and the system message have {len(tokens)} tokens; at most {max_tokens} fit")
         return Prompt(tokens, starts[fewest] - system)
@@ -93,7 +94,7 @@ class JinjaChatTemplate:
         if characters > self._max_characters:
             raise InvalidRequest(f"there are {characters} characters; at most {self._max_characters} are read")
 
-    def _tokens(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def _tokens(self, messages: Sequence[Message], known: dict[str, list[int]]) -> tuple[int, ...]:
         places = [{"role": message.role, "content": f"\ue000{number}\ue001"} for number, message in enumerate(messages)]
         try:
             rendered = self._template.render(messages=places, add_generation_prompt=True, **self._names)
@@ -107,14 +108,17 @@ class JinjaChatTemplate:
                 continue
             for piece in self._split.split(part) if self._split else [part]:
                 if piece in self._special:
-                    tokens += [*self._encoded(text), self._special[piece]]
+                    tokens += [*self._encoded(text, known), self._special[piece]]
                     text = ""
                 else:
                     text += piece
-        return (*tokens, *self._encoded(text))
+        return (*tokens, *self._encoded(text, known))
 
-    def _encoded(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids) if text else []
+    def _encoded(self, text: str, known: dict[str, list[int]]) -> list[int]:
+        """known: texts between control tokens that were tokenised already."""
+        if text not in known:
+            known[text] = list(self.tokenizer.encode(text, add_special_tokens=False).ids) if text else []
+        return known[text]
 
 
 def _refuse(message: str) -> None:
@@ -133,11 +137,3 @@ def _tokenizer(file: Path) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelRefused(f"{file} cannot be read: {error}") from error
-    return read if isinstance(read, dict) else {}

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
-from infra import redact
+from infra import browser_guard, redact
 from infra.monitor import safety
 from infra.monitor.routes import (
     audit_routes,
@@ -83,7 +83,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         said = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        why = safety.refused(
+        why = browser_guard.refused(
             scope["method"],
             said.get("host", ""),
             said.get("origin"),

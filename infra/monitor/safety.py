@@ -1,6 +1,6 @@
 """Permissions, and the security headers for browsers. Without a token everything is read-only. A token names the actor and the
-role, and is sent in a header of its own, never a cookie, so another site cannot use it. The host must be this machine, so
-another name that resolves to it is refused too."""
+role, and is sent in a header of its own, never a cookie, so another site cannot use it. `infra/browser_guard.py` refuses requests
+under other names and of other sites' pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ ROLES = ("operator", "releaser")  # operator: records, dead letters, connectors,
 MOST_NAME = 64
 _NAME = re.compile(rf"[A-Za-z0-9_.@-]{{1,{MOST_NAME}}}")
 MOST_BODY_BYTES = 4 * 1024 * 1024
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src blob:; connect-src 'self'; "
@@ -108,31 +107,3 @@ def actor_of(authorization: str | None, known: Mapping[str, str]) -> Actor | Non
     if scheme.lower() != "bearer" or found is None:
         raise NotAllowed("this token is not one of ours: `./millrace monitor --tokens` prints them")
     return found
-
-
-def refused(
-    method: str,
-    host: str,
-    origin: str | None,
-    fetch_site: str | None,
-    content_type: str | None,
-    bound: str,
-    path: str = "/api",
-) -> str | None:
-    """The reason why a request is refused; None if it is accepted. bound: the address on which the server listens.
-
-    Another site's page may link to this one, but may not request anything else, because some answers cost a process or a
-    search."""
-    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    if name not in LOOPBACK and name != bound:
-        return f"host {host!r} is not this machine's: open http://127.0.0.1"
-    reads = method in ("GET", "HEAD", "OPTIONS")
-    if reads and not path.startswith(("/api", "/metrics")):
-        return None
-    if origin is not None and origin.partition("://")[2] != host:
-        return f"a page of {origin} may ask for nothing here"
-    if fetch_site is not None and fetch_site not in ("same-origin", "none"):
-        return "a page of another site may ask for nothing here"
-    if not reads and (content_type or "").partition(";")[0].strip().lower() != "application/json":
-        return "the body must be application/json"
-    return None

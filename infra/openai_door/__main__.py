@@ -8,7 +8,7 @@ import sys
 
 import uvicorn
 
-from infra.openai_door.door import LOOPBACK
+from infra.browser_guard import LOOPBACK
 from infra.openai_door.door_app import create
 from infra.openai_door.settings import DoorSettings
 from schemas.errors import MillraceError

@@ -124,6 +124,7 @@ async def _events(
         return
     end = stream.state.end
     if end is None:
+        yield event(Refused(504, "the answer ended, and its last tokens did not come", "tokens-missing").body())
         return
     if end["error_message"] and end["finish_reason"] != FinishReason.CONTENT_FILTER:
         yield event(Refused(500, end["error_message"], end["finish_reason"]).body())
@@ -144,7 +145,7 @@ def _resumed(request: Request, form: Form, answer_id: str, after: int) -> Stream
         raise Refused(400, "the position must be a whole number from 0", "invalid")
     if not door.chat.streams.stream(request_id).known:
         raise Refused(404, f"no tokens of {answer_id} are kept here", "not-found")
-    tokens = door.chat.streams.tokens(request_id, position)
+    tokens = door.chat.streams.tokens(request_id, position, silence_s=door.deadline_ms / 1000)
     events = _events(door, _form(door, form, request_id), tokens, with_usage=True)
     return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
 

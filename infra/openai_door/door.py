@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import Request
 
+from infra import browser_guard
 from infra.openai_door.response_bodies import Refused
 from schemas.chat_topics import CHAT
 from schemas.errors import InvalidRequest, MillraceError
@@ -19,8 +20,9 @@ from streams.clock import Clock
 from streams.readable import Followed
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 SEEN_S = 15.0  # a worker that reported within this time runs
+MOST_POLLS = 50  # of reports that came since the last look; a poll takes a thousand
+MOST_WORKERS = 10_000
 
 
 @dataclass
@@ -36,26 +38,35 @@ class Door:
     _workers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def chat_models(self) -> Mapping[str, str]:
-        """The models of the chat workers that run, with their versions."""
-        for status in self.statuses.poll():
-            self._workers[status["process"]] = status
-        oldest_ms = self.clock.now_ms() - SEEN_S * 1000
-        running = [one for one in self._workers.values() if one["task"] == CHAT.group and one["at_ms"] > oldest_ms]
-        return {name: version for one in running for name, version in one["versions"].items()}
+        """The models of the chat workers that run, with their versions. Raises BrokerUnavailable."""
+        for _ in range(MOST_POLLS):
+            if not (found := self.statuses.poll()):
+                break
+            self._workers |= {status["process"]: status for status in found if status["task"] == CHAT.group}
+        now_ms = self.clock.now_ms()
+        running = {name: one for name, one in self._workers.items() if abs(now_ms - one["at_ms"]) < SEEN_S * 1000}
+        self._workers = dict(list(running.items())[-MOST_WORKERS:])
+        return {name: version for one in self._workers.values() for name, version in one["versions"].items()}
 
     def check(self, request: Request) -> None:
         """Raises Refused."""
+        headers = request.headers
+        host = headers.get("host", "")
         if self.token:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ")
+            given = headers.get("authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(given.encode(), self.token.encode()):
                 raise Refused(401, "the token is missing or wrong: send it as Authorization: Bearer TOKEN", "invalid_api_key")
-        elif request.headers.get("host", "").rsplit(":", 1)[0] not in LOOPBACK:
-            raise Refused(403, "this door answers to names of its own machine only, until it has a token", "not-allowed")
+        elif why := browser_guard.of_another_name(host):
+            raise Refused(403, f"{why}. This door answers to other names once it has a token", "not-allowed")
+        if why := browser_guard.of_another_site(host, headers.get("origin"), headers.get("sec-fetch-site")):
+            raise Refused(403, why, "not-allowed")
+        if request.method == "POST" and not browser_guard.is_json(headers.get("content-type")):
+            raise Refused(400, browser_guard.NO_JSON, "invalid")
 
     async def body(self, request: Request) -> dict[str, Any]:
         """The caller's JSON. Raises Refused."""
         self.check(request)
-        raw = b""
+        raw = bytearray()
         async for part in request.stream():
             raw += part
             if len(raw) > MAX_BODY_BYTES:

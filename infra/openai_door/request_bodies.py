@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ DEFAULT_MAX_TOKENS = 512
 NOT_SUPPORTED = ("tools", "functions", "tool_choice", "audio", "logit_bias", "best_of", "suffix")
 NEUTRAL = ("presence_penalty", "frequency_penalty")
 ANY_JSON = "{}"
+MOST_NUMBER = 10**300
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def _of(body: Mapping[str, Any], name: str, kind: type[Any], default: Any = None
             raise InvalidRequest(f"{name} is missing")
         return default
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = value if -MOST_NUMBER < value < MOST_NUMBER else math.inf  # a worker refuses infinity, and names the field
         return float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise InvalidRequest(f"{name} must be a {kind.__name__}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from streams.token_stream import StreamedToken
 
 Form = Literal["chat", "completion"]
+IMPROBABLE = -9999.0  # what OpenAI's API has for a token of no probability: JSON has no infinity
 PREFIX: Mapping[Form, str] = {"chat": "chatcmpl-", "completion": "cmpl-"}
 OBJECTS: Mapping[Form, str] = {"chat": "chat.completion", "completion": "text_completion"}
 STATUSES = {"busy": 429, "expired": 504, "failed": 500}  # of results, in HTTP
@@ -114,7 +116,8 @@ def event(data: Mapping[str, Any] | str, position: int | None = None) -> bytes:
 
 def _logprob(token: StreamedToken) -> dict[str, Any]:
     def named(text: str, logprob: float | None) -> dict[str, Any]:
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+        finite = logprob if logprob is None or math.isfinite(logprob) else IMPROBABLE
+        return {"token": text, "logprob": finite, "bytes": list(text.encode())}
 
     return {
         **named(token.text, token.logprob),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
 from inference_workers.chat.answer_text import AnswerText
@@ -137,3 +138,19 @@ def test_the_answer_is_the_text_before_the_stop_that_is_whole_first(
     ends = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
     assert answer.text == (text[: min(ends)[1]] if ends else text)
     assert answer.stopped == bool(ends)
+
+
+def test_each_turn_is_tokenised_once_however_often_the_rest_is_cut_shorter(folder: Path) -> None:
+    counted = JinjaChatTemplate(folder, max_characters=100_000)
+    texts: list[str] = []
+
+    class Counting:
+        def encode(self, text: str, add_special_tokens: bool) -> Encoding:
+            texts.append(text)
+            return counted_tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    counted_tokenizer, counted.tokenizer = counted.tokenizer, Counting()  # type: ignore[assignment]  # what prompts use of it
+    made = counted.prompt(talk(*(f"turn {number} " + "a" * 50 for number in range(101))), 200)
+    assert made.dropped_messages > 80
+    long = [text for text in texts if len(text) > 20]
+    assert len(long) == len(set(long)) == 101

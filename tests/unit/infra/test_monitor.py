@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infra import metrics_page
+from infra import browser_guard, metrics_page
 from infra.local import web
 from infra.monitor import app, grafana, letters, pipeline, prometheus, safety, typescript_types
 from infra.monitor.reading.tails import Hub, Listener
@@ -401,7 +401,7 @@ def test_a_token_says_who_acts_and_as_what_and_a_wrong_one_nothing() -> None:
 def test_other_sites_and_other_names_are_refused(
     method: str, host: str, origin: str | None, site: str | None, kind: str | None, taken: bool
 ) -> None:
-    assert (safety.refused(method, host, origin, site, kind, "127.0.0.1") is None) is taken
+    assert (browser_guard.refused(method, host, origin, site, kind, "127.0.0.1") is None) is taken
 
 
 @pytest.mark.parametrize(("site", "origin", "taken"), [
@@ -412,8 +412,8 @@ def test_another_site_reads_nothing_and_starts_no_command_but_may_link_to_a_page
     site: str | None, origin: str | None, taken: bool
 ) -> None:
     for path in ("/api/parity", "/api/live", "/api/models/moderation-text/accuracy", "/metrics"):
-        assert (safety.refused("GET", "127.0.0.1:80", origin, site, None, "127.0.0.1", path) is None) is taken, path
-    assert safety.refused("GET", "127.0.0.1:80", origin, site, None, "127.0.0.1", "/topics") is None
+        assert (browser_guard.refused("GET", "127.0.0.1:80", origin, site, None, "127.0.0.1", path) is None) is taken, path
+    assert browser_guard.refused("GET", "127.0.0.1:80", origin, site, None, "127.0.0.1", "/topics") is None
 
 
 # --- many who look ------------------------------------------------------------------------------------------------------

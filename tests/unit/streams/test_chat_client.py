@@ -12,7 +12,7 @@ import pytest
 from schemas import avro
 from schemas.chat_topics import CHAT_TOKENS
 from schemas.codec import Encoder
-from schemas.errors import MillraceError
+from schemas.errors import MillraceError, RetryLater
 from schemas.generated import ChatToken, ChatTokens
 from streams import chat_client
 from streams.chat_client import Asking, ChatStreams, TokensMissing
@@ -87,7 +87,7 @@ def test_a_gap_is_an_error_and_not_a_text_with_a_hole() -> None:
 
 
 def test_old_streams_are_given_up_but_those_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_client, "KEPT_STREAMS", 2)
+    monkeypatch.setattr(chat_client, "KEPT_BYTES", 3 * chat_client.STREAM_BYTES)
 
     async def work(tail: Tail, streams: ChatStreams) -> None:
         reading = asyncio.create_task(read(streams, "a"))
@@ -112,5 +112,70 @@ def test_a_result_without_tokens_ends_its_stream_with_its_error() -> None:
         asking = Asking("r", streams, asyncio.ensure_future(fails()))
         with pytest.raises(MillraceError, match="nobody answers"):
             [token async for token in asking]
+
+    run(work)
+
+
+def test_memory_is_counted_in_bytes_and_one_answer_without_end_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_client, "MOST_STREAM_BYTES", 20_000)
+    monkeypatch.setattr(chat_client, "KEPT_BYTES", 60_000)
+
+    async def work(tail: Tail, streams: ChatStreams) -> None:
+        for name in range(20):
+            tail.put(f"r{name}", 0, *range(40), last=True)
+        tail.put("last", 0, last=True)
+        assert await read(streams, "last") == []
+        assert streams._bytes == sum(stream.size for stream in streams._streams.values()) <= 60_000
+        assert 2 <= len(streams._streams) < 10, "ten thousand bytes each"
+        for at in range(0, 400, 20):
+            tail.put("endless", at, *range(20))
+        with pytest.raises(TokensMissing, match="missing"):
+            await read(streams, "endless")
+        assert streams.stream("endless").size < 40_000
+
+    run(work)
+
+
+def test_an_answer_that_never_ends_is_waited_for_with_a_limit() -> None:
+    async def work(tail: Tail, streams: ChatStreams) -> None:
+        tail.put("r", 0, 1, 2)
+        tokens = []
+        with pytest.raises(TokensMissing, match=r"nothing of r came for .* behind position 2"):
+            async for token in streams.tokens("r", silence_s=0.3):
+                tokens.append(token.token)
+                tail.put("r", 0)  # a record without a new token is no sign of life
+        assert tokens == [1, 2]
+
+    run(work)
+
+
+def test_closing_ends_those_who_wait() -> None:
+    async def work(tail: Tail, streams: ChatStreams) -> None:
+        waiting = asyncio.create_task(read(streams, "r"))
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(streams.close)
+        with pytest.raises(TokensMissing, match="closed before r ended"):
+            await waiting
+
+    run(work)
+
+
+def test_while_the_registry_is_silent_no_more_records_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(tail: Tail, streams: ChatStreams) -> None:
+        whole, sizes = streams._readable.of, []
+
+        def silent(polled: Polled) -> Any:
+            sizes.append(len(polled))
+            raise RetryLater("the registry does not answer")
+
+        monkeypatch.setattr(streams._readable, "of", silent)
+        for at in range(5):
+            tail.put("r", at, at)
+        tail.put("r", 5, last=True)
+        while len(sizes) < 3:
+            await asyncio.sleep(0.05)
+        monkeypatch.setattr(streams._readable, "of", whole)
+        assert await read(streams, "r") == [0, 1, 2, 3, 4]
+        assert max(sizes) == 1
 
     run(work)
