@@ -9,7 +9,7 @@ from schemas.topic_kinds import Consumption, Guarantee, Topic
 CHAT_REQUESTS = Topic(
     name="chat-requests-v1",
     record=records.ChatRequest,
-    key="the caller's",
+    key="conversation_id, if there is one",  # its turns are in one partition, in order
     guarantee=Guarantee.NONE,
     owner="chat",
     writers=("producers",),
@@ -22,7 +22,7 @@ CHAT_RESULTS = Topic(
     guarantee=Guarantee.AT_LEAST_ONCE,
     owner="chat",
     writers=("chat worker",),
-    readers=("clients", "sinks"),
+    readers=("clients", "sinks", "chat worker"),
 )
 CHAT_TOKENS = Topic(
     name="chat-tokens-v1",
@@ -47,4 +47,4 @@ CHAT_CONTROLS = Topic(
 )
 
 # No retries: a request that finds no room is answered `busy` at once.
-CHAT = Consumption(topic=CHAT_REQUESTS, group="chat", retry_delays_ms=(), results=CHAT_RESULTS)
+CHAT = Consumption(topic=CHAT_REQUESTS, group="chat", retry_delays_ms=(), results=CHAT_RESULTS, key_field="conversation_id")

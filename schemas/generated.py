@@ -102,7 +102,8 @@ class ChatRequest:
     seed: Equal seeds give equal answers. Null: made from the request id.
     logprobs: How many alternatives each token names, with log-probabilities; 0 for none, at most 20.
     response_schema: A JSON schema, as JSON, that the answer obeys.
-    conversation_id: Names the conversation, for displays. The worker keeps no history: messages hold it.
+    conversation_id: Names the conversation. With continues it is the key of the record too.
+    continues: Whether messages are only what is new: the earlier turns of conversation_id, as they were answered, come before them.
     """
 
     RECORD: ClassVar[str] = "chat-request"
@@ -117,6 +118,7 @@ class ChatRequest:
     logprobs: int = 0
     response_schema: str | None = None
     conversation_id: str | None = None
+    continues: bool = False
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> ChatRequest:
@@ -131,6 +133,7 @@ class ChatRequest:
             logprobs=d["logprobs"],
             response_schema=d["response_schema"],
             conversation_id=d["conversation_id"],
+            continues=d["continues"],
         )
 
 
@@ -202,6 +205,8 @@ class ChatResult:
     attempt: The attempt on chat-tokens-v1 that ended the answer.
     retry_after_ms: Where the status is busy: when room is likely, milliseconds from the answer.
     conversation_id: As in the request.
+    asked: The messages of a request that continues a conversation: with the text they are its next turns.
+    history_messages: How many earlier messages of the conversation were put before those of the request.
     """
 
     RECORD: ClassVar[str] = "chat-result"
@@ -230,6 +235,8 @@ class ChatResult:
     attempt: int = 0
     retry_after_ms: int = 0
     conversation_id: str | None = None
+    asked: tuple[ChatMessage, ...] = ()
+    history_messages: int = 0
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> ChatResult:
@@ -258,6 +265,8 @@ class ChatResult:
             attempt=d["attempt"],
             retry_after_ms=d["retry_after_ms"],
             conversation_id=d["conversation_id"],
+            asked=tuple(ChatMessage.from_dict(item) for item in d["asked"]),
+            history_messages=d["history_messages"],
         )
 
 

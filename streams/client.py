@@ -148,7 +148,8 @@ class Client:
         self, taken: Consumption, fields: Mapping[str, Any], key: str | None, request_id: str, headers: h.HeaderList
     ) -> None:
         record = self._encode(taken.group, fields)
-        chosen = str(fields.get(taken.key_field, request_id)) if key is None else key
+        named = fields.get(taken.key_field)
+        chosen = key if key is not None else request_id if named is None else str(named)
         keys = [None if chosen == "" else _encoded("the key", chosen)]
         self._sink.produce(OutRecords(taken.topic.name, keys, [record], [headers]))
 

@@ -12,12 +12,13 @@ from inference_workers.chat_service.cancels import Cancels
 from inference_workers.chat_service.chat_answer import Served
 from inference_workers.chat_service.chat_judge import Moderation
 from inference_workers.chat_service.chat_step import ChatStep
+from inference_workers.chat_service.history import History
 from inference_workers.chat_service.settings import ChatSettings
 from inference_workers.chat_service.takeover import KafkaLog
 from inference_workers.models.addresses import open_source
 from inference_workers.models.folder import ModelFolder
 from inference_workers.settings import WorkerSettings
-from schemas.chat_topics import CHAT, CHAT_CONTROLS
+from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_RESULTS
 from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
@@ -50,6 +51,12 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
             given.metrics,
             chat.span_records,
             chat.max_answer_tokens,
+            History(
+                lambda: _results(given.address, given.clock, chat.history_hours),
+                given.registry,
+                given.metrics,
+                chat.history_characters,
+            ),
             Moderation(settings.bootstrap, settings.registry, given.worker) if chat.chat_moderation else None,
             chat.judge_every_tokens,
         )
@@ -68,6 +75,12 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
 def _name(folder: ModelFolder) -> str:
     """A local checkpoint is named after its folder: callers have no use for the path."""
     return Path(folder.name).name if Path(folder.name).is_absolute() else folder.name
+
+
+def _results(address: KafkaAddress, clock: Clock, hours: float) -> KafkaBroadcast:
+    admin = KafkaAdmin(address)
+    places = [(CHAT_RESULTS.name, number) for number in range(admin.partitions()[CHAT_RESULTS.name])]
+    return KafkaBroadcast(address, CHAT_RESULTS.name, clock, admin.offsets_at(places, int(clock.now_ms() - hours * 3_600_000)))
 
 
 def _controls(address: KafkaAddress, clock: Clock) -> KafkaBroadcast:

@@ -67,6 +67,8 @@ class ChatRecords:
             text=answer.text,
             attempt=answer.attempt,
             conversation_id=answer.input.conversation_id,
+            asked=[asdict(message) for message in answer.input.asked],
+            history_messages=answer.input.history_messages,
             **answer.usage(ended),
         )
 

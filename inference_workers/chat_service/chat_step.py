@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from inference_workers.chat.conversation import Message
 from inference_workers.chat.engine import Finished, Full, Token
 from inference_workers.chat_service.cancels import Cancels
 from inference_workers.chat_service.chat_answer import MOST_IN_A_RECORD, Answer, Served
@@ -18,6 +19,7 @@ from inference_workers.chat_service.chat_records import ChatRecords, last
 from inference_workers.chat_service.chat_review import Reviews
 from inference_workers.chat_service.engine_thread import EngineThread, Refused
 from inference_workers.chat_service.figures import Figures
+from inference_workers.chat_service.history import History
 from inference_workers.chat_service.prefix import WITHOUT_TEXT, foreign
 from inference_workers.chat_service.requests import parsed
 from inference_workers.chat_service.takeover import Begun, Log
@@ -55,10 +57,11 @@ class ChatStep(Step):
         metrics: Metrics,
         span_records: int,
         max_tokens: int,
+        history: History,
         judge: Judge | None = None,
         judge_every_tokens: int = 32,
     ) -> None:
-        self._served, self._log, self._cancels, self._clock = served, log, cancels, clock
+        self._served, self._log, self._cancels, self._clock, self._history = served, log, cancels, clock, history
         self._span_records, self._max_tokens = span_records, max_tokens
         self._reviews = Reviews(judge, judge_every_tokens)
         self._decoder = Decoder.of(CHAT_REQUESTS, registry, MAX_VALUES)
@@ -124,20 +127,41 @@ class ChatStep(Step):
             except Exception as error:  # whatever it is, it is this request's
                 self._done.append(Reject(row, _of_record(error), "decode"))
                 continue
-            begun_before = row.offsets[0] < self._before.get(row.places[0], 0)
-            (self._for_log if begun_before else fresh).append(answer)
+            if row.offsets[0] < self._before.get(row.places[0], 0):
+                self._for_log.append(answer)
+            elif not self._talks_already(answer):
+                fresh.append(answer)
         self._publish([answer.begun() for answer in fresh])
         for answer in fresh:
             self._start(answer)
 
     def _answer_of(self, row: Rows, fields: Mapping[str, object]) -> Answer:
         model = self._served.model
-        wanted = parsed(fields, row.request_ids[0], model.template, model.context_tokens, self._max_tokens)
+        (_, partition), offset, key_is = row.places[0], row.offsets[0], row.keys[0]
+
+        def earlier(conversation_id: str) -> list[Message]:
+            if key_is != conversation_id.encode():
+                raise InvalidRequest(
+                    "the key of a request that continues must be its conversation_id: it keeps the turns in order"
+                )
+            return self._history.before(conversation_id, partition, offset)
+
+        wanted = parsed(fields, row.request_ids[0], model.template, model.context_tokens, self._max_tokens, earlier)
         self._numbered += 1
         key = f"{row.request_ids[0]}#{self._numbered}"  # an id may come again while the engine ends its earlier generation
         answer = Answer(row, wanted, self._served, key, self.attempt, self._clock.now_ms())
         self._answers[key], self._keys[answer.request_id] = answer, key
         return answer
+
+    def _talks_already(self, answer: Answer) -> bool:
+        """Whether an earlier message of its conversation is not answered yet: then this one is refused, since it would not know it."""
+        conversation_id, offset = answer.input.conversation_id, answer.rows.offsets[0]
+        before = [one for one in self._answers.values() if one.input.asked and one.rows.offsets[0] < offset]
+        same = [one for one in before if one.input.conversation_id == conversation_id]
+        if not answer.input.asked or all(self._history.knows(one) for one in same):
+            return False
+        self._give_up(answer, "conversation-busy", "an earlier message of this conversation is not answered yet", FULL_RETRY_MS)
+        return True
 
     def _take_over(self) -> None:
         answers, self._for_log = self._for_log, []
@@ -164,7 +188,7 @@ class ChatStep(Step):
         answer.emitted = tuple(token.token for token in begun.tokens)
         answer.text, answer.sequence, answer.first_ms = begun.text, stream.sequence, stream.made_ms
         if end is None:
-            return self._start(answer)
+            return None if not answer.resumed and self._talks_already(answer) else self._start(answer)
         ended = Finished(
             answer.key,
             stream.reason,  # type: ignore[arg-type]  # a reason of the engine: the others were dealt with
@@ -268,6 +292,7 @@ class ChatStep(Step):
         if answer.waiting:
             self._figures.made(answer, now_ms)
         records = self._records.ended(answer, ended, now_ms, self._thread.figures.running, published)
+        self._history.note(answer, answer.usage(ended)["finish_reason"])
         self._done.append(Emit(answer.rows, records))
         return self._try_again()
 
@@ -338,6 +363,7 @@ class ChatStep(Step):
         self._thread.close()
         self._cancels.close()
         self._reviews.close()
+        self._history.close()
 
 
 def _of_record(error: Exception) -> RecordError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,27 +14,44 @@ from inference_workers.chat.engine import Generation, Sampling
 from schemas.errors import InvalidRequest
 
 MAX_MESSAGES = 4_096
+MOST_ID_CHARACTERS, MOST_NEW_CHARACTERS = 128, 65_536
 ALLOWED_CONTROLS = "\n\r\t"
 
 
 @dataclass(frozen=True, slots=True)
 class ChatInput:
-    """What a request asks for. truncated_messages: how many of the oldest were left out. written: all texts of the request, as
-    moderation reads them."""
+    """What a request asks for. truncated_messages: how many of the oldest were left out. written: all texts of the prompt, as
+    moderation reads them. asked: the messages of a request that continues a conversation. history_messages: how many came before."""
 
     prompt: tuple[int, ...]
     sampling: Sampling
     truncated_messages: int
     conversation_id: str | None
     written: str
+    asked: tuple[Message, ...] = ()
+    history_messages: int = 0
 
     def generation(self, key: str, emitted: tuple[int, ...], priority: int, deadline_ms: int) -> Generation:
         """key: the engine's name for it. deadline_ms: 0 for none."""
         return Generation(key, self.prompt, emitted, self.sampling, priority, deadline_ms or None)
 
 
-def parsed(fields: Mapping[str, Any], request_id: str, template: ChatTemplate, context_tokens: int, max_tokens: int) -> ChatInput:
-    """max_tokens: of an answer, at most. Raises InvalidRequest."""
+def parsed(
+    fields: Mapping[str, Any],
+    request_id: str,
+    template: ChatTemplate,
+    context_tokens: int,
+    max_tokens: int,
+    earlier: Callable[[str], Sequence[Message]],
+) -> ChatInput:
+    """max_tokens: of an answer, at most. earlier: the turns of a conversation before this request. Raises InvalidRequest."""
+    conversation_id = fields["conversation_id"]
+    if conversation_id is not None and not 0 < len(conversation_id) <= MOST_ID_CHARACTERS:
+        raise InvalidRequest(
+            f"conversation_id has {len(conversation_id)} characters; it must have from 1 to {MOST_ID_CHARACTERS}"
+        )
+    asked: tuple[Message, ...] = ()
+    history: Sequence[Message] = ()
     sampling = _sampling(fields, request_id, max_tokens)
     room = context_tokens - sampling.max_tokens
     if room < 1:
@@ -42,6 +59,8 @@ def parsed(fields: Mapping[str, Any], request_id: str, template: ChatTemplate, c
             f"max_tokens is {sampling.max_tokens}; the model has {context_tokens} for prompt and answer together"
         )
     if fields["prompt"] is not None:
+        if fields["continues"]:
+            raise InvalidRequest("continues is for messages; a prompt continues no conversation")
         if fields["messages"]:
             raise InvalidRequest("messages and prompt are both given: it must be one of them")
         _checked("prompt", fields["prompt"])
@@ -51,10 +70,24 @@ def parsed(fields: Mapping[str, Any], request_id: str, template: ChatTemplate, c
         if len(prompt) > room:
             raise InvalidRequest(f"prompt has {len(prompt)} tokens; {room} fit beside max_tokens {sampling.max_tokens}")
     else:
-        made = template.prompt(_messages(fields["messages"]), room)
+        messages = _messages(fields["messages"])
+        if fields["continues"]:
+            asked, history = _asked(messages, conversation_id), earlier(conversation_id)
+            messages = [*history, *messages]
+        made = template.prompt(messages, room)
         prompt, dropped = made.tokens, made.dropped_messages
-        written = "\n\n".join(message["content"] for message in fields["messages"])
-    return ChatInput(prompt, sampling, dropped, fields["conversation_id"], written)
+        written = "\n\n".join(message.content for message in messages)
+    return ChatInput(prompt, sampling, dropped, conversation_id, written, asked, len(history))
+
+
+def _asked(messages: Sequence[Message], conversation_id: str | None) -> tuple[Message, ...]:
+    """What a request adds to its conversation. Raises InvalidRequest."""
+    if conversation_id is None:
+        raise InvalidRequest("continues is set without a conversation_id")
+    characters = sum(len(message.content) for message in messages)
+    if characters > MOST_NEW_CHARACTERS:
+        raise InvalidRequest(f"messages have {characters} characters; {MOST_NEW_CHARACTERS} are kept of a request that continues")
+    return tuple(messages)
 
 
 def _sampling(fields: Mapping[str, Any], request_id: str, max_tokens: int) -> Sampling:

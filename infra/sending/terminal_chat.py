@@ -1,4 +1,4 @@
-"""`./millrace chat`: a conversation on the terminal. The whole history goes with each question; tokens appear as they are made."""
+"""`./millrace chat`: a conversation on the terminal. The service keeps the earlier turns; tokens appear as they are made."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ WORD = "you> "
 
 @dataclass
 class Conversation:
-    """options: fields of a chat request beside the messages."""
+    """options: fields of a chat request beside the messages. first: what goes before the first question alone: the service keeps the
+    turns that were answered."""
 
     options: dict[str, Any]
-    messages: list[dict[str, str]] = field(default_factory=list)
+    first: list[dict[str, str]] = field(default_factory=list)
 
     def request(self, question: str) -> dict[str, Any]:
-        return {**self.options, "messages": [*self.messages, {"role": "user", "content": question}]}
+        return {**self.options, "continues": True, "messages": [*self.first, {"role": "user", "content": question}]}
 
-    def answered(self, question: str, answer: str) -> None:
-        self.messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    def answered(self) -> None:
+        self.first = []
 
 
 def run(settings: StackSettings, system: str | None, options: dict[str, Any], deadline_ms: int) -> int:
@@ -68,7 +69,7 @@ Call = Callable[[Coroutine[Any, Any, Any]], "Future[Any]"]
 
 
 def _turn(talk: Conversation, chat: ChatClient, call: Call, question: str, deadline_ms: int) -> bool:
-    """Ask, and print what comes. Ctrl-C cancels the answer; what came of it stays in the history."""
+    """Ask, and print what comes. Ctrl-C cancels the answer; what came of it stays in the conversation."""
     request_id = uuid7(chat.now_ms())
     answer = call(_answer(chat, talk.request(question), request_id, deadline_ms))
     while True:
@@ -85,7 +86,7 @@ def _turn(talk: Conversation, chat: ChatClient, call: Call, question: str, deadl
         later = f" Try again in {result['retry_after_ms'] / 1000:.1f} s." if result["status"] == "busy" else ""
         console.err.print(f"[red]{result['status']}[/]: {console.escape(result['error_message'] or '')}{later}")
         return False
-    talk.answered(question, result["text"])
+    talk.answered()
     if console.out.is_terminal:
         console.out.print(f"[dim]{console.escape(summary(result))}[/]")
     return True

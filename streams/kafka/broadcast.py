@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -55,6 +55,7 @@ class KafkaBroadcast:
                     case _:
                         raise ValueError(f"start is first, end or offsets, not {start!r}")
             self._ends.update(ends or {})
+            self._has_given_ends = bool(ends)
             self._positions = starts
             self._consumer.assign([TopicPartition(t, p, offset) for (t, p), offset in starts.items()])
         except KafkaException as raised:
@@ -62,13 +63,31 @@ class KafkaBroadcast:
             raise client_errors.of_read(raised, f"read {self._topic}") from raised
 
     def read_to_end(self, limit_s: float) -> Polled:
-        until_s = self._clock.monotonic_s() + limit_s
         gathered = Polled()
+        for part in self.parts_to_end(limit_s):
+            gathered.extend(part)
+        return gathered
+
+    def parts_to_end(self, limit_s: float) -> Iterator[Polled]:
+        """All records up to the end at the time of this call, in parts: no more of them are held than the caller keeps. Raises
+        BrokerUnavailable."""
+        until_s = self._clock.monotonic_s() + limit_s
+        if self.at_end() and not self._has_given_ends:
+            self._look_for_ends()
         while not self.at_end():
             if self._clock.monotonic_s() > until_s:
                 raise BrokerUnavailable(f"{self._topic} was not read to its end in {limit_s:.0f} s")
-            gathered.extend(self._take(0.2))
-        return gathered
+            part = self._take(0.2)
+            if len(part):
+                yield part
+
+    def _look_for_ends(self) -> None:
+        """The ends may have moved since they were looked for."""
+        try:
+            for place in self._ends:
+                _, self._ends[place] = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=CALL_LIMIT_S)
+        except KafkaException as raised:
+            raise client_errors.of_read(raised, f"read {self._topic}") from raised
 
     def at_end(self) -> bool:
         """Whether all records up to the ends were read."""

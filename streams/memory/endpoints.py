@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -200,6 +200,9 @@ class MemoryBroadcast:
 
     def read_to_end(self, limit_s: float) -> Polled:
         return self.poll()
+
+    def parts_to_end(self, limit_s: float) -> Iterator[Polled]:
+        yield self.poll()
 
     def poll(self) -> Polled:
         polled = Polled()

@@ -124,6 +124,21 @@ def test_cancel_busy_and_deadline_are_answered(servers: Servers, workers: ChatWo
     run(servers, work)
 
 
+def test_a_conversation_is_kept_by_the_service(servers: Servers, workers: ChatWorkers) -> None:
+    async def work(chat: ChatClient) -> None:
+        options = {"conversation_id": f"c-{chat.now_ms()}", "max_tokens": 12, "temperature": 1.0, "seed": 3}
+        messages: list[dict[str, str]] = []
+        for question in ("hello", "and then", "why"):
+            messages.append({"role": "user", "content": question})
+            kept = await chat.ask({**options, "continues": True, "messages": messages[-1:]}).result
+            whole = await chat.ask({**options, "messages": messages}).result
+            assert (kept["text"], kept["prompt_tokens"]) == (whole["text"], whole["prompt_tokens"])
+            assert kept["history_messages"] == len(messages) - 1
+            messages.append({"role": "assistant", "content": kept["text"]})
+
+    run(servers, work)
+
+
 async def _cancelled(chat: ChatClient, number: int) -> dict[str, Any]:
     asking = chat.ask(conversation(number, 2_000))
     async for token in asking:

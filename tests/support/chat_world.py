@@ -11,6 +11,7 @@ from inference_workers.chat_service.cancels import Cancels
 from inference_workers.chat_service.chat_answer import Served
 from inference_workers.chat_service.chat_judge import Judge
 from inference_workers.chat_service.chat_step import ChatStep
+from inference_workers.chat_service.history import History
 from inference_workers.chat_service.takeover import Begun, fold
 from schemas import avro
 from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS
@@ -64,6 +65,7 @@ class ChatWorld:
             metrics,
             span_records,
             max_tokens=256,
+            history=History(lambda: MemoryBroadcast(self.broker, CHAT_RESULTS.name), self.ids, metrics, most_characters=200),
             judge=judge,
             judge_every_tokens=4,
         )
@@ -92,13 +94,14 @@ class ChatWorld:
 
     # --- callers --------------------------------------------------------------------------------------------------
 
-    def ask(self, request_id: str, text: str = "hello", deadline_ms: int = 0, **fields: Any) -> None:
+    def ask(self, request_id: str, text: str = "hello", deadline_ms: int = 0, key: str = "", **fields: Any) -> None:
         fields = {"messages": (ChatMessage(role="user", content=text),), "max_tokens": 12, **fields}
         headers = [(h.CE_ID, request_id.encode())]
         if deadline_ms:
             headers.append((h.DEADLINE_MS, str(deadline_ms).encode()))
         value = Encoder.of(CHAT_REQUESTS, self.ids).encode_one(ChatRequest(**fields))
-        self.plain.produce(OutRecords(CHAT_REQUESTS.name, [request_id.encode()], [value], [headers]))
+        key = key or fields.get("conversation_id") or request_id
+        self.plain.produce(OutRecords(CHAT_REQUESTS.name, [key.encode()], [value], [headers]))
 
     def cancel(self, request_id: str, action: str = "cancel") -> None:
         value = Encoder.of(CHAT_CONTROLS, self.ids).encode_one(ChatControl(request_id=request_id, action=action))
