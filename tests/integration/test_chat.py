@@ -124,17 +124,20 @@ def test_cancel_busy_and_deadline_are_answered(servers: Servers, workers: ChatWo
     run(servers, work)
 
 
-def test_a_conversation_is_kept_by_the_service(servers: Servers, workers: ChatWorkers) -> None:
+def test_a_conversation_is_kept_by_the_service_also_by_another_worker(servers: Servers, workers: ChatWorkers) -> None:
     async def work(chat: ChatClient) -> None:
-        options = {"conversation_id": f"c-{chat.now_ms()}", "max_tokens": 12, "temperature": 1.0, "seed": 3}
-        messages: list[dict[str, str]] = []
-        for question in ("hello", "and then", "why"):
-            messages.append({"role": "user", "content": question})
-            kept = await chat.ask({**options, "continues": True, "messages": messages[-1:]}).result
-            whole = await chat.ask({**options, "messages": messages}).result
-            assert (kept["text"], kept["prompt_tokens"]) == (whole["text"], whole["prompt_tokens"])
-            assert kept["history_messages"] == len(messages) - 1
-            messages.append({"role": "assistant", "content": kept["text"]})
+        options = {"conversation_id": f"c-{chat.now_ms()}", "continues": True, "max_tokens": 12, "temperature": 1.0, "seed": 3}
+        before = 0
+        for number, question in enumerate(("hello", "and then", "why")):
+            if number == 2:
+                for worker in workers.alive:
+                    worker.signal(signal.SIGKILL)
+                workers.start()
+            asked = {**options, "messages": [{"role": "user", "content": question}]}
+            result = await chat.ask(asked, deadline_ms=120_000).result
+            assert (result["status"], result["history_messages"]) == ("ok", 2 * number)
+            assert result["prompt_tokens"] > before
+            before = result["prompt_tokens"]
 
     run(servers, work)
 
