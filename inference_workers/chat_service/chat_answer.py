@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from inference_workers.chat.engine import Finished, Token
-from inference_workers.chat.load import ChatModel
 from inference_workers.chat_service.requests import ChatInput
+from inference_workers.chat_service.serving import Served, Serving
 from schemas.generated import ChatAlternative, ChatToken, ChatTokens
 from schemas.vocabulary import FinishReason
 from streams.rows import Rows
-
-
-@dataclass(frozen=True)
-class Served:
-    """A version that answers."""
-
-    model: ChatModel
-    name: str
-    version: str
-    digest: str
-
-    def text_of(self, token: int) -> str:
-        return self.model.template.text([token])
-
 
 MOST_IN_A_RECORD = 256  # tokens; with 20 alternatives each they are far from the limit of a record
 
@@ -43,14 +29,15 @@ class Review:
 
 @dataclass(slots=True)
 class Answer:
-    """rows: the request, and repeats of it that came meanwhile. key: the engine's name for it. sequence: the position of the next token.
+    """rows: the request, and repeats of it that came meanwhile. fields: of the request. serving: the version that answers. key: the engine's name for it. sequence: the position of the next token.
     first_ms: when the first token was made, also by an earlier owner; 0 before. emitted: tokens that an
     earlier owner made. text: of all tokens on the topic. resumed: whether one began it. ended: what the engine said at its end.
     review: what moderation says of it."""
 
     rows: Rows
+    fields: Mapping[str, object]
     input: ChatInput
-    served: Served
+    serving: Serving
     key: str
     attempt: int
     started_ms: int
@@ -62,6 +49,10 @@ class Answer:
     ended: Finished | None = None
     review: Review = field(default_factory=Review)
     waiting: list[Token] = field(default_factory=list)  # made, and not on the topic yet
+
+    @property
+    def served(self) -> Served:
+        return self.serving.served
 
     @property
     def request_id(self) -> str:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from inference_workers.chat.load import load as load_model
 from inference_workers.chat.settings import EngineSettings
 from inference_workers.chat_service.cancels import Cancels
-from inference_workers.chat_service.chat_answer import Served
 from inference_workers.chat_service.chat_judge import Moderation
 from inference_workers.chat_service.chat_step import ChatStep
+from inference_workers.chat_service.chat_versions import AnnouncedVersions
 from inference_workers.chat_service.history import History
 from inference_workers.chat_service.settings import ChatSettings
 from inference_workers.chat_service.takeover import KafkaLog
-from inference_workers.models.addresses import open_source
-from inference_workers.models.folder import ModelFolder
 from inference_workers.settings import WorkerSettings
 from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_RESULTS
+from schemas.topics import MODEL_UPDATES
 from streams.clock import Clock
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
@@ -39,10 +37,18 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
     engine = load(EngineSettings, os.environ, CHAT.group)
 
     def build(given: Surroundings) -> Step:
-        folder = open_source(chat.chat_model)
-        model = load_model(folder.path, engine, given.clock)
+        versions = AnnouncedVersions(
+            KafkaBroadcast(given.address, MODEL_UPDATES.name, given.clock),
+            given.registry,
+            given.clock,
+            given.worker,
+            given.metrics,
+            given.side.produce,
+            lambda folder: load_model(folder.path, engine, given.clock),
+            chat.chat_model,
+        )
         return ChatStep(
-            Served(model, _name(folder), folder.version, folder.digest),
+            versions,
             KafkaLog(given.address, given.registry, given.side, given.clock, given.metrics, chat.max_answer_tokens),
             Cancels(_controls(given.address, given.clock), given.registry, given.clock, given.metrics),
             given.registry,
@@ -70,11 +76,6 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
         limits=settings.limits(Delivery.AT_LEAST_ONCE),
         failpoint=failpoint,
     )
-
-
-def _name(folder: ModelFolder) -> str:
-    """A local checkpoint is named after its folder: callers have no use for the path."""
-    return Path(folder.name).name if Path(folder.name).is_absolute() else folder.name
 
 
 def _results(address: KafkaAddress, clock: Clock, hours: float) -> KafkaBroadcast:

@@ -13,15 +13,17 @@ from typing import Any
 from inference_workers.chat.conversation import Message
 from inference_workers.chat.engine import Finished, Full, Token
 from inference_workers.chat_service.cancels import Cancels
-from inference_workers.chat_service.chat_answer import MOST_IN_A_RECORD, Answer, Served
+from inference_workers.chat_service.chat_answer import MOST_IN_A_RECORD, Answer
 from inference_workers.chat_service.chat_judge import Judge, Judged
 from inference_workers.chat_service.chat_records import ChatRecords, last
 from inference_workers.chat_service.chat_review import Reviews
-from inference_workers.chat_service.engine_thread import EngineThread, Refused
+from inference_workers.chat_service.chat_versions import ChatVersions
+from inference_workers.chat_service.engine_thread import Refused
 from inference_workers.chat_service.figures import Figures
 from inference_workers.chat_service.history import History
 from inference_workers.chat_service.prefix import WITHOUT_TEXT, foreign
-from inference_workers.chat_service.requests import parsed
+from inference_workers.chat_service.requests import ChatInput, parsed
+from inference_workers.chat_service.serving import Engines, Serving
 from inference_workers.chat_service.takeover import Begun, Log
 from schemas.chat_topics import CHAT_REQUESTS, CHAT_TOKENS
 from schemas.codec import Decoder, SchemaIds
@@ -48,7 +50,7 @@ class ChatStep(Step):
 
     def __init__(
         self,
-        served: Served,
+        versions: ChatVersions,
         log: Log,
         cancels: Cancels,
         registry: SchemaIds,
@@ -61,12 +63,12 @@ class ChatStep(Step):
         judge: Judge | None = None,
         judge_every_tokens: int = 32,
     ) -> None:
-        self._served, self._log, self._cancels, self._clock, self._history = served, log, cancels, clock, history
+        self._versions, self._log, self._cancels, self._clock, self._history = versions, log, cancels, clock, history
         self._span_records, self._max_tokens = span_records, max_tokens
         self._reviews = Reviews(judge, judge_every_tokens)
         self._decoder = Decoder.of(CHAT_REQUESTS, registry, MAX_VALUES)
         self._records = ChatRecords(registry, worker)
-        self._thread = EngineThread(served.model.engine, clock)
+        self._engines = Engines(versions.current, clock)
         self._figures = Figures(metrics, clock)
         self._answers: dict[str, Answer] = {}  # by the engine's key
         self._keys: dict[str, str] = {}  # of the answers under way, by request id
@@ -97,8 +99,8 @@ class ChatStep(Step):
 
     def forget(self, places: Iterable[Place]) -> None:
         """Rows of the remaining partitions are read again too: all answers end here, and go on from their tokens on the topic."""
-        for key in self._answers:
-            self._thread.cancel(key)
+        for answer in self._answers.values():
+            answer.serving.thread.cancel(answer.key)
         self._answers, self._keys, self._for_log, self._for_room, self._done, self._taken = {}, {}, [], [], [], {}
         for place in places:
             self._before.pop(place, None)
@@ -134,24 +136,30 @@ class ChatStep(Step):
         self._publish([answer.begun() for answer in fresh])
         for answer in fresh:
             self._start(answer)
+        if acks := self._versions.acknowledged(batch):
+            self._done.append(Emit(Rows.empty(), acks))
 
     def _answer_of(self, row: Rows, fields: Mapping[str, object]) -> Answer:
-        model = self._served.model
-        (_, partition), offset, key_is = row.places[0], row.offsets[0], row.keys[0]
+        serving = self._engines.newest
+        wanted = self._input(row, fields, serving)
+        self._numbered += 1
+        key = f"{row.request_ids[0]}#{self._numbered}"  # an id may come again while the engine ends its earlier generation
+        answer = Answer(row, fields, wanted, serving, key, self.attempt, self._clock.now_ms())
+        self._answers[key], self._keys[answer.request_id] = answer, key
+        return answer
+
+    def _input(self, row: Rows, fields: Mapping[str, object], serving: Serving) -> ChatInput:
+        (_, partition), offset, key = row.places[0], row.offsets[0], row.keys[0]
 
         def earlier(conversation_id: str) -> list[Message]:
-            if key_is != conversation_id.encode():
+            if key != conversation_id.encode():
                 raise InvalidRequest(
                     "the key of a request that continues must be its conversation_id: it keeps the turns in order"
                 )
             return self._history.before(conversation_id, partition, offset)
 
-        wanted = parsed(fields, row.request_ids[0], model.template, model.context_tokens, self._max_tokens, earlier)
-        self._numbered += 1
-        key = f"{row.request_ids[0]}#{self._numbered}"  # an id may come again while the engine ends its earlier generation
-        answer = Answer(row, wanted, self._served, key, self.attempt, self._clock.now_ms())
-        self._answers[key], self._keys[answer.request_id] = answer, key
-        return answer
+        model = serving.served.model
+        return parsed(fields, row.request_ids[0], model.template, model.context_tokens, self._max_tokens, earlier)
 
     def _talks_already(self, answer: Answer) -> bool:
         """Whether an earlier message of its conversation is not answered yet: then this one is refused, since it would not know it."""
@@ -168,17 +176,23 @@ class ChatStep(Step):
         marks = self._records.tokens([answer.begun() for answer in answers])
         begun = self._log.begun(marks, min(answer.rows.timestamps_ms[0] for answer in answers))
         for answer in answers:
-            self._continue(answer, begun.get(answer.request_id, Begun()))
+            try:
+                self._continue(answer, begun.get(answer.request_id, Begun()))
+            except Exception as error:  # whatever it is, it is this request's
+                self._fail(answer, _of_record(error))
 
     def _continue(self, answer: Answer, begun: Begun) -> None:
-        stream, end, served = begun.stream, begun.stream.end, answer.served
+        stream, end = begun.stream, begun.stream.end
         if end is not None and stream.reason in WITHOUT_TEXT and not begun.tokens:
             return self._end_again(answer, stream.reason, end)
         version = stream.begun.get("version")
-        if begun.tokens and version != served.version:
-            words = f"version {version} began this answer, and {served.version} runs now: ask again"
-            return self._fail(answer, InvalidRequest(words))
-        if why := foreign(begun, served.model, answer.input.sampling.stop, answer.input.sampling.max_tokens):
+        if begun.tokens and version != answer.served.version:
+            old = self._engines.of(version)
+            if old is None:
+                words = f"version {version} began this answer, and {answer.served.version} runs now: ask again"
+                return self._fail(answer, InvalidRequest(words))
+            answer.serving, answer.input = old, self._input(answer.rows, answer.fields, old)
+        if why := foreign(begun, answer.served.model, answer.input.sampling.stop, answer.input.sampling.max_tokens):
             answer.attempt = max(answer.attempt, stream.attempt)
             words = (
                 f"the tokens of this answer on {CHAT_TOKENS.name} were not written by a worker: {why}. Ask again under another id"
@@ -215,7 +229,9 @@ class ChatStep(Step):
             self._end(answer, answer.cancelled())
         elif not self._reviews.asks_first(answer):
             rows = answer.rows
-            self._thread.add(answer.input.generation(answer.key, answer.emitted, rows.priorities[0], rows.deadlines_ms[0]))
+            answer.serving.thread.add(
+                answer.input.generation(answer.key, answer.emitted, rows.priorities[0], rows.deadlines_ms[0])
+            )
 
     # --- answers end ----------------------------------------------------------------------------------------------
 
@@ -223,7 +239,7 @@ class ChatStep(Step):
         if self._for_log and (wait_s > 0 or len(self._for_log) >= TAKEN_OVER_AT_ONCE):
             self._take_over()  # the loop has no more to submit: their topic is read once for all of them
         touched: dict[str, Answer] = {}
-        for event in self._thread.events(0.0 if self._done or not self._answers else wait_s):
+        for event in self._engines.events(0.0 if self._done or not self._answers else wait_s):
             answer = self._answers.get(event.request_id)
             if answer is None:
                 continue  # forgotten meanwhile
@@ -266,7 +282,7 @@ class ChatStep(Step):
         if not answer.review.cut:
             return self._advance([answer]) if began else self._start(answer)
         if began and answer.ended is None:
-            return self._thread.cancel(answer.key)
+            return answer.serving.thread.cancel(answer.key)
         return self._end(answer, answer.ended or answer.cancelled())
 
     def _refused(self, answer: Answer, refused: Refused) -> None:
@@ -291,7 +307,7 @@ class ChatStep(Step):
         now_ms = self._clock.now_ms()
         if answer.waiting:
             self._figures.made(answer, now_ms)
-        records = self._records.ended(answer, ended, now_ms, self._thread.figures.running, published)
+        records = self._records.ended(answer, ended, now_ms, answer.serving.thread.figures.running, published)
         self._history.note(answer, answer.usage(ended)["finish_reason"])
         self._done.append(Emit(answer.rows, records))
         return self._try_again()
@@ -341,26 +357,30 @@ class ChatStep(Step):
         return False
 
     def working_since_s(self) -> float | None:
-        return self._thread.working_since_s
+        return self._engines.working_since_s()
 
     def tick(self) -> None:
+        self._versions.follow()
+        if self._engines.follow(self._versions.current, (answer.serving for answer in self._answers.values())):
+            self._figures.begin_again()
         self._cancels.follow(self._cancel)
-        self._figures.tick(self._thread.figures)
+        self._figures.tick(self._engines.newest.thread.figures)
         for judged in self._reviews.judged():
             self._judged(judged)
 
     def _cancel(self, request_id: str) -> None:
         key = self._keys.get(request_id)
         if key is not None:
-            self._thread.cancel(key)
+            self._answers[key].serving.thread.cancel(key)
             self._try_again()  # it may be one that waits for room
 
     def report(self) -> Report:
-        served = self._served
-        return Report(versions={served.name: served.version}, digests={served.name: served.digest})
+        served = self._engines.newest.served
+        return Report({served.name: served.version}, {served.name: served.digest}, self._versions.notes)
 
     def close(self) -> None:
-        self._thread.close()
+        self._engines.close()
+        self._versions.close()
         self._cancels.close()
         self._reviews.close()
         self._history.close()

@@ -37,6 +37,10 @@ class Figures:
             self._metrics.add(name, total - self._counted[name])
             self._counted[name] = total
 
+    def begin_again(self) -> None:
+        """Another engine counts from 0."""
+        self._counted = dict.fromkeys(COUNTS, 0)
+
     def made(self, answer: Answer, now_ms: int) -> None:
         """Called before tokens of an answer are written: its first ones count for the time to the first token."""
         if not answer.first_ms:

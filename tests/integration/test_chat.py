@@ -21,9 +21,10 @@ from infra.settings import ROOT
 from streams import local_http
 from streams.chat_client import ChatClient, connect_chat
 from streams.schema_registry import Registry
-from tests.chaos.chat_workers import ChatWorkers
+from tests.chaos.chat_workers import CONTEXT_TOKENS, ChatWorkers
 from tests.conftest import Servers
 from tests.support.chat_callers import Read, conversation, converse, result_counts
+from tests.support.tiny_llama import tiny_llama
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.real
@@ -138,6 +139,34 @@ def test_a_conversation_is_kept_by_the_service_also_by_another_worker(servers: S
             assert (result["status"], result["history_messages"]) == ("ok", 2 * number)
             assert result["prompt_tokens"] > before
             before = result["prompt_tokens"]
+
+    run(servers, work)
+
+
+def test_a_version_is_promoted_while_answers_are_made(servers: Servers, workers: ChatWorkers) -> None:
+    folder = tiny_llama(servers.folder / "promoted", max_position_embeddings=CONTEXT_TOKENS, note="another version")
+
+    async def work(chat: ChatClient) -> None:
+        begun = chat.ask(conversation(1, 400), deadline_ms=120_000)
+        async for token in begun:
+            if token.sequence == 3:
+                break
+        old = begun.streams.stream(begun.request_id).state.begun["version"]
+        words = ["promote", "chat", f"file:{folder}", "--reason", "a test"]
+        env = {"MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "training_triggers", *words]
+        done = await asyncio.to_thread(
+            subprocess.run, command, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        for _ in range(100):
+            result = await chat.ask(conversation(2, 4), deadline_ms=120_000).result
+            if result["models"][0]["version"] != old:
+                break
+            await asyncio.sleep(0.5)
+        assert (result["status"], result["models"][0]["name"]) == ("ok", "promoted")
+        first = await begun.result
+        assert (first["status"], first["models"][0]["version"]) == ("ok", old)
 
     run(servers, work)
 

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 
 from inference_workers.chat_service.cancels import Cancels
-from inference_workers.chat_service.chat_answer import Served
 from inference_workers.chat_service.chat_judge import Judge
 from inference_workers.chat_service.chat_step import ChatStep
+from inference_workers.chat_service.chat_versions import ChatVersions, OneVersion
+from inference_workers.chat_service.engine_thread import EngineThread
 from inference_workers.chat_service.history import History
+from inference_workers.chat_service.serving import Served, Serving
 from inference_workers.chat_service.takeover import Begun, fold
 from schemas import avro
 from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS
@@ -51,12 +53,18 @@ class ChatWorld:
     # --- the worker -----------------------------------------------------------------------------------------------
 
     def loop(
-        self, engine: ScriptedEngine, slot: int = 0, version: str = "1", span_records: int = 50, judge: Judge | None = None
+        self,
+        engine: ScriptedEngine,
+        slot: int = 0,
+        version: str = "1",
+        span_records: int = 50,
+        judge: Judge | None = None,
+        versions: ChatVersions | None = None,
     ) -> Loop:
         metrics = Metrics()
         controls = MemoryBroadcast(self.broker, CHAT_CONTROLS.name)
         step = ChatStep(
-            Served(scripted_model(engine), "scripted", version, "d" * 64),
+            versions or OneVersion(self.serving(engine, version)),
             self,
             Cancels(controls, self.ids, self.clock, metrics),
             self.ids,
@@ -83,6 +91,9 @@ class ChatWorld:
         )
         made.source.subscribe((CHAT_REQUESTS.name,), made.assignment)
         return made
+
+    def serving(self, engine: ScriptedEngine, version: str) -> Serving:
+        return Serving(Served(scripted_model(engine), "scripted", version, "d" * 64), EngineThread(engine, self.clock))
 
     def ends(self, places: Collection[Place]) -> Mapping[Place, int]:
         return {place: len(self.broker.logs[place]) for place in places}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from inference_workers.models.addresses import ModelAddress, Scheme, open_for
 from inference_workers.models.folder import ModelFolder, open_folder
-from inference_workers.models.unshipped import UNSHIPPED
+from inference_workers.models.unshipped import CHAT_MODEL, UNSHIPPED
 from schemas.catalogue import declaration
 from schemas.codec import SchemaIds
 from schemas.errors import BadSettings, ModelRefused
@@ -131,6 +131,10 @@ def challenge(
     source: None ends that arm. A person promotes or ends it. Raises BadSettings."""
     if arm not in (Arm.CANARY, Arm.SHADOW):
         raise BadSettings(f"invalid arm {arm!r}: use canary or shadow")
+    if name == CHAT_MODEL:
+        raise BadSettings(
+            "chat has a live version only: promote a version, or start other workers with another MILLRACE_CHAT_MODEL"
+        )
     if source is not None and not 0 < share <= 1:
         raise BadSettings(f"share must be greater than 0 and at most 1, not {share}")
 
@@ -203,6 +207,10 @@ def before(name: str, written: Sequence[ModelUpdate]) -> Source:
 def shipped(name: str) -> Source:
     """The version with which a model starts: the shipped one, or the one in its task's declaration. Raises ModelRefused if it has
     none."""
+    if name == CHAT_MODEL:
+        raise ModelRefused(
+            "no version of chat is shipped: promote one; workers start with MILLRACE_CHAT_MODEL, which is not on the topic"
+        )
     if name in UNSHIPPED:
         raise ModelRefused(
             f"no version of {name} is shipped: promote another one, or start the workers with MILLRACE_MODELS={name}=off"
