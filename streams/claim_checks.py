@@ -18,9 +18,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from schemas.errors import BadSettings, MediaRefused, RetryLater
-from streams.backoff import Backoff
 from streams.buckets import CALL_LIMIT_S, s3, store_errors
-from streams.clock import Clock, SystemClock
+from streams.clock import Backoff, Clock, SystemClock
 
 INLINE_BYTES = 512 * 1024  # a file of at most this size is sent inside its record
 # Temporary errors: a file system is unreachable, or the process has no more handles. Any other error is a fault of the reference.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+SHORTEST_BACKOFF_S = 1.0
 
 
 class Clock(Protocol):
@@ -55,3 +56,22 @@ class ManualClock:
     def sleep(self, seconds: float) -> None:
         self._now_ms += seconds * 1000
         self._monotonic_s += seconds
+
+
+class Backoff:
+    """A server that did not answer is not asked again for as long as the failed call took, at least SHORTEST_BACKOFF_S. So a caller
+    with many queries waits for only one of them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until = (float("-inf"), "")  # one value, because callers on several threads may begin a pause
+
+    def cause(self) -> str:
+        """Why the server is not asked now; empty if it may be asked."""
+        until_s, cause = self._until
+        return cause if self._clock.monotonic_s() < until_s else ""
+
+    def begin(self, call_began_s: float, cause: str) -> None:
+        """A call that began at `call_began_s` of the monotonic clock failed. cause: not empty."""
+        now_s = self._clock.monotonic_s()
+        self._until = now_s + max(SHORTEST_BACKOFF_S, now_s - call_began_s), cause

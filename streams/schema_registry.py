@@ -14,8 +14,7 @@ from typing import Any
 
 from schemas.errors import BrokerUnavailable, RetryLater, SchemaRefused, UndecodableRecord
 from streams import local_http
-from streams.backoff import Backoff
-from streams.clock import Clock, SystemClock
+from streams.clock import Backoff, Clock, SystemClock
 
 _JSON = "application/vnd.schemaregistry.v1+json"
 _NOT_FOUND = (404,)
