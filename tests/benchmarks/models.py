@@ -3,7 +3,8 @@
 Fetched models: MiniLM (embedding), EfficientNet-Lite0 (pictures), PP-OCRv4 (text in pictures). The others have the size of a small
 real model and random weights: what is compared is the way to the model, not what it answers.
 
-Then the word error rates of the shipped transcription (`speech.py`).
+Then what fetched models make of pictures, beside the code of their own packages (`pictures.py`), and the word error rates of the
+shipped transcription (`speech.py`).
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from infra.settings import ROOT, StackSettings
 from schemas import catalogue
 from schemas.declared.declarations import Declaration, text_of
 from schemas.declared.task_kinds import TaskKind
+from schemas.errors import MillraceError
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.config import KafkaAddress
 from streams.process.arguments import real, whole
 from streams.process.settings import load
 from streams.schema_registry import Registry
-from tests.benchmarks import speech
+from tests.benchmarks import pictures, speech
 from tests.benchmarks.tasks import bench
 from tests.benchmarks.worker import report, say, servers
 
@@ -48,6 +50,8 @@ COUNT = {
     TaskKind.TABULAR: 20_000,
 }
 SPEECH = "speech"
+PHOTOGRAPHS, DRAWN_TEXT = "photographs", "drawn-text"
+COMPARED = {PHOTOGRAPHS: TaskKind.IMAGE_CLASSIFICATION, DRAWN_TEXT: TaskKind.OCR}
 SIZE: dict[str, Any] = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
 
 
@@ -88,15 +92,28 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=whole(), default=3)
     parser.add_argument("--seconds", type=real(above=True), default=5.0)
-    parser.add_argument("--only", choices=[*(str(kind) for kind in TaskKind), SPEECH])
+    parser.add_argument("--only", choices=[*(str(kind) for kind in TaskKind), PHOTOGRAPHS, DRAWN_TEXT, SPEECH])
     chosen = parser.parse_args()
     kinds = [kind for kind in TaskKind if chosen.only in (None, str(kind))]
-    fetch([FETCHED[kind] for kind in kinds if kind in FETCHED])
-    load_before = os.getloadavg()[0]
+    wanted = [FETCHED[kind] for kind in kinds if kind in FETCHED]
+    wanted += [FETCHED[kind] for part, kind in COMPARED.items() if chosen.only == part]
+    fetch(wanted)
+    load_before, settings, left_out = os.getloadavg()[0], load(StackSettings, os.environ), list[str]()
     figures = through_topics(kinds, chosen.rounds, chosen.seconds, load_before) if kinds else []
+    for part, measure in ((PHOTOGRAPHS, pictures.photographs), (DRAWN_TEXT, pictures.drawn_text)):
+        if chosen.only in (None, part):
+            try:
+                figures += measure(settings)
+            except MillraceError as error:
+                left_out.append(f"{part}: {error}")
     if chosen.only in (None, SPEECH):
-        figures += speech.figures(Path(load(StackSettings, os.environ).data))
+        try:
+            figures += speech.figures(Path(settings.data), left_out)
+        except MillraceError as error:
+            left_out.append(f"{SPEECH}: {error}")
     report("models", figures, load_before, chosen.json)
+    if left_out:
+        raise SystemExit("\n".join(f"not measured: {cause}" for cause in left_out))
 
 
 def through_topics(kinds: list[TaskKind], rounds: int, seconds: float, load_before: float) -> list[dict[str, Any]]:

@@ -52,7 +52,8 @@ RETRIEVAL, UTF8 = 1, 1  # espeak_Initialize's output, espeak_Synth's flag
 SYNTHESIS_LIMIT_S = 120.0
 
 
-def figures(data: Path) -> list[dict[str, Any]]:
+def figures(data: Path, left_out: list[str]) -> list[dict[str, Any]]:
+    """left_out: gets what could not be measured, and why."""
     model = transcriber(open_source(f"shipped:{NAME}"))
     try:
         clips = load(data)
@@ -70,7 +71,7 @@ def figures(data: Path) -> list[dict[str, Any]]:
             try:
                 synthetic = espeak(Path(folder), model.rate_hz)
             except (MillraceError, OSError, subprocess.SubprocessError) as error:
-                say(f"espeak-ng's voices are left out: {error}")
+                left_out.append(f"espeak-ng's voices: {error}")
                 return found
         everybody = [one for spoken in synthetic.values() for one in spoken]
         found.append(rate("espeak-ng", model, everybody, f"{len(VOICES)} English voices, one to six digits spoken fluently"))

@@ -153,6 +153,16 @@ def test_the_last_vector_of_a_key_counts_in_the_index_and_behind_it(tmp_path: Pa
     np.testing.assert_allclose([near.cosine for near in search(tmp_path, 2_001, 1).near], [1.0], atol=1e-5)
 
 
+def test_of_a_key_that_comes_twice_in_a_file_the_last_vector_is_in_the_index(tmp_path: Path) -> None:
+    made = step(tmp_path)
+    made.submit(rows(0, [b"a", b"a", b"b"], [value(vector(1)), value(vector(2)), value(vector(3))]))
+    made.completed(0)
+    assert refresh(tmp_path, SPACE, force=True) == 2
+    for key, number in (("a", 2), ("b", 3)):
+        (first, *_) = search(tmp_path, number).near
+        assert (first.key, round(first.cosine, 4)) == (key, 1.0)
+
+
 def test_vectors_of_another_version_are_never_found(tmp_path: Path) -> None:
     write(tmp_path, 0, {"a": 1, "b": 2})
     write(tmp_path, 2, {"a": 3}, space=SECOND)
