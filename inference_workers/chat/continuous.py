@@ -20,11 +20,12 @@ from inference_workers.chat.llama import StepRows
 from inference_workers.chat.scheduler import Scheduler, Share
 from inference_workers.chat.sequence import Sequence
 from inference_workers.chat.settings import EngineSettings
-from inference_workers.chat.token_choice import choose
+from inference_workers.chat.token_choice import choose, logprob_of
 from schemas.errors import InvalidRequest, RecordError
 from streams.clock import Clock
 
 RATE_STEPS = 0.05  # weight of the newest step in the mean time of a step
+LOGPROB_EVERY = 8  # tokens: enough for a mean, and an eighth of its cost
 FIRST_STEP_S = 0.1  # assumed until a step was measured
 
 
@@ -195,6 +196,8 @@ class ContinuousEngine:
         allowed = sequence.constraint.allowed() if sequence.constraint is not None else None
         choice = choose(logits, allowed, sampling, position)
         ends = choice.token in self._ends
+        if position % LOGPROB_EVERY == 0:
+            sequence.logprobs.append(logprob_of(logits, choice.token))
         if sequence.constraint is not None:
             sequence.constraint.add(choice.token)
         sequence.tokens.append(choice.token)

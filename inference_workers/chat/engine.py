@@ -10,6 +10,7 @@ An engine is driven by one thread: `add` and `cancel` between steps, `step` whil
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -103,7 +104,8 @@ class Token:
 class Finished:
     """The end of an answer, once per generation. text: the whole answer, with what `emitted` says. completion_tokens counts
     `emitted` too, and the token that ends the model's turn. cached_tokens: tokens of the prompt that the prefix cache held.
-    message: the cause, where reason is "failed" or "expired"; else "".
+    message: the cause, where reason is "failed" or "expired"; else "". mean_logprob: of every eighth token that was made here, from the
+    first on; NaN if there is none.
     """
 
     request_id: str
@@ -115,6 +117,7 @@ class Finished:
     time_to_first_token_ms: float = 0.0
     ms_per_token: float = 0.0
     message: str = ""
+    mean_logprob: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from inference_workers.chat.answer_text import AnswerText
@@ -13,7 +14,7 @@ from inference_workers.chat.engine import Finished, Generation, Reason
 @dataclass(eq=False)
 class Sequence:
     """tokens: prompt and answer. computed: how many of them have keys and values in blocks. keys: of the full blocks of tokens.
-    resumed: how many tokens of the answer came with the request."""
+    resumed: how many tokens of the answer came with the request. logprobs: of some of the tokens, see `Finished`."""
 
     generation: Generation
     arrival: int
@@ -28,6 +29,7 @@ class Sequence:
     cached: int = 0
     first_s: float | None = None
     last_s: float = 0.0
+    logprobs: list[float] = field(default_factory=list)
 
     @property
     def order(self) -> tuple[int, int]:
@@ -62,4 +64,5 @@ class Sequence:
             time_to_first_token_ms=(self.first_s - self.added_s) * 1000 if self.first_s is not None else 0.0,
             ms_per_token=between_s * 1000 / (made - 1) if made > 1 else 0.0,
             message=message,
+            mean_logprob=sum(self.logprobs) / len(self.logprobs) if self.logprobs else math.nan,
         )

@@ -46,6 +46,12 @@ def choose(logits: Floats, allowed: npt.NDArray[np.bool_] | None, sampling: Samp
     return Choice(token, float(logprobs[token]), tuple((int(one), float(logprobs[one])) for one in best))
 
 
+def logprob_of(logits: Floats, token: int) -> float:
+    """The natural logarithm of a token's probability. logits: float32 (vocabulary,), as the model gave them."""
+    most = logits.max()
+    return float(logits[token] - most - np.log(np.exp(logits - most).sum()))
+
+
 def _log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
     shifted = logits.astype(np.float64) - float(logits.max())
     return shifted - float(np.log(np.exp(shifted).sum()))

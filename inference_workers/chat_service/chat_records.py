@@ -10,15 +10,18 @@ import numpy as np
 
 from inference_workers.chat.engine import Finished
 from inference_workers.chat_service.chat_answer import MOST_IN_A_RECORD, Answer
+from inference_workers.models.unshipped import CHAT_MODEL
 from inference_workers.result_records import origin_columns, with_replies
-from schemas.chat_topics import CHAT_RESULTS, CHAT_TOKENS
+from schemas.chat_topics import CHAT, CHAT_RESULTS, CHAT_TOKENS
 from schemas.codec import Encoder, SchemaIds
 from schemas.encoding import Constant, Input
 from schemas.generated import ChatToken, ChatTokens
-from schemas.vocabulary import Arm
+from schemas.topics import PREDICTION_LOG
+from schemas.vocabulary import Arm, FinishReason
 from streams import headers as h
 from streams.rows import OutRecords, Rows
 
+REASONS = [reason for reason in FinishReason if reason not in (FinishReason.FAILED, FinishReason.BUSY)]  # of answers with a text
 TOKEN_FIELDS = [field.name for field in fields(ChatTokens)]
 
 
@@ -28,6 +31,7 @@ class ChatRecords:
     def __init__(self, registry: SchemaIds, worker: str) -> None:
         self._worker = worker
         self._results, self._tokens = Encoder.of(CHAT_RESULTS, registry), Encoder.of(CHAT_TOKENS, registry)
+        self._log = Encoder.of(PREDICTION_LOG, registry)
 
     def tokens(self, records: Sequence[ChatTokens]) -> OutRecords:
         """Keyed by request, which chooses the partition: all parts of an answer are in one, in order."""
@@ -52,6 +56,7 @@ class ChatRecords:
         record, served, cut = answer.tokens(now_ms) if answer.waiting else answer.begun(), answer.served, answer.review.cut
         if not published:
             records.append(self.tokens([last(record, cut or None, "flagged" if cut else None, **answer.usage(ended))]))
+            records.append(self.log(answer, ended, now_ms))
         expired = ended.reason == "expired" and not cut
         compute_ms = float(now_ms - answer.started_ms)
         use = {"name": served.name, "version": served.version, "arm": Arm.LIVE.value, "compute_ms": compute_ms}
@@ -71,6 +76,42 @@ class ChatRecords:
             history_messages=answer.input.history_messages,
             **answer.usage(ended),
         )
+
+    def log(self, answer: Answer, ended: Finished, now_ms: int) -> OutRecords:
+        """The answer in the prediction log: how it ended as outputs, one column for each reason, and its measures as signals."""
+        usage, served = answer.usage(ended), answer.served
+        outputs = np.array([[usage["finish_reason"] == reason for reason in REASONS]], "<f4")
+        signals = {
+            "prompt_tokens": usage["prompt_tokens"],
+            "completion_tokens": usage["completion_tokens"],
+            "truncated_messages": usage["truncated_messages"],
+            "characters": len(answer.text),
+            "mean_logprob": ended.mean_logprob,
+        }
+        columns: dict[str, Input] = {
+            name: Constant(value)
+            for name, value in {
+                "worker": self._worker,
+                "task": CHAT.group,
+                "model": CHAT_MODEL,
+                "version": served.version,
+                "digest": served.digest,
+                "arm": Arm.LIVE.value,
+                "started_ms": answer.started_ms,
+                "compute_ms": float(now_ms - answer.started_ms),
+                "request_ids": [answer.request_id],
+                "origin_topic": CHAT.topic.name,
+                "origin_partitions": np.array([answer.rows.origins[0][1]], "<i4").tobytes(),
+                "origin_offsets": np.array([answer.rows.origins[0][2]], "<i8").tobytes(),
+                "outputs": outputs.tobytes(),
+                "outputs_dtype": outputs.dtype.str,
+                "outputs_shape": list(outputs.shape),
+                "output_names": [reason.value for reason in REASONS],
+                "signals": [{"name": name, "values": np.array([v], "<f4").tobytes()} for name, v in signals.items()],
+            }.items()
+        }
+        headers = h.cloud_event([answer.request_id], PREDICTION_LOG.record_name, self._worker)
+        return OutRecords(PREDICTION_LOG.name, [self._worker.encode()], self._log.encode(columns, 1), headers)
 
     def without_answer(
         self, rows: Rows, attempt: int, status: str, code: str, message: str, retry_after_ms: int = 0

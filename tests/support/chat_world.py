@@ -19,6 +19,7 @@ from schemas import avro
 from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS
 from schemas.codec import Encoder, read_any
 from schemas.generated import ChatControl, ChatMessage, ChatRequest
+from schemas.topics import PREDICTION_LOG
 from streams import headers as h
 from streams.clock import ManualClock
 from streams.loop.batching import Batcher, BatchLimits, CostLine
@@ -35,7 +36,7 @@ from streams.token_stream import StreamedToken, TokenStream
 from tests.support.background import AtOnce
 from tests.support.chat_engine import ScriptedEngine, scripted_model
 
-TOPICS = (CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS, CHAT_CONTROLS)
+TOPICS = (CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS, CHAT_CONTROLS, PREDICTION_LOG)
 
 
 class ChatWorld:

@@ -310,3 +310,10 @@ def test_an_urgent_long_prompt_takes_what_the_others_leave(folder: Path) -> None
     engine.step()
     engine.add(dataclasses.replace(generation(1, PROMPTS[7]), priority=5))
     assert [[event.request_id for event in engine.step()] for _ in range(8)] == [["r0"]] * 8
+
+
+def test_the_mean_logprob_is_that_of_every_eighth_token(folder: Path) -> None:
+    one = generation(0, PROMPTS[3], max_tokens=20, temperature=1.0, seed=2, logprobs=1)
+    (tokens, end) = run(chat_model(folder).engine, one)["r0"]
+    expected = [token.logprob for token in tokens[::8] if token.logprob is not None]
+    assert end.mean_logprob == pytest.approx(sum(expected) / len(expected), rel=1e-4)

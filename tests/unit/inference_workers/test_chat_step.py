@@ -10,9 +10,11 @@ from inference_workers.chat.engine import Generation, Sampling
 from inference_workers.chat_service.requests import seed_of
 from schemas.chat_topics import CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS
 from schemas.generated import ChatMessage
+from schemas.topics import PREDICTION_LOG
 from streams.token_stream import TokenStream
 from tests.support.chat_engine import END, ScriptedEngine, text_of, token_at
 from tests.support.chat_world import ChatWorld, run_until
+from training_triggers.drift.detect import of_log
 
 
 def expected(request_id: str, text: str = "hello", max_tokens: int = 12, seed: int | None = None) -> list[int]:
@@ -235,3 +237,26 @@ def test_a_long_answer_holds_back_no_more_than_the_span() -> None:
     world.cancel("r0")
     world.clock.sleep(1.0)
     run_until([loop], lambda: len(world.results()) == 30)
+
+
+def test_each_answer_is_in_the_prediction_log_once_as_drift_detectors_read_it() -> None:
+    world = ChatWorld(partitions=1)
+    loop = world.loop(ScriptedEngine())
+    world.ask("r", max_tokens=3)
+    world.ask("refused", max_tokens=0)
+    run_until([loop], lambda: len(world.results()) == 2)
+    (record,) = world.records(PREDICTION_LOG.name)
+    extracted = of_log(record)
+    assert extracted is not None
+    model, version, _, names, values = extracted
+    entry, result = dict(zip(names, values[0].tolist(), strict=True)), world.results()["r"]
+    assert (model, version, record["request_ids"]) == ("chat", "1", ["r"])
+    assert entry["completion_tokens"] == result["completion_tokens"]
+    assert entry["prompt_tokens"] == result["prompt_tokens"] and entry["characters"] == len(result["text"])
+    assert [name for name in names if name.startswith("output ") and entry[name]] == [f"output {result['finish_reason']}"]
+    assert {"said", "mean_logprob", "truncated_messages"} <= set(names)
+    loop.source.close()
+    world.broker.groups["chat"].committed.clear()
+    other = world.loop(ScriptedEngine(), slot=1)
+    run_until([other], lambda: len(world.records(CHAT_RESULTS.name)) == 4)
+    assert len(world.records(PREDICTION_LOG.name)) == 1
