@@ -135,3 +135,17 @@ def test_set_up_refuses_a_home_folder_and_one_that_cannot_be_written(tmp_path: P
         command = [sys.executable, "-P", "-m", "infra.bootstrap", str(ROOT), str(stamp), "monitor"]
         done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
         assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+
+
+def test_compiled_modules_are_kept_in_the_private_folder_and_not_beside_sources(door: Path) -> None:
+    source, env = door.parent / "infra", door.parent / ".millrace" / "env"
+    (source / "__main__.py").write_text("import infra.part\n")
+    (source / "part.py").touch()
+    stub = STUB.replace("#!/bin/sh\\n", f'#!/bin/sh\\nexec {sys.executable} \\"$@\\"\\n')
+    (source / "bootstrap.py").write_text(stub)
+    given = {"PATH": f"{door.parent / 'path'}:{os.environ['PATH']}", "HOME": os.environ["HOME"], "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([door, "status"], env=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kept = [file for file in (env / "pycache").rglob("part.*.pyc") if source.name in file.parts]
+    assert len(kept) == 1
+    assert not (source / "__pycache__").exists()
