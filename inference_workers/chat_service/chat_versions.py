@@ -7,7 +7,7 @@ versions share conversations, and a shadow would compute every answer twice and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,23 +19,21 @@ from inference_workers.chat_service.serving import Served, Serving
 from inference_workers.models.addresses import open_source
 from inference_workers.models.folder import ModelFolder
 from inference_workers.models.unshipped import CHAT_MODEL
-from inference_workers.served.announcements import AnnouncedVersion, Updates, versions_by_arm
+from inference_workers.served.announcements import AnnouncedVersion, Updates, live_version, versions_by_arm
 from inference_workers.served.model_arm import Loaded, ModelArm
-from inference_workers.served.version_loading import newest_loadable
+from inference_workers.served.served_models import FOLLOW_EVERY_S, START_LIMIT_S
+from inference_workers.served.swaps import Swaps
+from inference_workers.served.version_loading import live_arm
 from inference_workers.task import Version
 from schemas.codec import SchemaIds
-from schemas.errors import MillraceError, ModelRefused, RetryLater
-from schemas.generated import FirstOffset, ModelUpdate, SwapAck
-from schemas.topics import SWAP_ACKS
+from schemas.errors import MillraceError, ModelRefused
+from schemas.generated import ModelUpdate
 from schemas.vocabulary import Arm
 from streams.broker import Broadcast
 from streams.clock import Clock
-from streams.ids import uuid7
 from streams.metrics import Metrics
-from streams.record_writer import RecordWriter
 from streams.rows import OutRecords, Rows
 
-START_LIMIT_S, FOLLOW_EVERY_S = 30.0, 0.2
 LIVE_ONLY = "chat has a live version only: canaries and shadows of it are not loaded"
 
 Load = Callable[[ModelFolder], ChatModel]
@@ -63,23 +61,6 @@ class ChatVersions(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass
-class OneVersion:
-    """The same version for ever. Implements `ChatVersions`."""
-
-    current: Serving
-    notes: Sequence[str] = field(default_factory=tuple)
-
-    def follow(self) -> None:
-        return
-
-    def acknowledged(self, rows: Rows) -> list[OutRecords]:
-        return []
-
-    def close(self) -> None:
-        return
-
-
 class AnnouncedVersions:
     """Implements `ChatVersions`. source: the address of the version to start with, if none is announced. report: writes
     acknowledgements of refused versions. Raises ModelRefused if no version can be loaded, BrokerUnavailable if the updates cannot be
@@ -96,9 +77,8 @@ class AnnouncedVersions:
         load: Load,
         source: str,
     ) -> None:
-        self._clock, self._worker, self._metrics, self._report, self._load_model = clock, worker, metrics, report, load
-        self._acks = RecordWriter(SWAP_ACKS, registry, worker)
-        self._log = structlog.get_logger().bind(worker=worker)
+        self._clock, self._load_model = clock, load
+        self._swaps = Swaps(registry, clock, worker, metrics, report)
         self._updates = Updates(updates, registry, clock, metrics)
         self._polled_s = clock.monotonic_s()
         self._challengers = False
@@ -110,20 +90,13 @@ class AnnouncedVersions:
             try:
                 announced += self._announced(update)
             except ModelRefused as refused:  # it was refused when it came, so it never took effect
-                self._log.warning("an update of chat is invalid", cause=str(refused))
-        loaded, failed = newest_loadable(announced, self._load)
-        if loaded is None:
-            folder = open_source(source)
-            configured = AnnouncedVersion(CHAT_MODEL, Arm.LIVE, folder.version, source, folder.digest, "configured at the start")
-            loaded = replace(self._load(configured), is_swap=False)
-        arm = ModelArm(CHAT_MODEL, Arm.LIVE, self._load, self._clock, loaded)
-        if failed:
-            newest, error = failed[0]
-            arm.want(newest)
-            if not isinstance(error, RetryLater):
-                arm.refuse(newest, error)
-                self._refuse(newest, error)
-        return arm
+                structlog.get_logger().warning("an update of chat is invalid", cause=str(refused))
+        return live_arm(CHAT_MODEL, announced, self._load, lambda: self._configured(source), self._clock, self._swaps)
+
+    def _configured(self, source: str) -> Loaded:
+        folder = open_source(source)
+        version = AnnouncedVersion(CHAT_MODEL, Arm.LIVE, folder.version, source, folder.digest, "configured at the start")
+        return replace(self._load(version), is_swap=False)
 
     def _announced(self, update: ModelUpdate) -> list[AnnouncedVersion]:
         """Raises ModelRefused if the update is invalid."""
@@ -167,14 +140,8 @@ class AnnouncedVersions:
             self._polled_s = now_s
             for update in self._updates.poll():
                 self._take(update)
-        ended = self._arm.settle()
-        if ended is None:
-            return None
-        if ended.refused is not None:
-            return self._refuse(ended.announced, ended.refused)
-        self._metrics.add("swaps", 1, outcome="accepted")
-        self._log.info("swapped", model=CHAT_MODEL, version=ended.announced.version, reason=ended.announced.reason)
-        return None
+        if (ended := self._arm.settle()) is not None:
+            self._swaps.ended(ended, self._arm.held)
 
     def _take(self, update: ModelUpdate) -> None:
         """Refuses an invalid update as a whole; then the old version goes on answering."""
@@ -183,43 +150,14 @@ class AnnouncedVersions:
                 self._arm.want(announced)
         except ModelRefused as refused:
             self._arm.trouble = f"chat: {refused}"
-            live = AnnouncedVersion(update.model, Arm.LIVE, update.version, update.uri, update.digest, update.reason)
-            self._refuse(live, refused)
+            self._swaps.refused(live_version(update), refused)
 
     def acknowledged(self, rows: Rows) -> list[OutRecords]:
         held, first = self._arm.held, self._arm.unannounced(rows, {})
         if held is None or not first:
             return []
         self._arm.announced({(at.topic, at.partition): mark for at, mark in first.items()})
-        return [self._ack(held.announced, tuple(first), previous=held.previous, loaded_ms=held.loaded_ms)]
-
-    def _refuse(self, announced: AnnouncedVersion, refused: MillraceError) -> None:
-        self._metrics.add("swaps", 1, outcome="refused")
-        self._log.error("version refused; the old one goes on answering", version=announced.version, cause=str(refused))
-        self._report(self._ack(announced, (), accepted=False, reason=str(refused)[:500]))
-
-    def _ack(
-        self,
-        announced: AnnouncedVersion,
-        first: tuple[FirstOffset, ...],
-        *,
-        accepted: bool = True,
-        reason: str | None = None,
-        previous: str | None = None,
-        loaded_ms: float = 0.0,
-    ) -> OutRecords:
-        ack = SwapAck(
-            model=CHAT_MODEL,
-            version=announced.version,
-            digest=announced.digest,
-            previous=previous,
-            worker=self._worker,
-            accepted=accepted,
-            reason=reason,
-            loaded_ms=loaded_ms,
-            first_offsets=first,
-        )
-        return self._acks.of(ack, ack.model, uuid7(self._clock.now_ms()))
+        return [self._swaps.first_batch(held, first)]
 
     def close(self) -> None:
         self._updates.close()

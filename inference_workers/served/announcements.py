@@ -48,10 +48,15 @@ class AnnouncedVersion:
         return (self.version, self.uri, self.digest) == (other.version, other.uri, other.digest)
 
 
+def live_version(update: ModelUpdate) -> AnnouncedVersion:
+    """What an update says of the live arm, valid or not."""
+    return AnnouncedVersion(update.model, Arm.LIVE, update.version, update.uri, update.digest, update.reason)
+
+
 def versions_by_arm(update: ModelUpdate) -> dict[Arm, AnnouncedVersion]:
     """The announced versions. An arm that is absent has no version from this update on. Raises ModelRefused if any part of the
     update is invalid: then the whole update is refused."""
-    arms = {Arm.LIVE: AnnouncedVersion(update.model, Arm.LIVE, update.version, update.uri, update.digest, update.reason)}
+    arms = {Arm.LIVE: live_version(update)}
     for challenger in update.challengers:
         if challenger.arm not in (Arm.CANARY, Arm.SHADOW):
             raise ModelRefused(f"the update is invalid: arm {challenger.arm!r} is not {Arm.CANARY} or {Arm.SHADOW}")

@@ -16,24 +16,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
 
-import structlog
-
-from inference_workers.served.announcements import AnnouncedVersion, Updates, versions_by_arm
+from inference_workers.served.announcements import AnnouncedVersion, Updates, live_version, versions_by_arm
 from inference_workers.served.batch_versions import Batch
-from inference_workers.served.model_arm import Ended, Loaded, ModelArm
-from inference_workers.served.version_loading import configured, load_version, newest_loadable
+from inference_workers.served.model_arm import Loaded, ModelArm
+from inference_workers.served.swaps import Swaps
+from inference_workers.served.version_loading import configured, live_arm, load_version
 from inference_workers.task import Task, Version, Versions, optional_models
 from schemas.codec import SchemaIds
-from schemas.errors import MillraceError, ModelRefused, RetryLater
-from schemas.generated import ModelUpdate, SwapAck
-from schemas.topics import SWAP_ACKS
+from schemas.errors import ModelRefused
+from schemas.generated import ModelUpdate
 from schemas.vocabulary import Arm
 from streams.broker import Broadcast
 from streams.clock import Clock
-from streams.ids import uuid7
 from streams.loop.processor import Report
 from streams.metrics import Metrics
-from streams.record_writer import RecordWriter
 from streams.rows import OutRecords, Rows
 
 FOLLOW_EVERY_S = 0.2
@@ -60,10 +56,8 @@ class ServedModels:
         has no version until one is announced; with OFF it never has. report: writes acknowledgements of refused versions. complete: gives a version that was
         loaded what a folder cannot hold, before it answers; it may run on another thread. Raises
         ModelRefused if no version of a model can be loaded, BrokerUnavailable if the updates cannot be read."""
-        self._task, self._clock, self._worker, self._metrics, self._report = task, clock, worker, metrics, report
-        self._complete = complete
-        self._acks = RecordWriter(SWAP_ACKS, registry, worker)
-        self._log = structlog.get_logger().bind(worker=worker)
+        self._task, self._clock, self._complete = task, clock, complete
+        self._swaps = Swaps(registry, clock, worker, metrics, report)
         self._between_batches = Lock()
         self._polled_s = 0.0
         self._updates = Updates(updates, registry, clock, metrics)
@@ -116,7 +110,7 @@ class ServedModels:
             if error is not None:
                 cause = f"it failed on a batch that the live version answered: {type(error).__name__}: {error}"
                 arm.drop(cause)
-                self._refuse(announced, ModelRefused(cause))
+                self._swaps.refused(announced, ModelRefused(cause))
 
     def announcements(self, batch: Batch, rows: Rows, versions: Versions) -> list[OutRecords]:
         """Acknowledgements of the last swaps for the transaction of these rows, which these versions answered."""
@@ -128,22 +122,7 @@ class ServedModels:
             first = arm.unannounced(rows, staged)
             if first:
                 staged.update({(at.topic, at.partition): mark for at, mark in first.items()})
-                announced = arm.held.announced
-                acks.append(
-                    self._record(
-                        SwapAck(
-                            model=arm.model,
-                            version=announced.version,
-                            digest=announced.digest,
-                            previous=arm.held.previous,
-                            worker=self._worker,
-                            accepted=True,
-                            loaded_ms=arm.held.loaded_ms,
-                            first_offsets=tuple(first),
-                            arm=arm.arm,
-                        )
-                    )
-                )
+                acks.append(self._swaps.first_batch(arm.held, first))
         return acks
 
     # --- following the topic ------------------------------------------------------------------------------------
@@ -161,7 +140,7 @@ class ServedModels:
             for arm in self._arms.values():
                 ended = arm.settle()
                 if ended is not None:
-                    self._ended(arm, ended)
+                    self._swaps.ended(ended, arm.held)
         finally:
             self._between_batches.release()
 
@@ -184,26 +163,10 @@ class ServedModels:
             arms = versions_by_arm(update)
         except ModelRefused as refused:
             self._arms[update.model, Arm.LIVE].trouble = f"{update.model}: {refused}"
-            live = AnnouncedVersion(update.model, Arm.LIVE, update.version, update.uri, update.digest, update.reason)
-            self._refuse(live, refused)
+            self._swaps.refused(live_version(update), refused)
             return
         for arm in (Arm.LIVE, Arm.CANARY, Arm.SHADOW):
             self._arms[update.model, arm].want(arms.get(arm))
-
-    def _ended(self, arm: ModelArm, ended: Ended) -> None:
-        if ended.refused is not None:
-            self._refuse(ended.announced, ended.refused)
-        elif arm.held is not None:
-            self._metrics.add("swaps", 1, outcome="accepted")
-            self._log.info(
-                "swapped",
-                model=arm.model,
-                arm=arm.arm,
-                version=ended.announced.version,
-                previous=arm.held.previous,
-                digest=ended.announced.digest,
-                reason=ended.announced.reason,
-            )
 
     def _load(self, announced: AnnouncedVersion) -> Loaded:
         loaded = load_version(self._task, announced, self._clock)
@@ -221,54 +184,22 @@ class ServedModels:
                 trouble = ""
             except ModelRefused as refused:  # refused and acknowledged when it arrived, so it never took effect
                 trouble = f"{model}: {refused}"
-        self._arms[model, Arm.LIVE] = self._first(model, [arms[Arm.LIVE] for arms in history], source)
+        announced = [arms[Arm.LIVE] for arms in history]
+        self._arms[model, Arm.LIVE] = live_arm(
+            model, announced, self._load, lambda: self._configured(model, source), self._clock, self._swaps
+        )
         self._arms[model, Arm.LIVE].trouble = trouble or self._arms[model, Arm.LIVE].trouble
         for arm in (Arm.CANARY, Arm.SHADOW):
             self._arms[model, arm] = ModelArm(model, arm, self._load, self._clock)
             self._arms[model, arm].want(history[-1].get(arm) if history else None)
 
-    def _first(self, model: str, history: Sequence[AnnouncedVersion], source: str) -> ModelArm:
-        """The live arm at the newest version of the history that can be loaded, otherwise at the source, or empty if the source is.
-        So all workers start with the same version."""
-        loaded, failed = newest_loadable(history, self._load)
-        if loaded is None and source:
-            loaded = configured(self._task, model, source)
-            self._complete(loaded.version)
-        arm = ModelArm(model, Arm.LIVE, self._load, self._clock, loaded)
-        if failed:
-            newest, error = failed[0]
-            arm.want(newest)
-            if not isinstance(error, RetryLater):
-                arm.refuse(newest, error)
-                self._refuse(newest, error)
-        return arm
-
-    def _refuse(self, announced: AnnouncedVersion, refused: MillraceError) -> None:
-        self._metrics.add("swaps", 1, outcome="refused")
-        self._log.error(
-            "version refused; the old one goes on answering",
-            model=announced.model,
-            arm=announced.arm,
-            version=announced.version,
-            digest=announced.digest,
-            cause=str(refused),
-        )
-        self._report(
-            self._record(
-                SwapAck(
-                    model=announced.model,
-                    version=announced.version,
-                    digest=announced.digest,
-                    worker=self._worker,
-                    accepted=False,
-                    reason=str(refused)[:500],
-                    arm=announced.arm,
-                )
-            )
-        )
-
-    def _record(self, ack: SwapAck) -> OutRecords:
-        return self._acks.of(ack, ack.model, uuid7(self._clock.now_ms()))
+    def _configured(self, model: str, source: str) -> Loaded | None:
+        """The version at this address; None if there is no address."""
+        if not source:
+            return None
+        loaded = configured(self._task, model, source)
+        self._complete(loaded.version)
+        return loaded
 
     def close(self) -> None:
         self._updates.close()

@@ -8,9 +8,10 @@ from dataclasses import replace
 import structlog
 
 from inference_workers.served.announcements import AnnouncedVersion
-from inference_workers.served.model_arm import Loaded
+from inference_workers.served.model_arm import Loaded, ModelArm
+from inference_workers.served.swaps import Swaps
 from inference_workers.task import Task, loaded
-from schemas.errors import MillraceError
+from schemas.errors import MillraceError, RetryLater
 from schemas.vocabulary import Arm
 from streams.clock import Clock
 
@@ -39,6 +40,27 @@ def newest_loadable(
                 "announced version cannot be loaded", model=announced.model, version=announced.version, cause=str(error)
             )
     return None, failed
+
+
+def live_arm(
+    model: str,
+    history: Sequence[AnnouncedVersion],
+    load: Callable[[AnnouncedVersion], Loaded],
+    otherwise: Callable[[], Loaded | None],
+    clock: Clock,
+    swaps: Swaps,
+) -> ModelArm:
+    """The live arm at the newest version of the history that can be loaded, otherwise at the version that `otherwise` returns, if any. So
+    all workers start with the same version."""
+    loaded, failed = newest_loadable(history, load)
+    arm = ModelArm(model, Arm.LIVE, load, clock, loaded or otherwise())
+    if failed:
+        newest, error = failed[0]
+        arm.want(newest)
+        if not isinstance(error, RetryLater):
+            arm.refuse(newest, error)
+            swaps.refused(newest, error)
+    return arm
 
 
 def configured(task: Task, model: str, source: str) -> Loaded:

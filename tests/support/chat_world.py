@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from inference_workers.chat_service.cancels import Cancels
 from inference_workers.chat_service.chat_judge import Judge
 from inference_workers.chat_service.chat_step import ChatStep
-from inference_workers.chat_service.chat_versions import ChatVersions, OneVersion
+from inference_workers.chat_service.chat_versions import ChatVersions
 from inference_workers.chat_service.engine_thread import EngineThread
 from inference_workers.chat_service.history import History
 from inference_workers.chat_service.serving import Served, Serving
@@ -29,7 +30,7 @@ from streams.memory.cluster import MemoryBroker
 from streams.memory.endpoints import MemoryBroadcast, MemorySink, MemorySource
 from streams.metrics import Metrics
 from streams.readable import Readable
-from streams.rows import OutRecords, Place
+from streams.rows import OutRecords, Place, Rows
 from streams.schema_registry import MemoryRegistry
 from streams.sinks_in_turn import sink_of_loop
 from streams.token_stream import StreamedToken, TokenStream
@@ -37,6 +38,23 @@ from tests.support.background import AtOnce
 from tests.support.chat_engine import ScriptedEngine, scripted_model
 
 TOPICS = (CHAT_REQUESTS, CHAT_RESULTS, CHAT_TOKENS, CHAT_CONTROLS, PREDICTION_LOG)
+
+
+@dataclass
+class OneVersion:
+    """The same version for ever. Implements `ChatVersions`."""
+
+    current: Serving
+    notes: Sequence[str] = ()
+
+    def follow(self) -> None:
+        return
+
+    def acknowledged(self, rows: Rows) -> list[OutRecords]:
+        return []
+
+    def close(self) -> None:
+        return
 
 
 class ChatWorld:
