@@ -9,6 +9,7 @@ from __future__ import annotations
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 READS = ("GET", "HEAD", "OPTIONS")
+NO_JSON = "the body must be application/json"
 
 
 def refused(
@@ -31,9 +32,6 @@ def refused(
     if why := of_another_site(host, origin, fetch_site):
         return why
     return None if method in READS or is_json(content_type) else NO_JSON
-
-
-NO_JSON = "the body must be application/json"
 
 
 def of_another_name(host: str, bound: str = "") -> str | None:
