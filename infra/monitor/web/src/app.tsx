@@ -1,5 +1,5 @@
 /** The frame: where one can go, whether what is seen is fresh, keys, and the page itself. */
-import { lazy, type ReactNode, Suspense, useEffect, useState } from "react";
+import { lazy, type ReactNode, Suspense, useEffect, useRef, useState } from "react";
 import { ago, clock } from "./format";
 import { useLive } from "./live";
 import { Dialog, Link, Unlock, useSession } from "./parts/basic";
@@ -52,17 +52,23 @@ export const PAGES: Page[] = [
   { path: "audit", name: "Audit", key: "a", page: () => <Audit /> },
 ];
 
+const GO_LIMIT_MS = 1200; // between `g` and the key of a page
+
 const typing = (event: KeyboardEvent): boolean =>
   event.target instanceof HTMLElement &&
   (event.target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName));
 
+// Rendering anew between two keys, as each live snapshot does, does not forget the first. The times are those of the presses, so
+// a busy page may be late with both.
 export function useKeys(help: () => void): void {
+  const latestHelp = useRef(help);
+  latestHelp.current = help;
   useEffect(() => {
-    let going = 0;
+    let goPressedMs = Number.NEGATIVE_INFINITY;
     const pressed = (event: KeyboardEvent) => {
       if (event.metaKey || event.ctrlKey || event.altKey || typing(event)) return;
-      if (Date.now() - going < 1200) {
-        going = 0;
+      if (event.timeStamp - goPressedMs < GO_LIMIT_MS) {
+        goPressedMs = Number.NEGATIVE_INFINITY;
         const page = PAGES.find((one) => one.key === event.key);
         if (page) {
           event.preventDefault();
@@ -70,8 +76,8 @@ export function useKeys(help: () => void): void {
           return;
         }
       }
-      if (event.key === "g") going = Date.now();
-      else if (event.key === "?") help();
+      if (event.key === "g") goPressedMs = event.timeStamp;
+      else if (event.key === "?") latestHelp.current();
       else if (event.key === "/") {
         event.preventDefault();
         (
@@ -81,7 +87,7 @@ export function useKeys(help: () => void): void {
     };
     window.addEventListener("keydown", pressed);
     return () => window.removeEventListener("keydown", pressed);
-  }, [help]);
+  }, []);
 }
 
 export function App() {

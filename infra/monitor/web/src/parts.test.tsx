@@ -1,5 +1,5 @@
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
-import { cleanup, configure, fireEvent, render, screen, within } from "@testing-library/react";
+import { act, cleanup, configure, fireEvent, render, screen, within } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Catalogue, Snapshot, Span } from "./answers";
 import { App } from "./app";
@@ -271,6 +271,8 @@ describe("pages", () => {
     expect(within(screen.getByRole("navigation", { name: "Pages" })).getAllByRole("link").length).toBeGreaterThan(11);
     expect(screen.getByLabelText("3 waiting").textContent).toBe("3");
     fireEvent.keyDown(window, { key: "g" });
+    act(() => pretend(snapshot({ waiting: 4 })));
+    expect(screen.getByLabelText("4 waiting")).toBeTruthy();
     fireEvent.keyDown(window, { key: "d" });
     expect(await screen.findByRole("heading", { name: "Dead letters" })).toBeTruthy();
     expect(await screen.findByText(/No record was set aside/)).toBeTruthy();
