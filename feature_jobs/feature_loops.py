@@ -17,9 +17,10 @@ from feature_jobs.settings import FeatureSettings
 from processors.features.online_store import WRITE_LIMIT_S, RedisStore
 from schemas.features import ITEM, RECENT, USER, View
 from schemas.topics import ARCHIVE, ITEM_SINK, RECENT_SINK, USER_SINK
+from streams.archived.archive_limits import IN_ORDER, LIMITS
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
-from streams.kafka.readback import stretch
+from streams.kafka.readback import newest
 from streams.loop.limits import Delivery, LoopLimits
 from streams.loop.loop import Loop
 from streams.loop.step import Step
@@ -33,15 +34,7 @@ SINK_LIMITS = LoopLimits(
     delivery=Delivery.AT_LEAST_ONCE, poll_records=2_000, idle_wait_ms=50, commit_interval_ms=500, look_ahead_records=20_000
 )
 RECENT_LIMITS = replace(SINK_LIMITS, idle_wait_ms=10)  # an event should change the next recommendation
-# Rows that wait for a file count as in flight: the limits allow as much as a file may hold, and some more.
-ARCHIVE_LIMITS = LoopLimits(
-    delivery=Delivery.AT_LEAST_ONCE,
-    poll_records=2_000,
-    idle_wait_ms=200,
-    commit_interval_ms=500,
-    look_ahead_records=60_000,
-    look_ahead_bytes=128 * 1024 * 1024,
-)
+ARCHIVE_LIMITS = replace(LIMITS, poll_records=2_000)
 
 # A new owner reads this many events of each partition back, not the topic's whole month; what lies further back is in the store.
 RECENT_READ_BACK = 1_000_000
@@ -57,9 +50,7 @@ def sink(view: View, settings: FeatureSettings, kind: StateKind = TILES, read_ba
             attributes = attributes_of(view, KafkaBroadcast(address, view.attributes.name, clock), given.registry)
 
         def read_back(ends: Mapping[Place, int]) -> Iterator[Polled]:
-            firsts = KafkaAdmin(address).firsts(list(ends))
-            starts = {place: max(first, ends[place] - read_back_records) for place, first in firsts.items()}
-            return stretch(address, view.source.name, starts, ends, clock)
+            return newest(address, view.source.name, ends, read_back_records, clock)
 
         topic_id = KafkaAdmin(address).topic_id(view.source.name)
         return given.step(FeatureSink(view, given.registry, store, attributes, read_back, clock, given.metrics, topic_id, kind))
@@ -81,7 +72,7 @@ def plans(settings: FeatureSettings) -> dict[str, LoopPlan]:
             kind="sink",
             limits=RECENT_LIMITS,
         ),
-        "archive": LoopPlan(consumption=ARCHIVE, build=archive(settings), kind="sink", limits=ARCHIVE_LIMITS),
+        "archive": LoopPlan(consumption=ARCHIVE, build=archive(settings), kind="sink", limits=ARCHIVE_LIMITS, batches=IN_ORDER),
     }
 
 

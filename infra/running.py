@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from infra.local import run_state
 from infra.settings import StackSettings
 from streams.kafka.config import KafkaAddress
@@ -33,7 +31,7 @@ def command_environment(settings: StackSettings) -> dict[str, str]:
     address, registry = addresses(settings)
     return {
         "MILLRACE_BOOTSTRAP": address.bootstrap,
-        "MILLRACE_VECTORS": os.environ.get("MILLRACE_VECTORS") or str(settings.vectors),
+        "MILLRACE_VECTORS": str(settings.vectors_folder),
         "MILLRACE_REGISTRY": registry.url,
         "MILLRACE_MLFLOW": mlflow_address(settings),
     }

@@ -28,6 +28,7 @@ class StackSettings:
     chat_model: str = setting("package:smollm2-135m-instruct", "address of the model that answers chats")
     redis: str | None = setting(None, "address of a running Redis server; none is started then")
     monitor: bool = setting(True, "whether `up` and `demo` start the monitor")
+    vectors: str | None = setting(None, "folder of the vectors of embedding tasks; a folder in MILLRACE_HOME if not set")
     connect: str | None = setting(None, "address of a running Kafka Connect, shown by the monitor")
     declarations: str = setting(str(ROOT / "millrace.toml"), "file that declares tasks; a missing file declares none")
     data: str = setting(str(ROOT.parent / "shared" / "data"), "folder of the public data sets, for training and model tests")
@@ -45,8 +46,8 @@ class StackSettings:
         return self.home_folder.resolve() / "lake"
 
     @property
-    def vectors(self) -> Path:
-        return self.home_folder.resolve() / "vectors"
+    def vectors_folder(self) -> Path:
+        return Path(self.vectors).resolve() if self.vectors else self.home_folder.resolve() / "vectors"
 
     @property
     def jars(self) -> Path:

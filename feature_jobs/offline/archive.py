@@ -63,8 +63,9 @@ def read(decoder: Decoder, batch: Rows) -> Read:
     records = columns.records()
     events: dict[str, list[Any]] = {name: [record[name] for record in records] for name in _FIELDS}
     behind = {"replay_offset_ms": list(map(_behind_ms, rows.headers))}
-    dates = [f"dt={np.datetime64(event_ms // DAY_MS, 'D')}" for event_ms in events["event_ms"]]
-    return Read(ended, rows, {**events, **behind}, dates)
+    days = [event_ms // DAY_MS for event_ms in events["event_ms"]]
+    names = {day: f"dt={np.datetime64(day, 'D')}" for day in set(days)}
+    return Read(ended, rows, {**events, **behind}, [names[day] for day in days])
 
 
 def _behind_ms(headers: Mapping[str, bytes]) -> int:

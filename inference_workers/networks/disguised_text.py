@@ -39,7 +39,7 @@ _READINGS = _pairs("""
 0 o  1 il  3 e  4 a  5 s  6 g  7 t  8 b  9 g  @ a  $ s  ! il  | il  + t  € e  £ l  ¡ i  ¢ c  * aeiou
 """)
 _MARK = re.escape("".join(_READINGS))
-_OTHER_LETTERS = re.compile(r"\w*[^\W\d_a-zA-Z]\w*|[🅐-🆉🇦-🇿]+")
+_WORD = re.compile(r"\w+|[🅐-🆉🇦-🇿]+")
 _TOKEN = re.compile(rf"(?<![\w{_MARK}])[a-zA-Z{_MARK}]{{3,{LONGEST_WORD}}}(?![\w{_MARK}])")
 _QUANTITY = re.compile(
     r"[$€£+]?\d+(am|pm|th|st|nd|rd|h|hr|hrs|min|mins|s|d|k|m|p|g|kg|mg|cm|mm|km|gb|mb|tb|ft|in|lb|lbs|oz|ml|x)"
@@ -59,7 +59,7 @@ class KnownWords:
     def undisguised(self, text: str) -> str:
         """The first MAX_CHARS visible characters of a text in plain words. A run of blanks becomes one or two: two part words whose
         letters are apart."""
-        plain = latin(_BLANKS.sub(lambda match: " " * min(2, len(match.group())), visible(text))[:MAX_CHARS])
+        plain = latin(_BLANKS.sub(lambda match: " " * min(2, len(match.group())), visible(text))[:MAX_CHARS])[:MAX_CHARS]
         plain = _TOKEN.sub(lambda match: self._read(match.group()), plain)
         return _APART.sub(lambda match: self._joined(match.group()), plain)
 
@@ -103,7 +103,7 @@ def latin(text: str) -> str:
         return text
     decomposed = unicodedata.normalize("NFKD", text)
     bare = "".join(char for char in decomposed if not unicodedata.combining(char))
-    return _OTHER_LETTERS.sub(lambda match: _in_latin(match.group()), bare)
+    return _WORD.sub(lambda match: _in_latin(match.group()), bare)
 
 
 def _in_latin(word: str) -> str:

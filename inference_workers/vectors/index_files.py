@@ -55,6 +55,16 @@ def generations(folder: Path) -> list[Path]:
     return sorted((found for found in folder.glob("[0-9]*") if found.name.isdigit()), key=lambda found: -int(found.name))
 
 
+def stated(folder: Path) -> tuple[Path, dict[int, int], int] | None:
+    """The newest generation, its offsets and its number of vectors, as its manifest says; its files are not read. None if there is none
+    or its manifest cannot be read."""
+    for found in generations(folder)[:1]:
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            manifest = json.loads((found / MANIFEST).read_text())
+            return found, {int(k): v for k, v in manifest["ends"].items()}, int(manifest["plan"]["items"])
+    return None
+
+
 def newest(folder: Path) -> Generation | None:
     """The newest generation that is whole; None if there is none."""
     for found in generations(folder):

@@ -17,25 +17,15 @@ from schemas.catalogue import declaration
 from schemas.declared.declarations import Declaration, sink_of
 from schemas.declared.task_kinds import VectorSink
 from schemas.errors import BadSettings
+from streams.archived.archive_limits import IN_ORDER, LIMITS
 from streams.daemon_thread import DaemonThread
 from streams.kafka.admin import KafkaAdmin
-from streams.loop.limits import Delivery, LoopLimits
 from streams.loop.loop import Loop
 from streams.loop.step import Step
 from streams.process.arguments import whole
 from streams.process.settings import load
 from streams.process.shell import configure_logging, serve
 from streams.process.wiring import Build, LoopPlan, Surroundings, make_loop
-
-# Rows that wait for a file count as in flight: the limits allow as much as a file may hold, and some more.
-LIMITS = LoopLimits(
-    delivery=Delivery.AT_LEAST_ONCE,
-    poll_records=1_000,
-    idle_wait_ms=200,
-    commit_interval_ms=500,
-    look_ahead_records=60_000,
-    look_ahead_bytes=128 * 1024 * 1024,
-)
 
 
 def task_with_sink(name: str) -> Declaration:
@@ -74,7 +64,12 @@ def build(task: Declaration, settings: VectorSettings) -> Build:
 
 def plan(task: Declaration, settings: VectorSettings) -> LoopPlan:
     return LoopPlan(
-        consumption=task.sink_consumption(), build=build(task, settings), kind="sink", name=sink_of(task.name), limits=LIMITS
+        consumption=task.sink_consumption(),
+        build=build(task, settings),
+        kind="sink",
+        name=sink_of(task.name),
+        limits=LIMITS,
+        batches=IN_ORDER,
     )
 
 

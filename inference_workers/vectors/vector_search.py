@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from inference_workers.vectors import index_files
 from inference_workers.vectors.index_files import INDEXES, KEY_COLUMNS
-from inference_workers.vectors.vector_table import Floats, batches, files_since, last_rows
+from inference_workers.vectors.vector_table import Floats, files_since, keys_of, last_rows, vectors_of
 
 AT_ONCE = 50_000
 
@@ -42,11 +42,12 @@ def nearest(folder: Path, space: str, query: Floats, limit: int) -> Found:
     """query: float32 (width,), of any length but 0. folder: of the task's files. space: with its width, as its folder is named."""
     base = index_files.newest(folder / INDEXES / space)
     ends = base.ends if base is not None else {}
-    parts = list(batches(files_since(folder, space, ends)[0], ends))
-    everything = pa.concat_tables([*([base.keys] if base is not None else []), *(keys for keys, _ in parts)] or [_NOTHING])
+    files, _ = files_since(folder, space, ends)
+    everything = pa.concat_tables([*([base.keys] if base is not None else []), *keys_of(files, ends)] or [_NOTHING])
     there = np.zeros(len(everything), np.bool_)
     there[last_rows(everything)] = True
-    query = (query / np.linalg.norm(query)).astype(np.float32)
+    wide = query.astype(np.float64)  # the square of a small or a large float32 may be none
+    query = (wide / np.linalg.norm(wide)).astype(np.float32)
     at = 0
     found: list[tuple[float, int]] = []
     if base is not None:
@@ -56,7 +57,7 @@ def nearest(folder: Path, space: str, query: Floats, limit: int) -> Found:
         else:
             (rows,), (cosines,) = base.index.search(query[None], limit, ~there[:at])
             found += [(float(cosine), int(row)) for row, cosine in zip(rows, cosines, strict=True) if row >= 0]
-    for _, vectors in parts:
+    for vectors in vectors_of(files, ends):
         found += scan(vectors, query, limit, there[at : at + len(vectors)], at)
         at += len(vectors)
     found.sort(key=lambda pair: (-pair[0], pair[1]))

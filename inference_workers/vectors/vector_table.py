@@ -29,26 +29,43 @@ def files_since(folder: Path, space: str, ends: Mapping[int, int]) -> tuple[list
     found: list[Path] = []
     new_ends = dict(ends)
     for manifest in manifests(folder):
-        if manifest["end"] > ends.get(manifest["partition"], 0):
-            found += _of_space(folder, manifest, space)
+        start = ends.get(manifest["partition"], 0)
+        if manifest["end"] > start:
+            files = _of_space(folder, manifest, space)  # of a merged manifest, perhaps only with rows before the start
+            found += files if manifest["first"] >= start else [file for file in files if _last_offset(file) >= start]
             new_ends[manifest["partition"]] = max(new_ends.get(manifest["partition"], 0), manifest["end"])
     return found, new_ends
+
+
+def _last_offset(file: Path) -> int:
+    last: int = pc.max(pq.read_table(file, columns=["offset"], partitioning=None)["offset"]).as_py()
+    return last
 
 
 def _of_space(folder: Path, manifest: Manifest, space: str) -> list[Path]:
     return [folder / name for name in manifest["files"] if Path(name).parent.name == space]
 
 
-def batches(files: Sequence[Path], ends: Mapping[int, int]) -> Iterator[tuple[pa.Table, Floats]]:
-    """The rows at or after these offsets, in parts: their columns KEY_COLUMNS, and their vectors, float32 (n, width), of length 1."""
+def keys_of(files: Sequence[Path], ends: Mapping[int, int]) -> list[pa.Table]:
+    """The columns KEY_COLUMNS of the rows at or after these offsets."""
+    return list(_parts(files, ends, KEY_COLUMNS))
+
+
+def vectors_of(files: Sequence[Path], ends: Mapping[int, int]) -> Iterator[Floats]:
+    """The vectors of the same rows in the same order, in parts: float32 (n, width), of length 1."""
+    for table in _parts(files, ends, ("partition", "offset", "vector")):
+        yield _unit(table["vector"])
+
+
+def _parts(files: Sequence[Path], ends: Mapping[int, int], columns: Sequence[str]) -> Iterator[pa.Table]:
     for file in files:
         with pq.ParquetFile(file) as opened:
-            for batch in opened.iter_batches(AT_ONCE, columns=[*KEY_COLUMNS, "vector"]):
+            for batch in opened.iter_batches(AT_ONCE, columns=list(columns)):
                 table = pa.table(batch)
                 starts = np.array([ends.get(partition, 0) for partition in table["partition"].to_pylist()], np.int64)
                 table = table.filter(pa.array(table["offset"].to_numpy() >= starts))
                 if len(table):
-                    yield table.select(list(KEY_COLUMNS)), _unit(table["vector"])
+                    yield table.select(list(columns))
 
 
 def _unit(column: pa.ChunkedArray) -> Floats:

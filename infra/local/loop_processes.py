@@ -40,7 +40,7 @@ def process_environment(settings: StackSettings, running: run_state.State) -> di
         "MILLRACE_MLFLOW": running.mlflow,
         "MILLRACE_REDIS": settings.redis or running.redis,
         "MILLRACE_LAKE": str(settings.lake),
-        "MILLRACE_VECTORS": str(settings.vectors),
+        "MILLRACE_VECTORS": str(settings.vectors_folder),
         "MILLRACE_RUNS_FOLDER": str(settings.home_folder.resolve() / "runs"),
         "MILLRACE_DATA": settings.data,
         catalogue.VARIABLE: os.environ.get(catalogue.VARIABLE) or str(declared.followed(settings)),

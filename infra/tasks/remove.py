@@ -52,8 +52,9 @@ def remove(settings: StackSettings, name: str, delete_data: bool, force: bool) -
         if delete_data:
             if name in [task.name for task in in_force] and not force:
                 _refuse_waiting(running, name, task)
+            if (kept := settings.vectors_folder / name).exists():
+                shutil.rmtree(kept)  # before the topics: while they are there, the command can be repeated
             _delete(running, task)
-            shutil.rmtree(settings.vectors / name, ignore_errors=True)
     console.out.print(
         f"{name} was removed, with its topics and schemas" if delete_data else f"{name} was removed; its topics are kept"
     )

@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ MANIFESTS = "_manifests"
 MERGE_AFTER_S = 3_600.0
 MERGE_FROM = 64  # this many small ones become one
 WHOLE_ROWS = 500_000  # a manifest with this many rows is not merged further
+WHOLE_BYTES = 64 * 1024 * 1024  # nor one whose files have so many bytes: a merge holds them in memory
 
-Manifest = dict[str, Any]  # partition, first, end, rows, files; name: of its own file
+Manifest = dict[str, Any]  # partition, first, end, rows, bytes (older ones lack it), files; name: of its own file
 
 
 def manifests(folder: Path) -> list[Manifest]:
@@ -102,7 +102,7 @@ def merge(folder: Path, schema: pa.Schema, partition: int, now_s: float) -> int:
     _sweep(folder, partition, now_s)
     run: list[Manifest] = []
     for manifest in (m for m in manifests(folder) if m["partition"] == partition):
-        if manifest["rows"] >= WHOLE_ROWS or now_s - _written_s(folder / MANIFESTS / manifest["name"]) < MERGE_AFTER_S:
+        if _is_whole([manifest]) or now_s - _written_s(folder / MANIFESTS / manifest["name"]) < MERGE_AFTER_S:
             if len(run) >= MERGE_FROM:
                 break
             run = []
@@ -110,9 +110,18 @@ def merge(folder: Path, schema: pa.Schema, partition: int, now_s: float) -> int:
             run.append(manifest)
     if len(run) < MERGE_FROM:
         return 0
-    enough = next((i for i, rows in enumerate(accumulate(m["rows"] for m in run), 1) if rows >= WHOLE_ROWS), len(run))
-    _merge(folder, schema, run[: max(2, enough)])
-    return max(2, enough)
+    enough = next((i for i in range(2, len(run)) if _is_whole(run[:i])), len(run))
+    _merge(folder, schema, run[:enough])
+    return enough
+
+
+def _is_whole(run: Sequence[Manifest]) -> bool:
+    rows, whole_bytes = sum(int(m["rows"]) for m in run), sum(int(m.get("bytes", 0)) for m in run)
+    return rows >= WHOLE_ROWS or whole_bytes >= WHOLE_BYTES
+
+
+def bytes_of(folder: Path, files: Sequence[str]) -> int:
+    return sum((folder / name).stat().st_size for name in files)
 
 
 def _merge(folder: Path, schema: pa.Schema, run: Sequence[Manifest]) -> None:
@@ -127,7 +136,8 @@ def _merge(folder: Path, schema: pa.Schema, run: Sequence[Manifest]) -> None:
         table = ds.dataset(parts, schema=schema, format="parquet", partitioning=None).to_table()
         write_parquet(file, table.sort_by("offset"))
         files.append(str(file.relative_to(folder)))
-    whole = {"partition": partition, "first": first, "end": end, "rows": sum(m["rows"] for m in run), "files": files}
+    rows, n_bytes = sum(m["rows"] for m in run), bytes_of(folder, files)
+    whole = {"partition": partition, "first": first, "end": end, "rows": rows, "bytes": n_bytes, "files": files}
     try:
         link(folder, whole, f"p{partition}-{first:020d}-{end:020d}.json")
     except FileExistsError:  # another writer made the same merge

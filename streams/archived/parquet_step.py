@@ -17,7 +17,7 @@ import pyarrow as pa
 import structlog
 
 from schemas.errors import TransactionAborted
-from streams.archived.manifests import MANIFESTS, link, manifest_ends, merge, newest_offset, write_parquet
+from streams.archived.manifests import MANIFESTS, bytes_of, link, manifest_ends, merge, newest_offset, write_parquet
 from streams.broker import Commit
 from streams.clock import Clock
 from streams.loop.outcome import Emit, Outcome
@@ -28,6 +28,7 @@ from streams.rows import Place, Rows
 MERGE_EVERY = 16  # flushes
 LATE_S = 10.0  # a flush may be so late before its partitions count as standing still
 WAITING_BYTES = 64 * 1024 * 1024
+MOST_FILES = 500  # that a flush writes, and those of one more batch: each waits for the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class ParquetStep(Step):
         self._ends: dict[int, int] = {}  # the offset after the last archived one, for each partition of ours
         self._waiting: list[_Waiting] = []
         self._waiting_places: set[Place] = set()
+        self._waiting_files: set[tuple[Place, str]] = set()
         self._n = self._n_bytes = self._flushes = 0
         self._since_s = 0.0
         self._done: list[Outcome] = []
@@ -106,6 +108,7 @@ class ParquetStep(Step):
             self._since_s = self._clock.monotonic_s()
         self._waiting.append(_Waiting(read.rows, self._table(read), read.folders))
         self._waiting_places.update(read.rows.places)
+        self._waiting_files.update(zip(read.rows.places, read.folders, strict=True))
         self._n += len(read.rows)
         self._n_bytes += read.rows.bytes()
 
@@ -114,26 +117,16 @@ class ParquetStep(Step):
         return pa.table({**read.columns, "appended_ms": read.rows.timestamps_ms, **places}, schema=self._schema)
 
     def completed(self, wait_s: float) -> list[Outcome]:
-        full = self._n >= self._rows or self._n_bytes >= WAITING_BYTES
+        full = self._n >= self._rows or self._n_bytes >= WAITING_BYTES or len(self._waiting_files) >= MOST_FILES
         if full or (self._n and self._clock.monotonic_s() - self._since_s >= self._age_s):
             self.flush()
         done, self._done = self._done, []
         return done
 
-    def busy(self) -> bool:
-        """Always False: rows that wait for a flush do not stop the loop from reading."""
-        return False
-
     def keeps(self, place: Place) -> bool:
         """A flush may take a while after it is due, but not for ever: then the partition does stand still."""
         recent = self._clock.monotonic_s() - self._since_s < self._age_s + LATE_S
         return recent and place in self._waiting_places
-
-    def takes_long(self, batch: Rows) -> bool:
-        return False
-
-    def working_since_s(self) -> float | None:
-        return None
 
     def tick(self) -> None:
         if self._beside is not None:
@@ -156,7 +149,7 @@ class ParquetStep(Step):
         """Write the waiting rows, with one manifest per partition. Raises TransactionAborted if another writer archived them
         first."""
         waiting = self._take_waiting()
-        table = pa.concat_tables([part.table for part in waiting])
+        table = pa.concat_tables([part.table for part in waiting]).combine_chunks()  # rows of it are taken once a file
         rows_of: dict[int, dict[str, list[int]]] = {}  # by partition and folder
         folders = (folder for part in waiting for folder in part.folders)
         for row, (partition, folder) in enumerate(zip(table["partition"].to_pylist(), folders, strict=True)):
@@ -171,6 +164,7 @@ class ParquetStep(Step):
     def _take_waiting(self) -> list[_Waiting]:
         waiting, self._waiting, self._n, self._n_bytes = self._waiting, [], 0, 0
         self._waiting_places.clear()
+        self._waiting_files.clear()
         return waiting
 
     def _merge(self) -> None:
@@ -189,7 +183,8 @@ class ParquetStep(Step):
             file = self._folder / folder / f"p{partition}-{first:020d}-{self._writer}.parquet"
             write_parquet(file, table.take(rows))
             files.append(str(file.relative_to(self._folder)))
-        whole = {"partition": partition, "first": first, "end": last + 1, "rows": len(offsets), "files": files}
+        n_bytes = bytes_of(self._folder, files)
+        whole = {"partition": partition, "first": first, "end": last + 1, "rows": len(offsets), "bytes": n_bytes, "files": files}
         try:
             link(self._folder, whole, f"p{partition}-{first:020d}.json")
         except FileExistsError as error:

@@ -12,11 +12,13 @@ SAMPLE_ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """max_wait_ms: 0 never waits for more rows; a batch then contains the rows that arrived while the last one was computed."""
+    """max_wait_ms: 0 never waits for more rows; a batch then contains the rows that arrived while the last one was computed.
+    in_order: rows keep the order in which they were read, whatever priority their headers claim."""
 
     max_rows: int = 64
     max_cost: float = 8 * 1024 * 1024
     max_wait_ms: float = 0.0
+    in_order: bool = False
 
 
 class CostLine:
@@ -80,8 +82,8 @@ class Batcher:
         deadline_ms = min((deadline for deadline in rows.deadlines_ms if deadline), default=0)
         if deadline_ms and (not self._earliest_deadline_ms or deadline_ms < self._earliest_deadline_ms):
             self._earliest_deadline_ms = deadline_ms
-        first = rows.priorities[0]
-        if rows.priorities.count(first) == len(rows):
+        first = 0 if self._limits.in_order else rows.priorities[0]
+        if self._limits.in_order or rows.priorities.count(first) == len(rows):
             self._waiting.setdefault(first, deque()).append((now_s, rows))
             return
         for priority in set(rows.priorities):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,10 +22,13 @@ from schemas.errors import TransactionAborted
 from schemas.generated import UserEvent
 from schemas.topics import USER_EVENTS_VALID
 from streams.archived import manifests as m
+from streams.archived import parquet_step
+from streams.archived.archive_limits import IN_ORDER
 from streams.archived.manifests import MERGE_AFTER_S, committed_files, manifest_ends, manifests, merge
 from streams.archived.parquet_step import ParquetStep
 from streams.broker import Commit
 from streams.clock import SystemClock
+from streams.loop.batching import Batcher, CostLine
 from streams.loop.outcome import Emit
 from streams.rows import Rows
 from streams.schema_registry import MemoryRegistry
@@ -125,6 +128,26 @@ def test_a_replayed_event_keeps_how_far_its_clock_was_behind(tmp_path: Path) -> 
     assert found["replay_offset_ms"].to_pylist() == [7, 0, 0, 0]
 
 
+def test_a_priority_that_a_header_claims_does_not_make_older_records_count_as_archived(tmp_path: Path) -> None:
+    archive, batcher = owner(tmp_path), Batcher(replace(IN_ORDER, max_rows=4), CostLine())
+    batcher.add(replace(rows(0, 9), priorities=[4] * 8 + [9]), 0.0)
+    while (batch := batcher.close(0.0, 0)) is not None:
+        archive.submit(batch)
+        archive.flush()
+    assert offsets(tmp_path) == list(range(9))
+
+
+def test_a_flush_comes_early_where_it_would_write_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_step, "MOST_FILES", 3)
+    archive = owner(tmp_path)
+    archive.submit(rows(0, 1))  # four events a day
+    assert ended(archive) == []
+    archive.submit(rows(4, 1))
+    assert ended(archive) == []
+    archive.submit(rows(8, 1))
+    assert ended(archive) == [0, 4, 8]
+
+
 FEW = 5  # in place of MERGE_FROM: each flush waits for the disk
 
 
@@ -183,6 +206,16 @@ def test_the_number_of_manifests_stays_bounded_and_a_large_one_is_left_as_it_is(
     assert offsets(tmp_path) == list(range(60))
     assert len(manifests(tmp_path)) <= 60 / 20 + 2 * FEW
     assert len(list((tmp_path / m.MANIFESTS).iterdir())) <= 60 / 20 + 3 * FEW
+
+
+@pytest.mark.usefixtures("few")
+def test_a_merge_holds_a_bounded_number_of_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grown(tmp_path, FEW)
+    aged(tmp_path, MERGE_AFTER_S)
+    monkeypatch.setattr(m, "WHOLE_BYTES", sum(manifest["bytes"] for manifest in manifests(tmp_path)[:3]))
+    assert merge(tmp_path, SCHEMA, 1, time.time()) == 3
+    assert manifests(tmp_path)[0]["bytes"] == m.bytes_of(tmp_path, manifests(tmp_path)[0]["files"]) > 0
+    assert offsets(tmp_path) == list(range(2 * FEW))
 
 
 @pytest.mark.usefixtures("few")

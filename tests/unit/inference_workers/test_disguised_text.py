@@ -77,7 +77,19 @@ def test_any_text_is_read_and_plain_words_stay(any_text: str, marks: str) -> Non
     assert KNOWN.undisguised("we hate them and") == "we hate them and"
 
 
-@pytest.mark.parametrize("text", ["a b " * 10_000, "1a!" * 10_000, "*" * 40_000, "а" * 40_000, "h4 " * 20_000, "1!|" * 7 + "a"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a b " * 10_000,
+        "1a!" * 10_000,
+        "*" * 40_000,
+        "а" * 40_000,
+        "h4 " * 20_000,
+        "1!|" * 7 + "a",
+        "a" * 19_990 + " é",
+        "㏂" * 20_000,
+    ],
+)
 def test_a_text_made_to_be_slow_is_read_in_bounds(text: str) -> None:
     assert len(KNOWN.undisguised(text)) <= 2 * MAX_CHARS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from schemas.declared.declarations import Declaration
 from schemas.declared.task_kinds import TaskKind
 from schemas.encoding import Constant
 from schemas.generated import EmbeddingResult, ModelUse
+from streams.archived import manifests
 from streams.archived.parquet_step import ParquetStep
 from streams.broker import Commit
 from streams.clock import ManualClock
@@ -230,3 +232,55 @@ def test_of_two_processes_that_make_an_index_one_wins(tmp_path: Path) -> None:
     place = tmp_path / INDEXES / SPACE
     assert index_files.add(place, 1, {}, lambda part: index_builder.write(part, index_files.newest(place), [], {}, 10)[0]) is None
     assert [folder.name for folder in place.iterdir()] == ["00000001"]
+
+
+def test_an_index_is_not_read_again_while_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 0, {"a": 1, "b": 2})
+    clock, read = ManualClock(), list[Path]()
+    builder, opened = IndexBuilder(tmp_path, clock, 1.0, AtOnce()), index_files.opened
+
+    def counted(folder: Path) -> index_files.Generation:
+        read.append(folder)
+        return opened(folder)
+
+    monkeypatch.setattr(index_files, "opened", counted)
+    for _ in range(9):
+        builder.tick()
+        clock.sleep(2.0)
+    assert len(read) == 1
+    write(tmp_path, 2, {"c": 3})
+    for _ in range(4):
+        builder.tick()
+        clock.sleep(2.0)
+    assert search(tmp_path, 3).indexed == 3
+
+
+def test_a_merge_of_files_makes_no_index_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 0, {"a": 1})
+    assert refresh(tmp_path, SPACE, force=True) == 1
+    write(tmp_path, 1, {"a": 2}, space=SECOND)
+    monkeypatch.setattr(manifests, "MERGE_FROM", 2)
+    assert manifests.merge(tmp_path, SCHEMA, 0, time.time() + manifests.MERGE_AFTER_S + 1) == 2
+    assert refresh(tmp_path, SPACE, force=True) == 0
+    assert keys(search(tmp_path, 1)) == ["a"]
+
+
+def test_a_space_whose_files_are_damaged_keeps_no_other_from_its_index(tmp_path: Path) -> None:
+    write(tmp_path, 0, {"a": 1})
+    write(tmp_path, 1, {"b": 2}, space=SECOND)
+    (file,) = (tmp_path / SPACE).glob("*.parquet")
+    file.write_bytes(b"cut")
+    clock = ManualClock()
+    builder = IndexBuilder(tmp_path, clock, 1.0, AtOnce())
+    builder.tick()
+    clock.sleep(2.0)
+    builder.tick()
+    assert search(tmp_path, 2, space=space_folder(SECOND, WIDTH)).indexed == 1
+    assert "no new index" in builder.report().notes[0]
+
+
+def test_a_very_small_query_has_a_direction(tmp_path: Path) -> None:
+    write(tmp_path, 0, {"a": 1, "b": 2})
+    small = np.array(vector(2), np.float32) * np.float32(1e-30)
+    (first, *_) = nearest(tmp_path, SPACE, small, 2).near
+    assert (first.key, round(first.cosine, 4)) == ("b", 1.0)
