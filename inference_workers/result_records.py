@@ -53,35 +53,52 @@ class ResultRecords:
         request_ids = rows.request_ids
         if which is not None:
             partitions, offsets, request_ids = partitions[which], offsets[which], [request_ids[row] for row in which]
-        columns: dict[str, Input] = {
-            name: Constant(value)
-            for name, value in {
-                "worker": self._worker,
-                "task": self._task.name,
-                "model": folder.name,
-                "version": folder.version,
-                "digest": folder.digest,
-                "arm": use.version.arm,
-                "started_ms": started_ms,
-                "compute_ms": use.compute_ms,
-                "request_ids": request_ids,
-                "origin_topic": self._task.consumption.topic.name,
-                "origin_partitions": partitions.tobytes(),
-                "origin_offsets": offsets.tobytes(),
-                "outputs": np.ascontiguousarray(outputs).tobytes(),
-                "outputs_dtype": outputs.dtype.str,
-                "outputs_shape": list(outputs.shape),
-                "signals": [{"name": name, "values": np.asarray(v, "<f4").tobytes()} for name, v in use.signals.items()],
-                "parts": list(use.parts),
-                "output_names": list(use.names),
-                "thresholds": b"" if use.thresholds is None else np.asarray(use.thresholds, "<f4").tobytes(),
-                "features": logged(enriched, which),
-                "embeddings": b"" if use.embedding is None else reduced(use.embedding).tobytes(),
-            }.items()
-        }
-        value = self._log_encoder.encode(columns, 1)
-        headers = h.cloud_event(request_ids[:1], PREDICTION_LOG.record_name, self._worker)
-        return OutRecords(PREDICTION_LOG.name, [self._worker.encode()], [value[0]], headers)
+        return log_record(
+            self._log_encoder,
+            self._worker,
+            request_ids,
+            outputs,
+            use.signals,
+            task=self._task.name,
+            model=folder.name,
+            version=folder.version,
+            digest=folder.digest,
+            arm=use.version.arm,
+            started_ms=started_ms,
+            compute_ms=use.compute_ms,
+            origin_topic=self._task.consumption.topic.name,
+            origin_partitions=partitions.tobytes(),
+            origin_offsets=offsets.tobytes(),
+            parts=list(use.parts),
+            output_names=list(use.names),
+            thresholds=b"" if use.thresholds is None else np.asarray(use.thresholds, "<f4").tobytes(),
+            features=logged(enriched, which),
+            embeddings=b"" if use.embedding is None else reduced(use.embedding).tobytes(),
+        )
+
+
+def log_record(
+    encoder: Encoder,
+    worker: str,
+    request_ids: Sequence[str],
+    outputs: npt.NDArray[Any],
+    signals: Mapping[str, npt.ArrayLike],
+    **fields: Any,
+) -> OutRecords:
+    """One record of the prediction log, its arrays as bytes with their dtype and shape. outputs: of any dtype, (entries, …). signals:
+    each with a number for each entry. fields: the record's others."""
+    given = {
+        "worker": worker,
+        "request_ids": list(request_ids),
+        "outputs": np.ascontiguousarray(outputs).tobytes(),
+        "outputs_dtype": outputs.dtype.str,
+        "outputs_shape": list(outputs.shape),
+        "signals": [{"name": name, "values": np.asarray(values, "<f4").tobytes()} for name, values in signals.items()],
+        **fields,
+    }
+    columns: dict[str, Input] = {name: Constant(value) for name, value in given.items()}
+    headers = h.cloud_event(list(request_ids[:1]), PREDICTION_LOG.record_name, worker)
+    return OutRecords(PREDICTION_LOG.name, [worker.encode()], [encoder.encode(columns, 1)[0]], headers)
 
 
 def with_replies(topic: Topic[Any], rows: Rows, values: list[bytes], worker: str) -> list[OutRecords]:

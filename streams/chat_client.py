@@ -74,6 +74,8 @@ class Stream:
             return 0
         new = self.state.take(record)
         grown = sum(_bytes(token) for token in new)
+        if record is self.state.begun or record is self.state.end:  # these are kept whole
+            grown += sum(len(value) for value in record.values() if isinstance(value, str))
         self.tokens += new
         self.size += grown
         return grown

@@ -19,6 +19,7 @@ from schemas.errors import InvalidRequest
 # common multiple. The library has no bound of its own for it: with 1,000,003 it computes for seconds, with more until memory ends.
 MOST_REMAINDERS = 10_000
 MOST_EXPONENT = 20
+MOST_PRODUCT = 2**32 - 1  # the library multiplies them in 32 bits, all with as many decimal places
 
 
 class Constraints:
@@ -82,19 +83,30 @@ def _refuse_many_remainders(schema: str) -> None:
         json.loads(schema, object_pairs_hook=note, parse_int=Decimal, parse_float=Decimal)
     except (ValueError, RecursionError, InvalidOperation) as error:
         raise InvalidRequest(f"the schema is no JSON: {error}") from error
+    scaled: list[int] = []
     for number in multiples:
-        if not 10**-MOST_EXPONENT <= abs(number) <= 10**MOST_EXPONENT:
+        inside = 10**-MOST_EXPONENT <= abs(number) <= 10**MOST_EXPONENT
+        exact = Fraction(abs(number)) * 10**MOST_EXPONENT if inside else Fraction(1, 2)
+        if exact.denominator > 1:  # digits that are cut off would hide remainders
             raise InvalidRequest(
-                f"the schema has the multipleOf {number:.3g}; it must be between 1e-{MOST_EXPONENT} and 1e{MOST_EXPONENT}"
+                f"the schema has the multipleOf {number:.3g}; it must be between 1e-{MOST_EXPONENT} and 1e{MOST_EXPONENT}, "
+                f"with at most {MOST_EXPONENT} decimal places"
             )
+        scaled.append(exact.numerator)
     remainders = 1
-    for number in multiples:
-        remainders = math.lcm(remainders, _without_zeros(int(Fraction(abs(number)) * 10**MOST_EXPONENT)))
+    for whole in scaled:
+        remainders = math.lcm(remainders, _without_zeros(whole))
         if remainders > MOST_REMAINDERS:
             raise InvalidRequest(
                 f"the schema's multipleOf have a least common multiple of more than {MOST_REMAINDERS}, decimal places left out: "
                 "an answer cannot be held to that"
             )
+    for _ in range(MOST_EXPONENT):
+        if any(whole % 10 for whole in scaled):
+            break
+        scaled = [whole // 10 for whole in scaled]
+    if len(scaled) > 1 and min(math.prod(scaled), math.lcm(*scaled) ** 2) > MOST_PRODUCT:
+        raise InvalidRequest("the schema's multipleOf are too far apart: an answer cannot be held to that")
 
 
 def _without_zeros(number: int) -> int:

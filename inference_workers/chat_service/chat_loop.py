@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from inference_workers.chat.load import load as load_model
 from inference_workers.chat.settings import EngineSettings
@@ -25,6 +25,7 @@ from streams.loop.limits import Delivery
 from streams.loop.step import Step
 from streams.process.settings import load
 from streams.process.wiring import LoopPlan, Surroundings
+from streams.rows import Place
 
 MOST_ROWS, MOST_BYTES = 8, 256 * 1024  # of a batch: tokenising a prompt takes its time, and tokens of others wait for it
 CANCELS_SINCE_MS = 600_000  # cancellations of requests that the last owner did not end
@@ -58,7 +59,7 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
             chat.span_records,
             chat.max_answer_tokens,
             History(
-                lambda: _results(given.address, given.clock, chat.history_hours),
+                lambda read: _results(given.address, given.clock, chat.history_hours, read),
                 given.registry,
                 given.metrics,
                 chat.history_characters,
@@ -78,10 +79,12 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
     )
 
 
-def _results(address: KafkaAddress, clock: Clock, hours: float) -> KafkaBroadcast:
+def _results(address: KafkaAddress, clock: Clock, hours: float, read: Mapping[Place, int]) -> KafkaBroadcast:
+    """read: the offsets behind what was read before."""
     admin = KafkaAdmin(address)
     places = [(CHAT_RESULTS.name, number) for number in range(admin.partitions()[CHAT_RESULTS.name])]
-    return KafkaBroadcast(address, CHAT_RESULTS.name, clock, admin.offsets_at(places, int(clock.now_ms() - hours * 3_600_000)))
+    starts = admin.offsets_at(places, int(clock.now_ms() - hours * 3_600_000))
+    return KafkaBroadcast(address, CHAT_RESULTS.name, clock, {**starts, **read})
 
 
 def _controls(address: KafkaAddress, clock: Clock) -> KafkaBroadcast:

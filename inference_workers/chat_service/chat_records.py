@@ -11,7 +11,7 @@ import numpy as np
 from inference_workers.chat.engine import Finished
 from inference_workers.chat_service.chat_answer import MOST_IN_A_RECORD, Answer
 from inference_workers.models.unshipped import CHAT_MODEL
-from inference_workers.result_records import origin_columns, with_replies
+from inference_workers.result_records import log_record, origin_columns, with_replies
 from schemas.chat_topics import CHAT, CHAT_RESULTS, CHAT_TOKENS
 from schemas.codec import Encoder, SchemaIds
 from schemas.encoding import Constant, Input
@@ -80,38 +80,31 @@ class ChatRecords:
     def log(self, answer: Answer, ended: Finished, now_ms: int) -> OutRecords:
         """The answer in the prediction log: how it ended as outputs, one column for each reason, and its measures as signals."""
         usage, served = answer.usage(ended), answer.served
-        outputs = np.array([[usage["finish_reason"] == reason for reason in REASONS]], "<f4")
         signals = {
-            "prompt_tokens": usage["prompt_tokens"],
-            "completion_tokens": usage["completion_tokens"],
-            "truncated_messages": usage["truncated_messages"],
-            "characters": len(answer.text),
-            "mean_logprob": ended.mean_logprob,
+            "prompt_tokens": [usage["prompt_tokens"]],
+            "completion_tokens": [usage["completion_tokens"]],
+            "truncated_messages": [usage["truncated_messages"]],
+            "characters": [len(answer.text)],
+            "mean_logprob": [ended.mean_logprob],
         }
-        columns: dict[str, Input] = {
-            name: Constant(value)
-            for name, value in {
-                "worker": self._worker,
-                "task": CHAT.group,
-                "model": CHAT_MODEL,
-                "version": served.version,
-                "digest": served.digest,
-                "arm": Arm.LIVE.value,
-                "started_ms": answer.started_ms,
-                "compute_ms": float(now_ms - answer.started_ms),
-                "request_ids": [answer.request_id],
-                "origin_topic": CHAT.topic.name,
-                "origin_partitions": np.array([answer.rows.origins[0][1]], "<i4").tobytes(),
-                "origin_offsets": np.array([answer.rows.origins[0][2]], "<i8").tobytes(),
-                "outputs": outputs.tobytes(),
-                "outputs_dtype": outputs.dtype.str,
-                "outputs_shape": list(outputs.shape),
-                "output_names": [reason.value for reason in REASONS],
-                "signals": [{"name": name, "values": np.array([v], "<f4").tobytes()} for name, v in signals.items()],
-            }.items()
-        }
-        headers = h.cloud_event([answer.request_id], PREDICTION_LOG.record_name, self._worker)
-        return OutRecords(PREDICTION_LOG.name, [self._worker.encode()], self._log.encode(columns, 1), headers)
+        return log_record(
+            self._log,
+            self._worker,
+            [answer.request_id],
+            np.array([[usage["finish_reason"] == reason for reason in REASONS]], "<f4"),
+            signals,
+            task=CHAT.group,
+            model=CHAT_MODEL,
+            version=served.version,
+            digest=served.digest,
+            arm=Arm.LIVE.value,
+            started_ms=answer.started_ms,
+            compute_ms=float(now_ms - answer.started_ms),
+            origin_topic=CHAT.topic.name,
+            origin_partitions=np.array([answer.rows.origins[0][1]], "<i4").tobytes(),
+            origin_offsets=np.array([answer.rows.origins[0][2]], "<i8").tobytes(),
+            output_names=[reason.value for reason in REASONS],
+        )
 
     def without_answer(
         self, rows: Rows, attempt: int, status: str, code: str, message: str, retry_after_ms: int = 0

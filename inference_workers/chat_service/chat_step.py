@@ -8,6 +8,7 @@ the next owner reads on the topic what was made, and continues from there with t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from inference_workers.chat.conversation import Message
@@ -108,6 +109,7 @@ class ChatStep(Step):
     # --- requests come --------------------------------------------------------------------------------------------
 
     def submit(self, batch: Rows) -> None:
+        self._history.look_again()
         try:
             columns, undecodable = self._decoder.decode(batch.values)
         except RetryLater as error:  # a schema is not known yet, and the registry does not answer
@@ -163,15 +165,18 @@ class ChatStep(Step):
 
     def _talks_already(self, answer: Answer) -> bool:
         """Whether an earlier message of its conversation is not answered yet: then this one is refused, since it would not know it."""
+        if not answer.input.asked:
+            return False
         conversation_id, offset = answer.input.conversation_id, answer.rows.offsets[0]
         before = [one for one in self._answers.values() if one.input.asked and one.rows.offsets[0] < offset]
         same = [one for one in before if one.input.conversation_id == conversation_id]
-        if not answer.input.asked or all(self._history.knows(one) for one in same):
+        if all(self._history.knows(one) for one in same):
             return False
         self._give_up(answer, "conversation-busy", "an earlier message of this conversation is not answered yet", FULL_RETRY_MS)
         return True
 
     def _take_over(self) -> None:
+        self._history.look_again()
         answers, self._for_log = self._for_log, []
         marks = self._records.tokens([answer.begun() for answer in answers])
         begun = self._log.begun(marks, min(answer.rows.timestamps_ms[0] for answer in answers))
@@ -183,37 +188,38 @@ class ChatStep(Step):
 
     def _continue(self, answer: Answer, begun: Begun) -> None:
         stream, end = begun.stream, begun.stream.end
-        if end is not None and stream.reason in WITHOUT_TEXT and not begun.tokens:
+        answer.attempt = max(answer.attempt, stream.attempt)  # whoever wrote it: readers count no lower attempt
+        if end is not None and stream.reason in WITHOUT_TEXT:
             return self._end_again(answer, stream.reason, end)
-        version = stream.begun.get("version")
+        version, gone = begun.first.get("version"), ""
         if begun.tokens and version != answer.served.version:
             old = self._engines.of(version)
             if old is None:
-                words = f"version {version} began this answer, and {answer.served.version} runs now: ask again"
-                return self._fail(answer, InvalidRequest(words))
-            answer.serving, answer.input = old, self._input(answer.rows, answer.fields, old)
-        if why := foreign(begun, answer.served.model, answer.input.sampling.stop, answer.input.sampling.max_tokens):
-            answer.attempt = max(answer.attempt, stream.attempt)
+                gone = f"version {version} began this answer, and {answer.served.version} runs now: ask again"
+            else:
+                answer.serving, answer.input = old, self._input(answer.rows, answer.fields, old)
+        why = foreign(begun, answer.served.model, answer.input.sampling.stop, answer.input.sampling.max_tokens)
+        if gone and (why or end is None):
+            return self._fail(answer, InvalidRequest(gone))
+        if why:
             words = (
                 f"the tokens of this answer on {CHAT_TOKENS.name} were not written by a worker: {why}. Ask again under another id"
             )
             return self._fail(answer, InvalidRequest(words))
+        if gone:  # it ended, and only its result is missing: that names what made it
+            made_by = replace(answer.served, name=begun.first["model"], version=begun.first["version"])
+            answer.serving = replace(answer.serving, served=made_by)
         answer.resumed = bool(begun.tokens)
         answer.emitted = tuple(token.token for token in begun.tokens)
         answer.text, answer.sequence, answer.first_ms = begun.text, stream.sequence, stream.made_ms
         if end is None:
-            return None if not answer.resumed and self._talks_already(answer) else self._start(answer)
-        ended = Finished(
-            answer.key,
-            stream.reason,  # type: ignore[arg-type]  # a reason of the engine: the others were dealt with
-            begun.text,
-            end["prompt_tokens"],
-            end["completion_tokens"],
-            end["cached_tokens"],
-            ms_per_token=end["ms_per_token"],
-        )
+            if not answer.resumed and self._talks_already(answer):
+                return None
+            if answer.input.asked:  # an earlier turn may have ended only now, from its tokens
+                answer.input = self._input(answer.rows, answer.fields, answer.serving)
+            return self._start(answer)
         answer.review.cut = (end["error_message"] or "flagged") if stream.reason == FinishReason.CONTENT_FILTER else ""
-        return self._end(answer, ended, published=True)
+        return self._end(answer, begun.finished(answer.key), published=True)
 
     def _end_again(self, answer: Answer, reason: str, end: Mapping[str, Any]) -> None:
         """An earlier owner ended it without an answer. That was readable already, so the result says the same."""
@@ -260,18 +266,20 @@ class ChatStep(Step):
     def _advance(self, answers: Sequence[Answer]) -> None:
         """Show the new tokens of these answers as far as they may be read, and end those that have ended."""
         now_ms, shown = self._clock.now_ms(), []
-        ending = [answer for answer in answers if answer.ended is not None and self._reviews.may_end(answer)]
+        ending: list[tuple[Answer, Finished]] = []
         for answer in answers:
+            if answer.ended is not None and self._reviews.may_end(answer):
+                ending.append((answer, answer.ended))
+                continue
             self._reviews.ask(answer)
-            count = 0 if answer in ending else self._reviews.may_show(answer)
+            count = self._reviews.may_show(answer)
             while count > 0:
                 self._figures.made(answer, now_ms)
                 shown.append(answer.tokens(now_ms, min(count, MOST_IN_A_RECORD)))
                 count -= MOST_IN_A_RECORD
         self._publish(shown)
-        for answer in ending:
-            assert answer.ended is not None
-            self._end(answer, answer.ended)
+        for answer, ended in ending:
+            self._end(answer, ended)
 
     def _judged(self, judged: Judged) -> None:
         answer = self._answers.get(judged.key)
@@ -352,9 +360,6 @@ class ChatStep(Step):
 
     def keeps(self, place: Place) -> bool:
         return any(place in answer.rows.places for answer in self._answers.values())
-
-    def takes_long(self, batch: Rows) -> bool:
-        return False
 
     def working_since_s(self) -> float | None:
         return self._engines.working_since_s()

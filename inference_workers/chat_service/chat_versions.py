@@ -96,7 +96,7 @@ class AnnouncedVersions:
     def _configured(self, source: str) -> Loaded:
         folder = open_source(source)
         version = AnnouncedVersion(CHAT_MODEL, Arm.LIVE, folder.version, source, folder.digest, "configured at the start")
-        return replace(self._load(version), is_swap=False)
+        return replace(self._loaded(version, folder), is_swap=False)
 
     def _announced(self, update: ModelUpdate) -> list[AnnouncedVersion]:
         """Raises ModelRefused if the update is invalid."""
@@ -112,6 +112,10 @@ class AnnouncedVersions:
         folder = open_source(announced.uri, announced.digest)
         if folder.version != announced.version:
             raise ModelRefused(f"{announced.uri} is version {folder.version}; chat {announced.version} was announced")
+        loaded = self._loaded(announced, folder)
+        return replace(loaded, loaded_ms=(self._clock.monotonic_s() - started_s) * 1000)
+
+    def _loaded(self, announced: AnnouncedVersion, folder: ModelFolder) -> Loaded:
         try:
             model = self._load_model(folder)
         except MillraceError:
@@ -120,7 +124,7 @@ class AnnouncedVersions:
             raise ModelRefused(f"{announced.uri} cannot be loaded: {type(error).__name__}: {str(error)[:400]}") from error
         served = Served(model, _name(folder), folder.version, folder.digest)
         serving = Serving(served, EngineThread(model.engine, self._clock))
-        return Loaded(announced, Version(folder, serving), (self._clock.monotonic_s() - started_s) * 1000)
+        return Loaded(announced, Version(folder, serving), 0.0)
 
     @property
     def current(self) -> Serving:

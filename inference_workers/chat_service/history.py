@@ -19,7 +19,7 @@ from schemas.errors import BrokerUnavailable, RetriesExhausted, RetryLater
 from schemas.vocabulary import FinishReason
 from streams.metrics import Metrics
 from streams.readable import Readable
-from streams.rows import Origin, Polled
+from streams.rows import Origin, Place, Polled
 
 READ_LIMIT_S = 20.0
 KEPT_CHARACTERS = 64 * 2**20  # of all conversations
@@ -57,19 +57,36 @@ class Results(Protocol):
 
 
 class History:
-    """results: opens the topic of results, as far back as turns are kept. most_characters: of the turns that a request is given."""
+    """results: opens the topic of results, as far back as turns are kept, or behind what was read already. most_characters: of the
+    turns that a request is given."""
 
-    def __init__(self, results: Callable[[], Results], registry: SchemaIds, metrics: Metrics, most_characters: int) -> None:
+    def __init__(
+        self,
+        results: Callable[[Mapping[Place, int]], Results],
+        registry: SchemaIds,
+        metrics: Metrics,
+        most_characters: int,
+    ) -> None:
         self._open, self._most_characters = results, most_characters
         self._readable = Readable(CHAT_RESULTS, registry, turn_of, metrics)
         self._results: Results | None = None
+        self._next: dict[Place, int] = {}  # behind what was understood
+        self._trouble: str | None = None  # why the topic cannot be read; "" if it was read, None before
         self._part = Polled()  # read, and not understood yet: the registry did not answer
         self._conversations: OrderedDict[str, Conversation] = OrderedDict()  # the one that changed last at the end
         self._size = 0
 
+    def look_again(self) -> None:
+        """Requests from now on see what is written until then. The topic is read once for all of them, when the first needs it."""
+        self._trouble = None
+
     def before(self, conversation_id: str, partition: int, offset: int) -> list[Message]:
-        """The newest turns of requests before this one, oldest first. Waits for what was written until now. Raises RetriesExhausted."""
-        self._read()
+        """The newest turns of requests before this one, oldest first. Waits for what was written until the last `look_again`. Raises
+        RetriesExhausted."""
+        if self._trouble is None:
+            self._trouble = self._read()
+        if self._trouble:
+            raise RetriesExhausted(f"the conversation cannot be read now: {self._trouble}")
         turns = self._conversations.get(conversation_id, Conversation()).turns
         earlier = [turn for turn in turns.values() if turn.origin[1] == partition and turn.origin[2] < offset]
         messages: list[Message] = []
@@ -93,18 +110,24 @@ class History:
             messages = (*asked, Message("assistant", answer.text))
             self._add(Turn(answer.input.conversation_id, (CHAT_REQUESTS.name, partition, offset), messages))
 
-    def _read(self) -> None:
+    def _read(self) -> str:
+        """Why it cannot be read now; empty if it was."""
         try:
-            self._results = self._results or self._open()
+            self._results = self._results or self._open(self._next)
             self._take()
             for part in self._results.parts_to_end(READ_LIMIT_S):
                 self._part = part
                 self._take()
-        except (BrokerUnavailable, RetryLater) as error:  # the next request reads on from there
-            raise RetriesExhausted(f"the conversation cannot be read now: {error}") from error
+        except BrokerUnavailable as error:
+            self.close()  # opened anew for the next request: the place where it stood may be gone
+            return f"{error.code}: {error}"
+        except RetryLater as error:  # the next request goes on with this part
+            return f"{error.code}: {error}"
+        return ""
 
     def _take(self) -> None:
         turns = self._readable.of(self._part)
+        self._next.update((place, at + 1) for place, at in zip(self._part.places, self._part.offsets, strict=True))
         self._part = Polled()
         for turn in turns:
             if turn is not None:
@@ -129,6 +152,7 @@ class History:
     def close(self) -> None:
         if self._results is not None:
             self._results.close()
+            self._results = None
 
 
 def turn_of(result: Mapping[str, Any]) -> Turn | None:

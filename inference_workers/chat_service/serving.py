@@ -28,20 +28,26 @@ class Served:
 
 @dataclass(eq=False)
 class Serving:
-    """A version in memory, with the thread that drives its engine."""
+    """A version in memory, with the thread that drives its engine. needed_s: when it last was the newest or had an answer; None before
+    it answers."""
 
     served: Served
     thread: EngineThread
+    needed_s: float | None = None
 
     def close(self) -> None:
-        """Called by `ModelArm` when the next version is swapped in. Its answers end first; then `Engines` ends the thread."""
+        """Called by `ModelArm`. A version that answered ends its answers first, and then `Engines` ends the thread; a version that was
+        overtaken while it loaded ends here."""
+        if self.needed_s is None:
+            self.thread.close()
 
 
 class Engines:
     """The engines of the newest version and of older ones whose answers have not ended."""
 
     def __init__(self, first: Serving, clock: Clock) -> None:
-        self._all, self._clock, self._swapped_s = [first], clock, clock.monotonic_s()
+        self._all, self._clock = [first], clock
+        first.needed_s = clock.monotonic_s()
 
     @property
     def newest(self) -> Serving:
@@ -57,16 +63,19 @@ class Engines:
         return found + newest.events(0.0 if found else min(wait_s, OLD_WAIT_S) if old else wait_s)
 
     def follow(self, current: Serving, used: Iterable[Serving]) -> bool:
-        """Take the version that answers now; end old ones that nobody uses any more. Returns whether another version was taken."""
+        """Take the version that answers now; end old ones that nobody has used for OLD_KEPT_S. Returns whether another was taken."""
         now_s, is_new = self._clock.monotonic_s(), current is not self.newest
         if is_new:
+            self.newest.needed_s = current.needed_s = now_s
             self._all.append(current)
-            self._swapped_s = now_s
-        if len(self._all) > 1 and now_s - self._swapped_s > OLD_KEPT_S:
+        if len(self._all) > 1:
             needed = {id(serving) for serving in used} | {id(current)}
-            for serving in [one for one in self._all if id(one) not in needed]:
-                self._all.remove(serving)
-                serving.thread.close()
+            for serving in list(self._all):
+                if id(serving) in needed:
+                    serving.needed_s = now_s
+                elif serving.needed_s is not None and now_s - serving.needed_s > OLD_KEPT_S:
+                    self._all.remove(serving)
+                    serving.thread.close()
         return is_new
 
     def working_since_s(self) -> float | None:

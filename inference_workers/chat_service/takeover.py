@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from inference_workers.chat.engine import Finished
 from schemas.chat_topics import CHAT_TOKENS
 from schemas.codec import SchemaIds
 from schemas.errors import BrokerUnavailable, RetryLater
@@ -26,14 +27,29 @@ EARLIER_MS = 1_000  # brokers stamp requests and tokens by clocks of their own
 
 @dataclass(slots=True)
 class Begun:
-    """An answer as far as its topic has it."""
+    """An answer as far as its topic has it. first: the record that brought the first of its tokens."""
 
     stream: TokenStream = field(default_factory=TokenStream)
     tokens: list[StreamedToken] = field(default_factory=list)
+    first: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
         return "".join(token.text for token in self.tokens)
+
+    def finished(self, key: str) -> Finished:
+        """As the engine ended it, from its last record. key: the engine's."""
+        end = self.stream.end
+        assert end is not None, "for an answer that has ended"
+        return Finished(
+            key,
+            self.stream.reason,  # type: ignore[arg-type]  # a reason of the engine: the caller dealt with the others
+            self.text,
+            end["prompt_tokens"],
+            end["completion_tokens"],
+            end["cached_tokens"],
+            ms_per_token=end["ms_per_token"],
+        )
 
 
 class Log(Protocol):
@@ -87,5 +103,8 @@ def fold(
             key = part.keys[mine[row]] or b""
             begun = found[key]
             if record["request_id"].encode() == key and len(begun.tokens) <= most_tokens:
-                begun.tokens += begun.stream.take(record)
+                new = begun.stream.take(record)
+                if new and not begun.tokens:
+                    begun.first = record
+                begun.tokens += new
     return {key.decode(): begun for key, begun in found.items()}

@@ -82,11 +82,12 @@ def _turn(talk: Conversation, chat: ChatClient, call: Call, question: str, deadl
             console.err.print(f"[red]{error.code}[/]: {console.escape(str(error))}")
             return False
     print()
+    if result["text"] is not None and result["finish_reason"] != FinishReason.CONTENT_FILTER:
+        talk.answered()  # the service keeps no other turn
     if result["status"] != "ok":
         later = f" Try again in {result['retry_after_ms'] / 1000:.1f} s." if result["status"] == "busy" else ""
         console.err.print(f"[red]{result['status']}[/]: {console.escape(result['error_message'] or '')}{later}")
         return False
-    talk.answered()
     if console.out.is_terminal:
         console.out.print(f"[dim]{console.escape(summary(result))}[/]")
     return True

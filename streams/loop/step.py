@@ -36,8 +36,9 @@ class Step(Hooks, Protocol):
         ...
 
     def busy(self) -> bool:
-        """True while a submitted row has no outcome yet."""
-        ...
+        """True while a submitted row has no outcome yet. False where rows wait in the step on purpose (`keeps`): they do not stop the
+        loop from reading."""
+        return False
 
     def takes_more(self) -> bool:
         """Whether it takes a batch now. A step that works on many rows at once takes more while it is busy."""
@@ -50,11 +51,11 @@ class Step(Hooks, Protocol):
 
     def takes_long(self, batch: Rows) -> bool:
         """Whether it may be long until this batch has its outcomes: no transaction should be open meanwhile."""
-        ...
+        return False
 
     def working_since_s(self) -> float | None:
         """When the call began that is not done yet, by the monotonic clock; None where none is. The watchdog asks."""
-        ...
+        return None
 
 
 Process = Callable[[Rows], list[Outcome]]

@@ -92,7 +92,7 @@ class ChatWorld:
             metrics,
             span_records,
             max_tokens=256,
-            history=History(lambda: MemoryBroadcast(self.broker, CHAT_RESULTS.name), self.ids, metrics, most_characters=200),
+            history=History(lambda read: MemoryBroadcast(self.broker, CHAT_RESULTS.name), self.ids, metrics, most_characters=200),
             judge=judge,
             judge_every_tokens=4,
         )

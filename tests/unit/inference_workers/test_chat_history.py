@@ -127,17 +127,24 @@ def put_result(world: ChatWorld, offset: int, *messages: ChatMessage, text: str 
     world.plain.produce(OutRecords(CHAT_RESULTS.name, [b"c"], [value], [[]]))
 
 
-def test_turns_are_limited_and_foreign_results_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("dots", "kept"),
+    [(40, ["q-5", "yes", "q-4", "yes", "q-3", "yes"]), (80, ["q-4", "yes", "q-3", "yes"])],
+    ids=["turns", "characters"],
+)
+def test_turns_are_limited_and_foreign_results_are_passed_over(
+    monkeypatch: pytest.MonkeyPatch, dots: int, kept: list[str]
+) -> None:
     monkeypatch.setattr(history, "MOST_TURNS", 3)
     world, engine = ChatWorld(partitions=1), ScriptedEngine()
     for offset in range(-10, -2):
-        put_result(world, offset, ChatMessage(role="user", content=f"q{offset}" + "." * 40))
+        put_result(world, offset, ChatMessage(role="user", content=f"q{offset}" + "." * dots))
     put_result(world, -1, ChatMessage(role="root", content="obey"))
     world.plain.produce(OutRecords(CHAT_RESULTS.name, [b"c"], [b"no record"], [[]]))
     say(world, "r", "now")
     run_until([world.loop(engine)], lambda: any(one.request_id.startswith("r#") for one in engine.added))
     prompt = prompt_of(engine, "r")
-    assert [line[:3] for line in prompt.split("\n")] == ["q-5", "yes", "q-4", "yes", "q-3", "yes", "now"]
+    assert [line[:3] for line in prompt.split("\n")] == [*kept, "now"]
     assert len(prompt) < 200, "the characters of the world's history"
 
 
@@ -145,7 +152,7 @@ def test_a_conversation_that_cannot_be_read_fails_its_request_and_no_worker() ->
     world, engine = ChatWorld(partitions=1), ScriptedEngine()
     loop = world.loop(engine)
 
-    def down() -> Any:
+    def down(read: Any) -> Any:
         raise BrokerUnavailable("no broker")
 
     step: Any = loop.step
@@ -157,3 +164,43 @@ def test_a_conversation_that_cannot_be_read_fails_its_request_and_no_worker() ->
     say(world, "s", "hello")
     run_until([loop], lambda: "s" in world.results())
     assert world.results()["s"]["status"] == "ok"
+
+
+def test_a_reader_that_broke_is_opened_anew_behind_what_was_read() -> None:
+    world = ChatWorld(partitions=1)
+    loop = world.loop(ScriptedEngine())
+    step: Any = loop.step
+    whole, opened, reads, broken = step._history._open, list[dict[Any, int]](), list[int](), [False]
+
+    class Breaking:
+        def __init__(self, results: Any) -> None:
+            self._results = results
+
+        def parts_to_end(self, limit_s: float) -> Any:
+            reads.append(1)
+            if broken[0]:
+                raise BrokerUnavailable("its place is gone")
+            return self._results.parts_to_end(limit_s)
+
+        def close(self) -> None:
+            self._results.close()
+
+    def opening(read: Any) -> Any:
+        opened.append(dict(read))
+        broken[0] = False
+        return Breaking(whole({}))
+
+    step._history._open = opening
+    put_result(world, -1, ChatMessage(role="user", content="q"))
+    for number in range(5):
+        say(world, f"r{number}", "hello", conversation_id=f"c{number}")
+    run_until([loop], lambda: world.results().keys() >= {f"r{number}" for number in range(5)})
+    assert len(reads) <= 2, "the topic is read once for a batch"
+    broken[0] = True
+    say(world, "bad", "hello", conversation_id="x")
+    run_until([loop], lambda: "bad" in world.results())
+    say(world, "good", "hello", conversation_id="y")
+    run_until([loop], lambda: "good" in world.results())
+    assert (world.results()["bad"]["error_code"], world.results()["good"]["status"]) == ("gave-up", "ok")
+    assert opened[0] == {}
+    assert opened[1][CHAT_RESULTS.name, 0] >= 1, "it goes on where the first stood"

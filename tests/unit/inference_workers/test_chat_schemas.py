@@ -83,6 +83,8 @@ def text_of(engine: Engine, one: Generation) -> str:
             "multipleOf",
         ),
         ({"type": "number", "multipleOf": 1e300}, "multipleOf 1"),
+        ({"type": "number", "multipleOf": 4.000000007e-19}, "decimal places"),
+        ({"type": "number", "allOf": [{"multipleOf": 7}, {"multipleOf": 3e-9}]}, "far apart"),
         ({"type": "number", "multipleOf": 1e-300}, "multipleOf 1"),
         ({"type": "number", "multipleOf": 0}, "multipleOf 0"),
         ({"type": "number", "multipleOf": float("inf")}, "schema"),

@@ -212,6 +212,20 @@ def test_an_answer_that_had_ended_is_not_made_again() -> None:
         assert again[name] == first[name], name
 
 
+def test_an_answer_that_had_ended_keeps_the_version_that_made_it() -> None:
+    world = ChatWorld(partitions=1)
+    loop = world.loop(ScriptedEngine())
+    world.ask("r")
+    run_until([loop], lambda: world.results())
+    loop.source.close()
+    world.broker.groups["chat"].committed.clear()
+    second = ScriptedEngine()
+    run_until([world.loop(second, slot=1, version="2")], lambda: len(world.records(CHAT_RESULTS.name)) == 2)
+    first, again = world.records(CHAT_RESULTS.name)
+    assert second.added == []
+    assert (again["status"], again["text"], again["models"][0]["version"]) == ("ok", first["text"], "1")
+
+
 def test_another_version_does_not_go_on_with_an_answer() -> None:
     world = ChatWorld(partitions=1)
     loop = world.loop(ScriptedEngine(steps_left=2))

@@ -94,6 +94,36 @@ def test_what_was_answered_without_a_text_is_answered_so_again() -> None:
                 assert again[name] == first[name], name
 
 
+def test_the_version_of_an_answer_is_that_of_its_first_token() -> None:
+    """Requests that only waited were begun by a version that made none of their tokens."""
+    world = ChatWorld(partitions=1)
+    put_tokens(world, "r", version="0")
+    put_tokens(world, "r", *whole(3), attempt=2)
+    world.ask("r")
+    run_until([world.loop(ScriptedEngine())], lambda: world.results())
+    assert (world.results()["r"]["status"], world.results()["r"]["error_message"]) == ("ok", None)
+
+
+@pytest.mark.parametrize(("reason", "status"), [("failed", "failed"), ("busy", "busy")])
+def test_an_answer_that_ended_without_a_text_after_some_tokens_says_why_again(reason: str, status: str) -> None:
+    world = ChatWorld(partitions=1)
+    put_tokens(world, "r", *whole(3), last=True, finish_reason=reason, error_message="m", error_code="poison")
+    world.ask("r")
+    run_until([world.loop(ScriptedEngine())], lambda: world.results())
+    result = world.results()["r"]
+    assert (result["status"], result["error_code"], result["error_message"]) == (status, "poison", "m")
+
+
+def test_a_record_of_a_high_attempt_without_tokens_silences_no_answer() -> None:
+    world = ChatWorld(partitions=1)
+    put_tokens(world, "r", attempt=2**62)
+    world.ask("r")
+    run_until([world.loop(ScriptedEngine())], lambda: world.results())
+    stream = TokenStream()
+    assert "".join(token.text for token in world.streamed("r", stream)) == world.results()["r"]["text"] != ""
+    assert stream.end is not None
+
+
 def test_the_topic_is_read_back_once_for_many_requests() -> None:
     world = ChatWorld(partitions=1)
     loop = world.loop(ScriptedEngine(stuck=True))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event, Thread
+from threading import enumerate as enumerate_threads
 from typing import Any
 
 import pytest
 
 from inference_workers.chat.load import ChatModel
-from inference_workers.chat_service.chat_versions import LIVE_ONLY, AnnouncedVersions, OneVersion
+from inference_workers.chat_service import chat_versions
+from inference_workers.chat_service.chat_versions import LIVE_ONLY, AnnouncedVersions
 from inference_workers.chat_service.serving import OLD_KEPT_S
 from inference_workers.models.addresses import open_source
 from inference_workers.models.folder import ModelFolder
@@ -23,6 +26,7 @@ from streams.rows import OutRecords
 from tests.support.chat_engine import ScriptedEngine, scripted_model
 from tests.support.chat_world import ChatWorld, run_until
 from tests.support.tiny_llama import tiny_llama
+from tests.support.waiting import until
 
 
 class Versions:
@@ -119,6 +123,8 @@ def test_after_a_change_of_the_group_an_old_version_goes_on_with_what_it_began(m
     run_until([loop], lambda: len(world.streamed("r")) == 3)
     made.announce(1)
     swap(made, loop, 1)
+    world.clock.sleep(OLD_KEPT_S + 1)
+    loop.run_once()
     old.stuck, old.steps_left = False, 10**6
     loop.recovery.go_back()
     run_until([loop], lambda: world.results())
@@ -158,7 +164,37 @@ def test_challengers_of_chat_are_not_loaded_and_that_is_said(made: Versions) -> 
         challenge("chat", None, "canary", 0.5, "why", None, made.world.clock)  # type: ignore[arg-type]
 
 
-def test_one_version_says_nothing(made: Versions) -> None:
-    fixed = OneVersion(made.world.serving(ScriptedEngine(), "1"))
-    fixed.follow()
-    assert (fixed.acknowledged(None), fixed.notes) == ([], ())  # type: ignore[arg-type]
+def engine_threads() -> list[Thread]:
+    return [thread for thread in enumerate_threads() if thread.name == "engine"]
+
+
+def test_a_version_that_is_overtaken_while_it_loads_leaves_nothing_behind(made: Versions) -> None:
+    world, gate, before = made.world, Event(), len(engine_threads())
+    load = made.load
+
+    def gated(folder: ModelFolder) -> ChatModel:
+        if folder.version == made.version(1):
+            assert gate.wait(20)
+        return load(folder)
+
+    made.load = gated  # type: ignore[method-assign]
+    loop = world.loop(ScriptedEngine(), versions=made.followed())
+    made.announce(1)
+    loop.run_once()
+    made.announce(2)
+    gate.set()
+    swap(made, loop, 2)
+    until(lambda: len(engine_threads()) <= before + 2)
+    assert len(engine_threads()) == before + 2, "the first version and the newest"
+
+
+def test_a_checkpoint_is_read_once_at_the_start(made: Versions, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def counted(text: str, digest: str | None = None) -> ModelFolder:
+        opened.append(text)
+        return open_source(text, digest)
+
+    monkeypatch.setattr(chat_versions, "open_source", counted)
+    made.followed()
+    assert len(opened) == 1

@@ -28,9 +28,11 @@ class Tail:
     def __init__(self) -> None:
         self._parts: SimpleQueue[Polled] = SimpleQueue()
 
-    def put(self, request_id: str, sequence: int, *tokens: int, last: bool = False) -> None:
+    def put(self, request_id: str, sequence: int, *tokens: int, last: bool = False, model: str = "") -> None:
         made = tuple(ChatToken(token=token, text=str(token)) for token in tokens)
-        record = ChatTokens(request_id=request_id, attempt=1, sequence=sequence, tokens=made, last=last, finish_reason="stop")
+        record = ChatTokens(
+            request_id=request_id, attempt=1, sequence=sequence, tokens=made, last=last, finish_reason="stop", model=model
+        )
         self.put_value(Encoder.of(CHAT_TOKENS, IDS).encode_one(record), request_id)
 
     def put_value(self, value: bytes, key: str = "k") -> None:
@@ -123,6 +125,8 @@ def test_memory_is_counted_in_bytes_and_one_answer_without_end_has_a_bound(monke
     async def work(tail: Tail, streams: ChatStreams) -> None:
         for name in range(20):
             tail.put(f"r{name}", 0, *range(40), last=True)
+        for name in range(20):
+            tail.put(f"large{name}", 0, model="x" * 10_000)
         tail.put("last", 0, last=True)
         assert await read(streams, "last") == []
         assert streams._bytes == sum(stream.size for stream in streams._streams.values()) <= 60_000
