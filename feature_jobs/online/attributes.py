@@ -28,9 +28,14 @@ def attributes_of(view: View, topic: Broadcast, ids: SchemaIds) -> Attributes:
 
 def attributes_now(view: View, settings: FeatureSettings) -> dict[str, Mapping[str, Any]]:
     """The topic's current record of each entity. Raises BrokerUnavailable."""
+    return attributes_read(view, KafkaAddress(bootstrap=settings.bootstrap), Registry(settings.registry))
+
+
+def attributes_read(view: View, address: KafkaAddress, ids: SchemaIds) -> dict[str, Mapping[str, Any]]:
+    """The topic's current record of each entity. Raises BrokerUnavailable."""
     assert view.attributes is not None
-    topic = KafkaBroadcast(KafkaAddress(bootstrap=settings.bootstrap), view.attributes.name, SystemClock())
+    topic = KafkaBroadcast(address, view.attributes.name, SystemClock())
     try:
-        return attributes_of(view, topic, Registry(settings.registry)).everything()
+        return attributes_of(view, topic, ids).everything()
     finally:
         topic.close()

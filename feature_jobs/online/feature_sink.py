@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -135,7 +135,7 @@ class FeatureSink(Processor):
         for part in self._read_back(wanted):
             for row, error in self._take(part.places, part.offsets, part.values, part.timestamps_ms).items():
                 self._log.warning("record not read", place=part.places[row], offset=part.offsets[row], cause=str(error))
-            self._leave_to_the_store(although_dirty=True)
+            self._leave_to_the_store({partition for _, partition in wanted})
         for _, partition in wanted:
             self._dirty.update(dict.fromkeys(self._all_of(partition)))
         if wanted:
@@ -250,15 +250,17 @@ class FeatureSink(Processor):
         else:
             self._schedule((partition, entity), owned, owned.due_ms)
 
-    def _leave_to_the_store(self, although_dirty: bool = False) -> None:
-        """Where there are more entities than may be held. although_dirty: their last owner wrote them, as far as can be known."""
+    def _leave_to_the_store(self, read_back: Collection[int] = ()) -> None:
+        """Where there are more entities than may be held. read_back: partitions whose last owner wrote their entities, as far as can be
+        known; of others, only what is written goes."""
         while self._kind.most is not None and self.entities > self._kind.most:
-            partition, held = max(self._owned.items(), key=lambda owned: len(owned[1]))
-            entity = next(iter(held))
-            if (partition, entity) in self._dirty and not although_dirty:
+            oldest = [(len(held), partition, next(iter(held))) for partition, held in self._owned.items() if held]
+            may_go = [one for one in oldest if one[1] in read_back or one[1:] not in self._dirty]
+            if not may_go:
                 return
+            _, partition, entity = max(may_go)
             self._dirty.pop((partition, entity), None)
-            del held[entity]
+            del self._owned[partition][entity]
 
     def _look_again_ms(self, entity: str, now_ms: int) -> int:
         """A time between a quarter and half of the ttl from now, spread over the entities."""

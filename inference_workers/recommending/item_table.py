@@ -82,6 +82,8 @@ class ItemTable:
         row = self._every_row.get(item_id, len(self.ids))
         if row < len(self.ids) and self._is_like_before(row, title, attributes):
             self.titles[row], self.attributes[row], self.rows[item_id] = title, attributes, row
+            if row < self.versioned and row not in self._id_parts:
+                self.hidden[row] = False  # it is as in its version: the index finds it again
             return row
         self.fresh.check_room(row)
         vector = self._embedded(row, title, attributes)
@@ -97,14 +99,10 @@ class ItemTable:
         return row
 
     def _is_like_before(self, row: int, title: str, attributes: Attributes) -> bool:
-        """Whether the row's vector is that of these attributes; one of the version that was removed is then in its index again."""
+        """Whether the row's vector is that of these attributes."""
         if item_tokens.tokens(title, attributes) != item_tokens.tokens(self.titles[row], self.attributes[row]):
             return False
-        if self.ids[row] in self.rows:
-            return True
-        if as_trained := row < self.versioned and row not in self._id_parts:
-            self.hidden[row] = False
-        return as_trained
+        return self.ids[row] in self.rows or (row < self.versioned and row not in self._id_parts)
 
     def _embedded(self, row: int, title: str, attributes: Attributes) -> Floats:
         vector = self._of_tokens(title, attributes)

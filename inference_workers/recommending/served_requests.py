@@ -4,7 +4,9 @@ Pure."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from inference_workers.recommending.asked import Asked
 from inference_workers.recommending.recommender import UserHistory
@@ -33,6 +35,23 @@ def served_text(asked: Asked) -> str:
         sorted(asked.seen),
     )
     return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+
+
+class ServedTexts(Sequence[str]):
+    """The texts of a batch, each made when it is read: a replay reads them, the request path does not."""
+
+    def __init__(self, inputs: Sequence[Asked]) -> None:
+        self._inputs = inputs
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[str]: ...
+    def __getitem__(self, at: int | slice) -> str | Sequence[str]:
+        return ServedTexts(self._inputs[at]) if isinstance(at, slice) else served_text(self._inputs[at])
 
 
 def served_request(text: str) -> ServedRequest:

@@ -22,7 +22,7 @@ from inference_workers.recommending.answers import AnswerMaker
 from inference_workers.recommending.asked import NEEDS, Asked, requests_of
 from inference_workers.recommending.recommender import Floats, Recommender, UserHistory
 from inference_workers.recommending.recommender import Rows as ItemRows
-from inference_workers.recommending.served_requests import served_text
+from inference_workers.recommending.served_requests import ServedTexts
 from inference_workers.recommending.settings import RecommendationSettings
 from inference_workers.task import ItemChange, Prediction, Prepared, Use, Versions
 from processors.features.enrich import Need
@@ -119,7 +119,7 @@ class Recommendation:
             # Each answer says that the user will engage with one of its items: a label says whether that was so.
             thresholds=np.array([np.finfo(np.float32).min], "<f4"),
             labels=("engaged",),
-            seen=[served_text(asked) for asked in inputs],
+            seen=ServedTexts(inputs),
             embedding=np.ascontiguousarray(embeddings, np.float32),
         )
         live = len(recommender.items.rows)

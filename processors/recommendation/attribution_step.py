@@ -40,10 +40,10 @@ _DIGITS = re.compile(rb"[0-9]{1,15}")
 
 @dataclass(order=True, slots=True)
 class _Waiting:
-    """due_ms: when its window has ended."""
+    """due_ms: when its window has ended. offset: of the answer."""
 
     due_ms: int
-    number: int
+    offset: int
     row: Rows = field(compare=False)
     result: dict[str, Any] = field(compare=False)
 
@@ -70,24 +70,32 @@ class AttributionStep(Step):
     # --- state beside the offsets --------------------------------------------------------------------------------------
 
     def restore(self, positions: Mapping[Place, Commit]) -> None:
-        self.forget(())
+        """positions: of new partitions, while answers of others wait here; or of all, after `forget`."""
         self._next.update({place: commit.offset for place, commit in positions.items()})
-        oldest_ms = self._topics.oldest_ms(self._next)
-        from_ms = self._clock.now_ms() if oldest_ms is None else oldest_ms
-        self._events = self._topics.open_events(from_ms - GRACE_MS)
+        first_ms = self._first_answer_ms()
+        self._drop_events()
+        self._events = self._topics.open_events(first_ms - GRACE_MS)
 
     def forget(self, places: Iterable[Place]) -> None:
         """Everything: what was in flight is read again, whichever partitions left."""
-        self.close()
-        self._attribution = Attribution(self._window_ms)
+        self._drop_events()
         self._waiting: dict[Place, list[_Waiting]] = {}  # heaps
         self._next: dict[Place, int] = {}  # offset of the next answer of each place that is ours
-        self._number = 0
         self._done: list[Outcome] = []
+
+    def _drop_events(self) -> None:
+        self.close()
+        self._attribution = Attribution(self._window_ms)
         self._unread = Polled()  # events that wait for the registry
         self._mark: _Mark | None = None
         self._unvalidated_ms: int | None = None
         self._checked_ms, self._forgot_ms = 0, self._clock.now_ms()
+
+    def _first_answer_ms(self) -> int:
+        """When the first answer came that waits or is still to be read; now without any. Raises BrokerUnavailable."""
+        unread_ms = self._topics.oldest_ms(self._next)
+        answered_ms = [heap[0].due_ms - GRACE_MS - self._window_ms for heap in self._waiting.values() if heap]
+        return min([*answered_ms, self._clock.now_ms() if unread_ms is None else unread_ms])
 
     def close(self) -> None:
         if self._events is not None:
@@ -105,9 +113,8 @@ class AttributionStep(Step):
         for number, result in enumerate(columns.records()):
             row = rows.slice(number, number + 1)
             if result["status"] == "ok" and result["user_id"] and result["items"]:
-                self._number += 1
                 due_ms = row.timestamps_ms[0] + self._window_ms + GRACE_MS
-                heapq.heappush(self._waiting.setdefault(row.places[0], []), _Waiting(due_ms, self._number, row, result))
+                heapq.heappush(self._waiting.setdefault(row.places[0], []), _Waiting(due_ms, row.offsets[0], row, result))
             else:
                 self._done.append(Emit(row))
 
@@ -119,22 +126,12 @@ class AttributionStep(Step):
         done, self._done = self._done, []
         return done
 
-    def busy(self) -> bool:
-        """Always False: answers that wait for their window do not keep the loop from reading."""
-        return False
-
     def keeps(self, place: Place) -> bool:
         waiting = self._waiting.get(place, [])
         if not waiting:
             return False
         on_time = self._clock.now_ms() < waiting[0].due_ms + LATE_MS
         return on_time or (self._unvalidated_ms is not None and waiting[0].due_ms > self._unvalidated_ms + GRACE_MS)
-
-    def takes_long(self, batch: Rows) -> bool:
-        return False
-
-    def working_since_s(self) -> float | None:
-        return None
 
     # --- events -------------------------------------------------------------------------------------------------
 
@@ -157,13 +154,11 @@ class AttributionStep(Step):
             return
         self._forgot_ms = now_ms
         try:
-            unread_ms = self._topics.oldest_ms(self._next)
+            first_ms = self._first_answer_ms()
         except BrokerUnavailable as error:
             self._log.warning("events are kept for longer", cause=str(error))
             return
-        answered_ms = [heap[0].due_ms - GRACE_MS - self._window_ms for heap in self._waiting.values() if heap]
-        oldest_ms = min([*answered_ms, now_ms - self._window_ms, *([] if unread_ms is None else [unread_ms])])
-        self._attribution.forget_before(oldest_ms - GRACE_MS)
+        self._attribution.forget_before(min(first_ms, now_ms - self._window_ms) - GRACE_MS)
 
     # --- labels -------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,13 @@ def stretch(
         reader.close()
 
 
+def newest(address: KafkaAddress, topic: str, ends: Mapping[Place, int], most: int, clock: Clock) -> Iterator[Polled]:
+    """The last `most` offsets of each partition before these ends, as `stretch`."""
+    firsts = KafkaAdmin(address).firsts(list(ends))
+    starts = {place: max(first, ends[place] - most) for place, first in firsts.items()}
+    return stretch(address, topic, starts, ends, clock)
+
+
 def _before(part: Polled, ends: Mapping[Place, int]) -> Polled:
     kept = [i for i, place in enumerate(part.places) if part.offsets[i] < ends[place]]
     return part if len(kept) == len(part) else part.take(kept)

@@ -15,7 +15,8 @@ from processors.features.recent_events import MAX_TEXT_BYTES, from_text, to_text
 from schemas import avro
 from schemas.codec import Encoder
 from schemas.durations import DAY_MS
-from schemas.features import MAX_RECENT, RECENT
+from schemas.errors import RetryLater
+from schemas.features import MAX_RECENT, RECENT, View
 from schemas.generated import UserEvent
 from schemas.topics import USER_EVENTS_VALID
 from streams.broker import Commit
@@ -177,3 +178,35 @@ def test_long_and_hostile_ids_fit_in_a_blob_by_leaving_out_the_oldest() -> None:
     assert kept == events[-len(kept) :]
     for broken in ("", "x", "[1]", '[["i"]]', '{"a": 1}', json.dumps([["i", "view", "no"]]), text[:-5]):
         assert from_text(broken) == []
+
+
+def test_new_partitions_push_out_no_user_that_is_not_in_the_store_yet() -> None:
+    class Down(MemoryStore):
+        down = False
+
+        def write(self, view: View, blobs: Mapping[str, bytes]) -> list[str]:
+            if self.down:
+                raise RetryLater("it does not answer")
+            return super().write(view, blobs)
+
+    store = Down()
+    world = RecentSink(store, most=2).own()
+    store.down = True
+    for user in ("a", "b"):
+        world.event("i-1", 1_000, user=user)
+    other = (USER_EVENTS_VALID.name, 1)
+    values = [
+        Encoder.of(USER_EVENTS_VALID, world.ids).encode_one(
+            UserEvent(event_id=user, user_id=user, kind="view", item_id="i-2", event_ms=1_000)
+        )
+        for user in ("c", "d", "e")
+    ]
+    world.sink._read_back = lambda ends: iter(
+        [Polled([other] * 3, [0, 1, 2], [b"u"] * 3, list(values), [None] * 3, [world.clock.now_ms()] * 3)]
+    )
+    world.sink.restore({other: Commit(3)})
+    store.down = False
+    for _ in range(5):
+        world.clock.sleep(1.0)
+        world.sink.tick()
+    assert all(blob is not None for blob in store.read(RECENT, ["a", "b"]))

@@ -11,6 +11,9 @@ import pytest
 
 from inference_workers.media.reader import MediaReader
 from inference_workers.models.folder import ModelFolder
+from inference_workers.recommending import served_requests
+from inference_workers.recommending.asked import Asked
+from inference_workers.recommending.recommender import UserHistory
 from inference_workers.recommending.settings import RecommendationSettings
 from inference_workers.replay import replay
 from inference_workers.served.followed_items import POLL_EVERY_S, FollowedItems
@@ -318,6 +321,21 @@ def test_a_version_that_missed_forgotten_removals_is_compared_again(monkeypatch:
         shop.write(item_id, None)
     shop.item("b-99", Item(item_id="b-99", title="New book", category="books", updated_ms=1))
     assert shop.ask(limit=40)["index_items"] == len(ITEMS_OF_SHOP) - 8 + 1
+
+
+def test_texts_for_a_replay_are_made_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def text(asked: Asked) -> str:
+        made.append(asked.user_id)
+        return "text"
+
+    monkeypatch.setattr(served_requests, "served_text", text)
+    shop = Shop()
+    shop.ask()
+    assert made == [], "the request path reads none"
+    texts = served_requests.ServedTexts([Asked("u", 20, (), (), False, UserHistory(), frozenset(), [], [], 1)] * 3)
+    assert (len(texts), list(texts), list(texts[1:])) == (3, ["text"] * 3, ["text"] * 2)
 
 
 def test_the_log_holds_what_a_replay_needs_to_answer_the_same() -> None:

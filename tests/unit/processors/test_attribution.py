@@ -138,6 +138,19 @@ def test_a_restart_gives_the_labels_that_were_not_written() -> None:
     assert label["truth"] == {"engaged": True}
 
 
+def test_new_partitions_take_nothing_from_those_that_stay() -> None:
+    loop = Loop()
+    loop.answer("u", "a")
+    loop.event("u", "a")
+    loop.labels()
+    loop.topics.oldest = None
+    loop.wait(1_000)
+    loop.step.restore({(RECOMMENDATION_RESULTS.name, 1): Commit(0)})
+    loop.wait(WINDOW_MS + GRACE_MS)
+    (label,) = loop.labels()
+    assert label["truth"] == {"engaged": True}
+
+
 def test_no_answer_is_labelled_before_all_events_of_its_window_are_read() -> None:
     loop = Loop()
     answered_ms = loop.clock.now_ms()

@@ -173,7 +173,17 @@ def test_too_few_events_are_an_error_and_no_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"epochs": "3"}, {"towers.epochs": "many"}, {"times": "0.1"}, {"towers": "1"}, {"again": "-1"}]
+    "options",
+    [
+        {"epochs": "3"},
+        {"towers.epochs": "many"},
+        {"times": "0.1"},
+        {"towers": "1"},
+        {"again": "-1"},
+        {"towers.batch": "0"},
+        {"last": "0"},
+        {"last": "1"},
+    ],
 )
 def test_options_that_do_not_exist_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(BadSettings, match="option"):

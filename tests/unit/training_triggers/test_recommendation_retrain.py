@@ -16,8 +16,8 @@ from schemas.errors import BadSettings
 from tests.support.toy_shop import FAST, toy_shop
 from training_triggers.recorded.training_window import Examples
 from training_triggers.trainers.recommending import event_log, train_recommender, version_folder
-from training_triggers.trainers.recommending.interactions import Interactions, in_order
-from training_triggers.trainers.recommending.recommendation_retrain import retrain
+from training_triggers.trainers.recommending.interactions import Interactions, Items, in_order
+from training_triggers.trainers.recommending.recommendation_retrain import retrain, served
 from training_triggers.trainers.retrain import Job
 
 SETTINGS = replace(FAST, towers=replace(FAST.towers, epochs=5), ranker=replace(FAST.ranker, epochs=3))
@@ -96,13 +96,27 @@ def test_options_are_those_of_the_trainer(champion: ModelFolder, tmp_path: Path)
         retrain(champion, examples(data), job(tmp_path, data, **{"towers.layers": "3"}), lambda _: None)
 
 
+def test_versions_are_compared_with_the_catalogue_that_a_worker_has(champion: ModelFolder) -> None:
+    gone, *stay = BEFORE.items.ids
+    items = Items([*stay, "new"], [*BEFORE.items.titles[1:], "New"], [*BEFORE.items.attributes[1:], {"category": "books"}])
+    rows = served(champion, items).items.rows
+    assert gone not in rows
+    assert set(rows) == {*stay, "new"}
+
+
 def test_what_was_read_is_kept_for_the_next_attempt(tmp_path: Path) -> None:
     data = both_times()
+    assert data.starts is data.starts, "training asks for them again and again"
     assert event_log.kept(tmp_path) is None
     event_log.save(data, tmp_path)
     again = event_log.kept(tmp_path)
     assert again is not None and (again.users, again.profiles, again.items) == (data.users, data.profiles, data.items)
     assert (again.time_s == data.time_s).all() and (again.item == data.item).all()
+    known = np.arange(2 * len(data.user), dtype=np.float32).reshape(-1, 2)
+    event_log.save(replace(data, at_events=known, feature_names=("a", "b")), tmp_path)
+    again = event_log.kept(tmp_path)
+    assert again is not None and again.at_events is not None
+    assert (again.at_events == known).all() and again.feature_names == ("a", "b")
 
 
 @pytest.mark.parametrize("text", ["", "x", "[1]", '["u", 1, [], [], [], {}]', "null"])

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from feature_jobs.online.attributes import attributes_read
 from schemas.codec import SchemaIds
-from schemas.topic_kinds import Record, Topic
-from schemas.topics import ITEMS, USER_EVENTS_VALID, USER_PROFILES
+from schemas.features import ITEM, USER
+from schemas.topics import USER_EVENTS_VALID
 from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
-from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
-from streams.kafka.readback import stretch
-from streams.newest_records import NewestRecords
+from streams.kafka.readback import newest
 from streams.readable import Readable, every
 from training_triggers.trainers.recommending.event_readers import of_shop
 from training_triggers.trainers.recommending.interactions import Interactions, Items
@@ -32,27 +31,14 @@ def read_log(address: KafkaAddress, ids: SchemaIds) -> Interactions:
     topic, admin = USER_EVENTS_VALID.name, KafkaAdmin(address)
     places = [(topic, number) for number in range(admin.partitions()[topic])]
     ends = admin.ends(places)
-    starts = {place: max(first, ends[place] - MAX_EVENTS // len(places)) for place, first in admin.firsts(places).items()}
-    parts = stretch(address, topic, starts, ends, SystemClock())
+    parts = newest(address, topic, ends, MAX_EVENTS // len(places), SystemClock())
     rows: Rows = [row for row in every(Readable(USER_EVENTS_VALID, ids, _row), parts) if row is not None]
-    return of_shop(
-        "users' events of the log", _newest(address, ids, ITEMS, "item_id"), _newest(address, ids, USER_PROFILES, "user_id"), rows
-    )
+    return of_shop("users' events of the log", attributes_read(ITEM, address, ids), attributes_read(USER, address, ids), rows)
 
 
 def _row(event: Mapping[str, Any]) -> tuple[str, str, str, float] | None:
     item = event["item_id"]
     return None if item is None else (event["user_id"], item, event["kind"], event["event_ms"] / 1000)
-
-
-def _newest(address: KafkaAddress, ids: SchemaIds, topic: Topic[Record], key: str) -> dict[str, Mapping[str, Any]]:
-    records: NewestRecords[Mapping[str, Any]]
-    broadcast = KafkaBroadcast(address, topic.name, SystemClock())
-    try:
-        records = NewestRecords(topic, broadcast, ids, lambda record: (record[key], record))
-        return records.everything()
-    finally:
-        broadcast.close()
 
 
 def save(data: Interactions, folder: Path) -> None:

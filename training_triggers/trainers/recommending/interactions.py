@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ class Interactions:
     at_events: npt.NDArray[np.float32] | None = None
     feature_names: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def starts(self) -> Ints:
         """int64 (users + 1,): where each user's events begin."""
         return np.searchsorted(self.user, np.arange(len(self.profiles) + 1))

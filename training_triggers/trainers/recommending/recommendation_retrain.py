@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,14 @@ from feature_jobs.settings import FeatureSettings
 from inference_workers.models.folder import ModelFolder, open_folder
 from inference_workers.recommending.recommender import Recommender
 from inference_workers.recommending.served_requests import ServedRequest, served_request
-from schemas.errors import BadSettings
+from schemas.errors import BadSettings, RecordTooLarge
 from streams.kafka.config import KafkaAddress
 from streams.process.settings import load
 from streams.schema_registry import Registry
 from training_triggers.recorded.training_window import Examples
 from training_triggers.settings import TriggerSettings
 from training_triggers.trainers.recommending import event_log, event_readers, measured_version, point_in_time
-from training_triggers.trainers.recommending.interactions import Interactions
+from training_triggers.trainers.recommending.interactions import Interactions, Items
 from training_triggers.trainers.recommending.training_options import settings_of, with_options
 from training_triggers.trainers.retrain import Bools, Job, Retrained
 from training_triggers.trainers.train import Say, TrainedVersion
@@ -60,11 +61,22 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
             "none of the users of the newest requests did anything later: there is nothing to compare the versions by"
         )
     folders = champion, open_folder(job.out, made.digest)
-    before, after = (hits(Recommender.load(folder), judged) for folder in folders)
+    before, after = (hits(served(folder, data.items), judged) for folder in folders)
     say(
         f"of {len(judged)} held-out requests, a list of {SHOWN} had an item that was taken: {before.mean():.3f} -> {after.mean():.3f}"
     )
     return Retrained(TrainedVersion(made.digest, made.model.named(), made.losses), (before, after))
+
+
+def served(folder: ModelFolder, items: Items) -> Recommender:
+    """The version as a worker serves it: with the items of the catalogue that it lacks, and without others."""
+    recommender = Recommender.load(folder)
+    for item, title, attributes in zip(items.ids, items.titles, items.attributes, strict=True):
+        if item not in recommender.items.rows:
+            with suppress(RecordTooLarge):  # a worker leaves it out too
+                recommender.add(item, title, attributes)
+    recommender.keep_only(set(items.ids))
+    return recommender
 
 
 def _events(job: Job) -> Interactions:

@@ -24,6 +24,7 @@ Progress = Callable[[str], None]
 Ints = npt.NDArray[np.int64]
 FULL_ITEMS = 20_000  # up to so many, the softmax is over all of them
 SAMPLED = 2_000
+KNOWN_AT_ONCE = 10_000  # events whose features are held as dictionaries
 LEAST_STEPS = 11  # of a schedule: its first tenth must be a step long
 _WEIGHTS = torch.tensor(
     [0.0, *(KIND_WEIGHTS.get(kind, 1.0) for kind in ("view", "click", "cart", "purchase", "rating", "search"))]
@@ -127,7 +128,10 @@ def _user_features(data: Interactions, columns: FeatureColumns) -> _UserFeatures
     profiles = torch.from_numpy(columns.encode(data.profiles))
     if data.at_events is None:
         return _UserFeatures(profiles, None)
-    return _UserFeatures(profiles, torch.from_numpy(columns.encode([data.known_at(event) for event in range(len(data.user))])))
+    n, encoded = len(data.user), [columns.encode([])]
+    for at in range(0, n, KNOWN_AT_ONCE):
+        encoded.append(columns.encode([data.known_at(event) for event in range(at, min(at + KNOWN_AT_ONCE, n))]))
+    return _UserFeatures(profiles, torch.from_numpy(np.concatenate(encoded)))
 
 
 def _batches(users: Ints, sizes: Ints, batch: int, random: np.random.Generator) -> list[Ints]:

@@ -59,8 +59,11 @@ def _with(settings: Any, field_name: str, option: str, text: str) -> Any:
         raise BadSettings(
             f"option {option} is {text!r}; it takes {'a whole number' if isinstance(now, int) else 'a number'}"
         ) from None
-    if not 0 <= number < float("inf"):
-        raise BadSettings(f"option {option} is {text!r}; it must be 0 or more")
+    least = 1 if isinstance(now, int) and option != "again" else 0
+    if not least <= number < float("inf"):
+        raise BadSettings(f"option {option} is {text!r}; it must be {least} or more")
+    if option == "last" and not 0 < number < 1:
+        raise BadSettings(f"option last is {text!r}; it must be between 0 and 1")
     return replace(settings, **{field_name: number})
 
 
