@@ -74,4 +74,4 @@ class Swaps:
 
 
 def _named(announced: AnnouncedVersion) -> dict[str, str]:
-    return {"model": announced.model, "arm": announced.arm, "version": announced.version, "digest": announced.digest}
+    return {"model": announced.model, "arm": announced.arm, "digest": announced.digest, "version": announced.version}
