@@ -25,6 +25,11 @@ class AnswerText:
     def text(self) -> str:
         return "".join(self._parts)
 
+    @property
+    def open(self) -> bool:
+        """Whether something is held back: `end` would give it."""
+        return bool(self._held) or self._read < len(self._tokens)
+
     def add(self, token: int) -> str:
         """The text that the token adds."""
         self._tokens.append(token)

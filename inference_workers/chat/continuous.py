@@ -101,6 +101,9 @@ class ContinuousEngine:
         self._ended.clear()
         return events
 
+    def close(self) -> None:
+        """It holds nothing outside of this process."""
+
     def figures(self) -> EngineFigures:
         scheduler, size = self._scheduler, self._settings.block_tokens
         return EngineFigures(

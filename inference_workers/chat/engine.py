@@ -11,6 +11,7 @@ An engine is driven by one thread: `add` and `cancel` between steps, `step` whil
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -121,6 +122,17 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A generation was not taken: by `add`, or by a server that computes it before it made a token."""
+
+    request_id: str
+    error: Exception
+
+
+Event = Token | Finished | Refused
+
+
+@dataclass(frozen=True, slots=True)
 class EngineFigures:
     """The state of an engine, and its counts since the start. kv_tokens: positions of the KV cache held by running sequences;
     kv_cached_tokens: held for later prompts alone, given up when room is needed; kv_limit: all positions."""
@@ -152,9 +164,13 @@ class Engine(Protocol):
         """End a generation before the next step, which gives its `Finished`. An id that is not here is no error."""
         ...
 
-    def step(self) -> list[Token | Finished]:
+    def step(self) -> Sequence[Event]:
         """One step of the whole running batch: at most one token of each sequence. Blocks for the model's time. Returns at once
         where nothing is to do. An error of one sequence ends that one as "failed"."""
         ...
 
     def figures(self) -> EngineFigures: ...
+
+    def close(self) -> None:
+        """End what it holds outside of this process; the last call."""
+        ...

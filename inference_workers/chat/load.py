@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from inference_workers.chat.calibration import TEXT, Recorder, smoothed
+from inference_workers.chat.chat_model import ChatModel, ends_of
 from inference_workers.chat.constraint import Constraints
 from inference_workers.chat.continuous import ContinuousEngine
-from inference_workers.chat.conversation import ChatTemplate
-from inference_workers.chat.engine import Engine
 from inference_workers.chat.large_pages import use_large_pages
 from inference_workers.chat.linears import Dense, Half, Int8, Linear
 from inference_workers.chat.llama import Llama, LlamaConfig, Operations, StepRows
@@ -28,17 +25,6 @@ from schemas.errors import ModelRefused
 from streams.clock import Clock
 
 
-@dataclass(frozen=True)
-class ChatModel:
-    """engine: driven by one thread. context_tokens: the most tokens that prompt and answer may have together. vocabulary: how many
-    token ids there are."""
-
-    engine: Engine
-    template: ChatTemplate
-    context_tokens: int
-    vocabulary: int
-
-
 def load(folder: Path, settings: EngineSettings, clock: Clock) -> ChatModel:
     """Read a checkpoint in the Hugging Face layout. Raises ModelRefused if its architecture is not known, or a file is damaged."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -46,7 +32,7 @@ def load(folder: Path, settings: EngineSettings, clock: Clock) -> ChatModel:
     raw = read_fields(folder / "config.json")
     config = LlamaConfig.read(raw)
     template = JinjaChatTemplate(folder, settings.max_prompt_characters)
-    ends = _ends(folder, raw, template.end)
+    ends = ends_of(folder, raw, template.end)
     network = _network(config, _weights(folder, device), settings, device, template)
     if device.type == "cpu":
         use_large_pages()
@@ -113,13 +99,3 @@ def _weights(folder: Path, device: torch.device) -> dict[str, torch.Tensor]:
         except (OSError, SafetensorError) as error:
             raise ModelRefused(f"{file} cannot be read: {error}") from error
     return weights
-
-
-def _ends(folder: Path, config: Mapping[str, Any], end: int | None) -> frozenset[int]:
-    """The tokens that end an answer. Raises ModelRefused if none is named."""
-    generation = read_fields(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
-    named = [config.get("eos_token_id"), generation.get("eos_token_id"), end]
-    ends = frozenset(token for one in named if one is not None for token in (one if isinstance(one, list) else [one]))
-    if not ends:
-        raise ModelRefused(f"{folder} names no token that ends an answer")
-    return ends

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from inference_workers.chat.load import load as load_model
 from inference_workers.chat.settings import EngineSettings
+from inference_workers.chat_remote.remote_model import remote_model
+from inference_workers.chat_remote.settings import LOCAL, ServerSettings
 from inference_workers.chat_service.cancels import Cancels
 from inference_workers.chat_service.chat_judge import Moderation
 from inference_workers.chat_service.chat_step import ChatStep
-from inference_workers.chat_service.chat_versions import AnnouncedVersions
+from inference_workers.chat_service.chat_versions import AnnouncedVersions, ChatVersions
 from inference_workers.chat_service.history import History
+from inference_workers.chat_service.server_version import ServerVersion
 from inference_workers.chat_service.settings import ChatSettings
 from inference_workers.chat_service.takeover import KafkaLog
+from inference_workers.models.addresses import open_tokenizer
+from inference_workers.served.announcements import Updates
+from inference_workers.served.swaps import Swaps
 from inference_workers.settings import WorkerSettings
 from schemas.chat_topics import CHAT, CHAT_CONTROLS, CHAT_RESULTS
 from schemas.topics import MODEL_UPDATES
@@ -36,20 +41,12 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
     are read before their request's offset is committed."""
     chat = load(ChatSettings, os.environ, CHAT.group)
     engine = load(EngineSettings, os.environ, CHAT.group)
+    server = load(ServerSettings, os.environ, CHAT.group)
 
     def build(given: Surroundings) -> Step:
-        versions = AnnouncedVersions(
-            KafkaBroadcast(given.address, MODEL_UPDATES.name, given.clock),
-            given.registry,
-            given.clock,
-            given.worker,
-            given.metrics,
-            given.side.produce,
-            lambda folder: load_model(folder.path, engine, given.clock),
-            chat.chat_model,
-        )
+        versions = _local if server.chat_backend == LOCAL else _at_server
         return ChatStep(
-            versions,
+            versions(given, chat.chat_model, engine, server),
             KafkaLog(given.address, given.registry, given.side, given.clock, given.metrics, chat.max_answer_tokens),
             Cancels(_controls(given.address, given.clock), given.registry, given.clock, given.metrics),
             given.registry,
@@ -77,6 +74,30 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
         limits=settings.limits(Delivery.AT_LEAST_ONCE),
         failpoint=failpoint,
     )
+
+
+def _local(given: Surroundings, source: str, settings: EngineSettings, server: ServerSettings) -> ChatVersions:
+    from inference_workers.chat.load import load as load_model  # torch, which a worker before a server does without
+
+    return AnnouncedVersions(
+        KafkaBroadcast(given.address, MODEL_UPDATES.name, given.clock),
+        given.registry,
+        given.clock,
+        given.worker,
+        given.metrics,
+        given.side.produce,
+        lambda folder: load_model(folder.path, settings, given.clock),
+        source,
+    )
+
+
+def _at_server(given: Surroundings, source: str, settings: EngineSettings, server: ServerSettings) -> ChatVersions:
+    folder = open_tokenizer(source)
+    model, engine = remote_model(folder, server, settings, given.clock)
+    broadcast = KafkaBroadcast(given.address, MODEL_UPDATES.name, given.clock)
+    updates = Updates(broadcast, given.registry, given.clock, given.metrics)
+    swaps = Swaps(given.registry, given.clock, given.worker, given.metrics, given.side.produce)
+    return ServerVersion(model, folder, server.chat_server_model, updates, swaps, given.clock, lambda: engine.trouble)
 
 
 def _results(address: KafkaAddress, clock: Clock, hours: float, read: Mapping[Place, int]) -> KafkaBroadcast:

@@ -12,14 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from inference_workers.chat.conversation import Message
-from inference_workers.chat.engine import Finished, Full, Token
+from inference_workers.chat.engine import Finished, Full, Refused, Token
 from inference_workers.chat_service.cancels import Cancels
 from inference_workers.chat_service.chat_answer import MOST_IN_A_RECORD, Answer
 from inference_workers.chat_service.chat_judge import Judge, Judged
 from inference_workers.chat_service.chat_records import ChatRecords, last
 from inference_workers.chat_service.chat_review import Reviews
 from inference_workers.chat_service.chat_versions import ChatVersions
-from inference_workers.chat_service.engine_thread import Refused
 from inference_workers.chat_service.figures import Figures
 from inference_workers.chat_service.history import History
 from inference_workers.chat_service.prefix import WITHOUT_TEXT, foreign

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from inference_workers.chat.load import ChatModel
+from inference_workers.chat.chat_model import ChatModel
 from inference_workers.chat_service.engine_thread import EngineThread
 from inference_workers.chat_service.serving import Served, Serving
 from inference_workers.models.addresses import open_source

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from threading import Condition, Thread
 
-from inference_workers.chat.engine import Engine, EngineFigures, Finished, Generation, Token
+from inference_workers.chat.engine import Engine, EngineFigures, Event, Generation, Refused
 from schemas.errors import Stop
 from streams.clock import Clock
 
@@ -18,17 +18,6 @@ class EngineFailed(Stop):
     """The engine raised on a whole step: its state is not known any more. Another process continues from the tokens on the topic."""
 
     code = "engine-failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The engine did not take a generation."""
-
-    request_id: str
-    error: Exception
-
-
-Event = Token | Finished | Refused
 
 
 class EngineThread:
@@ -84,6 +73,8 @@ class EngineThread:
             with self._ready:
                 self._failure = failure
                 self._ready.notify_all()
+        finally:
+            self._engine.close()
 
     def _take_commands(self) -> None:
         """Waits for one where the engine has nothing to do."""
@@ -104,7 +95,7 @@ class EngineThread:
         except Empty:
             return None
 
-    def _give(self, events: list[Token | Finished] | list[Refused]) -> None:
+    def _give(self, events: Sequence[Event]) -> None:
         if events:
             with self._ready:
                 self._events.extend(events)

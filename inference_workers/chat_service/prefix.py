@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inference_workers.chat.answer_text import AnswerText
-from inference_workers.chat.load import ChatModel
+from inference_workers.chat.chat_model import ChatModel
 from inference_workers.chat_service.takeover import Begun
 from schemas.vocabulary import FinishReason
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inference_workers.chat.load import ChatModel
-from inference_workers.chat_service.engine_thread import EngineThread, Event
+from inference_workers.chat.chat_model import ChatModel
+from inference_workers.chat.engine import Event
+from inference_workers.chat_service.engine_thread import EngineThread
 from streams.clock import Clock
 
 OLD_WAIT_S = 0.005  # while two versions answer, neither waits long for the other

@@ -104,6 +104,17 @@ def open_source(text: str, digest: str | None = None) -> ModelFolder:
     return open_folder(path, digest or registered)
 
 
+def open_tokenizer(text: str) -> ModelFolder:
+    """As `open_source`, but for the weights of a checkpoint, which are neither fetched nor read. Raises ModelRefused, RetryLater."""
+    address = ModelAddress.parse(text)
+    match address.scheme:
+        case Scheme.FILE | Scheme.HUGGING_FACE:
+            return open_checkpoint(address.name, weights=False)
+        case Scheme.PACKAGE:
+            return replace(open_checkpoint(str(fetched_folder(address.name)), weights=False), name=address.name)
+    raise ModelRefused(f"{text!r}: a tokenizer is opened by file:PATH, hf:ID or package:NAME")
+
+
 def open_local(path: Path, digest: str | None = None) -> ModelFolder:
     """A folder in this project's form or in the Hugging Face layout, or a bare ONNX file. Raises ModelRefused."""
     if path.suffix == ".onnx" and path.is_file():

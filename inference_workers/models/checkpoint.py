@@ -11,17 +11,20 @@ from pathlib import Path
 from inference_workers.models.folder import ModelFolder, read_fields
 from schemas.errors import ModelRefused, RetryLater
 
-PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja"]
+WEIGHTS = "*.safetensors"
+PATTERNS = ["*.json", WEIGHTS, "*.txt", "*.model", "*.spm", "*.jinja"]
 HUB_LIMIT_S = 10.0  # for each question to the hub; its library limits each read of a download too
 TOO_MANY = 429
 PART = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 
 
-def open_checkpoint(name: str) -> ModelFolder:
-    """A checkpoint as a model folder, whose digest is computed over its files. Raises ModelRefused."""
-    path = Path(name) if Path(name).is_dir() else _downloaded(name)
-    files = sorted(file for pattern in PATTERNS for file in path.glob(pattern))
-    if not any(file.suffix == ".safetensors" for file in files):
+def open_checkpoint(name: str, weights: bool = True) -> ModelFolder:
+    """A checkpoint as a model folder, whose digest is computed over its files. weights: whether they are needed; without them, they
+    are neither downloaded nor a part of the digest. Raises ModelRefused."""
+    patterns = PATTERNS if weights else [pattern for pattern in PATTERNS if pattern != WEIGHTS]
+    path = Path(name) if Path(name).is_dir() else _downloaded(name, patterns)
+    files = sorted(file for pattern in patterns for file in path.glob(pattern))
+    if weights and not any(file.suffix == ".safetensors" for file in files):
         raise ModelRefused(f"{name} has no safetensors: weights of other kinds can run code and are never loaded")
     config = read_fields(path / "config.json")
     if "auto_map" in config:
@@ -46,7 +49,7 @@ def open_checkpoint(name: str) -> ModelFolder:
     )
 
 
-def _downloaded(name: str) -> Path:
+def _downloaded(name: str, patterns: list[str]) -> Path:
     """The newest files of the hub; if it does not answer, those that it gave before. Raises ModelRefused if it has no such model or
     does not give it, RetryLater if it does not answer and this machine has no whole copy."""
     try:
@@ -55,13 +58,13 @@ def _downloaded(name: str) -> Path:
         raise ModelRefused(f"{name} is no folder, and the hub's client is not here: `./millrace setup huggingface`") from error
     try:
         HfApi().model_info(name, timeout=HUB_LIMIT_S)  # snapshot_download takes a copy for an answer, whatever the hub says
-        return Path(snapshot_download(name, allow_patterns=PATTERNS, etag_timeout=HUB_LIMIT_S))
+        return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=HUB_LIMIT_S))
     except Exception as error:  # errors of the hub's library and of its HTTP client
         if not _may_pass(error):
             raise ModelRefused(f"{name} is neither a folder nor a model that the Hugging Face hub gives: {error}") from error
         with contextlib.suppress(Exception):
-            copy = Path(snapshot_download(name, allow_patterns=PATTERNS, local_files_only=True))
-            if _is_whole(copy):
+            copy = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
+            if WEIGHTS not in patterns or _is_whole(copy):
                 return copy
         raise RetryLater(f"hf:{name}: the hub does not answer, and this machine has no whole copy: {error}") from error
 

@@ -17,6 +17,7 @@ OTHER_SETTINGS = (
     ("worker", "inference_workers", "WorkerSettings"),
     ("chat worker", "inference_workers.chat_service", "ChatSettings"),
     ("chat engine", "inference_workers.chat", "EngineSettings"),
+    ("chat server", "inference_workers.chat_remote", "ServerSettings"),
     ("OpenAI door", "infra.openai_door", "DoorSettings"),
     ("media", "inference_workers", "MediaSettings"),
     ("recommendation", "inference_workers.recommending", "RecommendationSettings"),

@@ -10,6 +10,6 @@ from streams.process.settings import setting
 @dataclass(frozen=True)
 class DoorSettings:
     door_token: str = setting(
-        "", "token that callers of the OpenAI-compatible door send; without one only this machine reaches it"
+        "", "token that callers of the OpenAI-compatible door send; without one only this machine reaches it", secret=True
     )
     door_deadline_ms: int = setting(120_000, "how long the door waits for an answer, ms", 1, 86_400_000)

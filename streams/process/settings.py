@@ -17,6 +17,7 @@ from schemas.errors import BadSettings
 
 T = TypeVar("T")
 PREFIX = "MILLRACE_"
+HIDDEN = "***"
 NUMBERS = {int: "whole number", float: "number"}
 
 
@@ -30,10 +31,13 @@ class Origin:
     help: str
 
 
-def setting(default: Any, help_: str, minimum: float | None = None, maximum: float | None = None, *, was: str = "") -> Any:
+def setting(
+    default: Any, help_: str, minimum: float | None = None, maximum: float | None = None, *, was: str = "", secret: bool = False
+) -> Any:
     """minimum, maximum: the range of a number, inclusive; a number needs both. was: the field's earlier name, which is refused
-    with a message that names the new one."""
-    return dataclasses.field(default=default, metadata={"help": help_, "minimum": minimum, "maximum": maximum, "was": was})
+    with a message that names the new one. secret: whether its value is never shown."""
+    limits = {"help": help_, "minimum": minimum, "maximum": maximum, "was": was, "secret": secret}
+    return dataclasses.field(default=default, metadata=limits, repr=not secret)
 
 
 def load(kind: type[T], env: Mapping[str, str], scope: str = "", declared: Mapping[str, Any] | None = None) -> T:
@@ -50,7 +54,7 @@ def origins(kind: type[Any], env: Mapping[str, str], scope: str = "") -> list[Or
     return [
         Origin(
             f"{PREFIX}{name.upper()}",
-            str(value.value if isinstance(value, Enum) else value),
+            HIDDEN if value and fields[name].metadata.get("secret") else str(value.value if isinstance(value, Enum) else value),
             origin,
             fields[name].metadata.get("help", ""),
         )

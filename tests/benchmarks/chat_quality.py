@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from inference_workers.chat.chat_model import ChatModel
 from inference_workers.chat.conversation import Message
 from inference_workers.chat.engine import Finished, Generation, Sampling, Token
 from inference_workers.chat.llama import StepRows
-from inference_workers.chat.load import ChatModel, load
+from inference_workers.chat.load import load
 from inference_workers.chat.settings import EngineSettings, Weights
 from streams.clock import SystemClock
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.chaos.stage import Worker
 from tests.conftest import Servers
 from tests.support.tiny_llama import tiny_llama
@@ -12,9 +14,10 @@ CONTEXT_TOKENS = 4_096
 class ChatWorkers:
     """Each has a slot of its own."""
 
-    def __init__(self, servers: Servers, **env: str) -> None:
-        self._servers, self._model, self._env = servers, servers.folder / "chat-model", env
-        tiny_llama(self._model, max_position_embeddings=CONTEXT_TOKENS)
+    def __init__(self, servers: Servers, model: Path | None = None, **env: str) -> None:
+        self._servers, self._model, self._env = servers, model or servers.folder / "chat-model", env
+        if not self._model.exists():
+            tiny_llama(self._model, max_position_embeddings=CONTEXT_TOKENS)
         self.all: list[Worker] = []
 
     def start(self) -> Worker:

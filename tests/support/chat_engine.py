@@ -6,9 +6,9 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from inference_workers.chat.chat_model import ChatModel
 from inference_workers.chat.conversation import ROLES, Message, Prompt
 from inference_workers.chat.engine import EngineFigures, Finished, Full, Generation, Reason, Token
-from inference_workers.chat.load import ChatModel
 from schemas.errors import InvalidRequest
 
 END = 0  # the token that ends the model's turn
@@ -96,6 +96,9 @@ class ScriptedEngine:
         return Finished(
             generation.request_id, reason, text, len(generation.prompt), len(tokens), ms_per_token=2.0, message=message
         )
+
+    def close(self) -> None:
+        return
 
     def figures(self) -> EngineFigures:
         return EngineFigures(len(self.running), len(self.waiting), 0, 0, 1_000, 0, 0, self.made, 0, self.steps)

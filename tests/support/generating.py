@@ -6,8 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from inference_workers.chat.chat_model import ChatModel
 from inference_workers.chat.engine import Engine, Finished, Generation, Sampling, Token
-from inference_workers.chat.load import ChatModel, load
+from inference_workers.chat.load import load
 from inference_workers.chat.settings import EngineSettings, Weights
 from streams.clock import ManualClock
 
@@ -46,6 +47,7 @@ def run(engine: Engine, *generations: Generation, max_steps: int = 10_000) -> di
             if isinstance(event, Finished):
                 ends[event.request_id] = event
             else:
+                assert isinstance(event, Token), event
                 tokens.setdefault(event.request_id, []).append(event)
     assert not engine.busy
     return {name: (tokens.get(name, []), end) for name, end in ends.items()}

@@ -18,8 +18,8 @@ TEMPLATE = (
 CONTEXT_TOKENS = 512
 
 
-def tiny_llama(folder: Path, **changes: object) -> Path:
-    """Write the checkpoint. changes: of its config.json."""
+def tiny_llama(folder: Path, *, letters: object = False, **changes: object) -> Path:
+    """Write the checkpoint. letters: whether its answers are of visible characters, mostly. changes: of its config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -46,7 +46,11 @@ def tiny_llama(folder: Path, **changes: object) -> Path:
         "bos_token_id": 1,
     }
     (folder / "config.json").write_text(json.dumps(config | changes))
-    save_file(_weights(tokenizer.get_vocab_size()), folder / "model.safetensors", metadata={"format": "pt"})
+    weights = _weights(tokenizer.get_vocab_size())
+    if letters:
+        others = [number for token, number in tokenizer.get_vocab().items() if not (token.isascii() and token.isprintable())]
+        weights["model.embed_tokens.weight"][others] *= 0.1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 

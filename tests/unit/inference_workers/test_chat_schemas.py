@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from inference_workers.chat.chat_model import ChatModel
 from inference_workers.chat.engine import Engine, Finished, Generation, Sampling
-from inference_workers.chat.load import ChatModel
 from schemas.errors import InvalidRequest
 from tests.support.generating import PROMPTS, chat_model, resumed, run
 from tests.support.tiny_llama import tiny_llama

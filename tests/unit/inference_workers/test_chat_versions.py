@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from inference_workers.chat.load import ChatModel
+from inference_workers.chat.chat_model import ChatModel
 from inference_workers.chat_service import chat_versions
 from inference_workers.chat_service.chat_versions import LIVE_ONLY, AnnouncedVersions
 from inference_workers.chat_service.serving import OLD_KEPT_S

@@ -1,0 +1,1 @@
+"""Answers of chat that an OpenAI-compatible server computes. No topics."""
