@@ -27,6 +27,11 @@ from schemas.errors import ModelRefused
 
 IMAGE_NETWORKS = ("convnet", "efficientnet_lite", "onnx-image")  # the last has no form in torch: ONNX Runtime runs it everywhere
 
+TEXT_NETWORKS: dict[str, type] = {
+    "hashed_linear": scorers.HashedTextClassifier,
+    "hashed_and_encoded": scorers.EncodedTextClassifier,
+}
+
 
 def network(folder: ModelFolder, file: str) -> Network:
     """torch if there is a GPU, otherwise ONNX Runtime on the CPU. Raises ModelRefused."""
@@ -48,7 +53,7 @@ def text_classifier(folder: ModelFolder) -> TextClassifier:
     """Raises ModelRefused."""
     if folder.huggingface:
         return cast(TextClassifier, _huggingface(folder).HuggingFaceTextClassifier(folder))
-    return cast(TextClassifier, _trained_here(folder, {"hashed_linear": scorers.HashedTextClassifier}))
+    return cast(TextClassifier, _trained_here(folder, TEXT_NETWORKS))
 
 
 def image_classifier(folder: ModelFolder) -> ImageClassifier:

@@ -12,14 +12,15 @@ from inference_workers.models.folder import ModelFolder
 from inference_workers.models.known_words import known_words, plain
 from inference_workers.networks import speech
 from inference_workers.networks.beam_search import beam_search
-from inference_workers.networks.ngrams import words_and_chars
+from inference_workers.networks.ngrams import ngram_inputs
 from inference_workers.networks.pictures import Fit, Pixels
 from inference_workers.networks.speech import Floats, Heard
-from inference_workers.networks.tokens import TranslationTokenizer, pad
+from inference_workers.networks.tokens import SentenceTokenizer, TranslationTokenizer, pad
 from schemas.errors import ModelRefused
 
 MakeNetwork = Callable[[ModelFolder, str], Network]
 PICTURES_AT_ONCE = 64
+TEXTS_AT_ONCE = 32
 SOUNDS_AT_ONCE = 32
 
 
@@ -30,19 +31,34 @@ class HashedTextClassifier:
         self._network = make(folder, "model.onnx")
 
     def classify(self, texts: Sequence[str]) -> Scores:
-        words, chars = words_and_chars(plain(texts, self._known))
-        return Scores(
-            _finite(
-                self._network.run(
-                    {
-                        "word_buckets": words.buckets,
-                        "word_counts": words.counts,
-                        "char_buckets": chars.buckets,
-                        "char_counts": chars.counts,
-                    }
-                )["logits"]
-            )
-        )
+        return Scores(_finite(self._network.run(ngram_inputs(plain(texts, self._known)))["logits"]))
+
+    def close(self) -> None:
+        self._network.close()
+
+
+class EncodedTextClassifier:
+    """Hashed n-grams and a sentence encoder in one network. Texts of similar length go together, at most TEXTS_AT_ONCE."""
+
+    def __init__(self, folder: ModelFolder, make: MakeNetwork) -> None:
+        self.labels = folder.coverage
+        self._known = known_words(folder)
+        self._tokenizer = SentenceTokenizer(folder.path / "tokenizer.json")
+        self._network = make(folder, "model.onnx")
+
+    def classify(self, texts: Sequence[str]) -> Scores:
+        judged = plain(texts, self._known)
+        logits: list[Any] = [None] * len(texts)
+        embeddings: list[Any] = [None] * len(texts)
+        for group in buckets([len(text) for text in judged]):
+            for at in range(0, len(group), TEXTS_AT_ONCE):
+                rows = group[at : at + TEXTS_AT_ONCE]
+                some = [judged[row] for row in rows]
+                tokens, mask = self._tokenizer.encode(some)
+                out = self._network.run({**ngram_inputs(some), "tokens": tokens, "mask": mask})
+                for row, by_text, embedding in zip(rows, out["logits"], out["embedding"], strict=True):
+                    logits[row], embeddings[row] = by_text, embedding
+        return Scores(_finite(np.stack(logits)), np.stack(embeddings))
 
     def close(self) -> None:
         self._network.close()

@@ -13,7 +13,7 @@ from torch import nn
 
 from inference_workers.backends.backend import Arrays
 from inference_workers.models.folder import ModelFolder
-from inference_workers.networks import convnet, efficientnet_lite, hashed_linear, listener, translator
+from inference_workers.networks import convnet, efficientnet_lite, hashed_linear, listener, sentence_encoder, translator
 from schemas.errors import ModelRefused
 
 # With TF32 convolutions an H100 differs from the CPU by 2e-3; without, by less than 2e-4, so that decisions are those of ONNX Runtime.
@@ -24,6 +24,12 @@ Config = Mapping[str, Any]
 
 def _hashed_linear(config: Config) -> nn.Module:
     return hashed_linear.HashedLinear(2 ** config["word_bits"], 2 ** config["char_bits"], len(config["coverage"]))
+
+
+def _hashed_and_encoded(config: Config) -> nn.Module:
+    shape, classes = sentence_encoder.Shape(**config["encoder"]), len(config["coverage"])
+    hashed = hashed_linear.HashedLinear(2 ** config["word_bits"], 2 ** config["char_bits"], classes)
+    return sentence_encoder.HashedAndEncoded(hashed, sentence_encoder.SentenceEncoder(shape), shape.width, classes)
 
 
 def _convnet(config: Config) -> nn.Module:
@@ -47,6 +53,7 @@ def _translator(config: Config) -> nn.Module:
 
 BUILD: Mapping[str, Callable[[Config], nn.Module]] = {
     "hashed_linear": _hashed_linear,
+    "hashed_and_encoded": _hashed_and_encoded,
     "convnet": _convnet,
     "efficientnet_lite": _efficientnet_lite,
     "listener": _listener,

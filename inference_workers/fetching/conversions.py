@@ -24,6 +24,7 @@ CONVERSIONS = {
     "pp-ocr": "ocr_weights",
     "nsfw-mobilenet-v2": "nsfw_weights",
     "gguf-chat": "gguf_weights",
+    "moderation-minilm": "moderation_minilm",
 }
 
 

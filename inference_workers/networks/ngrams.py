@@ -11,6 +11,7 @@ import unicodedata
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,17 @@ def words_and_chars(texts: Sequence[str]) -> tuple[Bags, Bags]:
     """Bags of word n-grams (1-2) and of byte n-grams (3-5) of each text."""
     clean = [normalise(text) for text in texts]
     return _pad(*_words(clean), len(texts), WORD_BITS), _pad(*_chars(clean), len(texts), CHAR_BITS)
+
+
+def ngram_inputs(texts: Sequence[str]) -> dict[str, Any]:
+    """The inputs of a network of hashed n-grams, by name: int64 and float32 (n, width)."""
+    words, chars = words_and_chars(texts)
+    return {
+        "word_buckets": words.buckets,
+        "word_counts": words.counts,
+        "char_buckets": chars.buckets,
+        "char_counts": chars.counts,
+    }
 
 
 def _words(texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], U64]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+LONGEST_SENTENCE = 256  # as all-MiniLM-L6-v2 was trained
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
@@ -40,6 +41,20 @@ class TranslationTokenizer:
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         return [text.strip() for text in self._tokenizer.decode_batch([list(row) for row in rows], skip_special_tokens=True)]
+
+
+class SentenceTokenizer:
+    """Tokens of MiniLM. A text of more tokens than LONGEST_SENTENCE is cut."""
+
+    def __init__(self, file: Path) -> None:
+        self._tokenizer = Tokenizer.from_file(str(file))
+        self._tokenizer.enable_truncation(LONGEST_SENTENCE)
+        self._tokenizer.no_padding()
+
+    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Tokens and mask, int64 (n, longest) each; both are 0 for padding."""
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        return pad(rows), pad([[1] * len(row) for row in rows])
 
 
 def pad(rows: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:

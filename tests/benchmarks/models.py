@@ -3,8 +3,8 @@
 Fetched models: MiniLM (embedding), EfficientNet-Lite0 (pictures), PP-OCRv4 (text in pictures). The others have the size of a small
 real model and random weights: what is compared is the way to the model, not what it answers.
 
-Then what fetched models make of pictures, beside the code of their own packages (`pictures.py`), and the word error rates of the
-shipped transcription (`speech.py`).
+Then what fetched models make of pictures, beside the code of their own packages (`pictures.py`), the word error rates of the
+shipped transcription (`speech.py`), and text moderation beside its references (`moderation.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from streams.kafka.config import KafkaAddress
 from streams.process.arguments import real, whole
 from streams.process.settings import load
 from streams.schema_registry import Registry
-from tests.benchmarks import pictures, speech
+from tests.benchmarks import moderation, pictures, speech
 from tests.benchmarks.tasks import bench
 from tests.benchmarks.worker import report, say, servers
 
@@ -49,9 +49,10 @@ COUNT = {
     TaskKind.TEXT_TO_TEXT: 400,
     TaskKind.TABULAR: 20_000,
 }
-SPEECH = "speech"
+SPEECH, MODERATION = "speech", "moderation"
 PHOTOGRAPHS, DRAWN_TEXT = "photographs", "drawn-text"
 COMPARED = {PHOTOGRAPHS: TaskKind.IMAGE_CLASSIFICATION, DRAWN_TEXT: TaskKind.OCR}
+MODERATION_MODELS = ("minilm-l6-v2", "moderation-minilm")
 SIZE: dict[str, Any] = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
 
 
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=whole(), default=3)
     parser.add_argument("--seconds", type=real(above=True), default=5.0)
-    parser.add_argument("--only", choices=[*(str(kind) for kind in TaskKind), PHOTOGRAPHS, DRAWN_TEXT, SPEECH])
+    parser.add_argument("--only", choices=[*(str(kind) for kind in TaskKind), PHOTOGRAPHS, DRAWN_TEXT, SPEECH, MODERATION])
     chosen = parser.parse_args()
     kinds = [kind for kind in TaskKind if chosen.only in (None, str(kind))]
     wanted = [FETCHED[kind] for kind in kinds if kind in FETCHED]
@@ -111,6 +112,12 @@ def main() -> None:
             figures += speech.figures(Path(settings.data), left_out)
         except MillraceError as error:
             left_out.append(f"{SPEECH}: {error}")
+    if chosen.only in (None, MODERATION):
+        try:
+            fetch([*MODERATION_MODELS])
+            figures += moderation.figures(Path(settings.data))
+        except MillraceError as error:
+            left_out.append(f"{MODERATION}: {error}")
     report("models", figures, load_before, chosen.json)
     if left_out:
         raise SystemExit("\n".join(f"not measured: {cause}" for cause in left_out))

@@ -73,8 +73,8 @@ def names(folder: Path, **settings: Any) -> None:
     bert(folder, transformers.BertForTokenClassification, id2label={0: "O", 1: "B-PER", 2: "I-PER"}, **settings)
 
 
-def sentences(folder: Path, seed: int = 1) -> None:
-    bert(folder, transformers.BertModel, seed)
+def sentences(folder: Path, seed: int = 1, **settings: Any) -> None:
+    bert(folder, transformers.BertModel, seed, **settings)
 
 
 def translation(folder: Path) -> None:

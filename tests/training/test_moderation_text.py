@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 from sklearn.metrics import average_precision_score
 
 from inference_workers.content_items import ContentItem
@@ -21,6 +22,8 @@ from infra.settings import StackSettings
 from streams.process.settings import load
 from training_triggers.trainers.evaluation import CrossValidation, average_precision, measure, threshold_for
 from training_triggers.trainers.moderating import moderation_text, moderation_text_data
+from training_triggers.trainers.moderating.logistic import Linear
+from training_triggers.trainers.moderating.moderation_text_measures import MAIN_SOURCE, MAX_FALSE_SHARE
 
 DATA = Path(load(StackSettings, os.environ).data)
 needs_data = pytest.mark.skipif(
@@ -47,14 +50,28 @@ def small() -> moderation_text_data.Labelled:
 def test_training_twice_gives_the_same_folder_and_it_answers(tmp_path: Path) -> None:
     data = small()
     report = CrossValidation({}, {}, dict.fromkeys(moderation_text_data.CATEGORIES, 0.5), ("hate_speech", "spam"), {})
+    words = moderation_text.words_of(data)
+    head = moderation_text.Head(Linear(np.ones((384, 6), np.float32), np.zeros(6, np.float32)), report)
     digests = [
-        moderation_text.write(moderation_text.train(data, lambda words: None), report, tmp_path / str(i), "9") for i in range(2)
+        moderation_text.write(
+            moderation_text.train(data, words, lambda words: None),
+            head,
+            report,
+            lambda difference: "card",
+            tmp_path / str(i),
+            "9",
+        )
+        for i in range(2)
     ]
     assert digests[0] == digests[1]
     folder = open_folder(tmp_path / "0", digests[0])
     found = _outputs(folder, ["call now to claim your prize", "lovely weather today"])
     assert found.shape == (2, 2)
     assert found[0, 1] > 0.5 > found[1, 1]
+    hidden = _outputs(folder, ["c\u0430ll now to cl4im y\u043eur p r i z e"])
+    assert hidden[0, 1] == pytest.approx(found[0, 1], abs=0.02), "words in disguise are judged as plain ones"
+    kept = load_file(folder.path / moderation_text.HEAD_FILE)
+    assert kept["head_weights"].shape == (384, 2)
 
 
 def _outputs(folder: ModelFolder, given: list[str]) -> Any:
@@ -106,17 +123,21 @@ def test_the_shipped_model_flags_few_texts_of_other_sources() -> None:
     folder = open_folder(SHIPPED / "moderation-text")
     chosen = np.random.default_rng(5).permutation(len(data.texts))[:6000]
     outputs = _outputs(folder, [data.texts[i] for i in chosen])
-    homes = {
-        "hate_speech": "tweets",
-        "harassment": "tweets",
-        "sexual_content": "labelled",
-        "self_harm": "labelled",
-        "spam": "sms",
-    }
     for column, category in enumerate(folder.coverage):
         flagged = outputs[:, column] > folder.config["thresholds"][category]
         labels = data.labels[chosen, moderation_text_data.CATEGORIES.index(category)]
-        for source in set(moderation_text_data.SOURCES) - {homes[category]}:
+        for source, share in MAX_FALSE_SHARE.items():
             negatives = (data.sources[chosen] == source) & (labels == 0)
-            limit = 0.07 if (category, source) == ("harassment", "sms") else 0.02
-            assert not negatives.any() or flagged[negatives].mean() <= limit, (category, source)
+            if source != MAIN_SOURCE[category] and negatives.any():
+                assert flagged[negatives].mean() <= share + 0.005, (category, source)
+
+
+@needs_data
+@pytest.mark.data
+def test_the_shipped_model_flags_almost_no_ordinary_text() -> None:
+    """On kinds of texts that it was not trained on."""
+    folder = open_folder(SHIPPED / "moderation-text")
+    limits = [folder.config["thresholds"][category] for category in folder.coverage]
+    for kind, ordinary in moderation_text_data.unseen(DATA).items():
+        flagged = (_outputs(folder, ordinary[:2_000]) > np.array(limits)).any(axis=1)
+        assert flagged.mean() <= 0.008, kind

@@ -25,19 +25,9 @@ Train = Callable[[Path, Path, str, Say, Mapping[str, str]], TrainedVersion]  # d
 
 
 def _moderation_text(data_folder: Path, out: Path, version: str, say: Say) -> TrainedVersion:
-    from training_triggers.trainers.moderating import moderation_text, moderation_text_data
+    from training_triggers.trainers.moderating import moderation_text_version
 
-    data = moderation_text_data.load(data_folder)
-    say(f"{len(data.texts)} texts")
-    report = moderation_text.cross_validate(data, say)
-    for category, by_source in report.measured.items():
-        pooled, reference = by_source["pooled"], report.reference_auprc[category]["pooled"]
-        covered = "covered" if category in report.coverage else "not covered"
-        say(f"{category:15} AUPRC {pooled.auprc:.3f}, reference {reference:.3f}, {covered}")
-    digest = moderation_text.write(moderation_text.train(data, say), report, out, version)
-    return TrainedVersion(
-        digest, {f"auprc_{category}": by_source["pooled"].auprc for category, by_source in report.measured.items()}
-    )
+    return TrainedVersion(*moderation_text_version.make(data_folder, out, version, say))
 
 
 def _moderation_image(data_folder: Path, out: Path, version: str, say: Say) -> TrainedVersion:

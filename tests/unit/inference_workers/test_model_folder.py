@@ -95,7 +95,7 @@ def test_a_folder_of_another_digest_is_refused(folder: Path) -> None:
 
 def test_a_model_that_does_not_fit_the_task_is_refused(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    config["coverage"] = [*config["coverage"], "violence"]
+    config["coverage"] = [*config["coverage"], "misinformation"]
     (folder / "config.json").write_text(json.dumps(config))
     write_manifest(folder, "moderation-text", "1")
     with pytest.raises(ModelRefused, match="logits of shape"):

@@ -1,4 +1,4 @@
-"""The line that `up` and `demo` print until the models for pictures are fetched."""
+"""The line that `up` and `demo` print until the better models are fetched."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from inference_workers.models.packages import packages
-from infra.better_models import PICTURE_MODELS, fetch_line
+from infra.better_models import MODELS, fetch_line
 from infra.settings import StackSettings
 
 
 def test_the_line_names_what_is_missing_and_goes_when_nothing_is(tmp_path: Path) -> None:
     settings = StackSettings(home=str(tmp_path))
-    assert all(f"`./millrace models fetch {name}`" in fetch_line(settings) for name in PICTURE_MODELS)
+    assert all(f"`./millrace models fetch {name}`" in fetch_line(settings) for name in MODELS)
     assert "\n" not in fetch_line(settings)
-    first, *others = PICTURE_MODELS
+    first, *others = MODELS
     (tmp_path / "models" / "packages" / first).mkdir(parents=True)
     assert f" {first}`" not in fetch_line(settings) and f" {others[0]}`" in fetch_line(settings)
     for name in others:
@@ -29,4 +29,4 @@ def test_a_stack_that_does_not_moderate_needs_no_line(tmp_path: Path, processes:
 
 
 def test_the_models_are_in_the_list_of_packages() -> None:
-    assert set(PICTURE_MODELS) <= packages().keys()
+    assert set(MODELS) <= packages().keys()

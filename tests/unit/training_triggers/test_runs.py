@@ -379,9 +379,10 @@ def test_a_spam_picture_says_nothing_of_the_text_beside_it(tmp_path: Path) -> No
 def examples(n: int = 120) -> Examples:
     new = [f"Kindly follow the parcel page number {i} to settle the small fee before it is sent back" for i in range(n // 2)]
     talk = [f"Shall we meet at {i} by the river, I bring bread and cheese" for i in range(n // 2)]
-    truth = np.full((n, 5), -1, np.int8)
-    truth[:, 4] = [1] * (n // 2) + [0] * (n // 2)
-    return Examples([str(i) for i in range(n)], new + talk, truth, open_folder(SHIPPED / "moderation-text").coverage)
+    names = open_folder(SHIPPED / "moderation-text").coverage
+    truth = np.full((n, len(names)), -1, np.int8)
+    truth[:, names.index("spam")] = [1] * (n // 2) + [0] * (n // 2)
+    return Examples([str(i) for i in range(n)], new + talk, truth, names)
 
 
 def test_a_text_model_learns_what_is_new_and_keeps_the_rest(tmp_path: Path) -> None:
@@ -407,7 +408,7 @@ def test_a_text_model_learns_what_is_new_and_keeps_the_rest(tmp_path: Path) -> N
             "word_buckets": words.buckets, "word_counts": words.counts, "char_buckets": chars.buckets, "char_counts": chars.counts,
         }  # fmt: skip
         (logits,) = onnxruntime.InferenceSession(str(path / "model.onnx")).run(None, feeds)
-        return list((1 / (1 + np.exp(-logits[:, 4]))).tolist())
+        return list((1 / (1 + np.exp(-logits[:, champion.coverage.index("spam")]))).tolist())
 
     unseen = [
         "Kindly follow the parcel page, a small fee is open",
@@ -419,7 +420,11 @@ def test_a_text_model_learns_what_is_new_and_keeps_the_rest(tmp_path: Path) -> N
     assert [one >= limit for one in before] == [False, True, False]
     assert [one >= limit for one in after] == [True, True, False]
     old, new = (load_file(path / "model.safetensors") for path in (champion.path, folder.path))
-    assert np.array_equal(old["char_weights"][:, :4], new["char_weights"][:, :4]), "nothing was said of the other categories"
+    spam_column = champion.coverage.index("spam")
+    others = [column for column in range(len(champion.coverage)) if column != spam_column]
+    assert np.array_equal(old["char_weights"][:, others], new["char_weights"][:, others]), (
+        "nothing was said of the other categories"
+    )
 
 
 def test_a_weight_that_is_no_number_and_an_option_that_is_none_are_refused(tmp_path: Path) -> None:
@@ -429,7 +434,7 @@ def test_a_weight_that_is_no_number_and_an_option_that_is_none_are_refused(tmp_p
 
     features = sparse.csr_matrix(np.eye(4))
     with pytest.raises(TrainingFailed, match="is NaN"):
-        moderation_text_retrain.adapted(features, np.ones(4), np.full(4, np.nan), 0.0, 10.0)
+        moderation_text_retrain.adapted(features, np.ones(4), np.full(4, np.nan), 10.0)
     with pytest.raises(BadSettings, match="takes a number"):
         Job(tmp_path, tmp_path, "2", tmp_path, "", options={"strength": "much"}).number("strength", 1.0)
 

@@ -2,5 +2,5 @@
 requests.
 
 May import: other trainers, `inference_workers/networks/`, and model folders.
-Next change: one more source of texts in `moderation_text_data.py`.
+Next change: one more source of texts in `moderation_text_data.py`; a way of writing that hides words in `moderation_text_disguises.py`.
 """

@@ -1,14 +1,13 @@
-"""Trains `moderation-text`: hashed words and characters, TF-IDF, one logistic regression per category.
+"""Trains `moderation-text`: hashed words and characters, TF-IDF, one logistic regression per category; and, for `moderation-minilm`,
+the same on MiniLM's embedding, whose logit is added to a part of it.
 
-Deterministic: the same data gives the same folder, byte for byte on one machine. Scores come from five folds, compared
-with TF-IDF + logistic regression with a full vocabulary (word 1-2, char 3-5) on the same folds; each threshold is measured on one
-fold and chosen on the others.
+Texts are undisguised first, by the words that the trainer knows. Deterministic: the same data gives the same folder on one machine.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,172 +15,162 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sparse
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 
+from inference_workers.networks.disguised_text import KnownWords, frequent_words
 from inference_workers.networks.ngrams import CHAR_BITS, WORD_BITS
-from training_triggers.trainers.evaluation import (
-    FOLDS,
-    TARGET_PRECISION,
-    CategoryScores,
-    CrossValidation,
-    Flags,
-    Floats,
-    measure,
-    threshold_for,
-)
-from training_triggers.trainers.moderating.card import moderation_card
+from training_triggers.trainers.evaluation import CrossValidation
+from training_triggers.trainers.moderating.logistic import Floats, Linear, fit
 from training_triggers.trainers.moderating.moderation_text_bags import Matrix, counts_of, idf_of, weighted
-from training_triggers.trainers.moderating.moderation_text_data import CATEGORIES, SOURCES, Labelled
+from training_triggers.trainers.moderating.moderation_text_data import CATEGORIES, Labelled
 
 NAME = "moderation-text"
-SEED = 7
-# C of the logistic regression, and whether rare positives weigh more: the best of C 1, 10, 30 with and without, by
-# average precision on these folds, which makes each category's figure a little too good.
-FIT = dict.fromkeys(("hate_speech", "harassment", "spam"), (10.0, None)) | dict.fromkeys(
-    ("violence", "sexual_content", "self_harm"), (30.0, "balanced")
-)
-MAX_FALSE_SHARE = 0.015  # of another source's negatives; measured on held-out folds it must be at most 0.02
-MAX_FALSE_SHARE_HARASSMENT_SMS = 0.06
-DEFAULT_THRESHOLD = 0.7
+HEAD_FILE = "minilm_head.safetensors"
+LEAST_TEXTS = 4  # that have a word which is known
+# What a text of another source weighs beside one of `labelled`, which alone is labelled by people for these categories. With more,
+# what is usual in `labelled` counts as a sign of every category.
+TWEET_WEIGHT = {"hate_speech": 0.02, "harassment": 0.05, "spam": 1.0}
+ORDINARY_WEIGHT = 0.1  # of ordinary sentences and of text messages; of these for spam 1
+# Their logits are lowered while fitting, so that only those count which look like something else than ordinary texts.
+ORDINARY_OFFSET = -3.0
+STRENGTH = 30.0
+STRENGTH_ENCODED = 1.0
+# Where positives and negatives of `labelled` weigh the same together: everywhere for n-grams, and in the rarest categories for MiniLM.
+BALANCED, BALANCED_ENCODED = frozenset(CATEGORIES) - {"spam"}, frozenset({"violence", "self_harm"})
+ENCODED_SHARE = 0.6  # of MiniLM in the logit of `moderation-minilm`
+EVERY = {"labelled": 1, "tweets": 5, "sms": 4, "ordinary": 4}  # which texts of a source are encoded: encoding takes long
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Bags:
+    """Hashed n-grams of n texts, and the weighted features of them by the idf of some: sparse (n, buckets)."""
+
+    words: Matrix
+    chars: Matrix
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Bags:
+        return cls(*counts_of(texts))
+
+    def idf(self, rows: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Of words and of characters, float32 (buckets,) each, as 16 bits hold them."""
+        words, chars = (idf_of(bag[rows]).astype(np.float16).astype(np.float32) for bag in (self.words, self.chars))
+        return words, chars
+
+    def features(self, idf: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]) -> Matrix:
+        """Sparse float32 (n, buckets of words and characters)."""
+        both = [weighted(bag, of) for bag, of in zip((self.words, self.chars), idf, strict=True)]
+        return sparse.hstack(both).tocsr().astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Weights:
-    """word, char: float32 (buckets, categories). idf of each bag: float32 (buckets,). bias: float32 (categories,)."""
+    """word, char: float32 (buckets, categories). idf of each bag: float32 (buckets,). bias: float32 (categories,). words: those that
+    are known."""
 
     word: npt.NDArray[np.float32]
     char: npt.NDArray[np.float32]
     word_idf: npt.NDArray[np.float32]
     char_idf: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
+    words: list[str]
+
+    def logits(self, texts: Sequence[str]) -> Floats:
+        """Of plain texts, float32 (n, categories)."""
+        features = Bags.of(texts).features((self.word_idf, self.char_idf))
+        return Linear(np.concatenate([self.word, self.char]), self.bias).logits(features)
 
 
-def fit(features: Matrix, labels: npt.NDArray[np.int8], strength: float, weight: str | None = None) -> LogisticRegression:
-    """Fit one category. features: sparse (n, buckets); labels: int8 (n,), 1, 0 or -1 for unknown, which is left out. strength:
-    C."""
-    is_labelled = labels >= 0
-    model = LogisticRegression(C=strength, class_weight=weight, solver="liblinear", random_state=SEED, max_iter=200)
-    return model.fit(features[is_labelled], labels[is_labelled])
+def words_of(data: Labelled) -> list[str]:
+    return frequent_words(data.texts, LEAST_TEXTS)
 
 
-def train(data: Labelled, progress: Progress) -> Weights:
-    words, chars = counts_of(data.texts)
-    word_idf, char_idf = (idf_of(bag).astype(np.float16).astype(np.float32) for bag in (words, chars))
-    features = sparse.hstack([weighted(words, word_idf), weighted(chars, char_idf)]).tocsr()
-    weights, bias = [], []
+def plain_texts(texts: Sequence[str], words: list[str]) -> list[str]:
+    known = KnownWords(words)
+    return [known.undisguised(text) for text in texts]
+
+
+def label_weights(data: Labelled, rows: Any, balanced: AbstractSet[str]) -> Floats:
+    """Float32 (rows, categories), 0 for labels that are unknown. balanced: categories."""
+    labels, sources = data.labels[rows], data.sources[rows]
+    weights = np.zeros(labels.shape, np.float32)
     for i, category in enumerate(CATEGORIES):
-        progress(f"train {category}")
-        model = fit(features, data.labels[:, i], *FIT[category])
-        weights.append(model.coef_[0])
-        bias.append(model.intercept_[0])
-    table = np.array(weights, np.float32).T
-    return Weights(table[: 2**WORD_BITS], table[2**WORD_BITS :], word_idf, char_idf, np.array(bias, np.float32))
+        others = 1.0 if category == "spam" else ORDINARY_WEIGHT
+        weights[:, i] = np.where(sources == "tweets", TWEET_WEIGHT.get(category, 0.0), others)
+        for value in (0, 1):
+            inside = (sources == "labelled") & (labels[:, i] == value)
+            known = (sources == "labelled") & (labels[:, i] >= 0)
+            weights[inside, i] = known.sum() / (2 * inside.sum()) if category in balanced and inside.any() else 1.0
+    return np.asarray(weights * (labels >= 0), np.float32)
 
 
-def folds_of(data: Labelled) -> list[tuple[Any, Any]]:
-    """Folds with equal shares of each source and combination of labels; rare combinations are pooled."""
-    kinds = [f"{source}{row.tolist()}" for source, row in zip(data.sources, data.labels, strict=True)]
-    often = Counter(kinds)
-    strata = [kind if often[kind] >= FOLDS else "rare" for kind in kinds]
-    return list(StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(data.texts, strata))
+def label_offsets(data: Labelled, rows: Any) -> Floats:
+    """Float32 (rows, categories)."""
+    is_ordinary = np.isin(data.sources[rows], ("ordinary", "sms"))
+    offsets = np.where(is_ordinary, ORDINARY_OFFSET, 0.0)[:, None] * (np.array(CATEGORIES) != "spam")
+    return np.asarray(offsets, np.float32)
 
 
-def cross_validate(data: Labelled, progress: Progress) -> CrossValidation:
-    """Held-out scores of our model and of the reference (the better of C 1 and 10, so that it is a fair one)."""
-    words, chars = counts_of(data.texts)
-    ours = np.full(data.labels.shape, np.nan)
-    reference = {strength: np.full(data.labels.shape, np.nan) for strength in (1.0, 10.0)}
-    fold_of = np.zeros(len(data.texts), np.int64)
-    for number, (train_rows, test_rows) in enumerate(folds_of(data)):
-        progress(f"fold {number + 1} of {FOLDS}")
-        fold_of[test_rows] = number
-        word_idf, char_idf = idf_of(words[train_rows]), idf_of(chars[train_rows])
-        our_features = [
-            sparse.hstack([weighted(words[rows], word_idf), weighted(chars[rows], char_idf)]).tocsr()
-            for rows in (train_rows, test_rows)
-        ]
-        by_word = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        by_char = TfidfVectorizer(analyzer="char", ngram_range=(3, 5), sublinear_tf=True)
-        train_texts, test_texts = ([data.texts[row] for row in rows] for rows in (train_rows, test_rows))
-        reference_features = [
-            sparse.hstack([by_word.fit_transform(train_texts), by_char.fit_transform(train_texts)]).tocsr(),
-            sparse.hstack([by_word.transform(test_texts), by_char.transform(test_texts)]).tocsr(),
-        ]
-        for i, category in enumerate(CATEGORIES):
-            labels = data.labels[train_rows, i]
-            ours[test_rows, i] = fit(our_features[0], labels, *FIT[category]).predict_proba(our_features[1])[:, 1]
-            for strength, scores in reference.items():
-                model = fit(reference_features[0], labels, strength)
-                scores[test_rows, i] = model.predict_proba(reference_features[1])[:, 1]
-    return _report(data, ours, reference, fold_of)
+def idf_rows(data: Labelled, rows: Any) -> Any:
+    """Those of the rows by which n-grams are weighed: of `labelled`; all if there are none."""
+    labelled = rows[data.sources[rows] == "labelled"]
+    return labelled if len(labelled) else rows
 
 
-def _report(data: Labelled, ours: Floats, reference: dict[float, Floats], fold_of: npt.NDArray[np.int64]) -> CrossValidation:
-    measured: dict[str, dict[str, CategoryScores]] = {}
-    reference_auprc: dict[str, dict[str, float]] = {}
-    thresholds: dict[str, float] = {}
-    not_covered_because: dict[str, str] = {}
-    for i, category in enumerate(CATEGORIES):
-        is_labelled = data.labels[:, i] >= 0
-        truth, scores, sources = data.labels[is_labelled, i] == 1, ours[is_labelled, i], data.sources[is_labelled]
-        flagged, threshold = _flagged(category, truth, scores, sources, fold_of[is_labelled])
-        thresholds[category] = DEFAULT_THRESHOLD if threshold is None else round(threshold, 4)
-        with_positives = [source for source in SOURCES if truth[sources == source].any()]
-        groups = {"pooled": np.isin(sources, with_positives)} | {source: sources == source for source in SOURCES}
-        measured[category], reference_auprc[category] = {}, {}
-        for group, inside in groups.items():
-            if inside.any():
-                measured[category][group] = measure(truth[inside], scores[inside], flagged[inside])
-                if truth[inside].any():
-                    reference_auprc[category][group] = max(
-                        measure(truth[inside], reference_scores[is_labelled, i][inside], flagged[inside], resamples=1).auprc
-                        for reference_scores in reference.values()
-                    )
-        pooled = measured[category]["pooled"]
-        if pooled.auprc_low <= 2 * pooled.prevalence <= pooled.auprc_high:
-            not_covered_because[category] = (
-                f"AUPRC {pooled.auprc:.3f} ({pooled.auprc_low:.3f}–{pooled.auprc_high:.3f}) is not told apart from "
-                f"twice the prevalence, {2 * pooled.prevalence:.3f}"
-            )
-        elif threshold is None:
-            precision = TARGET_PRECISION[category]
-            not_covered_because[category] = f"no threshold reaches a precision of {precision} on texts it did not see"
-    coverage = tuple(category for category in CATEGORIES if category not in not_covered_because)
-    return CrossValidation(measured, reference_auprc, thresholds, coverage, not_covered_because)
+def fit_rows(features: Matrix, data: Labelled, rows: Any, strength: float) -> Linear:
+    """Fit all categories. features: of all texts, (n, m). Features that fewer than two of the rows have get the weight 0."""
+    chosen = features[rows]
+    used = np.flatnonzero(np.bincount(chosen.indices, minlength=features.shape[1]) > 1)
+    strengths = np.full(len(CATEGORIES), strength, np.float32)
+    offsets = label_offsets(data, rows)
+    found = fit(chosen[:, used], data.labels[rows], label_weights(data, rows, BALANCED), strengths, offsets=offsets)
+    weights = np.zeros((features.shape[1], len(CATEGORIES)), np.float32)
+    weights[used] = found.weights
+    return Linear(weights, found.bias)
 
 
-def _flagged(
-    category: str, truth: Flags, scores: Floats, sources: npt.NDArray[np.str_], folds: npt.NDArray[np.int64]
-) -> tuple[Flags, float | None]:
-    """Which texts are flagged, each by a threshold chosen on the other folds, bool (n,); and the threshold chosen on all of
-    them."""
-    limits = dict.fromkeys(SOURCES, MAX_FALSE_SHARE)
-    if category == "harassment":
-        limits["sms"] = MAX_FALSE_SHARE_HARASSMENT_SMS
-    del limits[_main_source(truth, sources)]
-    flagged = np.zeros(len(truth), np.bool_)
-    for fold in range(FOLDS):
-        inside = folds == fold
-        threshold = threshold_for(truth[~inside], scores[~inside], sources[~inside], TARGET_PRECISION[category], limits)
-        flagged[inside] = scores[inside] > (DEFAULT_THRESHOLD if threshold is None else threshold)
-    return flagged, threshold_for(truth, scores, sources, TARGET_PRECISION[category], limits)
+def fit_encoded(embedding: Floats, data: Labelled, rows: Any) -> Linear:
+    """embedding: float32 (rows, width)."""
+    strengths = np.full(len(CATEGORIES), STRENGTH_ENCODED, np.float32)
+    offsets = label_offsets(data, rows)
+    return fit(embedding, data.labels[rows], label_weights(data, rows, BALANCED_ENCODED), strengths, steps=200, offsets=offsets)
 
 
-def _main_source(truth: Flags, sources: npt.NDArray[np.str_]) -> str:
-    """The source with the most positives: the target precision limits its false positives, MAX_FALSE_SHARE those of the
-    others."""
-    return max(SOURCES, key=lambda source: int(truth[sources == source].sum()))
+def encoded_rows(data: Labelled) -> npt.NDArray[np.int64]:
+    """Which texts are encoded, int64 (m,): all of `labelled`, and every so-manieth of the other sources."""
+    chosen = [np.flatnonzero(data.sources == source)[::step] for source, step in EVERY.items()]
+    return np.sort(np.concatenate(chosen))
 
 
-def write(weights: Weights, report: CrossValidation, folder: Path, version: str) -> str:
-    """Write the whole model folder and return its digest. See `training_triggers.trainers.export`."""
+def train(data: Labelled, words: list[str], progress: Progress) -> Weights:
+    progress("train on all texts")
+    bags = Bags.of(plain_texts(data.texts, words))
+    everything = np.arange(len(data.texts))
+    word_idf, char_idf = bags.idf(idf_rows(data, everything))
+    found = fit_rows(bags.features((word_idf, char_idf)), data, everything, STRENGTH)
+    split = 2**WORD_BITS
+    return Weights(found.weights[:split], found.weights[split:], word_idf, char_idf, found.bias, words)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Of `moderation-minilm`, and its measures; it is kept in the folder of `moderation-text`."""
+
+    linear: Linear
+    report: CrossValidation
+
+
+def write(
+    weights: Weights, head: Head | None, report: CrossValidation, card: Callable[[float], str], folder: Path, version: str
+) -> str:
+    """Write the whole model folder and return its digest. card: is called with the largest difference between ONNX and torch. See
+    `training_triggers.trainers.export`."""
+    from safetensors.numpy import save
+
     from inference_workers.networks.hashed_linear import INPUTS
     from training_triggers.trainers import export
 
-    network = _network(weights, report.coverage)
+    network = network_of(weights, report.coverage)
     sizes = ((3, 7, 40), (1, 1, 1), (1, 30, 250), (64, 50, 900), (64, 1, 300))
     shapes = ({0: "n", 1: "words"}, {0: "n", 1: "words"}, {0: "n", 1: "chars"}, {0: "n", 1: "chars"})
     graph = export.Graph("model.onnx", network, INPUTS, ("logits",), [_example(*size) for size in sizes], shapes)
@@ -190,21 +179,29 @@ def write(weights: Weights, report: CrossValidation, folder: Path, version: str)
         "network": "hashed_linear",
         "word_bits": WORD_BITS,
         "char_bits": CHAR_BITS,
+        "known_words": "words.txt",
         "coverage": list(report.coverage),
         "not_covered_because": report.not_covered_because,
         "thresholds": {category: report.thresholds[category] for category in report.coverage},
     }
+    files = {"words.txt": ("\n".join(weights.words) + "\n").encode()}
+    if head is not None:
+        columns = [CATEGORIES.index(category) for category in report.coverage]
+        parts: dict[str, npt.NDArray[Any]] = {
+            "head_weights": (ENCODED_SHARE * head.linear.weights[:, columns]).astype(np.float16),
+            "head_bias": (ENCODED_SHARE * head.linear.bias[columns]).astype(np.float32),
+            "head_scale": np.full(len(columns), 1 - ENCODED_SHARE, np.float32),
+        }
+        files[HEAD_FILE] = save(parts)
+        config["minilm_thresholds"] = {category: head.report.thresholds[category] for category in report.coverage}
     signature = {
         "inputs": {name: {"dtype": "int64" if "buckets" in name else "float32", "shape": ["n", "width"]} for name in INPUTS},
         "outputs": {"logits": {"dtype": "float32", "shape": ["n", len(report.coverage)]}},
     }
-    artifact = export.Artifact(
-        NAME, network.state_dict(), [graph], config, signature, lambda worst: moderation_card(report, version, worst)
-    )
-    return export.write(artifact, folder, version)
+    return export.write(export.Artifact(NAME, network.state_dict(), [graph], config, signature, card, files), folder, version)
 
 
-def _network(weights: Weights, coverage: Sequence[str]) -> Any:
+def network_of(weights: Weights, coverage: Sequence[str]) -> Any:
     """The `HashedLinear` network with the columns of the categories that are covered."""
     import torch  # takes seconds to import
 

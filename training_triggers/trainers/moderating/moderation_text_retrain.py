@@ -25,7 +25,8 @@ from scipy.optimize import minimize
 
 from inference_workers.models.folder import ModelFolder, write_manifest
 from inference_workers.models.known_words import known_words, plain
-from inference_workers.networks.ngrams import WORD_BITS, words_and_chars
+from inference_workers.networks.ngrams import WORD_BITS, ngram_inputs
+from inference_workers.networks.tokens import SentenceTokenizer
 from schemas.errors import ModelRefused
 from training_triggers.recorded.training_window import Examples
 from training_triggers.trainers import settings_search
@@ -36,6 +37,7 @@ from training_triggers.trainers.train import Say, TrainedVersion
 STRENGTH = 10.0  # variance of the prior: the C with which the shipped model was fitted
 STEPS = 300
 STEPS_PER_REPORT = 3  # of a trial
+TEXTS_AT_ONCE = 32
 ATOL = 5e-3  # of a logit: tables are 16 bits, sums 32
 Floats = npt.NDArray[np.float64]
 Tables = dict[str, npt.NDArray[np.generic]]
@@ -44,79 +46,93 @@ Tables = dict[str, npt.NDArray[np.generic]]
 def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Retrained:
     """Raises TrainingFailed if a loss is NaN, ModelRefused if the written graph does not give the scores of the new weights."""
     tables: Tables = load_file(champion.path / "model.safetensors")
+    prefix = "hashed." if "hashed.bias" in tables else ""  # beside an encoder, whose part stays
+    scale = np.asarray(tables.get("head_scale", np.ones(len(examples.names))), np.float64)
     texts = plain(examples.seen, known_words(champion))
-    words, chars = moderation_text_bags.counts_of(texts)
-    features = sparse.hstack(
-        [
-            moderation_text_bags.weighted(words, tables["word_idf"].astype(np.float32)),
-            moderation_text_bags.weighted(chars, tables["char_idf"].astype(np.float32)),
-        ]
-    ).tocsc()
+    features = _features(tables, prefix, texts).tocsc()
     used = np.flatnonzero(np.diff(features.indptr))
-    features = features[:, used].tocsr()
-    before = np.concatenate([tables["word_weights"], tables["char_weights"]]).astype(np.float64)
-    weights, bias = before.copy(), tables["bias"].astype(np.float64)
+    features, started = features[:, used].tocsr(), _logits(champion.path, texts)
     strength, losses = job.number("strength", STRENGTH), dict[str, float]()
     if "search_samples" in job.options:
-        start = SearchStart(features, examples.truth, before[used], tables["bias"].astype(np.float64))
+        start = SearchStart(features, examples.truth, started)
         strength = settings_search.best(job, {"strength": settings_search.Range(0.1, 1_000.0, log=True)}, start.trial, say)[
             "strength"
         ]
+    weights = np.concatenate([tables[f"{prefix}word_weights"], tables[f"{prefix}char_weights"]]).astype(np.float64)
+    bias = tables[f"{prefix}bias"].astype(np.float64)
     for column, name in enumerate(examples.names):
         is_labelled = examples.truth[:, column] >= 0
         if not is_labelled.any():
             continue
         truth = examples.truth[is_labelled, column].astype(np.float64)
-        move, bias_move, loss_before, loss_after = adapted(
-            features[is_labelled], truth, before[used, column], float(bias[column]), strength
-        )
-        weights[used, column] += move
-        bias[column] += bias_move
+        move, bias_move, loss_before, loss_after = adapted(features[is_labelled], truth, started[is_labelled, column], strength)
+        weights[used, column] += move / scale[column]
+        bias[column] += bias_move / scale[column]
         losses |= {f"loss_before_{name}": loss_before, f"loss_{name}": loss_after}
         say(f"{name}: mean loss of {int(is_labelled.sum())} labelled texts {loss_before:.4f} -> {loss_after:.4f}")
     split = 2**WORD_BITS
     new: Tables = {
-        **tables,
-        "word_weights": weights[:split].astype(np.float16),
-        "char_weights": weights[split:].astype(np.float16),
-        "bias": bias.astype(np.float32),
+        f"{prefix}word_weights": weights[:split].astype(np.float16),
+        f"{prefix}char_weights": weights[split:].astype(np.float16),
+        f"{prefix}bias": bias.astype(np.float32),
     }
     digest = write(champion, tables, new, job, texts)
     return Retrained(TrainedVersion(digest, losses))
 
 
+def _features(tables: Tables, prefix: str, texts: Sequence[str]) -> moderation_text_bags.Matrix:
+    """Sparse (n, buckets of words and characters)."""
+    return sparse.hstack(
+        [
+            moderation_text_bags.weighted(counts, tables[f"{prefix}{bag}_idf"].astype(np.float32))
+            for counts, bag in zip(moderation_text_bags.counts_of(texts), ("word", "char"), strict=True)
+        ]
+    )
+
+
+def _logits(folder: Path, texts: Sequence[str]) -> Floats:
+    """What the network of a folder gives for plain texts, (n, categories)."""
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    tokens = folder / "tokenizer.json"
+    tokenizer = SentenceTokenizer(tokens) if tokens.exists() else None
+    parts = []
+    for at in range(0, len(texts), TEXTS_AT_ONCE):
+        some = texts[at : at + TEXTS_AT_ONCE]
+        encoded = dict(zip(("tokens", "mask"), tokenizer.encode(some), strict=True)) if tokenizer else {}
+        parts.append(session.run(["logits"], {**ngram_inputs(some), **encoded})[0])
+    return np.concatenate(parts).astype(np.float64)
+
+
 @dataclass(frozen=True)
 class SearchStart:
-    """The data and the weights that each trial of a search starts from. One text in five is for validation. features: sparse (n,
-    m); truth: int8 (n, categories); weights: (m, categories); bias: (categories,)."""
+    """The data and the logits that each trial of a search starts from. One text in five is for validation. features: sparse (n, m);
+    truth: int8 (n, categories); started: the champion's logits, (n, categories)."""
 
     features: moderation_text_bags.Matrix
     truth: npt.NDArray[np.int8]
-    weights: Floats
-    bias: Floats
+    started: Floats
 
     def trial(self, settings: Mapping[str, float]) -> Iterator[float]:
         """The validation loss after each STEPS_PER_REPORT steps."""
         is_validation = np.arange(len(self.truth)) % 5 == 0
         columns = [column for column in range(self.truth.shape[1]) if (self.truth[~is_validation, column] >= 0).any()]
-        moves = {column: np.zeros(len(self.weights) + 1) for column in columns}
+        moves = {column: np.zeros(self.features.shape[1] + 1) for column in columns}
         while True:
             losses = []
             for column in columns:
                 is_labelled = self.truth[:, column] >= 0
                 training, validation = is_labelled & ~is_validation, is_labelled & is_validation
-                truth = self.truth[:, column].astype(np.float64)
+                truth, started = self.truth[:, column].astype(np.float64), self.started[:, column]
                 move, bias_move, _, _ = adapted(
                     self.features[training],
                     truth[training],
-                    self.weights[:, column],
-                    float(self.bias[column]),
+                    started[training],
                     settings["strength"],
                     moves[column],
                     STEPS_PER_REPORT,
                 )
                 moves[column] = np.append(move, bias_move)
-                margins = self.features[validation] @ (self.weights[:, column] + move) + self.bias[column] + bias_move
+                margins = started[validation] + self.features[validation] @ move + bias_move
                 losses.append(np.logaddexp(0.0, -(2.0 * truth[validation] - 1.0) * margins))
             yield float(np.concatenate(losses).mean())
 
@@ -124,15 +140,14 @@ class SearchStart:
 def adapted(
     features: moderation_text_bags.Matrix,
     truth: Floats,
-    weights: Floats,
-    bias: float,
+    started: Floats,
     strength: float,
     begin: Floats | None = None,
     steps: int = STEPS,
 ) -> tuple[Floats, float, float, float]:
-    """How far weights and bias move, and the mean loss before and after. features: sparse (n, m); truth: (n,) of 0 and 1;
-    weights: (m,), the champion's. begin: a move to continue from, (m + 1,). Raises TrainingFailed."""
-    started, signs = features @ weights + bias, 2.0 * truth - 1.0
+    """How far weights and bias move, and the mean loss before and after. features: sparse (n, m); truth: (n,) of 0 and 1; started:
+    the champion's logits, (n,). begin: a move to continue from, (m + 1,). Raises TrainingFailed."""
+    signs = 2.0 * truth - 1.0
 
     def loss(move: Floats) -> tuple[float, Floats]:
         margins = signs * (started + features @ move[:-1] + move[-1])
@@ -140,7 +155,7 @@ def adapted(
         value = np.logaddexp(0.0, -margins).sum() + 0.5 * (move @ move) / strength
         return float(value), np.append(features.T @ slopes, slopes.sum()) + move / strength
 
-    nowhere = np.zeros(len(weights) + 1)
+    nowhere = np.zeros(features.shape[1] + 1)
     if not np.isfinite(started).all():
         raise TrainingFailed("the loss is NaN before the first step: a starting weight is NaN")
     first, _ = loss(nowhere)
@@ -159,23 +174,24 @@ def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, texts: Sequ
     contain the tables."""
     job.out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix="version-", dir=job.out.parent))
-    save_file(new, staging / "model.safetensors")
+    save_file({**old, **new}, staging / "model.safetensors")
     graph = onnx.load(str(champion.path / "model.onnx"))
     replaced = set()
     for tensor in graph.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
-        for name, table in old.items():
-            if table.shape == values.shape and np.array_equal(table, values):
+        for name in new:
+            if old[name].shape == values.shape and np.array_equal(old[name], values):
                 tensor.CopyFrom(onnx.numpy_helper.from_array(new[name], tensor.name))
                 replaced.add(name)
-    if replaced != set(old):
-        raise ModelRefused(f"{champion.path}: its graph does not contain these weights: {sorted(set(old) - replaced)}")
+    if replaced != set(new):
+        raise ModelRefused(f"{champion.path}: its graph does not contain these weights: {sorted(set(new) - replaced)}")
     onnx.save(graph, str(staging / "model.onnx"))
     config = {**champion.config, "made_from": {"version": champion.version, "digest": champion.digest, "window": job.about}}
     (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    for kept in ["signature.json", *filter(None, [champion.config.get("known_words")])]:
-        shutil.copy(champion.path / kept, staging)
-    worst = _difference(staging / "model.onnx", new, texts[:32])
+    for kept in ("signature.json", "tokenizer.json", *filter(None, [champion.config.get("known_words")])):
+        if (champion.path / kept).exists():
+            shutil.copy(champion.path / kept, staging)
+    worst = _difference(champion, staging, old, new, texts[:32])
     if worst > ATOL:
         raise ModelRefused(f"{staging}: outputs of graph and weights differ by {worst:.2e}; at most {ATOL} is allowed")
     (staging / "MODEL_CARD.md").write_text(_card(champion, job, len(texts), worst))
@@ -186,24 +202,14 @@ def write(champion: ModelFolder, old: Tables, new: Tables, job: Job, texts: Sequ
     return digest
 
 
-def _difference(file: Path, tables: Tables, texts: Sequence[str]) -> float:
-    words, chars = words_and_chars(texts)
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    (logits,) = session.run(
-        None,
-        {
-            "word_buckets": words.buckets,
-            "word_counts": words.counts,
-            "char_buckets": chars.buckets,
-            "char_counts": chars.counts,
-        },
-    )
-    expected = tables["bias"].astype(np.float64)
-    for counts, bag in zip(moderation_text_bags.counts_of(texts), ("word", "char"), strict=True):
-        expected = expected + moderation_text_bags.weighted(counts, tables[f"{bag}_idf"].astype(np.float32)) @ tables[
-            f"{bag}_weights"
-        ].astype(np.float64)
-    return float(np.abs(logits - expected).max())
+def _difference(champion: ModelFolder, folder: Path, old: Tables, new: Tables, texts: Sequence[str]) -> float:
+    """The largest difference of a logit between the written graph, and the champion's moved as its tables were."""
+    prefix = "hashed." if "hashed.bias" in old else ""
+    moved = {name: new[name].astype(np.float64) - old[name].astype(np.float64) for name in new}
+    table = np.concatenate([moved[f"{prefix}word_weights"], moved[f"{prefix}char_weights"]])
+    moves = _features(old, prefix, texts) @ table + moved[f"{prefix}bias"]
+    expected = _logits(champion.path, texts) + moves * np.asarray(old.get("head_scale", 1.0), np.float64)
+    return float(np.abs(_logits(folder, texts) - expected).max())
 
 
 def _card(champion: ModelFolder, job: Job, n: int, worst: float) -> str:
