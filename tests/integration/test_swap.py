@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from inference_workers.models.folder import SHIPPED, write_manifest
+from inference_workers.models.folder import SHIPPED, open_folder, write_manifest
 from inference_workers.served.batch_versions import in_share
 from infra.settings import ROOT
 from schemas.codec import Encoder, read_any
@@ -29,6 +29,7 @@ from tests.conftest import Servers
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.real
+LIVE = open_folder(SHIPPED / "moderation-text").version
 
 
 def _version(folder: Path, number: str, **config: Any) -> Path:
@@ -93,36 +94,36 @@ def test_a_swap_is_acknowledged_with_the_offsets_it_answers_from(servers: Server
         worker.wait_assigned()
         stage.text(*[f"old {i}" for i in range(40)])
         stage.wait_answered()
-        _announce(stage, _version(tmp_path, "2"), "2")
+        _announce(stage, _version(tmp_path, "5"), "5")
         until(lambda: worker.said('"event": "swapped"'), 30, "swap")
         stage.text(*[f"new {i}" for i in range(40)])
         stage.wait_answered()
         assert stage.problems() == []
         by = _answered_by(stage)
-        assert set(by.values()) == {"1", "2"}
+        assert set(by.values()) == {LIVE, "5"}
         firsts = {
             (o["topic"], o["partition"]): o["offset"] for ack in _acks(stage) if ack["accepted"] for o in ack["first_offsets"]
         }
         for (topic, partition, offset), version in by.items():
-            assert version == ("2" if offset >= firsts[topic, partition] else "1")
+            assert version == ("5" if offset >= firsts[topic, partition] else LIVE)
 
-        broken = _version(tmp_path, "3")
+        broken = _version(tmp_path, "6")
         (broken / "model.onnx").write_bytes(b"cut")
-        _announce(stage, broken, "3")
+        _announce(stage, broken, "6")
         until(lambda: any(not ack["accepted"] for ack in _acks(stage)), 30, "refusal")
         (refusal,) = [ack for ack in _acks(stage) if not ack["accepted"]]
         assert "changed or cut" in refusal["reason"]
         stage.text("still answered")
         stage.wait_answered()
-        assert sorted(_answered_by(stage).values())[-1] == "2"
+        assert sorted(_answered_by(stage).values())[-1] == "5"
 
         worker.stop()
         stage.worker().wait_assigned()  # a new worker refuses it too, and answers with what answered
         before = set(_answered_by(stage))
         stage.text("answered after a restart")
         stage.wait_answered()
-        assert {version for place, version in _answered_by(stage).items() if place not in before} == {"2"}
-        _announce(stage, SHIPPED / "moderation-text", "1")
+        assert {version for place, version in _answered_by(stage).items() if place not in before} == {"5"}
+        _announce(stage, SHIPPED / "moderation-text", LIVE)
 
 
 def _arms(stage: Stage) -> dict[str, str]:
@@ -135,7 +136,7 @@ def test_a_canary_answers_its_share_of_the_keys_and_one_that_fails_costs_no_answ
     with staged(servers.bootstrap, servers.registry, tmp_path) as stage:
         worker = stage.worker()
         worker.wait_assigned()
-        _announce(stage, live, "1", _beside("canary", _version(tmp_path, "8"), "8", 0.3))
+        _announce(stage, live, LIVE, _beside("canary", _version(tmp_path, "8"), "8", 0.3))
         until(lambda: worker.said('"arm": "canary"'), 30, "canary")
         stage.text(*[f"text {i}" for i in range(200)])
         stage.wait_answered()
@@ -148,12 +149,12 @@ def test_a_canary_answers_its_share_of_the_keys_and_one_that_fails_costs_no_answ
             for one in records(stage.address, PREDICTION_LOG, stage.ids)
             if one["model"] == "moderation-text"
         }
-        assert {("8", "canary"), ("1", "live")} <= logged
+        assert {("8", "canary"), (LIVE, "live")} <= logged
         assert _digest(live) in {one["digest"] for one in records(stage.address, PREDICTION_LOG, stage.ids)}
         assert {"canary"} == {ack["arm"] for ack in _acks(stage) if ack["version"] == "8"}
 
         faulty = _version(tmp_path, "9", thresholds={"spam": "not a number"})
-        _announce(stage, live, "1", _beside("canary", faulty, "9", 0.5))
+        _announce(stage, live, LIVE, _beside("canary", faulty, "9", 0.5))
         until(lambda: sum(worker.said(f'"version": "{n}"') for n in "89") == 2, 30, "faulty canary")
         stage.text(*[f"more {i}" for i in range(100)])
         stage.wait_answered()
@@ -163,7 +164,7 @@ def test_a_canary_answers_its_share_of_the_keys_and_one_that_fails_costs_no_answ
         assert {arms[f"c-{i}"] for i in range(200, 300)} == {"live"}
         (refusal,) = [ack for ack in _acks(stage) if ack["version"] == "9" and not ack["accepted"]]
         assert (refusal["arm"], "it failed on a batch that the live version answered" in refusal["reason"]) == ("canary", True)
-        _announce(stage, live, "1")
+        _announce(stage, live, LIVE)
 
 
 def test_a_shadow_is_asked_in_secret(servers: Servers, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_a_shadow_is_asked_in_secret(servers: Servers, tmp_path: Path) -> None:
         worker = stage.worker()
         worker.wait_assigned()
         before = len(_shadow_results(stage))
-        _announce(stage, live, "1", _beside("shadow", _version(tmp_path, "7", thresholds={"spam": 1e-9}), "7", 1.0))
+        _announce(stage, live, LIVE, _beside("shadow", _version(tmp_path, "7", thresholds={"spam": 1e-9}), "7", 1.0))
         until(lambda: worker.said('"arm": "shadow"'), 30, "shadow")
         stage.text(*[f"see you at {i} then, bring the book" for i in range(60)])
         stage.wait_answered()
@@ -184,7 +185,7 @@ def test_a_shadow_is_asked_in_secret(servers: Servers, tmp_path: Path) -> None:
         assert all(one["flagged"] for one in shadows)
         log = [one for one in records(stage.address, PREDICTION_LOG, stage.ids) if one["arm"] == "shadow"]
         assert sum(len(one["request_ids"]) for one in log) == 60
-        _announce(stage, live, "1")
+        _announce(stage, live, LIVE)
 
 
 def test_what_a_version_answered_is_asked_again_offset_by_offset(servers: Servers, tmp_path: Path) -> None:
@@ -198,8 +199,8 @@ def test_what_a_version_answered_is_asked_again_offset_by_offset(servers: Server
         until(lambda: worker.said(f'"version": "{bad}"'), 30, "swap to the bad version")
         stage.text(*[f"come at {i} then" for i in range(30)])
         stage.wait_answered()
-        _announce(stage, SHIPPED / "moderation-text", "1")
-        until(lambda: worker.said(f'"version": "1", "previous": "{bad}"'), 30, "swap back")
+        _announce(stage, SHIPPED / "moderation-text", LIVE)
+        until(lambda: worker.said(f'"version": "{LIVE}", "previous": "{bad}"'), 30, "swap back")
         wrong = {str(a["request_id"]) for a in stage.answers() if a["models"][0]["version"] == bad}
         assert 0 < len(wrong) <= 30
         env = {
@@ -219,5 +220,5 @@ def test_what_a_version_answered_is_asked_again_offset_by_offset(servers: Server
             until(lambda n=redrive: len([a for a in stage.answers() if a["redrive"] == n]) == len(wrong), 30, "new answers")  # type: ignore[misc]
             again = [a for a in stage.answers() if a["redrive"] == redrive]
             assert {str(a["request_id"]) for a in again} == wrong
-            assert {(a["models"][0]["version"], a["flagged"]) for a in again} == {("1", False)}
+            assert {(a["models"][0]["version"], a["flagged"]) for a in again} == {(LIVE, False)}
             assert {a["origin_topic"] for a in again} == {"content-v1"}
