@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from inference_workers.models.folder import SHIPPED, open_folder
 from infra.demo.drift_story import SETTINGS, Event, Teller, learn, tell
 from infra.demo.drift_traffic import Digits, Texts
 from infra.local import run_state
@@ -22,6 +23,7 @@ from streams.process.settings import load
 from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+LIVE = open_folder(SHIPPED / Texts.model).version
 TRIGGERS = "drift+accuracy+decide+launch+rollout-0"
 DATA = Path(load(StackSettings, os.environ).data)
 RATE_PER_S = 50
@@ -110,20 +112,20 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
         (bad,) = (one["facts"]["version"] for one in events if (one["run_key"], one["kind"]) == (control, "refused"))
         updates = stack.records(MODEL_UPDATES.name)
         assert [(one["version"], [c["version"] for c in one["challengers"]]) for one in updates] == [
-            ("1", [version]),
-            (version, ["1"]),
+            (LIVE, [version]),
+            (version, [LIVE]),
             (bad, []),
             (bad, [version]),
             (version, []),
         ]
         right = {key: good / n for key, (good, n) in story.rights.items()}
-        assert right["as before", "1"] > 0.97
-        assert right["changed", "1"] < 0.8
+        assert right["as before", LIVE] > 0.97
+        assert right["changed", LIVE] < 0.8
         assert right["changed", version] > 0.97, right
 
         history = stack.run("models", "history", Texts.model, "--json").stdout.splitlines()
         assert [json.loads(line)["version"] for line in history if json.loads(line)["topic"] == MODEL_UPDATES.name] == [
-            "1",
+            LIVE,
             version,
             bad,
             bad,
@@ -131,7 +133,7 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
         ]
         over_time = json.loads(stack.run("models", "accuracy", Texts.model, "--json").stdout)
         told = {v for one, n in zip(over_time["versions"], over_time["n"], strict=True) if n for v in one.split(", ")}
-        assert {"1", version} <= told
+        assert {LIVE, version} <= told
         labelled, right_ = sum(over_time["n"]), sum(over_time["right"])
         known = [sum(column) for column in zip(*story.rights.values(), strict=True)]
         assert labelled >= 0.9 * known[1]  # a label of the last second may not be there yet
