@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Copy:
         self.run(str(tools / "lint-imports"), "--no-cache")
 
     def run(self, *command: str) -> str:
-        env = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        env = {**os.environ, "PYTHONPATH": str(self.folder)}
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -80,7 +81,7 @@ class Copy:
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Copy:
+def copy(tmp_path: Path) -> Iterator[Copy]:
     ignored = shutil.ignore_patterns("__pycache__", "node_modules", "dist", "shipped", "*.png")
     for name in FOLDERS:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
@@ -88,7 +89,9 @@ def copy(tmp_path: Path) -> Copy:
         shutil.copy(file, tmp_path / file.name)
     for large in (ROOT / "inference_workers" / "shipped", *(ROOT / "docs").rglob("*.png")):
         (tmp_path / large.relative_to(ROOT)).symlink_to(large)
-    return Copy(tmp_path)
+    yield Copy(tmp_path)
+    if sys.pycache_prefix:  # then the copy's compiled modules do not lie in the copy
+        shutil.rmtree(Path(sys.pycache_prefix) / tmp_path.relative_to(tmp_path.anchor), ignore_errors=True)
 
 
 @pytest.mark.timeout(900)

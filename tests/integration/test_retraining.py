@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 from collections import Counter
 from pathlib import Path
@@ -14,18 +13,15 @@ import psutil
 import pytest
 
 from inference_workers.models.folder import SHIPPED, open_folder
-from infra.demo.drift_story import SETTINGS, Event, Teller, learn, tell
-from infra.demo.drift_traffic import Digits, Texts
+from infra.demo.drift_story import SETTINGS, Event, Teller, tell
+from infra.demo.drift_traffic import Texts
 from infra.local import run_state
-from infra.settings import StackSettings
 from schemas.topics import MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
-from streams.process.settings import load
 from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 LIVE = open_folder(SHIPPED / Texts.model).version
 TRIGGERS = "drift+accuracy+decide+launch+rollout-0"
-DATA = Path(load(StackSettings, os.environ).data)
 RATE_PER_S = 50
 # Requests come one at a time here. A transaction for each of them would be half of the story's processor time.
 BATCHED = {"MILLRACE_MAX_WAIT_MS": "100"}
@@ -145,36 +141,5 @@ def test_the_traffic_changes_and_the_loop_closes_whatever_is_killed(tmp_path: Pa
         assert "May take over" in report
         folders: dict[str, Any] = {folder.name: folder for folder in (tmp_path / "runs").iterdir()}
         assert set(folders) == {learnt, control}
-    finally:
-        stack.run("down")
-
-
-@pytest.mark.data
-@pytest.mark.skipif(
-    not (DATA / "mnist").exists(), reason=f"the story of digits needs the public data sets in {DATA} (MILLRACE_DATA)"
-)
-def test_turned_and_noisy_digits_are_learnt_from_the_pictures_that_were_asked(tmp_path: Path) -> None:
-    stack = Stack(tmp_path, "vision", **SETTINGS, **BATCHED, MILLRACE_DATA=str(DATA))
-    try:
-        up = stack.run("up", "--with", "training")
-        assert up.returncode == 0, up.stdout + up.stderr
-        stack.connect()
-        running = run_state.read(tmp_path / "run")
-        teller = Teller(running.bootstrap, running.registry, Digits(DATA), 40, lambda event: None, lambda story, right: None)
-        try:
-            version = learn(teller)
-        except Exception:
-            print(stack.run("training", "list").stdout, stack.run("logs", TRIGGERS).stdout[-4000:])
-            raise
-        finally:
-            teller.close()
-        right = {key: good / n for key, (good, n) in teller.story.rights.items()}
-        assert right["as before", "1"] > 0.97
-        assert right["changed", "1"] < 0.5
-        assert right["changed", version] > 0.9, right
-        (trained,) = (one for one in stack.records(TRAINING_EVENTS.name) if one["kind"] == "trained")
-        report = json.loads((tmp_path / "runs" / trained["run_key"] / "report.json").read_text())
-        assert report["parts"]["holdout"]["candidate"] > 0.98, "what it knew is not forgotten"
-        assert len(report["losses"]) == 3
     finally:
         stack.run("down")

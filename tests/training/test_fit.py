@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,14 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from inference_workers.models.folder import SHIPPED, open_folder
 from inference_workers.networks.convnet import ConvNet
-from infra.settings import ROOT
+from infra.demo.drift_traffic import Digits
+from infra.settings import ROOT, StackSettings
+from streams.process.settings import load
+from training_triggers.recorded.training_window import Examples
 from training_triggers.trainers import fit_pictures, vision_digits, vision_digits_retrain
-from training_triggers.trainers.retrain import TrainingFailed
+from training_triggers.trainers.retrain import Job, TrainingFailed
 
 WIDTHS = (4, 8)
+DATA = Path(load(StackSettings, os.environ).data)
 
 
 def job(folder: Path, *, epochs: int = 3, rate: float = 1e-3, n: int = 192) -> Path:
@@ -133,3 +140,30 @@ def test_where_there_are_no_other_pictures_the_accuracy_is_of_some_that_were_not
     assert 30 <= len(measured.labels) <= 70
     of = {one.tobytes() for one in measured.pixels}
     assert not of & {one.tobytes() for one in learnt.pixels}, "a repeat lies on the side of its first"
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not (DATA / "mnist").exists(), reason=f"the digits need the public data sets in {DATA} (MILLRACE_DATA)")
+def test_turned_and_noisy_digits_are_learnt_and_the_others_are_not_forgotten(tmp_path: Path) -> None:
+    traffic = Digits(DATA)
+    traffic.changed = True
+    asked = [traffic.next(number) for number in range(700)]
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(fields["image"]["data"]))) for fields, _ in asked])
+    labels = np.array([int(next(iter(truth))) for _, truth in asked])
+    learnt, measured = vision_digits.Digits(pixels[:500], labels[:500]), vision_digits.Digits(pixels[500:], labels[500:])
+    champion = open_folder(SHIPPED / "vision-digits")
+    examples = Examples(
+        [str(i) for i in range(500)], learnt.pixels[..., None], np.eye(10, dtype=np.int8)[learnt.labels], vision_digits.LABELS
+    )
+    job = Job(tmp_path / "made", tmp_path / "scratch", "2", DATA, "a test", options={"epochs": "1"})
+    made = vision_digits_retrain.retrain(champion, examples, job, lambda words: None)
+    assert open_folder(tmp_path / "made", made.made.digest).version == "2"
+
+    def right(weights: Path) -> float:
+        network = fit_pictures.network_of(weights, vision_digits.WIDTHS, len(vision_digits.LABELS))
+        return vision_digits.measure(network, measured).accuracy
+
+    assert right(champion.path / "model.safetensors") < 0.5
+    assert right(tmp_path / "made" / "model.safetensors") > 0.85
+    assert made.holdout is not None
+    assert made.holdout[1].mean() > 0.97, "of digits as before"
