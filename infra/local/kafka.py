@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infra.local import jars
-from infra.local.java import java, java_env
+from infra.local.java import java, java_env, shared_classes
 from infra.local.processes import ProcessFailed, free_port, start
 from infra.local.started import Started
 from schemas.catalogue import catalogue
@@ -107,6 +107,7 @@ def start_kafka(
                 base[0],
                 "-Xmx128m",
                 "-XX:TieredStopAtLevel=1",
+                *shared_classes(jar_folder / "classes" / "format.jsa"),
                 *base[1:],
                 "kafka.tools.StorageTool",
                 "format",
@@ -126,7 +127,7 @@ def start_kafka(
     command = [
         base[0],
         f"-Xmx{HEAP_MB}m",
-        *(LONG_LIVED if long_lived else SHORT_LIVED),
+        *(LONG_LIVED if long_lived else (*SHORT_LIVED, *shared_classes(jar_folder / "classes" / "kafka.jsa"))),
         *base[1:],
     ]
     return start("kafka", [*command, "kafka.Kafka", str(properties)], log, java_env(), f"127.0.0.1:{port}")

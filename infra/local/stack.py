@@ -11,6 +11,7 @@ from infra.local import (
     flink,
     home,
     jars,
+    java,
     loop_processes,
     processes,
     run_state,
@@ -49,6 +50,8 @@ def fetch(settings: StackSettings, *, with_features: bool = False, with_connect:
             console.download("download", total_bytes) as progress,
         ):
             jars.fetch(settings.jars, progress, components)
+    if components:
+        java.share_own_classes()
     if with_features and not flink.is_there(settings.home_folder):
         with console.step("Flink's environment, about 300 MB of packages"):
             flink.make_environment(settings.home_folder)

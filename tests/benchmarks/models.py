@@ -83,7 +83,9 @@ def declarations(folder: Path) -> list[Declaration]:
 
 def fetch(names: list[str]) -> None:
     for name in names:
-        done = subprocess.run([sys.executable, "-m", "inference_workers", "fetch", name], cwd=ROOT, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "inference_workers", "fetch", name], cwd=ROOT, stdout=sys.stderr, check=False
+        )
         if done.returncode != 0:
             raise SystemExit(f"{name} could not be fetched")
 

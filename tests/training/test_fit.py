@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -155,7 +156,12 @@ def test_turned_and_noisy_digits_are_learnt_and_the_others_are_not_forgotten(tmp
     examples = Examples(
         [str(i) for i in range(500)], learnt.pixels[..., None], np.eye(10, dtype=np.int8)[learnt.labels], vision_digits.LABELS
     )
-    job = Job(tmp_path / "made", tmp_path / "scratch", "2", DATA, "a test", options={"epochs": "1"})
+    few = tmp_path / "data"
+    (few / "mnist").mkdir(parents=True)
+    for name, ends_at in (("images-8000-idx3-ubyte.gz", 16 + 2000 * 784), ("labels-8000-idx1-ubyte.gz", 8 + 2000)):
+        whole = gzip.decompress((DATA / "mnist" / name).read_bytes())
+        (few / "mnist" / name).write_bytes(gzip.compress(whole[:ends_at], 1))
+    job = Job(tmp_path / "made", tmp_path / "scratch", "2", few, "a test", options={"epochs": "1"})
     made = vision_digits_retrain.retrain(champion, examples, job, lambda words: None)
     assert open_folder(tmp_path / "made", made.made.digest).version == "2"
 
