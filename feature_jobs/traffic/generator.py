@@ -33,13 +33,14 @@ _SEASON = {"garden": 0.6, "toys": -0.5, "sport": 0.3}  # amplitude over the year
 @dataclass(frozen=True)
 class World:
     """users, items: how many. visits: numbers streams of visits of the same people and items. only: the number of the person whose
-    visits they are; None for everybody's."""
+    visits they are; None for everybody's. fashion: numbers the orders in which the items are in demand; people keep their tastes."""
 
     users: int = 2_000
     items: int = 500
     seed: int = 7
     visits: int = 0
     only: int | None = None
+    fashion: int = 0
 
     def number_of(self, user_id: str) -> int | None:
         """None for somebody who is not of this world."""
@@ -74,6 +75,14 @@ class World:
                     updated_ms=now_ms,
                 )
             )
+        return made
+
+    def popularity(self) -> npt.NDArray[np.float64]:
+        """float64 (items,): how much each item is in demand, whoever asks."""
+        seed = (self.seed, 5, self.fashion) if self.fashion else (self.seed, 5)
+        order = np.random.default_rng(seed).permutation(self.items)
+        in_order: npt.NDArray[np.float64] = 1.0 / np.arange(1, self.items + 1, dtype=np.float64) ** 1.05
+        made: npt.NDArray[np.float64] = in_order[np.argsort(order)]
         return made
 
     def events(self, from_ms: int, to_ms: int, per_s: float) -> Iterator[UserEvent]:
@@ -111,9 +120,7 @@ class _Visits:
         self._items, self._per_s = items, per_s
         activity = np.random.default_rng((world.seed, 4)).lognormal(0.0, 1.2, world.users)
         self._users = np.cumsum(activity / activity.sum())
-        popularity = 1.0 / np.arange(1, len(items) + 1) ** 1.05
-        order = np.random.default_rng((world.seed, 5)).permutation(len(items))
-        self._popularity = popularity[np.argsort(order)]
+        self._popularity = world.popularity()
         self._tastes = Tastes(world, items)
         self._only, self._number = world.only, 0
 

@@ -23,7 +23,11 @@ def demo(
         bool, typer.Option("--drift", help="Run the drift demo: the traffic changes and a model is retrained for it.")
     ] = False,
     model: Annotated[
-        str, typer.Option(help="Model of the drift demo: moderation-text, or vision-digits (needs torch and MNIST).")
+        str,
+        typer.Option(
+            help="Model of the drift demo: moderation-text, vision-digits (needs torch and MNIST), or recommendation (needs torch and "
+            "the packages of features)."
+        ),
     ] = "moderation-text",
     monitor: Monitored = True,
 ) -> None:

@@ -6,20 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from infra import console
-from infra.demo.drift_story import SETTINGS, Event, Story, StoryFailed, Teller, stages, tell
-from infra.demo.drift_traffic import traffic_of
+from infra.demo.drift_story import SETTINGS, Event, Story, StoryFailed, Teller, learn, stages, tell
+from infra.demo.drift_traffic import Digits, Texts, Traffic
+from infra.demo.shoppers import Shoppers
 from infra.local import loop_processes, run_state, stack
 from infra.settings import ROOT, StackSettings
-from schemas.topics import DRIFT_EVENTS, MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
+from schemas.errors import BadSettings
+from schemas.topics import ATTRIBUTION, DRIFT_EVENTS, MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
 from schemas.vocabulary import RunEvent
 
-RATES_PER_S = {"moderation-text": 60, "vision-digits": 40}
+RATES_PER_S = {Texts.model: 60, Digits.model: 40, Shoppers.model: 20}
 COMMAND_LIMIT_S = 120.0
 PRINTED = set(RunEvent) - {RunEvent.ASKED, RunEvent.PASSED_OVER}  # the first is printed as its request
 COLOURS: dict[str, str] = {
@@ -31,40 +33,55 @@ COLOURS: dict[str, str] = {
 }
 
 
+def traffic_of(model: str, data: Path) -> Traffic:
+    """Raises BadSettings if there is no story for that model."""
+    match model:
+        case Texts.model:
+            return Texts()
+        case Digits.model:
+            return Digits(data)
+        case Shoppers.model:
+            return Shoppers()
+    raise BadSettings(f"no story of {model}; there are {', '.join(RATES_PER_S)}")
+
+
 def run(settings: StackSettings, model: str, keep: bool) -> None:
     """Runs in a folder of its own, so that training uses no other data; the folder is removed afterwards unless `keep`."""
     traffic = traffic_of(model, Path(settings.data))
-    rate_per_s, task = RATES_PER_S[model], traffic.taken.group
-    stack.fetch(settings)
+    rate_per_s, task, acts = RATES_PER_S[model], traffic.taken.group, not traffic.labelled
+    stack.fetch(settings, with_features=acts)
     home = settings.home_folder.resolve() / "drift-demo"
     stack.down(replace(settings, home=str(home)))  # an earlier `--keep` may have left it running
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
-    (home / "jars").symlink_to(settings.jars.resolve())
+    for name in ("jars", "flink-env"):
+        (home / name).symlink_to(settings.home_folder.resolve() / name)
     if settings.monitor:
         (settings.home_folder / "monitor").mkdir(parents=True, exist_ok=True)
         (home / "monitor").symlink_to((settings.home_folder / "monitor").resolve())  # its pages are built only once
-    own = replace(settings, home=str(home), processes=task, bootstrap=None, registry=None, mlflow=None)
-    os.environ.update(SETTINGS)
+    processes = f"{task} {ATTRIBUTION.group}" if acts else task
+    own = replace(settings, home=str(home), processes=processes, bootstrap=None, registry=None, mlflow=None)
+    os.environ.update({**SETTINGS, **traffic.settings})
     console.out.print(
-        f"[bold]Millrace demo of drift[/]: {rate_per_s} requests per second to {task}, for some minutes; drift detection and retraining run by themselves\n"
+        f"[bold]Millrace demo of drift[/]: {rate_per_s} requests per second to {task}, for some minutes; drift detection and retraining run by themselves"
     )
+    console.out.print(f"{traffic.about}\n")
     try:
-        running = stack.up(own, with_training=True)
-        teller = Teller(running.bootstrap, running.registry, traffic, rate_per_s, Shown().event, _tick)
+        running = stack.up(own, with_features=acts, with_training=True)
+        teller = Teller(running.bootstrap, running.registry, traffic, rate_per_s, Shown().event, _tick(traffic.good))
         console.out.print("\n  when      what\n")
         try:
-            story = tell(teller, lambda words: command(own, running, words))
+            if traffic.labelled:
+                tell(teller, lambda words: command(own, running, words))
+            else:
+                learn(teller)
         except StoryFailed:
             keep = True
+            summary(teller.story, traffic.good)
             raise
         finally:
             teller.close()
-        summary(story)
-        if story.twice or story.answered < story.sent - 3 * rate_per_s:
-            raise StoryFailed(
-                f"{story.sent} requests were sent, {story.answered} were answered, {story.twice} of them twice: see the table above"
-            )
+        _end(teller, rate_per_s)
     finally:
         if keep:
             console.out.print(
@@ -74,6 +91,16 @@ def run(settings: StackSettings, model: str, keep: bool) -> None:
             with console.step("stop"):
                 stack.down(own)
             shutil.rmtree(home, ignore_errors=True)
+
+
+def _end(teller: Teller, rate_per_s: float) -> None:
+    """Raises StoryFailed if requests were lost or answered twice."""
+    story = teller.story
+    summary(story, teller.traffic.good)
+    if story.twice or story.answered < story.sent - 3 * rate_per_s:
+        raise StoryFailed(
+            f"{story.sent} requests were sent, {story.answered} were answered, {story.twice} of them twice: see the table above"
+        )
 
 
 def command(settings: StackSettings, running: run_state.State, words: Sequence[str]) -> None:
@@ -127,18 +154,21 @@ def _words(event: Event) -> tuple[str, str]:
     return "", ""
 
 
-def _tick(story: Story, right: float) -> None:
-    bar = "█" * round(right * 30)
-    console.out.print(f"  [dim]{story.sent:>6} sent  right {right:6.1%}  {bar}[/]")
+def _tick(good: str) -> Callable[[Story, float], None]:
+    def tick(story: Story, right: float) -> None:
+        bar = "█" * round(right * 30)
+        console.out.print(f"  [dim]{story.sent:>6} sent  {good} {right:6.1%}  {bar}[/]")
+
+    return tick
 
 
-def summary(story: Story) -> None:
+def summary(story: Story, good: str) -> None:
     console.out.print()
     console.table(
-        "right answers",
-        ("traffic", "version", "right", "requests"),
+        f"{good} answers",
+        ("traffic", "version", good, "requests"),
         [(traffic, version, f"{right / n:.1%}", str(n)) for (traffic, version), (right, n) in story.rights.items()],
-        right=("right", "requests"),
+        right=(good, "requests"),
     )
     console.out.print()
     console.table(

@@ -3,7 +3,8 @@
 Requests are sent with their true answers as labels: first of a kind that the shipped model knows, then of a new kind
 (`drift_traffic.py`). From then on everything happens automatically: drift is detected, a run trains on the labelled requests,
 the gate compares, a canary tests the candidate, and the candidate becomes live. After that a run with shuffled labels must be
-refused, and when its version is promoted by hand, it must be rolled back.
+refused, and when its version is promoted by hand, it must be rolled back. People who ask for recommendations send no labels: these
+come of what they do (`shoppers.py`), the model learns from that, and no labels can be shuffled.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from streams.rows import OutRecords
 from streams.schema_registry import Registry
 
 LABEL_DELAY_S = 0.5
-STAGE_LIMIT_S = 420.0
+STAGE_LIMIT_S = 600.0
 ROLLING = 200
 # Settings with which the story takes minutes at its low traffic; all other settings have their defaults.
 SETTINGS = {
@@ -117,6 +118,7 @@ class Teller:
             for topic in watched
         }
         self.traffic, self._on_event, self._on_tick = traffic, on_event, on_tick
+        traffic.open(address, self._ids, self._sink)
         self._begun = time.perf_counter()
         self._sent: dict[str, tuple[float, dict[str, bool], str]] = {}  # requests without an answer yet
         self._answered: set[str] = set()
@@ -162,10 +164,12 @@ class Teller:
         request_id, topic = uuid7(self._clock.now_ms()), self.traffic.taken.topic
         values = self._requests.encode({name: [value] for name, value in fields.items()}, 1)
         headers = h.cloud_event([request_id], topic.record_name, "demo")
-        self._sink.produce(OutRecords(topic.name, [f"story-{self.story.sent}".encode()], list(values), headers))
+        key = fields.get("user_id", f"story-{self.story.sent}")
+        self._sink.produce(OutRecords(topic.name, [key.encode()], list(values), headers))
         now = time.perf_counter()
         self._sent[request_id] = now, truth, "changed" if self.traffic.changed else "as before"
-        self._unlabelled.append((now + LABEL_DELAY_S, request_id, truth))
+        if self.traffic.labelled:
+            self._unlabelled.append((now + LABEL_DELAY_S, request_id, truth))
         self.story.sent += 1
 
     def _label(self, request_id: str, truth: dict[str, bool]) -> None:
@@ -184,6 +188,7 @@ class Teller:
         self.story.answered += 1
         self.story.latencies_ms.append((self.now_s, (time.perf_counter() - sent) * 1000))
         right = result["status"] == "ok" and self.traffic.right(result, truth)
+        self.traffic.answered(result, truth)
         version = next((one["version"] for one in result["models"] if one["name"] == self.traffic.model), "?")
         counts = self.story.rights.setdefault((kind, version), [0, 0])
         counts[0] += right

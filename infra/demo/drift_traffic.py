@@ -1,5 +1,5 @@
 """The traffic of the drift story: requests whose truth is known, and their change. The texts are defined here; the pictures
-are MNIST's."""
+are MNIST's; the people who ask for recommendations are in `shoppers.py`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import io
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 from schemas.catalogue import consumption
+from schemas.codec import SchemaIds
 from schemas.errors import BadSettings
 from schemas.topic_kinds import Consumption
+from streams.broker import Sink
+from streams.kafka.config import KafkaAddress
 
 TEXTS = Path(__file__).with_name("drift_story_texts.tsv")
 PLACES = ("Lyon", "Utrecht", "Porto", "Ghent", "Turku", "Graz", "Malmö", "Split", "Cork", "Bergen")
@@ -27,12 +31,22 @@ HELD_OUT_EVERY = 4  # the shipped model never saw every fourth picture of the fi
 
 class Traffic(Protocol):
     """changed: whether the next requests are of the new kind. baseline: number of requests before the change; a third of them
-    are held back, and must be enough to show that the model still knows the old kind."""
+    are held back, and must be enough to show that the model still knows the old kind. labelled: whether the truth is sent as labels;
+    otherwise labels come of what `answered` sends. good: a word for an answer that is right. about: what is asked and what changes, for people. settings: beside those of all
+    stories."""
 
     model: str
     baseline: int
     taken: Consumption
     changed: bool
+    labelled: bool
+    good: str
+    about: str
+    settings: Mapping[str, str]
+
+    def open(self, address: KafkaAddress, ids: SchemaIds, sink: Sink) -> None:
+        """Send what must be there before the first request, and wait until it is."""
+        ...
 
     def next(self, number: int) -> tuple[dict[str, Any], dict[str, bool]]:
         """The fields of a request, and its truth."""
@@ -40,12 +54,29 @@ class Traffic(Protocol):
 
     def right(self, result: Mapping[str, Any], truth: Mapping[str, bool]) -> bool: ...
 
+    def answered(self, result: Mapping[str, Any], truth: Mapping[str, bool]) -> None:
+        """Send what the asker does with an answer."""
+        ...
 
-class Texts:
+
+class Labelled:
+    """Traffic of which the truth is sent."""
+
+    labelled = True
+    good = "right"
+    settings: Mapping[str, str] = MappingProxyType({})
+
+    def open(self, address: KafkaAddress, ids: SchemaIds, sink: Sink) -> None: ...
+
+    def answered(self, result: Mapping[str, Any], truth: Mapping[str, bool]) -> None: ...
+
+
+class Texts(Labelled):
     """Talk, and offers that the shipped model knows, each composed of two lines; after the change also polite schemes, of
     three parts. So few texts are equal: the gate counts equal ones once."""
 
     model = "moderation-text"
+    about = "Then polite schemes come, which the model does not know; everything after that it does by itself."
     baseline = 900
 
     def __init__(self, seed: int = 5) -> None:
@@ -72,10 +103,11 @@ class Texts:
         return truth["spam"] == any(one["category"] == "spam" and one["flagged"] for one in result["categories"])
 
 
-class Digits:
+class Digits(Labelled):
     """Handwritten digits unchanged; after the change rotated, with noise. Raises BadSettings if the data folder has none."""
 
     model = "vision-digits"
+    about = "Then the digits are turned and noisy, which the model does not know; everything after that it does by itself."
     baseline = 1_300  # training changes all weights: with only a hundred held back, two wrong answers would be too many
 
     def __init__(self, data: Path, seed: int = 5) -> None:
@@ -103,13 +135,3 @@ class Digits:
 
     def right(self, result: Mapping[str, Any], truth: Mapping[str, bool]) -> bool:
         return any(one["label"] in truth for one in result["classes"][:1])
-
-
-def traffic_of(model: str, data: Path) -> Traffic:
-    """Raises BadSettings if there is no story for that model."""
-    match model:
-        case Texts.model:
-            return Texts()
-        case Digits.model:
-            return Digits(data)
-    raise BadSettings(f"no story of {model}; there are {Texts.model} and {Digits.model}")

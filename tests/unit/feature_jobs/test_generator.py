@@ -35,6 +35,16 @@ def test_people_look_at_what_they_like() -> None:
     assert len(categories) > 3
 
 
+def test_another_fashion_is_of_the_same_people_and_items() -> None:
+    before, after = World(50, 40), World(50, 40, fashion=1)
+    assert before.catalogue(NOW_MS) == after.catalogue(NOW_MS)
+    tastes = [Tastes(world, world.catalogue(NOW_MS)).of(7) for world in (before, after)]
+    assert (tastes[0] == tastes[1]).all()
+    assert sorted(before.popularity()) == sorted(after.popularity())
+    most_wanted = [np.argsort(-world.popularity())[:5].tolist() for world in (before, after)]
+    assert len(set(most_wanted[0]) & set(most_wanted[1])) <= 2
+
+
 def test_people_follow_recommendations_that_fit_their_taste() -> None:
     items = [{"item_id": f"i-{i}"} for i in range(10)]
     result = {"request_id": "r", "user_id": "u-1", "items": items}

@@ -159,7 +159,7 @@ def test_reasons_of_many_items_are_those_of_each_alone_in_one_pass(recommender: 
 
 
 def test_the_card_names_the_command_with_the_settings_that_were_used(trained: TrainedRecommender, folder: ModelFolder) -> None:
-    card = measured_version._card(trained, by_popularity(TRAIN, TEST), by_popularity(TRAIN, TEST), TEST, "3", 0.0)
+    card = measured_version._card(trained, by_popularity(TRAIN, TEST), by_popularity(TRAIN, TEST), TEST, "the last", "3", 0.0)
     command = card.partition("## Made again")[2].split("`")[1].split()
     options = dict(word.split("=") for word in command if "=" in word)
     assert options["towers.epochs"] == "8" and options["ranker.candidates"] == "80" and "towers.batch" not in options

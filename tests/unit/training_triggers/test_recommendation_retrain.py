@@ -17,7 +17,7 @@ from tests.support.toy_shop import FAST, toy_shop
 from training_triggers.recorded.training_window import Examples
 from training_triggers.trainers.recommending import event_log, train_recommender, version_folder
 from training_triggers.trainers.recommending.interactions import Interactions, Items, in_order
-from training_triggers.trainers.recommending.recommendation_retrain import retrain, served
+from training_triggers.trainers.recommending.recommendation_retrain import NEXT, retrain, served, taken_after
 from training_triggers.trainers.retrain import Job
 
 SETTINGS = replace(FAST, towers=replace(FAST.towers, epochs=5), ranker=replace(FAST.ranker, epochs=3))
@@ -80,7 +80,9 @@ def test_the_new_version_follows_what_changed_and_the_gate_sees_it(champion: Mod
     assert made.config["training"]["towers"]["epochs"] == 5, "as the champion was trained"
     cut_s = CHANGED_S + 900
     assert f"{(data.time_s < cut_s).sum()} events before the 90 requests" in said[0] and "120 of 360 labelled" in said[0]
-    assert made.config["trained_on"]["events"] < (data.time_s < cut_s).sum()
+    known = data.take(data.time_s < cut_s).merged()
+    assert made.config["trained_on"]["events"] == len(known.user), "nobody's newest events are left out: they tell what changed"
+    assert "those after all others" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
 
 
 def test_a_run_that_cannot_judge_says_so(champion: ModelFolder, tmp_path: Path) -> None:
@@ -88,6 +90,17 @@ def test_a_run_that_cannot_judge_says_so(champion: ModelFolder, tmp_path: Path) 
     ended = data.take(data.time_s < CHANGED_S + 800)
     with pytest.raises(BadSettings, match="did anything later"):
         retrain(champion, examples(data), job(tmp_path, ended, **{"towers.epochs": "1", "ranker.epochs": "1"}), lambda _: None)
+
+
+def test_a_list_is_judged_by_what_the_user_takes_next() -> None:
+    data = both_times()
+    asked = served_request(request(data, 3, CHANGED_S + 300))
+    part = slice(data.starts[3], data.starts[4])
+    later = [data.items.ids[row] for row in data.item[part][data.time_s[part] > CHANGED_S + 300]]
+    new = [item for item in dict.fromkeys(later) if item not in asked.seen]
+    assert len(new) > NEXT, "else this says nothing"
+    assert taken_after(data, 3, asked) == set(new[:NEXT])
+    assert taken_after(data, None, asked) == set()
 
 
 def test_options_are_those_of_the_trainer(champion: ModelFolder, tmp_path: Path) -> None:

@@ -33,11 +33,19 @@ class MadeVersion:
 
 
 def train_and_write(
-    data: Interactions, settings: RecommendationSettings, out: Path, version: str, say: Progress, seed: int = SEED
+    data: Interactions,
+    settings: RecommendationSettings,
+    out: Path,
+    version: str,
+    say: Progress,
+    seed: int = SEED,
+    later: Interactions | None = None,
 ) -> MadeVersion:
-    """The version is trained without the held-out events: what is measured is what is written. Raises ModelRefused."""
+    """What is measured is what is written: the version is trained without the events that it is measured on. Those are `later`, of the
+    same users and items, or without it the last of each user's. Raises ModelRefused."""
     data = data.merged()
-    train, test = data.split(HELD_OUT)
+    train, test = data.split(HELD_OUT) if later is None else (data, later)
+    which = "the last fifth of each user's" if later is None else "those after all others"
     losses: list[float] = []
 
     def heard(line: str) -> None:
@@ -58,7 +66,7 @@ def train_and_write(
         version_folder.write(trained, folder, version, NAME, heard_difference)
         recommender = Recommender.load(open_folder(folder))
         measured = measure(recommender, train, test)
-        (folder / "MODEL_CARD.md").write_text(_card(trained, measured, popular, test, version, worst[0]))
+        (folder / "MODEL_CARD.md").write_text(_card(trained, measured, popular, test, which, version, worst[0]))
         digest = write_manifest(folder, NAME, version)
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(folder, out)
@@ -78,6 +86,7 @@ def _card(
     model: RecommendationScores,
     popular: RecommendationScores,
     test: Interactions,
+    which: str,
     version: str,
     worst: float,
 ) -> str:
@@ -96,7 +105,7 @@ embedded from their attributes and title.
 ## Data and licence
 
 {data.name}: {len(data.user)} events of {len(data.profiles)} users with {len(data.items.ids)} items, and {len(test.user)} later events to
-measure, the last fifth of each user's. Events that follow each other with the same item count as one.
+measure, {which}. Events that follow each other with the same item count as one.
 Weights of the generated shop are under the project's licence (Apache-2.0); weights of other events follow the licence of those.
 
 ## Measured on the later events of {model.users} users

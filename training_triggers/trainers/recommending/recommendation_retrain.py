@@ -1,7 +1,7 @@
 """Trains recommendation again on what users did: the events of the log, or of an archive. The labelled requests say by how much.
 
 The newest labelled requests are the holdout. Nothing after the first of them is trained on, and of each of their users both versions
-are asked for a list with the values that were served then: it is right if the user takes one of its items later. So the gate
+are asked for a list with the values that were served then: it is right if it has one of the items that the user takes next. So the gate
 compares what the versions would have shown, where `engaged` tells only of what the champion did show.
 """
 
@@ -27,12 +27,14 @@ from training_triggers.recorded.training_window import Examples
 from training_triggers.settings import TriggerSettings
 from training_triggers.trainers.recommending import event_log, event_readers, measured_version, point_in_time
 from training_triggers.trainers.recommending.interactions import Interactions, Items
+from training_triggers.trainers.recommending.offline_measures import taken_later
 from training_triggers.trainers.recommending.training_options import settings_of, with_options
 from training_triggers.trainers.retrain import Bools, Job, Retrained
 from training_triggers.trainers.train import Say, TrainedVersion
 
 HELD_OUT = 0.25  # of the labelled requests, the newest
 SHOWN = 20  # items of a list that is judged
+NEXT = 5  # items that a user takes after a request; of all that are taken in a long time, any list has one
 AT_ONCE = 16
 OF_THE_RUN = ("from_ms", "since_ms", "control")  # options that are not the trainer's
 ENGAGED = "engaged"
@@ -47,19 +49,19 @@ def retrain(champion: ModelFolder, examples: Examples, job: Job, say: Say) -> Re
     requests = sorted(map(served_request, examples.seen), key=lambda one: one.at_ms)
     holdout = _first_of_each_user(requests[int(len(requests) * (1 - HELD_OUT)) :])
     from_s = holdout[0].at_ms / 1000
-    known = data.take(data.time_s < from_s)
+    known, later = data.take(data.time_s < from_s), data.take(data.time_s >= from_s)
+    numbers = {user: number for number, user in enumerate(data.users)}
+    judged = [(request, wanted) for request in holdout if (wanted := taken_after(data, numbers.get(request.user_id), request))]
+    if not judged or not taken_later(known, later):
+        raise BadSettings(
+            "none of the users of the newest requests did anything later: there is nothing to compare the versions by"
+        )
     engaged = examples.truth[:, list(examples.names).index(ENGAGED)]
     say(
         f"{data.name}: {len(known.user)} events before the {len(holdout)} requests that are held out; {(engaged == 1).sum()} of "
         f"{(engaged >= 0).sum()} labelled answers were followed"
     )
-    made = measured_version.train_and_write(known, settings, job.out, job.version, say, seed)
-    numbers = {user: number for number, user in enumerate(data.users)}
-    judged = [(request, wanted) for request in holdout if (wanted := taken_after(data, numbers.get(request.user_id), request))]
-    if not judged:
-        raise BadSettings(
-            "none of the users of the newest requests did anything later: there is nothing to compare the versions by"
-        )
+    made = measured_version.train_and_write(known, settings, job.out, job.version, say, seed, later)
     folders = champion, open_folder(job.out, made.digest)
     before, after = (hits(served(folder, data.items), judged) for folder in folders)
     say(
@@ -103,12 +105,12 @@ def _first_of_each_user(requests: Sequence[ServedRequest]) -> list[ServedRequest
 
 
 def taken_after(data: Interactions, number: int | None, request: ServedRequest) -> set[str]:
-    """Items that the user took after the request, without those that had been seen. number: of the user in data."""
+    """The NEXT items that the user took after the request, without those that had been seen. number: of the user in data."""
     if number is None:
         return set()
     part = slice(data.starts[number], data.starts[number + 1])
-    later = data.item[part][data.time_s[part] > request.at_ms / 1000]
-    return {data.items.ids[row] for row in later} - request.seen
+    later = dict.fromkeys(data.items.ids[row] for row in data.item[part][data.time_s[part] > request.at_ms / 1000])
+    return set([item for item in later if item not in request.seen][:NEXT])
 
 
 def hits(recommender: Recommender, judged: Sequence[tuple[ServedRequest, set[str]]]) -> Bools:
