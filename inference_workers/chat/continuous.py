@@ -73,7 +73,7 @@ class ContinuousEngine:
         self._sequences[generation.request_id] = sequence
         self._arrivals += 1
         ends_with = generation.emitted[-1:]
-        if sequence.answer.stopped or (ends_with and ends_with[0] in self._ends):
+        if sequence.text.stopped or (ends_with and ends_with[0] in self._ends):
             self._end(sequence, "stop")
         elif sequence.answered >= generation.sampling.max_tokens:
             self._end(sequence, "length")
@@ -139,27 +139,26 @@ class ContinuousEngine:
         return max(100, round(min(left, default=1) * self._step_s * 1000))
 
     def _sequence(self, generation: Generation) -> Sequence:
-        answer = AnswerText(self._decode, generation.sampling.stop)
+        text = AnswerText(self._decode, generation.sampling.stop)
         constraint = None
         if generation.sampling.schema is not None:
             self._constraints = self._constraints or self._make_constraints()
             constraint = self._constraints.of(generation.sampling.schema)
         for token in generation.emitted:
-            answer.add(token)
+            text.add(token)
             if constraint is not None:
                 constraint.add(token)
         if generation.emitted and (
             generation.emitted[-1] in self._ends or len(generation.emitted) >= generation.sampling.max_tokens
         ):
-            answer.end()
+            text.end()
         return Sequence(
             generation=generation,
             arrival=self._arrivals,
             added_s=self._clock.monotonic_s(),
-            answer=answer,
+            text=text,
             constraint=constraint,
             tokens=[*generation.prompt, *generation.emitted],
-            resumed=len(generation.emitted),
         )
 
     def _expire(self) -> None:
@@ -172,7 +171,7 @@ class ContinuousEngine:
 
     def _end(self, sequence: Sequence, reason: Reason, message: str = "") -> None:
         if reason not in ("stop", "length"):
-            sequence.answer.end()
+            sequence.text.end()
         self._ended.append((sequence, reason, message))
 
     def _compute(self, shares: list[Share]) -> list[Token | Finished]:
@@ -208,11 +207,11 @@ class ContinuousEngine:
         sequence.first_s = sequence.first_s if sequence.first_s is not None else now_s
         sequence.last_s = now_s
         self._tokens += 1
-        text = sequence.answer.add(choice.token)
-        if sequence.answer.stopped or ends or sequence.answered >= sampling.max_tokens:
-            text += sequence.answer.end()
+        text = sequence.text.add(choice.token)
+        if sequence.text.stopped or ends or sequence.answered >= sampling.max_tokens:
+            text += sequence.text.end()
             self._scheduler.remove(sequence)
-            self._end(sequence, "stop" if sequence.answer.stopped or ends else "length")
+            self._end(sequence, "stop" if sequence.text.stopped or ends else "length")
         return Token(sequence.generation.request_id, position, choice.token, text, choice.logprob, choice.alternatives)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from inference_workers.chat.answer_text import AnswerText
-from inference_workers.chat.constraint import Constraint
-from inference_workers.chat.engine import Finished, Generation, Reason, Token
+from inference_workers.chat.answer_progress import AnswerProgress
+from inference_workers.chat.engine import Finished, Reason, Token
 from inference_workers.chat_remote.dialects import Junk, Part, Weight
 from inference_workers.chat_remote.server_streams import Stream
 
@@ -17,31 +15,16 @@ MOST_EMPTY = 10_000  # events in a row that add nothing
 
 
 @dataclass(eq=False)
-class RemoteAnswer:
+class RemoteAnswer(AnswerProgress):
     """tokens: of the answer, from the first on. pending: the last token where its text may still grow. stream: the one that makes the
     answer now. tries: streams since the last token that did not bring one. not_before_s: when the server may be asked again."""
 
-    generation: Generation
-    arrival: int
-    added_s: float
-    text: AnswerText
-    constraint: Constraint | None
-    tokens: list[int]
     pending: Token | None = None
     stream: Stream | None = None
     has_ids: bool = False
     tries: int = 0
     empty: int = 0
     not_before_s: float = 0.0
-    cached: int = 0
-    first_s: float | None = None
-    last_s: float = 0.0
-    logprobs: list[float] = field(default_factory=list)
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """Lower goes first: higher priority, then earlier arrival."""
-        return -self.generation.priority, self.arrival
 
     def began(self, stream: Stream) -> None:
         self.stream, self.has_ids, self.empty = stream, False, 0
@@ -91,17 +74,4 @@ class RemoteAnswer:
         return [replace(pending, text=pending.text + self.text.end()) if is_last else pending]
 
     def finished(self, reason: Reason, message: str = "") -> Finished:
-        made = len(self.tokens) - len(self.generation.emitted)
-        between_s = self.last_s - self.first_s if self.first_s is not None else 0.0
-        return Finished(
-            request_id=self.generation.request_id,
-            reason=reason,
-            text=self.text.text,
-            prompt_tokens=len(self.generation.prompt),
-            completion_tokens=len(self.tokens),
-            cached_tokens=min(self.cached, len(self.generation.prompt)),
-            time_to_first_token_ms=(self.first_s - self.added_s) * 1000 if self.first_s is not None else 0.0,
-            ms_per_token=between_s * 1000 / (made - 1) if made > 1 else 0.0,
-            message=message,
-            mean_logprob=sum(self.logprobs) / len(self.logprobs) if self.logprobs else math.nan,
-        )
+        return self.ended(reason, message, len(self.tokens), min(self.cached, len(self.generation.prompt)))
