@@ -15,6 +15,8 @@ from sklearn.metrics import average_precision_score
 
 from inference_workers.content_items import ContentItem
 from inference_workers.models.folder import SHIPPED, ModelFolder, open_folder
+from inference_workers.models.known_words import plain
+from inference_workers.networks.disguised_text import KnownWords
 from inference_workers.task import Version
 from inference_workers.tasks.moderation import TASK
 from infra.demo.moderation_demo import texts
@@ -54,7 +56,7 @@ def test_training_twice_gives_the_same_folder_and_it_answers(tmp_path: Path) -> 
     head = moderation_text.Head(Linear(np.ones((384, 6), np.float32), np.zeros(6, np.float32)), report)
     digests = [
         moderation_text.write(
-            moderation_text.train(data, words, lambda words: None),
+            moderation_text.train(data, plain(data.texts, KnownWords(words)), words, lambda words: None),
             head,
             report,
             lambda difference: "card",

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sparse
 
-from inference_workers.networks.disguised_text import KnownWords, frequent_words
+from inference_workers.models.known_words import FILE as WORDS
+from inference_workers.networks.disguised_text import frequent_words
 from inference_workers.networks.ngrams import CHAR_BITS, WORD_BITS
 from training_triggers.trainers.evaluation import CrossValidation
 from training_triggers.trainers.moderating.logistic import Floats, Linear, fit
@@ -85,11 +86,6 @@ def words_of(data: Labelled) -> list[str]:
     return frequent_words(data.texts, LEAST_TEXTS)
 
 
-def plain_texts(texts: Sequence[str], words: list[str]) -> list[str]:
-    known = KnownWords(words)
-    return [known.undisguised(text) for text in texts]
-
-
 def label_weights(data: Labelled, rows: Any, balanced: AbstractSet[str]) -> Floats:
     """Float32 (rows, categories), 0 for labels that are unknown. balanced: categories."""
     labels, sources = data.labels[rows], data.sources[rows]
@@ -142,9 +138,10 @@ def encoded_rows(data: Labelled) -> npt.NDArray[np.int64]:
     return np.sort(np.concatenate(chosen))
 
 
-def train(data: Labelled, words: list[str], progress: Progress) -> Weights:
+def train(data: Labelled, texts: Sequence[str], words: list[str], progress: Progress) -> Weights:
+    """texts: those of the data, undisguised by the words."""
     progress("train on all texts")
-    bags = Bags.of(plain_texts(data.texts, words))
+    bags = Bags.of(texts)
     everything = np.arange(len(data.texts))
     word_idf, char_idf = bags.idf(idf_rows(data, everything))
     found = fit_rows(bags.features((word_idf, char_idf)), data, everything, STRENGTH)
@@ -179,12 +176,12 @@ def write(
         "network": "hashed_linear",
         "word_bits": WORD_BITS,
         "char_bits": CHAR_BITS,
-        "known_words": "words.txt",
+        "known_words": WORDS,
         "coverage": list(report.coverage),
         "not_covered_because": report.not_covered_because,
         "thresholds": {category: report.thresholds[category] for category in report.coverage},
     }
-    files = {"words.txt": ("\n".join(weights.words) + "\n").encode()}
+    files = {WORDS: ("\n".join(weights.words) + "\n").encode()}
     if head is not None:
         columns = [CATEGORIES.index(category) for category in report.coverage]
         parts: dict[str, npt.NDArray[Any]] = {

@@ -29,7 +29,6 @@ from training_triggers.trainers.moderating.moderation_text import (
     fit_encoded,
     fit_rows,
     idf_rows,
-    plain_texts,
 )
 from training_triggers.trainers.moderating.moderation_text_bags import Matrix, idf_of, weighted
 from training_triggers.trainers.moderating.moderation_text_data import CATEGORIES, Labelled
@@ -90,11 +89,11 @@ def folds_of(data: Labelled) -> list[tuple[Rows, Rows]]:
     return list(StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(data.texts, strata))
 
 
-def cross_validate(data: Labelled, words: list[str], encoded: Encoded | None, progress: Progress) -> Folds:
+def cross_validate(data: Labelled, texts: Sequence[str], known: KnownWords, encoded: Encoded | None, progress: Progress) -> Folds:
+    """texts: those of the data, undisguised by the known words."""
     shape = data.labels.shape
-    texts = plain_texts(data.texts, words)
     bags, full = Bags.of(texts), _full_vocabulary(texts)
-    rewritten = _rewritten(data, words)
+    rewritten = _rewritten(data, known)
     fold_of = np.zeros(len(texts), np.int64)
     light, by_embedding = np.full(shape, np.nan), np.full(shape, np.nan)
     references = {name: [np.full(shape, np.nan) for _ in range(3)] for name in (TFIDF, ENCODED)}
@@ -147,11 +146,11 @@ def _refer(out: list[Floats], features: Any, data: Labelled, train_rows: Rows, t
         logits[test_rows] = found.logits(features[test_rows][:, used])
 
 
-def _rewritten(data: Labelled, words: list[str]) -> dict[str, tuple[Rows, tuple[Bags, Bags]]]:
+def _rewritten(data: Labelled, known: KnownWords) -> dict[str, tuple[Rows, tuple[Bags, Bags]]]:
     """By the way of writing: the rows that are rewritten, all of `labelled` with a positive label, and their n-grams as they are and
     undisguised."""
     rows = np.flatnonzero((data.sources == "labelled") & (data.labels == 1).any(axis=1))
-    known, found = KnownWords(words), dict[str, tuple[Rows, tuple[Bags, Bags]]]()
+    found = dict[str, tuple[Rows, tuple[Bags, Bags]]]()
     for way, rewrite in REWRITES.items():
         draw = random.Random(SEED)
         texts = [rewrite(data.texts[row], draw) for row in rows]

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from inference_workers.models.known_words import plain
 from inference_workers.models.packages import fetched_folder
+from inference_workers.networks.disguised_text import KnownWords
 from training_triggers.trainers.evaluation import CrossValidation
 from training_triggers.trainers.moderating import moderation_text, moderation_text_data
 from training_triggers.trainers.moderating import moderation_text_measures as measures
@@ -25,10 +27,11 @@ MOST_UNSEEN_ENCODED = 1_500
 
 @dataclass(frozen=True)
 class Validated:
-    """words: those that are known. encoded: what MiniLM encoded. folds: held-out logits."""
+    """words: those that are known. texts: those of the data, undisguised. encoded: what MiniLM encoded. folds: held-out logits."""
 
     data: moderation_text_data.Labelled
     words: list[str]
+    texts: Sequence[str]
     encoded: Encoded
     folds: Folds
 
@@ -38,10 +41,11 @@ def validated(data_folder: Path, say: Progress) -> Validated:
     fetched."""
     encoder, data = fetched_folder(ENCODER), moderation_text_data.load(data_folder)
     words = moderation_text.words_of(data)
-    texts, rows = moderation_text.plain_texts(data.texts, words), moderation_text.encoded_rows(data)
+    known = KnownWords(words)
+    texts, rows = plain(data.texts, known), moderation_text.encoded_rows(data)
     say(f"{len(texts)} texts; MiniLM encodes {len(rows)} of them")
     encoded = Encoded(rows, encode([texts[row] for row in rows], encoder))
-    return Validated(data, words, encoded, cross_validate(data, words, encoded, say))
+    return Validated(data, words, texts, encoded, cross_validate(data, texts, known, encoded, say))
 
 
 def make(data_folder: Path, out: Path, version: str, say: Progress) -> tuple[str, dict[str, float]]:
@@ -53,11 +57,10 @@ def make(data_folder: Path, out: Path, version: str, say: Progress) -> tuple[str
     for category in moderation_text_data.CATEGORIES:
         figures = ", ".join(f"{model} {auprc[category]:.3f}" for model, auprc in compared.items() if category in auprc)
         say(f"{category:15} {'covered' if category in light.coverage else 'not covered'}; AUPRC on labelled: {figures}")
-    weights = moderation_text.train(data, words, say)
+    weights = moderation_text.train(data, of.texts, words, say)
     head = moderation_text.Head(moderation_text.fit_encoded(of.encoded.embedding, data, of.encoded.rows), joined)
-    false_flags = _false_flags(
-        weights, head, light, {kind: moderation_text.plain_texts(texts, words) for kind, texts in unseen.items()}
-    )
+    known = KnownWords(words)
+    false_flags = _false_flags(weights, head, light, {kind: plain(texts, known) for kind, texts in unseen.items()})
     disguised = measures.recall_in_disguise(data, folds, light)
     measured = measures.Measured(light, joined, compared, disguised, false_flags)
     digest = moderation_text.write(
@@ -67,7 +70,7 @@ def make(data_folder: Path, out: Path, version: str, say: Progress) -> tuple[str
 
 
 def _false_flags(
-    weights: moderation_text.Weights, head: moderation_text.Head, light: CrossValidation, unseen: dict[str, list[str]]
+    weights: moderation_text.Weights, head: moderation_text.Head, light: CrossValidation, unseen: dict[str, Sequence[str]]
 ) -> dict[str, dict[str, tuple[float, int]]]:
     """By model and kind of text, the share that is flagged and the number of texts."""
     found: dict[str, dict[str, tuple[float, int]]] = {measures.LIGHT: {}, measures.JOINED: {}}
