@@ -19,7 +19,7 @@ from typing import Any
 
 from inference_workers.fetching.registries import Say, unpacked
 from inference_workers.models.addresses import open_local
-from inference_workers.models.folder import sha256_of
+from inference_workers.models.folder import SHIPPED, open_folder, sha256_of
 from inference_workers.models.one_at_a_time import alone
 from inference_workers.models.packages import ORIGIN, Package, folder_of, named, packages
 from schemas.errors import MillraceError, ModelRefused
@@ -83,12 +83,15 @@ def fetch(name: str, say: Say) -> Fetched:
 
 
 def _is_current(target: Path, package: Package) -> bool:
-    """Whether the folder is whole, and was made out of the archive that is listed now, by the conversion of now."""
+    """Whether the folder is whole, and was made out of the archive that is listed now, by the conversion of now; and of the version that is
+    shipped now, if a shipped model has a part in it."""
     try:
         origin = json.loads((target / ORIGIN).read_text())
         if (origin["sha256"], origin.get("conversion_number", 1)) != (package.sha256, package.conversion_number):
             return False
-        open_local(target)
+        shipped = open_local(target).config.get("made_from")
+        if shipped is not None and open_folder(SHIPPED / shipped["name"]).digest != shipped["digest"]:
+            return False
         return all(sha256_of(target / name) == digest for name, digest in origin.get("files", {}).items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelRefused):
         return False

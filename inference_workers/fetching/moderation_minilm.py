@@ -48,7 +48,7 @@ def convert(source: Path, made: Path) -> Converted:
         "network": "hashed_and_encoded",
         "encoder": asdict(encoder.shape),
         "thresholds": light.config["minilm_thresholds"],
-        "made_from": {"version": light.version, "digest": light.digest},
+        "made_from": {"name": light.name, "version": light.version, "digest": light.digest},
     }
     notes = [
         f"The sum of two judgements: by `moderation-text` {light.version} (digest {light.digest[:12]}), and by a linear layer on MiniLM's "

@@ -4,6 +4,7 @@ The checkpoint is a small one of MiniLM's kind and width, with random weights.""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from inference_workers.backends.choose import text_classifier
 from inference_workers.backends.onnx import OnnxNetwork
 from inference_workers.backends.torch_networks import TorchNetwork
 from inference_workers.content_items import content_item
-from inference_workers.fetching import conversions
-from inference_workers.models.folder import SHIPPED, ModelFolder, open_folder
+from inference_workers.fetching import conversions, fetch
+from inference_workers.models.folder import SHIPPED, ModelFolder, open_folder, write_manifest
 from inference_workers.models.packages import named
 from inference_workers.networks.ngrams import ngram_inputs
 from inference_workers.networks.sentence_encoder import of_checkpoint
@@ -143,3 +144,14 @@ def test_a_checkpoint_of_another_width_is_refused(tmp_path: Path) -> None:
     (folder / "modules.json").write_text("[]")
     with pytest.raises(ModelRefused, match="do not fit"):
         conversions.write(named("moderation-minilm"), folder.parent, tmp_path / "made")
+
+
+def test_it_is_made_anew_when_another_version_of_the_shipped_model_comes(
+    made: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fetch._is_current(made.path, named("moderation-minilm"))
+    shutil.copytree(SHIPPED / "moderation-text", tmp_path / "moderation-text")
+    monkeypatch.setattr(fetch, "SHIPPED", tmp_path)
+    assert fetch._is_current(made.path, named("moderation-minilm")), "the same version in another place"
+    write_manifest(tmp_path / "moderation-text", "moderation-text", "9")
+    assert not fetch._is_current(made.path, named("moderation-minilm"))
