@@ -39,7 +39,8 @@ class Shoppers:
     about = (
         f"{PEOPLE} people of the generated shop ask for lists of {SHOWN} items, and take {WANTS} that they want, from the list or elsewhere. "
         "An answer is followed if its list has one of them; its label comes of the people's events, two seconds later.\n"
-        "Then other items are in fashion. People keep their tastes, so their histories do not tell: the model has to learn it."
+        "Then other items are in fashion. People keep their tastes, so their histories do not tell: the model has to learn it. "
+        "Here no bad candidates follow: there are no labels to shuffle."
     )
     baseline = 600
     labelled = False

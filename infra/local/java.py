@@ -33,7 +33,10 @@ def shared_classes(archive: Path) -> tuple[str, ...]:
     -XX:+AutoCreateSharedArchive of JDK 19)."""
     if not _own_classes().exists():
         return ()
-    archive.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:  # archives that others keep: without a place for ours programs start as ever
+        return ()
     return "-XX:+AutoCreateSharedArchive", f"-XX:SharedArchiveFile={archive}", "-Xlog:disable", "-Xlog:all=error:stderr"
 
 

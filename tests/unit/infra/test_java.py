@@ -17,6 +17,12 @@ def classes_of(archive: Path) -> set[str]:
     return {line.partition("source: ")[2] for line in log.read_text().splitlines() if "source: " in line}
 
 
+def test_where_no_archive_can_lie_programs_start_without(tmp_path: Path) -> None:
+    share_own_classes()
+    (tmp_path / "file").write_text("")
+    assert shared_classes(tmp_path / "file" / "program.jsa") == ()
+
+
 def test_a_second_run_maps_what_the_first_read_and_a_damaged_archive_is_written_anew(tmp_path: Path) -> None:
     share_own_classes()
     archive = tmp_path / "kept" / "program.jsa"
