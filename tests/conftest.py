@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -49,6 +50,19 @@ class Servers:
         port = int(self.bootstrap.rpartition(":")[2])
         self.kafka_process = kafka.start_kafka(self.folder / "kafka", self.jars, self.folder / "kafka.log", port)
         processes.wait_until(lambda: kafka.answers(self.bootstrap), self.kafka_process, kafka.START_LIMIT_S)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Clients that a test left in cycles of references still run, with some five threads each, and ask the broker ten times a second."""
+    if {"servers", "own_servers"} & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("real"):
+        gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,5 @@
 """Reads versions from the MLflow registry, from `models:/NAME@alias` or `models:/NAME/version` to a folder.
 
-The only module of this package that imports mlflow.
-
 A worker asks the registry once, when it loads a version. `model-updates-v1` never names an alias, so that all workers have the
 same version.
 """
@@ -19,9 +17,6 @@ from inference_workers.models.settings import ModelSettings
 from schemas.errors import ModelRefused, RetryLater
 from streams.process.settings import load
 
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-
 
 def located(name: str, alias: str, version: str, digest: str | None = None) -> tuple[Path, str]:
     """Folder and digest of a registered version, by its alias or its number. digest: the expected digest, if it is known; then a
@@ -35,13 +30,14 @@ def located(name: str, alias: str, version: str, digest: str | None = None) -> t
     if not address:
         raise ModelRefused(f"{uri} is in the MLflow registry, but MILLRACE_MLFLOW has no address")
     try:
-        from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
+
+        from inference_workers.models.mlflow_client import client
     except ImportError as error:
         raise ModelRefused(f"{uri} needs mlflow, which is not installed: `./millrace setup mlflow`") from error
-    client = MlflowClient(tracking_uri=address, registry_uri=address)
+    registry = client(address)
     try:
-        registration = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+        registration = registry.get_model_version_by_alias(name, alias) if alias else registry.get_model_version(name, version)
     except MlflowException as error:
         if _status(error) >= 500:
             raise RetryLater(f"{uri}: the registry at {address} does not answer: {error}") from error

@@ -17,7 +17,7 @@ from infra.local import processes
 from infra.settings import ROOT
 from schemas.catalogue import consumption
 from schemas.codec import Encoder, read_any
-from schemas.topics import CONTENT
+from schemas.topics import CONTENT, SHADOW_RESULTS, SWAP_ACKS
 from streams import headers as h
 from streams.clock import SystemClock
 from streams.headers import HeaderList
@@ -80,7 +80,7 @@ class Worker:
         names = [task.partition(":")[0].encode() for task in self._tasks]
         return all(any(b'"worker": "' + name + b"-" in line for line in lines) for name in names)
 
-    def wait_dead(self, limit_s: float = 60.0) -> int:
+    def wait_dead(self, limit_s: float = 240.0) -> int:
         return self.process.wait(limit_s)
 
     def signal(self, number: int) -> None:
@@ -92,10 +92,10 @@ class Worker:
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         try:
-            return self.process.wait(30)
+            return self.process.wait(90)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            return self.process.wait(10)
+            return self.process.wait(30)
 
     def log_tail(self) -> str:
         return processes.log_tail(self._log)
@@ -110,9 +110,15 @@ class Stage:
         self._admin = KafkaAdmin(self.address)
         self.encoder = Encoder.of(CONTENT, self.ids)
         self._sink = KafkaSink(self.address, None)
-        self._starts = {
-            name: self.ends_of(name) for name in (CONTENT.name, self.results, TAKEN.dead_letter_topic, *TAKEN.retry_topics())
-        }
+        written = (
+            CONTENT.name,
+            self.results,
+            TAKEN.dead_letter_topic,
+            *TAKEN.retry_topics(),
+            SWAP_ACKS.name,
+            SHADOW_RESULTS.name,
+        )
+        self._starts = {name: self.ends_of(name) for name in written}
         self._workers: list[Worker] = []
         self.sent = 0
 
@@ -154,7 +160,10 @@ class Stage:
         return found
 
     def answers(self) -> list[dict[str, Any]]:
-        return [read_any(value, self.ids) for value in self._read(self.results)[1]]
+        return self.written(self.results)
+
+    def written(self, topic: str) -> list[dict[str, Any]]:
+        return [read_any(value, self.ids) for value in self._read(topic)[1]]
 
     def letters(self) -> list[dict[str, str]]:
         """The headers of each dead letter."""
@@ -181,9 +190,12 @@ class Stage:
             end - committed.get(place, self._starts[CONTENT.name][place]) for place, end in self.ends_of(CONTENT.name).items()
         )
 
+    def answered(self) -> bool:
+        return len({end.origin for end in self.ends()}) >= self.sent
+
     def wait_answered(self, limit_s: float = 60.0) -> None:
         until(
-            lambda: len({end.origin for end in self.ends()}) >= self.sent,
+            self.answered,
             limit_s,
             lambda: f"{self.sent} answers; {len(self.ends())} came. {self.stacks()}",
         )

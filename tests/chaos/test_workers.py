@@ -13,6 +13,7 @@ from streams.kafka.config import GroupProtocol
 from tests.chaos.scale import scale
 from tests.chaos.stage import Stage, staged
 from tests.conftest import Servers
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -94,12 +95,11 @@ def test_a_record_that_kills_the_process_is_found_and_set_aside(stage: Stage) ->
     deaths = 0
     for _ in range(6):
         worker = stage.worker(MILLRACE_KILL_ON="lethal text")
-        try:
-            stage.wait_answered(25)
+        until(lambda worker=worker: stage.answered() or worker.process.poll() is not None, 60, worker.log_tail)  # type: ignore[misc]
+        if stage.answered():
             break
-        except AssertionError:
-            assert worker.wait_dead(5) == -signal.SIGKILL, worker.log_tail()
-            deaths += 1
+        assert worker.wait_dead() == -signal.SIGKILL, worker.log_tail()
+        deaths += 1
     assert 2 <= deaths <= 3
     assert stage.problems() == []
     (letter,) = stage.letters()

@@ -43,7 +43,7 @@ def test_groups_that_never_were_have_no_offsets_on_a_broker_that_has_just_begun(
     """In a process of its own: with the client's admin call it ended with SIGSEGV."""
     KafkaAdmin(KafkaAddress(bootstrap=new_broker)).create([TopicSpec("t", 2, {})])
     done = subprocess.run(
-        [sys.executable, "-c", ASK, new_broker], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", ASK, new_broker], cwd=ROOT, capture_output=True, text=True, check=False, timeout=360
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {f"never-{i}": 0 for i in range(12)}

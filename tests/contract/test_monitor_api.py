@@ -67,7 +67,7 @@ def _keeps_the_contract(site: Site, role: str, path_regex: str = "") -> int:
         )
         @given(case=operation.as_strategy())
         def holds(case: Any) -> None:
-            answer = case.call(headers=headers, timeout=60)
+            answer = case.call(headers=headers, timeout=180)
             assert SECRET not in answer.text, answer.text
             if answer.status_code == 503:  # said with its cause: nothing runs that could answer
                 assert answer.json()["code"] in ("broker-unavailable", "retry", "too-many"), answer.text

@@ -156,7 +156,7 @@ def test_a_version_is_promoted_while_answers_are_made(servers: Servers, workers:
         env = {"MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "training_triggers", *words]
         done = await asyncio.to_thread(
-            subprocess.run, command, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=120
+            subprocess.run, command, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=360
         )
         assert done.returncode == 0, done.stderr
         for _ in range(100):
@@ -199,7 +199,7 @@ def open_door(servers: Servers) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         child.kill()  # a door keeps nothing that another could not read
-        child.wait(10)
+        child.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -260,21 +260,21 @@ def test_a_stream_that_was_cut_is_picked_up_again_by_its_id_at_any_door(servers:
         return "".join(one["choices"][0]["delta"].get("content", "") for _, one in of if one["choices"])
 
     body = {**ASKED, "max_tokens": 100, "stream": True}
-    with httpx.stream("POST", f"{door}/v1/chat/completions", json=body, timeout=60) as answer:
+    with httpx.stream("POST", f"{door}/v1/chat/completions", json=body, timeout=180) as answer:
         complete = events(answer.iter_lines())
-    with httpx.stream("POST", f"{door}/v1/chat/completions", json=body, timeout=60) as answer:
+    with httpx.stream("POST", f"{door}/v1/chat/completions", json=body, timeout=180) as answer:
         first = events(answer.iter_lines(), most=5)  # and the connection breaks
     position, chunk = first[-1]
     url = f"{door}/v1/chat/completions/{chunk['id']}/events"
-    with httpx.stream("GET", url, headers={"Last-Event-ID": str(position)}, timeout=60) as answer:
+    with httpx.stream("GET", url, headers={"Last-Event-ID": str(position)}, timeout=180) as answer:
         rest = events(answer.iter_lines())
     assert text(first) + text(rest) == text(complete)
     assert [one["choices"][0]["finish_reason"] for _, one in rest if one["choices"]][-1] is not None
     assert httpx.get(f"{door}/v1/chat/completions/none/events").status_code == 404
     with open_door(servers) as another:
         path = f"{another}/v1/chat/completions/{chunk['id']}/events?after={position}"
-        until(lambda: httpx.get(path, timeout=60).status_code == 200, 30, "a door that read what was there before it")
-        with httpx.stream("GET", path, timeout=60) as answer:
+        until(lambda: httpx.get(path, timeout=180).status_code == 200, 30, "a door that read what was there before it")
+        with httpx.stream("GET", path, timeout=180) as answer:
             assert text(first) + text(events(answer.iter_lines())) == text(complete)
 
 

@@ -58,7 +58,7 @@ def stage(servers: Servers, tmp_path: Path) -> Iterator[Stage]:
 def run(servers: Servers, *words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry}
     return subprocess.run(
-        [str(ROOT / "millrace"), *words], capture_output=True, text=True, env=env, input=given, timeout=120, check=False
+        [str(ROOT / "millrace"), *words], capture_output=True, text=True, env=env, input=given, timeout=360, check=False
     )
 
 
@@ -130,7 +130,7 @@ def test_commands_say_what_is_wrong_and_what_to_do(servers: Servers, tmp_path: P
         text=True,
         check=False,
         env={**os.environ, "MILLRACE_BOOTSTRAP": "", "MILLRACE_REGISTRY": ""},
-        timeout=60,
+        timeout=180,
     )
     assert not_up.returncode == 1
     assert "not-up" in not_up.stderr or "no-answer" in not_up.stdout

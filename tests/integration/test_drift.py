@@ -59,16 +59,16 @@ class Loops:
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(30)
         self.process = self.start()
 
     def stop(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(30)
         self.log.close()
 
 
@@ -196,5 +196,5 @@ def test_two_processes_stop_rather_than_share_a_sample(servers: Servers, loops: 
 
 def test_a_further_slot_is_refused_at_once(loops: Loops) -> None:
     command = [sys.executable, "-m", "training_triggers", "serve", "drift", "--slot", "1"]
-    done = subprocess.run(command, env=loops.env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=loops.env, capture_output=True, text=True, timeout=180, check=False)
     assert (done.returncode, "slot 1 is invalid: each of these loops runs in one process" in done.stderr) == (1, True)

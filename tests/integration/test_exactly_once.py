@@ -37,14 +37,11 @@ def running(*loops: Loop) -> Iterator[None]:
 
     def run(loop: Loop) -> None:
         try:
-            while not stop.is_set():
-                loop.run_once()
-            loop._drain()
-            loop.source.close()
+            loop.run(stop.is_set)
         except BaseException as error:
             raised.append(error)
 
-    threads = [threading.Thread(target=run, args=(loop,)) for loop in loops]
+    threads = [threading.Thread(target=run, args=(loop,), daemon=True) for loop in loops]
     for thread in threads:
         thread.start()
     try:
@@ -52,7 +49,8 @@ def running(*loops: Loop) -> Iterator[None]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads), "a loop did not end"
     if raised:
         raise raised[0]
 
@@ -243,7 +241,7 @@ def _stand_still(servers: Servers, break_it: Callable[[Loop], None]) -> list[str
 
     def stand(rows: Rows) -> None:
         still.on_batch = lambda rows: None
-        moved.wait(30)
+        moved.wait(90)
 
     still.on_batch = stand
     first = world.loop(still, slot=0)

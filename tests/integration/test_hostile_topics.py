@@ -135,7 +135,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     env = {"MILLRACE_REDIS": store.address, "MILLRACE_CHAT_MODEL": model, "MILLRACE_ATTRIBUTION_WINDOW_S": "5"}
     made = Stack(folder, PROCESSES, MILLRACE_MLFLOW="http://127.0.0.1:9", **env)
     try:
-        up = made.run("up", "--with", "training", limit_s=400)
+        up = made.run("up", "--with", "training", limit_s=1200)
         assert up.returncode == 0, up.stdout + up.stderr
         made.connect()
         yield made
@@ -196,7 +196,7 @@ def test_nothing_on_any_topic_ends_a_process_a_command_or_a_client(whole: Stack)
         assert done.returncode == 0 or words[0] == "request", (words, done.returncode, done.stdout[-500:], done.stderr[-2000:])
     (retried, *_) = CONSUMPTIONS[0].retry_topics()
     for topic in ("model-updates-v1", "worker-status-v1", "content-v1", "replies-v1", "audit-v1", retried):
-        done = whole.run("tail", topic, "--first", "-n", "20", limit_s=60)
+        done = whole.run("tail", topic, "--first", "-n", "20", limit_s=180)
         assert "Traceback" not in done.stderr + done.stdout, (topic, done.stderr[-3000:])
     _answered(whole)
     assert pids(whole) == before, _deaths(whole, before)

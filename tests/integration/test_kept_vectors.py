@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords, Polled
 from tests.support.checkpoints import sentences
 from tests.support.stack import Stack
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
@@ -75,13 +75,6 @@ def near(stack: Stack, text: str, limit: int = 3) -> list[dict[str, Any]]:
     return [json.loads(line) for line in found.stdout.splitlines()]
 
 
-def until(holds: Callable[[], bool], what: str) -> None:
-    until_s = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < until_s, what
-        time.sleep(0.5)
-
-
 def table(stack: Stack) -> list[dict[str, Any]]:
     (topic,) = (stack.home / "vectors" / TASK).iterdir()
     return [row for file in committed_files(topic) for row in pq.read_table(file, partitioning=None).to_pylist()]
@@ -112,11 +105,11 @@ def test_each_vector_is_kept_once_whoever_is_killed_and_whatever_lies_on_the_top
     send(stack, folder, {"doc 3": text(4000)})
     expected = results(stack)
     assert len(expected) == DOCUMENTS + 1
-    until(lambda: len(table(stack)) >= len(expected), "not all vectors were written")
+    until(lambda: len(table(stack)) >= len(expected), 60, "not all vectors were written")
     rows = table(stack)
     assert {(row["partition"], row["offset"]) for row in rows} == expected
     assert len(rows) == len(expected), "none twice"
-    until(lambda: len(read(stack, LETTERS)) >= 12, "what cannot be read becomes a dead letter")
+    until(lambda: len(read(stack, LETTERS)) >= 12, 60, "what cannot be read becomes a dead letter")
     (first, *_) = near(stack, text(4000))
     assert first["key"] == "doc 3"
     assert first["cosine"] == pytest.approx(1.0, abs=1e-4)
@@ -124,19 +117,19 @@ def test_each_vector_is_kept_once_whoever_is_killed_and_whatever_lies_on_the_top
     assert len(found) == DOCUMENTS
     assert len({row["key"] for row in found}) == DOCUMENTS, "the last vector of each key"
     assert max(row["cosine"] for row in found if row["key"] == "doc 3") < 0.999
-    until(lambda: bool(list((stack.home / "vectors").glob("*/*/_index/*/*/index.faiss"))), "no index was written")
+    until(lambda: bool(list((stack.home / "vectors").glob("*/*/_index/*/*/index.faiss"))), 60, "no index was written")
     assert len(table(stack)) == len(rows), "questions are kept nowhere"
 
 
 def test_a_promoted_version_begins_an_index_of_its_own(stack: Stack, folder: Path) -> None:
     before = near(stack, text(9), DOCUMENTS)
     stack.training(["promote", TASK, f"folder:{folder / 'second'}", "--reason", "a test"])
-    until(lambda: near(stack, text(9)) == [], "the new version has no vectors yet")
+    until(lambda: near(stack, text(9)) == [], 60, "the new version has no vectors yet")
     refused = stack.run("nearest", TASK, "--text", text(9))
     assert refused.returncode == 1
     assert "Each version has its own" in refused.stderr
     send(stack, folder, {"new": text(9), "newer": text(10)})
-    until(lambda: len(near(stack, text(9), DOCUMENTS)) == 2, "only its own vectors")
+    until(lambda: len(near(stack, text(9), DOCUMENTS)) == 2, 60, "only its own vectors")
     assert near(stack, text(9))[0]["key"] == "new"
     assert len(before) == DOCUMENTS
 

@@ -57,7 +57,7 @@ class Member:
 
     def leave(self) -> None:
         self._leaving.set()
-        self._thread.join(60)
+        self._thread.join(180)
         assert not self._thread.is_alive(), "a member did not leave"
         assert self.raised == []
 

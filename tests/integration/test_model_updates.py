@@ -48,7 +48,7 @@ def test_two_writers_at_once_lose_nothing(servers: Servers) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(360)
     assert failed == []
     written = [one for one in logs[0].all() if one.model == MODEL]
     assert [one.version for one in written] == [str(n) for n in range(2 * EACH)]

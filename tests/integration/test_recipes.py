@@ -80,18 +80,26 @@ class Copy:
         return done.stdout
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of every copy, one after the other: what one of them compiled, the next need not compile again."""
+    folder = tmp_path_factory.mktemp("recipes") / "copy"
+    yield folder
+    if sys.pycache_prefix:  # then the copy's compiled modules do not lie in the copy
+        shutil.rmtree(Path(sys.pycache_prefix) / folder.relative_to(folder.anchor), ignore_errors=True)
+
+
 @pytest.fixture
-def copy(tmp_path: Path) -> Iterator[Copy]:
+def copy(place: Path) -> Copy:
+    shutil.rmtree(place, ignore_errors=True)
     ignored = shutil.ignore_patterns("__pycache__", "node_modules", "dist", "shipped", "*.png")
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+        shutil.copytree(ROOT / name, place / name, ignore=ignored)
     for file in (*ROOT.glob("*.md"), ROOT / "pyproject.toml", ROOT / "LICENSE", ROOT / "millrace"):
-        shutil.copy(file, tmp_path / file.name)
+        shutil.copy(file, place / file.name)
     for large in (ROOT / "inference_workers" / "shipped", *(ROOT / "docs").rglob("*.png")):
-        (tmp_path / large.relative_to(ROOT)).symlink_to(large)
-    yield Copy(tmp_path)
-    if sys.pycache_prefix:  # then the copy's compiled modules do not lie in the copy
-        shutil.rmtree(Path(sys.pycache_prefix) / tmp_path.relative_to(tmp_path.anchor), ignore_errors=True)
+        (place / large.relative_to(ROOT)).symlink_to(large)
+    return Copy(place)
 
 
 @pytest.mark.timeout(900)

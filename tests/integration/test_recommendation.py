@@ -250,7 +250,7 @@ def test_send_prints_a_table(shop: Shop, tmp_path: Path) -> None:
         "MILLRACE_REGISTRY": shop.servers.registry,
         "MILLRACE_HOME": str(tmp_path),
     }
-    done = subprocess.run(command, env={**os.environ, **env}, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env={**os.environ, **env}, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 items for ada" in done.stdout and "why" in done.stdout and "recommendation 1" in done.stdout
 

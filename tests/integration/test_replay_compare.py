@@ -46,7 +46,7 @@ def version(folder: Path, number: str, **thresholds: float) -> Path:
 def compare(servers: Servers, *words: str) -> tuple[int, dict[str, Any] | str]:
     env = {**os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "training_triggers", "replay-compare", "moderation-text", *words, "--json"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=360, check=False)
     return done.returncode, json.loads(done.stdout) if done.stdout.startswith("{") else done.stderr
 
 
@@ -129,12 +129,12 @@ def test_a_replay_gives_the_outputs_that_were_logged(servers: Servers, tmp_path:
             "--out",
             str(tmp_path / "again"),
         ]
-        subprocess.run(command, env=env, check=True, timeout=60)
+        subprocess.run(command, env=env, check=True, timeout=180)
         with np.load(tmp_path / "again" / "0.npz") as again:
             found = dict(zip(again["request_ids"].tolist(), again["outputs"].tolist(), strict=True))
         stage.text(*(["later"] * 8_000))
         command[-4:] = ["--window", str(tmp_path / "again" / "window.json"), "--out", str(tmp_path / "rebuilt")]
-        subprocess.run(command, env=env, check=True, timeout=60)
+        subprocess.run(command, env=env, check=True, timeout=180)
         with np.load(tmp_path / "rebuilt" / "0.npz") as rebuilt:
             assert sorted(rebuilt["request_ids"].tolist()) == sorted(found), (
                 "a window is fixed by its offsets, whatever came since"

@@ -24,7 +24,7 @@ LIVE = open_folder(SHIPPED / Texts.model).version
 TRIGGERS = "drift+accuracy+decide+launch+rollout-0"
 RATE_PER_S = 50
 # Requests come one at a time here. A transaction for each of them would be half of the story's processor time.
-BATCHED = {"MILLRACE_MAX_WAIT_MS": "100"}
+BATCHED = {"MILLRACE_MAX_WAIT_MS": "400"}
 NO_MLFLOW = "http://127.0.0.1:9"  # nothing answers there: the loop closes all the same
 # At each of these events the named process dies with -9: the loops five times in different stages, a run in mid-training, a worker in its swap.
 KILLS = {

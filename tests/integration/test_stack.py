@@ -31,7 +31,7 @@ def test_up_survives_a_killed_worker_and_down_keeps_the_data(tmp_path: Path) -> 
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "infra", *words]
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180, check=False)
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=540, check=False)
 
     def status() -> dict[str, dict[str, Any]]:
         found = json.loads(run("status", "--json").stdout)
@@ -62,7 +62,7 @@ def test_up_survives_a_killed_worker_and_down_keeps_the_data(tmp_path: Path) -> 
         command = [sys.executable, "-m", "infra", "up"]
         beside = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         assert run("up").returncode == 0
-        assert beside.wait(180) == 0
+        assert beside.wait(540) == 0
         again = status()
         ours = started.of_folder(tmp_path / "run")
         assert started.strays(tmp_path / "run", run_state.read(tmp_path / "run").processes) == {}, (
@@ -112,4 +112,4 @@ def test_a_pid_that_now_belongs_to_another_is_never_stopped(tmp_path: Path) -> N
         assert other.poll() is None
     finally:
         other.kill()
-        other.wait(10)
+        other.wait(30)

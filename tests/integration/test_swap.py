@@ -16,11 +16,10 @@ import pytest
 from inference_workers.models.folder import SHIPPED, open_folder, write_manifest
 from inference_workers.served.batch_versions import in_share
 from infra.settings import ROOT
-from schemas.codec import Encoder, read_any
+from schemas.codec import Encoder
 from schemas.generated import Challenger, ModelUpdate
 from schemas.topics import MODEL_UPDATES, PREDICTION_LOG, SHADOW_RESULTS, SWAP_ACKS
 from streams.clock import SystemClock
-from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.readback import records
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords
@@ -70,15 +69,11 @@ def _announce(stage: Stage, folder: Path, number: str, *challengers: Challenger)
 
 
 def _shadow_results(stage: Stage) -> list[dict[str, Any]]:
-    """Records of whichever task was asked: the topic has no record of its own."""
-    reader = KafkaBroadcast(stage.address, SHADOW_RESULTS.name, SystemClock())
-    values = reader.read_to_end(30).values
-    reader.close()
-    return [read_any(value, stage.ids) for value in values]
+    return stage.written(SHADOW_RESULTS.name)
 
 
 def _acks(stage: Stage) -> list[dict[str, Any]]:
-    return records(stage.address, SWAP_ACKS, stage.ids)
+    return stage.written(SWAP_ACKS.name)
 
 
 def _answered_by(stage: Stage) -> dict[tuple[str, int, int], str]:
@@ -211,7 +206,7 @@ def test_what_a_version_answered_is_asked_again_offset_by_offset(servers: Server
         }
         command = [sys.executable, "-m", "training_triggers", "rescore", "moderation-text", bad, "--json"]
         for redrive in (1, 2):
-            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=True)
             assert json.loads(done.stdout) == {
                 "requests": len(wrong),
                 "redrive": redrive,

@@ -157,7 +157,7 @@ def test_send_shows_each_task(servers: Servers, stage: Stage, tmp_path: Path) ->
     def send(*words: str) -> str:
         env = {**os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry}
         done = subprocess.run(
-            [str(ROOT / "millrace"), "send", *words], capture_output=True, text=True, env=env, timeout=60, check=False
+            [str(ROOT / "millrace"), "send", *words], capture_output=True, text=True, env=env, timeout=180, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -200,7 +200,7 @@ def processors(servers: Servers, tmp_path: Path) -> Iterator[Any]:
     yield start
     for process in started:
         process.terminate()
-        process.wait(30)
+        process.wait(90)
 
 
 def test_a_verdict_becomes_one_action_and_a_reviewer_has_the_last_word(
@@ -229,7 +229,7 @@ def test_a_verdict_becomes_one_action_and_a_reviewer_has_the_last_word(
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "MILLRACE_BOOTSTRAP": servers.bootstrap, "MILLRACE_REGISTRY": servers.registry}
         command = [str(ROOT / "millrace"), "review", *words]
-        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=180, check=False)
 
     waiting = [json.loads(line) for line in run("list", "--json").stdout.splitlines()]
     assert "p-doubt" in {one["content_id"] for one in waiting}

@@ -76,10 +76,10 @@ class View:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        self.process.wait(10)
+        self.process.wait(30)
 
 
 class Actions:
@@ -144,7 +144,7 @@ def test_strikes_are_right_after_aborted_records_a_kill_and_with_two_processes(s
 
         first.process.kill()  # with what it had read and not yet committed
         actions.send(*((f"{a}-5", a, "remove") for a in authors))
-        first.process.wait(10)
+        first.process.wait(30)
         second = views()
         actions.send(*((f"{a}-6", a, "remove") for a in authors))
         expected = {a: sorted(f"{a}-{i}" for i in range(1, 7)) for a in authors}
@@ -195,7 +195,7 @@ def test_trends_and_counts_are_right_after_aborted_records_a_kill_and_a_rebalanc
         expect(20)
         until(lambda: first.trends(run) == sent, 90, "trends after a rebalance")
         first.process.kill()
-        first.process.wait(10)
+        first.process.wait(30)
         expect(15)
         second = views()
         expect(10)

@@ -50,4 +50,4 @@ def _running(words: list[str], log: Path, port: int, env: dict[str, str]) -> Ite
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         child.kill()
-        child.wait(10)
+        child.wait(30)

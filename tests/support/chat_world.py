@@ -154,7 +154,7 @@ class ChatWorld:
         return [token for record in records if record["request_id"] == request_id for token in stream.take(record)]
 
 
-def run_until(loops: list[Loop], done: Callable[[], object], limit_s: float = 20.0) -> None:
+def run_until(loops: list[Loop], done: Callable[[], object], limit_s: float = 60.0) -> None:
     """Run the loops in turn; the engines have threads of their own, so the limit is one of the machine's clock."""
     until_s = time.monotonic() + limit_s
     while not done():

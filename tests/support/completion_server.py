@@ -65,7 +65,7 @@ class Asked:
         """The next tokens after the prompt. Raises BrokenPipeError where the caller has gone."""
         for token in continued(self.body["prompt"], count):
             self.token(token)
-            self.connection.server.gate.wait(10)  # type: ignore[attr-defined]
+            self.connection.server.gate.wait(30)  # type: ignore[attr-defined]
             time.sleep(self.connection.server.between_s)  # type: ignore[attr-defined]
 
     def end(self, reason: str = "length") -> None:

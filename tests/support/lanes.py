@@ -5,11 +5,12 @@ busy, one after the other, so two of them never meet. Everything else is taken a
 beginning and by the heavy lane once its stories are done: so both end at about the same time.
 
 A file is taken by creating its name in FOLDER. Standard error gets a line for each file that is done, standard output pytest's
-report. Further arguments go to pytest.
+report. Further arguments go to pytest. A lane whose threads do not end is ended by force, and fails.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 import time
@@ -45,6 +46,7 @@ LONG = (
 )
 ORDER = STORIES + LONG
 _QUIET = ("-q", "--no-header", "-p", "no:cacheprovider")
+LEAVE_LIMIT_S = float(os.environ.get("LANE_LEAVE_LIMIT_S", "60"))  # how long this process may take to end after its last test
 
 
 def part_of(path: str) -> str:
@@ -125,7 +127,10 @@ def main() -> int:
     def tell(line: str) -> None:
         os.write(told, f"{line}\n".encode())
 
-    return pytest.main([*_QUIET, *more], plugins=[Lane(name, Path(folder), tell)])
+    code = pytest.main([*_QUIET, *more], plugins=[Lane(name, Path(folder), tell)])
+    # A thread that a test left behind would be waited for without end: then its stack is printed, and the exit code is 1.
+    faulthandler.dump_traceback_later(LEAVE_LIMIT_S, exit=True, file=told)
+    return code
 
 
 if __name__ == "__main__":

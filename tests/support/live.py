@@ -86,7 +86,7 @@ class ModelVersions:
     def opened(self, model: str, uri: str, wanted: str | None = None) -> ModelFolder:
         version = uri.removeprefix("file:/")
         if version in self.held_back:
-            assert self.held_back[version].wait(10)
+            assert self.held_back[version].wait(30)
         if version in self.away:
             raise RetryLater(f"{uri}: the store does not answer")
         if version in self.broken:
@@ -124,7 +124,7 @@ class ModelVersions:
 
     def follow(self, models: ServedModels, until: Callable[[], object]) -> None:
         """Follows the updates as a loop does, for at most an hour by the clock of the test."""
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 60
         while not until():
             assert time.monotonic() < deadline_s, models.report().notes
             self.clock.sleep(1.0)

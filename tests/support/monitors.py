@@ -55,7 +55,7 @@ class Site:
             self.base + path, data, said | (headers or {}), method=method or ("GET" if data is None else "POST")
         )
         try:
-            with OPENER.open(request, timeout=60) as answer:
+            with OPENER.open(request, timeout=180) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
             text = error.read()
@@ -86,7 +86,7 @@ def monitor(
     finally:
         made.end_streams()
         server.should_exit = True
-        thread.join(15)
+        thread.join(45)
 
 
 def chromium() -> str | None:
@@ -104,5 +104,5 @@ def chromium() -> str | None:
     if os.geteuid() == 0 and shutil.which("apt-get"):
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for words in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
-            subprocess.run(["apt-get", *words], env=env, capture_output=True, timeout=300, check=False)
+            subprocess.run(["apt-get", *words], env=env, capture_output=True, timeout=900, check=False)
     return shutil.which("chromium")

@@ -41,7 +41,7 @@ class Stack:
             **env,
         }
 
-    def run(self, *words: str, limit_s: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, limit_s: float = 600) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "infra", *words]
         return subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=limit_s, check=False)
 
@@ -61,7 +61,7 @@ class Stack:
         """Send a signal to the process that a keeper keeps, by its pid."""
         kept = run_state.read(self.home / "run").find(name)
         assert kept is not None
-        until_s = time.monotonic() + 30
+        until_s = time.monotonic() + 120
         while not (children := psutil.Process(kept.pid).children()) and time.monotonic() < until_s:
             time.sleep(0.1)
         children[0].send_signal(number)

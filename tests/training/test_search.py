@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,7 @@ def killed_after_two_trials(folder: Path) -> list[str]:
     command, log = [sys.executable, "-c", SCRIPT, str(folder)], folder / "log"
     with log.open("wb") as out:
         child = subprocess.Popen(command, env=ENV, stdout=out, stderr=subprocess.DEVNULL, start_new_session=True)
-    until_s = time.monotonic() + 120
+    until_s = time.monotonic() + 360
     while "trial 2 of" not in log.read_text() and child.poll() is None and time.monotonic() < until_s:
         time.sleep(0.1)
     assert "trial 2 of" in log.read_text()
@@ -75,7 +77,7 @@ def killed_after_two_trials(folder: Path) -> list[str]:
     time.sleep(0.2)
     assert child.poll() is None
     os.killpg(child.pid, signal.SIGKILL)
-    child.wait(10)
+    child.wait(30)
     return command
 
 
@@ -86,7 +88,7 @@ def written_since(folder: Path, seen_s: float) -> list[Path]:
 
 
 def resumed(command: list[str]) -> list[str]:
-    done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
     assert lines[0] == "an interrupted search is resumed"
@@ -94,17 +96,39 @@ def resumed(command: list[str]) -> list[str]:
     return lines
 
 
-def test_a_search_that_was_killed_goes_on_where_it_stood(tmp_path: Path) -> None:
-    lines = resumed(killed_after_two_trials(tmp_path))
+@dataclass(frozen=True)
+class Killed:
+    """A search that was killed, as often as a test wants it: paths are part of what Tune wrote down."""
+
+    command: list[str]
+    folder: Path
+    kept: Path
+
+    def again(self) -> None:
+        shutil.rmtree(self.folder)
+        shutil.copytree(self.kept, self.folder)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    folder = tmp_path_factory.mktemp("search") / "killed"
+    folder.mkdir()
+    command = killed_after_two_trials(folder)
+    return Killed(command, folder, shutil.copytree(folder, folder.with_name("kept")))
+
+
+def test_a_search_that_was_killed_goes_on_where_it_stood(killed: Killed) -> None:
+    killed.again()
+    lines = resumed(killed.command)
     assert sum(line.startswith("trial ") for line in lines) < 8
     assert lines[-2].startswith("best of 8 trials")
 
 
-def test_a_search_that_was_killed_while_it_wrote_its_plan_makes_up_for_what_is_missing(tmp_path: Path) -> None:
-    command = killed_after_two_trials(tmp_path)
-    for plan in tmp_path.rglob("basic-variant-state-*.json"):
+def test_a_search_that_was_killed_while_it_wrote_its_plan_makes_up_for_what_is_missing(killed: Killed) -> None:
+    killed.again()
+    for plan in killed.folder.rglob("basic-variant-state-*.json"):
         plan.write_bytes(b"")
-    lines = resumed(command)
+    lines = resumed(killed.command)
     assert any("trials are missing and follow" in line for line in lines)
     found, _, _ = lines[-2].removeprefix("best of ").partition(" trials")
     assert int(found) >= 8

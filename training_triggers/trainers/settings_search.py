@@ -149,6 +149,7 @@ def _tuner(trainable: Any, space: Mapping[str, Range], samples: int, folder: Pat
         mode="min",
         num_samples=samples,
         time_budget_s=LIMIT_S,
+        reuse_actors=True,  # a process of its own for each trial would import torch again
         scheduler=ASHAScheduler(time_attr="step", max_t=STEPS, grace_period=GRACE_STEPS, reduction_factor=HALVING),
     )
     run_config = tune.RunConfig(name=name, storage_path=str(folder), verbose=0, callbacks=[_progress(say, samples)])

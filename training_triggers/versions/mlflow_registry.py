@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import logging
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-
-from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from inference_workers.models.folder import ModelFolder, open_folder
+from inference_workers.models.mlflow_client import client
 from schemas.errors import BadSettings, BrokerUnavailable
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -55,7 +51,7 @@ class ModelRegistry:
         if not address:
             raise BadSettings("MILLRACE_MLFLOW names no MLflow server: set its address, or `local` and run `./millrace up`")
         self._address = address
-        self._client = MlflowClient(tracking_uri=address, registry_uri=address)
+        self._client = client(address)
 
     @contextmanager
     def _asked(self) -> Iterator[None]:

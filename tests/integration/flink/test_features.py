@@ -154,7 +154,7 @@ def test_nobody_without_the_stacks_key_hands_code_to_the_cluster(stack: Stack) -
 
 def refused(request: urllib.request.Request, keys: ssl.SSLContext) -> Exception:
     with pytest.raises((urllib.error.URLError, ConnectionError, ssl.SSLError, http.client.HTTPException)) as raised:
-        urllib.request.urlopen(request, timeout=10, context=keys)
+        urllib.request.urlopen(request, timeout=30, context=keys)
     if isinstance(raised.value, urllib.error.HTTPError):
         raised.value.close()
     return raised.value

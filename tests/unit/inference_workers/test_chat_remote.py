@@ -25,6 +25,7 @@ from streams.clock import SystemClock
 from streams.process.settings import load, origins
 from tests.support.completion_server import Answer, Asked, CompletionServer, completion_server, continued
 from tests.support.tiny_llama import tiny_llama
+from tests.support.waiting import until
 
 PROMPT = (1, 70, 71, 72)
 END = 2
@@ -62,7 +63,7 @@ def asked(name: str = "r", emitted: Sequence[int] = (), prompt: Sequence[int] = 
     return Generation(name, tuple(prompt), tuple(emitted), Sampling(**{"max_tokens": 8, **sampling}))
 
 
-def stepped(engine: Engine, done: Callable[[list[Event]], object], limit_s: float = 20.0) -> list[Event]:
+def stepped(engine: Engine, done: Callable[[list[Event]], object], limit_s: float = 60.0) -> list[Event]:
     events: list[Event] = []
     until_s = time.monotonic() + limit_s
     while not done(events):
@@ -457,10 +458,3 @@ def test_a_folder_needs_a_tokenizer_and_no_weights(folder: Path, tmp_path: Path)
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(ModelRefused, match=r"tokenizer\.json"), opened(tmp_path, "http://127.0.0.1:9/v1"):
         pass
-
-
-def until(done: Callable[[], object], limit_s: float = 10.0) -> None:
-    until_s = time.monotonic() + limit_s
-    while not done():
-        assert time.monotonic() < until_s
-        time.sleep(0.01)

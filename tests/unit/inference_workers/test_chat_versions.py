@@ -174,7 +174,7 @@ def test_a_version_that_is_overtaken_while_it_loads_leaves_nothing_behind(made: 
 
     def gated(folder: ModelFolder) -> ChatModel:
         if folder.version == made.version(1):
-            assert gate.wait(20)
+            assert gate.wait(60)
         return load(folder)
 
     made.load = gated  # type: ignore[method-assign]

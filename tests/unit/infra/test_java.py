@@ -12,7 +12,7 @@ def classes_of(archive: Path) -> set[str]:
     """Where a small program of the runtime finds its classes."""
     log = archive.with_suffix(".log")
     command = [java(), *shared_classes(archive), f"-Xlog:class+load:file={log}", "-m", "jdk.httpserver", "-h"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0 and not done.stderr, done.stderr
     return {line.partition("source: ")[2] for line in log.read_text().splitlines() if "source: " in line}
 

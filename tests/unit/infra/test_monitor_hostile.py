@@ -131,19 +131,19 @@ def test_nobody_who_reads_the_story_waits_for_the_registry() -> None:
     class Slow(MemoryRegistry):
         def schema_of(self, schema_id: int) -> dict[str, Any]:
             asked.set()
-            going.wait(20)
+            going.wait(60)
             return super().schema_of(schema_id)
 
     story, ids = Story(), Slow()
     thread = threading.Thread(target=lambda: _told(story, ids, WORKER_STATUS, _status(at_ms=1_000)), daemon=True)
     thread.start()
-    assert asked.wait(20)
+    assert asked.wait(60)
     seen: list[dict[str, Any]] = []
     reader = threading.Thread(target=lambda: seen.append(story.statuses()), daemon=True)
     reader.start()
     reader.join(5)
     going.set()
-    thread.join(20)
+    thread.join(60)
     assert seen == [{}]
     assert "w-0" in story.running(1_500)
 
@@ -203,7 +203,7 @@ def _server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
         thread.start()
         yield f"127.0.0.1:{listening.getsockname()[1]}"
         ended.set()
-        thread.join(10)
+        thread.join(30)
 
 
 HEAD = b"HTTP/1.0 200 OK\r\n\r\n"
@@ -284,7 +284,7 @@ def test_many_who_ask_the_same_get_one_answer_and_many_questions_are_refused() -
 
     def slow(number: int) -> int:
         made.append(number)
-        going.wait(20)
+        going.wait(60)
         return number
 
     async def told() -> None:

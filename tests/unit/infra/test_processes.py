@@ -325,7 +325,7 @@ def test_a_full_disk_does_not_end_a_keeper(tmp_path: Path) -> None:
     time.sleep(2.5)
     assert keeper.poll() is None
     keeper.terminate()
-    assert keeper.wait(20) == 0
+    assert keeper.wait(60) == 0
 
 
 @pytest.mark.parametrize(

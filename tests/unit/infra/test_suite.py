@@ -97,7 +97,7 @@ def test_the_light_lane_leaves_the_stories_to_the_heavy_one(project: Path) -> No
 
 def test_each_test_runs_once_and_a_failure_is_told_and_ends_its_lane_with_1(project: Path) -> None:
     running = [start(name, project, FAILS="test_recipes.py 1") for name in suite.LANES]
-    assert [lane.wait(60) for lane in running] == [1, 0]
+    assert [lane.wait(180) for lane in running] == [1, 0]
     assert Counter((file, n) for _, file, n in ran(project)) == Counter(
         (file, str(n)) for file in names((*STORIES, *OTHERS)) for n in range(3)
     )
@@ -108,8 +108,15 @@ def test_each_test_runs_once_and_a_failure_is_told_and_ends_its_lane_with_1(proj
 
 def test_a_lane_that_may_not_fail_often_ends_with_the_test_that_failed(project: Path) -> None:
     lane = start("heavy", project, "--maxfail=1", FAILS="test_recipes.py 1")
-    assert lane.wait(60) == 1
+    assert lane.wait(180) == 1
     assert [(file, n) for _, file, n in ran(project)] == [("test_recipes.py", "0"), ("test_recipes.py", "1")]
+
+
+def test_a_lane_ends_although_a_test_left_a_thread_and_says_where_that_stands(project: Path) -> None:
+    thread = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), name='left').start()\n"
+    (project / "tests" / "unit" / "test_c.py").write_text(thread + MODULE)
+    assert start("light", project, LANE_LEAVE_LIMIT_S="1").wait(180) == 1
+    assert "Timeout" in (told := (project / "told").read_text()) and "threading.py" in told
 
 
 def test_what_has_a_place_in_the_order_is_there() -> None:
@@ -149,5 +156,5 @@ sys.exit(suite.beside(commands, pathlib.Path({str(tmp_path)!r}), os.environ))
         command.send_signal(number)
         time.sleep(0.2)
         command.send_signal(number)  # of somebody who does not wait: it does not interrupt the cleaning up
-        assert command.wait(30) == 130
+        assert command.wait(90) == 130
     assert [process for process in (*servers, *of_it) if process.is_running()] == []

@@ -176,7 +176,7 @@ def test_an_interrupt_ends_a_command_of_another_package_without_a_traceback(to_c
         assert done.stdout.readline() == "begun\n"
         time.sleep(0.2)
         os.killpg(done.pid, signal.SIGINT) if to_child else done.send_signal(signal.SIGINT)
-        assert done.wait(20) == 130
+        assert done.wait(60) == 130
         assert done.stderr.read() == ""
 
 

@@ -114,7 +114,7 @@ def test_a_process_whose_step_hangs_ends_when_it_is_told_to() -> None:
         assert b"hangs\n" in iter(child.stdout.readline, b"")
         time.sleep(0.2)
         child.send_signal(signal.SIGTERM)
-        child.wait(30)
+        child.wait(90)
     finally:
         child.kill()
         child.wait()
