@@ -64,12 +64,10 @@ def test_a_third_worker_joins_and_one_leaves_in_mid_batch(servers: Servers, prot
     world = RealEchoGroup(replace(servers.address, protocol=protocol, session_timeout_ms=6_000))
     slow = Echo()
     slow.on_batch = lambda rows: time.sleep(0.05)
-    loops = [world.loop(slow, slot=slot) for slot in range(2)]
-    late = world.loop(slow, slot=2)
-    with running(*loops):
+    with running(*(world.loop(slow, slot=slot) for slot in range(2))):
         world.send(*[f"v{i}".encode() for i in range(400)])
         until(answered(world, 50))
-        with running(late):
+        with running(world.loop(slow, slot=2)):  # a member from here on: a loop that does not run yet would hold up the group
             world.send(*[f"w{i}".encode() for i in range(400)])
             until(answered(world, 500), 60)
         until(answered(world, 800), 60)

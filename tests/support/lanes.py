@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -46,6 +46,7 @@ LONG = (
 )
 ORDER = STORIES + LONG
 _QUIET = ("-q", "--no-header", "-p", "no:cacheprovider")
+TEST_LIMIT_S = 1_200.0  # more than pytest's own limits, which a native library that holds Python's lock does not let through
 LEAVE_LIMIT_S = float(os.environ.get("LANE_LEAVE_LIMIT_S", "60"))  # how long this process may take to end after its last test
 
 
@@ -60,10 +61,11 @@ def ordered(parts: list[str]) -> list[str]:
 
 
 class Lane:
-    """A plugin. tell: called with a line for each part that is done and for each failure, as it happens."""
+    """A plugin. told: the descriptor of a file that gets a line for each part that is done and for each failure, as it happens, and
+    the stacks of all threads if a test hangs."""
 
-    def __init__(self, name: str, folder: Path, tell: Callable[[str], None]) -> None:
-        self._name, self._folder, self._tell = name, folder, tell
+    def __init__(self, name: str, folder: Path, told: int) -> None:
+        self._name, self._folder, self._told = name, folder, told
         self._parent = os.getppid()
         self._counts: Counter[str] = Counter()
 
@@ -78,6 +80,7 @@ class Lane:
                 self._tell(f"{self._name}  {part} …")
             # After its last test a part leaves the fixtures of the session, and no other: which part is next is not known yet.
             for item, following in pairwise([*items, session]):
+                faulthandler.dump_traceback_later(TEST_LIMIT_S, exit=True, file=self._told)
                 session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 if os.getppid() != self._parent:
                     session.shouldstop = "the command that started this lane is gone"
@@ -114,6 +117,9 @@ class Lane:
             return True
         return False
 
+    def _tell(self, line: str) -> None:
+        os.write(self._told, f"{line}\n".encode())
+
     def _done(self, part: str, seconds: float) -> None:
         words = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self._counts.items()))
         self._counts.clear()
@@ -123,11 +129,7 @@ class Lane:
 def main() -> int:
     name, folder, *more = sys.argv[1:]
     told = os.dup(sys.stderr.fileno())  # pytest captures the other
-
-    def tell(line: str) -> None:
-        os.write(told, f"{line}\n".encode())
-
-    code = pytest.main([*_QUIET, *more], plugins=[Lane(name, Path(folder), tell)])
+    code = pytest.main([*_QUIET, *more], plugins=[Lane(name, Path(folder), told)])
     # A thread that a test left behind would be waited for without end: then its stack is printed, and the exit code is 1.
     faulthandler.dump_traceback_later(LEAVE_LIMIT_S, exit=True, file=told)
     return code

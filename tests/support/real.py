@@ -50,7 +50,7 @@ class RealEchoGroup:
         sink: Callable[[Sink], Sink] = lambda sink: sink,
         **limits: int | float,
     ) -> Loop:
-        """sink: wraps the loop's own."""
+        """A member of the group from now on, so it must run at once. sink: wraps the loop's own."""
         line, group, metrics = CostLine(), self.consumption.group, Metrics()
         transactional_id = f"{group}-{slot}" if delivery is Delivery.EXACTLY_ONCE else None
         echo.results_topic = self.results_topic
