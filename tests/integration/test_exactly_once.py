@@ -49,7 +49,7 @@ def running(*loops: Loop) -> Iterator[None]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(180)
         assert not any(thread.is_alive() for thread in threads), "a loop did not end"
     if raised:
         raise raised[0]
@@ -228,7 +228,8 @@ def _membership_of_a_stranger(loop: Loop) -> None:
 
 @pytest.mark.parametrize("break_it", [_membership_at_commit_time, _membership_of_a_stranger])
 def test_the_ledger_catches_a_worker_with(servers: Servers, break_it: Callable[[Loop], None]) -> None:
-    assert any(problem.startswith("doubled") for problem in _stand_still(servers, break_it))
+    """On a slow machine a commit may come too early or too late to double anything, so there are four of them."""
+    assert any(problem.startswith("doubled") for _ in range(4) for problem in _stand_still(servers, break_it))
 
 
 def _stand_still(servers: Servers, break_it: Callable[[Loop], None]) -> list[str]:
