@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from infra.local import jars
-from infra.local.java import java, java_env, shared_classes
+from infra.local.java import QUICK_COMPILER, java, java_env, shared_classes
 from infra.local.processes import free_port, start
 from infra.local.started import Started
 from schemas.errors import MillraceError
@@ -25,7 +25,7 @@ def start_registry(folder: Path, jar_folder: Path, log: Path, port: int | None =
         java(),
         f"-Xmx{HEAP_MB}m",
         "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",  # started with half of the processor time; it answers a few questions of each process
+        QUICK_COMPILER,
         *shared_classes(jar_folder / "classes" / "registry.jsa"),
         "-Dquarkus.http.host=127.0.0.1",
         f"-Dquarkus.http.port={port}",

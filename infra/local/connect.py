@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from infra.local import jars, tls
-from infra.local.java import java, java_env, shared_classes
+from infra.local.java import QUICK_COMPILER, java, java_env, shared_classes
 from infra.local.kafka import LOG4J
 from infra.local.processes import free_port, start
 from infra.local.started import Started
@@ -59,7 +59,7 @@ def start_connect(folder: Path, jar_folder: Path, log: Path, bootstrap: str, key
         java(),
         f"-Xmx{HEAP_MB}m",
         "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
+        QUICK_COMPILER,
         *shared_classes(jar_folder / "classes" / "connect.jsa"),
         f"-Dlog4j2.configurationFile={log4j}",
         "-cp",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infra.local import jars, tls
-from infra.local.java import java, java_env
+from infra.local.java import QUICK_COMPILER, java, java_env
 from infra.local.processes import free_port
 from infra.settings import ROOT
 from schemas.errors import Stop
@@ -23,7 +23,6 @@ MAKE_LIMIT_S = 1_800.0
 PROJECT = ROOT / "feature_jobs" / "jobs"
 SLOTS = 8
 JOBMANAGER_HEAP_MB = 384
-SHORT_WORK = ("-XX:TieredStopAtLevel=1",)  # where compiling for peak speed takes more processor time than the work itself
 TASK_HEAP_MB, OFF_HEAP_MB, NETWORK_MB, MANAGED_MB = 1_024, 64, 64, 64
 _OPEN = (
     "java.base/java.lang",
@@ -167,11 +166,13 @@ def prepare(home: Path, jar_folder: Path, folder: Path, keys: tls.Keys, rest_por
 
 
 def jobmanager(folder: Path) -> list[str]:
-    return _java(folder, JOBMANAGER_HEAP_MB, SHORT_WORK, "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint")
+    return _java(
+        folder, JOBMANAGER_HEAP_MB, [QUICK_COMPILER], "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+    )
 
 
 def taskmanager(folder: Path) -> list[str]:
-    return _java(folder, TASK_HEAP_MB + 128, (), "org.apache.flink.runtime.taskexecutor.TaskManagerRunner")
+    return _java(folder, TASK_HEAP_MB + 128, [], "org.apache.flink.runtime.taskexecutor.TaskManagerRunner")
 
 
 def _java(folder: Path, heap_mb: int, options: Sequence[str], main: str) -> list[str]:
@@ -202,7 +203,7 @@ def submitter(home: Path, folder: Path) -> tuple[str, dict[str, str]]:
     """Interpreter and environment variables for a process that submits jobs to the cluster configured in `folder`."""
     return python(home), {
         **java_env(),
-        "JVM_ARGS": " ".join((*SHORT_WORK, "-XX:+UseSerialGC")),
+        "JVM_ARGS": f"{QUICK_COMPILER} -XX:+UseSerialGC",
         "FLINK_HOME": str(home_of(home)),
         "FLINK_LIB_DIR": str(folder / "lib"),
         "FLINK_CONF_DIR": str(folder / "conf"),

@@ -10,6 +10,8 @@ from pathlib import Path
 from schemas.errors import Stop
 
 RUN_LIMIT_S = 60.0
+# For programs that live shortly or do little: compiling for peak speed would take more processor time than their work.
+QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 
 
 def java_home() -> Path:

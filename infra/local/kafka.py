@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infra.local import jars
-from infra.local.java import java, java_env, shared_classes
+from infra.local.java import QUICK_COMPILER, java, java_env, shared_classes
 from infra.local.processes import ProcessFailed, free_port, start
 from infra.local.started import Started
 from schemas.catalogue import catalogue
@@ -21,7 +21,7 @@ from streams.kafka.config import KafkaAddress
 HEAP_MB = 512
 # The serial collector's pauses make the 99th percentile of a benchmark; those of ZGC are under a millisecond.
 LONG_LIVED = (f"-Xms{HEAP_MB}m", "-XX:+UseZGC", "-XX:TieredStopAtLevel=4")
-SHORT_LIVED = ("-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+SHORT_LIVED = ("-Xms256m", "-XX:+UseSerialGC", QUICK_COMPILER)
 MAX_MINUTES = 2**31 - 1
 START_LIMIT_S = 90.0
 
@@ -106,7 +106,7 @@ def start_kafka(
             [
                 base[0],
                 "-Xmx128m",
-                "-XX:TieredStopAtLevel=1",
+                QUICK_COMPILER,
                 *shared_classes(jar_folder / "classes" / "format.jsa"),
                 *base[1:],
                 "kafka.tools.StorageTool",

@@ -31,7 +31,7 @@ from tests.support.stack import Stack
 from tests.support.tiny_llama import tiny_llama
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.real
 SEED = 15
 RECORDS = 40  # of each topic; as many again lie on retry and dead-letter topics
 PROCESSES = (

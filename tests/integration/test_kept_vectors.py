@@ -20,7 +20,7 @@ from tests.support.checkpoints import sentences
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.real
 
 TASK, RESULTS = "sentences", "sentences-results-v1"
 DOCUMENTS = 400

@@ -102,7 +102,6 @@ def copy(place: Path) -> Copy:
     return Copy(place)
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_leads_to_what_it_promises(recipe: str, copy: Copy) -> None:
     for block in blocks(recipe):

@@ -19,7 +19,7 @@ from infra.local import run_state
 from schemas.topics import MODEL_UPDATES, SWAP_ACKS, TRAINING_EVENTS, TRAINING_REQUESTS
 from tests.support.stack import Stack
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.real
 LIVE = open_folder(SHIPPED / Texts.model).version
 TRIGGERS = "drift+accuracy+decide+launch+rollout-0"
 RATE_PER_S = 50

@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
-PATIENCE = (
-    4  # limits are written for this suite on two cores; a machine that does more beside it, or is slower, is no test's failure
-)
+PATIENCE = 4  # limits are written for two cores and this suite alone; a slower machine is no test's failure
 
 
 def until(done: Callable[[], bool], limit_s: float = 30.0, missing: str | Callable[[], str] = "what is waited for") -> None:
