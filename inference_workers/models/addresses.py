@@ -10,6 +10,7 @@ from pathlib import Path
 from inference_workers.models.checkpoint import open_checkpoint
 from inference_workers.models.folder import MANIFEST, SHIPPED, SHIPPED_NAME, ModelFolder, open_folder, open_onnx_file
 from inference_workers.models.packages import fetched_folder
+from inference_workers.models.unshipped import UNSHIPPED
 from schemas.errors import ModelRefused
 
 FORMS = (
@@ -71,11 +72,12 @@ class ModelAddress:
 
 
 def open_for(model: str, text: str, digest: str | None = None) -> ModelFolder:
-    """The checked folder of an address, under the name that a task has for the model. A folder that was written for another shipped
-    model is refused. Raises ModelRefused, and RetryLater if a registry does not answer."""
+    """The checked folder of an address, under the name that a task has for the model. For a model of a shipped task, a folder that was
+    written for another one is refused; a declared task takes any. Raises ModelRefused, and RetryLater if a registry does not answer."""
     folder = open_source(text, digest)
     shipped = {path.name for path in SHIPPED.iterdir()}
-    if not folder.of_others and folder.name != model and {folder.name, model} & shipped:
+    is_declared = model not in shipped and model not in UNSHIPPED
+    if not folder.of_others and not is_declared and folder.name != model and {folder.name, model} & shipped:
         raise ModelRefused(f"{text} is a version of {folder.name}, not of {model}")
     return replace(folder, name=model)
 

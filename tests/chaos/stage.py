@@ -28,7 +28,7 @@ from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
 from streams.rows import OutRecords, Place
 from streams.schema_registry import Registry
-from tests.support.ledger import End, Key, problems
+from tests.support.ledger import End, Key, dead_key, end_of, problems
 from tests.support.waiting import until
 
 TAKEN = consumption("moderation")
@@ -153,11 +153,7 @@ class Stage:
         self.sent += len(values)
 
     def ends(self) -> list[End]:
-        found = []
-        for result in self.answers():
-            origin = (result["origin_topic"], result["origin_partition"], result["origin_offset"])
-            found.append(End(origin, result["redrive"], result["status"]))
-        return found
+        return [end_of(result) for result in self.answers()]
 
     def answers(self) -> list[dict[str, Any]]:
         return self.written(self.results)
@@ -216,11 +212,7 @@ class Stage:
 
     def problems(self, *, may_repeat: bool = False) -> list[str]:
         asked: list[Key] = [((place[0], place[1], offset), 0) for place, offset in self._read(CONTENT.name)[0]]
-        dead: list[Key] = [
-            ((one["origin-topic"], int(one["origin-partition"]), int(one["origin-offset"])), int(one["redrive"]))
-            for one in self.letters()
-        ]
-        return problems(asked, self.ends(), dead, may_repeat=may_repeat)
+        return problems(asked, self.ends(), [dead_key(headers) for headers in self.letters()], may_repeat=may_repeat)
 
     def close(self) -> None:
         for worker in self._workers:

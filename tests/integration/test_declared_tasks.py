@@ -1,35 +1,35 @@
-"""Declared tasks on the local stack: the page of docs/tasks/declare.md as a person follows it, then a task that is added, killed, swapped
-and removed while requests are answered."""
+"""Declared tasks on the local stack: the page of docs/tasks/declare.md as a person follows it; then a text, a picture and a tabular task
+whose workers are killed while requests are answered, and one is added, swapped and removed."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shlex
 import signal
 import subprocess
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from infra.local import processes, redis
 from infra.settings import ROOT
+from processors.features.feature_blob import EntityValues, pack
+from processors.features.online_store import RedisStore
 from schemas import catalogue
-from streams.client import connect
+from schemas.features import USER
+from streams.clock import SystemClock
 from streams.kafka.admin import KafkaAdmin
 from tests.support import own_task
 from tests.support.checkpoints import table
+from tests.support.declared_story import LATE_REQUESTS, REQUESTS, Plot, account, told
+from tests.support.media import digit_seven
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.real
-
-REQUESTS = 1_000
-MOST_REQUESTS = 6_000
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stack(folder: Path) -> Iterator[Stack]:
     (folder / "home").mkdir()
-    made = Stack(folder / "home", MILLRACE_DECLARATIONS=str(folder / "millrace.toml"))
+    store = redis.start_redis(folder, folder / "redis.log")
+    made = Stack(folder / "home", MILLRACE_DECLARATIONS=str(folder / "millrace.toml"), MILLRACE_REDIS=store.address)
     try:
+        processes.wait_until(lambda: redis.answers(store.address), store, redis.START_LIMIT_S)
         yield made
     finally:
         made.run("down")
+        processes.stop(store)
 
 
 def test_the_page_takes_a_person_to_a_task_of_their_own(stack: Stack, folder: Path) -> None:
@@ -60,53 +63,78 @@ def test_the_page_takes_a_person_to_a_task_of_their_own(stack: Stack, folder: Pa
     stack.connect()
 
 
-def test_a_task_is_added_killed_and_swapped_while_requests_are_answered(stack: Stack, folder: Path) -> None:
-    for name, classes in (("first", 2), ("second", 3)):
+def test_three_tasks_answer_once_while_workers_are_killed_and_tasks_are_swapped_added_and_removed(
+    stack: Stack, folder: Path
+) -> None:
+    for name, columns, classes in (("first", FRAUD, 2), ("second", FRAUD, 3), ("late", ("amount",), 2)):
         (folder / name).mkdir()
-        table(folder / name, ("amount",), classes)
-    added = stack.run("tasks", "add", "fraud", "--kind", "tabular", "--model", f"file:{folder / 'first' / 'model.onnx'}")
-    assert added.returncode == 0, added.stdout + added.stderr
-    assert 'model = "file:first/model.onnx"' in (folder / "millrace.toml").read_text(), "paths start where the file lies"
+        table(folder / name, columns, classes)
+    with (folder / "millrace.toml").open("a") as file:
+        file.write(DECLARED)
+    stack.succeed("up")
+    bought = {f"u-{n}": 100 * (n % 2) for n in range(10)}
+    _keep_in_the_online_store(stack, bought)
+    plot = Plot(
+        requests={
+            "mood": lambda n: {"text": TEXTS[n % 2]},
+            "digits": lambda n: {"image": {"data": digit_seven()}, "top": 1},
+            "fraud": lambda n: {"numbers": {"amount": -50.0}, "user_id": f"u-{n % 10}"},
+        },
+        late="late",
+        late_words=("--kind", "tabular", "--model", f"file:{folder / 'late' / 'model.onnx'}"),
+        late_requests=lambda n: {"numbers": {"amount": float(n)}},
+        swapped="fraud",
+        address=f"file:{folder / 'second' / 'model.onnx'}",
+        removed="mood",
+    )
     os.environ[catalogue.VARIABLE] = str(stack.home / "run" / "tasks.toml")
     try:
-        harm = threading.Thread(target=_harm, args=(stack, folder))
-        harm.start()
-        answers = asyncio.run(_requests(stack))
-        harm.join(360)
-        asked = len(answers)
-        assert Counter(answer["status"] for answer in answers) == {"ok": asked}
-        results = stack.records("fraud-results-v1")
+        traffic = told(stack, plot)
     finally:
         del os.environ[catalogue.VARIABLE]
-    assert len(results) == len({result["request_id"] for result in results}) == asked, "each request has one result"
-    versions = Counter(result["models"][0]["version"] for result in results)
+    accounts = {task: account(stack, task) for task in (*plot.requests, plot.late)}
+    for task, of in accounts.items():
+        assert of.problems == []
+        assert len(of.results) == of.requests == traffic.asked[task] >= (LATE_REQUESTS if task == plot.late else REQUESTS)
+        assert Counter(result["status"] for result in of.results) == {"ok": of.requests}, task
+        assert of.dead_letters == 0
+    assert traffic.asked["mood"] == REQUESTS
+    versions = Counter(result["models"][0]["version"] for result in accounts["fraud"].results)
     assert len(versions) == 2, f"both versions answered: {versions}"
-    assert {result["models"][0]["name"] for result in results} == {"fraud"}
+    for fields, answer in traffic.answers["fraud"]:
+        assert (answer["labels"][0]["label"] == "0") == (bought[fields["user_id"]] == 0), "the user's purchases decide"
+    assert {result["classes"][0]["label"] for result in accounts["digits"].results} == {"7"}
+    spam = [{label["label"]: label["positive"] for label in result["labels"]}["spam"] for result in accounts["mood"].results]
+    assert Counter(spam) == {True: REQUESTS // 2, False: REQUESTS // 2}
+    assert "mood" not in stack.succeed("tasks", "list") + stack.succeed("status")
 
 
-def _harm(stack: Stack, folder: Path) -> None:
-    time.sleep(2)
-    stack.kill("fraud-0")
-    time.sleep(6)
-    stack.training(["promote", "fraud", f"file:{folder / 'second' / 'model.onnx'}", "--reason", "a test"])
+FRAUD = ("amount", "user:total_purchases")
+TEXTS = ("You have won a FREE prize, call now to claim", "Shall we meet by the river at four?")
+DECLARED = """
+[tasks.mood]
+kind = "text-classification"
+model = "shipped:moderation-text"
+
+[tasks.digits]
+kind = "image-classification"
+model = "shipped:vision-digits"
+
+[tasks.fraud]
+kind = "tabular"
+model = "file:first/model.onnx"
+features = ["user:total_purchases"]
+"""
 
 
-async def _requests(stack: Stack) -> list[dict[str, Any]]:
-    """50 requests per second, at least REQUESTS, until both versions have answered: they meet what is done to the worker."""
-    async with connect(stack.address.bootstrap, stack.registry.url, "test") as client:
-        versions: set[str] = set()
-
-        async def ask(number: int) -> dict[str, Any]:
-            fields = {"numbers": {"amount": float(number)}, "categories": {}}
-            answer = await client.request("fraud", fields, deadline_ms=90_000)
-            versions.update(model["version"] for model in answer["models"])
-            return answer
-
-        asked: list[asyncio.Task[dict[str, Any]]] = []
-        while len(asked) < REQUESTS or (len(versions) < 2 and len(asked) < MOST_REQUESTS):
-            asked.append(asyncio.create_task(ask(len(asked))))
-            await asyncio.sleep(0.02)
-        return await asyncio.gather(*asked)
+def _keep_in_the_online_store(stack: Stack, bought: Mapping[str, int]) -> None:
+    """Purchases by user, as the sink writes them."""
+    now_ms = SystemClock().now_ms()
+    store = RedisStore(stack.env["MILLRACE_REDIS"])
+    values = {user: {**USER.defaults(), "total_purchases": n} for user, n in bought.items()}
+    blobs = {user: pack(USER, EntityValues((1, now_ms), now_ms, None, now_ms, of)) for user, of in values.items()}
+    assert store.write(USER, blobs) == []
+    store.close()
 
 
 def test_a_task_is_not_removed_while_requests_wait(stack: Stack) -> None:

@@ -4,8 +4,9 @@ report."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from streams.rows import Origin
 
@@ -19,6 +20,17 @@ class End:
     origin: Origin
     redrive: int
     status: str
+
+
+def end_of(result: Mapping[str, Any]) -> End:
+    """result: a decoded record of a result topic."""
+    return End((result["origin_topic"], result["origin_partition"], result["origin_offset"]), result["redrive"], result["status"])
+
+
+def dead_key(headers: Mapping[str, str]) -> Key:
+    """headers: of a dead letter."""
+    origin = headers["origin-topic"], int(headers["origin-partition"]), int(headers["origin-offset"])
+    return origin, int(headers["redrive"])
 
 
 def problems(asked: Iterable[Key], ends: Iterable[End], dead: Iterable[Key], *, may_repeat: bool = False) -> list[str]:

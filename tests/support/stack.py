@@ -45,6 +45,12 @@ class Stack:
         command = [sys.executable, "-m", "infra", *words]
         return subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=limit_s, check=False)
 
+    def succeed(self, *words: str) -> str:
+        """What it printed. Raises AssertionError if it failed."""
+        done = self.run(*words)
+        assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
     def connect(self) -> None:
         running = run_state.read(self.home / "run")
         self.address, self.registry, self.redis = (
@@ -77,8 +83,7 @@ class Stack:
     def training(self, words: Sequence[str]) -> None:
         """Run a command of `training_triggers`, as a person would."""
         of = {"request": ("training", "request"), "promote": ("models", "promote")}[words[0]]
-        done = self.run(*of, *words[1:])
-        assert done.returncode == 0, done.stderr
+        self.succeed(*of, *words[1:])
 
     def log_tails(self) -> str:
         return "\n".join(self.run("logs", name).stdout[-1500:] for name in ("flink-jobs", "validate+timely-0", "taskmanager"))

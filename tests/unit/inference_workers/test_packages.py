@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 
 from inference_workers.fetching import conversions, fetch, registries
 from inference_workers.models.addresses import open_source
+from inference_workers.models.folder import SHIPPED
 from inference_workers.models.packages import ORIGIN, Package, named, packages
 from infra.settings import ROOT, StackSettings
 from schemas.errors import ModelRefused, RetryLater
@@ -291,3 +292,11 @@ def test_a_model_of_others_may_answer_under_any_name(home: Path) -> None:
     assert (by_path.uri, by_path.folder.digest) == (f"file:{folder}", digest)
     with pytest.raises(ModelRefused, match="is a version of vision-digits, not of moderation-text"):
         find_source("moderation-text", "shipped:vision-digits", "")
+    with pytest.raises(ModelRefused, match="is a version of vision-digits, not of moderation-ocr"):
+        find_source("moderation-ocr", "shipped:vision-digits", "")
+
+
+def test_a_shipped_model_may_answer_a_declared_task() -> None:
+    by_address = find_source("digits", "shipped:vision-digits", "")
+    assert (by_address.uri, by_address.folder.name) == ("shipped:vision-digits", "digits")
+    assert find_source("digits", str(SHIPPED / "vision-digits"), "").folder.digest == by_address.folder.digest
