@@ -46,25 +46,26 @@ def select(
     """At most `limit` candidates, in the order of the answer; fewer if the rules leave no more. scores: (n,). embeddings: (n, width),
     unit length. categories: of each candidate; read only if the rules have a limit of categories."""
     n = len(scores)
-    relevance = _scaled(scores)
+    worth = (1 - rules.diversity) * _scaled(scores)  # minus infinity once it may not be chosen
     likeness = np.zeros(n, np.float32)  # to the most similar item that was chosen
-    open_ = np.ones(n, np.bool_)
     kinds = np.unique(np.asarray(categories, dtype=np.str_), return_inverse=True)[1] if rules.max_per_category else None
     chosen: list[Selected] = []
+    left = n
     for _ in range(min(limit, n)):
-        left = np.flatnonzero(open_)
-        if not len(left):
+        if not left:
             break
-        best = int(left[np.argmax((1 - rules.diversity) * relevance[left] - rules.diversity * likeness[left])])
+        best = int(np.argmax(worth - rules.diversity * likeness if rules.diversity else worth))
         drawn = rules.explore_share > 0 and random.random() < rules.explore_share
-        taken = int(random.choice(left)) if drawn else best
-        propensity = rules.explore_share / len(left) + (1 - rules.explore_share) * (taken == best)
+        taken = int(random.choice(np.flatnonzero(worth > -np.inf))) if drawn else best
+        propensity = rules.explore_share / left + (1 - rules.explore_share) * (taken == best)
         chosen.append(Selected(taken, propensity, taken != best))
-        open_[taken] = False
+        worth[taken] = -np.inf
+        left -= 1
         if rules.diversity:
             np.maximum(likeness, embeddings @ embeddings[taken], out=likeness)
         if kinds is not None and sum(kinds[one.candidate] == kinds[taken] for one in chosen) >= rules.max_per_category:
-            open_ &= kinds != kinds[taken]
+            worth[kinds == kinds[taken]] = -np.inf
+            left = int(np.count_nonzero(worth > -np.inf))
     return chosen
 
 

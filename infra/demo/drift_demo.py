@@ -54,8 +54,9 @@ def run(settings: StackSettings, model: str, keep: bool) -> None:
     stack.down(replace(settings, home=str(home)))  # an earlier `--keep` may have left it running
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
-    for name in ("jars", "flink-env"):
-        (home / name).symlink_to(settings.home_folder.resolve() / name)
+    for name in ("jars", "flink-env", "env", "uv"):  # the last two for commands that are typed with this folder
+        if (ours := settings.home_folder.resolve() / name).exists():
+            (home / name).symlink_to(ours)
     if settings.monitor:
         (settings.home_folder / "monitor").mkdir(parents=True, exist_ok=True)
         (home / "monitor").symlink_to((settings.home_folder / "monitor").resolve())  # its pages are built only once
@@ -101,6 +102,11 @@ def _end(teller: Teller, rate_per_s: float) -> None:
         raise StoryFailed(
             f"{story.sent} requests were sent, {story.answered} were answered, {story.twice} of them twice: see the table above"
         )
+    before, now = story.learnt
+    good = teller.traffic.good
+    console.out.print(
+        f"\n  After the change {before:.1%} of the old version's answers were {good}, and {now:.1%} of the new version's."
+    )
 
 
 def command(settings: StackSettings, running: run_state.State, words: Sequence[str]) -> None:

@@ -40,7 +40,9 @@ from streams.rows import OutRecords
 from streams.schema_registry import Registry
 
 LABEL_DELAY_S = 0.5
-STAGE_LIMIT_S = 600.0
+QUIET_LIMIT_S = 600.0  # a busy machine trains slowly, but a run that goes on says so
+STAGE_LIMIT_S = 3_600.0
+CHANGED = "changed"  # the traffic since its change
 ROLLING = 200
 # Settings with which the story takes minutes at its low traffic; all other settings have their defaults.
 SETTINGS = {
@@ -84,6 +86,10 @@ class Story:
     answered: int = 0
     twice: int = 0
     shift: tuple[float, int] = (0.0, 0)  # seconds and number of requests sent when the traffic changed
+    learnt: tuple[float, float] = (
+        0.0,
+        0.0,
+    )  # shares of right answers since then: of the old version, and of the one that was trained
 
     def find(self, topic: str, **fields: Any) -> Event | None:
         """The first event of a topic with these field values."""
@@ -125,18 +131,24 @@ class Teller:
         self._unlabelled: deque[tuple[float, str, dict[str, bool]]] = deque()
         self._rolling: deque[bool] = deque(maxlen=ROLLING)
         self._due, self._ticked = self._begun, self._begun
+        self._moved_s = 0.0  # when a run or a model changed last
         self.story = Story()
 
     @property
     def now_s(self) -> float:
         return time.perf_counter() - self._begun
 
-    def until(self, done: Callable[[], Any], words: str, limit_s: float = STAGE_LIMIT_S) -> Any:
-        """Send traffic until `done` returns a true value, and return it. Raises StoryFailed after the limit."""
-        end_s = self.now_s + limit_s
+    def until(self, done: Callable[[], Any], words: str) -> Any:
+        """Send traffic until `done` returns a true value, and return it. Raises StoryFailed if no run and no model changes for
+        QUIET_LIMIT_S, or after STAGE_LIMIT_S."""
+        begun_s = self.now_s
         while not (outcome := done()):
-            if self.now_s > end_s:
-                raise StoryFailed(f"there was no {words} within {limit_s:.0f} s: `./millrace logs` shows what the processes did")
+            took_s, quiet_s = self.now_s - begun_s, self.now_s - max(begun_s, self._moved_s)
+            if is_hopeless(took_s, quiet_s):
+                raise StoryFailed(
+                    f"there was no {words} after {took_s:.0f} s, and nothing new for {quiet_s:.0f} s: "
+                    "`./millrace logs` shows what the processes did"
+                )
             self.step()
         return outcome
 
@@ -155,6 +167,8 @@ class Teller:
             for record in records.poll():
                 event = Event(topic, record, self.now_s, self.story.sent)
                 self.story.events.append(event)
+                if topic != DRIFT_EVENTS.name:
+                    self._moved_s = event.at_s
                 self._on_event(event)
         if now - self._ticked >= 5.0:
             self._ticked = now
@@ -167,7 +181,7 @@ class Teller:
         key = fields.get("user_id", f"story-{self.story.sent}")
         self._sink.produce(OutRecords(topic.name, [key.encode()], list(values), headers))
         now = time.perf_counter()
-        self._sent[request_id] = now, truth, "changed" if self.traffic.changed else "as before"
+        self._sent[request_id] = now, truth, CHANGED if self.traffic.changed else "as before"
         if self.traffic.labelled:
             self._unlabelled.append((now + LABEL_DELAY_S, request_id, truth))
         self.story.sent += 1
@@ -201,8 +215,14 @@ class Teller:
             reader.close()
 
 
+def is_hopeless(took_s: float, quiet_s: float) -> bool:
+    """took_s: time of a stage until now. quiet_s: its part since a run or a model changed last."""
+    return quiet_s > QUIET_LIMIT_S or took_s > STAGE_LIMIT_S
+
+
 def learn(teller: Teller) -> str:
-    """Change the traffic, wait until a retrained version is live, and return that version. Raises StoryFailed."""
+    """Change the traffic, wait until a retrained version is live, and return that version. Raises StoryFailed, also if it is right no
+    more often than the versions before."""
     story = teller.story
     teller.until(lambda: story.sent >= teller.traffic.baseline, "baseline")
     teller.traffic.changed, story.shift = True, (teller.now_s, story.sent)
@@ -216,7 +236,20 @@ def learn(teller: Teller) -> str:
     teller.until(lambda: story.find(SWAP_ACKS.name, version=version, arm=Arm.LIVE, accepted=True), "swap")
     after = story.answered + ROLLING
     teller.until(lambda: story.answered >= after, "answers of the new version")
+    story.learnt = before, now = since_the_change(story, version)
+    if now <= before:
+        raise StoryFailed(f"{version} took over, but {teller.traffic.good} are {now:.1%} of its answers, and were {before:.1%}")
     return version
+
+
+def since_the_change(story: Story, version: str) -> tuple[float, float]:
+    """Shares of right answers to the changed traffic: of all other versions, and of this one."""
+    counts = [(v == version, right, n) for (traffic, v), (right, n) in story.rights.items() if traffic == CHANGED]
+    shares = []
+    for of_it in (False, True):
+        right, n = (sum(count[at] for count in counts if count[0] is of_it) for at in (1, 2))
+        shares.append(right / max(1, n))
+    return shares[0], shares[1]
 
 
 def tell(teller: Teller, command: Callable[[Sequence[str]], None]) -> Story:

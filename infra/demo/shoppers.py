@@ -38,7 +38,7 @@ class Shoppers:
     model = "recommendation"
     about = (
         f"{PEOPLE} people of the generated shop ask for lists of {SHOWN} items, and take {WANTS} that they want, from the list or elsewhere. "
-        "An answer is followed if its list has one of them; its label comes of the people's events, two seconds later.\n"
+        "An answer is followed if its list has one of them; its label comes of the people's events, some ten seconds later.\n"
         "Then other items are in fashion. People keep their tastes, so their histories do not tell: the model has to learn it. "
         "Here no bad candidates follow: there are no labels to shuffle."
     )
@@ -47,7 +47,7 @@ class Shoppers:
     good = "followed"
     settings: Mapping[str, str] = MappingProxyType(
         {
-            "MILLRACE_ATTRIBUTION_WINDOW_S": "2",
+            "MILLRACE_ATTRIBUTION_WINDOW_S": "10",  # less than the time until they ask again, and more than a busy machine takes for an event
             "MILLRACE_ACCURACY_WINDOW_ANSWERS": "150",
             # Histories of so few people grow by the minute, which drift of signals would find. Here accuracy is to find the fashion.
             "MILLRACE_DRIFT_WINDOW_ENTRIES": "20000",

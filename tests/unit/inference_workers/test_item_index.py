@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -59,6 +60,15 @@ def test_a_mapped_file_answers_as_the_index_did(kind: IndexKind, tmp_path: Path)
         built(kind).save(file)
     opened = item_index.load(file, IndexPlan.from_config(built(kind).plan.as_config()), EMBEDDINGS.astype(np.float16))
     assert np.mean(opened.search(EMBEDDINGS[:5], LIMIT)[0] == built(kind).search(EMBEDDINGS[:5], LIMIT)[0]) > 0.9
+
+
+@pytest.mark.parametrize("kind", [IndexKind.IVF_FLAT, IndexKind.IVF_PQ])
+def test_a_search_of_a_mapped_file_starts_no_threads(kind: IndexKind, tmp_path: Path) -> None:
+    built(kind).save(tmp_path / "items.faiss")
+    opened = item_index.load(tmp_path / "items.faiss", built(kind).plan, EMBEDDINGS)
+    lists = faiss.downcast_InvertedLists(faiss.extract_index_ivf(opened._index).invlists)
+    assert isinstance(lists, faiss.OnDiskInvertedLists), "the file is mapped"
+    assert lists.prefetch_nthread == 0
 
 
 @pytest.mark.parametrize("kind", [IndexKind.HNSW, IndexKind.IVF_FLAT, IndexKind.IVF_PQ])
