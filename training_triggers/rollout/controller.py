@@ -3,7 +3,8 @@
 A candidate that passed the gate first answers a share of the keys, as a canary. The answers of canary and live version are
 compared as their labels arrive, by a test that stays valid however often one looks. A canary that is worse, slower or fails is
 ended; one that is shown to be no worse is promoted. A new live version, whether this loop or a person promoted it, is watched for
-a while: the version before it answers the same requests as a shadow, and becomes the live one again if it is right more often.
+a while: the version before it answers the same requests as a shadow, and becomes the live one again if it is right more often. Where
+labels tell only of answers that were seen, the version before answers a share of the keys instead, until the next candidate takes its place.
 The loop never reverts a person's rollback. Only a person ends a canary or shadow that a person started, except a canary that does
 harm or was forgotten.
 
@@ -34,7 +35,15 @@ from streams.process.record_processor import decoded
 from streams.rows import Place, Rows
 from training_triggers.journal import ENDS
 from training_triggers.recorded.evidence import Evidence
-from training_triggers.rollout.decisions import CanaryAction, CanaryDecision, RolloutPolicy, breach, of_canary, paired_breach
+from training_triggers.rollout.decisions import (
+    CanaryAction,
+    CanaryDecision,
+    RolloutPolicy,
+    breach,
+    of_canary,
+    paired_breach,
+    watch_arm,
+)
 from training_triggers.versions import update_history
 from training_triggers.versions.promotion import as_shipped, before
 
@@ -180,7 +189,7 @@ class Rollout(Processor):
             self._tell(
                 run_key, run, RunEvent.REFUSED, f"{last.version} is live now, but the candidate was compared with another version"
             )
-        elif canary is None:
+        elif canary is None or canary.purpose == Purpose.WATCH:
             challenger = Challenger(
                 arm=Arm.CANARY,
                 version=run.facts["version"],
@@ -191,7 +200,8 @@ class Rollout(Processor):
                 purpose=Purpose.RUN,
             )
             words = f"it passed the gate and answers {self._policy.share:.0%} of the keys"
-            self._announce(last, words, UpdateKind.CHALLENGE, (*last.challengers, challenger))
+            others = last.challengers if canary is None else _without(last, canary)
+            self._announce(last, words, UpdateKind.CHALLENGE, (*others, challenger))
         elif run_key not in self._waiting:  # until that canary has ended
             self._waiting.add(run_key)
             self._log.info("waits until another canary ends", run_key=run_key, canary=canary.version, purpose=canary.purpose)
@@ -207,16 +217,16 @@ class Rollout(Processor):
         if decision.action is CanaryAction.PROMOTE:
             promoted = replace(last, version=canary.version, uri=canary.uri, digest=canary.digest)
             challengers = update_history.of_people(last, canary.digest)
-            if not any(challenger.arm == Arm.SHADOW for challenger in challengers):
-                challengers = (*challengers, self._watch_shadow(last, canary.digest))
+            if not any(challenger.arm == watch_arm(run.model) for challenger in challengers):
+                challengers = (*challengers, self._watcher(last, canary.digest))
             self._announce(promoted, decision.reason, UpdateKind.PROMOTION, challengers)
         elif decision.action is CanaryAction.END:
             self._announce(last, BACK + decision.reason, UpdateKind.CHALLENGE, _without(last, canary))
 
-    def _watch_shadow(self, earlier: ModelUpdate, digest: str) -> Challenger:
-        """The previous version as the shadow of the version with this digest."""
+    def _watcher(self, earlier: ModelUpdate, digest: str) -> Challenger:
+        """The previous version beside the version with this digest."""
         return Challenger(
-            arm=Arm.SHADOW,
+            arm=watch_arm(earlier.model),
             version=earlier.version,
             uri=earlier.uri,
             digest=earlier.digest,
@@ -243,32 +253,36 @@ class Rollout(Processor):
     def _watch(self, model: str, updates: Sequence[ModelUpdate]) -> None:
         """Start, judge or end the comparison of a new live version with the version before it."""
         assert self._topics is not None
-        last, shadow = updates[-1], update_history.beside(updates[-1], Arm.SHADOW)
+        last, arm = updates[-1], watch_arm(model)
+        watcher = update_history.beside(last, arm)
         previous, since = update_history.turned(updates)
-        is_watch = shadow is not None and shadow.purpose == Purpose.WATCH
+        is_watch = watcher is not None and watcher.purpose == Purpose.WATCH
         is_over = self._clock.now_ms() - since.decided_ms > self._policy.watch_s * 1000
         if is_over or since.kind == UpdateKind.ROLLBACK:
-            if shadow is not None and is_watch:
-                self._announce(last, "the watch of the live version is over", UpdateKind.CHALLENGE, _without(last, shadow))
+            if watcher is not None and is_watch:
+                self._announce(last, "the watch of the live version is over", UpdateKind.CHALLENGE, _without(last, watcher))
             return
         earlier = previous or self._shipped(model)
         if earlier is None or earlier.digest == last.digest:
             return
-        if shadow is None:
-            words = f"{last.reason}; {earlier.version} also answers {self._policy.watch_share:.0%} of the requests, as a shadow"
-            shadows = (*last.challengers, self._watch_shadow(earlier, last.digest))
-            self._announce(last, words, UpdateKind.CHALLENGE, shadows)
+        if watcher is None:
+            of = "requests" if arm == Arm.SHADOW else "keys"
+            words = f"{last.reason}; {earlier.version} also answers {self._policy.watch_share:.0%} of the {of}, as a {arm}"
+            self._announce(last, words, UpdateKind.CHALLENGE, (*last.challengers, self._watcher(earlier, last.digest)))
         elif is_watch:
-            self._judge_watch(model, updates, shadow)
+            self._judge_watch(model, updates, watcher)
         elif (model, last.digest) not in self._unwatched:
             self._unwatched.add((model, last.digest))
-            self._log.warning("not watched: a person's shadow has the place", model=model, version=last.version)
+            self._log.warning("not watched: another version has the place", model=model, version=last.version)
 
-    def _judge_watch(self, model: str, updates: Sequence[ModelUpdate], shadow: Challenger) -> None:
+    def _judge_watch(self, model: str, updates: Sequence[ModelUpdate], watcher: Challenger) -> None:
         assert self._topics is not None
-        evidence = self._topics.evidence(update_history.set_ms(updates, shadow))
-        new, old = (model, updates[-1].digest, Arm.LIVE), (model, shadow.digest, Arm.SHADOW)
-        words = paired_breach(evidence.of(*new), evidence.of(*old), evidence.beside(new, old), self._policy)
+        evidence = self._topics.evidence(update_history.set_ms(updates, watcher))
+        new, old = (model, updates[-1].digest, Arm.LIVE), (model, watcher.digest, watcher.arm)
+        if watcher.arm == Arm.SHADOW:
+            words = paired_breach(evidence.of(*new), evidence.of(*old), evidence.beside(new, old), self._policy)
+        else:
+            words = breach(evidence.of(*new), evidence.of(*old), self._policy)
         if words:
             self._roll_back(model, updates, words)
 

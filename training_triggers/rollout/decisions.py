@@ -5,11 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from schemas.vocabulary import Arm
 from training_triggers.recorded.confidence_sequence import PairedAnswers, difference, paired_difference
 from training_triggers.recorded.evidence import ArmEvidence, time_ratio
 
 MIN_LABELLED = 30  # in each arm, before a difference counts
 MIN_BATCHES = 30  # in each arm, before times are compared
+# Labels of these models tell what came of the answer that somebody saw, and nothing of one that nobody saw.
+LABELLED_AS_SHOWN = frozenset({"recommendation"})
+
+
+def watch_arm(model: str) -> Arm:
+    """In which arm the version before answers during a watch: the same requests, unseen, or a share of the keys."""
+    return Arm.CANARY if model in LABELLED_AS_SHOWN else Arm.SHADOW
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,7 @@ class RolloutPolicy:
     """share: of the keys that a canary answers. labelled: answers of the canary that must have labels before it may take over.
     margin: accuracy that it may lose. without_labels: answers after which the gate's verdict is enough, if too few labels arrive.
     max_s: longest time of a canary. watch_s: how long a new live version is watched, and longest time of a canary set by hand.
-    watch_share: of the requests that the version before also answers during the watch."""
+    watch_share: of the requests, or keys, that the version before answers during the watch."""
 
     share: float = 0.2
     labelled: int = 150
