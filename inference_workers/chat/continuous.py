@@ -5,12 +5,12 @@ Method: Yu et al., "Orca", OSDI 2022; structure after nano-vllm. A step is sched
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Tokens
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from inference_workers.chat.answer_text import AnswerText
 from inference_workers.chat.blocks import Blocks
@@ -20,7 +20,7 @@ from inference_workers.chat.llama import StepRows
 from inference_workers.chat.scheduler import Scheduler, Share
 from inference_workers.chat.sequence import Sequence
 from inference_workers.chat.settings import EngineSettings
-from inference_workers.chat.token_choice import choose, logprob_of
+from inference_workers.chat.token_choice import NOT_FINITE, Asked, Choice, Logits
 from schemas.errors import InvalidRequest, RecordError
 from streams.clock import Clock
 
@@ -30,8 +30,8 @@ FIRST_STEP_S = 0.1  # assumed until a step was measured
 
 
 class Network(Protocol):
-    def logits(self, step: StepRows) -> npt.NDArray[np.float32]:
-        """float32 (wanted rows, vocabulary)."""
+    def logits(self, step: StepRows) -> Logits:
+        """Of the wanted rows; valid until the next call."""
         ...
 
 
@@ -179,27 +179,42 @@ class ContinuousEngine:
         logits = self._network.logits(_rows(shares))
         for share in shares:
             self._scheduler.computed(share)
+        asked: dict[int, Asked] = {}
+        for row, share in enumerate(choosing):
+            with self._own_failure(share.sequence):
+                asked[row] = self._asked(share.sequence)
+        choices = logits.choices(asked)
         now_s = self._clock.monotonic_s()
         events: list[Token | Finished] = []
-        for share, row in zip(choosing, logits, strict=True):
-            try:
-                events.append(self._chosen(share.sequence, row, now_s))
-            except Exception as error:  # whatever it is, it is this sequence's
-                if all(share.sequence is not ended for ended, _, _ in self._ended):
-                    self._scheduler.remove(share.sequence)
-                    self._end(share.sequence, "failed", str(error) if isinstance(error, RecordError) else repr(error))
+        for row, share in enumerate(choosing):
+            if row in choices:
+                with self._own_failure(share.sequence):
+                    events.append(self._chosen(share.sequence, choices[row], now_s))
         return events
 
-    def _chosen(self, sequence: Sequence, logits: npt.NDArray[np.float32], now_s: float) -> Token:
-        """logits: float32 (vocabulary,). Raises InvalidRequest if the answer cannot go on as its schema demands."""
-        sampling, position = sequence.generation.sampling, sequence.answered
-        if not np.isfinite(logits).all():
-            raise InvalidRequest("the model gave numbers that are not finite for this prompt")
+    @contextmanager
+    def _own_failure(self, sequence: Sequence) -> Iterator[None]:
+        """An error ends this sequence alone, whatever it is."""
+        try:
+            yield
+        except Exception as error:
+            if all(sequence is not ended for ended, _, _ in self._ended):
+                self._scheduler.remove(sequence)
+                self._end(sequence, "failed", str(error) if isinstance(error, RecordError) else repr(error))
+
+    def _asked(self, sequence: Sequence) -> Asked:
+        """Raises InvalidRequest if the answer cannot go on as its schema demands."""
         allowed = sequence.constraint.allowed() if sequence.constraint is not None else None
-        choice = choose(logits, allowed, sampling, position)
+        return Asked(sequence.generation.sampling, sequence.answered, allowed, sequence.answered % LOGPROB_EVERY == 0)
+
+    def _chosen(self, sequence: Sequence, choice: Choice, now_s: float) -> Token:
+        """Raises InvalidRequest if the model gave no numbers to choose by, or the answer cannot go on as its schema demands."""
+        sampling, position = sequence.generation.sampling, sequence.answered
+        if choice is NOT_FINITE:
+            raise InvalidRequest("the model gave numbers that are not finite for this prompt")
         ends = choice.token in self._ends
-        if position % LOGPROB_EVERY == 0:
-            sequence.logprobs.append(logprob_of(logits, choice.token))
+        if position % LOGPROB_EVERY == 0 and choice.logprob is not None:
+            sequence.logprobs.append(choice.logprob)
         if sequence.constraint is not None:
             sequence.constraint.add(choice.token)
         sequence.tokens.append(choice.token)
@@ -212,7 +227,8 @@ class ContinuousEngine:
             text += sequence.text.end()
             self._scheduler.remove(sequence)
             self._end(sequence, "stop" if sequence.text.stopped or ends else "length")
-        return Token(sequence.generation.request_id, position, choice.token, text, choice.logprob, choice.alternatives)
+        logprob = choice.logprob if sampling.logprobs else None
+        return Token(sequence.generation.request_id, position, choice.token, text, logprob, choice.alternatives)
 
 
 def _rows(shares: list[Share]) -> StepRows:

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from inference_workers.chat.device_choice import DeviceLogits
 from inference_workers.chat.linears import Linear
+from inference_workers.chat.token_choice import HostLogits, Logits
 from schemas.errors import ModelRefused
 
 DEFAULT_THETA = 10_000.0
@@ -86,11 +88,15 @@ class StepRows:
 class Operations(Protocol):
     """What lies between the products, with the KV cache."""
 
+    def begin(self, step: StepRows) -> None:
+        """The step whose rows the next calls compute."""
+        ...
+
     def norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """x: (n, width), weight: (width,). Returns (n, width)."""
         ...
 
-    def attend(self, layer: int, qkv: torch.Tensor, step: StepRows) -> torch.Tensor:
+    def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
         """Rotate, write keys and values to the cache, and attend. qkv: (n, (heads + 2 * kv_heads) * head_width). Returns (n, heads *
         head_width)."""
         ...
@@ -133,19 +139,28 @@ class Llama:
             raise ModelRefused(f"the checkpoint has no weight {error}") from error
 
     @torch.inference_mode()
-    def logits(self, step: StepRows) -> npt.NDArray[np.float32]:
-        """Logits of the wanted rows, float32 (m, vocabulary). Writes keys and values of all rows to the cache."""
-        operations, device = self._operations, self._embedding.device
-        x = self._embedding[torch.from_numpy(step.tokens).to(device)].to(self._dtype)
-        for number, layer in enumerate(self._layers):
-            attended = operations.attend(number, layer.qkv(operations.norm(x, layer.norm_in)), step)
-            x += layer.out(attended)
-            x += layer.down(operations.gate(layer.gate_up(operations.norm(x, layer.norm_between))))
+    def logits(self, step: StepRows) -> Logits:
+        """Logits of the wanted rows. Writes keys and values of all rows to the cache."""
+        device = self._embedding.device
+        self._operations.begin(step)
+        x = self.hidden(torch.from_numpy(step.tokens).to(device))
         if not len(step.wanted):
-            return np.empty((0, 0), np.float32)
-        last = operations.norm(x[torch.from_numpy(step.wanted).to(device)], self._norm)
-        made: npt.NDArray[np.float32] = self._head(last).float().cpu().numpy()
-        return made
+            return HostLogits(np.empty((0, 0), np.float32))
+        made = self.head(x[torch.from_numpy(step.wanted).to(device)])
+        return HostLogits(made.numpy()) if device.type == "cpu" else DeviceLogits(made)
+
+    def hidden(self, tokens: torch.Tensor) -> torch.Tensor:
+        """What comes out of the last layer for the rows of the step that `Operations.begin` was told: int64 (n,) to (n, width)."""
+        operations = self._operations
+        x = self._embedding[tokens].to(self._dtype)
+        for number, layer in enumerate(self._layers):
+            x += layer.out(operations.attend(number, layer.qkv(operations.norm(x, layer.norm_in))))
+            x += layer.down(operations.gate(layer.gate_up(operations.norm(x, layer.norm_between))))
+        return x
+
+    def head(self, x: torch.Tensor) -> torch.Tensor:
+        """(m, width) to logits, float32 (m, vocabulary)."""
+        return self._head(self._operations.norm(x, self._norm)).float()
 
 
 def _layer(

@@ -13,11 +13,13 @@ from safetensors.torch import load_file
 from inference_workers.chat.calibration import TEXT, Recorder, smoothed
 from inference_workers.chat.chat_model import ChatModel, ends_of
 from inference_workers.chat.constraint import Constraints
-from inference_workers.chat.continuous import ContinuousEngine
+from inference_workers.chat.continuous import ContinuousEngine, Network
+from inference_workers.chat.cuda_graphs import GraphedLlama
+from inference_workers.chat.gpu_operations import TorchOperations
 from inference_workers.chat.large_pages import use_large_pages
 from inference_workers.chat.linears import Dense, Half, Int8, Linear
-from inference_workers.chat.llama import Llama, LlamaConfig, Operations, StepRows
-from inference_workers.chat.operations import CpuOperations, TorchOperations
+from inference_workers.chat.llama import Llama, LlamaConfig, StepRows
+from inference_workers.chat.operations import CpuOperations
 from inference_workers.chat.settings import EngineSettings, Weights
 from inference_workers.chat.template import JinjaChatTemplate
 from inference_workers.models.folder import read_fields
@@ -55,7 +57,7 @@ def _network(
     settings: EngineSettings,
     device: torch.device,
     template: JinjaChatTemplate,
-) -> Llama:
+) -> Network:
     kind = settings.weights
     if kind is Weights.AUTO:
         kind = Weights.BFLOAT16 if device.type == "cuda" else Weights.INT8
@@ -63,18 +65,18 @@ def _network(
         raise ModelRefused(f"weights {kind.value} are for a CPU; a GPU takes bfloat16 or float32")
     dtype = torch.bfloat16 if kind is Weights.BFLOAT16 else torch.float32
     blocks, size = settings.kv_tokens // settings.block_tokens, settings.block_tokens
-    operations: Operations
-    if device.type == "cpu" and dtype is torch.float32:
-        operations = CpuOperations(config, blocks, size, settings.torch_threads)
-    else:
-        operations = TorchOperations(config, blocks, size, dtype, device)
     makers: dict[Weights, Callable[[], Callable[[torch.Tensor], Linear]]] = {
         Weights.FLOAT32: lambda: lambda weight: Dense(weight.float()),
         Weights.BFLOAT16: lambda: lambda weight: Dense(weight.bfloat16()),
         Weights.FLOAT16: lambda: Half,
         Weights.INT8: lambda: smoothed(Int8, _maxima(config, weights, template)),
     }
-    return Llama(config, weights, makers[kind](), operations, dtype)
+    make = makers[kind]()
+    if device.type == "cpu" and dtype is torch.float32:
+        return Llama(config, weights, make, CpuOperations(config, blocks, size, settings.torch_threads), dtype)
+    operations = TorchOperations(config, blocks, size, dtype, device)
+    network = Llama(config, weights, make, operations, dtype)
+    return GraphedLlama(network, operations, device) if device.type == "cuda" else network
 
 
 def _maxima(config: LlamaConfig, weights: Mapping[str, torch.Tensor], template: JinjaChatTemplate) -> list[torch.Tensor]:

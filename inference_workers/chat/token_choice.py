@@ -6,7 +6,9 @@ Method: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011 (Phil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +20,44 @@ WORD = 2**64
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """How the token of a row is chosen. position: of the token in the answer, from 0. allowed: bool (vocabulary,), what a schema permits;
+    None for all. logprob: whether the token's log probability is wanted, beside what `sampling.logprobs` asks for."""
+
+    sampling: Sampling
+    position: int
+    allowed: npt.NDArray[np.bool_] | None = None
+    logprob: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
+    """alternatives: the most probable tokens with their log probabilities, as many as `sampling.logprobs`."""
+
     token: int
     logprob: float | None = None
     alternatives: tuple[tuple[int, float], ...] = ()
+
+
+NOT_FINITE = Choice(-1)  # of a row with numbers that are not finite
+
+
+class Logits(Protocol):
+    """The logits of a step, a row for each wanted row, wherever they are."""
+
+    def choices(self, asked: Mapping[int, Asked]) -> dict[int, Choice]:
+        """The choice for each row that is asked for, by its number."""
+        ...
+
+
+class HostLogits:
+    """rows: float32 (m, vocabulary)."""
+
+    def __init__(self, rows: Floats) -> None:
+        self.rows = rows
+
+    def choices(self, asked: Mapping[int, Asked]) -> dict[int, Choice]:
+        return {row: choice_of(self.rows[row], one) for row, one in asked.items()}
 
 
 def uniform(seed: int, position: int) -> float:
@@ -30,18 +66,20 @@ def uniform(seed: int, position: int) -> float:
     return float(word >> np.uint64(11)) / 2**53
 
 
-def choose(logits: Floats, allowed: npt.NDArray[np.bool_] | None, sampling: Sampling, position: int) -> Choice:
-    """logits: float32 (vocabulary,), as the model gave them. allowed: bool (vocabulary,), what a schema permits; None for all.
-    position: of the token in the answer, from 0."""
-    open_logits = logits if allowed is None else np.where(allowed, logits, np.float32(-np.inf))
+def choice_of(logits: Floats, asked: Asked) -> Choice:
+    """logits: float32 (vocabulary,), as the model gave them."""
+    if not np.isfinite(logits).all():
+        return NOT_FINITE
+    sampling, count = asked.sampling, asked.sampling.logprobs
+    open_logits = logits if asked.allowed is None else np.where(asked.allowed, logits, np.float32(-np.inf))
     if sampling.temperature < MIN_TEMPERATURE:
         token = int(open_logits.argmax())
     else:
-        token = _sample(open_logits, sampling, uniform(sampling.seed, position))
-    if not sampling.logprobs:
-        return Choice(token)
+        token = _sample(open_logits, sampling, uniform(sampling.seed, asked.position))
+    if not count:
+        return Choice(token, logprob_of(logits, token) if asked.logprob else None)
     logprobs = _log_softmax(logits)
-    best = np.argpartition(-logprobs, sampling.logprobs - 1)[: sampling.logprobs]
+    best = np.argpartition(-logprobs, count - 1)[:count]
     best = best[np.argsort(-logprobs[best], kind="stable")]
     return Choice(token, float(logprobs[token]), tuple((int(one), float(logprobs[one])) for one in best))
 

@@ -46,7 +46,7 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            help="worker, latency, processes, peers, tasks, models, chat, chat_topics, swap, features, drift, gate, retraining, recommendation or monitor."
+            help="worker, latency, processes, peers, tasks, models, chat, chat_gpu, chat_topics, swap, features, drift, gate, retraining, recommendation or monitor."
         ),
     ],
     as_json: Json = False,

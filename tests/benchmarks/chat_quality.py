@@ -54,7 +54,7 @@ def perplexity(model: ChatModel, texts: list[str]) -> float:
         window = tokens[start : start + WINDOW]
         rows = np.stack([np.zeros(WINDOW), np.arange(WINDOW)], 1).astype(np.int32)
         blocks = np.arange(WINDOW // 16, dtype=np.int32)[None]
-        logits = network._network.logits(StepRows(window, rows, blocks, np.arange(WINDOW - 1))).astype(np.float64)
+        logits = network._network.logits(StepRows(window, rows, blocks, np.arange(WINDOW - 1))).rows.astype(np.float64)
         shifted = logits - logits.max(1, keepdims=True)
         losses += (np.log(np.exp(shifted).sum(1)) - shifted[np.arange(WINDOW - 1), window[1:]]).tolist()
     return float(np.exp(np.mean(losses)))

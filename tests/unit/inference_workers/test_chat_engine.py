@@ -44,7 +44,7 @@ def test_float32_answers_as_transformers_generate_does(folder: Path) -> None:
 
 def test_operations_of_other_devices_answer_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from inference_workers.chat import load
-    from inference_workers.chat.operations import TorchOperations
+    from inference_workers.chat.gpu_operations import TorchOperations
 
     on_cpu = ids(run(chat_model(folder, weights=Weights.FLOAT32).engine, *mixed()))
 
@@ -53,6 +53,7 @@ def test_operations_of_other_devices_answer_the_same(folder: Path, monkeypatch: 
 
     monkeypatch.setattr(load, "CpuOperations", elsewhere)
     assert ids(run(chat_model(folder, weights=Weights.FLOAT32).engine, *mixed())) == on_cpu
+    assert ids(run(chat_model(folder, weights=Weights.FLOAT32, step_tokens=9).engine, *mixed())) == on_cpu
 
 
 @pytest.mark.parametrize("weights", EXACT)
@@ -246,7 +247,7 @@ def test_numbers_that_are_not_finite_end_one_answer_alone(folder: Path, monkeypa
 
     def broken(step: Any) -> Any:
         made = logits(step)
-        made[:1] = np.nan
+        made.rows[:1] = np.nan
         return made
 
     expected = alone(folder, [generation(1, PROMPTS[1])])
