@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from inference_workers.chat.device_choice import DeviceLogits
 from inference_workers.chat.linears import Linear
-from inference_workers.chat.token_choice import HostLogits, Logits
+from inference_workers.chat.token_choice import Logits
 from schemas.errors import ModelRefused
 
 DEFAULT_THETA = 10_000.0
@@ -105,6 +104,10 @@ class Operations(Protocol):
         """gate_up: (n, 2 * inner). Returns (n, inner)."""
         ...
 
+    def logits(self, made: torch.Tensor) -> Logits:
+        """made: float32 (m, vocabulary)."""
+        ...
+
 
 @dataclass(frozen=True)
 class _Layer:
@@ -144,10 +147,7 @@ class Llama:
         device = self._embedding.device
         self._operations.begin(step)
         x = self.hidden(torch.from_numpy(step.tokens).to(device))
-        if not len(step.wanted):
-            return HostLogits(np.empty((0, 0), np.float32))
-        made = self.head(x[torch.from_numpy(step.wanted).to(device)])
-        return HostLogits(made.numpy()) if device.type == "cpu" else DeviceLogits(made)
+        return self._operations.logits(self.head(x[torch.from_numpy(step.wanted).to(device)]))
 
     def hidden(self, tokens: torch.Tensor) -> torch.Tensor:
         """What comes out of the last layer for the rows of the step that `Operations.begin` was told: int64 (n,) to (n, width)."""

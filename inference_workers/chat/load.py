@@ -14,8 +14,8 @@ from inference_workers.chat.calibration import TEXT, Recorder, smoothed
 from inference_workers.chat.chat_model import ChatModel, ends_of
 from inference_workers.chat.constraint import Constraints
 from inference_workers.chat.continuous import ContinuousEngine, Network
-from inference_workers.chat.cuda_graphs import GraphedLlama
-from inference_workers.chat.gpu_operations import TorchOperations
+from inference_workers.chat.gpu.cuda_graphs import GraphedLlama
+from inference_workers.chat.gpu.torch_operations import TorchOperations
 from inference_workers.chat.large_pages import use_large_pages
 from inference_workers.chat.linears import Dense, Half, Int8, Linear
 from inference_workers.chat.llama import Llama, LlamaConfig, StepRows

@@ -1,4 +1,4 @@
-"""The KV cache, and what lies between the products of a model, on a CPU by our kernels; `gpu_operations.py` is the same by PyTorch."""
+"""The KV cache, and what lies between the products of a model, on a CPU by our kernels; `gpu/torch_operations.py` is the same by PyTorch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from inference_workers.chat import cpu_kernels
 from inference_workers.chat.llama import LlamaConfig, StepRows
+from inference_workers.chat.token_choice import HostLogits, Logits
 
 
 class CpuOperations:
@@ -55,6 +56,9 @@ class CpuOperations:
         out = torch.empty(len(gate_up), self._config.inner)
         cpu_kernels.gate(gate_up.numpy(), out.numpy())
         return out
+
+    def logits(self, made: torch.Tensor) -> Logits:
+        return HostLogits(made.numpy())
 
 
 def _equal_work(rows: npt.NDArray[np.int32], parts: int) -> list[tuple[int, int]]:

@@ -130,7 +130,8 @@ def paged(network: Any, concurrent: int, stopping: list[Callable[[], None]]) -> 
         begun_s = time.perf_counter()
         for number, (prompt, tokens) in enumerate(asked):
             manager.add_request(prompt, request_id=f"{begun_s}-{number}", max_new_tokens=tokens, record_timestamps=True)
-        made, times = 0, []
+        made = 0
+        times: list[list[float]] = []
         while len(times) < len(asked):
             result = manager.get_result(timeout=60)
             if result is None or result.error:
@@ -195,7 +196,7 @@ def of(runs: dict[str, list[Run]], failures: dict[str, str], concurrent: int, ot
     """The engine beside one other program."""
     ours, theirs = (spread([one["tokens"] / one["seconds"] for one in runs[name]]) for name in ("engine", other))
     between = percentiles([ms for one in runs["engine"] for ms in one["between_ms"]])
-    beside = {"reference": other, "failure": failures[other]} if other in failures else {"reference": other}
+    beside: dict[str, Any] = {"reference": other, "failure": failures[other]} if other in failures else {"reference": other}
     if theirs:
         beside |= {"reference_value": theirs[1], "ratio": round(ours[1] / theirs[1], 3), "reference_spread": theirs}
         beside["reference_between_ms"] = percentiles([ms for one in runs[other] for ms in one.get("between_ms", [])])

@@ -18,8 +18,8 @@ pytest.importorskip("triton", reason="PyTorch brings Triton on Linux alone")
 PROGRAM = """
 import sys
 import torch
-from inference_workers.chat.attention_kernel import attend
-from inference_workers.chat.gpu_operations import gathered
+from inference_workers.chat.gpu.attention_kernel import attend
+from inference_workers.chat.gpu.torch_operations import gathered
 torch.manual_seed(0)
 for count, kv_heads, group, head, size, width in ((3, 2, 2, 8, 8, 5), (2, 1, 3, 64, 16, 20), (1, 1, 1, 16, 4, 1), (1, 1, 20, 8, 16, 17)):
     keys, values = torch.randn(2, width * count + 1, size, kv_heads, head)
@@ -31,8 +31,8 @@ for count, kv_heads, group, head, size, width in ((3, 2, 2, 8, 8, 5), (2, 1, 3, 
 
 from pathlib import Path
 from inference_workers.chat import load
-from inference_workers.chat.cuda_graphs import Graph, GraphedLlama
-from inference_workers.chat.gpu_operations import TorchOperations
+from inference_workers.chat.gpu.cuda_graphs import Graph, GraphedLlama
+from inference_workers.chat.gpu.torch_operations import TorchOperations
 from inference_workers.chat.settings import Weights
 from tests.support.generating import PROMPTS, chat_model, generation, ids, run
 

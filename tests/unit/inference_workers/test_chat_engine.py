@@ -44,7 +44,7 @@ def test_float32_answers_as_transformers_generate_does(folder: Path) -> None:
 
 def test_operations_of_other_devices_answer_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from inference_workers.chat import load
-    from inference_workers.chat.gpu_operations import TorchOperations
+    from inference_workers.chat.gpu.torch_operations import TorchOperations
 
     on_cpu = ids(run(chat_model(folder, weights=Weights.FLOAT32).engine, *mixed()))
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from inference_workers.chat.cuda_graphs import GraphedLlama
+from inference_workers.chat.gpu.cuda_graphs import GraphedLlama
 from inference_workers.chat.settings import Weights
 from tests.support.generating import PROMPTS, alone, chat_model, generation, ids, run
 from tests.support.tiny_llama import tiny_llama

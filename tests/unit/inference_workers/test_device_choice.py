@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_workers.chat.device_choice import DeviceLogits
 from inference_workers.chat.engine import Sampling
+from inference_workers.chat.gpu.device_choice import DeviceLogits
 from inference_workers.chat.token_choice import NOT_FINITE, Asked, HostLogits
 
 SAMPLINGS = st.builds(

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from inference_workers.chat.gpu.device_choice import DeviceLogits
 from inference_workers.chat.llama import LlamaConfig, StepRows
+from inference_workers.chat.token_choice import Logits
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class TorchOperations:
         self._rows: RowsOnDevice
         self._decode = gathered
         if device.type == "cuda":
-            from inference_workers.chat import attention_kernel  # its compiler is there where a GPU is
+            from inference_workers.chat.gpu import attention_kernel  # its compiler is there where a GPU is
 
             self._decode = attention_kernel.attend
 
@@ -94,6 +96,9 @@ class TorchOperations:
         """(n, 2 * inner) to (n, inner)."""
         left, right = gate_up.chunk(2, 1)
         return torch.nn.functional.silu(left) * right
+
+    def logits(self, made: torch.Tensor) -> Logits:
+        return DeviceLogits(made)
 
 
 def gathered(

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from inference_workers.chat.device_choice import DeviceLogits
-from inference_workers.chat.gpu_operations import TorchOperations
+from inference_workers.chat.gpu.device_choice import DeviceLogits
+from inference_workers.chat.gpu.torch_operations import TorchOperations
 from inference_workers.chat.llama import Llama, StepRows
 from inference_workers.chat.token_choice import Logits
 
