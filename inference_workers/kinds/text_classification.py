@@ -38,8 +38,10 @@ class TextClassification(OneModel):
         scores, compute_ms = timed(lambda: classifier.classify(inputs))
         several = self._several(version.folder)
         probabilities = sigmoid(scores.logits) if several else softmax(scores.logits)
-        positive = probabilities >= self._threshold if several else probabilities == probabilities.max(axis=1, keepdims=True)
-        thresholds = np.full(len(classifier.labels), self._threshold, "<f4") if several else None
+        thresholds = self._thresholds(version.folder, classifier.labels) if several else None
+        positive = (
+            probabilities == probabilities.max(axis=1, keepdims=True) if thresholds is None else probabilities >= thresholds
+        )
         return Prediction(
             results={"labels": ranked(classifier.labels, probabilities, positive), "chunks": _chunks(scores)},
             uses=[
@@ -48,7 +50,7 @@ class TextClassification(OneModel):
                     probabilities.astype("<f4"),
                     compute_ms,
                     signals={"text_chars": text_chars(inputs)},
-                    thresholds=thresholds,
+                    thresholds=None if thresholds is None else thresholds.astype("<f4"),
                     seen=inputs,
                     embedding=scores.embedding,
                 )
@@ -62,11 +64,10 @@ class TextClassification(OneModel):
             return bool(declared)
         return folder.config.get("problem_type") == "multi_label_classification" or "thresholds" in folder.config
 
-    @property
-    def _threshold(self) -> float:
-        value = self.options.get("threshold", DEFAULT_THRESHOLD)
-        assert isinstance(value, int | float)
-        return float(value)
+    def _thresholds(self, folder: ModelFolder, labels: Sequence[str]) -> Logits:
+        """The probability from which each label holds, float64 (labels,): as declared, else as the model says, else a half."""
+        declared, saved = self.options.get("threshold"), folder.config.get("thresholds", {})
+        return np.array([saved.get(label, DEFAULT_THRESHOLD) if declared is None else declared for label in labels], np.float64)
 
 
 def sigmoid(logits: Logits) -> Logits:

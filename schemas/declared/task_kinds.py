@@ -58,7 +58,10 @@ KINDS: Mapping[TaskKind, KindOfTask] = {
         {
             "multi_label": Option(type=bool, help="whether several labels can hold at once; by default as the model says"),
             "threshold": Option(
-                type=float, minimum=0, maximum=1, help="probability from which a label holds, with several labels"
+                type=float,
+                minimum=0,
+                maximum=1,
+                help="probability from which a label holds, with several labels; by default as the model says, else 0.5",
             ),
         },
     ),

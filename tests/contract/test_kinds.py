@@ -98,6 +98,28 @@ def shifted(prediction: Any, n: int) -> Any:
     return prediction
 
 
+def test_a_text_label_holds_from_the_threshold_of_its_model_unless_one_is_declared(
+    tmp_path: Path, media: MediaReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "declared").mkdir()
+    (tmp_path / "own").mkdir()
+    for folder, options in (("own", {}), ("declared", {"threshold": 0.9})):
+        task = declared(
+            monkeypatch, tmp_path / folder, TaskKind.TEXT_CLASSIFICATION, lambda _: "shipped:moderation-text", dict(options)
+        )
+        tried = subject(task, media)
+        (version,) = tried.versions.values()
+        saved = version.folder.config["thresholds"]
+        assert len(set(saved.values())) > 1
+        (use,) = task.predict(["Buy now, best price!"], tried.versions).uses
+        assert use.thresholds is not None
+        wanted = [options.get("threshold", saved[label]) for label in version.backend.labels]
+        assert use.thresholds.tolist() == pytest.approx(wanted)
+        (labels,) = task.predict(["Buy now, best price!"], tried.versions).results["labels"]  # type: ignore[misc]
+        limits = dict(zip(version.backend.labels, wanted, strict=True))
+        assert all(one["positive"] == (one["probability"] >= limits[one["label"]]) for one in labels)
+
+
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
