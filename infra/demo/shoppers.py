@@ -52,6 +52,8 @@ class Shoppers:
             # Histories of so few people grow by the minute, which drift of signals would find. Here accuracy is to find the fashion.
             "MILLRACE_DRIFT_WINDOW_ENTRIES": "20000",
             "MILLRACE_TRAINING_MIN_LABELLED": "700",  # so many visits show what is in fashion
+            # Who asks every twenty seconds has soon looked at all that he likes: what is only looked at may be shown, and wanted, again.
+            "MILLRACE_SEEN_KINDS": "purchase",
         }
     )
 
@@ -65,7 +67,7 @@ class Shoppers:
         self._rows = {item: row for row, item in enumerate(self._items)}
         self._tastes = Tastes(self._world, items)
         self._popularity = [world.popularity() for world in (self._world, replace(self._world, fashion=1))]
-        self._had = np.zeros((PEOPLE, len(items)), np.bool_)  # what somebody has looked at is not wanted again
+        self._had = np.zeros((PEOPLE, len(items)), np.bool_)  # what somebody has bought is not wanted again
         self._order = self._random.permutation(PEOPLE)
         self._sender: Sender | None = None
 
@@ -76,7 +78,8 @@ class Shoppers:
         self._sender.people_and_things(self._world.profiles(now_ms), self._world.catalogue(now_ms))
         past = list(self._world.events(now_ms - PAST_MS, now_ms, 1000 * PAST_EVENTS / PAST_MS))
         for event in past:
-            self._take(event.user_id, [event.item_id] if event.item_id else [])
+            if event.kind == "purchase" and event.item_id:
+                self._buy(event.user_id, [event.item_id])
         fast(self._sender, past, self._clock, lambda sent: None)
         until_s = time.monotonic() + PAST_LIMIT_S
         for group, topic in ((VALIDATE.group, USER_EVENTS), (RECENT_SINK.group, USER_EVENTS_VALID)):
@@ -106,7 +109,7 @@ class Shoppers:
             if self._random.random() < BUYS
         ]
         self._sender.send(USER_EVENTS, [*looked, *bought], "user_id")
-        self._take(user, list(truth))
+        self._buy(user, [event.item_id or "" for event in bought])
 
-    def _take(self, user: str, items: Sequence[str]) -> None:
+    def _buy(self, user: str, items: Sequence[str]) -> None:
         self._had[int(user[2:]), [self._rows[item] for item in items]] = True
