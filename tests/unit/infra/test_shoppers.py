@@ -58,19 +58,21 @@ def test_the_shop_has_people_things_and_a_past_before_anybody_asks(shop: Shop) -
     assert len(shop.events()) > 4_000
 
 
-def test_everybody_takes_what_was_wanted_and_wants_it_no_more(shop: Shop) -> None:
+def test_everybody_takes_what_was_wanted_and_wants_no_more_what_was_bought(shop: Shop) -> None:
     past, asked = shop.events(), [shop.people.next(number) for number in range(2 * PEOPLE)]
     assert len({fields["user_id"] for fields, _ in asked[:PEOPLE]}) == PEOPLE, "nobody asks again while others have not"
-    had = {(event.user_id, event.item_id) for event in past}
-    assert not [item for fields, truth in asked for item in truth if (fields["user_id"], item) in had]
-    (fields, truth) = asked[0]
-    wanted = list(truth)
-    assert len(wanted) == WANTS
-    shop.people.answered(result(fields["user_id"]), truth)
-    taken = [event for event in shop.events()[len(past) :] if event.kind == "view"]
-    assert [(event.user_id, event.item_id) for event in taken] == [(fields["user_id"], item) for item in wanted]
-    again = [shop.people.next(PEOPLE * turn)[1] for turn in range(200)]
-    assert not {item for truth in again for item in truth} & set(wanted)
+    assert all(len(truth) == WANTS for _, truth in asked)
+    had = {(event.user_id, event.item_id) for event in past if event.kind == "purchase"}
+    assert had and not [item for fields, truth in asked for item in truth if (fields["user_id"], item) in had]
+    for fields, truth in asked[:PEOPLE]:
+        shop.people.answered(result(fields["user_id"]), truth)
+    made = shop.events()[len(past) :]
+    looked, bought = ({(one.user_id, one.item_id) for one in made if one.kind == kind} for kind in ("view", "purchase"))
+    assert looked == {(fields["user_id"], item) for fields, truth in asked[:PEOPLE] for item in truth}
+    assert bought and bought < looked
+    again = [shop.people.next(number) for number in range(10 * PEOPLE)]
+    wanted = {(fields["user_id"], item) for fields, truth in again for item in truth}
+    assert not wanted & bought and wanted & looked
 
 
 def test_an_answer_is_right_if_something_wanted_is_in_it(shop: Shop) -> None:
