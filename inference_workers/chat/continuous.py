@@ -189,7 +189,7 @@ class ContinuousEngine:
         for row, share in enumerate(choosing):
             if row in choices:
                 with self._own_failure(share.sequence):
-                    events.append(self._chosen(share.sequence, choices[row], now_s))
+                    events.append(self._chosen(share.sequence, asked[row], choices[row], now_s))
         return events
 
     @contextmanager
@@ -207,13 +207,13 @@ class ContinuousEngine:
         allowed = sequence.constraint.allowed() if sequence.constraint is not None else None
         return Asked(sequence.generation.sampling, sequence.answered, allowed, sequence.answered % LOGPROB_EVERY == 0)
 
-    def _chosen(self, sequence: Sequence, choice: Choice, now_s: float) -> Token:
+    def _chosen(self, sequence: Sequence, asked: Asked, choice: Choice, now_s: float) -> Token:
         """Raises InvalidRequest if the model gave no numbers to choose by, or the answer cannot go on as its schema demands."""
-        sampling, position = sequence.generation.sampling, sequence.answered
+        sampling = asked.sampling
         if choice is NOT_FINITE:
             raise InvalidRequest("the model gave numbers that are not finite for this prompt")
         ends = choice.token in self._ends
-        if position % LOGPROB_EVERY == 0 and choice.logprob is not None:
+        if asked.logprob and choice.logprob is not None:
             sequence.logprobs.append(choice.logprob)
         if sequence.constraint is not None:
             sequence.constraint.add(choice.token)
@@ -228,7 +228,7 @@ class ContinuousEngine:
             self._scheduler.remove(sequence)
             self._end(sequence, "stop" if sequence.text.stopped or ends else "length")
         logprob = choice.logprob if sampling.logprobs else None
-        return Token(sequence.generation.request_id, position, choice.token, text, logprob, choice.alternatives)
+        return Token(sequence.generation.request_id, asked.position, choice.token, text, logprob, choice.alternatives)
 
 
 def _rows(shares: list[Share]) -> StepRows:

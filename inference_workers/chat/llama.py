@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from inference_workers.chat.linears import Linear
-from inference_workers.chat.token_choice import Logits
+from inference_workers.chat.token_choice import HostLogits, Logits
 from schemas.errors import ModelRefused
 
 DEFAULT_THETA = 10_000.0
@@ -147,6 +147,8 @@ class Llama:
         device = self._embedding.device
         self._operations.begin(step)
         x = self.hidden(torch.from_numpy(step.tokens).to(device))
+        if not len(step.wanted):  # parts of prompts alone
+            return HostLogits(np.empty((0, 0), np.float32))
         return self._operations.logits(self.head(x[torch.from_numpy(step.wanted).to(device)]))
 
     def hidden(self, tokens: torch.Tensor) -> torch.Tensor:

@@ -5,12 +5,15 @@ The same arithmetic as token_choice.py, in float64. Rows with a schema, or whose
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
-from inference_workers.chat.engine import MIN_TEMPERATURE
+from inference_workers.chat.engine import MIN_TEMPERATURE, Sampling
 from inference_workers.chat.token_choice import NOT_FINITE, Asked, Choice, choice_of, uniform
+
+# float64 logits (m, vocabulary), temperature, top_p and random number (m, 1) to tokens, int64 (m,)
+Way = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class DeviceLogits:
@@ -21,21 +24,20 @@ class DeviceLogits:
 
     @torch.inference_mode()
     def choices(self, asked: Mapping[int, Asked]) -> dict[int, Choice]:
-        here = {row: one for row, one in asked.items() if one.allowed is None and not one.sampling.logprobs}
-        greedy = [row for row, one in here.items() if one.sampling.temperature < MIN_TEMPERATURE]
-        whole = [row for row in here.keys() - set(greedy) if here[row].sampling.top_p >= 1]
-        cut = [row for row in here if row not in greedy and row not in whole]
         made: dict[int, Choice] = {}
-        for numbers, choose in ((greedy, _best), (whole, _sampled), (cut, _sampled_of_top)):
-            if numbers:
-                rows = self._rows[torch.tensor(numbers, device=self._rows.device)].double()
-                tokens = choose(rows, *self._parameters([here[number] for number in numbers]))
-                logprobs = rows.gather(1, tokens[:, None])[:, 0] - rows.logsumexp(1)
-                told = torch.stack([tokens.double(), logprobs, rows.isfinite().all(1).double()]).tolist()
-                for number, token, logprob, finite in zip(numbers, *told, strict=True):
-                    made[number] = Choice(int(token), logprob if here[number].logprob else None) if finite else NOT_FINITE
-        for number in asked.keys() - here.keys():
-            made[number] = choice_of(self._rows[number].cpu().numpy(), asked[number])
+        ways: dict[Way, list[int]] = {}
+        for number, one in asked.items():
+            if one.allowed is not None or one.sampling.logprobs:
+                made[number] = choice_of(self._rows[number].cpu().numpy(), one)
+            else:
+                ways.setdefault(_way(one.sampling), []).append(number)
+        for choose, numbers in ways.items():
+            rows = self._rows[torch.tensor(numbers, device=self._rows.device)].double()
+            tokens = choose(rows, *self._parameters([asked[number] for number in numbers]))
+            logprobs = rows.gather(1, tokens[:, None])[:, 0] - rows.logsumexp(1)
+            told = torch.stack([tokens.double(), logprobs, rows.isfinite().all(1).double()]).tolist()
+            for number, token, logprob, finite in zip(numbers, *told, strict=True):
+                made[number] = Choice(int(token), logprob if asked[number].logprob else None) if finite else NOT_FINITE
         return made
 
     def _parameters(self, asked: list[Asked]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -48,6 +50,12 @@ class DeviceLogits:
         ]
         columns = torch.tensor(table, dtype=torch.float64).to(self._rows.device)
         return columns[:, :1], columns[:, 1:2], columns[:, 2:]
+
+
+def _way(sampling: Sampling) -> Way:
+    if sampling.temperature < MIN_TEMPERATURE:
+        return _best
+    return _sampled if sampling.top_p >= 1 else _sampled_of_top
 
 
 def _best(rows: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
