@@ -37,14 +37,14 @@ LIMIT_S = 900.0
 Program = dict[str, Any]
 
 
-def mixed_jobs(count: int, seed: int = 7) -> list[Job]:
-    """Prompts of 16 to 192 tokens, answers of 16 to 128, short ones more often; the same in each run."""
+def mixed_jobs(count: int, seed: int = 7, prompt: tuple[int, int] = (16, 192), answer: tuple[int, int] = (16, 128)) -> list[Job]:
+    """Prompts and answers between the two lengths in tokens, short ones more often; the same in each run."""
     source = random.Random(seed)
 
     def length(least: int, most: int) -> int:
         return int(least * (most / least) ** source.random())
 
-    return [{"prompt": source.sample(VOCABULARY, length(16, 192)), "tokens": length(16, 128)} for _ in range(count)]
+    return [{"prompt": source.sample(VOCABULARY, length(*prompt)), "tokens": length(*answer)} for _ in range(count)]
 
 
 def run(which: str, asked: Program) -> dict[str, Any]:

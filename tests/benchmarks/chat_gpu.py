@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import shutil
 import statistics
 import tempfile
@@ -22,9 +21,10 @@ import numpy as np
 import torch
 
 from streams.process.arguments import whole
+from tests.benchmarks.chat import mixed_jobs
+from tests.benchmarks.chat_programs import Job, static_batches
 from tests.benchmarks.worker import figure, report, say
 
-Job = tuple[list[int], int]  # prompt, and tokens of the answer
 Run = dict[str, Any]  # seconds, tokens, first_ms and between_ms
 CONFIG = {
     "vocab_size": 49_152,
@@ -37,16 +37,6 @@ CONFIG = {
     "max_position_embeddings": 8_192,
     "tie_word_embeddings": True,
 }
-
-
-def jobs(count: int, seed: int = 7) -> list[Job]:
-    """Prompts of 32 to 1,024 tokens, answers of 64 to 512, short ones more often."""
-    source = random.Random(seed)
-
-    def length(least: int, most: int) -> int:
-        return int(least * (most / least) ** source.random())
-
-    return [(source.choices(range(1_000, 40_000), k=length(32, 1_024)), length(64, 512)) for _ in range(count)]
 
 
 def checkpoint(tokenizer: Path, folder: Path) -> None:
@@ -80,8 +70,8 @@ def engine(folder: Path, concurrent: int) -> Callable[[list[Job]], Run]:
         times: dict[str, list[float]] = {}
         ends: list[Finished] = []
         begun_s = time.perf_counter()
-        for number, (prompt, tokens) in enumerate(asked):
-            made.add(Generation(str(number), tuple(prompt), sampling=Sampling(max_tokens=tokens)))
+        for number, job in enumerate(asked):
+            made.add(Generation(str(number), tuple(job["prompt"]), sampling=Sampling(max_tokens=job["tokens"])))
         while made.busy:
             for event in made.step():
                 if isinstance(event, Token):
@@ -95,22 +85,11 @@ def engine(folder: Path, concurrent: int) -> Callable[[list[Job]], Run]:
 
 
 def static(network: Any, concurrent: int) -> Callable[[list[Job]], Run]:
-    """As many jobs as run at once, padded to the longest prompt, until the longest answer has ended."""
-
     def run(asked: list[Job]) -> Run:
         begun_s = time.perf_counter()
-        for start in range(0, len(asked), concurrent):
-            part = asked[start : start + concurrent]
-            longest = max(len(prompt) for prompt, _ in part)
-            rows = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt, _ in part]).cuda()
-            mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt, _ in part]).cuda()
-            tokens = max(tokens for _, tokens in part)
-            with torch.inference_mode():
-                network.generate(
-                    rows, attention_mask=mask, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=0
-                )
+        static_batches(network, asked, concurrent)
         torch.cuda.synchronize()
-        return {"seconds": time.perf_counter() - begun_s, "tokens": sum(tokens for _, tokens in asked)}
+        return {"seconds": time.perf_counter() - begun_s, "tokens": sum(job["tokens"] for job in asked)}
 
     return run
 
@@ -128,8 +107,9 @@ def paged(network: Any, concurrent: int, stopping: list[Callable[[], None]]) -> 
 
     def run(asked: list[Job]) -> Run:
         begun_s = time.perf_counter()
-        for number, (prompt, tokens) in enumerate(asked):
-            manager.add_request(prompt, request_id=f"{begun_s}-{number}", max_new_tokens=tokens, record_timestamps=True)
+        for number, job in enumerate(asked):
+            name = f"{begun_s}-{number}"
+            manager.add_request(job["prompt"], request_id=name, max_new_tokens=job["tokens"], record_timestamps=True)
         made = 0
         times: list[list[float]] = []
         while len(times) < len(asked):
@@ -168,7 +148,8 @@ def compared(folder: Path, networks: list[Any], concurrent: int, requests: int, 
         "generate": static(networks[0], concurrent),
         "continuous batching of transformers": paged(networks[1], concurrent, stopping),
     }
-    asked = jobs(requests)
+    asked = mixed_jobs(requests, prompt=(32, 1_024), answer=(64, 512))
+    tokens = sum(job["tokens"] for job in asked)
     runs: dict[str, list[Run]] = {name: [] for name in programs}
     failures: dict[str, str] = {}
     for number in range(rounds + 1):
@@ -177,8 +158,8 @@ def compared(folder: Path, networks: list[Any], concurrent: int, requests: int, 
                 continue
             try:
                 made = programs[name](asked)
-                if made["tokens"] != sum(tokens for _, tokens in asked):
-                    raise RuntimeError(f"{made['tokens']} tokens instead of {sum(tokens for _, tokens in asked)}")
+                if made["tokens"] != tokens:
+                    raise RuntimeError(f"{made['tokens']} tokens instead of {tokens}")
                 if number:  # the first is warm-up
                     runs[name].append(made)
                 say(f"  {concurrent} {name}: {made['tokens'] / made['seconds']:.0f} tokens/s")

@@ -56,22 +56,29 @@ def generate(asked: dict[str, Any]) -> Callable[[list[Job]], Run]:
     torch.set_num_threads(asked["threads"])
     network: Any = AutoModelForCausalLM.from_pretrained(asked["folder"], dtype=torch.float32).eval()
 
-    def batch(jobs: list[Job]) -> None:
-        longest = max(len(job["prompt"]) for job in jobs)
-        ids = torch.tensor([[0] * (longest - len(job["prompt"])) + job["prompt"] for job in jobs])
-        mask = torch.tensor([[0] * (longest - len(job["prompt"])) + [1] * len(job["prompt"]) for job in jobs])
-        tokens = max(job["tokens"] for job in jobs)
+    def run(jobs: list[Job]) -> Run:
+        static_batches(network, jobs, asked["concurrent"])
+        return sum(job["tokens"] for job in jobs), []
+
+    return run
+
+
+def static_batches(network: Any, jobs: list[Job], concurrent: int) -> None:
+    """network: a causal language model of transformers, which says its device."""
+    import torch
+
+    for start in range(0, len(jobs), concurrent):
+        batch = jobs[start : start + concurrent]
+        longest = max(len(job["prompt"]) for job in batch)
+        ids = torch.tensor([[0] * (longest - len(job["prompt"])) + job["prompt"] for job in batch], device=network.device)
+        mask = torch.tensor(
+            [[0] * (longest - len(job["prompt"])) + [1] * len(job["prompt"]) for job in batch], device=network.device
+        )
+        tokens = max(job["tokens"] for job in batch)
         with torch.inference_mode():
             network.generate(
                 ids, attention_mask=mask, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=0
             )
-
-    def run(jobs: list[Job]) -> Run:
-        for start in range(0, len(jobs), asked["concurrent"]):
-            batch(jobs[start : start + asked["concurrent"]])
-        return sum(job["tokens"] for job in jobs), []
-
-    return run
 
 
 PROGRAMS = {"engine": engine, "generate": generate}

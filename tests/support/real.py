@@ -24,7 +24,7 @@ from streams.metrics import Metrics
 from streams.rows import OutRecords, Polled
 from streams.sinks_in_turn import sink_of_loop
 from tests.support.echo import Echo, requests
-from tests.support.ledger import End, Key, problems
+from tests.support.ledger import End, Key, dead_key, problems
 
 
 class RealEchoGroup:
@@ -93,11 +93,8 @@ class RealEchoGroup:
 
     def problems(self, *, may_repeat: bool = False) -> list[str]:
         asked: list[Key] = [((topic, partition, offset), 0) for (topic, partition), offset in zip(*self._requests(), strict=True)]
-        dead: list[Key] = []
-        for headers in self.read(self.consumption.dead_letter_topic).headers:
-            named = {name: value.decode() for name, value in headers or ()}
-            origin = (named["origin-topic"], int(named["origin-partition"]), int(named["origin-offset"]))
-            dead.append((origin, int(named["redrive"])))
+        letters = self.read(self.consumption.dead_letter_topic).headers
+        dead = [dead_key({name: value.decode() for name, value in headers or ()}) for headers in letters]
         return problems(asked, self.ends(), dead, may_repeat=may_repeat)
 
     def _requests(self) -> tuple[list[tuple[str, int]], list[int]]:
