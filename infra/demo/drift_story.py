@@ -86,10 +86,8 @@ class Story:
     answered: int = 0
     twice: int = 0
     shift: tuple[float, int] = (0.0, 0)  # seconds and number of requests sent when the traffic changed
-    learnt: tuple[float, float] = (
-        0.0,
-        0.0,
-    )  # shares of right answers since then: of the old version, and of the one that was trained
+    # Shares of right answers since then: of the old version, and of the one that was trained.
+    learnt: tuple[float, float] = (0.0, 0.0)
 
     def find(self, topic: str, **fields: Any) -> Event | None:
         """The first event of a topic with these field values."""
@@ -243,13 +241,11 @@ def learn(teller: Teller) -> str:
 
 
 def since_the_change(story: Story, version: str) -> tuple[float, float]:
-    """Shares of right answers to the changed traffic: of all other versions, and of this one."""
-    counts = [(v == version, right, n) for (traffic, v), (right, n) in story.rights.items() if traffic == CHANGED]
-    shares = []
-    for of_it in (False, True):
-        right, n = (sum(count[at] for count in counts if count[0] is of_it) for at in (1, 2))
-        shares.append(right / max(1, n))
-    return shares[0], shares[1]
+    """Shares of right answers to the changed traffic: of all other versions, and of this one. 0 where there are no answers."""
+    counts = {of: count for (traffic, of), count in story.rights.items() if traffic == CHANGED}
+    new = counts.pop(version, (0, 0))
+    old = sum(right for right, _ in counts.values()), sum(n for _, n in counts.values())
+    return old[0] / max(1, old[1]), new[0] / max(1, new[1])
 
 
 def tell(teller: Teller, command: Callable[[Sequence[str]], None]) -> Story:
