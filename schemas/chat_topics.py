@@ -28,6 +28,7 @@ CHAT_TOKENS = Topic(
     name="chat-tokens-v1",
     record=records.ChatTokens,
     key="request_id",  # so that all tokens of a request are in one partition, which its id tells
+    partitions=1,  # the client sends a request for each partition, and the broker takes one at a time: the last tokens of a step waited
     retention_ms=DAY_MS,
     guarantee=Guarantee.AT_LEAST_ONCE,
     owner="chat",

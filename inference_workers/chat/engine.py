@@ -91,7 +91,8 @@ class Token:
     len(emitted). text: what it adds to the answer, whole characters only: "" while a character is incomplete or while the end of the
     text may turn out to be a stop text. The texts of all tokens, joined, are the text of `Finished`; the last token holds what was
     held back. logprob: natural logarithm of its probability before temperature and top_p. alternatives: the most probable tokens
-    there, with their logprobs. The token that ends the model's turn is a `Token` too, mostly with the text ""."""
+    there, with their logprobs. The token that ends the model's turn is a `Token` too, mostly with the text "". made_ms: when its step
+    ended, milliseconds since the epoch; 0 until the thread that drives the engine sets it."""
 
     request_id: str
     sequence: int
@@ -99,6 +100,7 @@ class Token:
     text: str
     logprob: float | None = None
     alternatives: tuple[tuple[int, float], ...] = ()
+    made_ms: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

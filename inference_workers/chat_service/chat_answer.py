@@ -71,12 +71,12 @@ class Answer:
     def made_text(self) -> str:
         return self.text + "".join(token.text for token in self.waiting)
 
-    def tokens(self, now_ms: int, count: int = MOST_IN_A_RECORD) -> ChatTokens:
-        """The record of the first `count` tokens that wait."""
+    def tokens(self, count: int = MOST_IN_A_RECORD) -> ChatTokens:
+        """The record of the first `count` tokens that wait; there is at least one."""
         taken, self.waiting = self.waiting[:count], self.waiting[count:]
-        self.first_ms = self.first_ms or now_ms
+        self.first_ms = self.first_ms or taken[0].made_ms
         self.text += "".join(token.text for token in taken)
-        record = self._record(now_ms, [_chat_token(token, self.served.text_of) for token in taken])
+        record = self._record(taken[-1].made_ms, [_chat_token(token, self.served.text_of) for token in taken])
         self.sequence += len(taken)
         return record
 
@@ -100,13 +100,13 @@ class Answer:
             "ms_per_token": ended.ms_per_token,
         }
 
-    def _record(self, now_ms: int, tokens: Sequence[ChatToken]) -> ChatTokens:
+    def _record(self, made_ms: int, tokens: Sequence[ChatToken]) -> ChatTokens:
         return ChatTokens(
             request_id=self.request_id,
             attempt=self.attempt,
             sequence=self.sequence,
             tokens=tuple(tokens),
-            made_ms=now_ms,
+            made_ms=made_ms,
             model=self.served.name,
             version=self.served.version,
         )

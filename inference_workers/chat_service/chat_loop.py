@@ -33,6 +33,9 @@ from streams.process.wiring import LoopPlan, Surroundings
 from streams.rows import Place
 
 MOST_ROWS, MOST_BYTES = 8, 256 * 1024  # of a batch: tokenising a prompt takes its time, and tokens of others wait for it
+LINGER_MS = (
+    0.5  # the records of a step are made in less; one by one they went in as many requests, and the broker takes one at a time
+)
 CANCELS_SINCE_MS = 600_000  # cancellations of requests that the last owner did not end
 
 
@@ -72,6 +75,7 @@ def chat_plan(settings: WorkerSettings, failpoint: Callable[[str], None]) -> Loo
         name=CHAT.group,
         batches=settings.batches(MOST_ROWS, MOST_BYTES),
         limits=settings.limits(Delivery.AT_LEAST_ONCE),
+        linger_ms=LINGER_MS,
         failpoint=failpoint,
     )
 

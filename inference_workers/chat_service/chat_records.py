@@ -52,8 +52,8 @@ class ChatRecords:
         whether the last record is on the topic already."""
         records: list[OutRecords] = []
         while len(answer.waiting) > MOST_IN_A_RECORD:
-            records.append(self.tokens([answer.tokens(now_ms)]))
-        record, served, cut = answer.tokens(now_ms) if answer.waiting else answer.begun(), answer.served, answer.review.cut
+            records.append(self.tokens([answer.tokens()]))
+        record, served, cut = answer.tokens() if answer.waiting else answer.begun(), answer.served, answer.review.cut
         if not published:
             records.append(self.tokens([last(record, cut or None, "flagged" if cut else None, **answer.usage(ended))]))
             records.append(self.log(answer, ended, now_ms))

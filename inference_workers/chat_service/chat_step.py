@@ -274,7 +274,7 @@ class ChatStep(Step):
             count = self._reviews.may_show(answer)
             while count > 0:
                 self._figures.made(answer, now_ms)
-                shown.append(answer.tokens(now_ms, min(count, MOST_IN_A_RECORD)))
+                shown.append(answer.tokens(min(count, MOST_IN_A_RECORD)))
                 count -= MOST_IN_A_RECORD
         self._publish(shown)
         for answer, ended in ending:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Condition, Thread
 
-from inference_workers.chat.engine import Engine, EngineFigures, Event, Generation, Refused
+from inference_workers.chat.engine import Engine, EngineFigures, Event, Generation, Refused, Token
 from schemas.errors import Stop
 from streams.clock import Clock
 
@@ -97,6 +98,8 @@ class EngineThread:
 
     def _give(self, events: Sequence[Event]) -> None:
         if events:
+            made_ms = self._clock.now_ms()
+            stamped = [replace(event, made_ms=made_ms) if isinstance(event, Token) else event for event in events]
             with self._ready:
-                self._events.extend(events)
+                self._events.extend(stamped)
                 self._ready.notify_all()

@@ -50,7 +50,8 @@ Build = Callable[[Surroundings], Step]
 @dataclass(frozen=True, kw_only=True)
 class LoopPlan:
     """The plan from which a loop is built. kind, name: shown in its status; the default name is the group. alone: whether one
-    process reads the whole topic, as a static member of its group."""
+    process reads the whole topic, as a static member of its group. linger_ms: at least once, how long records wait for others that go
+    to the broker with them."""
 
     consumption: Consumption
     build: Build
@@ -59,6 +60,7 @@ class LoopPlan:
     limits: LoopLimits = LoopLimits()
     batches: BatchLimits = BatchLimits(max_rows=500)
     alone: bool = False
+    linger_ms: float = 0
     periodic: Sequence[Periodic] = ()
     quarantine: Quarantine | None = None
     failpoint: Callable[[str], None] = lambda name: None
@@ -75,7 +77,9 @@ def make_loop(plan: LoopPlan, settings: GroupSettings, slot: int | str) -> Loop:
     loop = Loop(
         consumption=plan.consumption,
         source=KafkaSource(address, group, metrics),
-        sink=sink_of_loop(functools.partial(KafkaSink, address), f"millrace-{group}-{slot}" if exactly_once else None),
+        sink=sink_of_loop(
+            functools.partial(KafkaSink, address, linger_ms=plan.linger_ms), f"millrace-{group}-{slot}" if exactly_once else None
+        ),
         step=step,
         batcher=Batcher(plan.batches, line),
         clock=clock,

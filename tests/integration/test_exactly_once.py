@@ -245,9 +245,7 @@ def test_the_ledger_catches_a_worker_with(servers: Servers, break_it: Callable[[
     assert any(problem.startswith("doubled") for problems in tries for problem in problems)
 
 
-def _stand_still(
-    servers: Servers, break_it: Callable[[Loop], None], ended_by: tuple[type[BaseException], ...] = ()
-) -> list[str]:
+def _stand_still(servers: Servers, break_it: Callable[[Loop], None], ended_by: tuple[type[BaseException], ...] = ()) -> list[str]:
     """One worker stands in a batch past its poll interval; another takes over and answers; the first goes on, or ends by
     one of `ended_by`."""
     address = replace(servers.address, session_timeout_ms=1_500, max_poll_interval_ms=2_000)
