@@ -83,6 +83,10 @@ def kind_for(items: int) -> IndexKind:
     return IndexKind.IVF_FLAT if items <= 3_000_000 else IndexKind.IVF_PQ
 
 
+EFFORT_STEPS = {IndexKind.IVF_PQ: 2.0}  # it tries more than one rerank at each
+CELLS_PER_ROOT = {IndexKind.IVF_FLAT: 4, IndexKind.IVF_PQ: 2}  # cells, by the root of the number of items
+
+
 class ItemIndex:
     """embeddings: float32 or float16 (items, width), unit length, as in the item table; an IVF-PQ reads a few thousand rows of them a
     search. Searches may run in several threads at a time."""
@@ -184,10 +188,11 @@ def _filled(embeddings: npt.NDArray[Any], kind: IndexKind) -> Any:
         index = faiss.IndexHNSWFlat(width, 24, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = 100
     else:
-        cells = 2 ** round(math.log2(2 * math.sqrt(items)))
+        cells = 2 ** round(math.log2(CELLS_PER_ROOT[kind] * math.sqrt(items)))
         coarse = faiss.IndexFlatIP(width)
-        if kind is IndexKind.IVF_FLAT:
-            index = faiss.IndexIVFFlat(coarse, width, cells, faiss.METRIC_INNER_PRODUCT)
+        if kind is IndexKind.IVF_FLAT:  # in float16, as the item table has them
+            half = faiss.ScalarQuantizer.QT_fp16
+            index = faiss.IndexIVFScalarQuantizer(coarse, width, cells, half, faiss.METRIC_INNER_PRODUCT, False)
         else:
             index = faiss.IndexIVFPQ(coarse, width, cells, _parts(width), 8, faiss.METRIC_INNER_PRODUCT)
         index.own_fields = True
@@ -234,7 +239,7 @@ def _steps(index: Any, kind: IndexKind, limit: int) -> Iterator[dict[str, int]]:
     while effort <= most:
         for rerank in (2, 4, 8) if kind is IndexKind.IVF_PQ else (1,):
             yield {"effort": effort, "rerank": rerank}
-        effort *= 2
+        effort = math.ceil(effort * EFFORT_STEPS.get(kind, 1.25))
 
 
 def _exact_rows(embeddings: npt.NDArray[Any], queries: Floats, limit: int) -> Rows:

@@ -67,8 +67,9 @@ class ItemTable:
 
     def vectors(self, rows: npt.NDArray[np.integer]) -> Floats:
         """float32 (*rows.shape, width), unit length; zeros at rows below 0."""
-        found: Floats = self.embeddings[np.clip(rows, 0, self.versioned - 1)].astype(np.float32)
-        found[rows < 0] = 0
+        found: Floats = self.embeddings.take(rows, axis=0, mode="clip").astype(np.float32)
+        if (padded := rows < 0).any():
+            found[padded] = 0
         self.fresh.overlay(rows, found)
         return found
 

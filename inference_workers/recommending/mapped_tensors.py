@@ -38,4 +38,4 @@ def _array(file: Path, size: int, start: int, *, dtype: str, shape: list[int], d
         raise ValueError(f"an array of shape {shape} at {data_offsets}")
     if end == begin:
         return np.zeros(shape, kind)
-    return np.memmap(file, kind, "r", start + begin, tuple(shape))
+    return np.asarray(np.memmap(file, kind, "r", start + begin, tuple(shape)))  # a plain array: its slices are cheaper

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+MOST_LIKE = 1.001  # a cosine, with room for rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,15 @@ def select(
     unit length. categories: of each candidate; read only if the rules have a limit of categories."""
     n = len(scores)
     worth = (1 - rules.diversity) * _scaled(scores)  # minus infinity once it may not be chosen
-    likeness = np.zeros(n, np.float32)  # to the most similar item that was chosen
+    near = _eligible(worth, limit, rules)
+    near_embeddings, likeness = embeddings[near], np.zeros(len(near), np.float32)  # to the most similar item that was chosen
     kinds = np.unique(np.asarray(categories, dtype=np.str_), return_inverse=True)[1] if rules.max_per_category else None
     chosen: list[Selected] = []
     left = n
     for _ in range(min(limit, n)):
         if not left:
             break
-        best = int(np.argmax(worth - rules.diversity * likeness if rules.diversity else worth))
+        best = int(near[np.argmax(worth[near] - rules.diversity * likeness)])
         drawn = rules.explore_share > 0 and random.random() < rules.explore_share
         taken = int(random.choice(np.flatnonzero(worth > -np.inf))) if drawn else best
         propensity = rules.explore_share / left + (1 - rules.explore_share) * (taken == best)
@@ -62,11 +64,20 @@ def select(
         worth[taken] = -np.inf
         left -= 1
         if rules.diversity:
-            np.maximum(likeness, embeddings @ embeddings[taken], out=likeness)
+            np.maximum(likeness, near_embeddings @ embeddings[taken], out=likeness)
         if kinds is not None and sum(kinds[one.candidate] == kinds[taken] for one in chosen) >= rules.max_per_category:
             worth[kinds == kinds[taken]] = -np.inf
             left = int(np.count_nonzero(worth > -np.inf))
     return chosen
+
+
+def _eligible(worth: Floats, limit: int, rules: SelectionRules) -> npt.NDArray[np.intp]:
+    """Places of the candidates that can be the best at some step. An item loses at most `diversity`, and of the `limit` items of the
+    highest worth one is left at each step, unless a limit of categories takes others out."""
+    if rules.max_per_category or limit >= len(worth):
+        return np.arange(len(worth))
+    least = np.partition(worth, -limit)[-limit] - rules.diversity * MOST_LIKE
+    return np.flatnonzero(worth >= least)
 
 
 def _scaled(scores: Floats) -> Floats:

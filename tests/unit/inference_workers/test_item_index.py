@@ -43,7 +43,8 @@ def test_a_search_finds_almost_what_exact_search_finds(kind: IndexKind) -> None:
     rows, products = built(kind).search(queries, LIMIT)
     assert np.mean([len(np.intersect1d(a, b)) / LIMIT for a, b in zip(rows, exact, strict=True)]) > 0.93
     assert built(kind).plan.recall >= item_index.LEAST_RECALL
-    assert np.allclose(products, np.take_along_axis(queries @ EMBEDDINGS.T, rows, 1), atol=1e-5)
+    rounding = 1e-3 if kind is IndexKind.IVF_FLAT else 1e-5  # its embeddings are float16
+    assert np.allclose(products, np.take_along_axis(queries @ EMBEDDINGS.T, rows, 1), atol=rounding)
     assert (np.diff(products, axis=1) <= 1e-6).all()
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
+from inference_workers.recommending import selection
 from inference_workers.recommending.selection import SelectionRules, select
 
 SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32)
@@ -28,6 +33,25 @@ def test_without_rules_the_order_is_the_rankers() -> None:
 def test_diversity_prefers_what_is_unlike_those_above() -> None:
     assert chosen(3, SelectionRules(diversity=0.35)) == [0, 3, 1]
     assert chosen(3, SelectionRules(diversity=0.9)) == [0, 3, 4]
+
+
+@given(
+    scores=arrays(np.float32, st.integers(1, 60), elements=st.floats(-3, 3, width=16)),
+    limit=st.integers(1, 70),
+    rules=st.builds(
+        SelectionRules, st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.sampled_from([0, 1, 3]), st.sampled_from([0.0, 0.3])
+    ),
+    seed=st.integers(0, 10_000),
+)
+def test_no_candidate_that_could_be_chosen_is_left_out(scores: np.ndarray, limit: int, rules: SelectionRules, seed: int) -> None:
+    """The same choices as where every candidate is compared at every step."""
+    random = np.random.default_rng(seed)
+    embeddings = random.normal(size=(len(scores), 4))
+    embeddings = (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
+    categories = [f"c{number}" for number in random.integers(0, 5, len(scores))]
+    some = select(scores, embeddings, categories, limit, rules, np.random.default_rng(seed))
+    with patch.object(selection, "_eligible", lambda worth, limit, rules: np.arange(len(worth))):
+        assert some == select(scores, embeddings, categories, limit, rules, np.random.default_rng(seed))
 
 
 def test_no_category_has_more_than_its_number_of_places() -> None:
