@@ -254,7 +254,7 @@ class Rollout(Processor):
         """Start, judge or end the comparison of a new live version with the version before it."""
         assert self._topics is not None
         last, arm = updates[-1], watch_arm(model)
-        watcher = update_history.beside(last, arm)
+        watcher = update_history.watcher(last) or update_history.beside(last, arm)
         previous, since = update_history.turned(updates)
         is_watch = watcher is not None and watcher.purpose == Purpose.WATCH
         is_over = self._clock.now_ms() - since.decided_ms > self._policy.watch_s * 1000

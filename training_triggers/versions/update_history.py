@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from schemas.generated import Challenger, ModelUpdate
-from schemas.vocabulary import UpdateKind
+from schemas.vocabulary import Purpose, UpdateKind
 
 
 def of(model: str, written: Sequence[ModelUpdate]) -> list[ModelUpdate]:
@@ -38,6 +38,11 @@ def turned(updates: Sequence[ModelUpdate]) -> tuple[ModelUpdate | None, ModelUpd
 
 def beside(update: ModelUpdate, arm: str) -> Challenger | None:
     return next((one for one in update.challengers if one.arm == arm), None)
+
+
+def watcher(update: ModelUpdate) -> Challenger | None:
+    """The version before, in whichever arm it watches."""
+    return next((one for one in update.challengers if one.purpose == Purpose.WATCH), None)
 
 
 def set_ms(updates: Sequence[ModelUpdate], challenger: Challenger) -> int:

@@ -47,3 +47,17 @@ def test_the_next_candidate_takes_the_place_of_the_version_before_and_gives_it_b
     world.clock.sleep(POLICY.watch_s + 1)
     look(world, one)
     assert (world.written[-1].digest, world.written[-1].challengers) == ("db", ()), "until the watch is over"
+
+
+def test_a_watch_in_the_other_arm_is_ended_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was set by a version of this code that chose another arm."""
+    world = RolloutTopics()
+    world.by_hand("db")
+    one = look(world)
+    assert [(c.arm, c.purpose) for c in world.written[-1].challengers] == [(Arm.SHADOW, Purpose.WATCH)]
+    monkeypatch.setattr(decisions, "LABELLED_AS_SHOWN", {MODEL})
+    look(world, one)
+    assert len(world.written[-1].challengers) == 1, "it is watched already"
+    world.clock.sleep(POLICY.watch_s + 1)
+    look(world, one)
+    assert world.written[-1].challengers == ()
