@@ -74,7 +74,8 @@ def _network(
     make = makers[kind]()
     if device.type == "cpu" and dtype is torch.float32:
         return Llama(config, weights, make, CpuOperations(config, blocks, size, settings.torch_threads), dtype)
-    operations = TorchOperations(config, blocks, size, dtype, device)
+    kernel = settings.attention_kernel and device.type == "cuda"
+    operations = TorchOperations(config, blocks, size, dtype, device, kernel)
     network = Llama(config, weights, make, operations, dtype)
     return GraphedLlama(network, operations, device) if device.type == "cuda" else network
 

@@ -28,4 +28,7 @@ class EngineSettings:
     block_tokens: int = setting(16, "tokens of a block of the KV cache: prompts share whole blocks", 1, 1_024)
     step_tokens: int = setting(256, "maximum number of tokens in one step: longer prompts are read in several", 1, 65_536)
     max_prompt_characters: int = setting(262_144, "maximum size of a conversation, characters", 1, 100_000_000)
+    attention_kernel: bool = setting(
+        False, "1 or 0: on a GPU, attention reads the KV cache where it lies, by a kernel that was not yet run there as it is now"
+    )
     prefix_cache: bool = setting(True, "1 or 0: keep the KV cache of prompts for prompts that begin in the same way")

@@ -54,14 +54,19 @@ def checkpoint(tokenizer: Path, folder: Path) -> None:
     network.save_pretrained(folder, max_shard_size="20GB")
 
 
-def engine(folder: Path, concurrent: int) -> Callable[[list[Job]], Run]:
+def engine(folder: Path, concurrent: int, kernel: bool = False) -> Callable[[list[Job]], Run]:
     from inference_workers.chat.engine import Finished, Generation, Sampling, Token
     from inference_workers.chat.load import load
     from inference_workers.chat.settings import EngineSettings
     from streams.clock import SystemClock
 
     settings = EngineSettings(
-        max_running=concurrent, kv_tokens=concurrent * 1_600, step_tokens=2_048, max_waiting=100_000, prefix_cache=False
+        max_running=concurrent,
+        kv_tokens=concurrent * 1_600,
+        step_tokens=2_048,
+        max_waiting=100_000,
+        prefix_cache=False,
+        attention_kernel=kernel,
     )
     made: Any = load(folder, settings, SystemClock()).engine
     made._ends = frozenset()  # answers go on past the model's end: all programs make the same number of tokens
@@ -145,6 +150,7 @@ def compared(folder: Path, networks: list[Any], concurrent: int, requests: int, 
     stopping: list[Callable[[], None]] = []
     programs = {
         "engine": engine(folder, concurrent),
+        "engine with its attention kernel": engine(folder, concurrent, kernel=True),
         "generate": static(networks[0], concurrent),
         "continuous batching of transformers": paged(networks[1], concurrent, stopping),
     }

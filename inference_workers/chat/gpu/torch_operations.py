@@ -1,7 +1,7 @@
 """The KV cache, and what lies between the products of a model, by PyTorch on any device and in any dtype.
 
-A decoding sequence has one row in a step, and all of them attend in one call, on a GPU by a kernel that reads the cache where it lies; a
-prompt's rows attend in a call of their own. The last bits of a result depend on the number of rows.
+A decoding sequence has one row in a step, and all of them attend in one call, over copies of their blocks or by a kernel that reads the
+cache where it lies; a prompt's rows attend in a call of their own. The last bits of a result depend on the number of rows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class RowsOnDevice:
 
 
 class TorchOperations:
-    def __init__(self, config: LlamaConfig, blocks: int, block_tokens: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, config: LlamaConfig, blocks: int, block_tokens: int, dtype: torch.dtype, device: torch.device, kernel: bool = False
+    ) -> None:
+        """kernel: see `EngineSettings.attention_kernel`."""
         self._config, self._size, self._device = config, block_tokens, device
         self.spare_block = blocks  # rows that fill up a captured step write here
         shape = (2, config.layers, blocks + 1, block_tokens, config.kv_heads, config.head_width)
@@ -38,7 +41,7 @@ class TorchOperations:
         self._cosine, self._sine = (torch.cat([part, part], 1).to(device, dtype) for part in config.rotations())
         self._rows: RowsOnDevice
         self._decode = gathered
-        if device.type == "cuda":
+        if kernel:
             from inference_workers.chat.gpu import attention_kernel  # its compiler is there where a GPU is
 
             self._decode = attention_kernel.attend

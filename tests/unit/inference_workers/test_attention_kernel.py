@@ -43,8 +43,7 @@ made = []
 
 
 def elsewhere(config, blocks, size, threads):
-    made.append(TorchOperations(config, blocks, size, torch.float32, cpu))
-    made[-1]._decode = attend
+    made.append(TorchOperations(config, blocks, size, torch.float32, cpu, kernel=True))
     return made[-1]
 
 
