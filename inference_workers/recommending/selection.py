@@ -77,7 +77,7 @@ def _eligible(worth: Floats, limit: int, rules: SelectionRules) -> npt.NDArray[n
     if rules.max_per_category or limit >= len(worth):
         return np.arange(len(worth))
     least = np.partition(worth, -limit)[-limit] - rules.diversity * MOST_LIKE
-    return np.flatnonzero(worth >= least)
+    return np.flatnonzero(~(worth < least))  # all of them if one is not a number
 
 
 def _scaled(scores: Floats) -> Floats:
