@@ -58,7 +58,7 @@ def test_no_candidate_that_could_be_chosen_is_left_out(scores: np.ndarray, limit
 def test_scores_that_are_not_finite_end_nothing() -> None:
     scores = np.array([np.inf, 0.8, 0.7, 0.6, np.nan], np.float32)
     for some in (scores, scores[:4]):
-        assert len(select(some, ALIKE[: len(some)], CATEGORIES, 2, SelectionRules(0.1), np.random.default_rng(1))) == 2
+        assert len(select(some, ALIKE[: len(some)], CATEGORIES, 1, SelectionRules(0.1), np.random.default_rng(1))) == 1
 
 
 def test_no_category_has_more_than_its_number_of_places() -> None:
