@@ -83,8 +83,9 @@ def kind_for(items: int) -> IndexKind:
     return IndexKind.IVF_FLAT if items <= 3_000_000 else IndexKind.IVF_PQ
 
 
-EFFORT_STEPS = {IndexKind.IVF_PQ: 2.0}  # it tries more than one rerank at each
-CELLS_PER_ROOT = {IndexKind.IVF_FLAT: 4, IndexKind.IVF_PQ: 2}  # cells, by the root of the number of items
+def cells_for(kind: IndexKind, items: int) -> int:
+    """Of an IVF: a power of two near a multiple of the root of the number of items."""
+    return 1 << round(math.log2((4 if kind is IndexKind.IVF_FLAT else 2) * math.sqrt(items)))
 
 
 class ItemIndex:
@@ -188,7 +189,7 @@ def _filled(embeddings: npt.NDArray[Any], kind: IndexKind) -> Any:
         index = faiss.IndexHNSWFlat(width, 24, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = 100
     else:
-        cells = 2 ** round(math.log2(CELLS_PER_ROOT[kind] * math.sqrt(items)))
+        cells = cells_for(kind, items)
         coarse = faiss.IndexFlatIP(width)
         if kind is IndexKind.IVF_FLAT:  # in float16, as the item table has them
             half = faiss.ScalarQuantizer.QT_fp16
@@ -235,11 +236,12 @@ def _tuned(index: Any, plan: IndexPlan, embeddings: npt.NDArray[Any], queries: F
 
 def _steps(index: Any, kind: IndexKind, limit: int) -> Iterator[dict[str, int]]:
     effort = limit if kind is IndexKind.HNSW else 8
+    reranks, step = ((2, 4, 8), 2.0) if kind is IndexKind.IVF_PQ else ((1,), 1.25)
     most = 8 * limit if kind is IndexKind.HNSW else min(MAX_EFFORT, index.nlist)
     while effort <= most:
-        for rerank in (2, 4, 8) if kind is IndexKind.IVF_PQ else (1,):
+        for rerank in reranks:
             yield {"effort": effort, "rerank": rerank}
-        effort = math.ceil(effort * EFFORT_STEPS.get(kind, 1.25))
+        effort = math.ceil(effort * step)
 
 
 def _exact_rows(embeddings: npt.NDArray[Any], queries: Floats, limit: int) -> Rows:

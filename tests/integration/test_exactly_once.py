@@ -193,21 +193,23 @@ def _membership_at_commit_time(loop: Loop) -> None:
     assert isinstance(source, KafkaSource)
     assignment.revoked = lambda places, *, lost: None  # type: ignore[method-assign]
     submit, commit, assigned = loop.step.submit, loop.sink.commit, assignment.assigned
-    assignments, before_the_first_batch = [0], [0]
+    assignments = before_the_first_batch = 0
 
     def joins(places: Sequence[Place]) -> None:
+        nonlocal assignments
         assigned(places)
-        assignments[0] += 1
+        assignments += 1
 
     def stands(batch: Rows) -> None:
-        before_the_first_batch[0] = before_the_first_batch[0] or assignments[0]
+        nonlocal before_the_first_batch
+        before_the_first_batch = before_the_first_batch or assignments
         submit(batch)
 
     def late(positions: Any, membership: bytes, limit_s: float) -> None:
         until_s = time.perf_counter() + 15
         # The metadata of a member that has left keeps its last generation, and a group may change once more before the first
         # batch, so only an assignment after that batch began shows that it is in again.
-        while assignments[0] <= before_the_first_batch[0] and time.perf_counter() < until_s:
+        while assignments <= before_the_first_batch and time.perf_counter() < until_s:
             source.poll(1, 0.1)
         commit(positions, source._membership() or membership, limit_s)
 

@@ -94,8 +94,7 @@ def _searches_ms(index: ItemIndex, users: Floats) -> list[float]:
 
 def _far(size: int, items: int, plan: item_index.IndexPlan, build_s: float) -> list[dict[str, Any]]:
     """Arithmetic for 100 million: codes and ids grow with the items, cells with the root of their number."""
-    cells = 2 ** round(np.log2(2 * np.sqrt(FAR_ITEMS)))
-    ours = 2 ** round(np.log2(2 * np.sqrt(items)))
+    cells, ours = (item_index.cells_for(plan.kind, n) for n in (FAR_ITEMS, items))
     each = WIDTH // 4 + 8
     codes, coarse = FAR_ITEMS * each, cells * WIDTH * 4
     expected = items * each + ours * WIDTH * 4
