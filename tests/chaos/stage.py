@@ -17,6 +17,7 @@ from infra.local import processes
 from infra.settings import ROOT
 from schemas.catalogue import consumption
 from schemas.codec import Encoder, read_any
+from schemas.errors import BrokerUnavailable
 from schemas.topics import CONTENT, SHADOW_RESULTS, SWAP_ACKS
 from streams import headers as h
 from streams.clock import SystemClock
@@ -119,8 +120,23 @@ class Stage:
             SHADOW_RESULTS.name,
         )
         self._starts = {name: self.ends_of(name) for name in written}
+        self._skip_what_is_left()
         self._workers: list[Worker] = []
         self.sent = 0
+
+    def _skip_what_is_left(self) -> None:
+        """Requests that an earlier stage sent and nobody answered would be answered here. A worker of it that was killed is a
+        member until its session ends, and until then the group's positions cannot be set."""
+        positions = {place: end for name in (CONTENT.name, *TAKEN.retry_topics()) for place, end in self._starts[name].items()}
+
+        def skipped() -> bool:
+            try:
+                self._admin.set_positions(TAKEN.group, positions)
+            except BrokerUnavailable:
+                return False
+            return True
+
+        until(skipped, 15, f"group {TAKEN.group} without members")
 
     @property
     def results(self) -> str:

@@ -36,6 +36,16 @@ def test_kill_9_at_each_step_of_the_loop(stage: Stage, point: str) -> None:
     assert stage.problems() == []
 
 
+def test_what_an_earlier_stage_left_is_no_part_of_the_next(servers: Servers, tmp_path: Path) -> None:
+    with staged(servers.bootstrap, servers.registry, tmp_path) as earlier:
+        earlier.text(*[f"nobody answers {i}" for i in range(20)])
+    with staged(servers.bootstrap, servers.registry, tmp_path) as stage:
+        stage.worker().wait_assigned()
+        stage.text(*[f"text number {i}" for i in range(20)])
+        stage.wait_answered()
+        assert stage.problems() == []
+
+
 def test_kill_9_between_flush_and_commit_repeats_but_loses_nothing_at_least_once(stage: Stage) -> None:
     doomed = stage.worker(MILLRACE_DELIVERY="at-least-once", MILLRACE_KILL_AT="flushed:1")
     doomed.wait_assigned()
