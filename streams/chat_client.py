@@ -34,7 +34,9 @@ KEPT_BYTES, KEPT_S = 256 * 2**20, 900.0
 MOST_STREAM_BYTES = 64 * 2**20  # of one answer: whoever may write to the topic can write tokens without end
 STREAM_BYTES, TOKEN_BYTES = 1_500, 250  # about what Python takes for one, beside its texts
 SWEEP_S = 10.0
-LAST_TOKENS_S = 10.0  # so long a reader of tokens may be behind that of results
+LAST_TOKENS_S = (
+    10.0  # so long a reader of tokens may be behind that of results; one that reads old tokens back, as long as that takes
+)
 _LOG = logging.getLogger("millrace.chat")
 
 
@@ -95,10 +97,19 @@ class ChatStreams:
         self._streams: OrderedDict[str, Stream] = OrderedDict()  # the one that was read last at the end
         self._lock, self._stopping = Lock(), Event()
         self._bytes = 0
+        self._read_ms = 0
         self._swept_s = clock.monotonic_s()
         self._loop = asyncio.get_running_loop()
         self._thread = Thread(target=self._follow, name="chat tokens", daemon=True)
         self._thread.start()
+
+    @property
+    def read_ms(self) -> int:
+        """The broker's time of the newest record that was read; 0 before the first."""
+        return self._read_ms
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
 
     def stream(self, request_id: str) -> Stream:
         """The answer of a request, which need not have begun."""
@@ -150,9 +161,10 @@ class ChatStreams:
                 if not len(waiting):  # else the registry did not answer: they are tried again, and no more are held
                     waiting = self._tail.wait(0.2)
                 if len(waiting):
-                    found = self._readable.of(waiting)
+                    found, read_ms = self._readable.of(waiting), max(waiting.timestamps_ms)
                     waiting = Polled()
                     self._take(found)
+                    self._read_ms = max(self._read_ms, read_ms)
             except Exception as error:
                 _LOG.warning("tokens cannot be read: %s: %s", type(error).__name__, error)
                 if self._stopping.wait(0.5):
@@ -224,12 +236,18 @@ class Asking:
             yield token
 
     async def _last_tokens(self, following: asyncio.Future[Any]) -> None:
-        """The result came first: its tokens are on their topic already. Raises what the result has for an error, TokensMissing."""
+        """The result came first: its tokens are on their topic already. A reader that was just started may have to read those of
+        the last minutes before. Raises what the result has for an error, TokensMissing."""
+        loop, streams = asyncio.get_running_loop(), self.streams
+        end_s = loop.time() + KEPT_S
         try:
             self.result.result()
-            await asyncio.wait_for(asyncio.shield(following), LAST_TOKENS_S)
-        except TimeoutError:
-            raise TokensMissing(f"the answer {self.request_id} ended, and its last tokens did not come") from None
+            while not following.done():
+                before_ms = streams.read_ms
+                await asyncio.wait({following}, timeout=LAST_TOKENS_S)
+                reads_back = before_ms < streams.read_ms < streams.now_ms() - LAST_TOKENS_S * 1000
+                if not following.done() and (not reads_back or loop.time() > end_s):
+                    raise TokensMissing(f"the answer {self.request_id} ended, and its last tokens did not come")
         finally:
             if not following.done():
                 following.cancel()

@@ -12,6 +12,7 @@ import heapq
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import structlog
@@ -31,8 +32,11 @@ from streams.loop.processor import Processor
 from streams.metrics import Metrics
 from streams.rows import Place, Polled, Rows
 
-BLOBS_A_ROUND = 2_000  # per round; then the group is served again
+BLOBS_AT_ONCE = 2_000  # then the group is served again
 CHECK_EVERY_S = 1.0
+# While records come late, an entity likely changes again before a reader could have had its values in time. Then all writes wait
+# together, for a quarter of that delay: an entity that changed several times meanwhile is written once.
+LATE_MS, HELD_AT_MOST_MS = 1_000, 5_000
 # When to repeat a refused write. The store then holds a newer version: from another sink, which will leave, or from a clock
 # that was ahead, which will pass.
 REFUSED_AGAIN_MS = 5_000
@@ -120,6 +124,9 @@ class FeatureSink(Processor):
         self._due: list[tuple[int, int, str]] = []
         self._mark = f"{view.name}:{uuid7(clock.now_ms())}"
         self._checked_s = float("-inf")
+        self._delay_ms: int | None = None  # of the newest record that came since the last tick
+        self._round_ms = 0  # when the last round of writes began
+        self._left = 0  # of `_dirty`: the first ones, which belong to this round
         self._epoch: int | None = None
         self._failing = self._refusing = False
         self._log = structlog.get_logger().bind(view=view.name)
@@ -155,6 +162,7 @@ class FeatureSink(Processor):
 
     def process(self, rows: Rows) -> list[Outcome]:
         errors = self._take(rows.places, rows.offsets, rows.values, rows.timestamps_ms)
+        self._delay_ms = self._clock.now_ms() - max(rows.timestamps_ms)
         outcomes = rejects(rows, errors, "decode")
         done = rows.without(errors)
         return [*outcomes, Emit(done)] if len(done) else outcomes
@@ -204,7 +212,8 @@ class FeatureSink(Processor):
             if now_s - self._checked_s >= CHECK_EVERY_S:
                 self._checked_s = now_s
                 self._look_for_loss()
-            if self._dirty:
+            self._begin_round(now_ms)
+            if self._left:
                 self._write(now_ms)
                 self._leave_to_the_store()
             self._failing = False
@@ -268,10 +277,18 @@ class FeatureSink(Processor):
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
+    def _begin_round(self, now_ms: int) -> None:
+        """A round writes what is pending when it begins."""
+        self._left = min(self._left, len(self._dirty))
+        delay_ms, self._delay_ms = self._delay_ms, None
+        held_ms = 0 if delay_ms is None or delay_ms <= LATE_MS else min(delay_ms // 4, HELD_AT_MOST_MS)
+        if self._dirty and not self._left and not 0 <= now_ms - self._round_ms < held_ms:
+            self._left, self._round_ms = len(self._dirty), now_ms
+
     def _write(self, now_ms: int) -> None:
         if self._epoch is None:
             self._epoch = self._store.epoch(self._view, self._source)
-        chosen = list(self._dirty)[:BLOBS_A_ROUND]
+        chosen = list(islice(self._dirty, min(self._left, BLOBS_AT_ONCE)))
         self._take_stored(chosen)
         blobs: dict[str, bytes] = {}
         written: dict[Who, _Owned] = {}
@@ -291,6 +308,7 @@ class FeatureSink(Processor):
         refused = set(self._store.write(self._view, blobs))
         for who in chosen:
             del self._dirty[who]
+        self._left -= len(chosen)
         self._done(written, refused, now_ms)
 
     def _take_stored(self, chosen: list[Who]) -> None:

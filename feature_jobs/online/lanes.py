@@ -8,30 +8,26 @@ Differences may be negative in between; what they are added to is exact as long 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 _BYTES, _BITS = 12, 96
-
-
-def lanes_of(sums: Iterable[int]) -> int:
-    """sums: each from 0 to 2**63 - 1."""
-    lanes = 0
-    for at, value in enumerate(sums):
-        lanes |= value << (_BITS * at)
-    return lanes
+_LARGEST_SUM = 2**63 - 1
 
 
 class Lanes:
-    """Reads integers with a fixed number of lanes."""
+    """Integers with a fixed number of lanes."""
 
     def __init__(self, count: int) -> None:
-        self._bytes = _BYTES * count
-        self._halves = struct.Struct("<" + "qI" * count)
+        self._count, self._bytes = count, _BYTES * count
+        self._low = struct.Struct("<" + "q4x" * count)  # what a lane has beyond 64 bits is zero
+        self._beyond = sum((2**_BITS - 1 - _LARGEST_SUM) << _BITS * lane for lane in range(count))
+
+    def of(self, sums: Sequence[int]) -> int:
+        """sums: each from 0 to 2**63 - 1."""
+        return int.from_bytes(self._low.pack(*sums), "little")
 
     def sums(self, lanes: int) -> tuple[int, ...]:
         """The sums, each 0 or more; a sum of over 63 bits as it is."""
-        halves = self._halves.unpack(lanes.to_bytes(self._bytes, "little"))
-        low, high = halves[::2], halves[1::2]
-        if any(high) or min(low) < 0:
-            return tuple((lanes >> _BITS * at) & ((1 << _BITS) - 1) for at in range(len(low)))
-        return low
+        if lanes & self._beyond:
+            return tuple((lanes >> _BITS * lane) & ((1 << _BITS) - 1) for lane in range(self._count))
+        return self._low.unpack(lanes.to_bytes(self._bytes, "little"))

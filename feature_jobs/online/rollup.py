@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from feature_jobs.online.lanes import Lanes, lanes_of
+from feature_jobs.online.lanes import Lanes
 from schemas.durations import DAY_MS
 from schemas.errors import ImpossibleEvent
 from schemas.features import AHEAD_MS, SUMS, TILE_MS, WINDOWS, Value, View
@@ -109,37 +109,47 @@ def tile_of(record: Mapping[str, Any], offset: int, appended_ms: int) -> Tile:
     return tile
 
 
+class _Names:
+    """How many different items, or visits, have their newest tile in each band."""
+
+    __slots__ = ("_held", "counts")
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[int, int]] = {}  # by name: start of its newest tile, and the band of that
+        self.counts = [0] * len(WINDOWS)
+
+    def enter(self, name: str, start_ms: int, band: int) -> None:
+        held = self._held.get(name)
+        if held is None:
+            self.counts[band] += 1
+        elif held[0] < start_ms:
+            self.counts[held[1]] -= 1
+            self.counts[band] += 1
+        else:
+            return
+        self._held[name] = start_ms, band
+
+    def leave(self, name: str, start_ms: int, band: int) -> None:
+        """A tile moves on to the next band. Tiles move in order of their starts, so behind a name's newest tile none is left."""
+        if self._held.get(name) != (start_ms, band):
+            return
+        self.counts[band] -= 1
+        if band + 1 < len(self.counts):
+            self.counts[band + 1] += 1
+            self._held[name] = start_ms, band + 1
+        else:
+            del self._held[name]
+
+
 @dataclass(slots=True)
-class _Window:
-    """Sums over the tiles that started after `edge_ms`: those of `keys[first:]`. sums: as lanes. items, sessions: number of tiles
-    of each."""
+class _Band:
+    """The tiles of one window that are in no shorter window, so a tile is counted once and not once a window. The window's tiles
+    started after `edge_ms`: those of `keys[first:]`. sums: those of the band's tiles, as lanes."""
 
     length_ms: int
     edge_ms: int = -(2**62)
     first: int = 0
     sums: int = 0
-    items: dict[str, int] = field(default_factory=dict)
-    sessions: dict[str, int] = field(default_factory=dict)
-
-    def enter(self, tile: Tile, sums: int) -> None:
-        self.sums += sums
-        if tile.item_id:
-            self.items[tile.item_id] = self.items.get(tile.item_id, 0) + 1
-        if tile.session_id:
-            self.sessions[tile.session_id] = self.sessions.get(tile.session_id, 0) + 1
-
-    def leave(self, tile: Tile) -> None:
-        self.sums -= lanes_of(tile.sums)
-        _take_away(self.items, tile.item_id)
-        _take_away(self.sessions, tile.session_id)
-
-
-def _take_away(counts: dict[str, int], name: str) -> None:
-    if not name:
-        return
-    counts[name] -= 1
-    if not counts[name]:
-        del counts[name]
 
 
 class Entity:
@@ -150,13 +160,15 @@ class Entity:
     """
 
     __slots__ = (
+        "_bands",
+        "_items",
         "_keys",
         "_seen_ms",
         "_sessions",
         "_settled",
         "_tiles",
         "_totals",
-        "_windows",
+        "_visits",
         "last_ms",
         "session_count",
         "session_ms",
@@ -167,7 +179,8 @@ class Entity:
         self._keys: list[Key] = []  # sorted
         self._seen_ms: dict[Key, int] = {}  # when each tile last arrived, oldest first
         self._settled: dict[bytes, bytes] = {}  # by hash of the key, oldest first
-        self._windows = [_Window(length_ms) for length_ms in WINDOWS.values()]
+        self._bands = [_Band(length_ms) for length_ms in WINDOWS.values()]  # the shortest window first
+        self._items, self._visits = _Names(), _Names()
         self._sessions: dict[str, tuple[int, int, int]] = {}  # first and last event, and when it last arrived
         self._totals = 0  # as lanes
         self.session_ms = self.session_count = 0
@@ -180,7 +193,7 @@ class Entity:
         held = old.sums if old is not None else self._settled_sums(key)
         if held is not None and held[0] >= tile.sums[0]:
             return False
-        change = lanes_of(tile.sums) - (lanes_of(held) if held is not None else 0)
+        change = _LANES.of(tile.sums) - (_LANES.of(held) if held is not None else 0)
         if old is None and held is not None:
             self._settle_one(tile, came_ms)  # it is in no window
         else:
@@ -199,37 +212,54 @@ class Entity:
     def _hold(self, tile: Tile, old: Tile | None, change: int, came_ms: int) -> None:
         """change: what the tile adds to the sums, as lanes; only the difference if an earlier version of it is held."""
         key = tile.key
+        band = self._band_of(tile.start_ms)
         if old is None:
-            self._insert(key)
+            self._insert(key, band)
         self._tiles[key] = tile
-        for window in self._windows:
-            if tile.start_ms <= window.edge_ms:
-                continue
+        if band < len(self._bands):
+            self._bands[band].sums += change
             if old is None:
-                window.enter(tile, change)
-            else:
-                window.sums += change
+                self._name(tile, band, _Names.enter)
         self._seen_ms.pop(key, None)
         self._seen_ms[key] = came_ms
+
+    def _band_of(self, start_ms: int) -> int:
+        """The shortest window that has a tile; the number of windows if none has it."""
+        for number, band in enumerate(self._bands):
+            if start_ms > band.edge_ms:
+                return number
+        return len(self._bands)
+
+    def _name(self, tile: Tile, band: int, move: Callable[[_Names, str, int, int], None]) -> None:
+        if tile.item_id:
+            move(self._items, tile.item_id, tile.start_ms, band)
+        if tile.session_id:
+            move(self._visits, tile.session_id, tile.start_ms, band)
 
     def advance(self, now_ms: int) -> bool:
         """Remove tiles from windows that they have left; whether any left."""
         moved = False
-        for window in self._windows:
-            edge_ms = now_ms - window.length_ms
-            if edge_ms <= window.edge_ms:
+        for number, band in enumerate(self._bands):
+            edge_ms = now_ms - band.length_ms
+            if edge_ms <= band.edge_ms:
                 continue
-            window.edge_ms = edge_ms
-            while window.first < len(self._keys) and self._keys[window.first][0] <= edge_ms:
-                tile = self._tiles[self._keys[window.first]]
-                window.leave(tile)
-                window.first += 1
+            band.edge_ms = edge_ms
+            while band.first < len(self._keys) and self._keys[band.first][0] <= edge_ms:
+                self._move_on(self._tiles[self._keys[band.first]], number)
+                band.first += 1
                 moved = True
         return moved
 
+    def _move_on(self, tile: Tile, band: int) -> None:
+        sums = _LANES.of(tile.sums)
+        self._bands[band].sums -= sums
+        if band + 1 < len(self._bands):
+            self._bands[band + 1].sums += sums
+        self._name(tile, band, _Names.leave)
+
     def next_change_ms(self) -> int | None:
         """When the next tile leaves a window; None if all windows are empty."""
-        due = [self._keys[w.first][0] + w.length_ms for w in self._windows if w.first < len(self._keys)]
+        due = [self._keys[band.first][0] + band.length_ms for band in self._bands if band.first < len(self._keys)]
         return min(due, default=None)
 
     def values(self, view: View, attributes: Mapping[str, Any] | None) -> dict[str, Value]:
@@ -241,22 +271,23 @@ class Entity:
         totals = self.totals
         found["total_purchases"], found["lifetime_value"] = totals[_BOUGHT], totals[_REVENUE_CENTS] / 100
         found["last_seen_ms"] = self.last_ms
-        for (sums, mean_stars, distinct_items, sessions), window in zip(_NAMES, self._windows, strict=True):
-            values = _LANES.sums(window.sums)
+        inside = items = visits = 0
+        for number, (sums, mean_stars, distinct_items, sessions) in enumerate(_NAMES):
+            inside += self._bands[number].sums
+            values = _LANES.sums(inside)
             found.update(zip(sums, values, strict=True))
             found[mean_stars] = values[_STARS] / values[_RATED] if values[_RATED] else 0.0
             if view.entity == "user":
-                found[distinct_items], found[sessions] = len(window.items), len(window.sessions)
+                items, visits = items + self._items.counts[number], visits + self._visits.counts[number]
+                found[distinct_items], found[sessions] = items, visits
         if view.entity == "user":
             found["avg_session_duration"] = self.session_ms / 1000 / self.session_count if self.session_count else 0.0
         return found
 
-    def _insert(self, key: Key) -> None:
-        at = bisect_left(self._keys, key)
-        self._keys.insert(at, key)
-        for window in self._windows:
-            if key[0] <= window.edge_ms:
-                window.first += 1  # it is before the edge, and so before the first
+    def _insert(self, key: Key, band: int) -> None:
+        self._keys.insert(bisect_left(self._keys, key), key)
+        for shorter in self._bands[:band]:
+            shorter.first += 1  # it is before their edges, and so before their first
 
     def _visit(self, tile: Tile, came_ms: int) -> None:
         """Update the visit's duration: it lasts from its first to its last event, over all its tiles."""
@@ -284,8 +315,8 @@ class Entity:
             self._settle_one(self._tiles[key], came_ms)
             at = bisect_left(self._keys, key)
             del self._keys[at], self._tiles[key], self._seen_ms[key]
-            for window in self._windows:
-                window.first -= 1
+            for band in self._bands:
+                band.first -= 1
         while self._settled:
             name, packed = next(iter(self._settled.items()))
             if _SETTLED.unpack(packed)[0] > now_ms - REMEMBERED_MS:

@@ -89,15 +89,15 @@ class SinkUnderTest:
         self.sink.tick()
         return self
 
-    def tile(self, n: int, start_ms: int, **fields: Any) -> None:
-        assert isinstance(self.took(n, start_ms, **fields), Emit)
+    def tile(self, n: int, start_ms: int, *, late_ms: int = 0, **fields: Any) -> None:
+        assert isinstance(self.took(n, start_ms, late_ms=late_ms, **fields), Emit)
 
-    def took(self, n: int, start_ms: int, **fields: Any) -> Outcome:
+    def took(self, n: int, start_ms: int, *, late_ms: int = 0, **fields: Any) -> Outcome:
         record = {**TILE, "tile_start_ms": start_ms, "n": n, "first_ms": start_ms, "last_ms": start_ms + n, **fields}
         encoder = Encoder.of(USER_FEATURES, self.ids)
         self.log.append(encoder.encode({name: Constant(value) for name, value in record.items()}, 1)[0])
         at = len(self.log) - 1
-        rows = rows_at(PLACE, [self.log[at]], at, keys=[b"u"], timestamps_ms=[self.clock.now_ms()])
+        rows = rows_at(PLACE, [self.log[at]], at, keys=[b"u"], timestamps_ms=[self.clock.now_ms() - late_ms])
         (outcome,) = self.sink.process(rows)
         return outcome
 
@@ -233,6 +233,39 @@ def test_what_the_store_did_not_take_is_written_when_it_is_back() -> None:
     world.store.down = False
     world.sink.tick()
     assert world.read("events_5m")["events_5m"] == 1
+
+
+@pytest.mark.parametrize(("late_ms", "rounds"), [(900, 24), (8_000, 3), (3_600_000, 2)])
+def test_the_later_records_come_the_longer_their_writes_are_held_but_never_long(late_ms: int, rounds: int) -> None:
+    world = SinkUnderTest().own()
+    start_ms = start_of(world.clock)
+    for n in range(1, 25):  # six seconds of them
+        world.tile(n, start_ms, late_ms=late_ms)
+        world.sink.tick()
+        world.clock.sleep(0.25)
+    assert world.metrics.total("blobs_written") == rounds
+    world.sink.tick()  # nothing came since: nothing is waited for
+    assert world.read("events_5m") == {"state": "FRESH", "events_5m": 24}
+    assert world.metrics.total("blobs_waiting") == 0
+
+
+def test_a_held_round_is_written_to_its_end_and_what_changed_meanwhile_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feature_jobs.online.feature_sink.BLOBS_AT_ONCE", 2)
+    world = SinkUnderTest().own()
+    start_ms = start_of(world.clock)
+
+    def tick(*users: str) -> dict[str, int]:
+        for user in users:
+            world.tile(1, start_ms, user_id=user, item_id=str(len(world.log)), late_ms=60_000)
+        world.sink.tick()
+        return {user: int(world.read("events_5m", user=user)["events_5m"]) for user in "abcde"}
+
+    assert tick("a", "b", "c") == {"a": 1, "b": 1, "c": 0, "d": 0, "e": 0}
+    assert tick("a", "d", "e") == {"a": 1, "b": 1, "c": 1, "d": 0, "e": 0}
+    assert tick("b") == {"a": 1, "b": 1, "c": 1, "d": 0, "e": 0}
+    world.clock.sleep(5)
+    assert tick("b") == {"a": 2, "b": 1, "c": 1, "d": 1, "e": 0}
+    assert tick() == {"a": 2, "b": 3, "c": 1, "d": 1, "e": 1}
 
 
 def test_a_store_that_lost_everything_gets_everything() -> None:

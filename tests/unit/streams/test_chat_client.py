@@ -28,15 +28,15 @@ class Tail:
     def __init__(self) -> None:
         self._parts: SimpleQueue[Polled] = SimpleQueue()
 
-    def put(self, request_id: str, sequence: int, *tokens: int, last: bool = False, model: str = "") -> None:
+    def put(self, request_id: str, sequence: int, *tokens: int, last: bool = False, model: str = "", at_ms: int = 0) -> None:
         made = tuple(ChatToken(token=token, text=str(token)) for token in tokens)
         record = ChatTokens(
             request_id=request_id, attempt=1, sequence=sequence, tokens=made, last=last, finish_reason="stop", model=model
         )
-        self.put_value(Encoder.of(CHAT_TOKENS, IDS).encode_one(record), request_id)
+        self.put_value(Encoder.of(CHAT_TOKENS, IDS).encode_one(record), request_id, at_ms)
 
-    def put_value(self, value: bytes, key: str = "k") -> None:
-        self._parts.put(Polled([(CHAT_TOKENS.name, 0)], [0], [key.encode()], [value], [None], [0]))
+    def put_value(self, value: bytes, key: str = "k", at_ms: int = 0) -> None:
+        self._parts.put(Polled([(CHAT_TOKENS.name, 0)], [0], [key.encode()], [value], [None], [at_ms]))
 
     def wait(self, wait_s: float) -> Polled:
         try:
@@ -116,6 +116,36 @@ def test_a_result_without_tokens_ends_its_stream_with_its_error() -> None:
             [token async for token in asking]
 
     run(work)
+
+
+@pytest.mark.parametrize("reads_back", [True, False])
+def test_a_reader_that_reads_old_tokens_back_is_waited_for_and_one_that_stands_is_not(
+    reads_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_client, "LAST_TOKENS_S", 0.2)
+    clock = ManualClock()
+
+    async def work(tail: Tail, streams: ChatStreams) -> None:
+        async def answered() -> dict[str, Any]:
+            return {}
+
+        async def others() -> None:
+            for number in range(10):
+                tail.put("other", number, 1, at_ms=clock.now_ms() - 60_000 + (number if reads_back else 0))
+                await asyncio.sleep(0.1)
+            tail.put("r", 0, 1, 2, last=True, at_ms=clock.now_ms())
+
+        before = asyncio.create_task(others())
+        await asyncio.sleep(0.05)
+        asking = Asking("r", streams, asyncio.ensure_future(answered()))
+        if reads_back:
+            assert [token.token async for token in asking] == [1, 2]
+        else:
+            with pytest.raises(TokensMissing, match="its last tokens did not come"):
+                [token async for token in asking]
+        await before
+
+    run(work, clock)
 
 
 def test_memory_is_counted_in_bytes_and_one_answer_without_end_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
