@@ -35,8 +35,8 @@ from streams.rows import Place, Polled, Rows
 BLOBS_AT_ONCE = 2_000  # then the group is served again
 CHECK_EVERY_S = 1.0
 # While records come late, an entity likely changes again before a reader could have had its values in time. Then all writes wait
-# together, for a quarter of that delay: an entity that changed several times meanwhile is written once.
-LATE_MS, HELD_AT_MOST_MS = 1_000, 5_000
+# together, for a quarter of that delay, while they are few: an entity that changed several times meanwhile is written once.
+LATE_MS, HELD_AT_MOST_MS, HELD_ENTITIES = 1_000, 5_000, 20_000
 # When to repeat a refused write. The store then holds a newer version: from another sink, which will leave, or from a clock
 # that was ahead, which will pass.
 REFUSED_AGAIN_MS = 5_000
@@ -127,6 +127,7 @@ class FeatureSink(Processor):
         self._delay_ms: int | None = None  # of the newest record that came since the last tick
         self._round_ms = 0  # when the last round of writes began
         self._left = 0  # of `_dirty`: the first ones, which belong to this round
+        self._has_moved = False  # whether a window ended for an entity that waits for the next round: it is stale to readers
         self._epoch: int | None = None
         self._failing = self._refusing = False
         self._log = structlog.get_logger().bind(view=view.name)
@@ -215,7 +216,7 @@ class FeatureSink(Processor):
             self._begin_round(now_ms)
             if self._left:
                 self._write(now_ms)
-                self._leave_to_the_store()
+            self._leave_to_the_store()
             self._failing = False
         except RetryLater as error:
             if not self._failing:
@@ -256,6 +257,8 @@ class FeatureSink(Processor):
             del self._owned[partition][entity]
         elif owned.due_ms <= now_ms:
             self._dirty[partition, entity] = None
+            change_ms = owned.entity.next_change_ms()
+            self._has_moved |= change_ms is not None and change_ms <= now_ms
         else:
             self._schedule((partition, entity), owned, owned.due_ms)
 
@@ -282,8 +285,9 @@ class FeatureSink(Processor):
         self._left = min(self._left, len(self._dirty))
         delay_ms, self._delay_ms = self._delay_ms, None
         held_ms = 0 if delay_ms is None or delay_ms <= LATE_MS else min(delay_ms // 4, HELD_AT_MOST_MS)
-        if self._dirty and not self._left and not 0 <= now_ms - self._round_ms < held_ms:
-            self._left, self._round_ms = len(self._dirty), now_ms
+        may_wait = not self._has_moved and len(self._dirty) < HELD_ENTITIES and 0 <= now_ms - self._round_ms < held_ms
+        if self._dirty and not self._left and not may_wait:
+            self._left, self._round_ms, self._has_moved = len(self._dirty), now_ms, False
 
     def _write(self, now_ms: int) -> None:
         if self._epoch is None:

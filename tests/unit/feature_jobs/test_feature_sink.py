@@ -268,6 +268,34 @@ def test_a_held_round_is_written_to_its_end_and_what_changed_meanwhile_with_the_
     assert tick() == {"a": 2, "b": 3, "c": 1, "d": 1, "e": 1}
 
 
+def test_a_window_that_ends_while_records_come_late_is_not_held() -> None:
+    world = SinkUnderTest().own()
+    start_ms = start_of(world.clock)
+    world.tile(4, start_ms)
+    world.sink.tick()
+    world.clock.sleep((start_ms + TILE_MS - world.clock.now_ms()) / 1000 - 0.5)
+    world.tile(1, start_ms, user_id="v", late_ms=60_000)
+    world.sink.tick()
+    assert world.read("events_5m", user="v")["events_5m"] == 1, "a round began"
+    for _ in range(3):
+        world.clock.sleep(0.4)
+        world.tile(1, start_ms, user_id="w", item_id=str(len(world.log)), late_ms=60_000)
+        world.sink.tick()
+    assert world.read("events_5m", "events_1h") == {"state": "FRESH", "events_5m": 0, "events_1h": 4}
+    assert world.metrics.total("blobs_waiting") == 1, "what came after that round waits for the next"
+
+
+def test_so_many_entities_are_held_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feature_jobs.online.feature_sink.HELD_ENTITIES", 3)
+    world = SinkUnderTest().own()
+    waiting = []
+    for number in range(8):
+        world.tile(1, start_of(world.clock), user_id=str(number), late_ms=60_000)
+        world.sink.tick()
+        waiting.append(world.metrics.total("blobs_waiting"))
+    assert waiting == [0, 1, 2, 0, 1, 2, 0, 1]
+
+
 def test_a_store_that_lost_everything_gets_everything() -> None:
     world = SinkUnderTest().own()
     world.tile(1, start_of(world.clock))
