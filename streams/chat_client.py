@@ -34,9 +34,8 @@ KEPT_BYTES, KEPT_S = 256 * 2**20, 900.0
 MOST_STREAM_BYTES = 64 * 2**20  # of one answer: whoever may write to the topic can write tokens without end
 STREAM_BYTES, TOKEN_BYTES = 1_500, 250  # about what Python takes for one, beside its texts
 SWEEP_S = 10.0
-LAST_TOKENS_S = (
-    10.0  # so long a reader of tokens may be behind that of results; one that reads old tokens back, as long as that takes
-)
+# So long a reader of tokens may be behind that of results; one that still reads old tokens back, as long as that takes.
+LAST_TOKENS_S = 10.0
 _LOG = logging.getLogger("millrace.chat")
 
 
@@ -97,19 +96,15 @@ class ChatStreams:
         self._streams: OrderedDict[str, Stream] = OrderedDict()  # the one that was read last at the end
         self._lock, self._stopping = Lock(), Event()
         self._bytes = 0
-        self._read_ms = 0
+        self.read_ms = 0  # the broker's time of the newest record that was read
         self._swept_s = clock.monotonic_s()
         self._loop = asyncio.get_running_loop()
         self._thread = Thread(target=self._follow, name="chat tokens", daemon=True)
         self._thread.start()
 
-    @property
-    def read_ms(self) -> int:
-        """The broker's time of the newest record that was read; 0 before the first."""
-        return self._read_ms
-
-    def now_ms(self) -> int:
-        return self._clock.now_ms()
+    def reads_back(self, before_ms: int) -> bool:
+        """Whether it came further than `before_ms`, an earlier `read_ms`, and is still among tokens older than LAST_TOKENS_S."""
+        return before_ms < self.read_ms < self._clock.now_ms() - LAST_TOKENS_S * 1000
 
     def stream(self, request_id: str) -> Stream:
         """The answer of a request, which need not have begun."""
@@ -164,7 +159,7 @@ class ChatStreams:
                     found, read_ms = self._readable.of(waiting), max(waiting.timestamps_ms)
                     waiting = Polled()
                     self._take(found)
-                    self._read_ms = max(self._read_ms, read_ms)
+                    self.read_ms = max(self.read_ms, read_ms)
             except Exception as error:
                 _LOG.warning("tokens cannot be read: %s: %s", type(error).__name__, error)
                 if self._stopping.wait(0.5):
@@ -238,15 +233,14 @@ class Asking:
     async def _last_tokens(self, following: asyncio.Future[Any]) -> None:
         """The result came first: its tokens are on their topic already. A reader that was just started may have to read those of
         the last minutes before. Raises what the result has for an error, TokensMissing."""
-        loop, streams = asyncio.get_running_loop(), self.streams
+        loop = asyncio.get_running_loop()
         end_s = loop.time() + KEPT_S
         try:
             self.result.result()
             while not following.done():
-                before_ms = streams.read_ms
+                before_ms = self.streams.read_ms
                 await asyncio.wait({following}, timeout=LAST_TOKENS_S)
-                reads_back = before_ms < streams.read_ms < streams.now_ms() - LAST_TOKENS_S * 1000
-                if not following.done() and (not reads_back or loop.time() > end_s):
+                if not following.done() and (not self.streams.reads_back(before_ms) or loop.time() > end_s):
                     raise TokensMissing(f"the answer {self.request_id} ended, and its last tokens did not come")
         finally:
             if not following.done():

@@ -23,8 +23,11 @@ class Lanes:
         self._beyond = sum((2**_BITS - 1 - _LARGEST_SUM) << _BITS * lane for lane in range(count))
 
     def of(self, sums: Sequence[int]) -> int:
-        """sums: each from 0 to 2**63 - 1."""
-        return int.from_bytes(self._low.pack(*sums), "little")
+        """sums: each 0 or more; usually below 2**63, but tiles of an archive that are added up may be larger."""
+        try:
+            return int.from_bytes(self._low.pack(*sums), "little")
+        except struct.error:
+            return sum(value << _BITS * lane for lane, value in enumerate(sums))
 
     def sums(self, lanes: int) -> tuple[int, ...]:
         """The sums, each 0 or more; a sum of over 63 bits as it is."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from operator import itemgetter
@@ -119,6 +119,9 @@ class _Names:
         self.counts = [0] * len(WINDOWS)
 
     def enter(self, name: str, start_ms: int, band: int) -> None:
+        """name: empty if the tile has none; then nothing is counted."""
+        if not name:
+            return
         held = self._held.get(name)
         if held is None:
             self.counts[band] += 1
@@ -219,7 +222,8 @@ class Entity:
         if band < len(self._bands):
             self._bands[band].sums += change
             if old is None:
-                self._name(tile, band, _Names.enter)
+                self._items.enter(tile.item_id, tile.start_ms, band)
+                self._visits.enter(tile.session_id, tile.start_ms, band)
         self._seen_ms.pop(key, None)
         self._seen_ms[key] = came_ms
 
@@ -229,12 +233,6 @@ class Entity:
             if start_ms > band.edge_ms:
                 return number
         return len(self._bands)
-
-    def _name(self, tile: Tile, band: int, move: Callable[[_Names, str, int, int], None]) -> None:
-        if tile.item_id:
-            move(self._items, tile.item_id, tile.start_ms, band)
-        if tile.session_id:
-            move(self._visits, tile.session_id, tile.start_ms, band)
 
     def advance(self, now_ms: int) -> bool:
         """Remove tiles from windows that they have left; whether any left."""
@@ -255,7 +253,8 @@ class Entity:
         self._bands[band].sums -= sums
         if band + 1 < len(self._bands):
             self._bands[band + 1].sums += sums
-        self._name(tile, band, _Names.leave)
+        self._items.leave(tile.item_id, tile.start_ms, band)
+        self._visits.leave(tile.session_id, tile.start_ms, band)
 
     def next_change_ms(self) -> int | None:
         """When the next tile leaves a window; None if all windows are empty."""

@@ -97,13 +97,15 @@ def pack(view: View, written: EntityValues) -> bytes:
 
 
 @cache
-def _table(view: View) -> tuple[dict[str, tuple[int, np.dtype[Any]]], npt.NDArray[np.int64]]:
-    """Of a view's numbers in the order of a blob: place and dtype by name, and the defaults, int64 (numbers, 1), with the bits of
-    a float64 where the number is one."""
+def _table(view: View) -> tuple[np.dtype[Any], dict[str, tuple[int, np.dtype[Any]]], npt.NDArray[np.int64]]:
+    """The dtype of a blob's head and its numbers. Of the numbers, in their order: place and dtype by name, and the defaults, int64
+    (numbers, 1), with the bits of a float64 where the number is one."""
     _, dtype, _ = _layout(view)
     names = dtype.names or ()
     defaults = np.array(tuple(view.feature(name).default for name in names), dtype).tobytes()
-    return {name: (place, dtype[name]) for place, name in enumerate(names)}, np.frombuffer(defaults, np.int64).reshape(-1, 1)
+    whole = np.dtype([("head", _HEAD_DTYPE), ("numbers", "<i8", (len(names),))])
+    places = {name: (place, dtype[name]) for place, name in enumerate(names)}
+    return whole, places, np.frombuffer(defaults, np.int64).reshape(-1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +147,8 @@ def unpack(view: View, blobs: Sequence[bytes | None], names: Sequence[str], now_
     present = np.fromiter((blob is not None and len(blob) >= end for blob in blobs), np.bool_, n)
     rows = np.flatnonzero(present)
     fixed = b"".join([blob[:end] for blob in blobs if blob is not None and len(blob) >= end])
-    places, defaults = _table(view)
-    whole = np.frombuffer(fixed, np.dtype([("head", _HEAD_DTYPE), ("numbers", "<i8", (len(places),))]))
+    whole_dtype, places, defaults = _table(view)
+    whole = np.frombuffer(fixed, whole_dtype)
     good = whole["head"]["layout"] == layout
     rows, whole = rows[good], whole[good]
     state = np.full(n, Freshness.MISSING, np.int8)

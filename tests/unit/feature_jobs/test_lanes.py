@@ -25,3 +25,4 @@ def test_a_sum_of_more_than_63_bits_stays_in_its_lane() -> None:
     two, most = Lanes(2), 2**63 - 1
     assert two.sums(two.of((most, 5)) + two.of((most, 6))) == (2 * most, 11)
     assert two.sums(two.of((most, 5)) + two.of((1, 6))) == (2**63, 11)
+    assert two.sums(two.of((2 * most, 5)) + two.of((1, 6))) == (2 * most + 1, 11)
