@@ -12,12 +12,14 @@ from typing import Any
 from infra import better_models, console
 from infra.demo.drift_traffic import PLACES
 from infra.local import run_state, stack
+from infra.local.warm_up import warm_up
 from infra.settings import StackSettings
 from schemas.catalogue import consumption
 from schemas.codec import Encoder
-from schemas.errors import Stop
+from schemas.errors import BrokerUnavailable, Stop, TransactionAborted
 from schemas.topics import CONTENT, MODERATION_VERDICTS
 from streams import headers as h
+from streams.broker import Sink
 from streams.clock import SystemClock
 from streams.ids import uuid7
 from streams.kafka.broadcast import KafkaBroadcast
@@ -89,6 +91,7 @@ def feed_and_watch(running: run_state.State, items: list[tuple[str, str]]) -> tu
     reader = KafkaBroadcast(address, MODERATION_VERDICTS.name, clock, "end")
     verdicts = Followed(reader, Readable(MODERATION_VERDICTS, ids, dict))
     sink = KafkaSink(address, None)
+    _warm_up(address, sink)
     watched_at = running.find("monitor")
     if watched_at is not None and watched_at.alive():
         console.out.print(f"\n  in a browser, while it runs: [bold]{watched_at.address}[/]")
@@ -114,6 +117,14 @@ def feed_and_watch(running: run_state.State, items: list[tuple[str, str]]) -> tu
     sink.close()
     verdicts.close()
     return watched, elapsed_s
+
+
+def _warm_up(address: KafkaAddress, sender: Sink) -> None:
+    with console.step("warm up") as remark:
+        try:
+            remark(f"{warm_up(address, sender)} transactions on a topic that is deleted again")
+        except (BrokerUnavailable, TransactionAborted) as error:
+            remark(f"left out: {error}")
 
 
 def _watch(verdict: dict[str, Any], sent: dict[str, tuple[float, str]], watched: Watched) -> None:

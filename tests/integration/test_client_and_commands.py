@@ -15,6 +15,7 @@ import pytest
 
 from infra import records
 from infra.cli import model_history, process_table, record_lines, review, topic_table
+from infra.local import warm_up
 from infra.settings import ROOT, StackSettings
 from schemas import avro
 from schemas.codec import Encoder
@@ -34,6 +35,7 @@ from schemas.topics import (
 )
 from streams.client import NoAnswer, connect
 from streams.clock import SystemClock
+from streams.kafka.admin import KafkaAdmin
 from streams.kafka.broadcast import KafkaBroadcast
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
@@ -234,3 +236,11 @@ def test_nothing_on_a_topic_breaks_a_command(
     out = capsys.readouterr().out
     assert "[/red]" in out
     assert not {c for c in out if ord(c) < 32 or 127 <= ord(c) < 160} - {"\n"}
+
+
+def test_the_warm_up_answers_by_transactions_and_leaves_no_topic(servers: Servers) -> None:
+    sender = KafkaSink(servers.address, None)
+    for _ in range(2):  # a group and transactional ids that were there before keep nothing from working
+        assert warm_up.warm_up(servers.address, sender) > 20
+        assert warm_up.NAME not in KafkaAdmin(servers.address).partitions()
+    sender.close()
