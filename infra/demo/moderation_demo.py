@@ -11,8 +11,8 @@ from typing import Any
 
 from infra import better_models, console
 from infra.demo.drift_traffic import PLACES
+from infra.demo.warm_up import warm_up
 from infra.local import run_state, stack
-from infra.local.warm_up import warm_up
 from infra.settings import StackSettings
 from schemas.catalogue import consumption
 from schemas.codec import Encoder

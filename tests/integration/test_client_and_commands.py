@@ -15,7 +15,7 @@ import pytest
 
 from infra import records
 from infra.cli import model_history, process_table, record_lines, review, topic_table
-from infra.local import warm_up
+from infra.demo import warm_up
 from infra.settings import ROOT, StackSettings
 from schemas import avro
 from schemas.codec import Encoder
