@@ -12,9 +12,7 @@ from infra.settings import StackSettings
 from schemas.topics import ARCHIVE, ITEM_SINK, RECENT_SINK, USER_SINK
 from streams import local_http
 
-LOOPS = (USER_SINK.group, ITEM_SINK.group, RECENT_SINK.group, ARCHIVE.group)
-# By process: recent events have one of their own, so that they are not behind whatever the others do.
-PROCESSES = (f"{USER_SINK.group}+{ITEM_SINK.group}+{ARCHIVE.group}", RECENT_SINK.group)
+LOOPS = (USER_SINK.group, ITEM_SINK.group, RECENT_SINK.group, ARCHIVE.group)  # in a process each: none waits for another's work
 JOBS = ("tiles", "outcomes")
 JOBS_LIMIT_S = 120.0
 

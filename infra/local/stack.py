@@ -136,7 +136,7 @@ def _loops(settings: StackSettings, running: run_state.State, with_features: boo
     MILLRACE_PROCESSES."""
     words = settings.processes.split()
     if with_features:
-        words += [f"{VALIDATE.group}+{TIMELY.group}", *feature_servers.PROCESSES]
+        words += [f"{VALIDATE.group}+{TIMELY.group}", *feature_servers.LOOPS]
     words += [name for task in catalogue.catalogue().declared for name in declared.processes(task)]
     words += [names for names in more if not loop_processes.named(names, words)]
     waits, failures = [], []

@@ -100,11 +100,12 @@ def traffic(stack: Stack) -> Traffic:
     sink.produce(OutRecords(USER_EVENTS.name, [b"u-1"] * 3, [b"", b"\x00\x00\x00\x00\x07junk", b"text"], [[], [], []]))
     victims = [
         "taskmanager",
-        "user-sink+item-sink+archive-0",
+        "user-sink-0",
         "validate+timely-0",
         "jobmanager",
+        "item-sink-0",
         "redis",
-        "user-sink+item-sink+archive-0",
+        "archive-0",
     ]
     size = len(rest) // (2 * len(victims)) + 1
     for number, at in enumerate(range(0, len(rest), size)):
