@@ -122,7 +122,7 @@ class Stage:
         self._starts = {name: self.ends_of(name) for name in written}
         self._skip_what_is_left()
         self._workers: list[Worker] = []
-        self.sent = 0
+        self.sent = self._came = 0
 
     def _skip_what_is_left(self) -> None:
         """Requests that an earlier stage sent and nobody answered would be answered here. A worker of it that was killed is a
@@ -203,13 +203,18 @@ class Stage:
         )
 
     def answered(self) -> bool:
-        return len({end.origin for end in self.ends()}) >= self.sent
+        """False too while a broker that was restarted does not answer."""
+        try:
+            self._came = len({end.origin for end in self.ends()})
+        except BrokerUnavailable:
+            return False
+        return self._came >= self.sent
 
     def wait_answered(self, limit_s: float = 60.0) -> None:
         until(
             self.answered,
             limit_s,
-            lambda: f"{self.sent} answers; {len(self.ends())} came. {self.stacks()}",
+            lambda: f"{self.sent} answers; {self._came} came. {self.stacks()}",
         )
 
     def settle(self) -> None:

@@ -132,11 +132,22 @@ def test_history_holds_at_any_time_what_was_true_then(events, offsets) -> None: 
 _VALUES = {"int": st.integers(-(2**62), 2**62), "float": st.floats(allow_nan=False), "text": st.text(max_size=50)}
 
 
-@given(st.sampled_from([USER, ITEM]), st.data(), st.integers(0, 2**60), st.integers(0, 10**13))
+def _values_of(view: View) -> st.SearchStrategy[tuple[View, dict[str, Any]]]:
+    return st.tuples(st.just(view), st.fixed_dictionaries({f.name: _VALUES[f.kind.value] for f in view.features}))
+
+
+@given(
+    st.one_of(_values_of(USER), _values_of(ITEM)),
+    st.one_of(st.none(), st.integers(1, DAY_MS - 1)),
+    st.integers(0, 2**60),
+    st.integers(0, 10**13),
+)
 @settings(max_examples=100, deadline=None)
-def test_a_blob_gives_back_what_was_packed(view: View, data: st.DataObject, offset: int, now_ms: int) -> None:
-    values: dict[str, Any] = {f.name: data.draw(_VALUES[f.kind.value]) for f in view.features}
-    until_ms = data.draw(st.one_of(st.none(), st.integers(now_ms + 1, now_ms + DAY_MS - 1)))
+def test_a_blob_gives_back_what_was_packed(
+    packed: tuple[View, dict[str, Any]], lasts_ms: int | None, offset: int, now_ms: int
+) -> None:
+    view, values = packed
+    until_ms = None if lasts_ms is None else now_ms + lasts_ms
     blob = pack(view, EntityValues((offset, now_ms), now_ms, until_ms, now_ms - 5, values))
     names = [f.name for f in view.features]
     served = unpack(view, [None, blob, b"", blob[:60]], names, now_ms, 0)

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -50,8 +50,9 @@ class Module:
                 yield f"{self.name}:{node.name}", (node.end_lineno or node.lineno) - node.lineno + 1
 
 
+@cache
 def modules() -> list[Module]:
-    """Every module of the product, without tests and generated code."""
+    """Every module of the product, without tests and generated code; read once a process."""
     found = (file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py")) if "node_modules" not in file.parts)
     return [Module(file) for file in found if file != ROOT / GENERATED]
 
