@@ -189,6 +189,21 @@ def test_a_command_of_another_package_prints_no_escapes_and_keeps_its_exit_code(
     assert (done.returncode, done.stdout, done.stderr) == (7, "a\\x1b[2Jb\tc\n", "\\x9b\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_of_another_package_cleans_up_when_it_is_ended(tmp_path: Path, number: int) -> None:
+    code = (
+        "import time\ntry:\n    print('begun', flush=True)\n    time.sleep(60)\nfinally:\n    print('cleaned up', flush=True)\n"
+    )
+    (tmp_path / "slow.py").write_text(code)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    with subprocess.Popen([sys.executable, "-m", "infra.run_module", "slow"], env=env, text=True, stdout=subprocess.PIPE) as done:
+        assert done.stdout is not None
+        assert done.stdout.readline() == "begun\n"
+        done.send_signal(number)
+        assert done.wait(60) == 130
+        assert done.stdout.read() == "cleaned up\n"
+
+
 @pytest.mark.parametrize("words", ["status", "down", "up", "topics", "doctor", "models history m", "monitor"])
 @pytest.mark.parametrize("broken", ["a file for a folder", "state"])
 def test_a_fault_of_the_disk_is_told_in_a_line(
