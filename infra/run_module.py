@@ -1,8 +1,8 @@
 """`python -m infra.run_module NAME …`: runs `python -m NAME …` in a way that suits a terminal.
 
 Ctrl-C and SIGTERM end it with exit code 130 and without a traceback, even during imports, after it has cleaned up: a benchmark that a
-limit of time ends leaves no servers. Control characters in its output are escaped,
-because the output may contain untrusted text. The module is given by name: this package does not import it."""
+limit of time ends leaves no servers. Control characters in its output are escaped, because the output may contain untrusted text. The
+module is given by name: this package does not import it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from streams.terminal_text import visible
 
 INTERRUPTED = 130
-ENDINGS = (signal.SIGINT, signal.SIGTERM)
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SafeStream:
@@ -33,15 +33,15 @@ class SafeStream:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Ignores further signals, so that cleaning up is not interrupted."""
+    """A signal handler. Ignores further signals, so that cleaning up is not interrupted. Raises KeyboardInterrupt."""
     for ending in ENDINGS:
         signal.signal(ending, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def main(words: list[str]) -> int:
-    for ending in ENDINGS:
-        signal.signal(ending, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     if not words[0].startswith("tests."):  # they print trusted text, with colours
         sys.stdout, sys.stderr = SafeStream(sys.stdout), SafeStream(sys.stderr)
     sys.argv = words

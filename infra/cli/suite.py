@@ -13,19 +13,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import psutil
 
 from infra import console
 from infra.local import stack
-from infra.run_module import INTERRUPTED
+from infra.run_module import ENDINGS, INTERRUPTED, interrupt
 from infra.settings import ROOT, StackSettings
 
 LANES = ("heavy", "light")
 CHECKS = "checks"
 LEAVE_LIMIT_S = 120.0  # how long the lanes may take to stop their servers
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def test(settings: StackSettings, arguments: list[str]) -> int:
@@ -68,7 +66,7 @@ class Part:
 def beside(commands: Mapping[str, Sequence[str]], folder: Path, env: Mapping[str, str]) -> int:
     """Run the commands side by side; print what each of them printed, and one line for each. Returns the first exit code that is not 0,
     or that of an interrupt: Ctrl-C, SIGTERM and a closed terminal end all of them, and this waits until they have."""
-    before = {number: signal.signal(number, _interrupt) for number in _ENDINGS}
+    before = {number: signal.signal(number, interrupt) for number in ENDINGS}
     parts: list[Part] = []
     code = 0
     try:
@@ -84,12 +82,6 @@ def beside(commands: Mapping[str, Sequence[str]], folder: Path, env: Mapping[str
             signal.signal(number, handler)
     _print(parts)
     return code or next((part.process.returncode for part in parts if part.process.returncode), 0)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    for ignored in _ENDINGS:  # ending takes its time, and is not interrupted
-        signal.signal(ignored, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _start(name: str, command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Part:

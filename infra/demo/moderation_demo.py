@@ -16,7 +16,7 @@ from infra.local import run_state, stack
 from infra.settings import StackSettings
 from schemas.catalogue import consumption
 from schemas.codec import Encoder
-from schemas.errors import BrokerUnavailable, Stop, TransactionAborted
+from schemas.errors import BrokerUnavailable, Fenced, Stop, TransactionAborted
 from schemas.topics import CONTENT, MODERATION_VERDICTS
 from streams import headers as h
 from streams.broker import Sink
@@ -123,8 +123,8 @@ def _warm_up(address: KafkaAddress, sender: Sink) -> None:
     with console.step("warm up") as remark:
         try:
             remark(f"{warm_up(address, sender)} transactions on a topic that is deleted again")
-        except (BrokerUnavailable, TransactionAborted) as error:
-            remark(f"left out: {error}")
+        except (BrokerUnavailable, TransactionAborted, Fenced) as error:
+            remark(f"ended early: {error}")
 
 
 def _watch(verdict: dict[str, Any], sent: dict[str, tuple[float, str]], watched: Watched) -> None:

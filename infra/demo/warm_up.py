@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 
 from streams import headers as h
 from streams.broker import Commit, Listener, Sink, Source
+from streams.clock import SystemClock
+from streams.ids import uuid7
 from streams.kafka.admin import KafkaAdmin, TopicSpec
 from streams.kafka.config import KafkaAddress
 from streams.kafka.sink import KafkaSink
@@ -19,7 +22,7 @@ from streams.metrics import Metrics
 from streams.rows import OutRecords, Place
 from streams.sinks_in_turn import sink_of_loop
 
-NAME = "millrace-warm-up"  # of the topic, the group and the transactions
+NAME = "millrace-warm-up"  # how the topics begin
 TRANSACTIONS = 250
 LIMIT_S = 5.0
 COMMIT_LIMIT_S = 5.0
@@ -37,35 +40,42 @@ class _FromStart(Listener):
 
 def warm_up(address: KafkaAddress, sender: Sink) -> int:
     """Send by `sender`, read and answer as a worker does, for TRANSACTIONS transactions or LIMIT_S. Returns the number of
-    transactions. The topic is deleted afterwards.
+    transactions. The topic is deleted afterwards. Topic, group and transactional ids are of this call: another one at the same time
+    neither fences it nor deletes its topic.
 
-    Raises BrokerUnavailable, TransactionAborted."""
-    admin = KafkaAdmin(address)
-    admin.create([TopicSpec(NAME, 3, {})])
-    source = KafkaSource(address, NAME, Metrics())
-    sink = sink_of_loop(lambda transactional_id: KafkaSink(address, transactional_id), NAME)
-    done, until_s = 0, time.monotonic() + LIMIT_S
+    Raises BrokerUnavailable, TransactionAborted, Fenced."""
+    admin, name = KafkaAdmin(address), f"{NAME}-{uuid7(SystemClock().now_ms())}"
+    admin.create([TopicSpec(name, 3, {})])
     try:
-        source.subscribe([NAME], _FromStart(source))
-        while done < TRANSACTIONS and time.monotonic() < until_s:
-            sender.produce(_records([0]))
-            polled = source.poll(max_records=100, wait_s=0.1)
-            if polled.membership is None:
-                continue
-            sink.begin()
-            sink.produce(_records([1, 2]))
-            read = {place: Commit(offset + 1) for place, offset in zip(polled.places, polled.offsets, strict=True)}
-            sink.commit(read, polled.membership, COMMIT_LIMIT_S)
-            done += 1
+        with closing(KafkaSource(address, name, Metrics())) as source, closing(_sink(address, name)) as sink:
+            done = _answer(sender, source, sink, name)
+        sender.flush(COMMIT_LIMIT_S)  # a record that waits for a deleted topic would hold up others
     finally:
-        source.close()
-        sink.close()
-        admin.delete([NAME])
+        admin.delete([name])
     return done
 
 
-def _records(partitions: list[int]) -> OutRecords:
+def _sink(address: KafkaAddress, name: str) -> Sink:
+    return sink_of_loop(lambda transactional_id: KafkaSink(address, transactional_id), name)
+
+
+def _answer(sender: Sink, source: Source, sink: Sink, name: str) -> int:
+    source.subscribe([name], _FromStart(source))
+    done, until_s = 0, time.monotonic() + LIMIT_S
+    while done < TRANSACTIONS and time.monotonic() < until_s:
+        sender.produce(_records(name, [0]))
+        polled = source.poll(max_records=100, wait_s=0.1)
+        if polled.membership is not None:
+            sink.begin()
+            sink.produce(_records(name, [1, 2]))
+            read = {place: Commit(offset + 1) for place, offset in zip(polled.places, polled.offsets, strict=True)}
+            sink.commit(read, polled.membership, COMMIT_LIMIT_S)
+            done += 1
+    return done
+
+
+def _records(name: str, partitions: list[int]) -> OutRecords:
     count = len(partitions)
     return OutRecords(
-        NAME, [b"key"] * count, [b"x" * 300] * count, h.cloud_event(["warm-up"] * count, "warm_up", NAME), partitions
+        name, [b"key"] * count, [b"x" * 300] * count, h.cloud_event(["warm-up"] * count, "warm_up", NAME), partitions
     )

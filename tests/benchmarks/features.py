@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +104,19 @@ def through_the_job(stack: Stack, count: int, seed: int) -> dict[str, float]:
     return {"events_s": (last - first) / max(1e-3, (ended_ms - begun_ms) / 1000), "rows": rows}
 
 
-def job(stack: Stack, count: int, n: int) -> list[dict[str, Any]]:
-    """Sinks, archive and validate are stopped, and stay so."""
-    say(f"events through the SQL job (users and items), {count} events a round, sinks and validate stopped")
-    for name in SINKS + BESIDE:
+@contextmanager
+def stopped(stack: Stack, names: Sequence[str]) -> Iterator[None]:
+    for name in names:
         stack.signal(name, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for name in names:
+            stack.signal(name, signal.SIGCONT)
+
+
+def job(stack: Stack, count: int, n: int) -> list[dict[str, Any]]:
+    say(f"events through the SQL job (users and items), {count} events a round, sinks and validate stopped")
     found = []
     for number in range(n):
         found.append(through_the_job(stack, count, number))
@@ -130,21 +138,16 @@ def job(stack: Stack, count: int, n: int) -> list[dict[str, Any]]:
 
 
 def sink(stack: Stack) -> list[dict[str, Any]]:
-    """The sinks process the output of the earlier rounds: rows per second from their start until nothing is behind. What reads the
-    events of these rounds, archive and others, is stopped meanwhile."""
+    """The sinks, which go on as this begins, process the output of the earlier rounds: rows per second until nothing is behind."""
 
     def behind() -> int:
         return sum(lag(stack.address, c.group, c.topic) or 0 for c in (USER_SINK, ITEM_SINK))
 
     begun, first = time.monotonic(), behind()
-    for name in SINKS:
-        stack.signal(name, signal.SIGCONT)
     while (left := behind()) and time.monotonic() - begun < 180:
         time.sleep(0.5)
     rate = (first - left) / (time.monotonic() - begun)
     say(f"sinks: {first} tiles behind, {rate:.0f} tiles/s")
-    for name in BESIDE:
-        stack.signal(name, signal.SIGCONT)
     return [figure("tiles through the sinks", rate, "tiles/s", "aim 20000", rate >= 20_000 and left == 0, tiles=first, left=left)]
 
 
@@ -316,27 +319,26 @@ def main() -> None:
     parser.add_argument("--only", choices=["freshness", "reads", "job"])
     chosen = parser.parse_args()
     load_before, figures = os.getloadavg()[0], list[dict[str, Any]]()
-    folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
-    stack = Stack(folder)
-    try:
-        up = stack.run("up", "--with", "features")
-        if up.returncode != 0:
-            raise SystemExit(up.stdout + up.stderr)
-        stack.connect()
-        if chosen.only in (None, "freshness"):
-            figures += freshness(stack, chosen.seconds, load_before)
-        if chosen.only in (None, "reads"):
-            figures += reads(stack)
-        if chosen.only in (None, "job"):
-            figures += job(stack, chosen.count, chosen.rounds)
-            figures += sink(stack)
-    finally:
-        stack.run("down")
-    try:
+    with tempfile.TemporaryDirectory(prefix="millrace-bench-", ignore_cleanup_errors=True) as folder:
+        stack = Stack(Path(folder))
+        try:
+            up = stack.run("up", "--with", "features")
+            if up.returncode != 0:
+                raise SystemExit(up.stdout + up.stderr)
+            stack.connect()
+            if chosen.only in (None, "freshness"):
+                figures += freshness(stack, chosen.seconds, load_before)
+            if chosen.only in (None, "reads"):
+                figures += reads(stack)
+            if chosen.only in (None, "job"):
+                with stopped(stack, BESIDE):  # they read the same events
+                    with stopped(stack, SINKS):
+                        figures += job(stack, chosen.count, chosen.rounds)
+                    figures += sink(stack)
+        finally:
+            stack.run("down")
         if chosen.only is None:
-            figures += training(folder / "history", 100_000, 1_000_000)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            figures += training(Path(folder) / "history", 100_000, 1_000_000)
     report("features", figures, load_before, chosen.json)
 
 
